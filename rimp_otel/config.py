@@ -1,0 +1,215 @@
+"""The configuration, its validation, and what the environment says."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from rimp_otel.errors import ConfigurationError
+
+__all__ = ["BACKENDS", "TelemetryConfig"]
+
+BACKENDS = ("memory", "file")
+"""The storages that ``storage_backend`` can name."""
+
+
+@dataclass(frozen=True)
+class TelemetryConfig:
+    """How a collector, its stream and its storage behave. Immutable, and valid once it exists.
+
+    Args:
+        enabled: False makes everything a cheap no-op.
+        buffer_size: records in the buffer that make the stream drain it before its interval is
+            over; without a stream, the most that the buffer holds (then the oldest is dropped).
+        buffer_limit: records that may wait while a stream is attached but behind (a burst, or a
+            storage that is down); past it the oldest is dropped and counted.
+        flush_interval: seconds between two drains.
+        metric_interval: seconds between two collections of the OpenTelemetry instruments.
+        realtime_mode: call the listeners at once, on the thread that collects.
+        storage_backend: "memory" or "file".
+        storage_path: where a persistent storage records; "telemetry" (in the working directory),
+            if not given. Ends in ``.jsonl``: a family of files; otherwise: a directory.
+        memory_max_records, memory_max_bytes: bounds of the memory storage; the oldest goes first.
+        consumer_queue_size: batches that wait for one consumer before it misses some.
+        flush_timeout: seconds that ``flush()`` and ``stop()`` wait at most, unless told otherwise.
+        service_name: ``service.name`` of native records; OTEL_SERVICE_NAME, if not given.
+        resource_attributes: more attributes of the resource of native records.
+
+    Raises:
+        ConfigurationError: a field has a value that is not allowed.
+    """
+
+    enabled: bool = True
+    buffer_size: int = 2_048
+    buffer_limit: int = 131_072
+    flush_interval: float = 1.0
+    metric_interval: float = 10.0
+    realtime_mode: bool = False
+    storage_backend: str = "memory"
+    storage_path: str | os.PathLike[str] | None = None
+    memory_max_records: int = 100_000
+    memory_max_bytes: int = 256 * 1024 * 1024
+    consumer_queue_size: int = 1_024
+    flush_timeout: float = 5.0
+    service_name: str | None = None
+    resource_attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            _CHECKS[entry.name](entry.name, getattr(self, entry.name))
+        if self.buffer_limit < self.buffer_size:
+            raise _not_allowed(
+                "buffer_limit", self.buffer_limit, f"at least buffer_size, which is {self.buffer_size}"
+            )
+
+    @property
+    def path(self) -> Path:
+        """Where a persistent storage records: ``storage_path``, or ``telemetry``."""
+        return Path(self.storage_path or "telemetry")
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, **defaults: Any
+    ) -> TelemetryConfig:
+        """The configuration that the environment asks for.
+
+        Each field is read from ``RIMP_<FIELD IN CAPITALS>``; empty means not set. What is not set
+        there is taken from ``defaults``, then from OpenTelemetry's own variables
+        (OTEL_SDK_DISABLED, OTEL_SERVICE_NAME, OTEL_METRIC_EXPORT_INTERVAL), then from this class.
+        OTEL_RESOURCE_ATTRIBUTES needs no field here: the SDK's resource honours it.
+
+        Raises:
+            ConfigurationError: a variable holds a value that is not allowed.
+        """
+        env = os.environ if environ is None else environ
+        values = {**_from_opentelemetry(env), **defaults, **_from_rimp(env)}
+        if env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+            values["enabled"] = False
+        return cls(**values)
+
+
+Check = Callable[[str, Any], None]
+
+
+def _flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise _not_allowed(name, value, "True or False")
+
+
+def _count(least: int) -> Check:
+    def check(name: str, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise _not_allowed(name, value, f"an integer of at least {least}")
+
+    return check
+
+
+def _seconds(name: str, value: Any) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
+        raise _not_allowed(name, value, "a number of seconds above 0")
+
+
+def _backend(name: str, value: Any) -> None:
+    if value not in BACKENDS:
+        raise _not_allowed(name, value, " or ".join(map(repr, BACKENDS)))
+
+
+def _path(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise _not_allowed(name, value, "a path, or None")
+
+
+def _text(name: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise _not_allowed(name, value, "a text that is not empty, or None")
+
+
+def _attributes(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) and key for key in value):
+        raise _not_allowed(name, value, "a mapping with keys that are texts and not empty")
+
+
+def _not_allowed(name: str, value: object, allowed: str) -> ConfigurationError:
+    return ConfigurationError(f"{name}={value!r} is not allowed: give {allowed}")
+
+
+_CHECKS: dict[str, Check] = {
+    "enabled": _flag,
+    "buffer_size": _count(1),
+    "buffer_limit": _count(1),
+    "flush_interval": _seconds,
+    "metric_interval": _seconds,
+    "realtime_mode": _flag,
+    "storage_backend": _backend,
+    "storage_path": _path,
+    "memory_max_records": _count(1),
+    "memory_max_bytes": _count(1),
+    "consumer_queue_size": _count(1),
+    "flush_timeout": _seconds,
+    "service_name": _text,
+    "resource_attributes": _attributes,
+}
+
+
+def _from_opentelemetry(env: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if name := env.get("OTEL_SERVICE_NAME", "").strip():
+        values["service_name"] = name
+    if millis := env.get("OTEL_METRIC_EXPORT_INTERVAL", "").strip():
+        values["metric_interval"] = _read_number("OTEL_METRIC_EXPORT_INTERVAL", millis) / 1_000
+    return values
+
+
+def _from_rimp(env: Mapping[str, str]) -> dict[str, Any]:
+    known = {f"RIMP_{entry.name.upper()}": entry for entry in fields(TelemetryConfig)}
+    values = {}
+    for variable, text in env.items():
+        if variable in known and text.strip():
+            entry = known[variable]
+            values[entry.name] = _read(variable, text.strip(), _example(entry))
+    return values
+
+
+def _example(entry: Any) -> Any:
+    return {} if entry.name == "resource_attributes" else entry.default
+
+
+def _read(variable: str, text: str, example: Any) -> Any:
+    if isinstance(example, bool):
+        return _read_flag(variable, text)
+    if isinstance(example, int):
+        return int(_read_number(variable, text, int))
+    if isinstance(example, float):
+        return _read_number(variable, text)
+    return _read_pairs(variable, text) if isinstance(example, dict) else text
+
+
+def _read_flag(variable: str, text: str) -> bool:
+    word = text.lower()
+    if word in {"true", "1", "yes", "on"}:
+        return True
+    if word in {"false", "0", "no", "off"}:
+        return False
+    raise _not_allowed(variable, text, "true or false")
+
+
+def _read_number(variable: str, text: str, kind: Callable[[str], float] = float) -> float:
+    try:
+        return kind(text)
+    except ValueError:
+        what = "an integer" if kind is int else "a number"
+        raise _not_allowed(variable, text, what) from None
+
+
+def _read_pairs(variable: str, text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    if not all(key.strip() and equals for key, equals, _ in pairs):
+        raise _not_allowed(variable, text, "key1=value1,key2=value2")
+    return {key.strip(): value.strip() for key, _, value in pairs}

@@ -1,0 +1,58 @@
+"""What can go wrong, as one tree.
+
+    RimpError
+    ├── ConfigurationError   a setting is wrong (also a ValueError)
+    ├── DecodeError          a text is not OTLP JSON (also a ValueError)
+    ├── StorageError         a storage could not take or give records
+    └── MissingExtraError    an optional dependency is not installed (also an ImportError)
+
+Every message names the thing, the reason and the cure. None of these is ever raised from a
+``collect_*``, ``on_start``, ``on_end`` or ``on_emit`` into an application.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigurationError",
+    "DecodeError",
+    "MissingExtraError",
+    "RimpError",
+    "StorageError",
+]
+
+
+class RimpError(Exception):
+    """The root of this package's exceptions."""
+
+
+class ConfigurationError(RimpError, ValueError):
+    """A setting has a value that is not allowed."""
+
+
+class DecodeError(RimpError, ValueError):
+    """A text is not OTLP JSON.
+
+    ``reason`` says what is wrong; ``path`` and ``line`` (from 1) say where, once known.
+    """
+
+    def __init__(self, reason: str, path: str | None = None, line: int | None = None) -> None:
+        self.reason = reason
+        self.path = path
+        self.line = line
+        where = ":".join(str(part) for part in (path, line) if part is not None)
+        super().__init__(f"{where}: {reason}" if where else reason)
+
+    def at(self, path: str, line: int) -> DecodeError:
+        """The same error, with the place where it was met."""
+        return DecodeError(self.reason, path, line)
+
+
+class StorageError(RimpError):
+    """A storage could not take or give records."""
+
+
+class MissingExtraError(RimpError, ImportError):
+    """An optional dependency is not installed; the message says how to install it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} is not installed. Install it with: pip install 'rimp-otel[{extra}]'")

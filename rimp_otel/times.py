@@ -1,0 +1,88 @@
+"""Points in time: what callers may pass, and the nanoseconds since the epoch that we keep."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any, Union
+
+from rimp_otel.errors import ConfigurationError
+
+__all__ = ["TimeLike", "from_unix_nano", "to_unix_nano"]
+
+TimeLike = Union[datetime, str, int, float]
+"""A ``datetime``, an ISO 8601 string, or seconds since the epoch. Without a time zone, a
+``datetime`` or string means local time, as it does for ``datetime.timestamp``."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def to_unix_nano(time: TimeLike) -> int:
+    """Nanoseconds since the epoch; exact for a ``datetime`` and for whole seconds.
+
+    A string that is no ISO 8601 is given to python-dateutil, where that is installed.
+
+    Raises:
+        ConfigurationError: ``time`` is none of the accepted forms.
+    """
+    if isinstance(time, str):
+        time = _parse(time)
+    if isinstance(time, datetime):
+        since = time.astimezone(timezone.utc) - _EPOCH
+        return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
+    return _seconds_to_nano(time)
+
+
+def from_unix_nano(time_unix_nano: int) -> datetime:
+    """The aware UTC ``datetime``, cut off (not rounded) to microseconds.
+
+    Times that a ``datetime`` cannot hold give its nearest bound.
+    """
+    seconds, nanos = divmod(time_unix_nano, 1_000_000_000)
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).replace(microsecond=nanos // 1_000)
+    except (OverflowError, ValueError, OSError):
+        bound = datetime.max if time_unix_nano > 0 else datetime.min
+        return bound.replace(tzinfo=timezone.utc)
+
+
+def _seconds_to_nano(seconds: Any) -> int:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise ConfigurationError(_not_a_time(seconds))
+    if isinstance(seconds, int):
+        return seconds * 1_000_000_000
+    try:
+        whole = int(seconds // 1)
+    except (OverflowError, ValueError):
+        raise ConfigurationError(_not_a_time(seconds)) from None
+    # Through microseconds: a float near today's epoch resolves a quarter of one.
+    return whole * 1_000_000_000 + round((seconds - whole) * 1_000_000) * 1_000
+
+
+def _parse(text: str) -> datetime:
+    iso = text.strip()
+    if iso[-1:] in "zZ":
+        iso = iso[:-1] + "+00:00"  # fromisoformat takes a Z from Python 3.11 on
+    try:
+        return datetime.fromisoformat(iso)
+    except ValueError:
+        return _parse_freely(text)
+
+
+def _parse_freely(text: str) -> datetime:
+    try:
+        from dateutil import parser
+    except ImportError:
+        raise ConfigurationError(
+            _not_a_time(text) + "; python-dateutil, if installed, widens the accepted strings"
+        ) from None
+    try:
+        return parser.parse(text)
+    except (ValueError, OverflowError):
+        raise ConfigurationError(_not_a_time(text)) from None
+
+
+def _not_a_time(value: object) -> str:
+    return (
+        f"{value!r} is not a point in time: give a datetime, an ISO 8601 string such as "
+        "'2026-11-23T12:00:00Z', or seconds since the epoch"
+    )
