@@ -26,7 +26,8 @@ class TelemetryConfig:
         buffer_size: records in the buffer that make the stream drain it before its interval is
             over; without a stream, the most that the buffer holds (then the oldest is dropped).
         buffer_limit: records that may wait while a stream is attached but behind (a burst, or a
-            storage that is down); past it the oldest is dropped and counted.
+            storage that is down); past it the oldest is dropped and counted. Never less than
+            ``buffer_size``.
         flush_interval: seconds between two drains.
         metric_interval: seconds between two collections of the OpenTelemetry instruments.
         realtime_mode: call the listeners at once, on the thread that collects.
@@ -61,10 +62,6 @@ class TelemetryConfig:
     def __post_init__(self) -> None:
         for entry in fields(self):
             _CHECKS[entry.name](entry.name, getattr(self, entry.name))
-        if self.buffer_limit < self.buffer_size:
-            raise _not_allowed(
-                "buffer_limit", self.buffer_limit, f"at least buffer_size, which is {self.buffer_size}"
-            )
 
     @property
     def path(self) -> Path:
@@ -72,9 +69,7 @@ class TelemetryConfig:
         return Path(self.storage_path or "telemetry")
 
     @classmethod
-    def from_env(
-        cls, environ: Mapping[str, str] | None = None, **defaults: Any
-    ) -> TelemetryConfig:
+    def from_env(cls, environ: Mapping[str, str] | None = None, **defaults: Any) -> TelemetryConfig:
         """The configuration that the environment asks for.
 
         Each field is read from ``RIMP_<FIELD IN CAPITALS>``; empty means not set. What is not set

@@ -55,4 +55,6 @@ class MissingExtraError(RimpError, ImportError):
     """An optional dependency is not installed; the message says how to install it."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} is not installed. Install it with: pip install 'rimp-otel[{extra}]'")
+        super().__init__(
+            f"{what} is not installed. Install it with: pip install 'rimp-otel[{extra}]'"
+        )
