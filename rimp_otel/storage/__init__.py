@@ -1,0 +1,9 @@
+"""Where batches are kept. ``TelemetryStorage`` is what to subclass for a backend of one's own."""
+
+from __future__ import annotations
+
+from rimp_otel.storage.base import TelemetryStorage, select
+from rimp_otel.storage.file import FileStorage
+from rimp_otel.storage.memory import MemoryStorage
+
+__all__ = ["FileStorage", "MemoryStorage", "TelemetryStorage", "select"]

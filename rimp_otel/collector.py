@@ -1,0 +1,369 @@
+"""The collector: takes records in, cheaply and from anywhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from time import time_ns
+from typing import Any, NamedTuple, Protocol
+
+from opentelemetry.sdk._logs import LogRecordProcessor
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+
+from rimp_otel.buffer import Counter, MemoryBuffer
+from rimp_otel.config import TelemetryConfig
+from rimp_otel.context import current_span_context
+from rimp_otel.convert import resource_from_sdk
+from rimp_otel.data import TelemetryData
+from rimp_otel.forking import in_forked_child
+from rimp_otel.models import EventType, ResourceInfo
+from rimp_otel.otlp.logs import log_record_fragment
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.otlp.values import plain
+from rimp_otel.raw import EVENT, LOG, METRIC, RawRecord, batch_of
+from rimp_otel.selfmetrics import observe_processor
+
+__all__ = ["CollectorStats", "Listener", "TelemetryCollector"]
+
+Listener = Callable[[TelemetryData], object]
+"""Called with one record at a time, on the thread that collected it."""
+
+_NEVER = sys.maxsize
+_SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
+
+
+class CollectorStats(NamedTuple):
+    """Exact counts of records. ``collected == stored + pending + sum(dropped.values())``."""
+
+    #: Records that were taken in, of all signals; data points of OpenTelemetry metrics too.
+    collected: int
+    #: Of those, in the storage; without a stream, returned by ``flush()``.
+    stored: int
+    #: Of those, neither stored nor dropped yet.
+    pending: int
+    #: Of those, lost, by reason: "buffer_full", "encoding", "invalid_value", "storage_error".
+    dropped: dict[str, int]
+    #: Calls of a listener that raised.
+    listener_errors: int
+
+
+class Stream(Protocol):
+    """What a collector asks of the stream that is attached to it."""
+
+    def wake(self) -> None:
+        """The buffer is full. Safe from any thread, signal handler or finaliser."""
+
+    def flush(self) -> TelemetryData:
+        """Drains the buffer, and returns what was in it."""
+
+    def drain(self, timeout: float) -> bool:
+        """Drains the buffer; False if that takes longer than ``timeout`` seconds."""
+
+
+class TelemetryCollector(SpanProcessor, LogRecordProcessor):
+    """Takes in native events and metrics, and the spans and log records of OpenTelemetry's SDK.
+
+    It is a SpanProcessor and a LogRecordProcessor; spans that are not sampled are left out, as the
+    specification demands. ``collect_*``, ``on_start``, ``on_end`` and ``on_emit`` take no lock,
+    raise nothing, and may be called from any thread, signal handler or finaliser.
+
+    Args:
+        config: how to behave; the defaults, if not given.
+        resource: of native records; made from the configuration and the environment, if not given.
+    """
+
+    def __init__(
+        self, config: TelemetryConfig | None = None, resource: Resource | None = None
+    ) -> None:
+        self.config = config or TelemetryConfig()
+        self._given_resource = resource
+        self._enabled = self.config.enabled
+        self._realtime = False
+        self._listeners: tuple[Listener, ...] = ()
+        self._stream: Stream | None = None
+        self._wake_at = _NEVER
+        self._start_counting()
+        in_forked_child(self._start_anew)
+        observe_processor(self)
+
+    def _start_counting(self) -> None:
+        limit = self.config.buffer_size
+        if self._stream is not None:
+            limit = max(limit, self.config.buffer_limit)
+        self._buffer: MemoryBuffer[RawRecord] = MemoryBuffer(limit, self._count_overflow)
+        self._collected = Counter()
+        self._listener_errors = Counter()
+        self._dropped: dict[tuple[str, Signal], Counter] = {}
+        self._stored = dict.fromkeys(Signal, 0)
+        self._points = 0
+        self._flushing = threading.RLock()
+        self._notifying = threading.local()
+
+    def _start_anew(self) -> None:
+        """In a forked child: what waits here is the parent's, and will be stored by it."""
+        self._start_counting()
+
+    @cached_property
+    def resource(self) -> ResourceInfo:
+        """The resource of native records."""
+        if self._given_resource is not None:
+            return resource_from_sdk(self._given_resource)
+        attributes = dict(self.config.resource_attributes)
+        if self.config.service_name:
+            attributes["service.name"] = self.config.service_name
+        return resource_from_sdk(Resource.create(attributes))
+
+    def collect_event(
+        self,
+        source: str,
+        message: str,
+        event_type: EventType = EventType.INFO,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Takes in an event; inside a span it carries that span's ids.
+
+        Args:
+            source: who tells; becomes OTLP's scope name.
+            message: what happened.
+            event_type: how bad it is.
+            metadata: any attributes. Copied: later changes are not seen.
+        """
+        if not self._enabled:
+            return
+        if type(source) is not str or type(message) is not str or type(event_type) is not EventType:
+            source, message, event_type = _text(source), _text(message), _event_type(event_type)
+        self._append(
+            (
+                EVENT,
+                time_ns(),
+                source,
+                message,
+                event_type,
+                metadata and _copied(metadata),
+                current_span_context(),
+            )
+        )
+
+    def collect_metric(
+        self,
+        name: str,
+        value: float,
+        unit: str = "",
+        tags: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Takes in a measured value; it becomes a gauge's data point.
+
+        Args:
+            name: of the metric.
+            value: the measured number. What is no number is dropped, as "invalid_value".
+            unit: UCUM, such as ``ms`` or ``By``.
+            tags: the point's attributes. Copied: later changes are not seen.
+        """
+        if not self._enabled:
+            return
+        if type(value) is not float and type(value) is not int:
+            number = _number(value)
+            if number is None:
+                self._collected.add_one()
+                self._drop("invalid_value", Signal.METRICS)
+                return
+            value = number
+        if type(name) is not str or type(unit) is not str:
+            name, unit = _text(name), _text(unit or "")
+        self._append((METRIC, time_ns(), name, value, unit, tags and _copied(tags)))
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Takes in a span that has ended. Called by the SDK."""
+        if self._enabled and _is_sampled(span):
+            self._append(span)
+
+    def on_emit(self, log_record: Any) -> None:
+        """Takes in a log record; encodes it now, since it may change later. Called by the SDK."""
+        if not self._enabled:
+            return
+        try:
+            fragment = log_record_fragment(log_record)
+        except Exception:
+            self._collected.add_one()
+            self._drop("encoding", Signal.LOGS)
+            return
+        self._append((LOG, fragment))
+
+    def _append(self, record: RawRecord) -> None:
+        self._collected.add_one()
+        if self._buffer.append(record) >= self._wake_at:
+            stream = self._stream
+            if stream is not None:
+                stream.wake()
+        if self._realtime:
+            self._notify(record)
+
+    def _notify(self, record: RawRecord) -> None:
+        if getattr(self._notifying, "now", False):
+            return  # a listener that collects does not call the listeners
+        self._notifying.now = True
+        try:
+            data = batch_of([record], self.resource)
+            for listener in self._listeners:
+                try:
+                    listener(data.share())
+                except Exception:
+                    self._listener_errors.add_one()
+        finally:
+            self._notifying.now = False
+
+    def add_listener(self, listener: Listener) -> None:
+        """Calls ``listener`` with each record at once; only with ``realtime_mode``."""
+        self._set_listeners((*self._listeners, listener))
+
+    def remove_listener(self, listener: Listener) -> None:
+        """Calls ``listener`` no more. One that was never added is ignored."""
+        kept = list(self._listeners)
+        if listener in kept:
+            kept.remove(listener)
+        self._set_listeners(tuple(kept))
+
+    def _set_listeners(self, listeners: tuple[Listener, ...]) -> None:
+        self._listeners = listeners
+        self._realtime = self.config.realtime_mode and bool(listeners)
+
+    def flush(self) -> TelemetryData:
+        """Empties the buffer, and returns what was in it.
+
+        With a stream attached, it has been stored and given to the consumers when this returns, if
+        that takes no longer than ``flush_timeout``. Without one, it is only returned.
+        """
+        if self._stream is not None:
+            return self._stream.flush()
+        with self._flushing:
+            data = batch_of(self._buffer.drain(len(self._buffer)), self.resource)
+            self.count_stored(data)
+        return data
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Has everything stored. False if that takes longer. Called by the SDK."""
+        return self._stream is None or self._stream.drain(timeout_millis / 1_000)
+
+    def shutdown(self) -> None:
+        """Has everything stored. What still arrives after is collected too. Called by the SDK."""
+        self.force_flush(int(self.config.flush_timeout * 1_000))
+
+    def stats(self) -> CollectorStats:
+        """What has been counted up to now."""
+        # In this order: a record that arrives meanwhile shows as pending, never as negative.
+        stored = sum(self._stored.values())
+        dropped: dict[str, int] = {}
+        for (reason, _), counter in list(self._dropped.items()):
+            dropped[reason] = dropped.get(reason, 0) + counter.value
+        collected = self._collected.value + self._points
+        pending = collected - stored - sum(dropped.values())
+        return CollectorStats(collected, stored, pending, dropped, self._listener_errors.value)
+
+    # What follows is for the stream, which is attached to one collector and drains it.
+
+    def attach(self, stream: Stream) -> None:
+        """Lets ``stream`` drain this collector from now on."""
+        self._stream = stream
+        self._wake_at = self.config.buffer_size
+        self._buffer.limit = max(self.config.buffer_size, self.config.buffer_limit)
+
+    def write_through(self) -> None:
+        """Wakes the stream for every record from now on: the interpreter is about to exit."""
+        self._wake_at = 1
+
+    def take(self, most: int) -> TelemetryData:
+        """Takes the oldest ``most`` records out of the buffer."""
+        return batch_of(self._buffer.drain(most), self.resource)
+
+    @property
+    def waiting(self) -> int:
+        """How many records are in the buffer."""
+        return len(self._buffer)
+
+    @property
+    def capacity(self) -> int:
+        """How many records the buffer can hold."""
+        return self._buffer.limit
+
+    def count_points(self, points: int) -> None:
+        """Counts data points that the stream collected from OpenTelemetry's instruments."""
+        self._points += points
+
+    def count_stored(self, data: TelemetryData) -> None:
+        """Counts a batch as stored, but for the records in it that could not be encoded."""
+        for signal in Signal:
+            skipped = data.skipped_of(signal)
+            self._stored[signal] += data.count_of(signal) - skipped
+            self._drop("encoding", signal, skipped)
+
+    def count_dropped(self, reason: str, data: TelemetryData) -> None:
+        """Counts a batch as lost."""
+        for signal in Signal:
+            self._drop(reason, signal, data.count_of(signal))
+
+    def counted(self, signal: Signal) -> tuple[int, dict[str, int]]:
+        """Of one signal: how many records were stored, and how many were dropped, by reason."""
+        dropped = {
+            reason: counter.value
+            for (reason, of), counter in list(self._dropped.items())
+            if of is signal
+        }
+        return self._stored[signal], dropped
+
+    def _count_overflow(self, record: RawRecord) -> None:
+        if type(record) is not tuple:
+            self._drop("buffer_full", Signal.TRACES)
+        else:
+            self._drop("buffer_full", Signal.METRICS if record[0] == METRIC else Signal.LOGS)
+
+    def _drop(self, reason: str, signal: Signal, records: int = 1) -> None:
+        if not records:
+            return
+        # setdefault is one call into C: two threads get the same counter.
+        counter = self._dropped.setdefault((reason, signal), Counter())
+        for _ in range(records):
+            counter.add_one()
+
+
+def _is_sampled(span: ReadableSpan) -> bool:
+    try:
+        return bool(span.context.trace_flags & 1)
+    except AttributeError:
+        return False
+
+
+def _copied(attributes: Any) -> dict[str, Any]:
+    """A copy that the caller cannot change any more."""
+    try:
+        copied = dict(attributes)
+        for value in copied.values():
+            if type(value) not in _SCALARS:
+                return dict(plain(copied))
+    except Exception:
+        return {"rimp.repaired": plain(attributes)}
+    return copied
+
+
+def _number(value: Any) -> float | int | None:
+    number = plain(value)
+    if isinstance(number, (int, float)):
+        return int(number) if isinstance(number, bool) else number
+    try:
+        return float(number)  # a Decimal, or a text that is a number
+    except (TypeError, ValueError):
+        return None
+
+
+def _text(value: Any) -> str:
+    text = plain(value)
+    return text if isinstance(text, str) else str(text)
+
+
+def _event_type(value: Any) -> EventType:
+    try:
+        return value if isinstance(value, EventType) else EventType(str(value).lower())
+    except Exception:
+        return EventType.INFO

@@ -1,0 +1,202 @@
+"""TelemetryData, the batch that crosses every line of the data flow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.metrics.export import MetricsData
+from opentelemetry.sdk.trace import ReadableSpan
+
+from rimp_otel.convert import log_record_from_event, metrics_to_sdk
+from rimp_otel.models import TelemetryEvent, TelemetryMetric
+from rimp_otel.otlp.decode import decode_line, signal_of
+from rimp_otel.otlp.fragment import Fragment, lines
+from rimp_otel.otlp.logs import event_fragment
+from rimp_otel.otlp.metrics import metric_fragment
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.otlp.spans import span_fragment
+from rimp_otel.sources import Chained, Events, Lines, LogRecords, Metrics, SdkMetrics, Source, Spans
+
+__all__ = ["TelemetryData"]
+
+_ENCODERS = {
+    Signal.TRACES: span_fragment,
+    Signal.LOGS: event_fragment,
+    Signal.METRICS: metric_fragment,
+}
+
+
+class TelemetryData:
+    """A batch of events, metric points and spans.
+
+    It has two faces, OTLP JSON text and objects; either is made from the other when it is first
+    asked for, and then kept. A batch does not change once it is made; treat its lists as read-only.
+
+    Args:
+        events: log records and native events.
+        metrics: metric data points.
+        spans: finished OpenTelemetry spans.
+    """
+
+    __slots__ = ("_lines", "_objects", "_skipped", "_sources")
+
+    def __init__(
+        self,
+        events: Iterable[TelemetryEvent] = (),
+        metrics: Iterable[TelemetryMetric] = (),
+        spans: Iterable[ReadableSpan] = (),
+    ) -> None:
+        sources: dict[Signal, Source] = {
+            Signal.TRACES: Spans(spans),
+            Signal.LOGS: Events(events),
+            Signal.METRICS: Metrics(metrics),
+        }
+        self._set(sources)
+
+    def _set(self, sources: Mapping[Signal, Source]) -> None:
+        self._sources = {signal: source for signal, source in sources.items() if len(source)}
+        self._objects: dict[Signal, list[Any]] = {}
+        self._lines: dict[Signal, list[bytes]] = {}
+        self._skipped: dict[Signal, int] = {}
+
+    @classmethod
+    def from_sources(cls, sources: Mapping[Signal, Source]) -> TelemetryData:
+        """A batch of records that are neither objects nor lines yet."""
+        data = cls.__new__(cls)
+        data._set(sources)
+        return data
+
+    @classmethod
+    def from_otlp_json(cls, texts: Iterable[str | bytes]) -> TelemetryData:
+        """A batch of OTLP JSON lines, of any signals. Their records are decoded when asked for.
+
+        Raises:
+            DecodeError: a line is of no signal (here), or not OTLP JSON (when it is decoded).
+        """
+        by_signal: dict[Signal, list[bytes]] = {}
+        for text in texts:
+            line = text.encode() if isinstance(text, str) else text
+            by_signal.setdefault(signal_of(line), []).append(line.strip())
+        return cls.from_sources(
+            {signal: Lines(found, _ENCODERS[signal]) for signal, found in by_signal.items()}
+        )
+
+    @classmethod
+    def decoded(cls, line: bytes) -> TelemetryData:
+        """A batch of one OTLP JSON line, decoded at once.
+
+        Raises:
+            DecodeError: the line is not OTLP JSON.
+        """
+        signal, records = decode_line(line)
+        return cls.from_sources({signal: Lines([line], _ENCODERS[signal], records)})
+
+    @classmethod
+    def from_log_records(cls, records: Iterable[ReadableLogRecord]) -> TelemetryData:
+        """A batch of the SDK's log records."""
+        return cls.from_sources({Signal.LOGS: LogRecords(records)})
+
+    @classmethod
+    def from_metrics_data(cls, metrics_data: MetricsData) -> TelemetryData:
+        """A batch of the SDK's metrics."""
+        return cls.from_sources({Signal.METRICS: SdkMetrics(metrics_data)})
+
+    @classmethod
+    def concat(cls, batches: Iterable[TelemetryData]) -> TelemetryData:
+        """One batch with the records of all ``batches``, in their order."""
+        by_signal: dict[Signal, list[Source]] = {}
+        for batch in batches:
+            for signal, source in batch._sources.items():
+                by_signal.setdefault(signal, []).append(source)
+        return cls.from_sources(
+            {
+                signal: found[0] if len(found) == 1 else Chained(found)
+                for signal, found in by_signal.items()
+            }
+        )
+
+    @property
+    def events(self) -> list[TelemetryEvent]:
+        """Native events, and log records as events."""
+        return self._records(Signal.LOGS)
+
+    @property
+    def metrics(self) -> list[TelemetryMetric]:
+        """Metric data points, native ones and the OpenTelemetry instruments'."""
+        return self._records(Signal.METRICS)
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        """Spans that have ended."""
+        return self._records(Signal.TRACES)
+
+    def _records(self, signal: Signal) -> list[Any]:
+        records = self._objects.get(signal)
+        if records is None:
+            source = self._sources.get(signal)
+            # A list of this batch's own: what one consumer does to it, another does not see.
+            records = self._objects[signal] = list(source.objects()) if source else []
+        return records
+
+    @property
+    def log_records(self) -> list[ReadableLogRecord]:
+        """The events as the SDK's log records, for an OpenTelemetry exporter."""
+        return [log_record_from_event(event) for event in self.events]
+
+    @property
+    def metrics_data(self) -> MetricsData:
+        """The metrics as the SDK's, for an OpenTelemetry exporter (which knows no summaries)."""
+        return metrics_to_sdk(self.metrics)
+
+    def fragments(self, signal: Signal) -> list[Fragment]:
+        """The signal's records as single texts, each with its time and what it belongs to."""
+        source = self._sources.get(signal)
+        if source is None:
+            return []
+        encoded = [fragment for fragment in source.fragments() if fragment is not None]
+        self._skipped[signal] = len(source) - len(encoded)
+        return encoded
+
+    def otlp_json(self, signal: Signal) -> list[bytes]:
+        """The signal's records as OTLP JSON lines, each the body of an OTLP/HTTP JSON request."""
+        found = self._lines.get(signal)
+        if found is None:
+            source = self._sources.get(signal)
+            if isinstance(source, Lines):
+                found = source.lines
+            else:
+                found = list(lines(signal, self.fragments(signal)))
+            self._lines[signal] = found
+        return found
+
+    def count_of(self, signal: Signal) -> int:
+        """How many records of the signal there are."""
+        source = self._sources.get(signal)
+        return len(source) if source else 0
+
+    def skipped_of(self, signal: Signal) -> int:
+        """How many of them turned out, when they were encoded, to be impossible to encode."""
+        return self._skipped.get(signal, 0)
+
+    def share(self) -> TelemetryData:
+        """The same records in a batch of its own, with lists of its own."""
+        return TelemetryData.from_sources(self._sources)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._sources.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._sources)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{name}={self.count_of(signal)}"
+            for name, signal in (
+                ("events", Signal.LOGS),
+                ("metrics", Signal.METRICS),
+                ("spans", Signal.TRACES),
+            )
+        )
+        return f"TelemetryData({counts})"

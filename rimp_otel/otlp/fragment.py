@@ -1,0 +1,136 @@
+"""Fragments, one record's text each, and the lines that they are put together into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.otlp.values import attributes_json, quote, to_bytes
+
+__all__ = ["LINE_SIZE", "Fragment", "Wrapping", "lines", "resource_wrapping", "scope_wrapping"]
+
+LINE_SIZE = 64 * 1024
+"""Characters after which a line is full. Longer ones hold the interpreter for milliseconds."""
+
+_MAX_CACHED = 256
+
+
+class Wrapping(NamedTuple):
+    """What stands around the texts of one resource, scope or metric."""
+
+    head: str
+    tail: str
+
+
+class Fragment(NamedTuple):
+    """One record as text, and what it belongs to."""
+
+    #: When it happened, for range queries: a span's start, a record's or a point's time.
+    time_unix_nano: int
+    resource: Wrapping
+    scope: Wrapping
+    #: The metric around a data point; None for spans and log records.
+    metric: Wrapping | None
+    #: The OTLP JSON object of the span, log record or data point.
+    text: str
+
+
+def lines(signal: Signal, fragments: Iterable[Fragment]) -> Iterator[bytes]:
+    """The fragments as OTLP JSON lines (without line ends), in order, of about LINE_SIZE each."""
+    batch: list[Fragment] = []
+    size = 0
+    for fragment in fragments:
+        batch.append(fragment)
+        size += len(fragment.text)
+        if size >= LINE_SIZE:
+            yield _line(signal, batch)
+            batch, size = [], 0
+    if batch:
+        yield _line(signal, batch)
+
+
+def _line(signal: Signal, batch: list[Fragment]) -> bytes:
+    groups: dict[Wrapping, dict[Wrapping, dict[Wrapping | None, list[str]]]] = {}
+    for _, resource, scope, metric, text in batch:
+        metrics = groups.setdefault(resource, {}).setdefault(scope, {})
+        metrics.setdefault(metric, []).append(text)
+    resources = [_resource_text(signal, *group) for group in groups.items()]
+    return to_bytes(f'{{"{signal.resource_key}":[{",".join(resources)}]}}')
+
+
+def _resource_text(
+    signal: Signal,
+    resource: Wrapping,
+    scopes: dict[Wrapping, dict[Wrapping | None, list[str]]],
+) -> str:
+    texts = [_scope_text(signal, *group) for group in scopes.items()]
+    return f'{resource.head}"{signal.scope_key}":[{",".join(texts)}]{resource.tail}'
+
+
+def _scope_text(signal: Signal, scope: Wrapping, metrics: dict[Wrapping | None, list[str]]) -> str:
+    records = [
+        ",".join(texts) if metric is None else f"{metric.head}{','.join(texts)}{metric.tail}"
+        for metric, texts in metrics.items()
+    ]
+    return f'{scope.head}"{signal.record_key}":[{",".join(records)}]{scope.tail}'
+
+
+class _Cache:
+    """Wrappings by the identity of their object, which is held so that no other gets its id."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[object, Wrapping]] = {}
+
+    def get(self, key: object) -> Wrapping | None:
+        entry = self._entries.get(id(key))
+        return None if entry is None else entry[1]
+
+    def put(self, key: object, wrapping: Wrapping) -> Wrapping:
+        if len(self._entries) >= _MAX_CACHED:
+            self._entries.clear()
+        self._entries[id(key)] = (key, wrapping)
+        return wrapping
+
+
+_resources = _Cache()
+_scopes = _Cache()
+
+
+def resource_wrapping(resource: Any) -> Wrapping:
+    """Of an SDK Resource, a ResourceInfo, or None. Cached by identity: neither may change."""
+    return _resources.get(resource) or _resources.put(
+        resource, Wrapping(f'{{"resource":{{{_attributes_of(resource)}}},', _schema_tail(resource))
+    )
+
+
+def scope_wrapping(scope: Any) -> Wrapping:
+    """Of an SDK InstrumentationScope, a ScopeInfo, or None. Cached by identity."""
+    return _scopes.get(scope) or _scopes.put(
+        scope, Wrapping(f'{{"scope":{{{_scope_fields(scope)}}},', _schema_tail(scope))
+    )
+
+
+def _scope_fields(scope: Any) -> str:
+    if scope is None:
+        return ""
+    parts = [
+        f'"{name}":{quote(str(value))}'
+        for name, value in (("name", scope.name), ("version", scope.version))
+        if value
+    ]
+    return ",".join([*parts, *filter(None, [_attributes_of(scope)])])
+
+
+def _attributes_of(owner: Any) -> str:
+    attributes = attributes_json(getattr(owner, "attributes", None))
+    dropped = getattr(owner, "dropped_attributes_count", 0)
+    parts = [f'"attributes":[{attributes}]'] if attributes else []
+    if dropped:
+        parts.append(f'"droppedAttributesCount":{dropped}')
+    return ",".join(parts)
+
+
+def _schema_tail(owner: Any) -> str:
+    url = getattr(owner, "schema_url", None)
+    return f',"schemaUrl":{quote(str(url))}}}' if url else "}"

@@ -1,0 +1,134 @@
+"""Log records and events to OTLP JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rimp_otel.models import ScopeInfo, TelemetryEvent
+from rimp_otel.otlp.fragment import Fragment, resource_wrapping, scope_wrapping
+from rimp_otel.otlp.numbers import fixed64, span_id_json, trace_id_json, uint32
+from rimp_otel.otlp.values import attributes_json, quote, value_json
+
+__all__ = ["event_fragment", "event_scope", "log_record_fragment", "native_event_json"]
+
+_MAX_SOURCES = 1_024
+_sources: dict[str, ScopeInfo] = {}
+
+
+def log_record_fragment(record: Any) -> Fragment:
+    """An SDK ReadableLogRecord or ReadWriteLogRecord as a fragment."""
+    log = record.log_record
+    text = _log_json(
+        fixed64(log.timestamp),
+        fixed64(log.observed_timestamp),
+        getattr(log.severity_number, "value", log.severity_number),
+        log.severity_text,
+        log.body,
+        getattr(log.attributes, "_dict", log.attributes),
+        record.dropped_attributes,
+        log.trace_id,
+        log.span_id,
+        log.trace_flags,
+        log.event_name,
+    )
+    return Fragment(
+        fixed64(log.timestamp) or fixed64(log.observed_timestamp),
+        resource_wrapping(record.resource),
+        scope_wrapping(record.instrumentation_scope),
+        None,
+        text,
+    )
+
+
+def event_fragment(event: TelemetryEvent) -> Fragment:
+    """A TelemetryEvent as a fragment."""
+    text = _log_json(
+        fixed64(event.time_unix_nano),
+        fixed64(event.observed_time_unix_nano),
+        event.severity_number,
+        event.severity_text,
+        event.body,
+        event.metadata,
+        event.dropped_attributes_count,
+        event.trace_id,
+        event.span_id,
+        event.trace_flags,
+        event.event_name,
+    )
+    return Fragment(
+        fixed64(event.time_unix_nano) or fixed64(event.observed_time_unix_nano),
+        resource_wrapping(event.resource),
+        scope_wrapping(event.scope or event_scope(event.source)),
+        None,
+        text,
+    )
+
+
+def native_event_json(
+    time_unix_nano: int,
+    message: str,
+    severity_number: int,
+    metadata: Any,
+    context: Any,
+) -> str:
+    """What ``event_fragment`` would make of a native event, without making the event."""
+    attributes = attributes_json(metadata) if metadata else ""
+    text = (
+        f'{{"timeUnixNano":"{time_unix_nano}","observedTimeUnixNano":"{time_unix_nano}"'
+        f',"severityNumber":{severity_number},"body":{{"stringValue":{quote(message)}}}'
+    )
+    if attributes:
+        text += f',"attributes":[{attributes}]'
+    if context is not None:
+        text += _context(context.trace_id, context.span_id, context.trace_flags)
+    return text + "}"
+
+
+def event_scope(source: str) -> ScopeInfo:
+    """The scope of a native event; one object for each source, as long as they are not many."""
+    scope = _sources.get(source)
+    if scope is None:
+        if len(_sources) >= _MAX_SOURCES:
+            _sources.clear()
+        scope = _sources[source] = ScopeInfo(source)
+    return scope
+
+
+def _log_json(
+    time: int,
+    observed: int,
+    severity_number: Any,
+    severity_text: Any,
+    body: Any,
+    attributes: Any,
+    dropped: int,
+    trace_id: int,
+    span_id: int,
+    trace_flags: Any,
+    event_name: Any,
+) -> str:
+    text = "{"
+    if time:
+        text += f'"timeUnixNano":"{time}",'
+    if observed:
+        text += f'"observedTimeUnixNano":"{observed}",'
+    if severity_number:
+        text += f'"severityNumber":{uint32(severity_number)},'
+    if severity_text:
+        text += f'"severityText":{quote(str(severity_text))},'
+    text += f'"body":{value_json(body)}'
+    if encoded := attributes_json(attributes):
+        text += f',"attributes":[{encoded}]'
+    if dropped:
+        text += f',"droppedAttributesCount":{uint32(dropped)}'
+    text += _context(trace_id, span_id, trace_flags)
+    return f'{text},"eventName":{quote(str(event_name))}}}' if event_name else text + "}"
+
+
+def _context(trace_id: int, span_id: int, trace_flags: Any) -> str:
+    text = ""
+    if trace_flags:
+        text = f',"flags":{uint32(trace_flags)}'
+    if trace_id:
+        text += f',"traceId":"{trace_id_json(trace_id)}"'
+    return f'{text},"spanId":"{span_id_json(span_id)}"' if span_id else text

@@ -1,0 +1,249 @@
+"""Attribute values as OTLP's AnyValue in JSON, repaired where OTLP cannot hold them.
+
+The repairs, each of which costs only the value itself:
+
+- an integer outside 64 bits becomes its decimal string (hexadecimal past 4,000 digits);
+- a lone surrogate becomes U+FFFD, when the finished text is turned into bytes;
+- what is no attribute type becomes ``str(value)``, a set or other iterable collection an array;
+- a container that holds itself, or lies deeper than ``MAX_DEPTH``, or comes after
+  ``MAX_VALUES`` others in one attribute, becomes a marker such as ``<cycle>``.
+"""
+
+from __future__ import annotations
+
+import numbers
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Set
+from json.encoder import encode_basestring as quote
+from typing import Any
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_VALUES",
+    "attributes_json",
+    "double_json",
+    "plain",
+    "quote",
+    "to_bytes",
+    "value_json",
+]
+
+MAX_DEPTH = 30
+"""Nested containers in one value. Protobuf's parsers stop at 100 messages: three for each map,
+and up to nine for what stands around the value."""
+
+MAX_VALUES = 100_000
+"""Values in one nested attribute or body."""
+
+_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
+_MAX_PREFIXES = 4_096
+
+_prefixes: dict[str, str] = {}
+
+
+def attributes_json(attributes: Mapping[Any, Any] | None) -> str:
+    """The KeyValues of ``attributes``, joined by commas, without the brackets around them."""
+    if not attributes:
+        return ""
+    try:
+        items = list(attributes.items())
+    except Exception as error:
+        return _pair("rimp.repaired", f"<attributes that cannot be read: {_name_of(error)}>")
+    return ",".join([_pair(key, value) for key, value in items])
+
+
+def value_json(value: Any) -> str:
+    """The AnyValue of ``value``: a JSON object with one key, or none for None. Never raises."""
+    encode = _ENCODERS.get(type(value))
+    return _encode_plain(plain(value)) if encode is None else encode(value)
+
+
+def plain(value: Any) -> Any:
+    """A copy of ``value`` made of str, bool, int, float, bytes, None, list and dict alone.
+
+    Repairs as this module says, except for surrogates. Never raises.
+    """
+    try:
+        return value if type(value) in _SCALARS else _Copier().copy(value)
+    except Exception as error:
+        return f"<a {_name_of(value)} that cannot be read: {_name_of(error)}>"
+
+
+def to_bytes(text: str) -> bytes:
+    """UTF-8, each lone surrogate as U+FFFD; a surrogate pair as the character it stands for."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        merged = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        return _SURROGATES.sub("\ufffd", merged).encode()
+
+
+def _pair(key: Any, value: Any) -> str:
+    prefix = _prefixes.get(key) if type(key) is str else None
+    if prefix is None:
+        prefix = _make_prefix(key)
+    if type(value) is str:
+        return f'{prefix}{{"stringValue":{quote(value)}}}}}'
+    return f"{prefix}{value_json(value)}}}"
+
+
+def _make_prefix(key: Any) -> str:
+    name = key if type(key) is str else _text_of(key)
+    prefix = f'{{"key":{quote(name)},"value":'
+    if type(key) is str and len(key) < 256:
+        if len(_prefixes) >= _MAX_PREFIXES:
+            _prefixes.clear()
+        _prefixes[key] = prefix
+    return prefix
+
+
+def _encode_str(value: str) -> str:
+    return f'{{"stringValue":{quote(value)}}}'
+
+
+def _encode_bool(value: bool) -> str:
+    return '{"boolValue":true}' if value else '{"boolValue":false}'
+
+
+def _encode_int(value: int) -> str:
+    if _INT_MIN <= value <= _INT_MAX:
+        return f'{{"intValue":"{value}"}}'
+    return f'{{"stringValue":"{_digits(value)}"}}'
+
+
+def _digits(value: int) -> str:
+    # CPython refuses decimal digits past a limit of 4,300, against denial of service.
+    return str(value) if value.bit_length() < 13_000 else hex(value)
+
+
+def double_json(value: float) -> str:
+    """A JSON number, or protobuf's strings for what JSON has no number for."""
+    if value - value == 0.0:  # false for NaN and the infinities
+        return repr(value)
+    return '"NaN"' if value != value else '"Infinity"' if value > 0 else '"-Infinity"'
+
+
+def _encode_float(value: float) -> str:
+    return f'{{"doubleValue":{double_json(value)}}}'
+
+
+def _encode_bytes(value: bytes) -> str:
+    return f'{{"bytesValue":"{b64encode(value).decode()}"}}'
+
+
+def _encode_none(_: None) -> str:
+    return "{}"
+
+
+def _encode_sequence(value: Any) -> str:
+    for item in value:
+        if type(item) not in _SCALARS:
+            return _encode_plain(plain(value))
+    return _encode_plain(value)
+
+
+def _encode_map(value: Any) -> str:
+    return _encode_plain(plain(value))
+
+
+def _encode_plain(value: Any) -> str:
+    """Of what ``plain`` gave: no depth, cycle or odd type is left to look for."""
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return f'{{"arrayValue":{{"values":[{",".join([_encode_plain(v) for v in value])}]}}}}'
+    if kind is dict:
+        pairs = [f'{{"key":{quote(k)},"value":{_encode_plain(v)}}}' for k, v in value.items()]
+        return f'{{"kvlistValue":{{"values":[{",".join(pairs)}]}}}}'
+    return _ENCODERS[kind](value)
+
+
+_ENCODERS: dict[type, Any] = {
+    str: _encode_str,
+    bool: _encode_bool,
+    int: _encode_int,
+    float: _encode_float,
+    bytes: _encode_bytes,
+    type(None): _encode_none,
+    tuple: _encode_sequence,
+    list: _encode_sequence,
+    dict: _encode_map,
+}
+
+
+class _Copier:
+    """Makes one plain copy; knows what it is inside of, and how much it has copied."""
+
+    def __init__(self) -> None:
+        self._inside: list[int] = []
+        self._left = MAX_VALUES
+
+    def copy(self, value: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            return "<too many values>"
+        if type(value) in _SCALARS:
+            return value
+        scalar = _as_scalar(value)
+        return self._copy_container(value) if scalar is None else scalar
+
+    def _copy_container(self, value: Any) -> Any:
+        if not isinstance(value, (Mapping, Set, Iterable)) or _is_stream(value):
+            return _text_of(value)
+        if id(value) in self._inside:
+            return "<cycle>"
+        if len(self._inside) >= MAX_DEPTH:
+            return "<too deep>"
+        self._inside.append(id(value))
+        try:
+            return self._copy_items(value)
+        finally:
+            self._inside.pop()
+
+    def _copy_items(self, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return self._copy_sequence(value)
+        copied: dict[str, Any] = {}
+        for key, item in list(value.items()):
+            if self._left <= 0:
+                copied["rimp.repaired"] = "<too many values>"
+                break
+            copied[key if type(key) is str else _text_of(key)] = self.copy(item)
+        return copied
+
+    def _copy_sequence(self, value: Any) -> list[Any]:
+        copied = []
+        for item in value:
+            copied.append(self.copy(item))
+            if self._left < 0:
+                break
+        return copied
+
+
+def _as_scalar(value: Any) -> Any:
+    """``value`` as one of the scalar types, where it is a kind of one; else None."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    return bytes(value) if isinstance(value, (bytes, bytearray, memoryview)) else None
+
+
+def _is_stream(value: object) -> bool:
+    """Whether iterating would use ``value`` up, or might never end."""
+    return hasattr(value, "__next__") or not hasattr(value, "__len__")
+
+
+def _text_of(value: object) -> str:
+    try:
+        return str.__str__(str(value))
+    except Exception as error:
+        return f"<a {_name_of(value)} that cannot be read: {_name_of(error)}>"
+
+
+def _name_of(value: object) -> str:
+    return type(value).__name__

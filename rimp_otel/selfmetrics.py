@@ -1,0 +1,136 @@
+"""The SDK's self-observability metrics, for our components.
+
+Names and attributes: OpenTelemetry semantic conventions, "SDK metrics". Recorded where the SDK's
+own switch for them, OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED, is true.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, Protocol
+
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
+
+from rimp_otel.otlp.signals import Signal
+
+__all__ = ["ExporterMetrics", "observe_processor"]
+
+_METER = "rimp_otel"
+_NOUNS = {Signal.TRACES: "span", Signal.LOGS: "log", Signal.METRICS: "metric_data_point"}
+_numbers: dict[str, Iterator[int]] = {}
+
+
+def enabled() -> bool:
+    """Whether the SDK's switch is on."""
+    return os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() == "true"
+
+
+class Processor(Protocol):
+    """What is observed of a collector."""
+
+    @property
+    def waiting(self) -> int:
+        """How many records are in the buffer."""
+
+    @property
+    def capacity(self) -> int:
+        """How many records the buffer can hold."""
+
+    def counted(self, signal: Signal) -> tuple[int, dict[str, int]]:
+        """Records stored, and records dropped by reason."""
+
+
+def observe_processor(processor: Processor, meter_provider: MeterProvider | None = None) -> None:
+    """Records ``otel.sdk.processor.*`` of a collector: its counts are read, never pushed."""
+    if not enabled():
+        return
+    meter = get_meter(_METER, meter_provider=meter_provider)
+    alive = weakref.ref(processor)
+    for signal, noun in ((Signal.TRACES, "span"), (Signal.LOGS, "log")):
+        attributes = _component(f"rimp_{noun}_processor")
+        prefix = f"otel.sdk.processor.{noun}"
+        meter.create_observable_counter(
+            f"{prefix}.processed",
+            [_watch(alive, _processed(signal, attributes))],
+            unit=f"{{{noun}}}",
+            description=f"The number of {noun}s for which the processing has finished.",
+        )
+        meter.create_observable_up_down_counter(
+            f"{prefix}.queue.size",
+            [_watch(alive, lambda p, a=attributes: [Observation(p.waiting, a)])],
+            unit=f"{{{noun}}}",
+            description=f"The number of records in the queue that the {noun}s wait in.",
+        )
+        meter.create_observable_up_down_counter(
+            f"{prefix}.queue.capacity",
+            [_watch(alive, lambda p, a=attributes: [Observation(p.capacity, a)])],
+            unit=f"{{{noun}}}",
+            description=f"The most records that the queue of the {noun}s can hold.",
+        )
+
+
+def _watch(
+    alive: weakref.ref[Any], read: Callable[[Any], Iterable[Observation]]
+) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def callback(_: CallbackOptions) -> Iterable[Observation]:
+        processor = alive()
+        return [] if processor is None else read(processor)
+
+    return callback
+
+
+def _processed(
+    signal: Signal, attributes: dict[str, Any]
+) -> Callable[[Processor], Iterable[Observation]]:
+    def read(processor: Processor) -> Iterable[Observation]:
+        stored, dropped = processor.counted(signal)
+        yield Observation(stored, attributes)
+        for reason, records in dropped.items():
+            kind = "queue_full" if reason == "buffer_full" else reason
+            yield Observation(records, {**attributes, "error.type": kind})
+
+    return read
+
+
+class ExporterMetrics:
+    """Records ``otel.sdk.exporter.*`` of one exporter; does nothing where the switch is off."""
+
+    def __init__(self, signal: Signal, meter_provider: MeterProvider | None = None) -> None:
+        self._enabled = enabled()
+        if not self._enabled:
+            return
+        noun = _NOUNS[signal]
+        self._attributes = _component(f"rimp_{noun.partition('_')[0]}_exporter")
+        meter = get_meter(_METER, meter_provider=meter_provider)
+        unit = "{data_point}" if signal is Signal.METRICS else f"{{{noun}}}"
+        self._inflight = meter.create_up_down_counter(f"otel.sdk.exporter.{noun}.inflight", unit)
+        self._exported = meter.create_counter(f"otel.sdk.exporter.{noun}.exported", unit)
+        self._duration = meter.create_histogram("otel.sdk.exporter.operation.duration", "s")
+
+    @contextmanager
+    def export(self, records: int) -> Iterator[None]:
+        """Measures one export; it failed, if the body of the ``with`` raises."""
+        if not self._enabled:
+            yield
+            return
+        start, attributes = time.perf_counter(), self._attributes
+        self._inflight.add(records, self._attributes)
+        try:
+            yield
+        except BaseException as error:
+            attributes = {**attributes, "error.type": type(error).__qualname__}
+            raise
+        finally:
+            self._inflight.add(-records, self._attributes)
+            self._exported.add(records, attributes)
+            self._duration.record(time.perf_counter() - start, attributes)
+
+
+def _component(kind: str) -> dict[str, Any]:
+    number = next(_numbers.setdefault(kind, count()))
+    return {"otel.component.type": kind, "otel.component.name": f"{kind}/{number}"}

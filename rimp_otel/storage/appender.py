@@ -1,0 +1,85 @@
+"""Appending whole lines to one file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rimp_otel.errors import StorageError
+from rimp_otel.storage.locking import locked
+
+__all__ = ["Appender"]
+
+_FLAGS = (
+    os.O_RDWR  # reading, to look at the last byte
+    | os.O_APPEND
+    | os.O_CREAT
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+class Appender:
+    """Holds one file open and appends to it. Not for several threads at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = -1
+        self._pid = 0
+
+    @contextmanager
+    def appending(self, lines: Sequence[bytes]) -> Iterator[None]:
+        """Appends ``lines``; takes them back if the body of the ``with`` raises.
+
+        Raises:
+            StorageError: they could not be appended; the file is as it was.
+        """
+        try:
+            file = self._open()
+            with locked(file):
+                size = os.fstat(file).st_size
+                try:
+                    _write(file, lines, _needs_newline(file, size))
+                    yield
+                except BaseException:
+                    # Also what another file's failure throws in here: all of a batch, or none.
+                    os.ftruncate(file, size)
+                    raise
+        except OSError as error:
+            self.close()
+            raise StorageError(f"cannot append to {self.path}: {error.strerror or error}") from error
+
+    def _open(self) -> int:
+        if self._file < 0 or self._pid != os.getpid() or not self._is_current():
+            self.close()
+            self._file = os.open(self.path, _FLAGS, 0o600)
+            self._pid = os.getpid()
+        return self._file
+
+    def _is_current(self) -> bool:
+        """Whether the name still leads to the open file, which logrotate may have moved."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._file))
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Closes the file."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+
+def _needs_newline(file: int, size: int) -> bool:
+    """Whether the last line was torn: what follows must not become part of it."""
+    return size > 0 and os.pread(file, 1, size - 1) != b"\n"
+
+
+def _write(file: int, lines: Sequence[bytes], newline_first: bool) -> None:
+    text = b"".join([b"\n" * newline_first, *(line + b"\n" for line in lines)])
+    view = memoryview(text)
+    while view:
+        view = view[os.write(file, view) :]

@@ -1,0 +1,115 @@
+"""The contract of a storage, and the selection that all of them share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from rimp_otel.data import TelemetryData
+from rimp_otel.errors import ConfigurationError
+from rimp_otel.times import TimeLike, to_unix_nano
+
+__all__ = ["Selection", "TelemetryStorage", "select"]
+
+
+class TelemetryStorage(ABC):
+    """Keeps batches, and gives records back. A backend of one's own needs two methods."""
+
+    @abstractmethod
+    def store(self, data: TelemetryData) -> None:
+        """Keeps all records of ``data``, or raises and keeps none of them.
+
+        Called by one stream thread at a time. A batch whose ``store`` raised is offered again:
+        an OSError or StorageError as long as there is room to wait, any other exception twice.
+        """
+
+    @abstractmethod
+    def retrieve(
+        self,
+        start_time: TimeLike | None = None,
+        end_time: TimeLike | None = None,
+        limit: int | None = None,
+    ) -> TelemetryData:
+        """The records with ``start_time <= time < end_time``, oldest first.
+
+        A span's time is its start, a log record's its timestamp (when it was observed, where it
+        has none), a metric point's when it was measured.
+
+        Args:
+            start_time, end_time: a datetime, an ISO 8601 string, or seconds since the epoch; None
+                leaves that end open.
+            limit: the most records to give, of all signals together: the newest of the range.
+
+        Raises:
+            ConfigurationError: an argument is none of these.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most storages hold nothing open
+        """Gives up what the storage holds open. It may be used again after, and opens it anew."""
+
+
+class Selection(NamedTuple):
+    """The arguments of ``retrieve``, checked; times in nanoseconds since the epoch."""
+
+    start: int | None
+    end: int | None
+    limit: int | None
+
+    @classmethod
+    def of(
+        cls, start_time: TimeLike | None, end_time: TimeLike | None, limit: int | None
+    ) -> Selection:
+        """Checks and converts what a caller passed.
+
+        Raises:
+            ConfigurationError: an argument is not one that ``retrieve`` takes.
+        """
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+            raise ConfigurationError(f"limit={limit!r} is not allowed: give an integer, or None")
+        if limit is not None and limit < 0:
+            raise ConfigurationError(f"limit={limit!r} is not allowed: give at least 0, or None")
+        start = None if start_time is None else to_unix_nano(start_time)
+        end = None if end_time is None else to_unix_nano(end_time)
+        return cls(start, end, limit)
+
+    def holds(self, time_unix_nano: int) -> bool:
+        """Whether a record of this time lies in the range."""
+        if self.start is not None and time_unix_nano < self.start:
+            return False
+        return self.end is None or time_unix_nano < self.end
+
+    def newest(self, timed: list[Any]) -> list[Any]:
+        """Of tuples that begin with a time: the newest ``limit``, oldest first."""
+        timed.sort(key=itemgetter(0))
+        if self.limit is None:
+            return timed
+        return timed[len(timed) - self.limit :] if self.limit < len(timed) else timed
+
+
+def select(
+    data: TelemetryData,
+    start_time: TimeLike | None = None,
+    end_time: TimeLike | None = None,
+    limit: int | None = None,
+) -> TelemetryData:
+    """What ``retrieve`` would give if ``data`` were all there is; a help for custom storages."""
+    selection = Selection.of(start_time, end_time, limit)
+    return untimed(selection.newest([t for t in timed(data) if selection.holds(t[0])]))
+
+
+def timed(data: TelemetryData) -> list[tuple[int, str, Any]]:
+    """The records with their times and the name of the list that they belong to."""
+    return [
+        *((span.start_time or 0, "spans", span) for span in data.spans),
+        *((e.time_unix_nano or e.observed_time_unix_nano, "events", e) for e in data.events),
+        *((metric.time_unix_nano, "metrics", metric) for metric in data.metrics),
+    ]
+
+
+def untimed(records: list[tuple[int, str, Any]]) -> TelemetryData:
+    """A batch of what ``timed`` gave."""
+    lists: dict[str, list[Any]] = {"spans": [], "events": [], "metrics": []}
+    for _, name, record in records:
+        lists[name].append(record)
+    return TelemetryData(**lists)

@@ -1,0 +1,87 @@
+"""The storage in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import RLock
+
+from rimp_otel.data import TelemetryData
+from rimp_otel.forking import in_forked_child
+from rimp_otel.otlp.fragment import Fragment, lines
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.storage.base import Selection, TelemetryStorage, select
+from rimp_otel.times import TimeLike
+
+__all__ = ["MemoryStorage"]
+
+
+class MemoryStorage(TelemetryStorage):
+    """Keeps the newest records in memory, as text, so that nothing changes them afterwards.
+
+    Args:
+        max_records: the most records that are kept.
+        max_bytes: the most characters of their OTLP JSON (about 0.75 kB a span); a record that is
+            longer than that is not kept at all.
+
+    The oldest record is evicted when either is passed; ``evicted`` counts.
+    """
+
+    def __init__(
+        self, max_records: int = 100_000, max_bytes: int = 256 * 1024 * 1024
+    ) -> None:
+        self.max_records = max_records
+        self.max_bytes = max_bytes
+        #: Records evicted so far, to keep within the bounds.
+        self.evicted = 0
+        #: Characters of OTLP JSON that are kept now.
+        self.size = 0
+        self._fragments: deque[tuple[Signal, Fragment]] = deque()
+        # Reentrant, for an exporter that a signal handler makes store while it stores.
+        self._renew_lock()
+        in_forked_child(self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = RLock()
+
+    def store(self, data: TelemetryData) -> None:
+        """Keeps the batch, and evicts what is one too many."""
+        arriving = [(signal, fragment) for signal in Signal for fragment in data.fragments(signal)]
+        with self._lock:
+            self._fragments.extend(arriving)
+            self.size += sum(len(fragment.text) for _, fragment in arriving)
+            while len(self._fragments) > self.max_records or self.size > self.max_bytes:
+                self.size -= len(self._fragments.popleft()[1].text)
+                self.evicted += 1
+
+    def retrieve(
+        self,
+        start_time: TimeLike | None = None,
+        end_time: TimeLike | None = None,
+        limit: int | None = None,
+    ) -> TelemetryData:
+        """The records of the range, as the contract says."""
+        selection = Selection.of(start_time, end_time, limit)
+        with self._lock:
+            kept = list(self._fragments)
+        found = [
+            (fragment.time_unix_nano, signal, fragment)
+            for signal, fragment in kept
+            if selection.holds(fragment.time_unix_nano)
+        ]
+        by_signal: dict[Signal, list[Fragment]] = {}
+        for _, signal, fragment in selection.newest(found):
+            by_signal.setdefault(signal, []).append(fragment)
+        return select(
+            TelemetryData.from_otlp_json(
+                line for signal, fragments in by_signal.items() for line in lines(signal, fragments)
+            )
+        )
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        with self._lock:
+            self._fragments.clear()
+            self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._fragments)

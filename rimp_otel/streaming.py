@@ -1,0 +1,286 @@
+"""The stream: moves records from the collector into the storage, and on to the consumers."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricReader, MetricsData
+from opentelemetry.sdk.metrics.view import Aggregation
+
+from rimp_otel.collector import TelemetryCollector
+from rimp_otel.config import TelemetryConfig
+from rimp_otel.consumers import Consumer, ConsumerFunction, ConsumerStats
+from rimp_otel.data import TelemetryData
+from rimp_otel.drain import Drain
+from rimp_otel.errors import ConfigurationError
+from rimp_otel.forking import in_forked_child
+from rimp_otel.reporting import Reporter
+from rimp_otel.storage.base import TelemetryStorage
+from rimp_otel.storage.file import FileStorage
+from rimp_otel.storage.memory import MemoryStorage
+from rimp_otel.worker import Worker
+
+__all__ = ["StreamStats", "TelemetryStream", "storage_for"]
+
+
+class StreamStats(NamedTuple):
+    """Exact counts of a stream."""
+
+    #: Calls of ``store`` that succeeded.
+    batches_stored: int
+    #: Calls of ``store`` that raised.
+    store_errors: int
+    #: Collections of OpenTelemetry's instruments that raised.
+    metric_errors: int
+    #: The consumers' counts, in the order in which they were added.
+    consumers: tuple[ConsumerStats, ...]
+
+
+def storage_for(config: TelemetryConfig) -> TelemetryStorage:
+    """The storage that a configuration names."""
+    if config.storage_backend == "file":
+        return FileStorage(config.path)
+    return MemoryStorage(config.memory_max_records, config.memory_max_bytes)
+
+
+class TelemetryStream(MetricReader):
+    """Drains a collector into a storage, and hands what was stored to the consumers.
+
+    One background thread serves all three signals: it drains every ``flush_interval``, and when
+    the buffer is full; as a MetricReader it collects OpenTelemetry's instruments every
+    ``metric_interval``. A batch is stored first, then offered to the consumers. What a storage
+    refuses stays and is offered again, with growing pauses; what then finds no room in the buffer
+    is dropped and counted.
+
+    Nothing that hangs (a storage, a consumer) makes ``stop``, ``force_flush``, ``shutdown`` or
+    ``flush`` miss its deadline. A stream that was never started, or was stopped, still stores what
+    ``flush`` finds; at the interpreter's exit every stream stores what is left.
+
+    Args:
+        collector: what to drain; a collector has one stream.
+        storage: where to; the storage that the collector's configuration names, if not given.
+        interval: seconds between two drains; the configuration's ``flush_interval``, if not given.
+        preferred_temporality, preferred_aggregation: as for every MetricReader.
+    """
+
+    def __init__(
+        self,
+        collector: TelemetryCollector,
+        storage: TelemetryStorage | None = None,
+        interval: float | None = None,
+        preferred_temporality: dict[type, AggregationTemporality] | None = None,
+        preferred_aggregation: dict[type, Aggregation] | None = None,
+    ) -> None:
+        super().__init__(
+            preferred_temporality=preferred_temporality,
+            preferred_aggregation=preferred_aggregation,
+        )
+        config = collector.config
+        self.collector = collector
+        self.storage = storage_for(config) if storage is None else storage
+        self.interval = _checked(config.flush_interval if interval is None else interval)
+        self._metric_interval = config.metric_interval
+        self._timeout = config.flush_timeout
+        self._consumers: tuple[Consumer, ...] = ()
+        self._metric_errors = 0
+        self._metrics_due = time.monotonic() + self._metric_interval
+        self._metrics_ended = False
+        self._exiting = False
+        self._wants_thread = False
+        self._reporter = Reporter()
+        self._drain = Drain(collector, self.storage, self._offer, self._reporter)
+        self._worker = Worker(self._tick, "rimp-stream")
+        collector.attach(self)
+        in_forked_child(self._start_anew)
+        atexit.register(_calling_weakly(self._at_exit))
+
+    def start(self) -> None:
+        """Starts the background thread, where none runs. Does nothing if telemetry is disabled."""
+        if self.collector.config.enabled:
+            self._wants_thread = True
+            self._worker.start()
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Stores what there is, lets the consumers finish, and ends the thread.
+
+        Args:
+            timeout: seconds this may take; the configuration's ``flush_timeout``, if not given.
+
+        Returns:
+            Whether all of it was done in that time.
+        """
+        deadline = self._deadline(timeout)
+        self._wants_thread = False
+        done = self._flush_all(deadline, ending=True)
+        stopped = self._worker.stop(deadline)
+        for consumer in self._consumers:
+            consumer.close()
+        return done and stopped
+
+    def __enter__(self) -> TelemetryStream:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def add_consumer(self, consumer: ConsumerFunction) -> None:
+        """Hands ``consumer`` every batch that is stored from now on, on a thread of its own."""
+        size = self.collector.config.consumer_queue_size
+        self._consumers = (*self._consumers, Consumer(consumer, size))
+
+    def remove_consumer(self, consumer: ConsumerFunction) -> None:
+        """Offers ``consumer`` no more batches; those in its queue it still gets. One that was never
+        added is ignored."""
+        for entry in self._consumers:
+            if entry.function == consumer:
+                self._consumers = tuple(kept for kept in self._consumers if kept is not entry)
+                entry.close()
+                return
+
+    def flush(self) -> TelemetryData:
+        """Stores what is in the buffer, and lets the consumers handle it.
+
+        Returns:
+            What was in the buffer; less, if not all could be stored within ``flush_timeout``.
+        """
+        if self._worker.is_current:
+            return TelemetryData()  # a storage that flushes: it is being flushed into
+        batches: list[TelemetryData] = []
+        deadline = self._deadline(None)
+        self._worker.perform(lambda: self._drain.run(batches), deadline)
+        self._wait_for_consumers(deadline)
+        return TelemetryData.concat(batches)
+
+    def drain(self, timeout: float) -> bool:
+        """Stores what is in the buffer, and lets the consumers handle it.
+
+        Returns:
+            Whether that was done within ``timeout`` seconds, and the storage took all of it.
+        """
+        if self._worker.is_current:
+            return False
+        deadline = self._deadline(timeout)
+        done, stored = self._worker.perform(self._drain.run, deadline)
+        return bool(done and stored) and self._wait_for_consumers(deadline)
+
+    def wake(self) -> None:
+        """Makes the thread drain now. Safe from any thread, signal handler or finaliser."""
+        if self._exiting and not self._worker.running:
+            self._drain.run_if_free()
+        else:
+            self._worker.wake()
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Collects OpenTelemetry's instruments, and stores all there is.
+
+        Returns:
+            Whether that was done in time, and the storage took all of it.
+        """
+        if self._worker.is_current:
+            return False
+        return self._flush_all(self._deadline(timeout_millis / 1_000), ending=False)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """Collects OpenTelemetry's instruments for the last time, and stores all there is.
+
+        Called by the MeterProvider. Spans, log records and native records that still arrive are
+        stored on: only ``stop`` and the interpreter's exit end the thread.
+        """
+        if not self._metrics_ended:
+            self._flush_all(self._deadline(timeout_millis / 1_000), ending=False)
+            self._metrics_ended = True
+
+    def stats(self) -> StreamStats:
+        """What has been counted up to now."""
+        consumers = tuple(consumer.stats() for consumer in self._consumers)
+        drain = self._drain
+        return StreamStats(drain.batches, drain.errors, self._metric_errors, consumers)
+
+    def _receive_metrics(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+    ) -> None:
+        data = TelemetryData.from_metrics_data(metrics_data)
+        if data and self.collector.config.enabled:
+            self.collector.count_points(len(data))
+            self._drain.take_in(data)
+
+    def _tick(self) -> float:
+        if time.monotonic() >= self._metrics_due:
+            self._metrics_due = time.monotonic() + self._metric_interval
+            self._collect_metrics(self._timeout)
+        self._drain.run_when_due()
+        return max(0.0, min(self.interval, self._metrics_due - time.monotonic()))
+
+    def _collect_metrics(self, timeout: float) -> None:
+        if self._collect is None or self._metrics_ended:
+            return
+        try:
+            self.collect(timeout_millis=timeout * 1_000)
+        except Exception as error:
+            self._metric_errors += 1
+            self._reporter.say("metrics", f"metrics could not be collected: {error!r}")
+
+    def _flush_all(self, deadline: float, ending: bool) -> bool:
+        def action() -> bool:
+            self._collect_metrics(max(0.001, deadline - time.monotonic()))
+            stored = self._drain.run()
+            if ending:
+                self._drain.close()
+            return stored
+
+        done, stored = self._worker.perform(action, deadline)
+        return bool(done and stored) and self._wait_for_consumers(deadline)
+
+    def _offer(self, data: TelemetryData) -> None:
+        for consumer in self._consumers:
+            consumer.offer(data.share())
+
+    def _wait_for_consumers(self, deadline: float) -> bool:
+        return all([consumer.wait(deadline) for consumer in self._consumers])
+
+    def _deadline(self, timeout: float | None) -> float:
+        return time.monotonic() + (self._timeout if timeout is None else max(0.0, timeout))
+
+    def _at_exit(self) -> None:
+        self._exiting = True
+        self.collector.write_through()
+        self.stop()
+        self._drain.report_leftover()
+
+    def _start_anew(self) -> None:
+        """In a forked child: the thread, and what it was doing, are the parent's."""
+        self._reporter = Reporter()
+        self._drain.renew()
+        self._worker.renew()
+        for consumer in self._consumers:
+            consumer.renew()
+        if self._wants_thread:
+            self._worker.start()
+
+
+def _checked(interval: float) -> float:
+    if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
+        raise ConfigurationError(f"interval={interval!r} is not allowed: give seconds above 0")
+    return min(float(interval), threading.TIMEOUT_MAX / 2)
+
+
+def _calling_weakly(method: Callable[[], None]) -> Callable[[], None]:
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        if alive := reference():
+            alive()
+
+    return call

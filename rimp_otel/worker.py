@@ -1,0 +1,151 @@
+"""The stream's background thread: does what is due, and what it is asked for in between."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rimp_otel.consumers import suppress_instrumentation
+
+__all__ = ["Worker"]
+
+
+_PAUSE_AFTER_ERROR = 1.0
+
+
+class _Request:
+    """Something to do on the thread, and whether it is done."""
+
+    def __init__(self, action: Callable[[], Any]) -> None:
+        self.action = action
+        self.done = threading.Event()
+        self.result: Any = None
+
+    def run(self) -> None:
+        try:
+            self.result = self.action()
+        except BaseException:
+            # What a storage may raise: not even SystemExit may end the thread.
+            self.result = None
+        finally:
+            self.done.set()
+
+
+class _End:
+    """Ends the thread that takes it."""
+
+
+class Worker:
+    """A daemon thread that calls ``tick`` when it is due and when it is woken.
+
+    Args:
+        tick: called with no argument; returns the seconds until it is due again.
+        name: of the thread.
+    """
+
+    def __init__(self, tick: Callable[[], float], name: str) -> None:
+        self._tick = tick
+        self._name = name
+        self.renew()
+
+    def renew(self) -> None:
+        """Forgets the thread and all that it was asked for, as in a forked child."""
+        # SimpleQueue.put is one call into C that takes no lock which a signal handler could meet.
+        self._inbox: queue.SimpleQueue[_Request | _End | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._woken = False
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread lives."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is called on the thread."""
+        return threading.current_thread() is self._thread
+
+    def start(self) -> bool:
+        """Starts the thread where there is none; False if the interpreter starts none any more."""
+        if self.running:
+            return True
+        inbox: queue.SimpleQueue[_Request | _End | None] = queue.SimpleQueue()
+        thread = threading.Thread(target=self._run, args=(inbox,), name=self._name, daemon=True)
+        self._inbox, self._woken = inbox, False
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        self._thread = thread
+        return True
+
+    def wake(self) -> None:
+        """Makes a tick due now. Safe from a signal handler or a finaliser."""
+        if not self._woken:
+            self._woken = True
+            self._inbox.put(None)
+
+    def perform(self, action: Callable[[], Any], deadline: float) -> tuple[bool, Any]:
+        """Calls ``action`` on the thread, and waits for it.
+
+        Where there is no thread, it is called on one made for it, so that even an action that
+        hangs keeps no caller past the deadline; at the interpreter's exit, on the caller's.
+
+        Returns:
+            Whether it was done before ``deadline`` (of ``time.monotonic``), and what it returned.
+        """
+        request = _Request(action)
+        if self.running:
+            self._inbox.put(request)
+        else:
+            _run_aside(request)
+        done = request.done.wait(max(0.0, deadline - time.monotonic()))
+        return done, request.result if done else None
+
+    def stop(self, deadline: float) -> bool:
+        """Ends the thread; False if it still runs at ``deadline``."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return True
+        if thread is threading.current_thread():
+            self._inbox.put(_End())
+            return False
+        self._inbox.put(_End())
+        thread.join(max(0.0, deadline - time.monotonic()))
+        return not thread.is_alive()
+
+    def _run(self, inbox: queue.SimpleQueue[_Request | _End | None]) -> None:
+        suppress_instrumentation()
+        next_tick = time.monotonic() + self._tick_safely()
+        while True:
+            try:
+                message = inbox.get(timeout=max(0.0, next_tick - time.monotonic()))
+            except queue.Empty:
+                message = None
+            if isinstance(message, _End):
+                return
+            if message is not None:
+                message.run()
+                continue
+            self._woken = False
+            next_tick = time.monotonic() + self._tick_safely()
+
+    def _tick_safely(self) -> float:
+        try:
+            return self._tick()
+        except BaseException:
+            return _PAUSE_AFTER_ERROR
+
+
+def _run_aside(request: _Request) -> None:
+    def run() -> None:
+        suppress_instrumentation()
+        request.run()
+
+    try:
+        threading.Thread(target=run, name="rimp-aside", daemon=True).start()
+    except RuntimeError:
+        request.run()
