@@ -15,7 +15,9 @@ from rimp_otel.errors import (
     RimpError,
     StorageError,
 )
+from rimp_otel.exporters import RimpLogRecordExporter, RimpMetricExporter, RimpSpanExporter
 from rimp_otel.models import EventType, TelemetryEvent, TelemetryMetric
+from rimp_otel.pipeline import Telemetry, install
 from rimp_otel.storage import FileStorage, MemoryStorage, TelemetryStorage
 from rimp_otel.streaming import TelemetryStream
 
@@ -28,7 +30,11 @@ __all__ = [
     "MemoryStorage",
     "MissingExtraError",
     "RimpError",
+    "RimpLogRecordExporter",
+    "RimpMetricExporter",
+    "RimpSpanExporter",
     "StorageError",
+    "Telemetry",
     "TelemetryCollector",
     "TelemetryConfig",
     "TelemetryData",
@@ -36,4 +42,5 @@ __all__ = [
     "TelemetryMetric",
     "TelemetryStorage",
     "TelemetryStream",
+    "install",
 ]

@@ -26,7 +26,7 @@ from rimp_otel.otlp.values import plain
 from rimp_otel.raw import EVENT, LOG, METRIC, RawRecord, batch_of
 from rimp_otel.selfmetrics import observe_processor
 
-__all__ = ["CollectorStats", "Listener", "TelemetryCollector"]
+__all__ = ["CollectorStats", "Listener", "TelemetryCollector", "resource_of"]
 
 Listener = Callable[[TelemetryData], object]
 """Called with one record at a time, on the thread that collected it."""
@@ -109,12 +109,8 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
     @cached_property
     def resource(self) -> ResourceInfo:
         """The resource of native records."""
-        if self._given_resource is not None:
-            return resource_from_sdk(self._given_resource)
-        attributes = dict(self.config.resource_attributes)
-        if self.config.service_name:
-            attributes["service.name"] = self.config.service_name
-        return resource_from_sdk(Resource.create(attributes))
+        resource = self._given_resource or resource_of(self.config)
+        return resource_from_sdk(resource) or ResourceInfo()
 
     def collect_event(
         self,
@@ -270,6 +266,10 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._wake_at = self.config.buffer_size
         self._buffer.limit = max(self.config.buffer_size, self.config.buffer_limit)
 
+    def adopt(self, resource: Resource) -> None:
+        """Makes ``resource`` that of native records, from the next batch on."""
+        self.__dict__["resource"] = resource_from_sdk(resource) or ResourceInfo()
+
     def write_through(self) -> None:
         """Wakes the stream for every record from now on: the interpreter is about to exit."""
         self._wake_at = 1
@@ -326,6 +326,14 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         counter = self._dropped.setdefault((reason, signal), Counter())
         for _ in range(records):
             counter.add_one()
+
+
+def resource_of(config: TelemetryConfig) -> Resource:
+    """The SDK's resource, with what the configuration adds to it."""
+    attributes = dict(config.resource_attributes)
+    if config.service_name:
+        attributes["service.name"] = config.service_name
+    return Resource.create(attributes)
 
 
 def _is_sampled(span: ReadableSpan) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -21,7 +21,7 @@ from rimp_otel.sources import Chained, Events, Lines, LogRecords, Metrics, SdkMe
 
 __all__ = ["TelemetryData"]
 
-_ENCODERS = {
+_ENCODERS: dict[Signal, Callable[[Any], Fragment]] = {
     Signal.TRACES: span_fragment,
     Signal.LOGS: event_fragment,
     Signal.METRICS: metric_fragment,

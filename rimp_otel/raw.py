@@ -11,7 +11,7 @@ tuple, told apart by its first element, since nothing is cheaper to make:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, Union
+from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -30,7 +30,7 @@ EVENT: Final = 0
 METRIC: Final = 1
 LOG: Final = 2
 
-RawRecord = Union[ReadableSpan, "tuple[Any, ...]"]
+RawRecord = ReadableSpan | tuple[Any, ...]
 """What this module's docstring describes."""
 
 _SEVERITIES = {kind: kind.severity_number for kind in EventType}

@@ -62,13 +62,13 @@ def observe_processor(processor: Processor, meter_provider: MeterProvider | None
         )
         meter.create_observable_up_down_counter(
             f"{prefix}.queue.size",
-            [_watch(alive, lambda p, a=attributes: [Observation(p.waiting, a)])],
+            [_watch(alive, _reading("waiting", attributes))],
             unit=f"{{{noun}}}",
             description=f"The number of records in the queue that the {noun}s wait in.",
         )
         meter.create_observable_up_down_counter(
             f"{prefix}.queue.capacity",
-            [_watch(alive, lambda p, a=attributes: [Observation(p.capacity, a)])],
+            [_watch(alive, _reading("capacity", attributes))],
             unit=f"{{{noun}}}",
             description=f"The most records that the queue of the {noun}s can hold.",
         )
@@ -82,6 +82,10 @@ def _watch(
         return [] if processor is None else read(processor)
 
     return callback
+
+
+def _reading(name: str, attributes: dict[str, Any]) -> Callable[[Processor], Iterable[Observation]]:
+    return lambda processor: [Observation(getattr(processor, name), attributes)]
 
 
 def _processed(

@@ -69,9 +69,11 @@ class _Objects:
         return len(self._records)
 
     def objects(self) -> list[Any]:
+        """The records as objects."""
         return self._records
 
     def fragments(self) -> Iterator[Fragment | None]:
+        """The records as text."""
         return encode_each(type(self).encode, self._records)
 
 
@@ -99,6 +101,7 @@ class LogRecords(_Objects):
     encode: Callable[[Any], Fragment] = staticmethod(log_record_fragment)
 
     def objects(self) -> list[Any]:
+        """The records as objects."""
         return [event_from_log_record(record) for record in self._records]
 
 
@@ -118,9 +121,11 @@ class SdkMetrics:
         return self._count
 
     def objects(self) -> list[TelemetryMetric]:
+        """The records as objects."""
         return metrics_from_sdk(self._data)
 
     def fragments(self) -> Iterator[Fragment | None]:
+        """The records as text."""
         return metrics_data_fragments(self._data)
 
 
@@ -143,11 +148,13 @@ class Lines:
         return sum(count_records(line) for line in self.lines)
 
     def objects(self) -> list[Any]:
+        """The records as objects."""
         if self._objects is None:
             self._objects = [record for line in self.lines for record in decode_line(line).records]
         return self._objects
 
     def fragments(self) -> Iterator[Fragment | None]:
+        """The records as text."""
         return encode_each(self._encode, self.objects())
 
 
@@ -161,7 +168,9 @@ class Chained:
         return sum(map(len, self.sources))
 
     def objects(self) -> list[Any]:
+        """The records as objects."""
         return list(chain.from_iterable(source.objects() for source in self.sources))
 
     def fragments(self) -> Iterator[Fragment | None]:
+        """The records as text."""
         return chain.from_iterable(source.fragments() for source in self.sources)

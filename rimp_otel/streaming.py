@@ -248,7 +248,8 @@ class TelemetryStream(MetricReader):
             consumer.offer(data.share())
 
     def _wait_for_consumers(self, deadline: float) -> bool:
-        return all([consumer.wait(deadline) for consumer in self._consumers])
+        waited = [consumer.wait(deadline) for consumer in self._consumers]
+        return all(waited)
 
     def _deadline(self, timeout: float | None) -> float:
         return time.monotonic() + (self._timeout if timeout is None else max(0.0, timeout))

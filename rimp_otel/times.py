@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Any, Union
+from typing import Any
 
 from rimp_otel.errors import ConfigurationError
 
 __all__ = ["TimeLike", "from_unix_nano", "to_unix_nano"]
 
-TimeLike = Union[datetime, str, int, float]
+TimeLike = datetime | str | int | float
 """A ``datetime``, an ISO 8601 string, or seconds since the epoch. Without a time zone, a
 ``datetime`` or string means local time, as it does for ``datetime.timestamp``."""
 

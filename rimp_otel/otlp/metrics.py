@@ -105,12 +105,12 @@ def _wrapping(
     return Wrapping(f'{head},"{_KEYS[kind]}":{{"dataPoints":[', f"]{tail}}}}}")
 
 
-def _sdk_fragment(
-    resource: Wrapping, scope: Wrapping, metric: Any, point: Any
-) -> Fragment | None:
+def _sdk_fragment(resource: Wrapping, scope: Wrapping, metric: Any, point: Any) -> Fragment | None:
     try:
         time = fixed64(point.time_unix_nano)
-        return Fragment(time, resource, scope, _sdk_wrapping(metric), _sdk_point_json(metric, point))
+        return Fragment(
+            time, resource, scope, _sdk_wrapping(metric), _sdk_point_json(metric, point)
+        )
     except Exception:  # one bad point costs one point
         return None
 

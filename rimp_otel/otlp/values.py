@@ -157,7 +157,8 @@ def _encode_plain(value: Any) -> str:
     if kind is dict:
         pairs = [f'{{"key":{quote(k)},"value":{_encode_plain(v)}}}' for k, v in value.items()]
         return f'{{"kvlistValue":{{"values":[{",".join(pairs)}]}}}}'
-    return _ENCODERS[kind](value)
+    text: str = _ENCODERS[kind](value)
+    return text
 
 
 _ENCODERS: dict[type, Any] = {

@@ -50,7 +50,9 @@ class Appender:
                     raise
         except OSError as error:
             self.close()
-            raise StorageError(f"cannot append to {self.path}: {error.strerror or error}") from error
+            raise StorageError(
+                f"cannot append to {self.path}: {error.strerror or error}"
+            ) from error
 
     def _open(self) -> int:
         if self._file < 0 or self._pid != os.getpid() or not self._is_current():

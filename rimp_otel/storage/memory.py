@@ -26,9 +26,7 @@ class MemoryStorage(TelemetryStorage):
     The oldest record is evicted when either is passed; ``evicted`` counts.
     """
 
-    def __init__(
-        self, max_records: int = 100_000, max_bytes: int = 256 * 1024 * 1024
-    ) -> None:
+    def __init__(self, max_records: int = 100_000, max_bytes: int = 256 * 1024 * 1024) -> None:
         self.max_records = max_records
         self.max_bytes = max_bytes
         #: Records evicted so far, to keep within the bounds.

@@ -1,0 +1,172 @@
+"""The three SDK exporters over a storage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+)
+from opentelemetry.sdk.metrics.view import Aggregation
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from rimp_otel.config import TelemetryConfig
+from rimp_otel.data import TelemetryData
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.reporting import Reporter
+from rimp_otel.selfmetrics import ExporterMetrics
+from rimp_otel.storage.base import TelemetryStorage
+from rimp_otel.storage.file import FileStorage
+from rimp_otel.streaming import storage_for
+
+__all__ = ["RimpLogRecordExporter", "RimpMetricExporter", "RimpSpanExporter"]
+
+
+class _Export:
+    """What the three have in common: a storage, and an export that never raises.
+
+    A record is in the storage, durable without any flush, when ``export`` returns success.
+    """
+
+    def __init__(
+        self,
+        signal: Signal,
+        storage: TelemetryStorage | None,
+        path: str | os.PathLike[str] | None,
+        meter_provider: MeterProvider | None,
+    ) -> None:
+        config = TelemetryConfig.from_env(storage_backend="file")
+        self.enabled = config.enabled
+        if storage is not None:
+            self.storage = storage
+        else:
+            self.storage = FileStorage(path) if path is not None else storage_for(config)
+        self._metrics = ExporterMetrics(signal, meter_provider)
+        self._reporter = Reporter()
+        self._ended = False
+
+    def __call__(self, records: int, batch: Callable[[], TelemetryData]) -> bool:
+        """Stores what ``batch`` makes; whether that succeeded."""
+        if self._ended:
+            self._reporter.say("ended", "an exporter was given records after its shutdown")
+            return False
+        if not self.enabled or not records:
+            return True
+        try:
+            with self._metrics.export(records):
+                self.storage.store(batch())
+        except Exception as error:
+            self._reporter.say("store", f"{records} records could not be stored: {error}")
+            return False
+        return True
+
+    def shutdown(self) -> None:
+        """Closes the storage; what is exported after is refused."""
+        self._ended = True
+        try:
+            self.storage.close()
+        except Exception as error:
+            self._reporter.say("close", f"the storage could not be closed: {error}")
+
+
+class RimpSpanExporter(SpanExporter):
+    """Exports spans into a storage.
+
+    Args:
+        storage: where to.
+        path: of a recording, instead of a storage; as FileStorage takes it. With neither, the
+            storage that the environment names: files at RIMP_STORAGE_PATH, or in ``telemetry``.
+        meter_provider: for the exporter's own metrics; the global one, if not given.
+    """
+
+    def __init__(
+        self,
+        storage: TelemetryStorage | None = None,
+        path: str | os.PathLike[str] | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        self._export = _Export(Signal.TRACES, storage, path, meter_provider)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Stores the spans; FAILURE if that was not possible. Never raises."""
+        done = self._export(len(spans), lambda: TelemetryData(spans=spans))
+        return SpanExportResult.SUCCESS if done else SpanExportResult.FAILURE
+
+    def shutdown(self, *_: Any, **__: Any) -> None:
+        """Closes the storage; what is exported after is refused."""
+        self._export.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """True: what was exported is stored."""
+        return True
+
+
+class RimpLogRecordExporter(LogRecordExporter):
+    """Exports log records into a storage; arguments as for RimpSpanExporter."""
+
+    def __init__(
+        self,
+        storage: TelemetryStorage | None = None,
+        path: str | os.PathLike[str] | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        self._export = _Export(Signal.LOGS, storage, path, meter_provider)
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Stores the log records; FAILURE if that was not possible. Never raises."""
+        done = self._export(len(batch), lambda: TelemetryData.from_log_records(batch))
+        return LogRecordExportResult.SUCCESS if done else LogRecordExportResult.FAILURE
+
+    def shutdown(self, *_: Any, **__: Any) -> None:
+        """Closes the storage; what is exported after is refused."""
+        self._export.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """True: what was exported is stored."""
+        return True
+
+
+class RimpMetricExporter(MetricExporter):
+    """Exports metrics into a storage; arguments as for RimpSpanExporter.
+
+    ``preferred_temporality`` and ``preferred_aggregation`` are as for every MetricExporter.
+    """
+
+    def __init__(
+        self,
+        storage: TelemetryStorage | None = None,
+        path: str | os.PathLike[str] | None = None,
+        meter_provider: MeterProvider | None = None,
+        preferred_temporality: dict[type, AggregationTemporality] | None = None,
+        preferred_aggregation: dict[type, Aggregation] | None = None,
+    ) -> None:
+        super().__init__(
+            preferred_temporality=preferred_temporality,
+            preferred_aggregation=preferred_aggregation,
+        )
+        self._export = _Export(Signal.METRICS, storage, path, meter_provider)
+
+    def export(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+    ) -> MetricExportResult:
+        """Stores the data points; FAILURE if that was not possible. Never raises."""
+        data = TelemetryData.from_metrics_data(metrics_data)
+        done = self._export(len(data), lambda: data)
+        return MetricExportResult.SUCCESS if done else MetricExportResult.FAILURE
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """Closes the storage; what is exported after is refused."""
+        self._export.shutdown()
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """True: what was exported is stored."""
+        return True

@@ -1,0 +1,211 @@
+"""Puts the pieces together: ``install()`` in code, and the configurator for the environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from opentelemetry import _logs, metrics, trace
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.util._importlib_metadata import entry_points
+
+from rimp_otel.collector import TelemetryCollector, resource_of
+from rimp_otel.config import TelemetryConfig
+from rimp_otel.reporting import Reporter
+from rimp_otel.storage.base import TelemetryStorage
+from rimp_otel.streaming import TelemetryStream
+
+__all__ = ["RimpConfigurator", "Telemetry", "install"]
+
+_READER = "rimp_stream"
+
+
+class Telemetry:
+    """The pieces that ``install`` put together. A context manager: leaving it shuts down."""
+
+    def __init__(self, collector: TelemetryCollector, stream: TelemetryStream) -> None:
+        #: Takes records in; use it for the native API.
+        self.collector = collector
+        #: Moves them; use it to add consumers.
+        self.stream = stream
+
+    @property
+    def storage(self) -> TelemetryStorage:
+        """Keeps them; use it to look at them."""
+        return self.stream.storage
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """Stores all there is, and ends the thread. May be called more than once.
+
+        Args:
+            timeout: seconds this may take; the configuration's ``flush_timeout``, if not given.
+
+        Returns:
+            Whether all of it was stored in that time.
+        """
+        return self.stream.stop(timeout)
+
+    def __enter__(self) -> Telemetry:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.shutdown()
+
+
+def install(
+    config: TelemetryConfig | None = None,
+    *,
+    storage: TelemetryStorage | None = None,
+    resource: Resource | None = None,
+    capture_logging: bool = True,
+) -> Telemetry:
+    """Records all three signals of this process from now on.
+
+    Global providers that the application has set already get our components in addition; where
+    there are none, the SDK's are made and set.
+
+    Args:
+        config: how to behave; what the environment says, if not given, with files as the storage.
+        storage: where to; the storage that the configuration names, if not given.
+        resource: of the providers that are made, and of native records.
+        capture_logging: also record the standard library's logging, at the levels that its loggers
+            let through; needs opentelemetry-instrumentation-logging (extra ``run``), and does
+            nothing without it.
+    """
+    if config is None:
+        config = TelemetryConfig.from_env(storage_backend="file")
+    if resource is None:
+        resource = resource_of(config)
+    collector = TelemetryCollector(config, resource)
+    telemetry = Telemetry(collector, TelemetryStream(collector, storage))
+    if config.enabled:
+        _install_traces(collector, resource)
+        _install_logs(collector, resource)
+        _install_metrics(telemetry.stream, resource)
+        telemetry.stream.start()
+        if capture_logging:
+            _capture_logging()
+    return telemetry
+
+
+def _install_traces(collector: TelemetryCollector, resource: Resource) -> None:
+    provider: Any = trace.get_tracer_provider()
+    if not hasattr(provider, "add_span_processor"):
+        provider = TracerProvider(resource=resource)
+        trace.set_tracer_provider(provider)
+    provider.add_span_processor(collector)
+
+
+def _install_logs(collector: TelemetryCollector, resource: Resource) -> None:
+    provider: Any = _logs.get_logger_provider()
+    if not hasattr(provider, "add_log_record_processor"):
+        provider = LoggerProvider(resource=resource)
+        _logs.set_logger_provider(provider)
+    provider.add_log_record_processor(collector)
+
+
+def _install_metrics(stream: TelemetryStream, resource: Resource) -> None:
+    provider: Any = metrics.get_meter_provider()
+    if not isinstance(provider, MeterProvider):
+        metrics.set_meter_provider(MeterProvider(metric_readers=[stream], resource=resource))
+    elif hasattr(provider, "add_metric_reader"):
+        provider.add_metric_reader(stream)
+    else:
+        Reporter().say(
+            "metrics",
+            "this SDK's MeterProvider takes no reader once it is made, so metrics are not recorded:"
+            " call rimp_otel.install() before a MeterProvider is set",
+        )
+
+
+def _capture_logging() -> None:
+    try:
+        from opentelemetry.instrumentation.logging import LoggingInstrumentor
+        from opentelemetry.instrumentation.logging.handler import LoggingHandler
+    except ImportError:
+        return
+    if not any(isinstance(handler, LoggingHandler) for handler in logging.getLogger().handlers):
+        LoggingInstrumentor().instrument(skip_dep_check=True)
+
+
+class RimpConfigurator(_OTelSDKConfigurator):
+    """Configures the SDK from the environment, with the collector as its processor.
+
+    Selected by OTEL_PYTHON_CONFIGURATOR=rimp. Exporters that OTEL_*_EXPORTER name are set up
+    beside it. Where it is not the one selected, it does what the SDK's own configurator does: an
+    application that merely has this package installed is not recorded.
+    """
+
+    def _configure(self, **kwargs: Any) -> None:
+        selected = os.environ.get("OTEL_PYTHON_CONFIGURATOR") == "rimp"
+        if not selected or os.environ.get("OTEL_CONFIG_FILE"):
+            super()._configure(**kwargs)  # type: ignore[no-untyped-call]
+            return
+        config = TelemetryConfig.from_env(storage_backend="file")
+        if config.enabled:
+            self._configure_recorder(config, kwargs)
+
+    def _configure_recorder(self, config: TelemetryConfig, kwargs: dict[str, Any]) -> None:
+        collector = TelemetryCollector(config)
+        stream = TelemetryStream(collector)
+        with _exporters_beside():
+            super()._configure(  # type: ignore[no-untyped-call]
+                **kwargs,
+                span_processors=[collector],
+                log_record_processors=[collector],
+                metric_exporter_names=[_READER],
+                exporter_args_map={_StreamReader: {"stream": stream}},
+            )
+        provider: Any = trace.get_tracer_provider()
+        collector.adopt(provider.resource)
+        stream.start()
+
+
+class _StreamReader(TelemetryStream):
+    """Gives the SDK, which makes its readers itself, the stream that there is already."""
+
+    def __new__(cls, stream: TelemetryStream) -> Any:
+        return stream
+
+    def __init__(self, stream: TelemetryStream) -> None:
+        raise AssertionError("a stream is given, not made")
+
+
+@contextmanager
+def _exporters_beside() -> Iterator[None]:
+    """Without the exporters in OTEL_*_EXPORTER that would record twice, or are not installed.
+
+    ``opentelemetry-distro`` names OTLP there, whether its exporter is installed or not.
+    """
+    before = {}
+    for signal in ("traces", "metrics", "logs"):
+        variable = f"OTEL_{signal.upper()}_EXPORTER"
+        before[variable] = names = os.environ.get(variable, "")
+        kept = [name.strip() for name in names.split(",") if _is_wanted(signal, name.strip())]
+        os.environ[variable] = ",".join(kept) or "none"
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+def _is_wanted(signal: str, name: str) -> bool:
+    if name in {"", "none", "rimp"}:
+        return False
+    if name != "otlp":
+        return True
+    group = f"opentelemetry_{signal}_exporter"
+    return any(entry_points(group=group, name=f"otlp_proto_{kind}") for kind in ("grpc", "http"))
