@@ -1,0 +1,104 @@
+"""Events and the SDK's log records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.context import Context
+from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    NonRecordingSpan,
+    SpanContext,
+    TraceFlags,
+    set_span_in_context,
+)
+
+from rimp_otel.convert.origins import (
+    bounded_attributes,
+    resource_from_sdk,
+    resource_to_sdk,
+    scope_from_sdk,
+    scope_to_sdk,
+)
+from rimp_otel.convert.values import (
+    attributes_from_sdk,
+    attributes_to_sdk,
+    body_text,
+    value_from_sdk,
+    value_to_sdk,
+)
+from rimp_otel.models import EventType, ScopeInfo, TelemetryEvent
+
+__all__ = ["event_from_log_record", "log_record_from_event"]
+
+_OUTSIDE_OF_SPANS = set_span_in_context(INVALID_SPAN, Context())
+
+
+def event_from_log_record(record: ReadableLogRecord | ReadWriteLogRecord) -> TelemetryEvent:
+    """The event that a log record is, sharing nothing with it that can change.
+
+    Its message is the body, where that is text, and else the body's JSON. Its time is 0 where the
+    record has none (as OTLP says it); ``timestamp`` is then that at which it was observed.
+    """
+    log = record.log_record
+    severity = _severity_number(log.severity_number)
+    scope = scope_from_sdk(record.instrumentation_scope)
+    body = value_from_sdk(log.body)
+    return TelemetryEvent(
+        source=scope.name if scope else "",
+        message=body_text(body),
+        event_type=EventType.from_severity_number(severity),
+        metadata=attributes_from_sdk(log.attributes),
+        time_unix_nano=log.timestamp or 0,
+        observed_time_unix_nano=log.observed_timestamp or 0,
+        trace_id=log.trace_id or 0,
+        span_id=log.span_id or 0,
+        trace_flags=int(log.trace_flags or 0),
+        severity_number=severity,
+        severity_text=log.severity_text or "",
+        event_name=log.event_name or "",
+        body=body,
+        dropped_attributes_count=record.dropped_attributes,
+        scope=scope,
+        resource=resource_from_sdk(record.resource),
+    )
+
+
+def log_record_from_event(event: TelemetryEvent) -> ReadableLogRecord:
+    """The log record that an event is, for an OpenTelemetry exporter.
+
+    ``source`` names its scope where the event has no scope. A severity number that OTLP does not
+    know becomes the nearest one. No attribute is dropped or cut, whatever limits are set.
+    """
+    log = LogRecord(
+        timestamp=event.time_unix_nano or None,
+        observed_timestamp=event.observed_time_unix_nano,
+        context=_context(event),
+        severity_text=event.severity_text or None,
+        severity_number=SeverityNumber(min(max(event.severity_number, 0), 24)),
+        body=value_to_sdk(event.body),
+        attributes=bounded_attributes(
+            attributes_to_sdk(event.metadata), event.dropped_attributes_count
+        ),
+        event_name=event.event_name or None,
+    )
+    return ReadableLogRecord(log, resource_to_sdk(event.resource), scope_to_sdk(_scope(event)))
+
+
+def _severity_number(number: Any) -> int:
+    return int(getattr(number, "value", number) or 0)
+
+
+def _scope(event: TelemetryEvent) -> ScopeInfo | None:
+    return event.scope or (ScopeInfo(event.source) if event.source else None)
+
+
+def _context(event: TelemetryEvent) -> Context:
+    # Never an empty one: for that, the SDK takes the span that is active here and now.
+    if not (event.trace_id or event.span_id or event.trace_flags):
+        return _OUTSIDE_OF_SPANS
+    flags = TraceFlags(event.trace_flags)
+    span = NonRecordingSpan(SpanContext(event.trace_id, event.span_id, True, flags))
+    return set_span_in_context(span, Context())
