@@ -45,14 +45,24 @@ _prefixes: dict[str, str] = {}
 
 
 def attributes_json(attributes: Mapping[Any, Any] | None) -> str:
-    """The KeyValues of ``attributes``, joined by commas, without the brackets around them."""
+    """The KeyValues of ``attributes``, joined by commas, without the brackets around them.
+
+    Never raises.
+    """
     if not attributes:
         return ""
     try:
-        items = list(attributes.items())
+        return ",".join([_pair(key, value) for key, value in attributes.items()])
+    except Exception:
+        return _attributes_safely(attributes)
+
+
+def _attributes_safely(attributes: Mapping[Any, Any]) -> str:
+    """Of a mapping that is changed by another thread meanwhile, or that cannot be read at all."""
+    try:
+        return ",".join([_pair(key, value) for key, value in list(attributes.items())])
     except Exception as error:
         return _pair("rimp.repaired", f"<attributes that cannot be read: {_name_of(error)}>")
-    return ",".join([_pair(key, value) for key, value in items])
 
 
 def value_json(value: Any) -> str:
@@ -82,11 +92,15 @@ def to_bytes(text: str) -> bytes:
 
 
 def _pair(key: Any, value: Any) -> str:
-    prefix = _prefixes.get(key) if type(key) is str else None
-    if prefix is None:
-        prefix = _make_prefix(key)
-    if type(value) is str:
+    prefix = _prefixes.get(key) or _make_prefix(key)
+    # The three kinds of nearly all attributes, without another call.
+    kind = type(value)
+    if kind is str:
         return f'{prefix}{{"stringValue":{quote(value)}}}}}'
+    if kind is int and _INT_MIN <= value <= _INT_MAX:
+        return f'{prefix}{{"intValue":"{value}"}}}}'
+    if kind is bool:
+        return f'{prefix}{{"boolValue":true}}}}' if value else f'{prefix}{{"boolValue":false}}}}'
     return f"{prefix}{value_json(value)}}}"
 
 
