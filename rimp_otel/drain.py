@@ -93,6 +93,7 @@ class Drain:
     def take_in(self, data: TelemetryData) -> None:
         """Stores a batch that does not come from the buffer; keeps it for later if that fails."""
         with self._lock:
+            self._collector.count_points(len(data))
             if len(self._held) >= _MOST_HELD:
                 self._collector.count_dropped("buffer_full", data)
                 return

@@ -213,7 +213,6 @@ class TelemetryStream(MetricReader):
     ) -> None:
         data = TelemetryData.from_metrics_data(metrics_data)
         if data and self.collector.config.enabled:
-            self.collector.count_points(len(data))
             self._drain.take_in(data)
 
     def _tick(self) -> float:

@@ -77,7 +77,10 @@ class Appender:
 
 def _needs_newline(file: int, size: int) -> bool:
     """Whether the last line was torn: what follows must not become part of it."""
-    return size > 0 and os.pread(file, 1, size - 1) != b"\n"
+    if not size:
+        return False
+    os.lseek(file, size - 1, os.SEEK_SET)
+    return os.read(file, 1) != b"\n"
 
 
 def _write(file: int, lines: Sequence[bytes], newline_first: bool) -> None:
