@@ -1,0 +1,111 @@
+"""The frame of the ``rimp`` command: its parser, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from rimp_otel.cli.options import Parser, UsageError
+from rimp_otel.cli.render import Style
+from rimp_otel.errors import ConfigurationError, RimpError
+
+__all__ = ["COMMANDS", "build_parser", "main"]
+
+COMMANDS = ("run", "demo", "tail", "traces", "trace", "stats")
+"""The subcommands: each is a module here with an ``add_parser(subparsers)``."""
+
+_DESCRIPTION = """\
+A flight recorder for Python services: record what they do, and look at it.
+
+  rimp run -- python app.py    record a program
+  rimp tail -f                 watch it
+  rimp traces                  list its newest traces
+  rimp trace 4bf92f35          show one of them
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with every subcommand."""
+    parser = Parser(
+        prog="rimp",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name in COMMANDS:
+        if find_spec(f"rimp_otel.cli.{name}"):
+            import_module(f"rimp_otel.cli.{name}").add_parser(subparsers)
+    return parser
+
+
+class _Version(argparse.Action):
+    """argparse's own version action wants the version before anybody asked for it."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print("rimp", version("rimp-otel"))
+        parser.exit()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code.
+
+    0 is success (a reader that closed the pipe has what it wanted), 1 a failure, 2 a usage error,
+    130 an interrupt.
+    """
+    _never_fail_to_encode()
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if not hasattr(args, "command"):
+        parser.print_help()
+        return 0
+    return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        code: int = args.command(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        _discard_output()
+        return 0
+    except (UsageError, ConfigurationError) as error:
+        return _complain(error, 2)
+    except (RimpError, OSError) as error:
+        return _complain(error, 1)
+    return code
+
+
+def _complain(error: Exception, code: int) -> int:
+    # A message can quote a path or a recorded text.
+    print(f"rimp: {Style().clean(error)}", file=sys.stderr)
+    return code
+
+
+def _never_fail_to_encode() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """Spare the interpreter, which flushes standard output at its exit, the same error again."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

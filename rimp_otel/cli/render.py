@@ -1,0 +1,248 @@
+"""How things look in a terminal: colour, columns, times, durations, attributes.
+
+Whatever was recorded is text by strangers. `Style.clean` (or `to_json`) is the one way from there
+to a terminal: control characters, escape sequences and bidi overrides come out escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import unicodedata
+import zlib
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from rimp_otel.times import from_unix_nano
+
+__all__ = [
+    "SERVICE_LOOKS",
+    "Glyphs",
+    "Style",
+    "clip",
+    "columns",
+    "format_bytes",
+    "format_duration",
+    "format_number",
+    "format_time",
+    "format_utc",
+    "pad",
+    "plural",
+    "service_look",
+    "to_json",
+]
+
+SERVICE_LOOKS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_magenta")
+"""The colours for services; red is for errors alone."""
+
+_CODES = {
+    "bold": 1,
+    "dim": 2,
+    "red": 31,
+    "green": 32,
+    "yellow": 33,
+    "blue": 34,
+    "magenta": 35,
+    "cyan": 36,
+    "bright_magenta": 95,
+    "bright_cyan": 96,
+}
+
+# C0, DEL, C1, and what is invisible or reorders its surroundings: soft hyphen, bidi marks,
+# embeddings, overrides and isolates, line separators, zero-width spaces, tags, lone surrogates.
+# The zero-width joiners stay: Persian, Hindi and emoji are spelt with them.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+class Glyphs(NamedTuple):
+    """The characters that drawings are made of."""
+
+    branch: str = "├─ "
+    last: str = "└─ "
+    guide: str = "│  "
+    deep: str = "⋯  "
+    bar: str = "━"
+    bar_from_half: str = "╺"
+    bar_to_half: str = "╸"
+    bar_open: str = "╍"
+    tick: str = "┊"
+    dot: str = "●"
+    failed: str = "✗"
+    orphan: str = "⋯"
+    circle: str = "↻"
+    skewed: str = "«"
+    ellipsis: str = "…"
+    between: str = " · "
+    micro: str = "µ"
+
+
+_ASCII = Glyphs(
+    *("|- ", "`- ", "|  ", "..."),
+    *("=", "=", "=", "~", ":"),
+    *("*", "x", "?", "@", "<", "..", " | ", "u"),
+)
+
+
+class Style(NamedTuple):
+    """What the output can show.
+
+    ``unicode=False`` keeps everything to ASCII, recorded text too.
+    """
+
+    color: bool = False
+    unicode: bool = True
+
+    @property
+    def glyphs(self) -> Glyphs:
+        """The characters to draw with."""
+        return Glyphs() if self.unicode else _ASCII
+
+    def paint(self, text: str, *looks: str) -> str:
+        """The text in these looks, such as ``"bold", "red"``; unchanged without colour."""
+        if not self.color or not looks or not text.strip():
+            return text
+        return f"\x1b[{';'.join(str(_CODES[look]) for look in looks)}m{text}\x1b[0m"
+
+    def clean(self, text: object) -> str:
+        """The text with everything escaped that would do more than appear."""
+        safe = _UNSAFE.sub(_escape, str(text))
+        if self.unicode or safe.isascii():
+            return safe
+        return safe.encode("ascii", "backslashreplace").decode()
+
+    def value(self, value: object, limit: int = 80) -> str:
+        """One attribute's value, cut to ``limit`` columns; quoted where it would read as several."""
+        plain = _jsonable(value)
+        if not isinstance(plain, str):
+            plain = json.dumps(plain, ensure_ascii=False, default=str)
+        elif not plain or " " in plain:
+            plain = f'"{plain}"'
+        return clip(self.clean(plain), limit, self.glyphs.ellipsis)
+
+    def pairs(self, attributes: Mapping[str, Any], limit: int = 80) -> list[str]:
+        """Each attribute as ``key=value``."""
+        return [
+            f"{clip(self.clean(key), limit, self.glyphs.ellipsis)}={self.value(value, limit)}"
+            for key, value in attributes.items()
+        ]
+
+    def duration(self, nanos: int) -> str:
+        """`format_duration` in the characters that the output can hold."""
+        return format_duration(nanos).replace("µ", self.glyphs.micro)
+
+
+def service_look(service: str) -> str:
+    """A service's colour: the same in every line and every run."""
+    return SERVICE_LOOKS[zlib.crc32(service.encode("utf-8", "replace")) % len(SERVICE_LOOKS)]
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
+
+
+@lru_cache(maxsize=4096)
+def _cells(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal an unpainted text takes."""
+    return len(text) if text.isascii() else sum(map(_cells, text))
+
+
+def clip(text: str, width: int, ellipsis: str = "…") -> str:
+    """The text, cut to at most ``width`` columns."""
+    if len(text) <= width and columns(text) <= width:
+        return text
+    room, used = width - len(ellipsis), 0
+    for index, char in enumerate(text):
+        used += _cells(char)
+        if used > room:
+            return (text[:index] + ellipsis)[:width] if room < 0 else text[:index] + ellipsis
+    return text
+
+
+def pad(text: str, width: int) -> str:
+    """The text, filled up with spaces to ``width`` columns."""
+    return text + " " * (width - columns(text))
+
+
+def format_duration(nanos: int) -> str:
+    """A duration in three significant digits, such as ``12.3 ms`` or ``4 m 7 s``."""
+    if nanos < 0:
+        return "-" + format_duration(-nanos)
+    for unit, size in (("ns", 1), ("µs", 10**3), ("ms", 10**6)):
+        if nanos / size < 999.5:
+            return f"{nanos / size:.3g} {unit}"
+    seconds = nanos / 10**9
+    if seconds < 59.95:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} m {rest} s"
+    return f"{minutes // 60} h {minutes % 60} m"
+
+
+def format_number(value: float) -> str:
+    """A measured number, in six significant digits where it is no integer."""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
+
+
+def format_bytes(size: int) -> str:
+    """A size, such as ``1.2 MB``; a kB is 1,000 bytes."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} B"
+
+
+def format_time(time_unix_nano: int, layout: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Local time, to the millisecond; ``-`` where there is none."""
+    if not time_unix_nano:
+        return "-"
+    time = from_unix_nano(time_unix_nano)
+    try:
+        time = time.astimezone()
+    except (OverflowError, ValueError, OSError):
+        pass  # at the bounds of a datetime there is no local time
+    return f"{time.strftime(layout)}.{time.microsecond // 1_000:03d}"
+
+
+def format_utc(time_unix_nano: int) -> str | None:
+    """ISO 8601 in UTC, to the nanosecond, for JSON; None where there is none."""
+    if not time_unix_nano:
+        return None
+    whole = from_unix_nano(time_unix_nano).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{whole}.{time_unix_nano % 1_000_000_000:09d}Z"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count and its noun: ``1 span``, ``1,204 spans``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def to_json(value: Any) -> str:
+    """One line of JSON in ASCII, so that no recorded character reaches a terminal raw."""
+    # json leaves DEL as it is.
+    return json.dumps(_jsonable(value), default=str).replace("\x7f", "\\u007f")
+
+
+def _jsonable(value: Any) -> Any:
+    """OTLP JSON's ways: bytes as base64, NaN and the infinities as strings."""
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    return value

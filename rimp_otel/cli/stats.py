@@ -1,0 +1,189 @@
+"""``rimp stats``: what a recording holds, and what is lost of it."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rimp_otel.cli.options import add_color, add_json, add_path, output_style, recording_path
+from rimp_otel.cli.recording import (
+    Record,
+    has_failed,
+    open_recording,
+    records_of,
+    service_of,
+    start_of,
+    time_of,
+    trace_id_of,
+)
+from rimp_otel.cli.render import (
+    Style,
+    format_bytes,
+    format_time,
+    format_utc,
+    pad,
+    plural,
+    service_look,
+    to_json,
+)
+from rimp_otel.models import EventType, TelemetryEvent, TelemetryMetric
+
+if TYPE_CHECKING:
+    from rimp_otel.storage.reader import DamagedLine, RecordingFile, RecordingReader
+
+__all__ = ["RecordingStats", "add_parser", "count_recording", "format_stats"]
+
+
+def add_parser(subparsers: Any) -> None:
+    """``rimp stats``."""
+    parser = subparsers.add_parser(
+        "stats",
+        help="say what a recording holds",
+        description="Say what a recording holds: counts, sizes, times, and damaged lines.",
+    )
+    add_path(parser)
+    add_json(parser, "the statistics")
+    add_color(parser)
+    parser.set_defaults(command=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    path = recording_path(args)
+    reader = open_recording(path)
+    stats = count_recording(reader)
+    if args.json:
+        print(to_json(stats.as_json()))
+    else:
+        style = output_style(args)
+        print(style.paint(style.clean(path), "bold"))
+        print("\n".join(format_stats(stats, style)))
+    return 0
+
+
+@dataclass
+class RecordingStats:
+    """What a recording holds. Times are in nanoseconds since the epoch, 0 where there is none."""
+
+    spans: int = 0
+    errors: int = 0
+    metrics: int = 0
+    events: Counter[EventType] = field(default_factory=Counter)
+    services: Counter[str] = field(default_factory=Counter)
+    traces: set[int] = field(default_factory=set)
+    first: int = 0
+    last: int = 0
+    files: list[RecordingFile] = field(default_factory=list)
+    damaged: list[DamagedLine] = field(default_factory=list)
+
+    @property
+    def logs(self) -> int:
+        """How many events and log records there are."""
+        return sum(self.events.values())
+
+    def add(self, record: Record) -> None:
+        """Count one more record."""
+        self.services[service_of(record)] += 1
+        if isinstance(record, TelemetryEvent):
+            self.events[record.event_type] += 1
+        elif isinstance(record, TelemetryMetric):
+            self.metrics += 1
+        else:
+            self.spans += 1
+            self.errors += has_failed(record)
+            self.traces.add(trace_id_of(record))
+            self._widen(start_of(record))
+        self._widen(time_of(record))
+
+    def _widen(self, time: int) -> None:
+        self.first = min(self.first or time, time or self.first)
+        self.last = max(self.last, time)
+
+    def as_json(self) -> dict[str, Any]:
+        """The statistics as ``rimp stats --json`` prints them."""
+        return {
+            "spans": self.spans,
+            "traces": len(self.traces),
+            "errors": self.errors,
+            "logs": self.logs,
+            "logs_by_severity": {kind.value: self.events[kind] for kind in EventType},
+            "metric_points": self.metrics,
+            "services": dict(self.services.most_common()),
+            "first": format_utc(self.first),
+            "last": format_utc(self.last),
+            "files": [
+                {"signal": file.signal.value, "path": str(file.path), "bytes": file.size}
+                for file in self.files
+            ],
+            "damaged": [
+                {"path": str(lost.path), "line": lost.line, "reason": lost.reason}
+                for lost in self.damaged
+            ],
+        }
+
+
+def count_recording(reader: RecordingReader) -> RecordingStats:
+    """Read all that the reader has not read yet, and count it."""
+    stats = RecordingStats()
+    for data in reader.poll(final=True):
+        for record in records_of(data):
+            stats.add(record)
+    stats.files = reader.files()
+    stats.damaged = reader.damaged
+    return stats
+
+
+_EVENT_LOOKS = {EventType.WARNING: "yellow", EventType.ERROR: "red"}
+
+
+def format_stats(stats: RecordingStats, style: Style) -> list[str]:
+    """The statistics for people."""
+    time = f"{format_time(stats.first)} to {format_time(stats.last)}"
+    sections = {
+        "spans": [_spans(stats, style)],
+        "logs": [_logs(stats, style)],
+        "metrics": [plural(stats.metrics, "point")],
+        "services": _services(stats, style),
+        "time": [f"{time} ({style.duration(stats.last - stats.first)})"],
+        "files": [f"{format_bytes(f.size):>8}  {style.clean(f.path)}" for f in stats.files],
+        "damaged": _damaged(stats, style),
+    }
+    return [line for name, lines in sections.items() for line in _section(name, lines, style)]
+
+
+def _section(name: str, lines: Iterable[str], style: Style) -> Iterator[str]:
+    for index, line in enumerate(lines):
+        yield style.paint(pad("" if index else name, 10), "dim") + line
+
+
+def _spans(stats: RecordingStats, style: Style) -> str:
+    text = f"{stats.spans:,} in {plural(len(stats.traces), 'trace')}"
+    if stats.errors:
+        text += ", " + style.paint(plural(stats.errors, "error"), "red")
+    return text
+
+
+def _logs(stats: RecordingStats, style: Style) -> str:
+    kinds = [
+        style.paint(f"{stats.events[kind]:,} {kind.value}", *filter(None, [_EVENT_LOOKS.get(kind)]))
+        for kind in EventType
+        if stats.events[kind]
+    ]
+    return plural(stats.logs, "record") + (f" ({', '.join(kinds)})" if kinds else "")
+
+
+def _services(stats: RecordingStats, style: Style) -> list[str]:
+    return [
+        style.paint(style.clean(service) or "(no service)", service_look(service))
+        + f"  {plural(number, 'record')}"
+        for service, number in stats.services.most_common()
+    ]
+
+
+def _damaged(stats: RecordingStats, style: Style) -> list[str]:
+    return [
+        style.paint(style.clean(f"{lost.path}:{lost.line}: {lost.reason}"), "red")
+        for lost in stats.damaged
+    ] or ["nothing"]

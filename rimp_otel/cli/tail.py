@@ -1,0 +1,211 @@
+"""``rimp tail``: the newest records, one line each, and those that follow."""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rimp_otel.cli.options import (
+    add_color,
+    add_json,
+    add_path,
+    count,
+    output_style,
+    point_in_time,
+    recording_path,
+)
+from rimp_otel.cli.recording import (
+    Record,
+    duration_of,
+    has_failed,
+    open_recording,
+    record_json,
+    records_of,
+    report_damage,
+    service_of,
+    time_of,
+    trace_id_of,
+)
+from rimp_otel.cli.render import Style, columns, format_number, format_time, service_look, to_json
+from rimp_otel.cli.waterfall import EVENT_MARKS, brief_attributes, exception_text
+from rimp_otel.models import SummaryPoint, TelemetryEvent, TelemetryMetric
+from rimp_otel.otlp.signals import Signal
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from rimp_otel.storage.reader import RecordingReader
+
+__all__ = ["add_parser", "follow", "format_record"]
+
+_DEFAULT_NUMBER = 10
+_POLL_SECONDS = 0.2
+_ORIGIN_WIDTH = 16
+
+
+def add_parser(subparsers: Any) -> None:
+    """``rimp tail``."""
+    parser = subparsers.add_parser(
+        "tail",
+        help="show the newest records, and follow",
+        description="Show the newest spans, log records and metrics, one line each.",
+    )
+    _add_choices(parser)
+    add_path(parser)
+    add_json(parser, "each record")
+    add_color(parser)
+    parser.set_defaults(command=_run)
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="go on with what is recorded from now on"
+    )
+    parser.add_argument(
+        "-n",
+        "--number",
+        metavar="N",
+        type=count,
+        help="how many of the newest, or all (default: 10; with --since, all)",
+    )
+    parser.add_argument(
+        "--since",
+        metavar="T",
+        type=point_in_time,
+        default=0,
+        help="nothing from before T: an age such as 90s, 15m, 2h or 1d, ISO 8601, or epoch seconds",
+    )
+    parser.add_argument(
+        "--signal",
+        nargs="+",
+        action="extend",
+        choices=[signal.value for signal in Signal],
+        metavar="SIGNAL",
+        help="only these: traces, logs, metrics",
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    # Whoever follows may be there before the recording is.
+    reader = open_recording(recording_path(args), wait=args.follow)
+    printer = _Printer(reader, {Signal(name) for name in args.signal or Signal}, args)
+    printer.show_new(_number(args), final=not args.follow)
+    if args.follow:
+        follow(printer.show_new)
+    return 0
+
+
+class _Printer:
+    def __init__(
+        self, reader: RecordingReader, signals: Collection[Signal], args: argparse.Namespace
+    ) -> None:
+        self.reader, self.signals, self.args = reader, signals, args
+        self.style = output_style(args)
+        self.reported = 0
+
+    def show_new(self, number: int = sys.maxsize, final: bool = False) -> None:
+        """Print the newest ``number`` of what has been recorded since the last call."""
+        for record in self._new(number, final):
+            print(self._line(record))
+        sys.stdout.flush()
+        self.reported = report_damage(self.reader, self.reported)
+
+    def _new(self, number: int, final: bool) -> list[Record]:
+        records = (r for data in self.reader.poll(final) for r in records_of(data, self.signals))
+        wanted = (record for record in records if time_of(record) >= self.args.since)
+        # nlargest keeps no more than it returns, however long the recording is.
+        return sorted(heapq.nlargest(number, wanted, key=time_of), key=time_of)
+
+    def _line(self, record: Record) -> str:
+        if self.args.json:
+            return to_json(record_json(record))
+        return format_record(record, self.style)
+
+
+def _number(args: argparse.Namespace) -> int:
+    if args.number is not None:
+        return int(args.number)
+    return sys.maxsize if args.since else _DEFAULT_NUMBER
+
+
+def follow(show_new: Callable[[], None], sleep: Callable[[float], None] = time.sleep) -> NoReturn:
+    """Show what is new, again and again, until something raises: an interrupt, a closed pipe."""
+    while True:
+        sleep(_POLL_SECONDS)
+        show_new()
+
+
+def format_record(record: Record, style: Style) -> str:
+    """One line about a record: local time, mark, where it comes from, and what it says."""
+    mark, looks, parts = _told(record, style)
+    time = style.paint(format_time(time_of(record), "%m-%d %H:%M:%S"), "dim")
+    return "  ".join([time, style.paint(f"{mark:<7}", *looks) + _origin(record, style), *parts])
+
+
+def _origin(record: Record, style: Style) -> str:
+    service = style.clean(service_of(record))
+    source = style.clean(record.source) if isinstance(record, TelemetryEvent) else ""
+    if service and source:
+        source = f"/{source}"
+    gap = " " * (_ORIGIN_WIDTH - columns(service + source))
+    return style.paint(service, service_look(service)) + style.paint(source, "dim") + gap
+
+
+_Told = tuple[str, tuple[str, ...], list[str]]
+
+
+def _told(record: Record, style: Style) -> _Told:
+    """The record's mark with its looks, and what it says."""
+    if isinstance(record, TelemetryEvent):
+        return _told_by_event(record, style)
+    if isinstance(record, TelemetryMetric):
+        return _told_by_metric(record, style)
+    return _told_by_span(record, style)
+
+
+def _told_by_event(event: TelemetryEvent, style: Style) -> _Told:
+    mark, looks = EVENT_MARKS[event.event_type]
+    text = style.clean(event.message or event.event_name)
+    parts = [style.paint(text, "red") if looks == ("red",) else text]
+    if raised := exception_text(event.metadata):
+        parts.append(style.paint(style.clean(raised), "red"))
+    return mark, looks, parts + _dim(brief_attributes(event.metadata), event.trace_id, style)
+
+
+def _told_by_span(span: ReadableSpan, style: Style) -> _Told:
+    nanos = duration_of(span)
+    duration = "open" if nanos is None else style.duration(nanos)
+    parts = [style.clean(span.name) or "(no name)", style.paint(duration, "bold")]
+    if has_failed(span):
+        raised = [exception_text(event.attributes or {}) for event in span.events]
+        why = next(filter(None, raised), span.status.description or "error")
+        parts.append(style.paint(f"{style.glyphs.failed} {style.clean(why)}", "red"))
+    return "SPAN", ("cyan",), parts + _dim({}, trace_id_of(span), style)
+
+
+def _told_by_metric(metric: TelemetryMetric, style: Style) -> _Told:
+    parts = [style.clean(metric.name), style.paint(_measured(metric, style), "bold")]
+    return "METRIC", ("magenta",), parts + _dim(metric.tags, 0, style)
+
+
+def _measured(metric: TelemetryMetric, style: Style) -> str:
+    unit = f" {style.clean(metric.unit)}" if metric.unit else ""
+    point = metric.point
+    if point is None:
+        return (format_number(metric.value) if metric.has_value else "no value") + unit
+    if not point.count or not metric.has_value:
+        return f"n={point.count}"
+    text = f"n={point.count} mean={format_number(metric.value / point.count)}{unit}"
+    most = None if isinstance(point, SummaryPoint) else point.max
+    return text if most is None else f"{text} max={format_number(most)}{unit}"
+
+
+def _dim(attributes: Mapping[str, Any], trace_id: int, style: Style) -> list[str]:
+    parts = style.pairs(attributes)
+    if trace_id:
+        parts.append(f"trace={trace_id:032x}"[:14])
+    return [style.paint("  ".join(parts), "dim")] if parts else []

@@ -1,0 +1,113 @@
+"""``rimp traces``: the list, and what spans make together."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from rimp_otel.cli.render import Style
+from rimp_otel.cli.traces import format_traces, summarize, unique_digits
+from rimp_otel.data import TelemetryData
+
+from .records import HOSTILE, HOSTILE_SHOWN, MS, T0, TRACE, span, without_our_colour
+
+
+def three_traces() -> TelemetryData:
+    """Three traces, recorded in an order that is not the one of time."""
+    return TelemetryData(
+        spans=[
+            span("SELECT", 2, 1, 5, 25, trace_id=TRACE),
+            span("GET /", 1, 0, 4, 30, trace_id=TRACE),
+            span("newest", 1, 0, 1_000, 3_500, "worker", "boom", TRACE + 1),
+            span("lost parent", 5, 4, 0, 2, "stock", trace_id=7 << 120),
+        ]
+    )
+
+
+def test_list(rimp: Any, record: Any) -> None:
+    """The newest first, under the name and service of the root; ids as short as they can be."""
+    record(three_traces())
+    digits, other = f"{TRACE:032x}", "07000000000000000000000000000000"
+    assert rimp("traces") == (
+        0,
+        f"""\
+START                    {"TRACE":32}  DURATION  SPANS  ERRORS  SERVICE  NAME
+2026-11-18 11:06:41.000  {TRACE + 1:032x}     2.5 s      1       1  worker   newest
+2026-11-18 11:06:40.004  {digits}     26 ms      2          shop     GET /
+2026-11-18 11:06:40.000  {other}      2 ms      1          stock    lost parent
+""",
+        "",
+    )
+
+
+def test_short_ids(rimp: Any, shop: Any) -> None:
+    """Eight digits where those tell the traces apart."""
+    assert rimp("traces").out.splitlines()[1] == (
+        "2026-11-18 11:06:40.000  4bf92f35    231 ms      7       3  shop     POST /checkout"
+    )
+
+
+def test_number_and_json(rimp: Any, record: Any) -> None:
+    """As many as asked for; in JSON with the whole id."""
+    record(three_traces())
+    (line,) = rimp("traces", "-n", "1", "--json").out.splitlines()
+    assert json.loads(line) == {
+        "trace_id": f"{TRACE + 1:032x}",
+        "start": "2026-11-18T11:06:41.000000000Z",
+        "duration_ns": 2_500 * MS,
+        "name": "newest",
+        "service": "worker",
+        "spans": 1,
+        "errors": 1,
+    }
+    assert len(rimp("traces", "--json", "-n", "all").out.splitlines()) == 3
+
+
+def test_no_traces(rimp: Any, record: Any) -> None:
+    """A recording without spans has no traces, which is no failure."""
+    record(TelemetryData(spans=[span("a", 1)]))
+    assert rimp("traces", "-n", "0") == (0, "no traces\n", "")
+    assert rimp("traces", "-n", "0", "--json") == (0, "", "")
+
+
+def test_summaries() -> None:
+    """The root is the earliest span without a parent; times that are not known do not count."""
+    (trace,) = summarize(
+        [
+            span("child", 2, 1, -5, 3),
+            span("late root", 3, 0, 2, 4),
+            span("root", 1, 0, 1, 9),
+            span("unknown", 4, 1, None, None),
+        ]
+    )
+    assert (trace.name, trace.spans) == ("root", 4)
+    assert (trace.start, trace.end) == (T0 - 5 * MS, T0 + 9 * MS)
+
+
+def test_unique_digits() -> None:
+    """Eight at least, and one more than the longest common start."""
+    assert unique_digits([]) == 8
+    assert unique_digits([TRACE]) == 8
+    assert unique_digits([1 << 127, 1 << 126]) == 8
+    assert unique_digits([0x111111112 << 92, 0x111111111 << 92]) == 9
+    assert unique_digits([TRACE, TRACE + 1]) == 32
+    assert sys.maxsize > unique_digits([TRACE, TRACE])
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_hostile_names(color: bool) -> None:
+    """Names and services come out escaped."""
+    traces = summarize([span(HOSTILE, 1, service=HOSTILE, error=HOSTILE)])
+    lines = format_traces(traces, 250, Style(color))
+    painted = without_our_colour(lines[1])
+    assert painted.isprintable()
+    assert HOSTILE_SHOWN in painted
+
+
+def test_long_names_are_cut() -> None:
+    """A line stays within the terminal."""
+    traces = summarize([span("x" * 500, 1, service="y" * 50)])
+    assert [len(line) for line in format_traces(traces, 100, Style(), 8)][1] == 100
