@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from time import time_ns
 from typing import Any, NamedTuple, Protocol
 
@@ -79,7 +78,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self, config: TelemetryConfig | None = None, resource: Resource | None = None
     ) -> None:
         self.config = config or TelemetryConfig()
-        self._given_resource = resource
+        self._resource = resource and resource_from_sdk(resource)
         self._enabled = self.config.enabled
         self._realtime = False
         self._listeners: tuple[Listener, ...] = ()
@@ -106,11 +105,12 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         """In a forked child: what waits here is the parent's, and will be stored by it."""
         self._start_counting()
 
-    @cached_property
+    @property
     def resource(self) -> ResourceInfo:
         """The resource of native records."""
-        resource = self._given_resource or resource_of(self.config)
-        return resource_from_sdk(resource) or ResourceInfo()
+        if self._resource is None:
+            self._resource = resource_from_sdk(resource_of(self.config)) or ResourceInfo()
+        return self._resource
 
     def collect_event(
         self,
@@ -225,6 +225,13 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
     def _set_listeners(self, listeners: tuple[Listener, ...]) -> None:
         self._listeners = listeners
         self._realtime = self.config.realtime_mode and bool(listeners)
+        self._make_resource()
+
+    def _make_resource(self) -> None:
+        # Early: the SDK starts threads for it, which a signal handler and the interpreter's exit
+        # cannot.
+        if self._enabled:
+            _ = self.resource
 
     def flush(self) -> TelemetryData:
         """Empties the buffer, and returns what was in it.
@@ -262,13 +269,14 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     def attach(self, stream: Stream) -> None:
         """Lets ``stream`` drain this collector from now on."""
+        self._make_resource()
         self._stream = stream
         self._wake_at = self.config.buffer_size
         self._buffer.limit = max(self.config.buffer_size, self.config.buffer_limit)
 
     def adopt(self, resource: Resource) -> None:
         """Makes ``resource`` that of native records, from the next batch on."""
-        self.__dict__["resource"] = resource_from_sdk(resource) or ResourceInfo()
+        self._resource = resource_from_sdk(resource) or ResourceInfo()
 
     def write_through(self) -> None:
         """Wakes the stream for every record from now on: the interpreter is about to exit."""
