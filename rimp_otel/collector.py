@@ -138,7 +138,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
                 source,
                 message,
                 event_type,
-                metadata and _copied(metadata),
+                None if metadata is None else _copied(metadata),
                 current_span_context(),
             )
         )
@@ -168,8 +168,9 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
                 return
             value = number
         if type(name) is not str or type(unit) is not str:
-            name, unit = _text(name), _text(unit or "")
-        self._append((METRIC, time_ns(), name, value, unit, tags and _copied(tags)))
+            name, unit = _text(name), "" if unit is None else _text(unit)
+        copied = None if tags is None else _copied(tags)
+        self._append((METRIC, time_ns(), name, value, unit, copied))
 
     def on_end(self, span: ReadableSpan) -> None:
         """Takes in a span that has ended. Called by the SDK."""
