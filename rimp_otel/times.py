@@ -27,7 +27,7 @@ def to_unix_nano(time: TimeLike) -> int:
     if isinstance(time, str):
         time = _parse(time)
     if isinstance(time, datetime):
-        since = time.astimezone(timezone.utc) - _EPOCH
+        since = _in_utc(time) - _EPOCH
         return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
     return _seconds_to_nano(time)
 
@@ -43,6 +43,14 @@ def from_unix_nano(time_unix_nano: int) -> datetime:
     except (OverflowError, ValueError, OSError):
         bound = datetime.max if time_unix_nano > 0 else datetime.min
         return bound.replace(tzinfo=timezone.utc)
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        # datetime.min and its like, which stand for an open end: hours do not matter there.
+        return time.replace(tzinfo=timezone.utc)
 
 
 def _seconds_to_nano(seconds: Any) -> int:
