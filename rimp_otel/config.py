@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -105,8 +105,8 @@ def _count(least: int) -> Check:
 
 def _seconds(name: str, value: Any) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
-        raise _not_allowed(name, value, "a number of seconds above 0")
+    if not number or not 0 < value <= sys.float_info.max:
+        raise _not_allowed(name, value, "a finite number of seconds above 0")
 
 
 def _backend(name: str, value: Any) -> None:

@@ -29,6 +29,10 @@ from rimp_otel.worker import Worker
 __all__ = ["StreamStats", "TelemetryStream", "storage_for"]
 
 
+# Waiting for longer raises OverflowError.
+_LONGEST_WAIT = threading.TIMEOUT_MAX / 2
+
+
 class StreamStats(NamedTuple):
     """Exact counts of a stream."""
 
@@ -251,7 +255,8 @@ class TelemetryStream(MetricReader):
         return all(waited)
 
     def _deadline(self, timeout: float | None) -> float:
-        return time.monotonic() + (self._timeout if timeout is None else max(0.0, timeout))
+        timeout = self._timeout if timeout is None else timeout
+        return time.monotonic() + min(max(0.0, timeout), _LONGEST_WAIT)
 
     def _at_exit(self) -> None:
         self._exiting = True
@@ -273,7 +278,7 @@ class TelemetryStream(MetricReader):
 def _checked(interval: float) -> float:
     if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
         raise ConfigurationError(f"interval={interval!r} is not allowed: give seconds above 0")
-    return min(float(interval), threading.TIMEOUT_MAX / 2)
+    return float(min(interval, _LONGEST_WAIT))
 
 
 def _calling_weakly(method: Callable[[], None]) -> Callable[[], None]:
