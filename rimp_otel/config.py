@@ -106,7 +106,7 @@ def _count(least: int) -> Check:
 def _seconds(name: str, value: Any) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not 0 < value <= sys.float_info.max:
-        raise _not_allowed(name, value, "a finite number of seconds above 0")
+        raise _not_allowed(name, value, "a number of seconds above 0")
 
 
 def _backend(name: str, value: Any) -> None:
