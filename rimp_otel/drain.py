@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rimp_otel.collector import TelemetryCollector
 from rimp_otel.data import TelemetryData
@@ -69,9 +70,11 @@ class Drain:
 
     def run_if_free(self) -> None:
         """Drains, unless that is being done right now."""
-        if self._lock.acquire(blocking=False):
+        # Again, where another thread left its record to this one.
+        while self._collector.waiting and self._lock.acquire(blocking=False):
             try:
-                self.run()
+                if not self.run():
+                    return
             finally:
                 self._lock.release()
 
@@ -84,22 +87,28 @@ class Drain:
         with self._lock:
             if self._inside:
                 return False
-            self._inside = True
-            try:
+            with self._storing():
                 return self._store_held(taken) and self._store_waiting(taken)
-            finally:
-                self._inside = False
 
     def take_in(self, data: TelemetryData) -> None:
-        """Stores a batch that does not come from the buffer; keeps it for later if that fails."""
+        """Stores data points that the stream collected; keeps them for later if that fails."""
         with self._lock:
             self._collector.count_points(len(data))
             if len(self._held) >= _MOST_HELD:
                 self._collector.count_dropped("buffer_full", data)
                 return
             self._held.append(data)
-            if len(self._held) == 1:
-                self._store_held(None)
+            if len(self._held) == 1 and not self._inside:
+                with self._storing():
+                    self._store_held(None)
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        self._inside = True
+        try:
+            yield
+        finally:
+            self._inside = False
 
     def _store_held(self, taken: list[TelemetryData] | None) -> bool:
         while self._held:
@@ -127,7 +136,8 @@ class Drain:
         """Whether the batch is dealt with: stored, or given up."""
         try:
             self._storage.store(data)
-        except Exception as error:
+        except BaseException as error:
+            # Even SystemExit: the batch stays what it was, one that the storage did not take.
             return self._failed(data, error)
         self.batches += 1
         self._attempts, self._pause, self._not_before = 0, _FIRST_PAUSE, 0.0
@@ -135,13 +145,13 @@ class Drain:
         self._offer(data)
         return True
 
-    def _failed(self, data: TelemetryData, error: Exception) -> bool:
+    def _failed(self, data: TelemetryData, error: BaseException) -> bool:
         self.errors += 1
-        self._attempts += 1
         self._reporter.say("store", f"records could not be stored, and wait: {_tell(error)}")
         # What the storage itself will get over is tried for as long as there is room to wait.
-        passing = isinstance(error, (OSError, StorageError))
-        if not passing and self._attempts >= _ATTEMPTS:
+        if not isinstance(error, (OSError, StorageError)):
+            self._attempts += 1
+        if self._attempts >= _ATTEMPTS:
             self._attempts = 0
             self._collector.count_dropped("storage_error", data)
             return True
@@ -163,5 +173,5 @@ class Drain:
             self._reporter.say("leftover", f"{pending} records could not be stored and are lost")
 
 
-def _tell(error: Exception) -> str:
+def _tell(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
