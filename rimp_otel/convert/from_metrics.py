@@ -32,10 +32,10 @@ __all__ = ["metrics_from_sdk"]
 def metrics_from_sdk(data: MetricsData) -> list[TelemetryMetric]:
     """One record for each data point, in their order.
 
-    A histogram's value is its sum, NaN without one. Its min and max are None where the SDK has
-    none (it says so by None, or by infinities the wrong way round). An empty half of an
-    exponential histogram, without an offset, is None. Kinds of data that the SDK gains later are
-    left out.
+    A histogram's value is its sum, NaN without one. Its min and max are what the SDK says, also
+    where it recorded none and says so by infinities the wrong way round, as the official encoder
+    has it. An empty half of an exponential histogram, without an offset, is None. Kinds of data
+    that the SDK gains later are left out.
     """
     return [
         point
@@ -106,12 +106,12 @@ def _histogram(point: Any) -> HistogramPoint:
         point.sum,
         tuple(point.bucket_counts),
         tuple(point.explicit_bounds),
-        *_min_max(point),
+        point.min,
+        point.max,
     )
 
 
 def _exponential_histogram(point: Any) -> ExponentialHistogramPoint:
-    low, high = _min_max(point)
     return ExponentialHistogramPoint(
         count=point.count,
         sum=point.sum,
@@ -119,15 +119,9 @@ def _exponential_histogram(point: Any) -> ExponentialHistogramPoint:
         zero_count=point.zero_count,
         positive=_buckets(point.positive),
         negative=_buckets(point.negative),
-        min=low,
-        max=high,
+        min=point.min,
+        max=point.max,
     )
-
-
-def _min_max(point: Any) -> tuple[float | None, float | None]:
-    if point.min == math.inf and point.max == -math.inf:
-        return None, None
-    return point.min, point.max
 
 
 def _buckets(buckets: Any) -> Buckets | None:

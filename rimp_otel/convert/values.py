@@ -1,19 +1,19 @@
 """Attribute values: lists in our records, tuples in the SDK's, otherwise the same.
 
-Values of OpenTelemetry's types stay what they are: nothing is cut off, dropped or logged. A value
-of any other type would cost an exporter its whole batch, so it becomes its text; a container
-that cannot be read, such as one that holds itself, a marker.
+Values of OpenTelemetry's types stay what they are. A value of any other type would cost an exporter
+its whole batch, so it is repaired, as ``rimp_otel.otlp.values`` says.
 """
 
 from __future__ import annotations
 
 import json
-import numbers
 from base64 import b64encode
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+
+from rimp_otel.otlp.values import plain
 
 __all__ = [
     "attributes_from_sdk",
@@ -28,22 +28,22 @@ _SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
 
 def attributes_from_sdk(attributes: Mapping[Any, Any] | None) -> dict[str, Any]:
     """A copy in dicts and lists; empty for None. Never raises."""
-    return _attributes(attributes, list)
+    return _attributes(attributes, value_from_sdk)
 
 
 def attributes_to_sdk(attributes: Mapping[Any, Any] | None) -> dict[str, Any]:
     """A copy in dicts and tuples; empty for None. Never raises."""
-    return _attributes(attributes, tuple)
+    return _attributes(attributes, value_to_sdk)
 
 
 def value_from_sdk(value: Any) -> Any:
-    """A copy in dicts and lists. Never raises."""
-    return _copied(value, list)
+    """A copy in dicts and lists, repaired like a value that is encoded. Never raises."""
+    return value if type(value) in _SCALARS else plain(value)
 
 
 def value_to_sdk(value: Any) -> Any:
-    """A copy in dicts and tuples. Never raises."""
-    return _copied(value, tuple)
+    """A copy in dicts and tuples, likewise. Never raises."""
+    return _with_tuples(value_from_sdk(value))
 
 
 def body_text(body: Any) -> str:
@@ -53,26 +53,28 @@ def body_text(body: Any) -> str:
         return body
     if body is None:
         return ""
-    plain = value_from_sdk(body)
+    copied = value_from_sdk(body)
     try:
-        return msgspec.json.encode(plain).decode()
+        return msgspec.json.encode(copied).decode()
     except Exception:
-        return _lenient_json(plain)
+        return _lenient_json(copied)
 
 
-def _lenient_json(plain: Any) -> str:
+def _lenient_json(copied: Any) -> str:
     """For what msgspec refuses: lone surrogates, integers outside 64 bits."""
     try:
-        return json.dumps(plain, ensure_ascii=False, separators=(",", ":"), default=_base64)
+        return json.dumps(copied, ensure_ascii=False, separators=(",", ":"), default=_base64)
     except Exception as error:
-        return _unreadable(plain, error)
+        return _unreadable(copied, error)
 
 
 def _base64(value: bytes) -> str:
     return b64encode(value).decode()
 
 
-def _attributes(attributes: Mapping[Any, Any] | None, sequence: type) -> dict[str, Any]:
+def _attributes(
+    attributes: Mapping[Any, Any] | None, convert: Callable[[Any], Any]
+) -> dict[str, Any]:
     if attributes is None:
         return {}
     try:
@@ -80,43 +82,15 @@ def _attributes(attributes: Mapping[Any, Any] | None, sequence: type) -> dict[st
         items = list(attributes.items())
     except Exception as error:
         return {"rimp.repaired": _unreadable(attributes, error)}
-    return {
-        key if type(key) is str else _text(key): (
-            value if type(value) in _SCALARS else _copied(value, sequence)
-        )
-        for key, value in items
-    }
+    return {key if type(key) is str else str(plain(key)): convert(value) for key, value in items}
 
 
-def _copied(value: Any, sequence: type) -> Any:
-    try:
-        return _copy(value, sequence)
-    except Exception as error:
-        return _unreadable(value, error)
-
-
-def _copy(value: Any, sequence: type) -> Any:
-    if type(value) in _SCALARS or isinstance(value, (str, int, float, bytes)):
-        return value
-    if isinstance(value, Mapping):
-        return {
-            key if type(key) is str else _text(key): _copy(item, sequence)
-            for key, item in list(value.items())
-        }
-    if isinstance(value, (bytearray, memoryview)):
-        return bytes(value)
-    if isinstance(value, (Sequence, Set)):
-        return sequence([_copy(item, sequence) for item in value])
-    if isinstance(value, numbers.Real):  # numpy's, for example
-        return int(value) if isinstance(value, numbers.Integral) else float(value)
-    return _text(value)
-
-
-def _text(value: object) -> str:
-    try:
-        return str(value)
-    except Exception as error:
-        return _unreadable(value, error)
+def _with_tuples(plain_value: Any) -> Any:
+    if type(plain_value) is list:
+        return tuple([_with_tuples(item) for item in plain_value])
+    if type(plain_value) is dict:
+        return {key: _with_tuples(item) for key, item in plain_value.items()}
+    return plain_value
 
 
 def _unreadable(value: object, error: Exception) -> str:

@@ -174,15 +174,15 @@ def test_no_metrics_are_no_metrics() -> None:
     assert metrics_from_sdk(MetricsData([])) == []
 
 
-def test_infinities_the_wrong_way_round_are_no_min_and_no_max() -> None:
-    """That is how the SDK says that it recorded none; real infinities stay."""
+def test_min_and_max_are_what_the_sdk_says() -> None:
+    """Also the infinities by which it says that it recorded none, as the official encoder has it."""
     points = [
         HistogramDataPoint({}, 1, 2, 1, 1.0, (1,), (), math.inf, -math.inf),
         HistogramDataPoint({}, 1, 2, 1, math.inf, (1,), (), math.inf, math.inf),
     ]
     found = metrics_from_sdk(_sdk_data(Metric("m", None, None, Histogram(points, DELTA))))
     assert [metric.point for metric in found] == [
-        HistogramPoint(1, 1.0, (1,), ()),
+        HistogramPoint(1, 1.0, (1,), (), math.inf, -math.inf),
         HistogramPoint(1, math.inf, (1,), (), math.inf, math.inf),
     ]
     assert (found[0].unit, found[0].description) == ("", "")

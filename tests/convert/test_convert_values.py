@@ -74,7 +74,7 @@ def test_a_list_that_holds_itself_costs_only_itself(caplog: pytest.LogCaptureFix
     endless.append(endless)
     with caplog.at_level(logging.DEBUG):
         converted = attributes_to_sdk({"a": 1, "endless": endless})
-    assert converted == {"a": 1, "endless": "<a list that cannot be read: RecursionError>"}
+    assert converted == {"a": 1, "endless": ("<cycle>",)}
     assert caplog.records == []
 
 
