@@ -1,0 +1,101 @@
+"""Real recordings and the specification's own examples, against protobuf's parsers.
+
+The files are not part of the project: without their folder beside it, these tests are skipped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rimp_otel.errors import DecodeError
+from rimp_otel.otlp.decode import count_records, decode_line, signal_of
+from rimp_otel.otlp.normalize import normalize_line
+from rimp_otel.otlp.protobuf import line_from_protobuf, protobuf_from_line
+from rimp_otel.otlp.signals import Signal
+
+FOLDER = Path(__file__).parents[3] / "shared" / "conformance"
+
+pytestmark = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason=f"the conformance files are not there: {FOLDER}"
+)
+
+RECORDS = {
+    "logs": 81,
+    "metrics_exponential_histogram": 2,
+    "metrics_gauge": 3,
+    "metrics_histogram": 3,
+    "metrics_mixed": 3,
+    "metrics_sum": 4,
+    "metrics_summary": 2,
+    "traces": 19,
+}
+EXAMPLES = {"events": 1, "logs": 1, "metrics": 4, "trace": 1}
+
+
+def signal_named(name: str) -> Signal:
+    """The signal that a recording's name begins with."""
+    return Signal(name.split("_")[0])
+
+
+@pytest.mark.parametrize(("name", "count"), EXAMPLES.items())
+def test_the_examples_of_the_specification_decode(name, count):
+    """And strict JSON of them is the same message."""
+    text = (FOLDER / "otlp-examples" / f"{name}.json").read_text()
+    assert len(decode_line(text).records) == count_records(text) == count
+    assert protobuf_from_line(normalize_line(text)) == protobuf_from_line(text)
+
+
+@pytest.mark.parametrize(("name", "count"), RECORDS.items())
+def test_protobuf_recordings_become_lines_without_loss(name, count):
+    """Parsed back, the line is the message that it was."""
+    signal = signal_named(name)
+    data = (FOLDER / "recordings" / f"{name}.pb").read_bytes()
+    line = line_from_protobuf(signal, data)
+    message = protobuf_from_line(line)
+    assert message == type(message).FromString(data)
+    assert signal_of(line) is signal
+    assert len(decode_line(line).records) == count_records(line) == count
+
+
+@pytest.mark.parametrize(("name", "count"), RECORDS.items())
+def test_recordings_in_the_dialect_become_the_same_messages(name, count):
+    """Base64 ids and named enumerations are what the binary recording of the same name holds."""
+    lines = (FOLDER / "recordings" / f"{name}.jsonl").read_bytes().splitlines()
+    data = (FOLDER / "recordings" / f"{name}.pb").read_bytes()
+    first, *others = [protobuf_from_line(normalize_line(line)) for line in lines]
+    for other in others:
+        first.MergeFrom(other)
+    assert first == type(first).FromString(data)
+    assert sum(len(decode_line(line).records) for line in lines) == count
+
+
+def test_the_dialect_and_strict_json_decode_to_the_same_ids():
+    """The ids of each span are those of the binary recording."""
+    data = (FOLDER / "recordings" / "traces.pb").read_bytes()
+    strict = decode_line(line_from_protobuf(Signal.TRACES, data)).records
+    lines = (FOLDER / "recordings" / "traces.jsonl").read_bytes().splitlines()
+    dialect = [span for line in lines for span in decode_line(line).records]
+    assert [span.context for span in dialect] == [span.context for span in strict]
+    assert [span.parent for span in dialect] == [span.parent for span in strict]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("log_invalid_severity", "severityNumber='INVALID_SEVERITY_VALUE' is not a name"),
+        ("malformed", "JSON is malformed: expected ',' or '}'"),
+        ("metrics_invalid_temporality", "aggregationTemporality='INVALID_TEMPORALITY_VALUE'"),
+        ("trace_invalid_base64", "traceId='!!!INVALID_BASE64!!!' is neither 32 hex digits"),
+        ("trace_invalid_kind", "kind='SPAN_KIND_INVALID_TYPE' is not a name"),
+        ("trace_mixed_encoding", "traceId='zzz' is neither 32 hex digits nor base64 of 16 bytes"),
+    ],
+)
+def test_invalid_files_are_refused_with_a_reason(name, reason):
+    """Each is refused, by both readers, for what is wrong in it."""
+    text = (FOLDER / "invalid" / f"{name}.json").read_text()
+    for read in (decode_line, normalize_line):
+        with pytest.raises(DecodeError) as caught:
+            read(text)
+        assert reason in caught.value.reason
