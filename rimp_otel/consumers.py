@@ -88,6 +88,7 @@ class Consumer:
                 while not self._queue and not self._closed:
                     self._changed.wait()
                 if not self._queue:
+                    self._thread = None  # under the lock: what is offered next starts another
                     return
             self._deliver_waiting(most=1)
 
@@ -116,8 +117,6 @@ class Consumer:
         Args:
             deadline: on ``time.monotonic``'s clock.
         """
-        if threading.current_thread() is self._thread:
-            return True  # the consumer itself waits: for ever, if for itself
         with self._changed:
             offered = self._offered
             while self._finished < offered:
@@ -125,6 +124,11 @@ class Consumer:
                 if left <= 0 or not self._changed.wait(left):
                     return False
         return True
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is called by the consumer's function, on its thread."""
+        return threading.current_thread() is self._thread
 
     def close(self) -> None:
         """Ends the thread once the queue is empty. Another ``offer`` starts one again."""

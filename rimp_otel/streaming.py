@@ -159,8 +159,6 @@ class TelemetryStream(MetricReader):
         Returns:
             What was in the buffer; less, if not all could be stored within ``flush_timeout``.
         """
-        if self._worker.is_current:
-            return TelemetryData()  # a storage that flushes: it is being flushed into
         batches: list[TelemetryData] = []
         deadline = self._deadline(None)
         self._worker.perform(lambda: self._drain.run(batches), deadline)
@@ -173,8 +171,6 @@ class TelemetryStream(MetricReader):
         Returns:
             Whether that was done within ``timeout`` seconds, and the storage took all of it.
         """
-        if self._worker.is_current:
-            return False
         deadline = self._deadline(timeout)
         done, stored = self._worker.perform(self._drain.run, deadline)
         return bool(done and stored) and self._wait_for_consumers(deadline)
@@ -192,8 +188,6 @@ class TelemetryStream(MetricReader):
         Returns:
             Whether that was done in time, and the storage took all of it.
         """
-        if self._worker.is_current:
-            return False
         return self._flush_all(self._deadline(timeout_millis / 1_000), ending=False)
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
@@ -251,7 +245,10 @@ class TelemetryStream(MetricReader):
             consumer.offer(data.share())
 
     def _wait_for_consumers(self, deadline: float) -> bool:
-        waited = [consumer.wait(deadline) for consumer in self._consumers]
+        consumers = self._consumers
+        if self._worker.is_current or any(consumer.is_current for consumer in consumers):
+            return True  # a storage or a consumer that flushes: others may wait for it
+        waited = [consumer.wait(deadline) for consumer in consumers]
         return all(waited)
 
     def _deadline(self, timeout: float | None) -> float:

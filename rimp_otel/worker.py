@@ -57,6 +57,7 @@ class Worker:
         self._inbox: queue.SimpleQueue[_Request | _End | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._woken = False
+        self._here = threading.local()
 
     @property
     def running(self) -> bool:
@@ -65,8 +66,8 @@ class Worker:
 
     @property
     def is_current(self) -> bool:
-        """Whether this is called on the thread."""
-        return threading.current_thread() is self._thread
+        """Whether this is called by what the worker does, on whatever thread."""
+        return getattr(self._here, "working", False)
 
     def start(self) -> bool:
         """Starts the thread where there is none; False if the interpreter starts none any more."""
@@ -92,16 +93,19 @@ class Worker:
         """Calls ``action`` on the thread, and waits for it.
 
         Where there is no thread, it is called on one made for it, so that even an action that
-        hangs keeps no caller past the deadline; at the interpreter's exit, on the caller's.
+        hangs keeps no caller past the deadline; at the interpreter's exit, on the caller's. What
+        the worker does cannot wait for the worker: then it is not called at all.
 
         Returns:
             Whether it was done before ``deadline`` (of ``time.monotonic``), and what it returned.
         """
+        if self.is_current:
+            return False, None
         request = _Request(action)
         if self.running:
             self._inbox.put(request)
         else:
-            _run_aside(request)
+            self._run_aside(request)
         done = request.done.wait(max(0.0, deadline - time.monotonic()))
         return done, request.result if done else None
 
@@ -110,15 +114,15 @@ class Worker:
         thread, self._thread = self._thread, None
         if thread is None:
             return True
-        if thread is threading.current_thread():
-            self._inbox.put(_End())
-            return False
         self._inbox.put(_End())
+        if thread is threading.current_thread():
+            return False
         thread.join(max(0.0, deadline - time.monotonic()))
         return not thread.is_alive()
 
     def _run(self, inbox: queue.SimpleQueue[_Request | _End | None]) -> None:
         suppress_instrumentation()
+        self._here.working = True
         next_tick = time.monotonic() + self._tick_safely()
         while True:
             try:
@@ -139,13 +143,20 @@ class Worker:
         except BaseException:
             return _PAUSE_AFTER_ERROR
 
+    def _run_aside(self, request: _Request) -> None:
+        def run() -> None:
+            suppress_instrumentation()
+            self._run_here(request)
 
-def _run_aside(request: _Request) -> None:
-    def run() -> None:
-        suppress_instrumentation()
-        request.run()
+        try:
+            threading.Thread(target=run, name="rimp-aside", daemon=True).start()
+        except RuntimeError:
+            self._run_here(request)
 
-    try:
-        threading.Thread(target=run, name="rimp-aside", daemon=True).start()
-    except RuntimeError:
-        request.run()
+    def _run_here(self, request: _Request) -> None:
+        here = self._here
+        here.working = True
+        try:
+            request.run()
+        finally:
+            here.working = False
