@@ -55,6 +55,11 @@ class Consumer:
         self._closed = False
         self._finished = self._offered
 
+    def start(self) -> None:
+        """Starts the thread, where there is none. Else the first ``offer`` does."""
+        with self._changed:
+            self._start()
+
     def offer(self, data: TelemetryData) -> None:
         """Puts a batch into the queue. Never waits."""
         with self._changed:

@@ -109,6 +109,9 @@ class TelemetryStream(MetricReader):
         if self.collector.config.enabled:
             self._wants_thread = True
             self._worker.start()
+            # Now, since at its exit the interpreter starts no thread any more.
+            for consumer in self._consumers:
+                consumer.start()
 
     def stop(self, timeout: float | None = None) -> bool:
         """Stores what there is, lets the consumers finish, and ends the thread.
@@ -141,8 +144,10 @@ class TelemetryStream(MetricReader):
 
     def add_consumer(self, consumer: ConsumerFunction) -> None:
         """Hands ``consumer`` every batch that is stored from now on, on a thread of its own."""
-        size = self.collector.config.consumer_queue_size
-        self._consumers = (*self._consumers, Consumer(consumer, size))
+        entry = Consumer(consumer, self.collector.config.consumer_queue_size)
+        self._consumers = (*self._consumers, entry)
+        if self._wants_thread:
+            entry.start()
 
     def remove_consumer(self, consumer: ConsumerFunction) -> None:
         """Offers ``consumer`` no more batches; those in its queue it still gets. One that was never
