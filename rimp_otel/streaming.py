@@ -166,7 +166,7 @@ class TelemetryStream(MetricReader):
         """
         batches: list[TelemetryData] = []
         deadline = self._deadline(None)
-        self._worker.perform(lambda: self._drain.run(batches), deadline)
+        self._perform(lambda: self._drain.run(batches), deadline)
         self._wait_for_consumers(deadline)
         return TelemetryData.concat(batches)
 
@@ -177,8 +177,7 @@ class TelemetryStream(MetricReader):
             Whether that was done within ``timeout`` seconds, and the storage took all of it.
         """
         deadline = self._deadline(timeout)
-        done, stored = self._worker.perform(self._drain.run, deadline)
-        return bool(done and stored) and self._wait_for_consumers(deadline)
+        return self._perform(self._drain.run, deadline) and self._wait_for_consumers(deadline)
 
     def wake(self) -> None:
         """Makes the thread drain now. Safe from any thread, signal handler or finaliser."""
@@ -242,8 +241,13 @@ class TelemetryStream(MetricReader):
                 self._drain.close()
             return stored
 
+        return self._perform(action, deadline) and self._wait_for_consumers(deadline)
+
+    def _perform(self, action: Callable[[], bool], deadline: float) -> bool:
+        if not self.collector.config.enabled:
+            return True  # there is nothing to store, and no thread to be started for it
         done, stored = self._worker.perform(action, deadline)
-        return bool(done and stored) and self._wait_for_consumers(deadline)
+        return bool(done and stored)
 
     def _offer(self, data: TelemetryData) -> None:
         for consumer in self._consumers:
