@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from rimp_otel.data import TelemetryData
-from rimp_otel.errors import DecodeError
+from rimp_otel.errors import DecodeError, StorageError
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.storage.layout import Layout
 
@@ -58,14 +59,16 @@ class RecordingReader:
         self._places: dict[Path, _Place] = {}
 
     def files(self) -> list[RecordingFile]:
-        """The files that there are."""
+        """The files that there are.
+
+        Raises:
+            StorageError: it is not possible to look.
+        """
         found = []
         for signal in Signal:
             path = self.layout.file(signal)
-            try:
+            with _reading(path):
                 found.append(RecordingFile(signal, path, path.stat().st_size))
-            except FileNotFoundError:
-                continue
         return found
 
     def poll(self, final: bool = False) -> Iterator[TelemetryData]:
@@ -75,9 +78,12 @@ class RecordingReader:
 
         Args:
             final: also read a last line that does not end yet; one that cannot be read is damaged.
+
+        Raises:
+            StorageError: a file cannot be read.
         """
         for file in self.files():
-            with file.path.open("rb") as opened:
+            with _reading(file.path), file.path.open("rb") as opened:
                 yield from self._read(file.path, opened, final)
 
     def _read(self, path: Path, opened: BinaryIO, final: bool) -> Iterator[TelemetryData]:
@@ -108,3 +114,13 @@ class RecordingReader:
         except DecodeError as error:
             self.damaged.append(DamagedLine(path, number, error.reason))
             return None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        pass  # not there yet, or moved away since it was looked at
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
