@@ -29,24 +29,28 @@ class Appender:
         self.path = path
         self._file = -1
         self._pid = 0
+        self._status: os.stat_result | None = None
 
     @contextmanager
     def appending(self, lines: Sequence[bytes]) -> Iterator[None]:
         """Appends ``lines``; takes them back if the body of the ``with`` raises.
 
         Raises:
-            StorageError: they could not be appended; the file is as it was.
+            StorageError: they could not be appended; the file is as it was (where its lock could
+                be had: without, what was written stays, and may be there twice after a retry).
         """
         try:
             file = self._open()
-            with locked(file):
+            with locked(file) as alone:
                 size = os.fstat(file).st_size
                 try:
                     _write(file, lines, _needs_newline(file, size))
                     yield
                 except BaseException:
                     # Also what another file's failure throws in here: all of a batch, or none.
-                    os.ftruncate(file, size)
+                    # Not what others have appended meanwhile, where they could.
+                    if alone:
+                        os.ftruncate(file, size)
                     raise
         except OSError as error:
             self.close()
@@ -59,19 +63,31 @@ class Appender:
             self.close()
             self._file = os.open(self.path, _FLAGS, 0o600)
             self._pid = os.getpid()
+            self._status = os.fstat(self._file)
         return self._file
 
     def _is_current(self) -> bool:
         """Whether the name still leads to the open file, which logrotate may have moved."""
         try:
-            return os.path.samestat(os.stat(self.path), os.fstat(self._file))
+            return self._is_ours() and os.path.samestat(os.stat(self.path), os.fstat(self._file))
+        except OSError:
+            return False
+
+    def _is_ours(self) -> bool:
+        """Whether the descriptor is still the file that was opened: a program that makes itself a
+        daemon closes all descriptors, and opens others in their place."""
+        try:
+            return self._status is not None and os.path.samestat(
+                self._status, os.fstat(self._file)
+            )
         except OSError:
             return False
 
     def close(self) -> None:
         """Closes the file."""
+        ours = self._file >= 0 and self._is_ours()
         file, self._file = self._file, -1
-        if file >= 0:
+        if ours:
             os.close(file)
 
 

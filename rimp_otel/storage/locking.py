@@ -18,15 +18,15 @@ _PAUSE = 0.002
 
 
 @contextmanager
-def locked(file: int) -> Iterator[None]:
-    """Holds the exclusive lock of an open file, if it can be had within a second.
+def locked(file: int) -> Iterator[bool]:
+    """Holds the exclusive lock of an open file, if it can be had within a second; says whether.
 
     Without it an append is still whole, for a file opened with O_APPEND on a local file system;
     but a failed one cannot be taken back safely. Better that than to wait for a stopped process.
     """
     held = _acquire(file)
     try:
-        yield
+        yield held
     finally:
         if held:
             # Explicitly: a forked child may hold the description open, and so the lock.
