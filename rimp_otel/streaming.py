@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -19,6 +17,7 @@ from rimp_otel.consumers import Consumer, ConsumerFunction, ConsumerStats
 from rimp_otel.data import TelemetryData
 from rimp_otel.drain import Drain
 from rimp_otel.errors import ConfigurationError
+from rimp_otel.exiting import AtExit
 from rimp_otel.forking import in_forked_child
 from rimp_otel.reporting import Reporter
 from rimp_otel.storage.base import TelemetryStorage
@@ -102,7 +101,9 @@ class TelemetryStream(MetricReader):
         self._worker = Worker(self._tick, "rimp-stream")
         collector.attach(self)
         in_forked_child(self._start_anew)
-        atexit.register(_calling_weakly(self._at_exit))
+        self._exit = AtExit(self._at_exit)
+        if not config.enabled:
+            self._exit.let_go()
 
     def start(self) -> None:
         """Starts the background thread, where none runs. Does nothing if telemetry is disabled."""
@@ -128,6 +129,7 @@ class TelemetryStream(MetricReader):
         stopped = self._worker.stop(deadline)
         for consumer in self._consumers:
             consumer.close()
+        self._exit.let_go()
         return done and stopped
 
     def __enter__(self) -> TelemetryStream:
@@ -285,13 +287,3 @@ def _checked(interval: float) -> float:
     if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
         raise ConfigurationError(f"interval={interval!r} is not allowed: give seconds above 0")
     return float(min(interval, _LONGEST_WAIT))
-
-
-def _calling_weakly(method: Callable[[], None]) -> Callable[[], None]:
-    reference = weakref.WeakMethod(method)
-
-    def call() -> None:
-        if alive := reference():
-            alive()
-
-    return call
