@@ -193,13 +193,18 @@ def _exporters_beside() -> Iterator[None]:
     before = {}
     for signal in ("traces", "metrics", "logs"):
         variable = f"OTEL_{signal.upper()}_EXPORTER"
-        before[variable] = names = os.environ.get(variable, "")
-        kept = [name.strip() for name in names.split(",") if _is_wanted(signal, name.strip())]
+        before[variable] = names = os.environ.get(variable)
+        listed = [name.strip() for name in (names or "").split(",")]
+        kept = [name for name in listed if _is_wanted(signal, name)]
         os.environ[variable] = ",".join(kept) or "none"
     try:
         yield
     finally:
-        os.environ.update(before)
+        for variable, names in before.items():
+            if names is None:
+                del os.environ[variable]
+            else:
+                os.environ[variable] = names
 
 
 def _is_wanted(signal: str, name: str) -> bool:
