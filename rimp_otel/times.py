@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,6 +14,7 @@ TimeLike = datetime | str | int | float
 """A ``datetime``, an ISO 8601 string, or seconds since the epoch. Without a time zone, a
 ``datetime`` or string means local time, as it does for ``datetime.timestamp``."""
 
+_FRACTION = re.compile(r"(?<=:\d\d)[.,](\d+)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -67,13 +69,18 @@ def _seconds_to_nano(seconds: Any) -> int:
 
 
 def _parse(text: str) -> datetime:
-    iso = text.strip()
-    if iso[-1:] in "zZ":
-        iso = iso[:-1] + "+00:00"  # fromisoformat takes a Z from Python 3.11 on
+    # Python 3.10 takes neither a Z nor a fraction of other than three or six digits.
+    iso = _FRACTION.sub(_microseconds, text.strip())
+    if iso[-1:] in {"z", "Z"}:
+        iso = iso[:-1] + "+00:00"
     try:
         return datetime.fromisoformat(iso)
     except ValueError:
         return _parse_freely(text)
+
+
+def _microseconds(fraction: re.Match[str]) -> str:
+    return "." + fraction[1][:6].ljust(6, "0")
 
 
 def _parse_freely(text: str) -> datetime:
