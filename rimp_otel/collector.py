@@ -78,7 +78,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self, config: TelemetryConfig | None = None, resource: Resource | None = None
     ) -> None:
         self.config = config or TelemetryConfig()
-        self._resource = resource and resource_from_sdk(resource)
+        self._resource = None if resource is None else resource_from_sdk(resource)
         self._enabled = self.config.enabled
         self._realtime = False
         self._listeners: tuple[Listener, ...] = ()

@@ -8,12 +8,12 @@ nanoseconds since the epoch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from time import time_ns
-from typing import Any
+from typing import Annotated, Any
 
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.times import from_unix_nano
@@ -84,6 +84,27 @@ class Temporality(int, Enum):
     CUMULATIVE = 2
 
 
+_PYDANTIC = {"ser_json_bytes": "base64", "val_json_bytes": "base64", "ser_json_inf_nan": "strings"}
+
+
+class _JsonNumber:
+    """Has pydantic write NaN and the infinities as strings in a union too, not as null."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        serialization = {"type": "function-plain", "function": self._write, "when_used": "json"}
+        return {**handler(source), "serialization": serialization}
+
+    @staticmethod
+    def _write(value: float | int) -> float | int | str:
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+Number = Annotated[float | int, _JsonNumber()]
+"""An int that stays one, or a float."""
+
+
 @dataclass(frozen=True)
 class ResourceInfo:
     """The entity that produced a record, as OTLP's Resource."""
@@ -106,9 +127,6 @@ class ScopeInfo:
 
 class _Unset(Enum):
     BODY = "unset"
-
-
-_PYDANTIC = {"ser_json_bytes": "base64", "val_json_bytes": "base64", "ser_json_inf_nan": "strings"}
 
 
 @dataclass
@@ -172,7 +190,7 @@ class TelemetryEvent:
 class Exemplar:
     """One measurement kept as an example of an aggregate, with the span that it was made in."""
 
-    value: float | int
+    value: Number
     time_unix_nano: int = 0
     trace_id: int = 0
     span_id: int = 0
@@ -251,7 +269,7 @@ class TelemetryMetric:
     """
 
     name: str
-    value: float | int
+    value: Number
     unit: str = ""
     tags: dict[str, Any] = field(default_factory=dict)
     time_unix_nano: int = field(default_factory=time_ns)
