@@ -1,0 +1,179 @@
+"""TelemetryConfig: what is allowed, and what the environment says."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+
+from rimp_otel import ConfigurationError, TelemetryConfig
+
+WRONG = [
+    ("enabled", 1, "enabled=1 is not allowed: give True or False"),
+    ("enabled", "yes", "enabled='yes' is not allowed: give True or False"),
+    ("buffer_size", 0, "buffer_size=0 is not allowed: give an integer of at least 1"),
+    ("buffer_size", True, "buffer_size=True is not allowed: give an integer of at least 1"),
+    ("buffer_size", 1.5, "buffer_size=1.5 is not allowed: give an integer of at least 1"),
+    ("buffer_limit", -1, "buffer_limit=-1 is not allowed: give an integer of at least 1"),
+    ("flush_interval", 0, "flush_interval=0 is not allowed: give a number of seconds above 0"),
+    (
+        "flush_interval",
+        float("nan"),
+        "flush_interval=nan is not allowed: give a number of seconds above 0",
+    ),
+    (
+        "metric_interval",
+        float("inf"),
+        "metric_interval=inf is not allowed: give a number of seconds above 0",
+    ),
+    ("realtime_mode", None, "realtime_mode=None is not allowed: give True or False"),
+    (
+        "storage_backend",
+        "tape",
+        "storage_backend='tape' is not allowed: give 'memory' or 'file'",
+    ),
+    ("storage_backend", ["file"], "storage_backend=['file'] is not allowed: give"),
+    ("storage_path", "", "storage_path='' is not allowed: give a path, or None"),
+    ("storage_path", b"x", "storage_path=b'x' is not allowed: give a path, or None"),
+    (
+        "memory_max_records",
+        0,
+        "memory_max_records=0 is not allowed: give an integer of at least 1",
+    ),
+    ("memory_max_bytes", "1", "memory_max_bytes='1' is not allowed: give an integer of at least 1"),
+    (
+        "consumer_queue_size",
+        0,
+        "consumer_queue_size=0 is not allowed: give an integer of at least 1",
+    ),
+    ("flush_timeout", -5.0, "flush_timeout=-5.0 is not allowed: give a number of seconds above 0"),
+    ("flush_timeout", True, "flush_timeout=True is not allowed: give a number of seconds above 0"),
+    ("service_name", "", "service_name='' is not allowed: give a text that is not empty, or None"),
+    ("service_name", 7, "service_name=7 is not allowed: give a text that is not empty, or None"),
+    (
+        "resource_attributes",
+        [("a", 1)],
+        "resource_attributes=[('a', 1)] is not allowed: give a mapping",
+    ),
+    ("resource_attributes", {"": 1}, "resource_attributes={'': 1} is not allowed: give a mapping"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG)
+def test_wrong_value_is_named(name, value, message):
+    """The error names the field, the value and what is allowed."""
+    with pytest.raises(ConfigurationError) as caught:
+        TelemetryConfig(**{name: value})
+    assert str(caught.value).startswith(message)
+
+
+def test_every_field_has_a_wrong_value_above():
+    """No field is without validation."""
+    assert {name for name, _, _ in WRONG} == {field.name for field in fields(TelemetryConfig)}
+
+
+def test_number_beyond_floats_is_named():
+    """10**400 seconds is an error of ours, not an OverflowError."""
+    with pytest.raises(ConfigurationError, match="flush_interval=1000"):
+        TelemetryConfig(flush_interval=10**400)
+
+
+def test_config_is_immutable():
+    """What was valid stays so."""
+    with pytest.raises(FrozenInstanceError):
+        TelemetryConfig().buffer_size = 0  # type: ignore[misc]
+
+
+def test_path_has_a_default():
+    """Without a path, files go to ``telemetry``."""
+    assert TelemetryConfig().path == Path("telemetry")
+    assert TelemetryConfig(storage_path="x.jsonl").path == Path("x.jsonl")
+
+
+FROM_ENV = [
+    ("RIMP_ENABLED", "off", "enabled", False),
+    ("RIMP_BUFFER_SIZE", " 17 ", "buffer_size", 17),
+    ("RIMP_BUFFER_LIMIT", "99", "buffer_limit", 99),
+    ("RIMP_FLUSH_INTERVAL", "0.5", "flush_interval", 0.5),
+    ("RIMP_METRIC_INTERVAL", "3", "metric_interval", 3.0),
+    ("RIMP_REALTIME_MODE", "True", "realtime_mode", True),
+    ("RIMP_STORAGE_BACKEND", "file", "storage_backend", "file"),
+    ("RIMP_STORAGE_PATH", "/tmp/x", "storage_path", "/tmp/x"),
+    ("RIMP_MEMORY_MAX_RECORDS", "5", "memory_max_records", 5),
+    ("RIMP_MEMORY_MAX_BYTES", "6", "memory_max_bytes", 6),
+    ("RIMP_CONSUMER_QUEUE_SIZE", "7", "consumer_queue_size", 7),
+    ("RIMP_FLUSH_TIMEOUT", "2.5", "flush_timeout", 2.5),
+    ("RIMP_SERVICE_NAME", "shop", "service_name", "shop"),
+    ("RIMP_RESOURCE_ATTRIBUTES", "a=1, b=x=y", "resource_attributes", {"a": "1", "b": "x=y"}),
+]
+
+
+@pytest.mark.parametrize(("variable", "text", "name", "value"), FROM_ENV)
+def test_field_from_environment(variable, text, name, value):
+    """Each field is read from its variable, as its own type."""
+    config = TelemetryConfig.from_env({variable: text})
+    assert getattr(config, name) == value
+    assert type(getattr(config, name)) is type(value)
+
+
+def test_every_field_has_a_variable_above():
+    """from_env knows all fields."""
+    assert {name for _, _, name, _ in FROM_ENV} == {field.name for field in fields(TelemetryConfig)}
+
+
+def test_empty_variable_is_not_set():
+    """As OpenTelemetry's specification has it."""
+    empty = {variable: " " for variable, *_ in FROM_ENV}
+    assert TelemetryConfig.from_env(empty) == TelemetryConfig()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("RIMP_ENABLED", "maybe", "RIMP_ENABLED='maybe' is not allowed: give true or false"),
+        ("RIMP_BUFFER_SIZE", "1.5", "RIMP_BUFFER_SIZE='1.5' is not allowed: give an integer"),
+        ("RIMP_BUFFER_SIZE", "0", "buffer_size=0 is not allowed"),
+        ("RIMP_FLUSH_INTERVAL", "soon", "RIMP_FLUSH_INTERVAL='soon' is not allowed: give a number"),
+        (
+            "RIMP_RESOURCE_ATTRIBUTES",
+            "a",
+            "RIMP_RESOURCE_ATTRIBUTES='a' is not allowed: give key1=value1,key2=value2",
+        ),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "x", "OTEL_METRIC_EXPORT_INTERVAL='x' is not allowed"),
+    ],
+)
+def test_wrong_variable_is_named(variable, text, message):
+    """The error names the variable, so that it can be found."""
+    with pytest.raises(ConfigurationError) as caught:
+        TelemetryConfig.from_env({variable: text})
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("text", ["true", "TRUE", " True "])
+def test_sdk_disabled_disables(text):
+    """OTEL_SDK_DISABLED wins over RIMP_ENABLED."""
+    config = TelemetryConfig.from_env({"OTEL_SDK_DISABLED": text, "RIMP_ENABLED": "true"})
+    assert config.enabled is False
+    assert TelemetryConfig.from_env({"OTEL_SDK_DISABLED": "1"}).enabled is True
+
+
+def test_opentelemetry_variables_are_honoured():
+    """Where ours say nothing."""
+    env = {"OTEL_SERVICE_NAME": "shop", "OTEL_METRIC_EXPORT_INTERVAL": "2500"}
+    config = TelemetryConfig.from_env(env)
+    assert (config.service_name, config.metric_interval) == ("shop", 2.5)
+    assert TelemetryConfig.from_env({**env, "RIMP_SERVICE_NAME": "x"}).service_name == "x"
+
+
+def test_defaults_stand_between():
+    """A caller's default wins over OpenTelemetry's variables, and loses to ours."""
+    env = {"OTEL_SERVICE_NAME": "otel", "RIMP_BUFFER_SIZE": "3"}
+    config = TelemetryConfig.from_env(env, service_name="caller", buffer_size=9)
+    assert (config.service_name, config.buffer_size) == ("caller", 3)
+
+
+def test_process_environment_is_the_default(monkeypatch):
+    """Without a mapping, os.environ is read."""
+    monkeypatch.setenv("RIMP_BUFFER_SIZE", "12")
+    assert TelemetryConfig.from_env().buffer_size == 12

@@ -1,0 +1,52 @@
+"""Which span the calling code runs in."""
+
+from __future__ import annotations
+
+import pytest
+from opentelemetry import context as context_api
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import NonRecordingSpan, SpanContext
+
+from rimp_otel import context
+from rimp_otel.context import current_span_context
+
+READERS = [current_span_context, context._read_public]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_outside_of_a_span(read):
+    """None, also with an invalid span."""
+    assert read() is None
+    with trace.use_span(trace.INVALID_SPAN):
+        assert read() is None
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_inside_of_a_span(read):
+    """The innermost one's context."""
+    tracer = TracerProvider().get_tracer("t")
+    with tracer.start_as_current_span("outer") as outer:
+        with tracer.start_as_current_span("inner") as inner:
+            assert read() == inner.get_span_context()
+        assert read() == outer.get_span_context()
+    assert read() is None
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_inside_of_a_remote_span(read):
+    """A propagated context counts."""
+    remote = SpanContext(1, 2, is_remote=True)
+    with trace.use_span(NonRecordingSpan(remote)):
+        assert read() is remote
+
+
+def test_this_sdk_has_the_fast_way():
+    """Else collecting is slower than the figures that are documented."""
+    assert context._make_fast() is not None
+
+
+def test_an_sdk_that_keeps_it_elsewhere(monkeypatch):
+    """Then the public way is taken."""
+    monkeypatch.setattr(context_api, "_RUNTIME_CONTEXT", object())
+    assert context._make_fast() is None

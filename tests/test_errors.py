@@ -1,0 +1,37 @@
+"""The exceptions."""
+
+from __future__ import annotations
+
+import rimp_otel
+from rimp_otel import ConfigurationError, DecodeError, MissingExtraError, RimpError, StorageError
+
+
+def test_errors_are_one_tree():
+    """One except clause catches all of them; builtin ones still fit."""
+    for kind in (ConfigurationError, DecodeError, StorageError, MissingExtraError):
+        assert issubclass(kind, RimpError)
+    assert issubclass(ConfigurationError, ValueError)
+    assert issubclass(DecodeError, ValueError)
+    assert issubclass(MissingExtraError, ImportError)
+
+
+def test_decode_error_says_where():
+    """A place is put before the reason once it is known."""
+    error = DecodeError("no object")
+    assert str(error) == "no object"
+    assert str(error.at("traces.jsonl", 3)) == "traces.jsonl:3: no object"
+    assert str(DecodeError("no object", "traces.jsonl")) == "traces.jsonl: no object"
+    assert error.at("traces.jsonl", 3).reason == "no object"
+
+
+def test_missing_extra_names_the_command():
+    """The message can be pasted into a shell."""
+    assert str(MissingExtraError("Flask", "demo")) == (
+        "Flask is not installed. Install it with: pip install 'rimp-otel[demo]'"
+    )
+
+
+def test_all_is_sorted_and_importable():
+    """The public names are those of __all__, in order."""
+    assert rimp_otel.__all__ == sorted(rimp_otel.__all__)
+    assert all(hasattr(rimp_otel, name) for name in rimp_otel.__all__)

@@ -1,0 +1,38 @@
+"""What the package says on standard error."""
+
+from __future__ import annotations
+
+import sys
+
+from rimp_otel.reporting import Reporter
+
+
+def test_each_kind_is_said_once_in_a_while(capsys):
+    """Other kinds are not held up by it."""
+    now = [100.0]
+    reporter = Reporter(pause=60.0, clock=lambda: now[0])
+    reporter.say("store", "first")
+    reporter.say("store", "second")
+    reporter.say("close", "other")
+    now[0] = 160.0
+    reporter.say("store", "third")
+    assert capsys.readouterr().err == "rimp: first\nrimp: other\nrimp: third\n"
+
+
+def test_said_at_clock_zero(capsys):
+    """A machine that has just started has a small monotonic clock."""
+    Reporter(clock=lambda: 0.0).say("store", "first")
+    assert capsys.readouterr().err == "rimp: first\n"
+
+
+def test_no_standard_error_is_no_error(monkeypatch):
+    """Closed, or None as under pythonw."""
+    monkeypatch.setattr(sys, "stderr", None)
+    Reporter().say("store", "unheard")
+
+    class Closed:
+        def write(self, text):
+            raise ValueError("I/O operation on closed file")
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    Reporter().say("store", "unheard")
