@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from rimp_otel.otlp.numbers import uint32
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.otlp.values import attributes_json, quote, to_bytes
+from rimp_otel.otlp.values import attributes_json, text_json, to_bytes
 
 __all__ = ["LINE_SIZE", "Fragment", "Wrapping", "lines", "resource_wrapping", "scope_wrapping"]
 
@@ -115,7 +116,7 @@ def _scope_fields(scope: Any) -> str:
     if scope is None:
         return ""
     parts = [
-        f'"{name}":{quote(str(value))}'
+        f'"{name}":{text_json(value)}'
         for name, value in (("name", scope.name), ("version", scope.version))
         if value
     ]
@@ -123,14 +124,16 @@ def _scope_fields(scope: Any) -> str:
 
 
 def _attributes_of(owner: Any) -> str:
-    attributes = attributes_json(getattr(owner, "attributes", None))
-    dropped = getattr(owner, "dropped_attributes_count", 0)
-    parts = [f'"attributes":[{attributes}]'] if attributes else []
+    attributes = getattr(owner, "attributes", None)
+    encoded = attributes_json(attributes)
+    # Ours have the count themselves; of the SDK's, their attributes have it.
+    dropped = getattr(owner, "dropped_attributes_count", getattr(attributes, "dropped", 0))
+    parts = [f'"attributes":[{encoded}]'] if encoded else []
     if dropped:
-        parts.append(f'"droppedAttributesCount":{dropped}')
+        parts.append(f'"droppedAttributesCount":{uint32(dropped)}')
     return ",".join(parts)
 
 
 def _schema_tail(owner: Any) -> str:
     url = getattr(owner, "schema_url", None)
-    return f',"schemaUrl":{quote(str(url))}}}' if url else "}"
+    return f',"schemaUrl":{text_json(url)}}}' if url else "}"

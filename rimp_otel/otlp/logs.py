@@ -7,7 +7,7 @@ from typing import Any
 from rimp_otel.models import ScopeInfo, TelemetryEvent
 from rimp_otel.otlp.fragment import Fragment, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.numbers import fixed64, span_id_json, trace_id_json, uint32
-from rimp_otel.otlp.values import attributes_json, quote, value_json
+from rimp_otel.otlp.values import attributes_json, text_json, value_json
 
 __all__ = ["event_fragment", "event_scope", "log_record_fragment", "native_event_json"]
 
@@ -75,7 +75,7 @@ def native_event_json(
     attributes = attributes_json(metadata) if metadata else ""
     text = (
         f'{{"timeUnixNano":"{time_unix_nano}","observedTimeUnixNano":"{time_unix_nano}"'
-        f',"severityNumber":{severity_number},"body":{{"stringValue":{quote(message)}}}'
+        f',"severityNumber":{severity_number},"body":{{"stringValue":{text_json(message)}}}'
     )
     if attributes:
         text += f',"attributes":[{attributes}]'
@@ -115,14 +115,14 @@ def _log_json(
     if severity_number:
         text += f'"severityNumber":{uint32(severity_number)},'
     if severity_text:
-        text += f'"severityText":{quote(str(severity_text))},'
+        text += f'"severityText":{text_json(severity_text)},'
     text += f'"body":{value_json(body)}'
     if encoded := attributes_json(attributes):
         text += f',"attributes":[{encoded}]'
     if dropped:
         text += f',"droppedAttributesCount":{uint32(dropped)}'
     text += _context(trace_id, span_id, trace_flags)
-    return f'{text},"eventName":{quote(str(event_name))}}}' if event_name else text + "}"
+    return f'{text},"eventName":{text_json(event_name)}}}' if event_name else text + "}"
 
 
 def _context(trace_id: int, span_id: int, trace_flags: Any) -> str:

@@ -22,8 +22,8 @@ from rimp_otel.models import (
     TelemetryMetric,
 )
 from rimp_otel.otlp.fragment import Fragment, Wrapping, resource_wrapping, scope_wrapping
-from rimp_otel.otlp.numbers import fixed64, span_id_json, trace_id_json, uint32
-from rimp_otel.otlp.values import attributes_json, double_json, quote
+from rimp_otel.otlp.numbers import fixed64, sint32, span_id_json, trace_id_json, uint32
+from rimp_otel.otlp.values import attributes_json, double_json, text_json
 
 __all__ = ["metric_fragment", "metrics_data_fragments", "native_metric_json", "native_wrapping"]
 
@@ -55,7 +55,7 @@ def metric_fragment(metric: TelemetryMetric) -> Fragment:
         metric.start_time_unix_nano,
         metric.time_unix_nano,
         _own_value(metric),
-        metric.exemplars,
+        () if metric.kind is MetricKind.SUMMARY else metric.exemplars,
         metric.flags,
     )
     wrapping = _wrapping(
@@ -92,15 +92,17 @@ def _wrapping(
     is_monotonic: bool,
     metadata: str,
 ) -> Wrapping:
-    head = f'{{"name":{quote(str(name))}'
+    head = f'{{"name":{text_json(name)}'
     if description:
-        head += f',"description":{quote(str(description))}'
+        head += f',"description":{text_json(description)}'
     if unit:
-        head += f',"unit":{quote(str(unit))}'
+        head += f',"unit":{text_json(unit)}'
     if metadata:
         head += f',"metadata":[{metadata}]'
-    tail = f',"aggregationTemporality":{temporality}' if temporality else ""
-    if is_monotonic:
+    # Of what a kind has no field for, protobuf's parser would refuse the whole line.
+    has_temporality = temporality and kind not in (MetricKind.GAUGE, MetricKind.SUMMARY)
+    tail = f',"aggregationTemporality":{temporality}' if has_temporality else ""
+    if is_monotonic and kind is MetricKind.SUM:
         tail += ',"isMonotonic":true'
     return Wrapping(f'{head},"{_KEYS[kind]}":{{"dataPoints":[', f"]{tail}}}}}")
 
@@ -157,16 +159,22 @@ def _point_json(
 def _number(value: Any) -> str:
     if isinstance(value, int) and int(value) in _INT64:
         return f'"asInt":"{int(value)}"'
+    return f'"asDouble":{_double(value)}'
+
+
+def _double(value: Any) -> str:
     try:
-        return f'"asDouble":{double_json(float(value))}'
+        return double_json(float(value))
     except OverflowError:
-        return f'"asDouble":"{"-" if value < 0 else ""}Infinity"'
+        return '"-Infinity"' if value < 0 else '"Infinity"'
 
 
 def _exemplar(exemplar: Any) -> str:
     text = f'{{"timeUnixNano":"{fixed64(exemplar.time_unix_nano)}",{_number(exemplar.value)}'
-    if exemplar.trace_id is not None and exemplar.span_id is not None:
+    # Outside of a span, ours are 0 and the SDK's None.
+    if exemplar.trace_id:
         text += f',"traceId":"{trace_id_json(exemplar.trace_id)}"'
+    if exemplar.span_id:
         text += f',"spanId":"{span_id_json(exemplar.span_id)}"'
     attributes = attributes_json(exemplar.filtered_attributes)
     return f'{text},"filteredAttributes":[{attributes}]}}' if attributes else text + "}"
@@ -174,7 +182,7 @@ def _exemplar(exemplar: Any) -> str:
 
 def _histogram(point: Any) -> str:
     counts = ",".join([f'"{fixed64(count)}"' for count in point.bucket_counts])
-    bounds = ",".join([double_json(float(bound)) for bound in point.explicit_bounds])
+    bounds = ",".join([_double(bound) for bound in point.explicit_bounds])
     text = f'"count":"{fixed64(point.count)}"{_sum_min_max(point)}'
     if counts:
         text += f',"bucketCounts":[{counts}]'
@@ -184,10 +192,10 @@ def _histogram(point: Any) -> str:
 def _exponential_histogram(point: Any) -> str:
     text = (
         f'"count":"{fixed64(point.count)}"{_sum_min_max(point)}'
-        f',"scale":{int(point.scale)},"zeroCount":"{fixed64(point.zero_count)}"'
+        f',"scale":{sint32(point.scale)},"zeroCount":"{fixed64(point.zero_count)}"'
     )
     if threshold := getattr(point, "zero_threshold", 0.0):
-        text += f',"zeroThreshold":{double_json(threshold)}'
+        text += f',"zeroThreshold":{_double(threshold)}'
     text += _buckets("positive", point.positive)
     return text + _buckets("negative", point.negative)
 
@@ -197,7 +205,7 @@ def _sum_min_max(point: Any) -> str:
     for name in ("sum", "min", "max"):
         value = getattr(point, name)
         if value is not None:
-            text += f',"{name}":{double_json(float(value))}'
+            text += f',"{name}":{_double(value)}'
     return text
 
 
@@ -206,18 +214,18 @@ def _buckets(name: str, buckets: Any) -> str:
     if buckets is None or not (buckets.bucket_counts or isinstance(buckets, Buckets)):
         return ""
     counts = ",".join([f'"{fixed64(count)}"' for count in buckets.bucket_counts])
-    return f',"{name}":{{"offset":{int(buckets.offset)},"bucketCounts":[{counts}]}}'
+    return f',"{name}":{{"offset":{sint32(buckets.offset)},"bucketCounts":[{counts}]}}'
 
 
 def _summary(point: SummaryPoint) -> str:
     pairs = _quantiles(point.quantiles)
-    text = f'"count":"{fixed64(point.count)}","sum":{double_json(point.sum)}'
+    text = f'"count":"{fixed64(point.count)}","sum":{_double(point.sum)}'
     return f'{text},"quantileValues":[{pairs}]' if pairs else text
 
 
 def _quantiles(quantiles: Iterable[tuple[float, float]]) -> str:
     return ",".join(
-        f'{{"quantile":{double_json(quantile)},"value":{double_json(value)}}}'
+        f'{{"quantile":{_double(quantile)},"value":{_double(value)}}}'
         for quantile, value in quantiles
     )
 

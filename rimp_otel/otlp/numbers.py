@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["fixed64", "span_id_json", "trace_id_json", "uint32"]
+__all__ = ["fixed64", "sint32", "span_id_json", "trace_id_json", "uint32"]
 
 _FIXED64_MAX = 2**64 - 1
 _TRACE_ID_MAX = 2**128 - 1
@@ -22,6 +22,11 @@ def uint32(value: Any) -> int:
     return _bounded(value, 2**32 - 1)
 
 
+def sint32(value: Any) -> int:
+    """A signed 32-bit integer, likewise."""
+    return _bounded(value, 2**31 - 1, -(2**31))
+
+
 def trace_id_json(trace_id: Any) -> str:
     """The 32 hex digits of a trace id."""
     if type(trace_id) is int and 0 <= trace_id <= _TRACE_ID_MAX:
@@ -34,8 +39,8 @@ def span_id_json(span_id: Any) -> str:
     return f"{fixed64(span_id):016x}"
 
 
-def _bounded(value: Any, most: int) -> int:
+def _bounded(value: Any, most: int, least: int = 0) -> int:
     try:
-        return min(max(int(value), 0), most)
+        return min(max(int(value), least), most)
     except (TypeError, ValueError, OverflowError):
         return 0

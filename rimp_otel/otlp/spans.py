@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanContext, SpanKind
 
 from rimp_otel.otlp.fragment import Fragment, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.numbers import fixed64, span_id_json, trace_id_json, uint32
-from rimp_otel.otlp.values import attributes_json, quote
+from rimp_otel.otlp.values import attributes_json, text_json
 
 __all__ = ["span_fragment", "span_json"]
 
@@ -49,7 +49,7 @@ def span_json(span: ReadableSpan) -> str:
     text = (
         f'{{"traceId":"{trace_id_json(trace_id)}","spanId":"{span_id_json(span_id)}"'
         f"{_trace_state(trace_state)}{_parent(parent)}"
-        f',"flags":{flags},"name":{_text(name)}'
+        f',"flags":{flags},"name":{text_json(name)}'
         f',"kind":{_KINDS.get(kind, 0) if foreign_kind is None else foreign_kind}'
         f',"startTimeUnixNano":"{fixed64(start)}","endTimeUnixNano":"{fixed64(end)}"'
         f"{_attributes(attributes)}"
@@ -122,11 +122,7 @@ def _trace_state(state: Any) -> str:
     if not state:
         return ""
     header = ",".join([f"{key}={value}" for key, value in state.items()])
-    return f',"traceState":{quote(header)}'
-
-
-def _text(text: Any) -> str:
-    return quote(text) if isinstance(text, str) else quote("" if text is None else str(text))
+    return f',"traceState":{text_json(header)}'
 
 
 def _attributes(attributes: Any) -> str:
@@ -138,7 +134,7 @@ def _attributes(attributes: Any) -> str:
 
 def _event(event: Any) -> str:
     return (
-        f'{{"timeUnixNano":"{fixed64(event.timestamp)}","name":{_text(event.name)}'
+        f'{{"timeUnixNano":"{fixed64(event.timestamp)}","name":{text_json(event.name)}'
         f"{_attributes(event.attributes)}}}"
     )
 
@@ -170,5 +166,5 @@ def _status(status: Any) -> str:
     message = status.description
     parts = [f'"code":{code}'] if code else []
     if message:
-        parts.append(f'"message":{_text(message)}')
+        parts.append(f'"message":{text_json(message)}')
     return f',"status":{{{",".join(parts)}}}'

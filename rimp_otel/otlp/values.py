@@ -25,6 +25,7 @@ __all__ = [
     "double_json",
     "plain",
     "quote",
+    "text_json",
     "to_bytes",
     "value_json",
 ]
@@ -49,15 +50,15 @@ def attributes_json(attributes: Mapping[Any, Any] | None) -> str:
 
     Never raises.
     """
-    if not attributes:
-        return ""
     try:
+        if not attributes:
+            return ""
         return ",".join([_pair(key, value) for key, value in attributes.items()])
     except Exception:
         return _attributes_safely(attributes)
 
 
-def _attributes_safely(attributes: Mapping[Any, Any]) -> str:
+def _attributes_safely(attributes: Any) -> str:
     """Of a mapping that is changed by another thread meanwhile, or that cannot be read at all."""
     try:
         return ",".join([_pair(key, value) for key, value in list(attributes.items())])
@@ -71,15 +72,19 @@ def value_json(value: Any) -> str:
     return _encode_plain(plain(value)) if encode is None else encode(value)
 
 
+def text_json(text: Any) -> str:
+    """A name or another text as a JSON string; empty for None. Never raises."""
+    if type(text) is str:
+        return quote(text)
+    return quote("" if text is None else _text_of(text))
+
+
 def plain(value: Any) -> Any:
     """A copy of ``value`` made of str, bool, int, float, bytes, None, list and dict alone.
 
     Repairs as this module says, except for surrogates. Never raises.
     """
-    try:
-        return value if type(value) in _SCALARS else _Copier().copy(value)
-    except Exception as error:
-        return f"<a {_name_of(value)} that cannot be read: {_name_of(error)}>"
+    return value if type(value) in _SCALARS else _Copier().copy(value)
 
 
 def to_bytes(text: str) -> bytes:
@@ -201,8 +206,11 @@ class _Copier:
             return "<too many values>"
         if type(value) in _SCALARS:
             return value
-        scalar = _as_scalar(value)
-        return self._copy_container(value) if scalar is None else scalar
+        try:
+            scalar = _as_scalar(value)
+            return self._copy_container(value) if scalar is None else scalar
+        except Exception as error:
+            return f"<a {_name_of(value)} that cannot be read: {_name_of(error)}>"
 
     def _copy_container(self, value: Any) -> Any:
         if not isinstance(value, (Mapping, Set, Iterable)) or _is_stream(value):
