@@ -193,7 +193,8 @@ def _told_by_metric(metric: TelemetryMetric, style: Style) -> _Told:
 
 
 def _measured(metric: TelemetryMetric, style: Style) -> str:
-    unit = f" {style.clean(metric.unit)}" if metric.unit else ""
+    # UCUM's 1 stands for no unit; after a number it would read as another one.
+    unit = f" {style.clean(metric.unit)}" if metric.unit not in ("", "1") else ""
     point = metric.point
     if point is None:
         return (format_number(metric.value) if metric.has_value else "no value") + unit

@@ -89,7 +89,9 @@ def test_odd_records() -> None:
     style = Style()
     no_value = TelemetryMetric("m", 0, flags=1, time_unix_nano=T0)
     named = TelemetryEvent("s", "", event_name="user.login", time_unix_nano=0)
+    ratio = TelemetryMetric("cpu", 0.25, "1", time_unix_nano=T0)
     assert format_record(no_value, style).split()[3:] == ["m", "no", "value"]
+    assert format_record(ratio, style).endswith("  cpu  0.25")
     assert format_record(named, style) == "-  INFO   s                 user.login"
     assert format_record(span("", 1, 0, 0, None), style).endswith("(no name)  open  trace=4bf92f35")
 
