@@ -8,6 +8,7 @@ nanoseconds since the epoch.
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -84,32 +85,40 @@ class Temporality(int, Enum):
     CUMULATIVE = 2
 
 
-_PYDANTIC = {"ser_json_bytes": "base64", "val_json_bytes": "base64", "ser_json_inf_nan": "strings"}
-
-
-class _JsonNumber:
-    """Has pydantic write NaN and the infinities as strings in a union too, not as null."""
+class _ForJson:
+    """Tells pydantic how to write what JSON has no form for: NaN and the infinities as strings,
+    bytes as base64. (Its own settings for that reach neither into a union nor into Any.)"""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
-        serialization = {"type": "function-plain", "function": self._write, "when_used": "json"}
-        return {**handler(source), "serialization": serialization}
+        write = {"type": "function-plain", "function": _json_value, "when_used": "json"}
+        return {**handler(source), "serialization": write}
 
-    @staticmethod
-    def _write(value: float | int) -> float | int | str:
-        if math.isfinite(value):
-            return value
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return {key: _json_value(item) for key, item in value.items()}
+    return [_json_value(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-Number = Annotated[float | int, _JsonNumber()]
+Number = Annotated[float | int, _ForJson()]
 """An int that stays one, or a float."""
+
+Value = Annotated[Any, _ForJson()]
+"""What OTLP calls an AnyValue."""
+
+Attributes = Annotated[dict[str, Any], _ForJson()]
+"""Values by their names."""
 
 
 @dataclass(frozen=True)
 class ResourceInfo:
     """The entity that produced a record, as OTLP's Resource."""
 
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: Attributes = field(default_factory=dict)
     schema_url: str = ""
     dropped_attributes_count: int = 0
 
@@ -120,7 +129,7 @@ class ScopeInfo:
 
     name: str = ""
     version: str = ""
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: Attributes = field(default_factory=dict)
     schema_url: str = ""
     dropped_attributes_count: int = 0
 
@@ -156,7 +165,7 @@ class TelemetryEvent:
     source: str
     message: str
     event_type: EventType = EventType.INFO
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: Attributes = field(default_factory=dict)
     time_unix_nano: int = field(default_factory=time_ns)
     observed_time_unix_nano: int = 0
     trace_id: int = 0
@@ -165,12 +174,10 @@ class TelemetryEvent:
     severity_number: int = -1
     severity_text: str = ""
     event_name: str = ""
-    body: Any = _Unset.BODY
+    body: Value = _Unset.BODY
     dropped_attributes_count: int = 0
     scope: ScopeInfo | None = None
     resource: ResourceInfo | None = None
-
-    __pydantic_config__ = _PYDANTIC
 
     def __post_init__(self) -> None:
         _require(isinstance(self.event_type, EventType), "event_type", self.event_type, "EventType")
@@ -194,7 +201,7 @@ class Exemplar:
     time_unix_nano: int = 0
     trace_id: int = 0
     span_id: int = 0
-    filtered_attributes: dict[str, Any] = field(default_factory=dict)
+    filtered_attributes: Attributes = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -271,7 +278,7 @@ class TelemetryMetric:
     name: str
     value: Number
     unit: str = ""
-    tags: dict[str, Any] = field(default_factory=dict)
+    tags: Attributes = field(default_factory=dict)
     time_unix_nano: int = field(default_factory=time_ns)
     start_time_unix_nano: int = 0
     kind: MetricKind = MetricKind.GAUGE
@@ -281,11 +288,9 @@ class TelemetryMetric:
     point: HistogramPoint | ExponentialHistogramPoint | SummaryPoint | None = None
     exemplars: list[Exemplar] = field(default_factory=list)
     flags: int = 0
-    metric_metadata: dict[str, Any] = field(default_factory=dict)
+    metric_metadata: Attributes = field(default_factory=dict)
     scope: ScopeInfo | None = None
     resource: ResourceInfo | None = None
-
-    __pydantic_config__ = _PYDANTIC
 
     def __post_init__(self) -> None:
         _require(isinstance(self.value, (int, float)), "value", self.value, "an int or a float")
