@@ -213,7 +213,8 @@ class _Copier:
             return f"<a {_name_of(value)} that cannot be read: {_name_of(error)}>"
 
     def _copy_container(self, value: Any) -> Any:
-        if not isinstance(value, (Mapping, Set, Iterable)) or _is_stream(value):
+        is_collection = isinstance(value, (Mapping, Set, Iterable))
+        if not is_collection or _is_stream(value) or _is_like_text(value):
             return _text_of(value)
         if id(value) in self._inside:
             return "<cycle>"
@@ -259,6 +260,11 @@ def _as_scalar(value: Any) -> Any:
 def _is_stream(value: object) -> bool:
     """Whether iterating would use ``value`` up, or might never end."""
     return hasattr(value, "__next__") or not hasattr(value, "__len__")
+
+
+def _is_like_text(value: object) -> bool:
+    """UserString, and the lazy translations of web frameworks: their items are characters."""
+    return hasattr(value, "casefold")
 
 
 def _text_of(value: object) -> str:

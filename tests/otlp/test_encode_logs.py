@@ -1,0 +1,106 @@
+"""Log records: our line is the official encoder's message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from rimp_otel.otlp.signals import Signal
+from tests.otlp import strategies
+from tests.otlp.official import assert_same, lines_of, message_of
+
+RESOURCE = Resource({})
+
+
+def record_of(resource: Resource = RESOURCE, scope: Any = None, **fields: Any) -> ReadableLogRecord:
+    """A log record with these fields."""
+    return ReadableLogRecord(LogRecord(**{"observed_timestamp": 7, **fields}), resource, scope)
+
+
+def written(*records: Any) -> list[Any]:
+    """The records' messages in our lines."""
+    message = message_of(Signal.LOGS, lines_of(Signal.LOGS, records))
+    return [
+        record
+        for group in message.resource_logs
+        for scoped in group.scope_logs
+        for record in scoped.log_records
+    ]
+
+
+@strategies.generated
+@given(strategies.log_records)
+def test_any_log_records_are_the_official_message(records):
+    """Records with any values in all fields, of several resources and scopes."""
+    assert_same(Signal.LOGS, lines_of(Signal.LOGS, records), records)
+
+
+@strategies.generated
+@given(strategies.values)
+def test_any_body_is_the_official_message(body):
+    """Whatever value OTLP has."""
+    records = [record_of(body=body)]
+    assert_same(Signal.LOGS, lines_of(Signal.LOGS, records), records)
+
+
+def test_a_log_record_is_this_text():
+    """One record in full, to be read by people."""
+    record = record_of(
+        scope=InstrumentationScope("app"),
+        timestamp=5,
+        severity_number=SeverityNumber.WARN,
+        severity_text="WARN",
+        body={"a": [1, None]},
+        attributes={"k": 'quote " and \n'},
+        event_name="login",
+    )
+    record.log_record.trace_id, record.log_record.span_id = 1, 2
+    record.log_record.trace_flags = 1
+    assert lines_of(Signal.LOGS, [record]) == [
+        b'{"resourceLogs":[{"resource":{},"scopeLogs":[{"scope":{"name":"app"},"logRecords":['
+        b'{"timeUnixNano":"5","observedTimeUnixNano":"7","severityNumber":13,'
+        b'"severityText":"WARN","body":{"kvlistValue":{"values":[{"key":"a","value":'
+        b'{"arrayValue":{"values":[{"intValue":"1"},{}]}}}]}},'
+        b'"attributes":[{"key":"k","value":{"stringValue":"quote \\" and \\n"}}],'
+        b'"flags":1,"traceId":"00000000000000000000000000000001","spanId":"0000000000000002",'
+        b'"eventName":"login"}]}]}]}'
+    ]
+
+
+@pytest.mark.parametrize("severity", [None, *SeverityNumber])
+def test_every_severity_is_the_official_message(severity):
+    """1 to 24, unspecified, and none at all."""
+    records = [record_of(severity_number=severity)]
+    assert_same(Signal.LOGS, lines_of(Signal.LOGS, records), records)
+
+
+@pytest.mark.parametrize("timestamp", [None, 0])
+def test_a_record_may_have_no_time(timestamp):
+    """It is written as none, and for ranges the time counts when it was observed."""
+    (record,) = written(record_of(timestamp=timestamp))
+    assert (record.time_unix_nano, record.observed_time_unix_nano) == (0, 7)
+
+
+def test_both_kinds_of_records_are_written_the_same():
+    """What a processor is given, and what an exporter is given."""
+    fields = {"observed_timestamp": 7, "body": "same", "attributes": {"a": 1}}
+    readable = ReadableLogRecord(LogRecord(**fields), RESOURCE)
+    mutable = ReadWriteLogRecord(LogRecord(**fields), RESOURCE)
+    assert lines_of(Signal.LOGS, [readable]) == lines_of(Signal.LOGS, [mutable])
+
+
+def test_a_batch_of_several_lines_is_one_message():
+    """Lines end after about 64 KiB; put together, they are what the official encoder makes."""
+    records = [
+        record_of(Resource({"n": n % 3}), InstrumentationScope(f"{n % 2}"), body="x" * 2_000)
+        for n in range(100)
+    ]
+    lines = lines_of(Signal.LOGS, records)
+    assert len(lines) == 4
+    assert_same(Signal.LOGS, lines, records)

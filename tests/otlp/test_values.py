@@ -1,0 +1,244 @@
+"""Values as OTLP has them, and the repairs of those that it cannot have."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import OrderedDict, UserDict, UserString, deque
+from decimal import Decimal
+from enum import Enum, IntEnum
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rimp_otel.otlp.decode import decode_line
+from rimp_otel.otlp.numbers import fixed64, sint32, span_id_json, trace_id_json, uint32
+from rimp_otel.otlp.values import (
+    MAX_DEPTH,
+    MAX_VALUES,
+    attributes_json,
+    double_json,
+    plain,
+    text_json,
+    to_bytes,
+    value_json,
+)
+from tests.otlp import strategies
+
+
+class Unreadable:
+    """Neither a value nor text."""
+
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+
+class Level(IntEnum):
+    """An integer with a name."""
+
+    HIGH = 3
+
+
+class Colour(str, Enum):
+    """A string with a name."""
+
+    RED = "red"
+
+
+def shown(value: Any) -> Any:
+    """The value's JSON, as JSON."""
+    return json.loads(to_bytes(value_json(value)))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("text", {"stringValue": "text"}),
+        ("", {"stringValue": ""}),
+        (True, {"boolValue": True}),
+        (False, {"boolValue": False}),
+        (0, {"intValue": "0"}),
+        (-(2**63), {"intValue": "-9223372036854775808"}),
+        (2**63 - 1, {"intValue": "9223372036854775807"}),
+        (1.5, {"doubleValue": 1.5}),
+        (1e22, {"doubleValue": 1e22}),
+        (math.inf, {"doubleValue": "Infinity"}),
+        (-math.inf, {"doubleValue": "-Infinity"}),
+        (math.nan, {"doubleValue": "NaN"}),
+        (b"\0\xff", {"bytesValue": "AP8="}),
+        (None, {}),
+        ([], {"arrayValue": {"values": []}}),
+        ((1, "a"), {"arrayValue": {"values": [{"intValue": "1"}, {"stringValue": "a"}]}}),
+        ({}, {"kvlistValue": {"values": []}}),
+        ({"k": None}, {"kvlistValue": {"values": [{"key": "k", "value": {}}]}}),
+    ],
+)
+def test_each_type_is_written_as_its_own(value, expected):
+    """All types that OTLP has, at their limits."""
+    assert shown(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Level.HIGH, 3),
+        (Colour.RED, "red"),
+        (Fraction(1, 2), 0.5),
+        (Decimal("1.10"), "1.10"),
+        (UserString("text"), "text"),
+        (bytearray(b"a"), b"a"),
+        (memoryview(b"a"), b"a"),
+        (frozenset({1}), [1]),
+        (deque([1, 2]), [1, 2]),
+        (range(3), [0, 1, 2]),
+        (OrderedDict(a=1), {"a": 1}),
+        (UserDict(a=1), {"a": 1}),
+        (MappingProxyType({"a": (1,)}), {"a": [1]}),
+        ({1: "a", None: "b"}, {"1": "a", "None": "b"}),
+        (ValueError("what"), "what"),
+        (Unreadable(), "<a Unreadable that cannot be read: ValueError>"),
+        (
+            {"a": Unreadable(), "b": 1},
+            {"a": "<a Unreadable that cannot be read: ValueError>", "b": 1},
+        ),
+    ],
+)
+def test_a_type_that_otlp_lacks_becomes_the_nearest(value, expected):
+    """Numbers stay numbers, collections arrays; anything else is its text."""
+    assert plain(value) == expected
+    assert shown(value) == shown(expected)
+
+
+def test_an_iterator_is_neither_used_up_nor_followed():
+    """It may never end, and somebody else may want its items."""
+    items = iter([1, 2])
+    assert plain(items).startswith("<list_iterator object at ")
+    assert list(items) == [1, 2]
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 10**4_000])
+def test_an_integer_beyond_64_bits_is_its_digits(value):
+    """As a string, for attributes, items and what is within maps."""
+    digits = {"stringValue": str(value) if value.bit_length() < 13_000 else hex(value)}
+    assert shown(value) == digits
+    assert shown([value]) == {"arrayValue": {"values": [digits]}}
+    assert attributes_json({"k": value}) == f'{{"key":"k","value":{json.dumps(digits)}}}'.replace(
+        '": "', '":"'
+    )
+
+
+def test_an_integer_of_more_digits_than_python_writes_is_hexadecimal():
+    """CPython refuses more than 4,300 decimal ones."""
+    assert shown(10**5_000) == {"stringValue": hex(10**5_000)}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\ud800", "\ufffd"),
+        ("a\udfffb", "a\ufffdb"),
+        ("\ud83d\ude00", "\U0001f600"),
+        ("\ude00\ud83d", "\ufffd\ufffd"),
+        ("\U0001f600\ud83d", "\U0001f600\ufffd"),
+    ],
+)
+def test_a_lone_surrogate_is_replaced(text, expected):
+    """A pair of them is the character that it stands for."""
+    assert to_bytes(text).decode() == expected
+    assert shown(text) == {"stringValue": expected}
+
+
+@given(st.text())
+def test_any_text_comes_back_from_json(text):
+    """Lone surrogates but for."""
+    line = to_bytes(text_json(text))
+    assert not any(byte < 0x20 for byte in line)
+    expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert json.loads(line) == expected
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_any_double_comes_back_from_json(value):
+    """To the last bit, and with its sign."""
+    back = json.loads(double_json(value))
+    assert (back, math.copysign(1, back)) == (value, math.copysign(1, value))
+    assert type(back) is float
+
+
+def test_a_cycle_is_cut_where_it_closes():
+    """The same container twice is no cycle."""
+    cyclic: list[Any] = [1]
+    cyclic.append({"back": cyclic})
+    assert plain(cyclic) == [1, {"back": "<cycle>"}]
+    twice = [1]
+    assert plain([twice, twice]) == [[1], [1]]
+
+
+def test_deep_nesting_is_cut():
+    """At a depth that protobuf's parsers still read."""
+    deep: Any = "bottom"
+    for _ in range(1_000):
+        deep = [deep]
+    found, depth = plain(deep), 0
+    while isinstance(found, list):
+        (found,) = found
+        depth += 1
+    assert (found, depth) == ("<too deep>", MAX_DEPTH)
+
+
+def test_what_multiplies_is_cut():
+    """Lists that hold the next one ten times would be 10 to the 30th values."""
+    value: Any = ["lol"]
+    for _ in range(30):
+        value = [value] * 10
+    text = value_json(value)
+    assert text.count("lol") <= MAX_VALUES
+    assert "<too many values>" in text
+
+
+def test_a_map_that_is_too_large_says_so():
+    """It keeps what came first."""
+    found = plain({"maps": [{str(n): n} for n in range(MAX_VALUES)], "last": 1})
+    assert found["maps"][0] == {"0": 0}
+    assert len(found["maps"]) < MAX_VALUES
+    assert found["rimp.repaired"] == "<too many values>"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (-1, 0),
+        (2**64, 2**64 - 1),
+        (1.9, 1),
+        (None, 0),
+        (math.nan, 0),
+        (math.inf, 0),
+        ("12", 12),
+        ("x", 0),
+        (True, 1),
+    ],
+)
+def test_a_number_outside_of_its_range_becomes_the_bound(value, expected):
+    """And what is no number becomes 0."""
+    assert fixed64(value) == expected
+
+
+def test_numbers_have_their_bounds():
+    """Of ids, of unsigned and of signed 32-bit integers."""
+    assert (uint32(2**32), uint32(-1)) == (2**32 - 1, 0)
+    assert (sint32(2**31), sint32(-(2**40)), sint32("x")) == (2**31 - 1, -(2**31), 0)
+    assert trace_id_json(2**128) == "f" * 32
+    assert span_id_json(-1) == "0" * 16
+
+
+@strategies.generated
+@given(strategies.values)
+def test_any_value_comes_back(value):
+    """What is decoded is the plain copy: sequences are lists, and NaN is NaN."""
+    line = '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":' + value_json(value) + "}]}]}]}"
+    (event,) = decode_line(line).records
+    assert repr(event.body) == repr(plain(value))
