@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from rimp_otel.collector import TelemetryCollector
 from rimp_otel.data import TelemetryData
@@ -87,28 +86,20 @@ class Drain:
         with self._lock:
             if self._inside:
                 return False
-            with self._storing():
+            self._inside = True
+            try:
                 return self._store_held(taken) and self._store_waiting(taken)
+            finally:
+                self._inside = False
 
     def take_in(self, data: TelemetryData) -> None:
-        """Stores data points that the stream collected; keeps them for later if that fails."""
+        """Puts data points that the stream collected in line, for the next run."""
         with self._lock:
             self._collector.count_points(len(data))
             if len(self._held) >= _MOST_HELD:
                 self._collector.count_dropped("buffer_full", data)
-                return
-            self._held.append(data)
-            if len(self._held) == 1 and not self._inside:
-                with self._storing():
-                    self._store_held(None)
-
-    @contextmanager
-    def _storing(self) -> Iterator[None]:
-        self._inside = True
-        try:
-            yield
-        finally:
-            self._inside = False
+            else:
+                self._held.append(data)
 
     def _store_held(self, taken: list[TelemetryData] | None) -> bool:
         while self._held:

@@ -23,7 +23,7 @@ from rimp_otel.reporting import Reporter
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.file import FileStorage
 from rimp_otel.storage.memory import MemoryStorage
-from rimp_otel.worker import Worker
+from rimp_otel.worker import Request, Worker
 
 __all__ = ["StreamStats", "TelemetryStream", "storage_for"]
 
@@ -56,8 +56,8 @@ class TelemetryStream(MetricReader):
     """Drains a collector into a storage, and hands what was stored to the consumers.
 
     One background thread serves all three signals: it drains every ``flush_interval``, and when
-    the buffer is full; as a MetricReader it collects OpenTelemetry's instruments every
-    ``metric_interval``. A batch is stored first, then offered to the consumers. What a storage
+    the buffer is full; as a MetricReader it has OpenTelemetry's instruments collected every
+    ``metric_interval``, aside, since their callbacks are foreign code. A batch is stored first, then offered to the consumers. What a storage
     refuses stays and is offered again, with growing pauses; what then finds no room in the buffer
     is dropped and counted.
 
@@ -94,6 +94,7 @@ class TelemetryStream(MetricReader):
         self._metric_errors = 0
         self._metrics_due = time.monotonic() + self._metric_interval
         self._metrics_ended = False
+        self._collecting: Request | None = None
         self._exiting = False
         self._wants_thread = False
         self._reporter = Reporter()
@@ -218,30 +219,47 @@ class TelemetryStream(MetricReader):
         data = TelemetryData.from_metrics_data(metrics_data)
         if data and self.collector.config.enabled:
             self._drain.take_in(data)
+            self._worker.wake()
 
     def _tick(self) -> float:
         if time.monotonic() >= self._metrics_due:
             self._metrics_due = time.monotonic() + self._metric_interval
-            self._collect_metrics(self._timeout)
+            self._begin_collecting()
         self._drain.run_when_due()
         return max(0.0, min(self.interval, self._metrics_due - time.monotonic()))
 
-    def _collect_metrics(self, timeout: float) -> None:
+    def _begin_collecting(self) -> Request | None:
+        """Collects the instruments on a thread of its own, unless that is being done: an observable
+        instrument's callback may hang."""
         if self._collect is None or self._metrics_ended:
-            return
+            return None
+        if self._collecting is None or self._collecting.done.is_set():
+            self._collecting = self._worker.aside(self._collect_metrics)
+        return self._collecting
+
+    def _collect_metrics(self) -> None:
         try:
-            self.collect(timeout_millis=timeout * 1_000)
+            self.collect(timeout_millis=self._timeout * 1_000)
         except Exception as error:
             self._metric_errors += 1
             self._reporter.say("metrics", f"metrics could not be collected: {error!r}")
 
+    def _finish_collecting(self, deadline: float) -> bool:
+        """Has all that was measured up to now collected; False if that takes longer."""
+        running = self._collecting
+        if running is not None and not running.wait(deadline):
+            return False
+        collecting = self._begin_collecting()
+        return collecting is None or collecting.wait(deadline)
+
     def _flush_all(self, deadline: float, ending: bool) -> bool:
         def action() -> bool:
-            self._collect_metrics(max(0.001, deadline - time.monotonic()))
+            self._drain.run()  # at once, whatever the instruments' callbacks do
+            collected = self._finish_collecting(deadline)
             stored = self._drain.run()
             if ending:
                 self._drain.close()
-            return stored
+            return collected and stored
 
         return self._perform(action, deadline) and self._wait_for_consumers(deadline)
 
@@ -277,6 +295,7 @@ class TelemetryStream(MetricReader):
         self._reporter = Reporter()
         self._drain.renew()
         self._worker.renew()
+        self._collecting = None
         for consumer in self._consumers:
             consumer.renew()
         if self._wants_thread:

@@ -10,14 +10,14 @@ from typing import Any
 
 from rimp_otel.consumers import suppress_instrumentation
 
-__all__ = ["Worker"]
+__all__ = ["Request", "Worker"]
 
 
 _PAUSE_AFTER_ERROR = 1.0
 
 
-class _Request:
-    """Something to do on the thread, and whether it is done."""
+class Request:
+    """Something to do on a thread, and whether it is done."""
 
     def __init__(self, action: Callable[[], Any]) -> None:
         self.action = action
@@ -25,6 +25,7 @@ class _Request:
         self.result: Any = None
 
     def run(self) -> None:
+        """Does it. Raises nothing."""
         try:
             self.result = self.action()
         except BaseException:
@@ -32,6 +33,10 @@ class _Request:
             self.result = None
         finally:
             self.done.set()
+
+    def wait(self, deadline: float) -> bool:
+        """Whether it is done before ``deadline`` (of ``time.monotonic``)."""
+        return self.done.wait(max(0.0, deadline - time.monotonic()))
 
 
 class _End:
@@ -54,7 +59,7 @@ class Worker:
     def renew(self) -> None:
         """Forgets the thread and all that it was asked for, as in a forked child."""
         # SimpleQueue.put is one call into C that takes no lock which a signal handler could meet.
-        self._inbox: queue.SimpleQueue[_Request | _End | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Request | _End | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._woken = False
         self._here = threading.local()
@@ -73,7 +78,7 @@ class Worker:
         """Starts the thread where there is none; False if the interpreter starts none any more."""
         if self.running:
             return True
-        inbox: queue.SimpleQueue[_Request | _End | None] = queue.SimpleQueue()
+        inbox: queue.SimpleQueue[Request | _End | None] = queue.SimpleQueue()
         thread = threading.Thread(target=self._run, args=(inbox,), name=self._name, daemon=True)
         self._inbox, self._woken = inbox, False
         try:
@@ -101,13 +106,19 @@ class Worker:
         """
         if self.is_current:
             return False, None
-        request = _Request(action)
+        request = Request(action)
         if self.running:
             self._inbox.put(request)
         else:
             self._run_aside(request)
-        done = request.done.wait(max(0.0, deadline - time.monotonic()))
+        done = request.wait(deadline)
         return done, request.result if done else None
+
+    def aside(self, action: Callable[[], Any]) -> Request:
+        """Calls ``action`` on a thread made for it, since it may hang."""
+        request = Request(action)
+        self._run_aside(request)
+        return request
 
     def stop(self, deadline: float) -> bool:
         """Ends the thread; False if it still runs at ``deadline``."""
@@ -120,7 +131,7 @@ class Worker:
         thread.join(max(0.0, deadline - time.monotonic()))
         return not thread.is_alive()
 
-    def _run(self, inbox: queue.SimpleQueue[_Request | _End | None]) -> None:
+    def _run(self, inbox: queue.SimpleQueue[Request | _End | None]) -> None:
         suppress_instrumentation()
         self._here.working = True
         next_tick = time.monotonic() + self._tick_safely()
@@ -143,7 +154,7 @@ class Worker:
         except BaseException:
             return _PAUSE_AFTER_ERROR
 
-    def _run_aside(self, request: _Request) -> None:
+    def _run_aside(self, request: Request) -> None:
         def run() -> None:
             suppress_instrumentation()
             self._run_here(request)
@@ -153,7 +164,7 @@ class Worker:
         except RuntimeError:
             self._run_here(request)
 
-    def _run_here(self, request: _Request) -> None:
+    def _run_here(self, request: Request) -> None:
         here = self._here
         here.working = True
         try:
