@@ -34,6 +34,7 @@ class AtExit:
         self._kept = None
 
     def __call__(self) -> None:
+        """Calls it now."""
         if finish := self._finish():
             finish()
 
