@@ -1,0 +1,51 @@
+"""Each storage that the contract is checked on; each contract test runs on all of them."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from rimp_otel import FileStorage, MemoryStorage, TelemetryData, TelemetryStorage
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.storage import select
+
+
+class TwoMethods(TelemetryStorage):
+    """A database of one's own, written as the documentation says: two methods."""
+
+    def __init__(self, path):
+        self.connection = sqlite3.connect(path, check_same_thread=False)
+        self.connection.execute("create table if not exists lines (line text)")
+
+    def store(self, data):
+        with self.connection:
+            for signal in Signal:
+                for line in data.otlp_json(signal):
+                    self.connection.execute("insert into lines values (?)", (line.decode(),))
+
+    def retrieve(self, start_time=None, end_time=None, limit=None):
+        rows = self.connection.execute("select line from lines order by rowid")
+        return select(
+            TelemetryData.from_otlp_json(line for (line,) in rows), start_time, end_time, limit
+        )
+
+    def close(self):
+        """Stays open."""
+
+
+@pytest.fixture(params=["memory", "directory", "family", "two methods"])
+def storage(request, tmp_path):
+    """An empty storage of each kind."""
+    if request.param == "two methods":
+        made = TwoMethods(tmp_path / "own.db")
+        yield made
+        made.connection.close()
+        return
+    made = {
+        "memory": lambda: MemoryStorage(),
+        "directory": lambda: FileStorage(tmp_path / "telemetry"),
+        "family": lambda: FileStorage(tmp_path / "telemetry.jsonl"),
+    }[request.param]()
+    yield made
+    made.close()
