@@ -87,7 +87,7 @@ class RecordingReader:
                 yield from self._read(file.path, opened, final)
 
     def _read(self, path: Path, opened: BinaryIO, final: bool) -> Iterator[TelemetryData]:
-        place = self._resume(path, opened)
+        place = self._places[path] = self._resume(path, opened)
         opened.seek(place.offset)
         for line in opened:
             if not line.endswith(b"\n") and not final:
