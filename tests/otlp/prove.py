@@ -148,8 +148,11 @@ def main(arguments: list[str] | None = None) -> int:
     # One seed for each part, so that what is compared does not depend on the machine.
     shares = _shares(options.records, -(-options.records // 10_000))
     seeds = [options.seed * 1_000_000 + part for part in range(len(shares))]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        outcomes = list(pool.map(_worker, shares, seeds))
+    if len(shares) == 1:
+        outcomes = [_worker(shares[0], seeds[0])]
+    else:
+        with ProcessPoolExecutor(os.cpu_count()) as pool:
+            outcomes = list(pool.map(_worker, shares, seeds))
     counts = sum((outcome.counts for outcome in outcomes), Counter[Signal]())
     found = [text for outcome in outcomes for text in outcome.found]
     for text in found[:5]:

@@ -1,0 +1,1 @@
+"""Tests of working together with what others made."""
