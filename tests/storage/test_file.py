@@ -121,7 +121,7 @@ def test_paths_that_cannot_be_written(tmp_path):
         "give a path to a directory that can be written, or a file family ending in .jsonl"
     )
     (tmp_path / "y-logs.jsonl").mkdir()
-    with pytest.raises(StorageError, match="cannot append to .*y-logs.jsonl: Is a directory"):
+    with pytest.raises(StorageError, match=r"cannot append to .*y-logs.jsonl: Is a directory"):
         FileStorage(tmp_path / "y.jsonl").store(batch("a"))
 
 

@@ -1,0 +1,1 @@
+"""How processes end, and what is on disk then."""

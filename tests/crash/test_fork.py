@@ -1,0 +1,198 @@
+"""Children: each records its own, and repeats nothing of its parent's."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from rimp_otel import FileStorage
+
+from ..processes import run, run_process
+
+LOAD = """
+import os, signal, sys, threading, time
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream
+
+config = TelemetryConfig(flush_interval=0.005, metric_interval=0.01, flush_timeout=20.0,
+                         buffer_limit=10_000_000)
+collector = TelemetryCollector(config)
+stream = TelemetryStream(collector, FileStorage(sys.argv[1]))
+heard = []
+stream.add_consumer(lambda data: heard.extend(e.message for e in data.events))
+provider = TracerProvider()
+provider.add_span_processor(collector)
+meters = MeterProvider(metric_readers=[stream])
+counter = meters.get_meter("m").create_counter("c")
+stream.start()
+done = threading.Event()
+
+def load(name):
+    i = 0
+    while not done.is_set():
+        collector.collect_event(name, str(i))
+        provider.get_tracer("t").start_span(name).end()
+        counter.add(1, {"thread": name})
+        i += 1
+    counts[name] = i
+
+counts = {}
+threads = [threading.Thread(target=load, args=(f"parent {n}",)) for n in range(3)]
+for thread in threads:
+    thread.start()
+children = []
+for n in range(12):
+    if (child := os.fork()) == 0:
+        for i in range(500):
+            collector.collect_event(f"child {n}", str(i))
+        data = collector.flush()
+        collector.collect_event(f"child {n}", "last")
+        ok = stream.stop() and collector.stats().pending == 0 and "last" in heard
+        os._exit(0 if ok else 1)
+    children.append(child)
+codes = [os.waitpid(child, 0)[1] for child in children]
+done.set()
+for thread in threads:
+    thread.join()
+assert stream.stop()
+stats = collector.stats()
+assert stats.pending == 0 and not stats.dropped, stats
+print(codes, sum(counts.values()))
+"""
+
+
+def test_fork_in_the_middle_of_load(tmp_path):
+    """Twelve times, with threads, metrics and a consumer at work: nothing hangs or is repeated."""
+    out = run(LOAD, tmp_path / "t", timeout=100.0)
+    codes, total = out.rsplit("]", 1)
+    assert codes == "[" + ", ".join(["0"] * 12)
+    storage = FileStorage(tmp_path / "t")
+    data = storage.retrieve()
+    assert storage.damaged == []
+    of_parent = [(e.source, e.message) for e in data.events if e.source.startswith("parent")]
+    assert len(of_parent) == len(set(of_parent)) == int(total)
+    assert len(data.spans) == int(total)
+    for n in range(12):
+        found = [event.message for event in data.events if event.source == f"child {n}"]
+        assert found == [*map(str, range(500)), "last"]
+
+
+FORKED = """
+import os, sys
+from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream
+collector = TelemetryCollector(TelemetryConfig(flush_interval=600.0))
+stream = TelemetryStream(collector, FileStorage(sys.argv[1]))
+if sys.argv[2] == "started":
+    stream.start()
+collector.collect_event("parent", "before")
+child = os.fork()
+who = "parent" if child else "child"
+collector.collect_event(who, "after")
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.parametrize("state", ["started", "never started"])
+def test_forked_child_that_exits_as_usual(tmp_path, state):
+    """Stores its own at its exit, its parent what was its parent's."""
+    run(FORKED, tmp_path / "t", state)
+    found = [(e.source, e.message) for e in FileStorage(tmp_path / "t").retrieve().events]
+    assert sorted(found) == [("child", "after"), ("parent", "after"), ("parent", "before")]
+
+
+MULTIPROCESSING = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream
+
+collector = TelemetryCollector(TelemetryConfig(flush_interval=600.0))
+stream = TelemetryStream(collector, FileStorage(sys.argv[1]))
+
+def work(i):
+    collector.collect_event("child", str(i))
+    if i == 1:
+        raise SystemExit(0)
+
+if __name__ == "__main__":
+    stream.start()
+    collector.collect_event("parent", "before")
+    context = multiprocessing.get_context(sys.argv[2])
+    children = [context.Process(target=work, args=(i,)) for i in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        list(pool.map(work, range(10, 13)))
+    collector.collect_event("parent", "after")
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_children_of_multiprocessing(tmp_path, method):
+    """Which run no atexit functions: what they collected last is stored too."""
+    program = tmp_path / "program.py"
+    program.write_text(MULTIPROCESSING)
+    command = [sys.executable, str(program), str(tmp_path / "t"), method]
+    done = run_process(command, timeout=60.0)
+    assert done.returncode == 0, done.stderr
+    found = [(e.source, e.message) for e in FileStorage(tmp_path / "t").retrieve().events]
+    assert sorted(found) == [
+        *[("child", str(i)) for i in (0, 1, 10, 11, 12, 2)],
+        ("parent", "after"),
+        ("parent", "before"),
+    ]
+
+
+def test_stream_made_in_a_child_of_multiprocessing(tmp_path):
+    """As one for each worker."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import multiprocessing, sys
+
+def work(path):
+    from rimp_otel import FileStorage, TelemetryCollector, TelemetryStream
+    collector = TelemetryCollector()
+    TelemetryStream(collector, FileStorage(path), interval=600.0)
+    collector.collect_event("child", "1")
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context("fork").Process(target=work, args=(sys.argv[1],))
+    child.start()
+    child.join()
+"""
+    )
+    done = run_process([sys.executable, str(program), str(tmp_path / "t")])
+    assert done.returncode == 0, done.stderr
+    assert [e.message for e in FileStorage(tmp_path / "t").retrieve().events] == ["1"]
+
+
+def test_fork_inside_of_a_storage(tmp_path):
+    """The child's stream is as good as new."""
+    script = """
+    import os, sys
+    from rimp_otel import FileStorage, TelemetryCollector, TelemetryStream
+    class Forking(FileStorage):
+        child = None
+        def store(self, data):
+            if self.child is None:
+                self.child = os.fork()
+                if self.child == 0:
+                    collector.collect_event("child", "1")
+                    os._exit(0 if stream.stop() else 1)
+            super().store(data)
+    collector = TelemetryCollector()
+    stream = TelemetryStream(collector, Forking(sys.argv[1]))
+    stream.start()
+    collector.collect_event("parent", "1")
+    assert stream.stop()
+    assert os.waitpid(stream.storage.child, 0)[1] == 0
+    """
+    run(script, tmp_path / "t", timeout=30.0)
+    found = [(e.source, e.message) for e in FileStorage(tmp_path / "t").retrieve().events]
+    assert sorted(found) == [("child", "1"), ("parent", "1")]
