@@ -99,17 +99,17 @@ def spans():
 def test_providers_that_shut_down_at_exit(tmp_path, first):
     """Before the stream, or after it."""
     providers = "\nprovider, logs = TracerProvider(), LoggerProvider()\n"
-    if first == "providers":
-        text = PROVIDERS + providers + SETUP
-    else:
-        text = SETUP + PROVIDERS + providers
-    text += """
+    parts = [PROVIDERS, providers, SETUP] if first == "providers" else [SETUP, PROVIDERS, providers]
+    text = (
+        "".join(parts)
+        + """
 spans()
 meters = MeterProvider(metric_readers=[stream])
 meters.get_meter("m").create_counter("c").add(1)
 logs.get_logger("l").emit(body="log")
 stream.start()
 """
+    )
     run(text, tmp_path / "t")
     assert recorded(tmp_path / "t") == ["log", "running", "at exit"]
     assert {m.name for m in FileStorage(tmp_path / "t").retrieve().metrics} >= {"c"}

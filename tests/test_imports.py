@@ -1,0 +1,158 @@
+"""How the package hangs together: imports go one way, and load nothing that is optional."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import rimp_otel
+
+from .processes import run
+
+PACKAGE = Path(rimp_otel.__file__).parent
+
+LAYERS = [
+    {"errors", "forking", "reporting"},
+    {"times", "exiting"},
+    {"models", "config"},
+    {"otlp"},
+    {"convert", "context"},
+    {"sources", "selfmetrics"},
+    {"data"},
+    {"raw", "buffer"},
+    {"storage", "collector"},
+    {"consumers", "drain"},
+    {"worker"},
+    {"streaming"},
+    {"exporters", "pipeline"},
+    {"rimp_otel"},
+    {"cli"},
+]
+"""A module imports from layers before its own, and within a folder; in a layer, not its peers."""
+
+FUNCTION_LEVEL = {
+    ("times.py", "dateutil"),
+    ("pipeline.py", "opentelemetry.instrumentation.logging"),
+    ("pipeline.py", "opentelemetry.instrumentation.logging.handler"),
+    ("otlp/protobuf.py", "google.protobuf"),
+    ("otlp/protobuf.py", "google.protobuf.message"),
+    ("otlp/protobuf.py", "opentelemetry.proto"),
+}
+"""Extras, the only thing that is imported within a function (outside of the command line)."""
+
+
+def modules():
+    """Each module's path and syntax tree."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text())
+
+
+def imported(tree):
+    """The names of the modules that it imports, each with its statement."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or "", node
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node
+
+
+def part_of(name):
+    """The layer's entry that a module belongs to."""
+    first, _, rest = name.partition(".")
+    assert first == "rimp_otel"
+    return rest.partition(".")[0] or "rimp_otel"
+
+
+def layer_of(part):
+    """The number of its layer."""
+    (number,) = [i for i, layer in enumerate(LAYERS) if part in layer]
+    return number
+
+
+def test_imports_go_one_way():
+    """From lower layers to higher ones, so that there is no cycle."""
+    wrong = []
+    for path, tree in modules():
+        name = path.removesuffix(".py").removesuffix("/__init__")
+        part = "rimp_otel" if name == "__init__" else name.partition("/")[0]
+        for target, _ in imported(tree):
+            if target.split(".")[0] != "rimp_otel":
+                continue
+            if part_of(target) != part and layer_of(part_of(target)) >= layer_of(part):
+                wrong.append((path, target))
+    assert wrong == []
+
+
+def test_no_cycle_within_a_folder():
+    """Each module of a folder can be imported first."""
+    graph = {}
+    for path, tree in modules():
+        name = "rimp_otel." + path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        graph[name] = {t for t, _ in imported(tree) if t.startswith("rimp_otel") and t != name}
+    done: set[str] = set()
+
+    def visit(name, inside):
+        assert name not in inside, [*inside, name]
+        if name not in done:
+            for target in graph.get(name, ()):
+                visit(target, [*inside, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
+
+
+def test_imports_stand_at_the_top():
+    """But for extras, each of which is listed here."""
+    found = set()
+    for path, tree in modules():
+        if path.startswith("cli/"):
+            continue
+        for function in ast.walk(tree):
+            if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                found |= {(path, target) for target, _ in imported(function)}
+    assert found <= FUNCTION_LEVEL
+
+
+def test_every_module_has_a_docstring_and_sorted_names():
+    """CONSTANTS first, then Classes, then functions, as ruff sorts them."""
+    for path, tree in modules():
+        assert ast.get_docstring(tree), path
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                names = ast.literal_eval(node.value)
+                assert names == sorted(set(names), key=kind_and_name), path
+
+
+def kind_and_name(name):
+    """What ruff sorts ``__all__`` by."""
+    return (not name.isupper(), not name[0].isupper(), name)
+
+
+def test_import_loads_no_extra():
+    """Nor anything else that is slow and not needed."""
+    script = """
+    import sys
+    import rimp_otel, rimp_otel.storage
+    extras = ("pydantic", "dateutil", "google.protobuf", "opentelemetry.proto", "flask", "requests",
+              "opentelemetry.instrumentation", "zstandard", "duckdb", "yaml", "multiprocessing",
+              "rimp_otel.cli")
+    print([name for name in extras if name in sys.modules])
+    """
+    assert run(script) == "[]\n"
+
+
+def test_works_without_extras():
+    """Each of them made impossible to import."""
+    script = """
+    import sys
+    for name in ("pydantic", "dateutil", "google", "opentelemetry.proto", "flask", "requests",
+                 "opentelemetry.instrumentation", "zstandard"):
+        sys.modules[name] = None
+    import rimp_otel
+    with rimp_otel.install(rimp_otel.TelemetryConfig()) as telemetry:
+        telemetry.collector.collect_event("a", "b")
+    print(len(telemetry.storage.retrieve().events))
+    """
+    assert run(script) == "1\n"
