@@ -6,11 +6,12 @@ leaves out: the trace state of links, and the W3C trace flags in ``flags``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanContext, SpanKind
+from opentelemetry.trace import SpanContext, Status, StatusCode, TraceState
+from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from rimp_otel.otlp.fragment import Fragment, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.numbers import fixed64, span_id_json, trace_id_json, uint32
@@ -19,46 +20,41 @@ from rimp_otel.otlp.values import attributes_json, text_json
 __all__ = ["span_fragment", "span_json"]
 
 _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
-
-# The SDK counts kinds from 0, OTLP from 1.
-_KINDS = {kind: kind.value + 1 for kind in SpanKind}
+_UNSET = StatusCode.UNSET
 
 Reader = Callable[[Any], tuple[Any, ...]]
 
 
 def span_fragment(span: ReadableSpan) -> Fragment:
     """The span as a fragment."""
-    return Fragment(
-        fixed64(span.start_time),
-        resource_wrapping(span.resource),
-        scope_wrapping(span.instrumentation_scope),
-        None,
-        span_json(span),
+    (
+        name,
+        context,
+        parent,
+        kind,
+        start,
+        end,
+        attributes,
+        events,
+        links,
+        status,
+        resource,
+        scope,
+    ) = _read(span)
+    start = fixed64(start)
+    text = (
+        f"{{{_ids(context)}{_parent(parent)}"
+        f',"flags":{_flags(span, context, parent)},"name":{text_json(name)}'
+        f',"kind":{_kind(span, kind)}'
+        f',"startTimeUnixNano":"{start}","endTimeUnixNano":"{fixed64(end)}"'
+        f"{_attributes(attributes)}{_events(events)}{_links(links)}{_status(status)}}}"
     )
+    return Fragment(start, resource_wrapping(resource), scope_wrapping(scope), None, text)
 
 
 def span_json(span: ReadableSpan) -> str:
     """The OTLP JSON object of one span."""
-    name, context, parent, kind, start, end, attributes, events, links, status = _read(span)
-    trace_id, span_id, trace_flags, trace_state = _read_context(context)
-    # Of a span that was read from a foreign recording: what the SDK has no field for.
-    flags = getattr(span, "otlp_flags", None)
-    if flags is None:
-        flags = trace_flags & 0xFF | _remote_flags(parent)
-    foreign_kind = getattr(span, "otlp_kind", None)
-    text = (
-        f'{{"traceId":"{trace_id_json(trace_id)}","spanId":"{span_id_json(span_id)}"'
-        f"{_trace_state(trace_state)}{_parent(parent)}"
-        f',"flags":{flags},"name":{text_json(name)}'
-        f',"kind":{_KINDS.get(kind, 0) if foreign_kind is None else foreign_kind}'
-        f',"startTimeUnixNano":"{fixed64(start)}","endTimeUnixNano":"{fixed64(end)}"'
-        f"{_attributes(attributes)}"
-    )
-    if events:
-        text += f',"events":[{",".join([_event(event) for event in events])}]'
-    if links:
-        text += f',"links":[{",".join([_link(link) for link in links])}]'
-    return f"{text}{_dropped(events, links)}{_status(status)}}}"
+    return span_fragment(span).text
 
 
 def _read_fast(span: Any) -> tuple[Any, ...]:
@@ -73,6 +69,8 @@ def _read_fast(span: Any) -> tuple[Any, ...]:
         span._events,
         span._links,
         span._status,
+        span._resource,
+        span._instrumentation_scope,
     )
 
 
@@ -88,6 +86,8 @@ def _read_public(span: Any) -> tuple[Any, ...]:
         span.events,
         span.links,
         span.status,
+        span.resource,
+        span.instrumentation_scope,
     )
 
 
@@ -103,22 +103,40 @@ def _choose_reader() -> Reader:
 _read = _choose_reader()
 
 
-def _read_context(context: SpanContext | None) -> tuple[int, int, int, Any]:
+def _ids(context: SpanContext | None) -> str:
     if context is None:
-        return 0, 0, 0, None
-    return context.trace_id, context.span_id, context.trace_flags, context.trace_state
+        return f'"traceId":"{trace_id_json(0)}","spanId":"{span_id_json(0)}"'
+    # A tuple, which is faster to read than its properties.
+    trace_id, span_id, _, _, state, *_ = context
+    text = f'"traceId":"{trace_id_json(trace_id)}","spanId":"{span_id_json(span_id)}"'
+    return text if state is DEFAULT_TRACE_STATE else text + _trace_state(state)
 
 
-def _remote_flags(context: SpanContext | None) -> int:
-    remote = context is not None and context.is_remote
-    return _HAS_IS_REMOTE | _IS_REMOTE if remote else _HAS_IS_REMOTE
+def _flags(owner: Any, context: SpanContext | None, remote: SpanContext | None) -> int:
+    # Of what was read from a foreign recording: the SDK has no field for them.
+    foreign: int | None = getattr(owner, "otlp_flags", None)
+    if foreign is not None:
+        return foreign
+    flags = _HAS_IS_REMOTE if context is None else context[3] & 0xFF | _HAS_IS_REMOTE
+    return flags if remote is None or not remote[2] else flags | _IS_REMOTE
+
+
+def _kind(span: Any, kind: Any) -> int:
+    foreign: int | None = getattr(span, "otlp_kind", None)
+    if foreign is not None:
+        return foreign
+    try:
+        # The SDK counts from 0, OTLP from 1; _value_, since value is a slow descriptor.
+        return int(kind._value_) + 1
+    except (AttributeError, TypeError, ValueError):
+        return 0
 
 
 def _parent(parent: SpanContext | None) -> str:
-    return "" if parent is None else f',"parentSpanId":"{span_id_json(parent.span_id)}"'
+    return "" if parent is None else f',"parentSpanId":"{span_id_json(parent[1])}"'
 
 
-def _trace_state(state: Any) -> str:
+def _trace_state(state: TraceState | None) -> str:
     if not state:
         return ""
     header = ",".join([f"{key}={value}" for key, value in state.items()])
@@ -140,31 +158,35 @@ def _event(event: Any) -> str:
 
 
 def _link(link: Any) -> str:
-    trace_id, span_id, trace_flags, trace_state = _read_context(link.context)
-    flags = getattr(link, "otlp_flags", None)
-    if flags is None:
-        flags = trace_flags & 0xFF | _remote_flags(link.context)
+    context = link.context
     return (
-        f'{{"traceId":"{trace_id_json(trace_id)}","spanId":"{span_id_json(span_id)}"'
-        f'{_trace_state(trace_state)}{_attributes(link.attributes)},"flags":{flags}}}'
+        f"{{{_ids(context)}{_attributes(link.attributes)}"
+        f',"flags":{_flags(link, context, context)}}}'
     )
 
 
-def _dropped(events: Any, links: Iterable[Any]) -> str:
-    text = ""
-    if dropped := getattr(events, "dropped", 0):
-        text = f',"droppedEventsCount":{uint32(dropped)}'
-    if dropped := getattr(links, "dropped", 0):
-        text += f',"droppedLinksCount":{uint32(dropped)}'
-    return text
+def _events(events: Any) -> str:
+    # What a BoundedList holds, whose own length and iterator are slow.
+    items = getattr(events, "_dq", events)
+    text = f',"events":[{",".join([_event(event) for event in items])}]' if items else ""
+    dropped = getattr(events, "dropped", 0)
+    return f'{text},"droppedEventsCount":{uint32(dropped)}' if dropped else text
 
 
-def _status(status: Any) -> str:
+def _links(links: Any) -> str:
+    items = getattr(links, "_dq", links)
+    text = f',"links":[{",".join([_link(link) for link in items])}]' if items else ""
+    dropped = getattr(links, "dropped", 0)
+    return f'{text},"droppedLinksCount":{uint32(dropped)}' if dropped else text
+
+
+def _status(status: Status | None) -> str:
     if status is None:
         return ""
-    code = status.status_code.value
-    message = status.description
-    parts = [f'"code":{code}'] if code else []
+    code, message = status.status_code, status.description
+    if code is _UNSET and not message:
+        return ',"status":{}'
+    parts = [f'"code":{code.value}'] if code is not _UNSET else []
     if message:
         parts.append(f'"message":{text_json(message)}')
     return f',"status":{{{",".join(parts)}}}'
