@@ -1,0 +1,457 @@
+"""``rimp run``: programs are recorded, and notice nothing of it."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rimp_otel import FileStorage
+from rimp_otel.cli import run as run_module
+from rimp_otel.cli.run import program_env, service_name
+
+pytest.importorskip("opentelemetry.instrumentation.logging")
+
+RIMP = [sys.executable, "-m", "rimp_otel.cli.main"]
+LOG_ONE = """
+import logging
+logging.basicConfig(level=logging.INFO, handlers=[logging.NullHandler()])
+logging.getLogger("x").info("one")
+"""
+RECORDED_ONE = (
+    "rimp: recorded 0 spans, 1 log record and 0 metric points in telemetry (<size>): "
+    "look with 'rimp traces'\n"
+)
+
+
+def environment(*instrumented: str) -> dict[str, str]:
+    """Warnings are errors, and nothing but logging and ``instrumented`` is instrumented."""
+    installed = {entry.name for entry in entry_points(group="opentelemetry_instrumentor")}
+    return {
+        **{
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("OTEL_", "RIMP_"))
+        },
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ",".join(installed - {"logging", *instrumented}),
+        "PYTHONWARNINGS": "error,ignore:SelectableGroups:DeprecationWarning",
+    }
+
+
+def run(*argv: str, text: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """``rimp run`` as a real process."""
+    return subprocess.run(
+        [*RIMP, "run", *argv],
+        env={**environment(), **env},
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def python(code: str, *args: str) -> list[str]:
+    """A program."""
+    return ["--", sys.executable, "-c", code, *args]
+
+
+def without_size(said: str) -> str:
+    """The one line, but for the size, which depends on the versions of the packages."""
+    before, opening, rest = said.rpartition(" (")
+    return f"{before} (<size>){rest.partition(')')[2]}" if opening else said
+
+
+ALL_SIGNALS = """
+import logging, sys
+from opentelemetry import metrics, trace
+logging.basicConfig(level=logging.INFO)
+with trace.get_tracer("t").start_as_current_span("work"):
+    logging.getLogger("shop").info("order %d", 17)
+    logging.getLogger("shop").debug("not wanted")
+counter = metrics.get_meter("m").create_counter("orders")
+counter.add(1, {"card": "visa"})
+counter.add(2, {"card": "none"})
+sys.exit(3)
+"""
+
+
+def test_all_three_signals() -> None:
+    """A short program too; its exit code passes, and one line says what was recorded."""
+    done = run(*python(ALL_SIGNALS))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert without_size(done.stderr) == (
+        "INFO:shop:order 17\n"
+        "rimp: recorded 1 span, 1 log record and 2 metric points in telemetry (<size>): "
+        "look with 'rimp traces'\n"
+    )
+    data = FileStorage("telemetry").retrieve()
+    assert [span.name for span in data.spans] == ["work"]
+    assert [(event.source, event.message) for event in data.events] == [("shop", "order 17")]
+    assert data.events[0].span_id == data.spans[0].context.span_id
+    assert sorted(metric.value for metric in data.metrics) == [1, 2]
+
+
+def test_only_what_this_run_added_is_counted() -> None:
+    """The recording goes on growing, the count starts anew."""
+    said = [without_size(run(*python(LOG_ONE)).stderr) for _ in range(2)]
+    assert said == [RECORDED_ONE, RECORDED_ONE]
+    assert len(FileStorage("telemetry").retrieve()) == 2
+
+
+def test_path_and_service() -> None:
+    """Where to record, and under which name."""
+    done = run("--path", "a b", "--service", "shop", *python(LOG_ONE))
+    assert done.stderr.endswith("look with 'rimp traces --path 'a b''\n")
+    (event,) = FileStorage("a b").retrieve().events
+    assert event.resource is not None
+    assert event.resource.attributes["service.name"] == "shop"
+
+
+def test_quiet() -> None:
+    """Standard error is the program's alone."""
+    assert run("--quiet", *python(LOG_ONE)).stderr == ""
+
+
+def test_input_output_and_arguments_are_the_programs() -> None:
+    """Also where they look like options of ours."""
+    done = run(
+        *python("import sys; print(input(), sys.argv[1:])", "--path", "--", "-h"), text="hello\n"
+    )
+    assert done.stdout == "hello ['--path', '--', '-h']\n"
+
+
+def test_printed_warnings_stay() -> None:
+    """What logging prints is as it is without rimp, however little the program sets up."""
+    code = """
+import logging
+logging.getLogger("a").warning("before")
+logging.getLogger("a").info("not wanted")
+logging.warning("sets up logging")
+logging.getLogger("a").warning("after")
+"""
+    done = run("--quiet", *python(code))
+    assert done.stderr == "before\nWARNING:root:sets up logging\nWARNING:a:after\n"
+    events = FileStorage("telemetry").retrieve().events
+    assert [event.message for event in events] == ["before", "sets up logging", "after"]
+
+
+def test_loggers_that_do_not_propagate_are_recorded() -> None:
+    """Such as those of uvicorn."""
+    code = "import logging; x = logging.getLogger('x'); x.propagate = False; x.warning('one')"
+    run(*python(code))
+    assert [event.source for event in FileStorage("telemetry").retrieve().events] == ["x"]
+
+
+def test_a_log_call_with_wrong_arguments() -> None:
+    """It does not raise into the program, and is recorded as far as it goes."""
+    code = "import logging; logging.raiseExceptions = False; logging.error('%d', 'x'); print('on')"
+    assert run(*python(code)).stdout == "on\n"
+    assert [event.message for event in FileStorage("telemetry").retrieve().events] == ["%d"]
+
+
+def test_processes_that_the_program_starts_are_recorded() -> None:
+    """They inherit what it takes."""
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+    done = run(*python(code, LOG_ONE))
+    assert without_size(done.stderr) == RECORDED_ONE
+
+
+def test_the_next_sitecustomize_is_imported(tmp_path: Path) -> None:
+    """Ours does not take the place of the one that the environment has."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "sitecustomize.py").write_text("import sys; sys.found = 'theirs'")
+    code = "import sys, sitecustomize; print(sys.found, sitecustomize.__file__)"
+    done = run(*python(code), PYTHONPATH=str(tmp_path / "theirs"))
+    assert done.stdout == f"theirs {tmp_path / 'theirs' / 'sitecustomize.py'}\n"
+
+
+def test_one_broken_instrumentation_costs_itself(tmp_path: Path) -> None:
+    """The rest is instrumented and recorded, and a line says what is not."""
+    (tmp_path / "broken.py").write_text(
+        "class Broken:\n    def instrument(self, **_):\n        raise AttributeError('gone')\n"
+    )
+    info = tmp_path / "broken-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[opentelemetry_instrumentor]\nbroken = broken:Broken\n")
+    done = run(*python(LOG_ONE), PYTHONPATH=str(tmp_path))
+    first, _, rest = done.stderr.partition("\n")
+    assert first == "rimp: broken is not instrumented: AttributeError('gone')"
+    assert without_size(rest) == RECORDED_ONE
+
+
+def test_killed_program() -> None:
+    """128 and the signal's number, as in a shell, and the signal's name."""
+    done = run(*python("import os; os.kill(os.getpid(), 9)"))
+    assert done.returncode == 137
+    assert done.stderr.startswith("rimp: the program was killed by SIGKILL; recorded ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        ({}, f"was it Python, and is rimp-otel installed for it, as it is for {sys.executable}?"),
+        ({"RIMP_ENABLED": "no"}, "OTEL_SDK_DISABLED or RIMP_ENABLED turns recording off"),
+        ({"OTEL_CONFIG_FILE": "o.yaml"}, "OTEL_CONFIG_FILE=o.yaml decides where to"),
+    ],
+)
+def test_nothing_recorded(env: dict[str, str], reason: str) -> None:
+    """Then the line says what may be the reason."""
+    done = run("--", "sh", "-c", "exit 4", **env)
+    assert done.returncode == 4
+    assert done.stderr == f"rimp: recorded nothing in telemetry: {reason}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        ([], 2, "no program given: write rimp run -- python app.py"),
+        (["--"], 2, "no program given: write rimp run -- python app.py"),
+        (["--", "nonsense"], 127, "cannot run nonsense: no such command"),
+        (
+            ["--", "app.py", "-v"],
+            127,
+            "cannot run app.py: no such command; write rimp run -- python app.py -v",
+        ),
+        (
+            ["--", "./app.py"],
+            126,
+            "cannot run ./app.py: Permission denied; write rimp run -- python ./app.py",
+        ),
+    ],
+)
+def test_programs_that_cannot_be_run(argv: list[str], code: int, said: str) -> None:
+    """The exit codes are a shell's."""
+    Path("app.py").touch(mode=0o600)
+    done = run(*argv)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", f"rimp: {said}\n")
+
+
+def test_wrong_settings_are_told_before_the_program_runs() -> None:
+    """By this package's own message, instead of a traceback in the program."""
+    done = run(*python("print('ran')"), RIMP_BUFFER_SIZE="many")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "rimp: RIMP_BUFFER_SIZE='many' is not allowed: give an integer\n"
+
+
+@pytest.mark.parametrize("missing", ["", "-logging"])
+def test_missing_extra(
+    rimp: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Exit code 1, and what to install."""
+    module = run_module._REQUIRED[f"opentelemetry-instrumentation{missing}"]
+    monkeypatch.setattr(run_module, "find_spec", lambda name: None if name == module else object())
+    assert rimp("run", "--", "true") == (
+        1,
+        "",
+        f"rimp: opentelemetry-instrumentation{missing} is not installed. "
+        "Install it with: pip install 'rimp-otel[run]'\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("python app.py", "app"),
+        ("/usr/bin/python3.11 -u -W error src/shop.py -m x", "shop"),
+        ("python -m shop.web --port 1", "shop.web"),
+        ("python -Xdev -um shop.web", "shop.web"),
+        ("python shop/__main__.py", "shop"),
+        ("python -c pass", "python"),
+        ("gunicorn -w 2 shop:app", "gunicorn"),
+        ("./manage.py runserver", "manage"),
+    ],
+)
+def test_service_name(command: str, name: str) -> None:
+    """Of the script or the module, else of the command."""
+    assert service_name(command.split()) == name
+
+
+@pytest.mark.parametrize(
+    ("env", "option", "name"),
+    [
+        ({}, None, "app"),
+        ({"OTEL_SERVICE_NAME": " "}, None, "app"),
+        ({"OTEL_SERVICE_NAME": "own"}, None, "own"),
+        ({"OTEL_SERVICE_NAME": "own"}, "shop", "shop"),
+        ({"RIMP_SERVICE_NAME": "ours"}, None, "ours"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "a=1, service.name=own"}, None, None),
+    ],
+)
+def test_service_name_in_the_environment(
+    env: dict[str, str], option: str | None, name: str | None
+) -> None:
+    """What the user says, in OpenTelemetry's variables too, is not overridden."""
+    args = argparse.Namespace(path=None, service=option)
+    assert program_env(args, ["python", "app.py"], env).get("OTEL_SERVICE_NAME") == name
+
+
+def test_environment(tmp_path: Path) -> None:
+    """Exporters that the user asks for stay, OTLP is not the default, and paths are absolute."""
+    args = argparse.Namespace(path=None, service=None)
+    given = {"OTEL_TRACES_EXPORTER": "console", "RIMP_STORAGE_PATH": "x", "PYTHONPATH": "lib"}
+    env = program_env(args, ["true"], given)
+    assert env.pop("PYTHONPATH").split(os.pathsep)[1:] == ["lib"]
+    assert env == {
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_PYTHON_CONFIGURATOR": "rimp",
+        "OTEL_PYTHON_DISTRO": "none",
+        "OTEL_SERVICE_NAME": "true",
+        "OTEL_TRACES_EXPORTER": "console",
+        "RIMP_STORAGE_BACKEND": "file",
+        "RIMP_STORAGE_PATH": str(tmp_path / "x"),
+    }
+
+
+LISTENER = """
+import signal, sys
+
+def said(number, _):
+    print(signal.Signals(number).name, flush=True)
+    if number == signal.SIGTERM:
+        sys.exit(5)
+
+for name in ("INT", "TERM", "HUP", "QUIT", "USR1", "USR2", "WINCH", "ALRM"):
+    signal.signal(getattr(signal, "SIG" + name), said)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@contextmanager
+def listening(**options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A recorded program that says which signals it gets, and ends with SIGTERM."""
+    started = subprocess.Popen(
+        [*RIMP, "run", "--quiet", *python(LISTENER)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+    try:
+        assert started.stdout
+        assert started.stdout.readline() == "ready\n"
+        yield started
+        started.terminate()
+        assert started.stdout.read() == "SIGTERM\n"
+        assert started.wait(30) == 5
+    finally:
+        if started.poll() is None:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+        if started.stdout:
+            started.stdout.close()
+
+
+@pytest.mark.parametrize("name", ["INT", "HUP", "QUIT", "USR1", "USR2", "WINCH", "ALRM"])
+def test_signals_go_on_to_the_program(name: str) -> None:
+    """Exactly once: the next that it says is the SIGTERM that ends it."""
+    with listening() as program:
+        program.send_signal(getattr(signal, f"SIG{name}"))
+        assert program.stdout
+        assert program.stdout.readline() == f"SIG{name}\n"
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Both ends of a terminal."""
+    ours, theirs = os.openpty()
+    yield ours, theirs
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_signals_of_the_terminal(terminal: tuple[int, int]) -> None:
+    """The terminal sends them to the program as well, so that they are not sent on."""
+    ours, theirs = terminal
+
+    def take_terminal() -> None:
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    with listening(stdin=theirs, preexec_fn=take_terminal) as program:
+        assert program.stdout
+        os.write(ours, b"\x03")
+        assert program.stdout.readline() == "SIGINT\n"
+        os.write(ours, b"\x1c")
+        assert program.stdout.readline() == "SIGQUIT\n"
+        fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        assert program.stdout.readline() == "SIGWINCH\n"
+
+
+def test_what_the_program_sends_to_its_group_is_not_sent_on() -> None:
+    """It has it already."""
+    code = """
+import os, signal
+got = []
+signal.signal(signal.SIGUSR1, lambda *_: got.append(1))
+os.killpg(0, signal.SIGUSR1)
+os.kill(os.getppid(), signal.SIGUSR2)
+print(len(got))
+"""
+    done = subprocess.run(
+        [*RIMP, "run", "--quiet", *python(code)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n")
+
+
+def test_ignored_signals_stay_ignored() -> None:
+    """As with nohup."""
+
+    def ignore_hangup() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    code = "import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
+    done = subprocess.run(
+        [*RIMP, "run", "--quiet", *python(code)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        preexec_fn=ignore_hangup,
+        timeout=60,
+    )
+    assert done.stdout == "True\n"
+
+
+IN_PROCESS = """
+import os, signal
+from rimp_otel.cli.process import run_program
+
+def state():
+    return signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(signal.SIGWINCH)
+
+before = state()
+if {without}:
+    del signal.sigwaitinfo
+print(run_program(["sh", "-c", "exit 6"], os.environ))
+print(run_program(["sh", "-c", "kill -USR1 $$"], os.environ))
+print(state() == before)
+"""
+
+
+@pytest.mark.parametrize("without", [False, True])
+def test_run_program(without: bool) -> None:
+    """Also without sigwaitinfo, as on macOS; signal mask and handlers are restored."""
+    code = IN_PROCESS.format(without=without)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == (f"6\n{-signal.SIGUSR1}\nTrue\n", "")

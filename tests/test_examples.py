@@ -1,0 +1,101 @@
+"""The examples run, without a warning, and print what they should."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+PRINTED = {
+    "configuration_development": """\
+DEBUG first step {}
+DEBUG second step {'took_ms': 3}
+""",
+    "configuration_high_volume": """\
+collected 50000, stored 50000, dropped 0
+99 jobs in the queue at the end
+""",
+    "configuration_realtime": """\
+at once: opened
+at once: closed
+in batches: ['opened', 'closed']
+""",
+    "custom_consumer": """\
+{'info': 1, 'error': 1} {'temperature': 21.0}
+""",
+    "custom_storage": """\
+warning Login failed {'user': 'ada', 'attempts': 3}
+info Stopped {}
+""",
+    "existing_sdk": """\
+span checkout, log order paid, metric orders 2
+the log record belongs to the span: True
+service: shop
+""",
+    "opentelemetry_consumer": """\
+span checkout {'cart.items': 3}
+log order paid
+""",
+    "persistent_storage": """\
+<time> Disk full {'free_bytes': 0}
+3 records stored
+""",
+    "realtime_monitoring": """\
+ALERT High CPU: 80.1%
+ALERT High CPU: 93.4%
+2 alerts
+""",
+    "replay": """\
+request 1 {'order': 1}
+request 2 {'order': 2}
+""",
+    "several_consumers": """\
+monitoring [45.2]
+chat ['Disk full']
+failed [0, 0, 3]
+""",
+    "simple_collection": """\
+info app Started {}
+warning db Slow query {'seconds': 2.5}
+cpu 45.2 percent
+""",
+}
+
+
+def run(name: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """The example in a process of its own, in an empty directory, with warnings as errors."""
+    floor_warning = "ignore:SelectableGroups:DeprecationWarning"
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-W", floor_warning, str(EXAMPLES / f"{name}.py")],
+        cwd=directory,
+        env={key: value for key, value in os.environ.items() if not key.startswith("OTEL_")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("name", sorted(PRINTED))
+def test_example_prints_what_it_should(name: str, tmp_path: Path) -> None:
+    """And nothing on standard error."""
+    done = run(name, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00"
+    assert re.sub(time, "<time>", done.stdout) == PRINTED[name]
+
+
+def test_every_example_is_run() -> None:
+    """No example is without a test."""
+    assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == sorted(PRINTED)
+
+
+def test_every_example_says_what_it_shows() -> None:
+    """In the docstring that it begins with."""
+    for path in EXAMPLES.rglob("*.py"):
+        assert path.read_text().startswith('"""'), path
