@@ -212,5 +212,10 @@ def _is_wanted(signal: str, name: str) -> bool:
         return False
     if name != "otlp":
         return True
-    group = f"opentelemetry_{signal}_exporter"
-    return any(entry_points(group=group, name=f"otlp_proto_{kind}") for kind in ("grpc", "http"))
+    protocol = (
+        os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL")
+        or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        or "grpc"
+    )
+    kind = protocol.strip().partition("/")[0]  # of grpc and http/protobuf
+    return bool(entry_points(group=f"opentelemetry_{signal}_exporter", name=f"otlp_proto_{kind}"))
