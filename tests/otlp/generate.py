@@ -7,9 +7,8 @@ One set of builders for both provers: Hypothesis chooses in the tests (``strateg
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from random import Random
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.attributes import BoundedAttributes
@@ -49,178 +48,27 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from rimp_otel.convert import body_text
-from rimp_otel.models import (
-    Buckets as OwnBuckets,
+from tests.otlp.choices import (
+    EXTENDED,
+    Source,
+    boolean,
+    happens,
+    key,
+    number,
+    raw_attributes,
+    schema_url,
+    some,
+    tally,
+    time,
+    value,
 )
-from rimp_otel.models import (
-    EventType,
-    ExponentialHistogramPoint,
-    HistogramPoint,
-    MetricKind,
-    ResourceInfo,
-    ScopeInfo,
-    SummaryPoint,
-    TelemetryEvent,
-    TelemetryMetric,
-    Temporality,
-)
-from rimp_otel.models import (
-    Exemplar as OwnExemplar,
-)
-from rimp_otel.otlp.values import plain
 
 __all__ = [
-    "EXTENDED",
-    "RandomSource",
-    "Source",
-    "event",
-    "exemplar",
-    "log_record",
     "log_records",
-    "metric",
     "metrics_data",
-    "own_metric",
-    "resources",
-    "scopes",
-    "span",
     "spans",
     "spans_of_provider",
-    "value",
 ]
-
-EXTENDED = "map" in BoundedAttributes(attributes={"map": {"in": None}})
-"""Whether all attributes may be of any OTLP type; at the SDK's floor, only those of logs may."""
-
-T = TypeVar("T")
-
-
-class Source(Protocol):
-    """Where the choices come from."""
-
-    def integer(self, low: int, high: int) -> int:
-        """An integer of the range, both ends included."""
-
-    def choose(self, options: Sequence[T]) -> T:
-        """One of them."""
-
-    def text(self) -> str:
-        """Any text, but for lone surrogates."""
-
-    def real(self) -> float:
-        """Any double; there is one NaN only, since JSON has no more."""
-
-    def binary(self) -> bytes:
-        """Any bytes."""
-
-
-_CHARACTERS = (
-    "abcdefghijklmnopqrstuvwxyzABCXYZ0123456789._-/: "
-    "\"\\{}[],=<>&%$`'\t\n\r\0\1\x1b\x7f\x80\x85\xa0äßéñ"
-    "\u2028\u2029\ufeff\ufffd\uffff\ud7ff\ue000漢字\U0001f600\U00010000\U0010ffff"
-)
-_EDGES = [0, 1, -1, 255, 2**31, 2**53, 2**53 + 1, 2**63 - 1, -(2**63)]
-_REALS = [0.0, -0.0, 1.0, 1e16, 1e22, 1e-7, 0.1, 5e-324, 1.7976931348623157e308]
-_NOT_FINITE = [math.nan, math.inf, -math.inf]
-
-
-class RandomSource:
-    """Choices of a pseudo-random generator: fast, and repeatable by its seed."""
-
-    def __init__(self, random: Random) -> None:
-        self._random = random
-        self.choose: Callable[[Sequence[Any]], Any] = random.choice
-
-    def integer(self, low: int, high: int) -> int:
-        """Edges more often than chance would have them."""
-        if high - low < 256:
-            return low + int(self._random.random() * (high - low + 1))
-        if self._random.random() < 0.3:
-            edge = self._random.choice(_EDGES)
-            return edge if low <= edge <= high else self._random.choice((low, high))
-        return self._random.randint(low, high)
-
-    def text(self) -> str:
-        """Mostly short."""
-        size = self._random.choice((0, 1, 2, 3, 5, 8, 13, 30))
-        return "".join(self._random.choices(_CHARACTERS, k=size))
-
-    def real(self) -> float:
-        """Edges, numbers of any size, and what is no number."""
-        kind = self._random.random()
-        if kind < 0.1:
-            return self._random.choice(_NOT_FINITE)
-        if kind < 0.3:
-            return self._random.choice(_REALS)
-        if kind < 0.6:
-            return self._random.uniform(-1000, 1000)
-        return math.ldexp(self._random.uniform(-1, 1), self._random.randint(-1073, 1023))
-
-    def binary(self) -> bytes:
-        """Mostly short."""
-        return self._random.randbytes(self._random.choice((0, 1, 2, 3, 4, 16)))
-
-
-def some(source: Source, make: Callable[[Source], T], most: int = 3) -> list[T]:
-    """None to ``most`` of them, few more often."""
-    return [make(source) for _ in range(source.integer(0, source.integer(0, most)))]
-
-
-def happens(source: Source, one_in: int = 2) -> bool:
-    """Whether to do what is not always done."""
-    return source.integer(1, one_in) == 1
-
-
-def value(source: Source, depth: int = 3) -> Any:
-    """A value of any type that OTLP has, for a body or where attributes may hold it."""
-    kind = source.integer(0, 9 if depth else 6)
-    if kind < 3:
-        return source.text()
-    if kind == 3:
-        return source.integer(-(2**63), 2**63 - 1)
-    if kind == 4:
-        return source.real()
-    if kind == 5:
-        return source.choose((True, False, None))
-    if kind == 6:
-        return source.binary()
-    items = some(source, lambda inner: value(inner, depth - 1))
-    if kind == 7:
-        return {key(source): item for item in items}
-    return tuple(items) if kind == 8 else items
-
-
-def _old_value(source: Source) -> Any:
-    """A value that attributes could hold before they could hold any."""
-    make = source.choose((_text, _real, _int64, _boolean))
-    return tuple(some(source, make)) if happens(source, 3) else make(source)
-
-
-def _text(source: Source) -> str:
-    return source.text()
-
-
-def _real(source: Source) -> float:
-    return source.real()
-
-
-def _int64(source: Source) -> int:
-    return source.integer(-(2**63), 2**63 - 1)
-
-
-def _boolean(source: Source) -> bool:
-    return source.choose((True, False))
-
-
-def key(source: Source) -> str:
-    """An attribute's name, which the SDK wants not to be empty."""
-    return source.text() or "key"
-
-
-def raw_attributes(source: Source) -> dict[str, Any]:
-    """Attributes as an application gives them."""
-    make = value if EXTENDED else _old_value
-    return {key(source): make(source) for _ in range(source.integer(0, 4))}
 
 
 def bounded(source: Source, *, extended: bool = EXTENDED) -> BoundedAttributes | None:
@@ -232,13 +80,6 @@ def bounded(source: Source, *, extended: bool = EXTENDED) -> BoundedAttributes |
         given = {key(source): value(source) for _ in range(source.integer(0, 4))}
         return BoundedAttributes(limit, given, extended_attributes=True)
     return BoundedAttributes(limit, raw_attributes(source))
-
-
-def time(source: Source) -> int:
-    """A time of these years, or any that OTLP can hold."""
-    if happens(source, 4):
-        return source.choose((0, 1, 2**63 - 1, 2**64 - 1))
-    return source.integer(1_500_000_000_000_000_000, 1_900_000_000_000_000_000)
 
 
 def trace_state(source: Source) -> TraceState:
@@ -253,7 +94,7 @@ def span_context(source: Source, low: int = 0) -> SpanContext:
     return SpanContext(
         source.integer(low, 2**128 - 1),
         source.integer(low, 2**64 - 1),
-        _boolean(source),
+        boolean(source),
         TraceFlags(source.choose((0, 1, 2, 3, 255))),
         trace_state(source),
     )
@@ -263,7 +104,7 @@ def resources(source: Source, most: int = 3) -> list[Resource]:
     """Resources that differ in what is written of them."""
     made = [
         Resource(
-            {"service.name": f"service-{number}", **raw_attributes(source)}, _schema_url(source)
+            {"service.name": f"service-{number}", **raw_attributes(source)}, schema_url(source)
         )
         for number in range(source.integer(1, most))
     ]
@@ -276,16 +117,12 @@ def scopes(source: Source, most: int = 3) -> list[InstrumentationScope]:
         InstrumentationScope(
             f"scope-{number} {source.text()}",
             source.choose((None, "", "1.0")),
-            _schema_url(source),
+            schema_url(source),
             raw_attributes(source),
         )
         for number in range(source.integer(1, most))
     ]
     return [InstrumentationScope(""), *made[1:]] if happens(source, 4) else made
-
-
-def _schema_url(source: Source) -> str | None:
-    return source.choose((None, "", "https://opentelemetry.io/schemas/1.37.0"))
 
 
 def span(source: Source, resource: Resource, scope: InstrumentationScope | None) -> ReadableSpan:
@@ -449,11 +286,6 @@ def log_records(source: Source, most: int) -> list[ReadableLogRecord | ReadWrite
     return made
 
 
-def number(source: Source) -> float | int:
-    """A measured value."""
-    return source.real() if happens(source) else source.integer(-(2**63), 2**63 - 1)
-
-
 def exemplar(source: Source) -> Exemplar:
     """A measurement, within a span or not."""
     measured = (raw_attributes(source), number(source), time(source))
@@ -475,21 +307,17 @@ def _number_point(source: Source) -> NumberDataPoint:
     return NumberDataPoint(value=number(source), **_common(source))
 
 
-def _count(source: Source) -> int:
-    return source.integer(0, 2**64 - 1)
-
-
 def _distribution(source: Source) -> dict[str, Any]:
     # The SDK has infinities where it records neither of the two; its types allow None.
     bounds: tuple[Any, ...] = ((math.inf, -math.inf), (None, None), (1, 2), None, None)
     low, high = source.choose(bounds) or (source.real(), source.real())
     total = None if happens(source, 8) else number(source)
-    return {"count": _count(source), "sum": total, "min": low, "max": high, **_common(source)}
+    return {"count": tally(source), "sum": total, "min": low, "max": high, **_common(source)}
 
 
 def _histogram_point(source: Source) -> HistogramDataPoint:
     bounds = source.choose(((), (0.0, 5, 10.5), None)) or (source.real(),)
-    counts = [_count(source) for _ in range(len(bounds) + 1)] if bounds or happens(source) else []
+    counts = [tally(source) for _ in range(len(bounds) + 1)] if bounds or happens(source) else []
     return HistogramDataPoint(
         bucket_counts=source.choose((tuple, list))(counts),
         explicit_bounds=source.choose((tuple, list))(bounds),
@@ -500,7 +328,7 @@ def _histogram_point(source: Source) -> HistogramDataPoint:
 def _exponential_point(source: Source) -> ExponentialHistogramDataPoint:
     return ExponentialHistogramDataPoint(
         scale=source.integer(-(2**31), 2**31 - 1),
-        zero_count=_count(source),
+        zero_count=tally(source),
         positive=_buckets(source),
         negative=_buckets(source),
         flags=source.choose((0, 0, 1, 2**32 - 1)),
@@ -509,7 +337,7 @@ def _exponential_point(source: Source) -> ExponentialHistogramDataPoint:
 
 
 def _buckets(source: Source) -> Buckets:
-    return Buckets(source.integer(-(2**31), 2**31 - 1), some(source, _count))
+    return Buckets(source.integer(-(2**31), 2**31 - 1), some(source, tally))
 
 
 _POINTS: dict[type, Callable[[Source], Any]] = {
@@ -527,7 +355,7 @@ def metric(source: Source, name: str, points: int) -> Metric:
     if kind is not Gauge:
         fields["aggregation_temporality"] = source.choose(tuple(AggregationTemporality))
     if kind is Sum:
-        fields["is_monotonic"] = _boolean(source)
+        fields["is_monotonic"] = boolean(source)
     description, unit = source.choose((None, "", source.text())), source.choose((None, "", "By"))
     return Metric(name, description, unit, kind(**fields))
 
@@ -560,135 +388,3 @@ def metrics_data(source: Source, most: int) -> MetricsData:
             for owner in resources(source)
         ]
     )
-
-
-def event(source: Source) -> TelemetryEvent:
-    """An event of our own, with any values in all fields."""
-    severity = source.choose((0, 1, 5, 8, 9, 12, 13, 16, 17, 24))
-    body = plain(value(source))
-    return TelemetryEvent(
-        source=source.text(),
-        message=body_text(body),
-        event_type=EventType.from_severity_number(severity),
-        metadata=_plain_attributes(source),
-        time_unix_nano=time(source),
-        observed_time_unix_nano=time(source),
-        trace_id=source.integer(0, 2**128 - 1),
-        span_id=source.integer(0, 2**64 - 1),
-        trace_flags=source.choose((0, 1, 255, 2**32 - 1)),
-        severity_number=severity,
-        severity_text=source.text(),
-        event_name=source.text(),
-        body=body,
-        dropped_attributes_count=source.choose((0, 1, 2**32 - 1)),
-        scope=_scope_info(source),
-        resource=_resource_info(source),
-    )
-
-
-def own_metric(source: Source) -> TelemetryMetric:
-    """A metric of our own, of any kind, summaries too."""
-    kind = source.choose(tuple(MetricKind))
-    total, point = _OWN_POINTS[kind](source)
-    temporality = Temporality.UNSPECIFIED
-    if kind not in (MetricKind.GAUGE, MetricKind.SUMMARY):
-        temporality = source.choose(tuple(Temporality))
-    return TelemetryMetric(
-        name=source.text(),
-        value=total,
-        unit=source.text(),
-        tags=_plain_attributes(source),
-        time_unix_nano=time(source),
-        start_time_unix_nano=time(source),
-        kind=kind,
-        temporality=temporality,
-        is_monotonic=kind is MetricKind.SUM and _boolean(source),
-        description=source.text(),
-        point=point,
-        exemplars=[] if kind is MetricKind.SUMMARY else some(source, _own_exemplar, 2),
-        flags=source.choose((0, 0, 2, 2**32 - 1)) & ~1,
-        metric_metadata=_plain_attributes(source),
-        scope=_scope_info(source),
-        resource=_resource_info(source),
-    )
-
-
-def _plain_attributes(source: Source) -> dict[str, Any]:
-    return {source.text(): plain(value(source)) for _ in range(source.integer(0, 3))}
-
-
-def _scope_info(source: Source) -> ScopeInfo | None:
-    if happens(source):
-        return None
-    version, url = source.choose(("", "1.0")), _schema_url(source) or ""
-    return ScopeInfo(source.text(), version, _plain_attributes(source), url, _dropped(source))
-
-
-def _resource_info(source: Source) -> ResourceInfo | None:
-    if happens(source):
-        return None
-    return ResourceInfo(_plain_attributes(source), _schema_url(source) or "", _dropped(source))
-
-
-def _dropped(source: Source) -> int:
-    return source.choose((0, 0, 1, 2**32 - 1))
-
-
-def _own_exemplar(source: Source) -> OwnExemplar:
-    ids = (source.integer(0, 2**128 - 1), source.integer(0, 2**64 - 1))
-    return OwnExemplar(number(source), time(source), *ids, _plain_attributes(source))
-
-
-def _maybe_real(source: Source) -> float | None:
-    return source.real() if happens(source) else None
-
-
-def _own_number(source: Source) -> tuple[float | int, None]:
-    return number(source), None
-
-
-def _own_histogram(source: Source) -> tuple[float, HistogramPoint]:
-    total, bounds = _maybe_real(source), tuple(some(source, _real))
-    counts = tuple(_count(source) for _ in range(len(bounds) + 1)) if bounds else ()
-    point = HistogramPoint(
-        _count(source), total, counts, bounds, _maybe_real(source), _maybe_real(source)
-    )
-    return math.nan if total is None else total, point
-
-
-def _own_exponential(source: Source) -> tuple[float, ExponentialHistogramPoint]:
-    total = _maybe_real(source)
-    point = ExponentialHistogramPoint(
-        _count(source),
-        total,
-        source.integer(-(2**31), 2**31 - 1),
-        _count(source),
-        # A zero has no sign on the wire: it is left out.
-        source.real() or 0.0,
-        _own_buckets(source),
-        _own_buckets(source),
-        _maybe_real(source),
-        _maybe_real(source),
-    )
-    return math.nan if total is None else total, point
-
-
-def _own_buckets(source: Source) -> OwnBuckets | None:
-    if happens(source, 4):
-        return None
-    return OwnBuckets(source.integer(-(2**31), 2**31 - 1), tuple(some(source, _count)))
-
-
-def _own_summary(source: Source) -> tuple[float, SummaryPoint]:
-    total = source.real()
-    pairs = tuple((source.real(), source.real()) for _ in range(source.integer(0, 3)))
-    return total, SummaryPoint(_count(source), total, pairs)
-
-
-_OWN_POINTS: dict[MetricKind, Callable[[Source], tuple[Any, Any]]] = {
-    MetricKind.GAUGE: _own_number,
-    MetricKind.SUM: _own_number,
-    MetricKind.HISTOGRAM: _own_histogram,
-    MetricKind.EXPONENTIAL_HISTOGRAM: _own_exponential,
-    MetricKind.SUMMARY: _own_summary,
-}

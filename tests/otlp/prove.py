@@ -26,6 +26,7 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from rimp_otel.data import TelemetryData
 from rimp_otel.otlp.signals import Signal
 from tests.otlp import generate
+from tests.otlp.choices import RandomSource, Source
 from tests.otlp.official import (
     binary,
     data_of,
@@ -41,7 +42,7 @@ __all__ = ["Outcome", "main", "prove"]
 BATCH = 300
 """The most records of a batch. It is more than one line holds, and so are many batches."""
 
-_MAKERS: tuple[tuple[Signal, Callable[[generate.Source, int], Any]], ...] = (
+_MAKERS: tuple[tuple[Signal, Callable[[Source, int], Any]], ...] = (
     (Signal.TRACES, generate.spans),
     (Signal.LOGS, generate.log_records),
     (Signal.METRICS, generate.metrics_data),
@@ -61,7 +62,7 @@ class Outcome(NamedTuple):
 def prove(records: int, seed: int) -> Outcome:
     """Compares exactly as many records; the same ones for the same seed."""
     outcome = Outcome(Counter(), [])
-    source = generate.RandomSource(Random(seed))
+    source = RandomSource(Random(seed))
     for signal, make in cycle(_MAKERS):
         left = records - outcome.counts.total()
         if not left:

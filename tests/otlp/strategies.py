@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from tests.otlp import generate
+from tests.otlp import generate, generate_own
 
 __all__ = [
     "events",
@@ -83,6 +83,6 @@ spans = _of(generate.spans, 4)
 provider_spans = _of(generate.spans_of_provider, 2)
 log_records = _of(generate.log_records, 4)
 metrics_data = _of(generate.metrics_data, 4)
-events = st.lists(_of(generate.event), max_size=2)
-metrics = st.lists(_of(generate.own_metric), max_size=2)
+events = st.lists(_of(generate_own.event), max_size=2)
+metrics = st.lists(_of(generate_own.metric), max_size=2)
 values = _of(generate.value)
