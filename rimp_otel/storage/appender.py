@@ -77,9 +77,7 @@ class Appender:
         """Whether the descriptor is still the file that was opened: a program that makes itself a
         daemon closes all descriptors, and opens others in their place."""
         try:
-            return self._status is not None and os.path.samestat(
-                self._status, os.fstat(self._file)
-            )
+            return self._status is not None and os.path.samestat(self._status, os.fstat(self._file))
         except OSError:
             return False
 
