@@ -147,16 +147,12 @@ def _exception(event: TelemetryEvent, page: _Page) -> Iterator[str]:
     indent = " " * 19
     text = f"{attributes['exception.type']}: {attributes.get('exception.message', '')}"
     yield indent + style.paint(clip(style.clean(text), page.width - 19), "red", "bold")
-    frames = [
-        (f"{file.rpartition('/')[2]}:{line}", function, code)
-        for file, line, function, code in _FRAME.findall(
-            str(attributes.get("exception.stacktrace", ""))
-        )
-        if "site-packages" not in file
-    ]
-    for place, function, code in frames:
-        shown = f"{pad(place, 12)}  {pad(function, 10)}  {code}"
-        yield indent + style.paint(clip(style.clean(shown), page.width - 19), "dim")
+    frames = _FRAME.findall(str(attributes.get("exception.stacktrace", "")))
+    for file, line, function, code in frames:
+        if file == frames[-1][0]:  # not those of the libraries on the way there
+            place = f"{file.rpartition('/')[2]}:{line}"
+            shown = style.clean(f"{pad(place, 12)}  {pad(function, 10)}  {code}")
+            yield indent + style.paint(clip(shown, page.width - 19, style.glyphs.ellipsis), "dim")
 
 
 def _latency(page: _Page) -> Iterator[str]:
