@@ -139,8 +139,7 @@ def _exponential(source: Source) -> tuple[float, ExponentialHistogramPoint]:
         total,
         source.integer(-(2**31), 2**31 - 1),
         tally(source),
-        # A zero has no sign on the wire: it is left out.
-        source.real() or 0.0,
+        _unsigned_zero(source),
         _buckets(source),
         _buckets(source),
         _maybe_real(source),
@@ -156,9 +155,14 @@ def _buckets(source: Source) -> Buckets | None:
 
 
 def _summary(source: Source) -> tuple[float, SummaryPoint]:
-    total = source.real()
-    pairs = tuple((source.real(), source.real()) for _ in range(source.integer(0, 3)))
-    return total, SummaryPoint(tally(source), total, pairs)
+    total = _unsigned_zero(source)
+    pairs = [(_unsigned_zero(source), _unsigned_zero(source)) for _ in range(source.integer(0, 3))]
+    return total, SummaryPoint(tally(source), total, tuple(pairs))
+
+
+def _unsigned_zero(source: Source) -> float:
+    # Where a zero means that there is nothing, its sign is lost.
+    return source.real() or 0.0
 
 
 _POINTS: dict[MetricKind, Callable[[Source], tuple[Any, Any]]] = {
