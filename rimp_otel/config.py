@@ -157,8 +157,11 @@ def _from_opentelemetry(env: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if name := env.get("OTEL_SERVICE_NAME", "").strip():
         values["service_name"] = name
-    if millis := env.get("OTEL_METRIC_EXPORT_INTERVAL", "").strip():
-        values["metric_interval"] = _read_number("OTEL_METRIC_EXPORT_INTERVAL", millis) / 1_000
+    millis = env.get("OTEL_METRIC_EXPORT_INTERVAL", "").strip()
+    try:
+        values["metric_interval"] = max(float(millis), 1.0) / 1_000
+    except ValueError:
+        pass  # OpenTelemetry's specification wants a wrong value of its variables ignored
     return values
 
 

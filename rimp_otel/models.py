@@ -295,6 +295,7 @@ class TelemetryMetric:
     def __post_init__(self) -> None:
         _require(isinstance(self.value, (int, float)), "value", self.value, "an int or a float")
         _require(isinstance(self.tags, Mapping), "tags", self.tags, "a mapping")
+        _require(isinstance(self.kind, MetricKind), "kind", self.kind, "a MetricKind")
         expected = _POINT_TYPES.get(self.kind, type(None))
         _require(isinstance(self.point, expected), "point", self.point, expected.__name__)
 

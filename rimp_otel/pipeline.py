@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from opentelemetry.util._importlib_metadata import entry_points
 
 from rimp_otel.collector import TelemetryCollector, resource_of
 from rimp_otel.config import TelemetryConfig
+from rimp_otel.logcapture import record_logging
 from rimp_otel.reporting import Reporter
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.streaming import TelemetryStream
@@ -75,7 +75,8 @@ def install(
     """Records all three signals of this process from now on.
 
     Global providers that the application has set already get our components in addition; where
-    there are none, the SDK's are made and set.
+    there are none, the SDK's are made and set. Each call adds a recorder: two record everything
+    twice.
 
     Args:
         config: how to behave; what the environment says, if not given, with files as the storage.
@@ -97,7 +98,7 @@ def install(
         _install_metrics(telemetry.stream, resource)
         telemetry.stream.start()
         if capture_logging:
-            _capture_logging()
+            record_logging()
     return telemetry
 
 
@@ -129,16 +130,6 @@ def _install_metrics(stream: TelemetryStream, resource: Resource) -> None:
             "this SDK's MeterProvider takes no reader once it is made, so metrics are not recorded:"
             " call rimp_otel.install() before a MeterProvider is set",
         )
-
-
-def _capture_logging() -> None:
-    try:
-        from opentelemetry.instrumentation.logging import LoggingInstrumentor
-        from opentelemetry.instrumentation.logging.handler import LoggingHandler
-    except ImportError:
-        return
-    if not any(isinstance(handler, LoggingHandler) for handler in logging.getLogger().handlers):
-        LoggingInstrumentor().instrument(skip_dep_check=True)
 
 
 class RimpConfigurator(_OTelSDKConfigurator):

@@ -140,7 +140,6 @@ def test_empty_variable_is_not_set():
             "a",
             "RIMP_RESOURCE_ATTRIBUTES='a' is not allowed: give key1=value1,key2=value2",
         ),
-        ("OTEL_METRIC_EXPORT_INTERVAL", "x", "OTEL_METRIC_EXPORT_INTERVAL='x' is not allowed"),
     ],
 )
 def test_wrong_variable_is_named(variable, text, message):
@@ -164,6 +163,13 @@ def test_opentelemetry_variables_are_honoured():
     config = TelemetryConfig.from_env(env)
     assert (config.service_name, config.metric_interval) == ("shop", 2.5)
     assert TelemetryConfig.from_env({**env, "RIMP_SERVICE_NAME": "x"}).service_name == "x"
+
+
+@pytest.mark.parametrize(("text", "interval"), [("x", 10.0), ("", 10.0), ("-5", 0.001)])
+def test_wrong_values_of_opentelemetry_variables_are_ignored(text, interval):
+    """As its specification wants it: the application starts, with the default or the bound."""
+    config = TelemetryConfig.from_env({"OTEL_METRIC_EXPORT_INTERVAL": text})
+    assert config.metric_interval == interval
 
 
 def test_defaults_stand_between():

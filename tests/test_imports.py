@@ -13,7 +13,7 @@ PACKAGE = Path(rimp_otel.__file__).parent
 
 LAYERS = [
     {"errors", "forking", "reporting"},
-    {"times", "exiting"},
+    {"times", "exiting", "logcapture"},
     {"models", "config"},
     {"otlp"},
     {"convert", "context"},
@@ -32,8 +32,8 @@ LAYERS = [
 
 FUNCTION_LEVEL = {
     ("times.py", "dateutil"),
-    ("pipeline.py", "opentelemetry.instrumentation.logging"),
-    ("pipeline.py", "opentelemetry.instrumentation.logging.handler"),
+    ("logcapture.py", "opentelemetry.instrumentation.logging"),
+    ("logcapture.py", "opentelemetry.instrumentation.logging.handler"),
     ("otlp/protobuf.py", "google.protobuf"),
     ("otlp/protobuf.py", "google.protobuf.message"),
     ("otlp/protobuf.py", "opentelemetry.proto"),
