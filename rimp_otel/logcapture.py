@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import wraps
 
-__all__ = ["record_logging", "feed_handlers"]
+__all__ = ["feed_handlers", "record_logging"]
 
 
 def record_logging() -> None:
