@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.data import TelemetryData
+from rimp_otel.errors import ConfigurationError
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.reporting import Reporter
 from rimp_otel.selfmetrics import ExporterMetrics
@@ -44,6 +45,10 @@ class _Export:
         path: str | os.PathLike[str] | None,
         meter_provider: MeterProvider | None,
     ) -> None:
+        if storage is not None and path is not None:
+            raise ConfigurationError(
+                f"storage={storage!r} and path={path!r} are not allowed together: give one of them"
+            )
         config = TelemetryConfig.from_env(storage_backend="file")
         self.enabled = config.enabled
         if storage is not None:
@@ -54,18 +59,20 @@ class _Export:
         self._reporter = Reporter()
         self._ended = False
 
-    def __call__(self, records: int, batch: Callable[[], TelemetryData]) -> bool:
+    def __call__(self, batch: Callable[[], TelemetryData]) -> bool:
         """Stores what ``batch`` makes; whether that succeeded."""
         if self._ended:
             self._reporter.say("ended", "an exporter was given records after its shutdown")
             return False
-        if not self.enabled or not records:
-            return True
+        what = "what was exported"
         try:
-            with self._metrics.export(records):
-                self.storage.store(batch())
+            data = batch()
+            if self.enabled and data:
+                what = f"{len(data)} records"
+                with self._metrics.export(len(data)):
+                    self.storage.store(data)
         except Exception as error:
-            self._reporter.say("store", f"{records} records could not be stored: {error}")
+            self._reporter.say("store", f"{what} could not be stored: {error}")
             return False
         return True
 
@@ -86,6 +93,9 @@ class RimpSpanExporter(SpanExporter):
         path: of a recording, instead of a storage; as FileStorage takes it. With neither, the
             storage that the environment names: files at RIMP_STORAGE_PATH, or in ``telemetry``.
         meter_provider: for the exporter's own metrics; the global one, if not given.
+
+    Raises:
+        ConfigurationError: both ``storage`` and ``path`` are given.
     """
 
     def __init__(
@@ -98,7 +108,7 @@ class RimpSpanExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Stores the spans; FAILURE if that was not possible. Never raises."""
-        done = self._export(len(spans), lambda: TelemetryData(spans=spans))
+        done = self._export(lambda: TelemetryData(spans=spans))
         return SpanExportResult.SUCCESS if done else SpanExportResult.FAILURE
 
     def shutdown(self, *_: Any, **__: Any) -> None:
@@ -123,7 +133,7 @@ class RimpLogRecordExporter(LogRecordExporter):
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Stores the log records; FAILURE if that was not possible. Never raises."""
-        done = self._export(len(batch), lambda: TelemetryData.from_log_records(batch))
+        done = self._export(lambda: TelemetryData.from_log_records(batch))
         return LogRecordExportResult.SUCCESS if done else LogRecordExportResult.FAILURE
 
     def shutdown(self, *_: Any, **__: Any) -> None:
@@ -159,8 +169,7 @@ class RimpMetricExporter(MetricExporter):
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
     ) -> MetricExportResult:
         """Stores the data points; FAILURE if that was not possible. Never raises."""
-        data = TelemetryData.from_metrics_data(metrics_data)
-        done = self._export(len(data), lambda: data)
+        done = self._export(lambda: TelemetryData.from_metrics_data(metrics_data))
         return MetricExportResult.SUCCESS if done else MetricExportResult.FAILURE
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:

@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace.export import (
 )
 
 from rimp_otel import (
+    ConfigurationError,
     FileStorage,
     MemoryStorage,
     RimpLogRecordExporter,
@@ -188,3 +189,18 @@ def test_entry_points(group, name, loaded):
     (point,) = {entry.value: entry for entry in found}.values()
     assert point.load().__name__ == loaded
     assert isinstance(point.load(), type)
+
+
+@pytest.mark.parametrize(
+    ("exporter", "nonsense"),
+    [(RimpSpanExporter, 5), (RimpLogRecordExporter, None), (RimpMetricExporter, object())],
+)
+def test_what_is_no_batch_is_a_failure(exporter, nonsense):
+    """It raises nothing into the SDK's processor."""
+    assert exporter(MemoryStorage()).export(nonsense).name == "FAILURE"
+
+
+def test_a_storage_and_a_path_are_too_much(tmp_path):
+    """Neither is silently ignored."""
+    with pytest.raises(ConfigurationError, match="are not allowed together: give one of them"):
+        RimpSpanExporter(storage=MemoryStorage(), path=tmp_path)

@@ -136,10 +136,15 @@ def _read_exponential_histogram(
 
 def _read_summary(point: wire.SummaryDataPoint) -> tuple[float, SummaryPoint]:
     quantiles = tuple(
-        [(item.quantile or 0.0, item.value or 0.0) for item in point.quantile_values or ()]
+        [(_double(item.quantile), _double(item.value)) for item in point.quantile_values or ()]
     )
-    total = point.sum or 0.0
+    total = _double(point.sum)
     return _sum_or_nan(point.sum), SummaryPoint(uint64(point.count, "count"), total, quantiles)
+
+
+def _double(value: float | None) -> float:
+    # Not "or": a negative zero is as false as a missing number.
+    return 0.0 if value is None else value
 
 
 def _sum_or_nan(total: float | None) -> float:

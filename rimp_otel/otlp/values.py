@@ -34,7 +34,7 @@ MAX_DEPTH = 30
 """Nested containers in one value. Protobuf's parsers stop at 100 messages: three for each map,
 and up to nine for what stands around the value."""
 
-MAX_VALUES = 100_000
+MAX_VALUES = 10_000
 """Values in one nested attribute or body."""
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1

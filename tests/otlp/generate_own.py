@@ -155,13 +155,13 @@ def _buckets(source: Source) -> Buckets | None:
 
 
 def _summary(source: Source) -> tuple[float, SummaryPoint]:
-    total = _unsigned_zero(source)
-    pairs = [(_unsigned_zero(source), _unsigned_zero(source)) for _ in range(source.integer(0, 3))]
+    total = source.real()
+    pairs = [(source.real(), source.real()) for _ in range(source.integer(0, 3))]
     return total, SummaryPoint(tally(source), total, tuple(pairs))
 
 
 def _unsigned_zero(source: Source) -> float:
-    # Where a zero means that there is nothing, its sign is lost.
+    # A zero threshold is left out, and with it its sign.
     return source.real() or 0.0
 
 
