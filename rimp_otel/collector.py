@@ -22,7 +22,7 @@ from rimp_otel.models import EventType, ResourceInfo
 from rimp_otel.otlp.logs import log_record_fragment
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.values import plain
-from rimp_otel.raw import EVENT, LOG, METRIC, RawRecord, batch_of
+from rimp_otel.raw import ENCODED, EVENT, METRIC, RawRecord, batch_of, encoded, signal_of_raw
 from rimp_otel.selfmetrics import observe_processor
 
 __all__ = ["CollectorStats", "Listener", "TelemetryCollector", "resource_of"]
@@ -31,6 +31,8 @@ Listener = Callable[[TelemetryData], object]
 """Called with one record at a time, on the thread that collected it."""
 
 _NEVER = sys.maxsize
+# The stream is far behind when this part of the buffer is full.
+_BEHIND = 8
 _SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
 
 
@@ -83,7 +85,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._realtime = False
         self._listeners: tuple[Listener, ...] = ()
         self._stream: Stream | None = None
-        self._wake_at = _NEVER
+        self._wake_at = self._encode_at = _NEVER
         self._start_counting()
         in_forked_child(self._start_anew)
         observe_processor(self)
@@ -98,6 +100,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._dropped: dict[tuple[str, Signal], Counter] = {}
         self._stored = dict.fromkeys(Signal, 0)
         self._points = 0
+        self._behind = False
         self._flushing = threading.RLock()
         self._notifying = threading.local()
 
@@ -187,16 +190,23 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             self._collected.add_one()
             self._drop("encoding", Signal.LOGS)
             return
-        self._append((LOG, fragment))
+        self._append((ENCODED, Signal.LOGS, fragment))
 
     def _append(self, record: RawRecord) -> None:
         self._collected.add_one()
-        if self._buffer.append(record) >= self._wake_at:
-            stream = self._stream
-            if stream is not None:
-                stream.wake()
+        waiting = self._buffer.append(encoded(record, self.resource) if self._behind else record)
+        if waiting >= self._wake_at:
+            self._wake(waiting)
         if self._realtime:
             self._notify(record)
+
+    def _wake(self, waiting: int) -> None:
+        # From here on whoever collects also encodes: several busy threads leave the stream's one
+        # too little of the interpreter to do that for all of them.
+        self._behind = waiting >= self._encode_at
+        stream = self._stream
+        if stream is not None:
+            stream.wake()
 
     def _notify(self, record: RawRecord) -> None:
         if getattr(self._notifying, "now", False):
@@ -274,6 +284,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._stream = stream
         self._wake_at = self.config.buffer_size
         self._buffer.limit = max(self.config.buffer_size, self.config.buffer_limit)
+        self._encode_at = max(self.config.buffer_size, self._buffer.limit // _BEHIND)
 
     def adopt(self, resource: Resource) -> None:
         """Makes ``resource`` that of native records, from the next batch on."""
@@ -285,7 +296,9 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     def take(self, most: int) -> TelemetryData:
         """Takes the oldest ``most`` records out of the buffer."""
-        return batch_of(self._buffer.drain(most), self.resource)
+        records = self._buffer.drain(most)
+        self._behind = len(self._buffer) >= self._encode_at
+        return batch_of(records, self.resource)
 
     @property
     def waiting(self) -> int:
@@ -323,10 +336,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         return self._stored[signal], dropped
 
     def _count_overflow(self, record: RawRecord) -> None:
-        if type(record) is not tuple:
-            self._drop("buffer_full", Signal.TRACES)
-        else:
-            self._drop("buffer_full", Signal.METRICS if record[0] == METRIC else Signal.LOGS)
+        self._drop("buffer_full", signal_of_raw(record))
 
     def _drop(self, reason: str, signal: Signal, records: int = 1) -> None:
         if not records:

@@ -18,6 +18,8 @@ __all__ = ["SLICE", "Drain"]
 SLICE = 256
 """Records that are stored together, so that no hop takes long."""
 
+_FAR_BEHIND, _LARGEST_SLICE = 8_192, 65_536
+
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _ATTEMPTS = 3
 _MOST_HELD = 256
@@ -114,7 +116,7 @@ class Drain:
         # What arrives meanwhile is for the next time: this must end.
         waiting = self._collector.waiting
         while waiting > 0:
-            data = self._collector.take(min(SLICE, waiting))
+            data = self._collector.take(min(_slice_of(waiting), waiting))
             if not data:
                 break
             waiting -= len(data)
@@ -162,6 +164,12 @@ class Drain:
         pending = self._collector.stats().pending
         if pending:
             self._reporter.say("leftover", f"{pending} records could not be stored and are lost")
+
+
+def _slice_of(waiting: int) -> int:
+    """Large slices where it is far behind: each system call of a storage gives up the interpreter,
+    which comes back late where other threads want it."""
+    return SLICE if waiting < _FAR_BEHIND else min(waiting // 2, _LARGEST_SLICE)
 
 
 def _tell(error: BaseException) -> str:

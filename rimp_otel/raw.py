@@ -5,12 +5,13 @@ tuple, told apart by its first element, since nothing is cheaper to make:
 
 - ``(EVENT, time_unix_nano, source, message, event_type, metadata, span_context)``
 - ``(METRIC, time_unix_nano, name, value, unit, tags)``
-- ``(LOG, fragment)``: a log record changes after ``on_emit``, so it is encoded there.
+- ``(ENCODED, signal, fragment)``: a log record, which changes after ``on_emit``; and any record,
+  where the stream is far behind: then whoever collects encodes, which is most of the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -22,13 +23,13 @@ from rimp_otel.otlp.fragment import Fragment, lines, resource_wrapping, scope_wr
 from rimp_otel.otlp.logs import event_scope, native_event_json
 from rimp_otel.otlp.metrics import native_metric_json, native_wrapping
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.sources import Source, Spans, encode_each
+from rimp_otel.otlp.spans import span_fragment
 
-__all__ = ["EVENT", "LOG", "METRIC", "RawRecord", "batch_of"]
+__all__ = ["ENCODED", "EVENT", "METRIC", "RawRecord", "batch_of", "encoded", "signal_of_raw"]
 
 EVENT: Final = 0
 METRIC: Final = 1
-LOG: Final = 2
+ENCODED: Final = 2
 
 RawRecord = ReadableSpan | tuple[Any, ...]
 """What this module's docstring describes."""
@@ -36,92 +37,130 @@ RawRecord = ReadableSpan | tuple[Any, ...]
 _SEVERITIES = {kind: kind.severity_number for kind in EventType}
 
 
+def signal_of_raw(record: RawRecord) -> Signal:
+    """The signal that a record belongs to."""
+    if type(record) is not tuple:
+        return Signal.TRACES
+    if record[0] == ENCODED:
+        signal: Signal = record[1]
+        return signal
+    return Signal.METRICS if record[0] == METRIC else Signal.LOGS
+
+
+def encoded(record: RawRecord, resource: ResourceInfo) -> RawRecord:
+    """The record as its text; as it is, where that cannot be made."""
+    signal = signal_of_raw(record)
+    if _is_encoded(record):
+        return record
+    try:
+        return ENCODED, signal, _ENCODERS[signal](record, resource)
+    except Exception:
+        return record
+
+
 def batch_of(records: Iterable[RawRecord], resource: ResourceInfo) -> TelemetryData:
     """The buffer's records as a batch; ``resource`` is that of the native ones."""
-    spans: list[Any] = []
-    logs: list[tuple[Any, ...]] = []
-    metrics: list[tuple[Any, ...]] = []
+    by_signal: dict[Signal, list[RawRecord]] = {signal: [] for signal in Signal}
+    spans = by_signal[Signal.TRACES]
     for record in records:
         if type(record) is not tuple:
             spans.append(record)
-        elif record[0] == METRIC:
-            metrics.append(record)
         else:
-            logs.append(record)
-    sources: dict[Signal, Source] = {
-        Signal.TRACES: Spans(spans),
-        Signal.LOGS: RawLogs(logs, resource),
-        Signal.METRICS: RawMetrics(metrics, resource),
-    }
-    return TelemetryData.from_sources(sources)
+            by_signal[signal_of_raw(record)].append(record)
+    return TelemetryData.from_sources(
+        {signal: Raw(signal, found, resource) for signal, found in by_signal.items()}
+    )
 
 
-class RawLogs:
-    """Native events, and log records that were encoded when they were emitted."""
+class Raw:
+    """The buffer's records of one signal."""
 
-    def __init__(self, records: Sequence[tuple[Any, ...]], resource: ResourceInfo) -> None:
+    def __init__(
+        self, signal: Signal, records: Sequence[RawRecord], resource: ResourceInfo
+    ) -> None:
+        self._signal = signal
         self._records = records
         self._resource = resource
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def objects(self) -> list[TelemetryEvent]:
-        """The events, in the order in which they were collected."""
-        return [self._object(record) for record in self._records]
-
-    def _object(self, record: tuple[Any, ...]) -> TelemetryEvent:
-        if record[0] == LOG:
-            (line,) = lines(Signal.LOGS, [record[1]])
-            event: TelemetryEvent = decode_line(line).records[0]
-            return event
-        _, time, source, message, event_type, metadata, context = record
-        event = TelemetryEvent(source, message, event_type, metadata or {}, time, time)
-        event.scope, event.resource = event_scope(source), self._resource
-        if context is not None:
-            event.trace_id, event.span_id = context.trace_id, context.span_id
-            event.trace_flags = int(context.trace_flags)
-        return event
-
-    def fragments(self) -> Iterator[Fragment | None]:
-        """The events' texts."""
-        resource = resource_wrapping(self._resource)
-
-        def encode(record: tuple[Any, ...]) -> Fragment:
-            if record[0] == LOG:
-                fragment: Fragment = record[1]
-                return fragment
-            _, time, source, message, event_type, metadata, context = record
-            text = native_event_json(time, message, _SEVERITIES[event_type], metadata, context)
-            return Fragment(time, resource, scope_wrapping(event_scope(source)), None, text)
-
-        return encode_each(encode, self._records)
-
-
-class RawMetrics:
-    """Native metrics."""
-
-    def __init__(self, records: Sequence[tuple[Any, ...]], resource: ResourceInfo) -> None:
-        self._records = records
-        self._resource = resource
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def objects(self) -> list[TelemetryMetric]:
-        """The metrics, in the order in which they were collected."""
+    def objects(self) -> list[Any]:
+        """The records, in the order in which they were collected."""
+        make = _MAKERS[self._signal]
         return [
-            TelemetryMetric(name, value, unit, tags or {}, time, resource=self._resource)
-            for _, time, name, value, unit, tags in self._records
+            _decoded(record) if _is_encoded(record) else make(record, self._resource)
+            for record in self._records
         ]
 
     def fragments(self) -> Iterator[Fragment | None]:
-        """The metrics' texts."""
-        resource, scope = resource_wrapping(self._resource), scope_wrapping(None)
+        """Their texts."""
+        encode, resource = _ENCODERS[self._signal], self._resource
+        for record in self._records:
+            if type(record) is tuple and record[0] == ENCODED:
+                yield record[2]
+                continue
+            try:
+                yield encode(record, resource)
+            except Exception:  # one bad record costs one record
+                yield None
 
-        def encode(record: tuple[Any, ...]) -> Fragment:
-            _, time, name, value, unit, tags = record
-            text = native_metric_json(time, value, tags)
-            return Fragment(time, resource, scope, native_wrapping(name, unit), text)
 
-        return encode_each(encode, self._records)
+def _is_encoded(record: RawRecord) -> bool:
+    return type(record) is tuple and record[0] == ENCODED
+
+
+def _decoded(record: Any) -> Any:
+    (line,) = lines(record[1], [record[2]])
+    return decode_line(line).records[0]
+
+
+def _make_span(record: Any, _: ResourceInfo) -> ReadableSpan:
+    span: ReadableSpan = record
+    return span
+
+
+def _make_event(record: Any, resource: ResourceInfo) -> TelemetryEvent:
+    _, time, source, message, event_type, metadata, context = record
+    event = TelemetryEvent(source, message, event_type, metadata or {}, time, time)
+    event.scope, event.resource = event_scope(source), resource
+    if context is not None:
+        event.trace_id, event.span_id = context.trace_id, context.span_id
+        event.trace_flags = int(context.trace_flags)
+    return event
+
+
+def _make_metric(record: Any, resource: ResourceInfo) -> TelemetryMetric:
+    _, time, name, value, unit, tags = record
+    return TelemetryMetric(name, value, unit, tags or {}, time, resource=resource)
+
+
+def _encode_span(record: Any, _: ResourceInfo) -> Fragment:
+    return span_fragment(record)
+
+
+def _encode_event(record: Any, resource: ResourceInfo) -> Fragment:
+    _, time, source, message, event_type, metadata, context = record
+    text = native_event_json(time, message, _SEVERITIES[event_type], metadata, context)
+    scope = scope_wrapping(event_scope(source))
+    return Fragment(time, resource_wrapping(resource), scope, None, text)
+
+
+def _encode_metric(record: Any, resource: ResourceInfo) -> Fragment:
+    _, time, name, value, unit, tags = record
+    text = native_metric_json(time, value, tags)
+    wrapping = native_wrapping(name, unit)
+    return Fragment(time, resource_wrapping(resource), scope_wrapping(None), wrapping, text)
+
+
+_MAKERS: dict[Signal, Callable[[Any, ResourceInfo], Any]] = {
+    Signal.TRACES: _make_span,
+    Signal.LOGS: _make_event,
+    Signal.METRICS: _make_metric,
+}
+
+_ENCODERS: dict[Signal, Callable[[Any, ResourceInfo], Fragment]] = {
+    Signal.TRACES: _encode_span,
+    Signal.LOGS: _encode_event,
+    Signal.METRICS: _encode_metric,
+}

@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from rimp_otel import (
     CollectorStats,
     EventType,
+    MemoryStorage,
     TelemetryCollector,
     TelemetryConfig,
     TelemetryStream,
@@ -479,3 +480,26 @@ print("exact")
 def test_signal_handler_and_finalizers_while_collecting():
     """A million records, interrupted every 0.2 ms: exact counts, and no deadlock."""
     assert run(SIGNALS, 1_000_000, timeout=110.0) == "exact\n"
+
+
+def test_far_behind_whoever_collects_encodes():
+    """What a stream that is far behind still has to do is little; nothing is lost or reordered."""
+    collector = TelemetryCollector(TelemetryConfig(buffer_size=2, buffer_limit=64))
+    storage = MemoryStorage()
+    stream = TelemetryStream(collector, storage)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(collector)
+    for number in range(20):
+        collector.collect_event("app", str(number), metadata={"n": number})
+        collector.collect_metric("cpu", number)
+        provider.get_tracer("t").start_span(str(number)).end()
+    taken = collector.take(60)
+    assert [event.message for event in taken.events] == [str(n) for n in range(20)]
+    assert [event.metadata for event in taken.events] == [{"n": n} for n in range(20)]
+    assert [metric.value for metric in taken.metrics] == list(range(20))
+    assert [span.name for span in taken.spans] == [str(n) for n in range(20)]
+    storage.store(taken)
+    assert len(storage) == 60
+    collector.count_stored(taken)
+    stream.stop()
+    assert collector.stats() == CollectorStats(60, 60, 0, {}, 0)

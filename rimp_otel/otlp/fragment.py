@@ -53,9 +53,15 @@ def lines(signal: Signal, fragments: Iterable[Fragment]) -> Iterator[bytes]:
 
 def _line(signal: Signal, batch: list[Fragment]) -> bytes:
     groups: dict[Wrapping, dict[Wrapping, dict[Wrapping | None, list[str]]]] = {}
+    texts: list[str] = []
+    last: tuple[object, object, object] = (texts, texts, texts)
     for _, resource, scope, metric, text in batch:
-        metrics = groups.setdefault(resource, {}).setdefault(scope, {})
-        metrics.setdefault(metric, []).append(text)
+        # Most records have the same origin as the one before.
+        if resource is not last[0] or scope is not last[1] or metric is not last[2]:
+            metrics = groups.setdefault(resource, {}).setdefault(scope, {})
+            texts = metrics.setdefault(metric, [])
+            last = (resource, scope, metric)
+        texts.append(text)
     resources = [_resource_text(signal, *group) for group in groups.items()]
     return to_bytes(f'{{"{signal.resource_key}":[{",".join(resources)}]}}')
 

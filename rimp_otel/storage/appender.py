@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,10 +23,18 @@ _FLAGS = (
 
 
 class Appender:
-    """Holds one file open and appends to it. Not for several threads at once."""
+    """Holds one file open and appends to it. Not for several threads at once.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the file.
+        make_directory: called where the file's directory is missing.
+    """
+
+    def __init__(self, path: Path, make_directory: Callable[[], None]) -> None:
         self.path = path
+        self._make_directory = make_directory
+        # Where our last line ended: then no other process has written since.
+        self._end = -1
         self._file = -1
         self._pid = 0
         self._status: os.stat_result | None = None
@@ -44,11 +52,13 @@ class Appender:
             with locked(file) as alone:
                 size = os.fstat(file).st_size
                 try:
-                    _write(file, lines, _needs_newline(file, size))
+                    whole = size == self._end or _ends_with_newline(file, size)
+                    self._end = size + _write(file, lines, newline_first=not whole)
                     yield
                 except BaseException:
                     # Also what another file's failure throws in here: all of a batch, or none.
                     # Not what others have appended meanwhile, where they could.
+                    self._end = -1
                     if alone:
                         os.ftruncate(file, size)
                     raise
@@ -61,10 +71,17 @@ class Appender:
     def _open(self) -> int:
         if self._file < 0 or self._pid != os.getpid() or not self._is_current():
             self.close()
-            self._file = os.open(self.path, _FLAGS, 0o600)
+            self._file = self._make()
             self._pid = os.getpid()
             self._status = os.fstat(self._file)
         return self._file
+
+    def _make(self) -> int:
+        try:
+            return os.open(self.path, _FLAGS, 0o600)
+        except (FileNotFoundError, NotADirectoryError):
+            self._make_directory()
+            return os.open(self.path, _FLAGS, 0o600)
 
     def _is_current(self) -> bool:
         """Whether the name still leads to the open file, which logrotate may have moved."""
@@ -89,16 +106,18 @@ class Appender:
             os.close(file)
 
 
-def _needs_newline(file: int, size: int) -> bool:
-    """Whether the last line was torn: what follows must not become part of it."""
+def _ends_with_newline(file: int, size: int) -> bool:
+    """Whether the last line is whole. Of a torn one, what follows must not become a part."""
     if not size:
-        return False
+        return True
     os.lseek(file, size - 1, os.SEEK_SET)
-    return os.read(file, 1) != b"\n"
+    return os.read(file, 1) == b"\n"
 
 
-def _write(file: int, lines: Sequence[bytes], newline_first: bool) -> None:
+def _write(file: int, lines: Sequence[bytes], newline_first: bool) -> int:
+    """Writes the lines; returns how many bytes that were."""
     text = b"".join([b"\n" * newline_first, *(line + b"\n" for line in lines)])
     view = memoryview(text)
     while view:
         view = view[os.write(file, view) :]
+    return len(text)

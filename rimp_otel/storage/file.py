@@ -35,7 +35,10 @@ class FileStorage(TelemetryStorage):
         self.layout = Layout(path)
         #: Lines that the last ``retrieve`` skipped, because they were no OTLP JSON.
         self.damaged: list[DamagedLine] = []
-        self._appenders = {signal: Appender(self.layout.file(signal)) for signal in Signal}
+        self._appenders = {
+            signal: Appender(self.layout.file(signal), self.layout.make_directory)
+            for signal in Signal
+        }
         self._renew_lock()
         in_forked_child(self._renew_lock)
 
@@ -50,7 +53,6 @@ class FileStorage(TelemetryStorage):
         """
         lines = {signal: data.otlp_json(signal) for signal in Signal}
         with self._lock, ExitStack() as undo:
-            self.layout.make_directory()
             for signal, found in lines.items():
                 if found:
                     undo.enter_context(self._appenders[signal].appending(found))

@@ -153,7 +153,7 @@ def test_missing_permission_is_named(tmp_path):
             print(error)
     """
     for parent in [tmp_path, *tmp_path.parents]:
-        if parent.owner() == "root" and os.geteuid() == 0 and "pytest" in parent.name:
+        if parent.owner() == "root" and os.geteuid() == 0 and "pytest" in str(parent):
             parent.chmod(0o755)
     path = tmp_path / "x-logs.jsonl"
     assert run(script, tmp_path / "x.jsonl", path).splitlines() == [
