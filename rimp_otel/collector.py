@@ -60,8 +60,11 @@ class Stream(Protocol):
     def flush(self) -> TelemetryData:
         """Drains the buffer, and returns what was in it."""
 
-    def drain(self, timeout: float) -> bool:
-        """Drains the buffer; False if that takes longer than ``timeout`` seconds."""
+    def drain(self, timeout: float, ending: bool = False) -> bool:
+        """Drains the buffer; False if that takes longer than ``timeout`` seconds.
+
+        With ``ending``, and a storage that hangs, it is not waited for again.
+        """
 
 
 class TelemetryCollector(SpanProcessor, LogRecordProcessor):
@@ -193,8 +196,10 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._append((ENCODED, Signal.LOGS, fragment))
 
     def _append(self, record: RawRecord) -> None:
+        kept = encoded(record, self.resource) if self._behind else record
+        # Nothing between the two: what is counted is in the buffer.
         self._collected.add_one()
-        waiting = self._buffer.append(encoded(record, self.resource) if self._behind else record)
+        waiting = self._buffer.append(kept)
         if waiting >= self._wake_at:
             self._wake(waiting)
         if self._realtime:
@@ -217,7 +222,9 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             for listener in self._listeners:
                 try:
                     listener(data.share())
-                except Exception:
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # even SystemExit
                     self._listener_errors.add_one()
         finally:
             self._notifying.now = False
@@ -262,8 +269,10 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         return self._stream is None or self._stream.drain(timeout_millis / 1_000)
 
     def shutdown(self) -> None:
-        """Has everything stored. What still arrives after is collected too. Called by the SDK."""
-        self.force_flush(int(self.config.flush_timeout * 1_000))
+        """Has everything stored, within ``flush_timeout``. What still arrives after is collected
+        too. Called by the SDK."""
+        if self._stream is not None:
+            self._stream.drain(self.config.flush_timeout, ending=True)
 
     def stats(self) -> CollectorStats:
         """What has been counted up to now."""

@@ -24,6 +24,7 @@ from rimp_otel.otlp.logs import event_scope, native_event_json
 from rimp_otel.otlp.metrics import native_metric_json, native_wrapping
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.spans import span_fragment
+from rimp_otel.otlp.values import plain
 
 __all__ = ["ENCODED", "EVENT", "METRIC", "RawRecord", "batch_of", "encoded", "signal_of_raw"]
 
@@ -122,7 +123,8 @@ def _make_span(record: Any, _: ResourceInfo) -> ReadableSpan:
 
 def _make_event(record: Any, resource: ResourceInfo) -> TelemetryEvent:
     _, time, source, message, event_type, metadata, context = record
-    event = TelemetryEvent(source, message, event_type, metadata or {}, time, time)
+    # The lists and dicts are made anew each time: what one consumer does to them, no other sees.
+    event = TelemetryEvent(source, message, event_type, plain(metadata or {}), time, time)
     event.scope, event.resource = event_scope(source), resource
     if context is not None:
         event.trace_id, event.span_id = context.trace_id, context.span_id
@@ -132,7 +134,7 @@ def _make_event(record: Any, resource: ResourceInfo) -> TelemetryEvent:
 
 def _make_metric(record: Any, resource: ResourceInfo) -> TelemetryMetric:
     _, time, name, value, unit, tags = record
-    return TelemetryMetric(name, value, unit, tags or {}, time, resource=resource)
+    return TelemetryMetric(name, value, unit, plain(tags or {}), time, resource=resource)
 
 
 def _encode_span(record: Any, _: ResourceInfo) -> Fragment:

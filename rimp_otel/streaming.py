@@ -96,6 +96,8 @@ class TelemetryStream(MetricReader):
         self._metrics_ended = False
         self._collecting: Request | None = None
         self._exiting = False
+        # Whether the storage was waited for the last time without storing anything.
+        self._hangs = False
         self._wants_thread = False
         self._reporter = Reporter()
         self._drain = Drain(collector, self.storage, self._offer, self._reporter)
@@ -173,13 +175,17 @@ class TelemetryStream(MetricReader):
         self._wait_for_consumers(deadline)
         return TelemetryData.concat(batches)
 
-    def drain(self, timeout: float) -> bool:
+    def drain(self, timeout: float, ending: bool = False) -> bool:
         """Stores what is in the buffer, and lets the consumers handle it.
+
+        Args:
+            timeout: seconds this may take.
+            ending: do not wait for a storage that hangs, if it has been waited for before.
 
         Returns:
             Whether that was done within ``timeout`` seconds, and the storage took all of it.
         """
-        deadline = self._deadline(timeout)
+        deadline = self._deadline(0.0 if ending and self._hangs else timeout)
         return self._perform(self._drain.run, deadline) and self._wait_for_consumers(deadline)
 
     def wake(self) -> None:
@@ -201,10 +207,12 @@ class TelemetryStream(MetricReader):
         """Collects OpenTelemetry's instruments for the last time, and stores all there is.
 
         Called by the MeterProvider. Spans, log records and native records that still arrive are
-        stored on: only ``stop`` and the interpreter's exit end the thread.
+        stored on: only ``stop`` and the interpreter's exit end the thread. It waits no longer than
+        ``flush_timeout``, and not at all for a storage that hangs and has been waited for before.
         """
         if not self._metrics_ended:
-            self._flush_all(self._deadline(timeout_millis / 1_000), ending=False)
+            timeout = 0.0 if self._hangs else min(timeout_millis / 1_000, self._timeout)
+            self._flush_all(self._deadline(timeout), ending=False)
             self._metrics_ended = True
 
     def stats(self) -> StreamStats:
@@ -266,7 +274,17 @@ class TelemetryStream(MetricReader):
     def _perform(self, action: Callable[[], bool], deadline: float) -> bool:
         if not self.collector.config.enabled:
             return True  # there is nothing to store, and no thread to be started for it
-        done, stored = self._worker.perform(action, deadline)
+        batches = self._drain.batches
+        finished: list[bool] = []
+
+        def watched() -> bool:
+            stored = action()
+            finished.append(stored)
+            self._hangs = False
+            return stored
+
+        done, stored = self._worker.perform(watched, deadline)
+        self._hangs = not finished and self._drain.batches == batches
         return bool(done and stored)
 
     def _offer(self, data: TelemetryData) -> None:
@@ -287,7 +305,8 @@ class TelemetryStream(MetricReader):
     def _at_exit(self) -> None:
         self._exiting = True
         self.collector.write_through()
-        self.stop()
+        # The providers have waited for a storage that hangs, each on its own.
+        self.stop(0.0 if self._hangs else None)
         self._drain.report_leftover()
 
     def _start_anew(self) -> None:

@@ -141,6 +141,7 @@ class Worker:
             except queue.Empty:
                 message = None
             if isinstance(message, _End):
+                _run_rest(inbox)
                 return
             if message is not None:
                 message.run()
@@ -171,3 +172,11 @@ class Worker:
             request.run()
         finally:
             here.working = False
+
+
+def _run_rest(inbox: queue.SimpleQueue[Request | _End | None]) -> None:
+    """Does what was asked for while the thread was told to end."""
+    while not inbox.empty():
+        message = inbox.get()
+        if isinstance(message, Request):
+            message.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from decimal import Decimal
 from fractions import Fraction
@@ -503,3 +504,22 @@ def test_far_behind_whoever_collects_encodes():
     collector.count_stored(taken)
     stream.stop()
     assert collector.stats() == CollectorStats(60, 60, 0, {}, 0)
+
+
+def test_what_a_listener_does_to_a_record_nobody_else_sees():
+    """Not the next listener, and not the storage."""
+    collector = TelemetryCollector(TelemetryConfig(realtime_mode=True))
+    seen = []
+    collector.add_listener(lambda data: data.events[0].metadata["nested"].clear())
+    collector.add_listener(lambda data: seen.append(data.events[0].metadata))
+    collector.collect_event("app", "x", metadata={"nested": [1]})
+    assert seen == [{"nested": [1]}]
+    assert collector.flush().events[0].metadata == {"nested": [1]}
+
+
+def test_a_listener_cannot_end_the_program():
+    """Not even by SystemExit; only a KeyboardInterrupt is the user's."""
+    collector = TelemetryCollector(TelemetryConfig(realtime_mode=True))
+    collector.add_listener(lambda _: sys.exit(3))
+    collector.collect_event("app", "x")
+    assert collector.stats().listener_errors == 1

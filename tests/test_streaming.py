@@ -522,3 +522,34 @@ def test_eight_threads_whole_way(tmp_path):
     assert result.pending == 0
     assert result.stored + result.dropped == result.collected
     assert result.in_files == result.stored
+
+
+def test_a_hanging_storage_is_waited_for_once_at_the_end():
+    """However many providers shut down after one another, none adds its own deadline."""
+    release = threading.Event()
+
+    class Hanging(ListStorage):
+        def store(self, data):
+            release.wait(30)
+
+    collector = TelemetryCollector(TelemetryConfig(flush_timeout=0.2))
+    stream = TelemetryStream(collector, Hanging())
+    waited = []
+    stream._deadline = lambda timeout, real=stream._deadline: (
+        waited.append(timeout) or real(timeout)
+    )
+    with stream:
+        collector.collect_event("app", "one")
+        collector.shutdown()
+        collector.shutdown()
+        stream.shutdown(timeout_millis=30_000)
+        assert waited == [0.2, 0.0, 0.0]
+        release.set()
+
+
+def test_a_storage_that_gets_over_it_is_waited_for_again():
+    """A slow storage is no hanging one: what it has stored since counts."""
+    stream = TelemetryStream(TelemetryCollector(TelemetryConfig(flush_timeout=0.2)), ListStorage())
+    stream._hangs = True
+    assert stream.drain(5)
+    assert stream._hangs is False

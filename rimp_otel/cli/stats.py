@@ -146,7 +146,7 @@ def format_stats(stats: RecordingStats, style: Style) -> list[str]:
         "logs": [_logs(stats, style)],
         "metrics": [plural(stats.metrics, "point")],
         "services": _services(stats, style),
-        "time": [f"{time} ({style.duration(stats.last - stats.first)})"],
+        "time": [f"{time} ({style.duration(stats.last - stats.first)})"] if stats.last else [],
         "files": [f"{format_bytes(f.size):>8}  {style.clean(f.path)}" for f in stats.files],
         "damaged": _damaged(stats, style),
     }

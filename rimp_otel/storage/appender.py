@@ -71,7 +71,7 @@ class Appender:
     def _open(self) -> int:
         if self._file < 0 or self._pid != os.getpid() or not self._is_current():
             self.close()
-            self._file = self._make()
+            self._file, self._end = self._make(), -1
             self._pid = os.getpid()
             self._status = os.fstat(self._file)
         return self._file

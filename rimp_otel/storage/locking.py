@@ -45,3 +45,5 @@ def _acquire(file: int) -> bool:
             if time.monotonic() > deadline:
                 return False
             time.sleep(_PAUSE)
+        except OSError:  # a file system without locks, such as some network ones
+            return False

@@ -53,3 +53,9 @@ def test_every_argument_has_help(command: str) -> None:
         if not isinstance(action, argparse._SubParsersAction):
             assert action.help
             assert action.option_strings or f"`{action.metavar}`" in sections()[command]
+
+
+def test_no_section_stands_twice() -> None:
+    """A link to a heading leads to the one section that there is."""
+    headings = re.findall(r"^#+ .*$", DOCS.read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted(set(headings))

@@ -80,7 +80,6 @@ def test_an_empty_recording(rimp: Any) -> None:
         "spans     0 in 0 traces\n"
         "logs      0 records\n"
         "metrics   0 points\n"
-        "time      - to - (0 ns)\n"
         "files          0 B  telemetry/logs.jsonl\n"
         "damaged   nothing\n",
         "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -402,3 +403,15 @@ def test_directory_removed_while_recording(tmp_path):
         assert len(collector.flush()) == 1
         assert messages(path) == ["2"]
     assert collector.stats().pending == 0
+
+
+def test_a_file_system_without_locks_is_recorded_on(tmp_path, monkeypatch):
+    """Such as some network ones: an append is whole without a lock as well."""
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("rimp_otel.storage.locking.fcntl.flock", no_locks)
+    storage = FileStorage(tmp_path)
+    storage.store(batch("a"))
+    assert [event.message for event in storage.retrieve().events] == ["a"]
