@@ -260,7 +260,13 @@ def instrument(tmp_path, **env):
     env = {"RIMP_STORAGE_PATH": str(tmp_path / "t"), **env}
     done = run_process(command, **env)
     assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    if "can't create new thread at interpreter shutdown" in done.stderr:
+        # The instrumentation's own logging handler, on Python 3.12, whoever records; not ours.
+        assert "opentelemetry/instrumentation/logging/handler.py" in done.stderr
+        assert done.stderr.count("Traceback") == 1
+    else:
+        assert "Traceback" not in done.stderr
+    assert "rimp_otel/" not in done.stderr
     return done
 
 
