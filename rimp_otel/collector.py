@@ -94,10 +94,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         observe_processor(self)
 
     def _start_counting(self) -> None:
-        limit = self.config.buffer_size
-        if self._stream is not None:
-            limit = max(limit, self.config.buffer_limit)
-        self._buffer: MemoryBuffer[RawRecord] = MemoryBuffer(limit, self._count_overflow)
+        self._buffer: MemoryBuffer[RawRecord] = MemoryBuffer(self._limit, self._count_overflow)
         self._collected = Counter()
         self._listener_errors = Counter()
         self._dropped: dict[tuple[str, Signal], Counter] = {}
@@ -106,6 +103,12 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._behind = False
         self._flushing = threading.RLock()
         self._notifying = threading.local()
+
+    @property
+    def _limit(self) -> int:
+        """The most records that may wait: more with a stream, which is going to take them."""
+        size = self.config.buffer_size
+        return size if self._stream is None else max(size, self.config.buffer_limit)
 
     def _start_anew(self) -> None:
         """In a forked child: what waits here is the parent's, and will be stored by it."""
@@ -292,7 +295,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._make_resource()
         self._stream = stream
         self._wake_at = self.config.buffer_size
-        self._buffer.limit = max(self.config.buffer_size, self.config.buffer_limit)
+        self._buffer.limit = self._limit
         self._encode_at = max(self.config.buffer_size, self._buffer.limit // _BEHIND)
 
     def adopt(self, resource: Resource) -> None:

@@ -50,9 +50,9 @@ def signal_of_raw(record: RawRecord) -> Signal:
 
 def encoded(record: RawRecord, resource: ResourceInfo) -> RawRecord:
     """The record as its text; as it is, where that cannot be made."""
-    signal = signal_of_raw(record)
     if _is_encoded(record):
         return record
+    signal = signal_of_raw(record)
     try:
         return ENCODED, signal, _ENCODERS[signal](record, resource)
     except Exception:
