@@ -11,10 +11,16 @@ from typing import Any
 
 from rimp_otel.errors import ConfigurationError
 
-__all__ = ["BACKENDS", "TelemetryConfig"]
+__all__ = ["BACKENDS", "COMPRESSIONS", "SYNC_POLICIES", "TelemetryConfig"]
 
 BACKENDS = ("memory", "file")
 """The storages that ``storage_backend`` can name."""
+
+COMPRESSIONS = ("zstd", "gzip", "none")
+"""What sealed files can be compressed with."""
+
+SYNC_POLICIES = ("interval", "always", "never")
+"""When files can be forced to the device."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,24 @@ class TelemetryConfig:
         storage_backend: "memory" or "file".
         storage_path: where a persistent storage records; "telemetry" (in the working directory),
             if not given. Ends in ``.jsonl``: a family of files; otherwise: a directory.
+        journal: buffer on disk, where no death of the process loses a record, for storages that
+            persist; False buffers in memory.
+        journal_path: the directory for the journals of storages that have no place of their own
+            for them (a custom storage); without it, those are buffered in memory.
+        journal_size: bytes of records that may wait in the journal while the storage is behind or
+            down; past it new ones are dropped and counted.
+        record_open_spans: note each span's start in the journal, so that one that was open when
+            the process died comes back as an interrupted span.
+        record_crashes: enable ``faulthandler`` into the journal, so that the stacks of a crash
+            come back as an event (and are no longer printed to standard error).
+        rotate_size: bytes after which the file storage seals a file and begins another.
+        rotate_age: seconds after which it does.
+        compression: of sealed files: "zstd", "gzip" or "none".
+        retain_size: bytes of sealed files that are kept, the newest; None keeps all.
+        retain_age: seconds for which sealed files are kept; None keeps all.
+        sync: when files are forced to the device, which only a power failure makes matter:
+            "interval", "always" (before ``store`` returns) or "never".
+        sync_interval: seconds between two syncs, with "interval".
         memory_max_records, memory_max_bytes: bounds of the memory storage; the oldest goes first.
         consumer_queue_size: batches that wait for one consumer before it misses some.
         flush_timeout: seconds that ``flush()`` and ``stop()`` wait at most, unless told otherwise.
@@ -52,6 +76,18 @@ class TelemetryConfig:
     realtime_mode: bool = False
     storage_backend: str = "memory"
     storage_path: str | os.PathLike[str] | None = None
+    journal: bool = True
+    journal_path: str | os.PathLike[str] | None = None
+    journal_size: int = 256 * 1024 * 1024
+    record_open_spans: bool = True
+    record_crashes: bool = False
+    rotate_size: int = 64 * 1024 * 1024
+    rotate_age: float = 24 * 60 * 60.0
+    compression: str = "zstd"
+    retain_size: int | None = None
+    retain_age: float | None = None
+    sync: str = "interval"
+    sync_interval: float = 5.0
     memory_max_records: int = 100_000
     memory_max_bytes: int = 256 * 1024 * 1024
     consumer_queue_size: int = 1_024
@@ -109,9 +145,20 @@ def _seconds(name: str, value: Any) -> None:
         raise _not_allowed(name, value, "a number of seconds above 0")
 
 
-def _backend(name: str, value: Any) -> None:
-    if value not in BACKENDS:
-        raise _not_allowed(name, value, " or ".join(map(repr, BACKENDS)))
+def _one_of(*allowed: str) -> Check:
+    def check(name: str, value: Any) -> None:
+        if value not in allowed:
+            raise _not_allowed(name, value, " or ".join(map(repr, allowed)))
+
+    return check
+
+
+def _or_none(check: Check) -> Check:
+    def checked(name: str, value: Any) -> None:
+        if value is not None:
+            check(name, value)
+
+    return checked
 
 
 def _path(name: str, value: Any) -> None:
@@ -142,8 +189,20 @@ _CHECKS: dict[str, Check] = {
     "flush_interval": _seconds,
     "metric_interval": _seconds,
     "realtime_mode": _flag,
-    "storage_backend": _backend,
+    "storage_backend": _one_of(*BACKENDS),
     "storage_path": _path,
+    "journal": _flag,
+    "journal_path": _path,
+    "journal_size": _count(1024 * 1024),
+    "record_open_spans": _flag,
+    "record_crashes": _flag,
+    "rotate_size": _count(1),
+    "rotate_age": _seconds,
+    "compression": _one_of(*COMPRESSIONS),
+    "retain_size": _or_none(_count(0)),
+    "retain_age": _or_none(_seconds),
+    "sync": _one_of(*SYNC_POLICIES),
+    "sync_interval": _seconds,
     "memory_max_records": _count(1),
     "memory_max_bytes": _count(1),
     "consumer_queue_size": _count(1),
@@ -175,8 +234,12 @@ def _from_rimp(env: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
+# Of fields whose default does not show their type.
+_EXAMPLES: dict[str, Any] = {"resource_attributes": {}, "retain_size": 1, "retain_age": 1.0}
+
+
 def _example(entry: Any) -> Any:
-    return {} if entry.name == "resource_attributes" else entry.default
+    return _EXAMPLES.get(entry.name, entry.default)
 
 
 def _read(variable: str, text: str, example: Any) -> Any:

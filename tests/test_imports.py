@@ -13,13 +13,14 @@ PACKAGE = Path(rimp_otel.__file__).parent
 
 LAYERS = [
     {"errors", "forking", "reporting"},
-    {"times", "exiting", "logcapture"},
+    {"times", "exiting", "logcapture", "slots"},
     {"models", "config"},
     {"otlp"},
     {"convert", "context"},
     {"sources", "selfmetrics"},
     {"data"},
     {"raw", "buffer"},
+    {"journal"},
     {"storage", "collector"},
     {"consumers", "drain"},
     {"worker"},
