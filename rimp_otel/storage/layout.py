@@ -1,22 +1,51 @@
-"""Which files a recording is made of."""
+"""Which files a recording is made of, and what their names say.
+
+For ``telemetry``, a directory; for ``telemetry.jsonl``, a family of files beside each other::
+
+    traces.jsonl    journal/     sealed/              telemetry-traces.jsonl    telemetry-journal/
+    traces.1.jsonl  journal.1/                        telemetry-traces.1.jsonl  telemetry-sealed/
+
+The number is the writer slot's; slot 0 has none. In the directory of sealed files::
+
+    traces-<id>.jsonl                       rotated, and waiting to be sealed
+    traces-<first>-<last>-<id>.jsonl.zst    sealed (.jsonl.gz, .jsonl)
+
+``first`` and ``last`` are nanoseconds since the epoch, a range that holds the times of all records
+in the file, and may be wider. ``id`` is the fingerprint of the content: two files of one signal
+with one id hold the same records, such as a waiting file and what was just sealed of it. Whatever
+has another name is not the recording's, and is never touched.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 from rimp_otel.errors import StorageError
 from rimp_otel.otlp.signals import Signal
 
-__all__ = ["Layout"]
+__all__ = ["SUFFIXES", "Layout", "SealedName", "fingerprint"]
+
+SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
+"""How the names of sealed files end, by their compression."""
+
+_SIGNALS = "|".join(signal.value for signal in Signal)
+_SLOT = r"(?:\.([1-9][0-9]{0,4}))?"
+_ACTIVE = re.compile(rf"journal{_SLOT}|(?:{_SIGNALS}){_SLOT}\.jsonl", re.ASCII)
+_SEALED = re.compile(
+    rf"({_SIGNALS})-(?:(0|[1-9][0-9]{{0,19}})-(0|[1-9][0-9]{{0,19}})-)?([0-9a-f]{{16}})"
+    r"\.jsonl(\.zst|\.gz)?",
+    re.ASCII,
+)
+_COMPRESSIONS = {suffix.removeprefix(".jsonl"): name for name, suffix in SUFFIXES.items()}
 
 
 class Layout:
-    """The files of the recording at ``path``: one for each signal, as the OpenTelemetry file
-    exporter specification demands.
-
-    ``telemetry`` is a directory with ``traces.jsonl`` and so on; ``telemetry.jsonl`` stands for
-    ``telemetry-traces.jsonl`` and so on beside each other.
+    """The files of the recording at ``path``: one for each signal and writer slot, as the
+    OpenTelemetry file exporter specification demands one for each signal.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -28,11 +57,34 @@ class Layout:
         """The directory that the files lie in."""
         return self.path.parent if self.is_family else self.path
 
-    def file(self, signal: Signal) -> Path:
-        """The file of one signal."""
-        if self.is_family:
-            return self.path.with_name(f"{self.path.stem}-{signal.value}.jsonl")
-        return self.path / f"{signal.value}.jsonl"
+    @property
+    def sealed(self) -> Path:
+        """The directory of the files that nobody appends to any more."""
+        return self._named("sealed")
+
+    def file(self, signal: Signal, slot: int = 0) -> Path:
+        """The active file of one signal of a writer slot."""
+        return self._named(f"{signal.value}{_dotted(slot)}.jsonl")
+
+    def journal(self, slot: int = 0) -> Path:
+        """The directory of a writer slot's journal and of its lock."""
+        return self._named(f"journal{_dotted(slot)}")
+
+    def slots(self) -> list[int]:
+        """The numbers of the writer slots that have left something on disk, in order.
+
+        Raises:
+            StorageError: it is not possible to look.
+        """
+        try:
+            names = os.listdir(self.directory)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StorageError(
+                f"cannot read {self.directory}: {error.strerror or error}"
+            ) from error
+        return sorted({slot for slot in map(self._slot_of, names) if slot is not None})
 
     def make_directory(self) -> None:
         """Makes the directory, private to its owner, where there is none.
@@ -47,3 +99,65 @@ class Layout:
                 f"cannot record into {self.directory}: {error.strerror or error}; "
                 "give a path to a directory that can be written, or a file family ending in .jsonl"
             ) from error
+
+    def _named(self, name: str) -> Path:
+        return self.path.with_name(self._prefix + name) if self.is_family else self.path / name
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.path.stem}-" if self.is_family else ""
+
+    def _slot_of(self, name: str) -> int | None:
+        """The slot that a name belongs to; None of a name that is not the recording's."""
+        match = _ACTIVE.fullmatch(name.removeprefix(self._prefix))
+        if match is None or not name.startswith(self._prefix):
+            return None
+        return int(match[1] or match[2] or 0)
+
+
+class SealedName(NamedTuple):
+    """What the name of a file among the sealed ones says."""
+
+    signal: Signal
+    #: The fingerprint of the content.
+    id: str
+    #: Nanoseconds since the epoch; None of a file that waits to be sealed.
+    first: int | None = None
+    #: Nanoseconds since the epoch; None of a file that waits to be sealed.
+    last: int | None = None
+    #: One of ``SUFFIXES``.
+    compression: str = "none"
+
+    @classmethod
+    def parse(cls, name: str) -> SealedName | None:
+        """What a name says; None of one that is not the recording's."""
+        match = _SEALED.fullmatch(name)
+        if match is None:
+            return None
+        signal, first, last, id, suffix = match.groups()
+        if first is None:
+            return None if suffix else cls(Signal(signal), id)
+        return cls(Signal(signal), id, int(first), int(last), _COMPRESSIONS[suffix or ""])
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the file was rotated, and is not sealed yet."""
+        return self.last is None
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffixes: what is derived from the file is named after it."""
+        range = "" if self.is_waiting else f"{self.first}-{self.last}-"
+        return f"{self.signal.value}-{range}{self.id}"
+
+    def __str__(self) -> str:
+        return self.stem + SUFFIXES[self.compression]
+
+
+def fingerprint(first_line: bytes) -> str:
+    """The id of a file's content, by its first line: 16 hexadecimal digits. Its end is left out."""
+    return blake2b(first_line.removesuffix(b"\n"), digest_size=8).hexdigest()
+
+
+def _dotted(slot: int) -> str:
+    return f".{slot}" if slot else ""
