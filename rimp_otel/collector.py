@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from time import time_ns
 from typing import Any, NamedTuple, Protocol
 
+from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from rimp_otel.buffer import Counter, MemoryBuffer
 from rimp_otel.config import TelemetryConfig
@@ -18,11 +19,22 @@ from rimp_otel.context import current_span_context
 from rimp_otel.convert import resource_from_sdk
 from rimp_otel.data import TelemetryData
 from rimp_otel.forking import in_forked_child
+from rimp_otel.journal.buffer import Journal
+from rimp_otel.journal.frames import LETTERS
 from rimp_otel.models import EventType, ResourceInfo
 from rimp_otel.otlp.logs import log_record_fragment
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.values import plain
-from rimp_otel.raw import ENCODED, EVENT, METRIC, RawRecord, batch_of, encoded, signal_of_raw
+from rimp_otel.raw import (
+    ENCODED,
+    EVENT,
+    METRIC,
+    RawRecord,
+    batch_of,
+    encoded,
+    fragment_of,
+    signal_of_raw,
+)
 from rimp_otel.selfmetrics import observe_processor
 
 __all__ = ["CollectorStats", "Listener", "TelemetryCollector", "resource_of"]
@@ -45,10 +57,13 @@ class CollectorStats(NamedTuple):
     stored: int
     #: Of those, neither stored nor dropped yet.
     pending: int
-    #: Of those, lost, by reason: "buffer_full", "encoding", "invalid_value", "storage_error".
+    #: Of those, lost, by reason: "buffer_full", "journal_full", "encoding", "invalid_value",
+    #: "storage_error", and "damaged" (in the journal of a process that died).
     dropped: dict[str, int]
     #: Calls of a listener that raised.
     listener_errors: int
+    #: Of those collected, found in the journal of a process that died.
+    recovered: int = 0
 
 
 class Stream(Protocol):
@@ -88,6 +103,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._realtime = False
         self._listeners: tuple[Listener, ...] = ()
         self._stream: Stream | None = None
+        self._journal: Journal | None = None
         self._wake_at = self._encode_at = _NEVER
         self._start_counting()
         in_forked_child(self._start_anew)
@@ -100,6 +116,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._dropped: dict[tuple[str, Signal], Counter] = {}
         self._stored = dict.fromkeys(Signal, 0)
         self._points = 0
+        self._recovered = 0
         self._behind = False
         self._flushing = threading.RLock()
         self._notifying = threading.local()
@@ -113,6 +130,9 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
     def _start_anew(self) -> None:
         """In a forked child: what waits here is the parent's, and will be stored by it."""
         self._start_counting()
+        if self._journal is not None:
+            self._journal.renew()
+            self._wake_at = self.config.buffer_size
 
     @property
     def resource(self) -> ResourceInfo:
@@ -181,10 +201,26 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         copied = None if tags is None else _copied(tags)
         self._append((METRIC, time_ns(), name, value, unit, copied))
 
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Notes a span that has started, so that it is known if the process dies before its end.
+        Called by the SDK."""
+        journal = self._journal
+        if journal is not None and self._enabled and _is_sampled(span):
+            spans = journal.spans()
+            if spans is not None:
+                spans.opened(span)
+
     def on_end(self, span: ReadableSpan) -> None:
         """Takes in a span that has ended. Called by the SDK."""
-        if self._enabled and _is_sampled(span):
+        if not self._enabled or not _is_sampled(span):
+            return
+        spans = None if self._journal is None else self._journal.spans()
+        if spans is None:
             self._append(span)
+            return
+        spans.ending(span)
+        self._append(span)
+        spans.ended(span)
 
     def on_emit(self, log_record: Any) -> None:
         """Takes in a log record; encodes it now, since it may change later. Called by the SDK."""
@@ -199,6 +235,9 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._append((ENCODED, Signal.LOGS, fragment))
 
     def _append(self, record: RawRecord) -> None:
+        if self._journal is not None:
+            self._append_to_journal(self._journal, record)
+            return
         kept = encoded(record, self.resource) if self._behind else record
         # Nothing between the two: what is counted is in the buffer.
         self._collected.add_one()
@@ -207,6 +246,29 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             self._wake(waiting)
         if self._realtime:
             self._notify(record)
+
+    def _append_to_journal(self, journal: Journal, record: RawRecord) -> None:
+        collected = self._collected.add_one()
+        try:
+            fragment = fragment_of(record, self.resource)
+        except Exception:  # one bad record costs one record
+            self._drop("encoding", signal_of_raw(record))
+            return
+        if not journal.append(_letter_of(record), fragment):
+            self._keep(journal, (ENCODED, signal_of_raw(record), fragment))
+        if collected >= self._wake_at:
+            self._wake_at = collected + self.config.buffer_size
+            self._wake(0)
+        if self._realtime:
+            self._notify(record)
+
+    def _keep(self, journal: Journal, record: RawRecord) -> None:
+        """What the journal did not take: too much, unless it could not be written at all."""
+        if journal.is_open:
+            self._drop("journal_full", signal_of_raw(record))
+        else:
+            self._buffer.append(record)
+        self._wake(0)
 
     def _wake(self, waiting: int) -> None:
         # From here on whoever collects also encodes: several busy threads leave the stream's one
@@ -284,16 +346,19 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         dropped: dict[str, int] = {}
         for (reason, _), counter in list(self._dropped.items()):
             dropped[reason] = dropped.get(reason, 0) + counter.value
-        collected = self._collected.value + self._points
+        recovered = self._recovered
+        collected = self._collected.value + self._points + recovered
         pending = collected - stored - sum(dropped.values())
-        return CollectorStats(collected, stored, pending, dropped, self._listener_errors.value)
+        errors = self._listener_errors.value
+        return CollectorStats(collected, stored, pending, dropped, errors, recovered)
 
     # What follows is for the stream, which is attached to one collector and drains it.
 
-    def attach(self, stream: Stream) -> None:
-        """Lets ``stream`` drain this collector from now on."""
+    def attach(self, stream: Stream, journal: Journal | None = None) -> None:
+        """Lets ``stream`` drain this collector from now on; buffered in ``journal``, if given."""
         self._make_resource()
         self._stream = stream
+        self._journal = journal
         self._wake_at = self.config.buffer_size
         self._buffer.limit = self._limit
         self._encode_at = max(self.config.buffer_size, self._buffer.limit // _BEHIND)
@@ -301,6 +366,11 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
     def adopt(self, resource: Resource) -> None:
         """Makes ``resource`` that of native records, from the next batch on."""
         self._resource = resource_from_sdk(resource) or ResourceInfo()
+
+    def rearm(self) -> None:
+        """The journal has been drained: the stream is to be woken when it is full again."""
+        if self._wake_at > 1:
+            self._wake_at = self._collected.value + self.config.buffer_size
 
     def write_through(self) -> None:
         """Wakes the stream for every record from now on: the interpreter is about to exit."""
@@ -314,17 +384,32 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     @property
     def waiting(self) -> int:
-        """How many records are in the buffer."""
+        """How many records are in the buffer in memory."""
         return len(self._buffer)
 
     @property
-    def capacity(self) -> int:
-        """How many records the buffer can hold."""
-        return self._buffer.limit
+    def pending(self) -> int:
+        """How many records are in the buffer, in memory or in the journal."""
+        return len(self._buffer) if self._journal is None else self.stats().pending
+
+    @property
+    def capacity(self) -> int | None:
+        """How many records the buffer can hold; None for a journal, which is bounded in bytes."""
+        return self._buffer.limit if self._journal is None else None
 
     def count_points(self, points: int) -> None:
         """Counts data points that the stream collected from OpenTelemetry's instruments."""
         self._points += points
+
+    def count_unencoded(self, signal: Signal, records: int) -> None:
+        """Counts data points that could not be encoded."""
+        self._points += records
+        self._drop("encoding", signal, records)
+
+    def count_recovered(self, signal: Signal, records: int, damaged: int) -> None:
+        """Counts records that an earlier process left, and those of them that are damaged."""
+        self._recovered += records + damaged
+        self._drop("damaged", signal, damaged)
 
     def count_stored(self, data: TelemetryData) -> None:
         """Counts a batch as stored, but for the records in it that could not be encoded."""
@@ -365,6 +450,15 @@ def resource_of(config: TelemetryConfig) -> Resource:
     if config.service_name:
         attributes["service.name"] = config.service_name
     return Resource.create(attributes)
+
+
+def _letter_of(record: RawRecord) -> str:
+    """The letter of its signal in the journal. (To look it up by the enumeration is slow.)"""
+    if type(record) is not tuple:
+        return "t"
+    if record[0] == ENCODED:
+        return LETTERS[record[1]]
+    return "m" if record[0] == METRIC else "l"
 
 
 def _is_sampled(span: ReadableSpan) -> bool:

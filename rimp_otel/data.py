@@ -40,7 +40,7 @@ class TelemetryData:
         spans: finished OpenTelemetry spans.
     """
 
-    __slots__ = ("_lines", "_objects", "_skipped", "_sources")
+    __slots__ = ("_lines", "_objects", "_skipped", "_sources", "slice_id")
 
     def __init__(
         self,
@@ -60,6 +60,9 @@ class TelemetryData:
         self._objects: dict[Signal, list[Any]] = {}
         self._lines: dict[Signal, list[bytes]] = {}
         self._skipped: dict[Signal, int] = {}
+        #: Of a batch out of a journal: names it, and is the same again where the batch is stored
+        #: again after the process died half way. A storage that remembers it keeps records once.
+        self.slice_id: str | None = None
 
     @classmethod
     def from_sources(cls, sources: Mapping[Signal, Source]) -> TelemetryData:
@@ -92,6 +95,12 @@ class TelemetryData:
         """
         signal, records = decode_line(line)
         return cls.from_sources({signal: Lines([line], _ENCODERS[signal], records)})
+
+    @classmethod
+    def of_line(cls, signal: Signal, line: bytes, records: int) -> TelemetryData:
+        """A batch of one OTLP JSON line that is known to hold so many records; none, for 0."""
+        lines = [line] if records else []
+        return cls.from_sources({signal: Lines(lines, _ENCODERS[signal], count=records)})
 
     @classmethod
     def from_log_records(cls, records: Iterable[ReadableLogRecord]) -> TelemetryData:

@@ -94,6 +94,9 @@ class Drain:
             finally:
                 self._inside = False
 
+    def recover(self) -> None:
+        """Takes over what an earlier process left; a buffer in memory leaves nothing."""
+
     def take_in(self, data: TelemetryData) -> None:
         """Puts data points that the stream collected in line, for the next run."""
         with self._lock:
@@ -132,11 +135,14 @@ class Drain:
         except BaseException as error:
             # Even SystemExit: the batch stays what it was, one that the storage did not take.
             return self._failed(data, error)
+        self._stored(data)
+        return True
+
+    def _stored(self, data: TelemetryData) -> None:
         self.batches += 1
         self._attempts, self._pause, self._not_before = 0, _FIRST_PAUSE, 0.0
         self._collector.count_stored(data)
         self._offer(data)
-        return True
 
     def _failed(self, data: TelemetryData, error: BaseException) -> bool:
         self.errors += 1

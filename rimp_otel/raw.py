@@ -26,7 +26,16 @@ from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.spans import span_fragment
 from rimp_otel.otlp.values import plain
 
-__all__ = ["ENCODED", "EVENT", "METRIC", "RawRecord", "batch_of", "encoded", "signal_of_raw"]
+__all__ = [
+    "ENCODED",
+    "EVENT",
+    "METRIC",
+    "RawRecord",
+    "batch_of",
+    "encoded",
+    "fragment_of",
+    "signal_of_raw",
+]
 
 EVENT: Final = 0
 METRIC: Final = 1
@@ -52,11 +61,22 @@ def encoded(record: RawRecord, resource: ResourceInfo) -> RawRecord:
     """The record as its text; as it is, where that cannot be made."""
     if _is_encoded(record):
         return record
-    signal = signal_of_raw(record)
     try:
-        return ENCODED, signal, _ENCODERS[signal](record, resource)
+        return ENCODED, signal_of_raw(record), fragment_of(record, resource)
     except Exception:
         return record
+
+
+def fragment_of(record: RawRecord, resource: ResourceInfo) -> Fragment:
+    """The record's text.
+
+    Raises:
+        Exception: whatever it is that cannot be encoded.
+    """
+    if _is_encoded(record):
+        fragment: Fragment = record[2]  # type: ignore[index]
+        return fragment
+    return _ENCODERS[signal_of_raw(record)](record, resource)
 
 
 def batch_of(records: Iterable[RawRecord], resource: ResourceInfo) -> TelemetryData:

@@ -34,12 +34,12 @@ class Processor(Protocol):
     """What is observed of a collector."""
 
     @property
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """How many records are in the buffer."""
 
     @property
-    def capacity(self) -> int:
-        """How many records the buffer can hold."""
+    def capacity(self) -> int | None:
+        """How many records the buffer can hold; None where it is not bounded in records."""
 
     def counted(self, signal: Signal) -> tuple[int, dict[str, int]]:
         """Records stored, and records dropped by reason."""
@@ -62,7 +62,7 @@ def observe_processor(processor: Processor, meter_provider: MeterProvider | None
         )
         meter.create_observable_up_down_counter(
             f"{prefix}.queue.size",
-            [_watch(alive, _reading("waiting", attributes))],
+            [_watch(alive, _reading("pending", attributes))],
             unit=f"{{{noun}}}",
             description=f"The number of records in the queue that the {noun}s wait in.",
         )
@@ -85,7 +85,12 @@ def _watch(
 
 
 def _reading(name: str, attributes: dict[str, Any]) -> Callable[[Processor], Iterable[Observation]]:
-    return lambda processor: [Observation(getattr(processor, name), attributes)]
+    def read(processor: Processor) -> Iterable[Observation]:
+        value = getattr(processor, name)
+        if value is not None:
+            yield Observation(value, attributes)
+
+    return read
 
 
 def _processed(
@@ -95,7 +100,7 @@ def _processed(
         stored, dropped = processor.counted(signal)
         yield Observation(stored, attributes)
         for reason, records in dropped.items():
-            kind = "queue_full" if reason == "buffer_full" else reason
+            kind = "queue_full" if reason in {"buffer_full", "journal_full"} else reason
             yield Observation(records, {**attributes, "error.type": kind})
 
     return read

@@ -34,11 +34,14 @@ class Slot:
     process ids. A slot that is taken may hold what its last owner left in its journal.
     """
 
-    def __init__(self, number: int, directory: Path, lock: int) -> None:
+    def __init__(self, number: int, directory: Path, lock: int, rebooted: bool = False) -> None:
         #: Counted from 0.
         self.number = number
         #: The journal's.
         self.directory = directory
+        #: Whether the machine was started anew since the slot was last held: then files may lack
+        #: what was not synced.
+        self.rebooted = rebooted
         self._lock = lock
         self._pid = os.getpid()
 
@@ -64,7 +67,7 @@ class Slot:
                     " .jsonl"
                 ) from error
             if lock is not None:
-                return cls(number, directory, lock)
+                return cls(number, directory, *lock)
         raise StorageError(
             f"cannot record into {directory_of(first).parent}: {_MOST_SLOTS} writers are there,"
             " or what they left; end some of them, or give another path"
@@ -78,12 +81,18 @@ class Slot:
     def release(self) -> None:
         """Lets the slot go. In a forked child: closes the inherited descriptor, and nothing else,
         since unlocking would take the lock from the living parent."""
+        is_open = self._lock >= 0 and self._is_open()
         lock, self._lock = self._lock, -1
-        if lock >= 0:
-            try:
-                os.close(lock)
-            except OSError:  # closed already, by a program that makes itself a daemon
-                pass
+        if is_open:
+            os.close(lock)
+
+    def _is_open(self) -> bool:
+        """Whether the descriptor is still the lock file: a program that makes itself a daemon
+        closes all descriptors, and opens others in their place."""
+        try:
+            return os.path.samestat(os.fstat(self._lock), os.stat(self.directory / LOCK))
+        except OSError:
+            return False
 
 
 def is_owned(directory: Path) -> bool:
@@ -109,8 +118,9 @@ def is_owned(directory: Path) -> bool:
     return False
 
 
-def _try_to_lock(directory: Path) -> int | None:
-    """The descriptor of the slot's lock; None where somebody else holds it."""
+def _try_to_lock(directory: Path) -> tuple[int, bool] | None:
+    """The descriptor of the slot's lock, and whether the machine was started anew since it was
+    last held; None where somebody else holds it."""
     is_new = _make_private(directory)
     if not is_new and not _is_ours(directory):
         return None
@@ -118,9 +128,10 @@ def _try_to_lock(directory: Path) -> int | None:
     try:
         # Without locks, only what was not there before is nobody else's.
         held = _acquire(lock, otherwise=is_new)
-        if held and _is_current(lock, directory) and _may_take(lock, directory):
+        owner = _owner(lock)
+        if held and _is_current(lock, directory) and _may_take(owner, directory):
             _sign(lock)
-            return lock
+            return lock, bool(owner) and owner["boot"] != _boot()
     except BaseException:
         os.close(lock)
         raise
@@ -163,15 +174,21 @@ def _is_current(lock: int, directory: Path) -> bool:
     return os.path.samestat(opened, named) and opened.st_uid == _user()
 
 
-def _may_take(lock: int, directory: Path) -> bool:
-    """Not what another machine left on a volume that both share: locks may not reach across, so
-    its owner may live. What was left empty is anybody's."""
+def _owner(lock: int) -> dict[str, str]:
+    """Who signed the lock file last: machine and boot; empty where nobody did."""
     try:
         owner = json.loads(os.pread(lock, 4_096, 0))
-        same = owner["boot"] == _boot() or owner["machine"] == machine()
+        return {key: str(owner[key]) for key in ("machine", "boot")}
     except (ValueError, KeyError, TypeError):
-        return True  # nobody's yet
-    return same or os.listdir(directory) == [LOCK]
+        return {}
+
+
+def _may_take(owner: dict[str, str], directory: Path) -> bool:
+    """Not what another machine left on a volume that both share: locks may not reach across, so
+    its owner may live. What was left empty is anybody's."""
+    if not owner or owner["boot"] == _boot() or owner["machine"] == machine():
+        return True
+    return os.listdir(directory) == [LOCK]
 
 
 def _sign(lock: int) -> None:

@@ -137,15 +137,19 @@ class Lines:
         lines: Sequence[bytes],
         encode: Callable[[Any], Fragment],
         objects: list[Any] | None = None,
+        count: int | None = None,
     ) -> None:
         self.lines = list(lines)
         self._encode = encode
         self._objects = objects
+        self._count = count
 
     def __len__(self) -> int:
         if self._objects is not None:
             return len(self._objects)
-        return sum(count_records(line) for line in self.lines)
+        if self._count is None:
+            self._count = sum(count_records(line) for line in self.lines)
+        return self._count
 
     def objects(self) -> list[Any]:
         """The records as objects."""

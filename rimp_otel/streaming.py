@@ -19,6 +19,10 @@ from rimp_otel.drain import Drain
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.exiting import AtExit
 from rimp_otel.forking import in_forked_child
+from rimp_otel.journal.buffer import Journal
+from rimp_otel.journal.homes import DirectoryHome, FileHome, Home
+from rimp_otel.journal.target import Appendable
+from rimp_otel.journaldrain import JournalDrain
 from rimp_otel.reporting import Reporter
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.file import FileStorage
@@ -48,8 +52,17 @@ class StreamStats(NamedTuple):
 def storage_for(config: TelemetryConfig) -> TelemetryStorage:
     """The storage that a configuration names."""
     if config.storage_backend == "file":
-        return FileStorage(config.path)
+        return FileStorage.from_config(config)
     return MemoryStorage(config.memory_max_records, config.memory_max_bytes)
+
+
+def home_of(storage: TelemetryStorage, config: TelemetryConfig) -> Home | None:
+    """Where the journal for a storage lives; None where it is buffered in memory."""
+    if not config.journal:
+        return None
+    if isinstance(storage, Appendable):
+        return FileHome(storage)
+    return None if config.journal_path is None else DirectoryHome(config.journal_path)
 
 
 class TelemetryStream(MetricReader):
@@ -100,18 +113,29 @@ class TelemetryStream(MetricReader):
         self._hangs = False
         self._wants_thread = False
         self._reporter = Reporter()
-        self._drain = Drain(collector, self.storage, self._offer, self._reporter)
+        self._drain = self._make_drain()
         self._worker = Worker(self._tick, "rimp-stream")
-        collector.attach(self)
         in_forked_child(self._start_anew)
         self._exit = AtExit(self._at_exit)
         if not config.enabled:
             self._exit.let_go()
 
+    def _make_drain(self) -> Drain:
+        """Lets the collector buffer in a journal, where the storage has a place for one."""
+        collector, config = self.collector, self.collector.config
+        home = home_of(self.storage, config)
+        if home is None:
+            collector.attach(self)
+            return Drain(collector, self.storage, self._offer, self._reporter)
+        journal = Journal(home, config.journal_size, self._reporter, config.record_open_spans)
+        collector.attach(self, journal)
+        return JournalDrain(collector, self.storage, self._offer, self._reporter, journal, home)
+
     def start(self) -> None:
         """Starts the background thread, where none runs. Does nothing if telemetry is disabled."""
         if self.collector.config.enabled:
             self._wants_thread = True
+            self._drain.recover()
             self._worker.start()
             # Now, since at its exit the interpreter starts no thread any more.
             for consumer in self._consumers:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from rimp_otel.otlp.numbers import uint32
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.values import attributes_json, text_json, to_bytes
 
-__all__ = ["LINE_SIZE", "Fragment", "Wrapping", "lines", "resource_wrapping", "scope_wrapping"]
+__all__ = [
+    "LINE_SIZE",
+    "Fragment",
+    "Origin",
+    "Wrapping",
+    "line_of",
+    "lines",
+    "resource_wrapping",
+    "scope_wrapping",
+]
 
 LINE_SIZE = 64 * 1024
 """Characters after which a line is full. Longer ones hold the interpreter for milliseconds."""
@@ -22,6 +31,10 @@ class Wrapping(NamedTuple):
 
     head: str
     tail: str
+
+
+Origin = tuple[Wrapping, Wrapping, "Wrapping | None"]
+"""The resource, scope and metric that a record belongs to; no metric but for data points."""
 
 
 class Fragment(NamedTuple):
@@ -52,35 +65,35 @@ def lines(signal: Signal, fragments: Iterable[Fragment]) -> Iterator[bytes]:
 
 
 def _line(signal: Signal, batch: list[Fragment]) -> bytes:
-    groups: dict[Wrapping, dict[Wrapping, dict[Wrapping | None, list[str]]]] = {}
+    groups: dict[Origin, list[str]] = {}
     texts: list[str] = []
     last: tuple[object, object, object] = (texts, texts, texts)
     for _, resource, scope, metric, text in batch:
         # Most records have the same origin as the one before.
         if resource is not last[0] or scope is not last[1] or metric is not last[2]:
-            metrics = groups.setdefault(resource, {}).setdefault(scope, {})
-            texts = metrics.setdefault(metric, [])
             last = (resource, scope, metric)
+            texts = groups.setdefault(last, [])
         texts.append(text)
-    resources = [_resource_text(signal, *group) for group in groups.items()]
-    return to_bytes(f'{{"{signal.resource_key}":[{",".join(resources)}]}}')
+    return line_of(signal, groups)
 
 
-def _resource_text(
-    signal: Signal,
-    resource: Wrapping,
-    scopes: dict[Wrapping, dict[Wrapping | None, list[str]]],
-) -> str:
-    texts = [_scope_text(signal, *group) for group in scopes.items()]
-    return f'{resource.head}"{signal.scope_key}":[{",".join(texts)}]{resource.tail}'
+def line_of(signal: Signal, groups: Mapping[Origin, list[str]]) -> bytes:
+    """One OTLP JSON line (without its end) of records' texts, by what they belong to."""
+    resources: dict[Wrapping, dict[Wrapping, list[str]]] = {}
+    for (resource, scope, metric), texts in groups.items():
+        joined = ",".join(texts)
+        records = joined if metric is None else f"{metric.head}{joined}{metric.tail}"
+        resources.setdefault(resource, {}).setdefault(scope, []).append(records)
+    found = [_resource_text(signal, *group) for group in resources.items()]
+    return to_bytes(f'{{"{signal.resource_key}":[{",".join(found)}]}}')
 
 
-def _scope_text(signal: Signal, scope: Wrapping, metrics: dict[Wrapping | None, list[str]]) -> str:
-    records = [
-        ",".join(texts) if metric is None else f"{metric.head}{','.join(texts)}{metric.tail}"
-        for metric, texts in metrics.items()
+def _resource_text(signal: Signal, resource: Wrapping, scopes: Mapping[Wrapping, list[str]]) -> str:
+    texts = [
+        f'{scope.head}"{signal.record_key}":[{",".join(records)}]{scope.tail}'
+        for scope, records in scopes.items()
     ]
-    return f'{scope.head}"{signal.record_key}":[{",".join(records)}]{scope.tail}'
+    return f'{resource.head}"{signal.scope_key}":[{",".join(texts)}]{resource.tail}'
 
 
 class _Cache:

@@ -1,0 +1,278 @@
+"""The journal: a collector's buffer on disk, appended to without a lock."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from itertools import count
+from pathlib import Path
+
+from rimp_otel.journal.header import HEADER_SIZE
+from rimp_otel.journal.homes import Home
+from rimp_otel.journal.opened import OpenSpans
+from rimp_otel.journal.recovery import Recovered, next_number, recover
+from rimp_otel.journal.segment import Segment
+from rimp_otel.otlp.fragment import Fragment
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.otlp.values import to_bytes
+from rimp_otel.reporting import Reporter
+
+__all__ = ["Journal"]
+
+_LARGEST_SEGMENT = 4 * 1024 * 1024
+_PAUSE_AFTER_ERROR = 1.0
+_LONGEST_WAIT = 1.0
+_getpid = os.getpid
+
+
+class Journal:
+    """Holds records until they are stored, in files that survive the process.
+
+    ``append`` takes no lock, waits for nothing, and is safe from any thread, signal handler or
+    finaliser. All else is for the one that drains, one thread at a time.
+
+    Args:
+        home: where it lives. Its slot is taken with the first record, or by ``open``.
+        size: bytes that it may take on disk; past it ``append`` refuses.
+        reporter: says what cannot be written.
+        open_spans: whether to note spans that have started.
+    """
+
+    def __init__(self, home: Home, size: int, reporter: Reporter, open_spans: bool = True) -> None:
+        self._home = home
+        self._limit = size
+        self._segment_size = min(_LARGEST_SEGMENT, max(size // 8, 64 * 1024))
+        self._reporter = reporter
+        #: Whether it does.
+        self.notes_open_spans = open_spans
+        #: Segments that were found damaged and put aside.
+        self.damaged = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Lets go of everything, as in a forked child, whose parent goes on with it."""
+        for segment in [*getattr(self, "segments", ()), *getattr(self, "_spares", ())]:
+            segment.close()
+        for segment in getattr(self, "finished", ()):
+            segment.close()
+        if spans := getattr(self, "open_spans", None):
+            spans.abandon()
+        #: Oldest first. Appended to by whoever needs room, taken from by the one that drains.
+        self.segments: deque[Segment] = deque()
+        #: Drained, and waiting to be deleted.
+        self.finished: deque[Segment] = deque()
+        self.open_spans: OpenSpans | None = None
+        self._spares: deque[Segment] = deque()
+        self._active: Segment | None = None
+        self._directory: Path | None = None
+        self._pid = _getpid()
+        self._lifecycle = threading.RLock()
+        self._opening = False
+        self._not_before = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a segment to append to."""
+        return self._active is not None and self._pid == _getpid()
+
+    def spans(self) -> OpenSpans | None:
+        """Where spans are noted that have started; None where that is not done."""
+        if not self.notes_open_spans:
+            return None
+        if self._active is None or self._pid != _getpid():
+            self.open()
+        return self.open_spans
+
+    def append(self, signal: str, fragment: Fragment) -> bool:
+        """Takes in a record; False where it cannot.
+
+        Args:
+            signal: its letter, of ``frames.LETTERS``.
+            fragment: its text.
+        """
+        _, resource, scope, metric, text = fragment
+        origin = (resource, scope, metric)
+        # A fork from C runs no hooks.
+        segment = self._active if self._pid == _getpid() else None
+        while True:
+            if segment is None:
+                segment = self._open_if_closed()
+                if segment is None:
+                    return False
+            head, definition = segment.head(signal, origin)
+            frame = f"{definition}{head}{text}\n"
+            try:
+                encoded = frame.encode()
+            except UnicodeEncodeError:
+                encoded = to_bytes(frame)
+            try:
+                segment.write(encoded)
+            except ValueError:  # full, or sealed
+                segment = self._after(segment, len(encoded))
+                if segment is None and self._active is not None:
+                    return False
+                continue
+            if definition:
+                segment.define(signal, origin, head)
+            return True
+
+    def _after(self, segment: Segment, needed: int) -> Segment | None:
+        """The segment to go on with; makes one, where nobody else has."""
+        active = self._active
+        if active is not segment:
+            return active
+        size = max(self._segment_size, needed + HEADER_SIZE)
+        try:
+            following = self._spares.pop() if size == self._segment_size else self._make(size)
+        except IndexError:
+            following = self._make(size)
+        if following is not None:
+            self.segments.append(following)
+            # Two threads may do this at once: the segment of one of them is drained as it is.
+            self._active = following
+        return following
+
+    def _make(self, size: int) -> Segment | None:
+        if self.allocated + size > self._limit or time.monotonic() < self._not_before:
+            return None
+        if self._directory is None:
+            return None
+        try:
+            return Segment.create(self._directory, next(self._numbers), size)
+        except OSError as error:
+            self._fail(error)
+            return None
+
+    def _fail(self, error: BaseException) -> None:
+        self._not_before = time.monotonic() + _PAUSE_AFTER_ERROR
+        self._reporter.say("journal", f"the journal cannot be written: {error}")
+
+    @property
+    def allocated(self) -> int:
+        """Bytes that its segments take on disk."""
+        kept = [*self.segments, *self.finished, *self._spares]
+        return sum(segment.size for segment in kept)
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that it may take on disk."""
+        return self._limit
+
+    # What follows changes which segments there are.
+
+    def open(self) -> Recovered | None:
+        """Takes the slot, and in it what its last owner left. Does nothing if it is open.
+
+        Returns:
+            What was found; None if it was open, or could not be opened.
+        """
+        if self._pid != _getpid():
+            self.renew()
+        if not self._lifecycle.acquire(timeout=_LONGEST_WAIT):
+            return None
+        try:
+            if self._active is not None or self._opening:
+                return None  # also for a signal handler that interrupts the opening
+            if time.monotonic() < self._not_before:
+                return None
+            self._opening = True
+            try:
+                return self._open()
+            except Exception as error:
+                self._fail(error)
+                return None
+            finally:
+                self._opening = False
+        finally:
+            self._lifecycle.release()
+
+    def _open_if_closed(self) -> Segment | None:
+        self.open()
+        return self._active
+
+    def _open(self) -> Recovered | None:
+        recovered = self._recover() if self._directory is None else None
+        assert self._directory is not None
+        if self.open_spans is None and self.notes_open_spans:
+            self.open_spans = self._make_open_spans(self._directory)
+        active = Segment.create(self._directory, next(self._numbers), self._segment_size)
+        if not self.segments:
+            ends = self._home.ends()
+            active.header.set_synced({}, ends)
+            active.header.set_ends(ends, self.next_cycle())
+        self.segments.append(active)
+        self._active = active
+        return recovered
+
+    def _recover(self) -> Recovered:
+        slot = self._home.take_slot()
+        directory = slot.directory
+        recovered = recover(slot, self._home, self._reporter)
+        self.damaged += recovered.damaged
+        self._numbers = count(next_number(directory))
+        self._cycles = count(max((s.state().cycle for s in recovered.segments), default=0) + 1)
+        # Also where the disk is full: what the last owner left is drained all the same.
+        self.segments.extend(recovered.segments)
+        self._directory = directory
+        return recovered
+
+    def _make_open_spans(self, directory: Path) -> OpenSpans | None:
+        try:
+            return OpenSpans.create(directory, next(self._numbers))
+        except OSError as error:
+            self._reporter.say("open spans", f"open spans are not recorded: {error}")
+            return None
+
+    def next_cycle(self) -> int:
+        """A number that is higher than all before."""
+        return next(self._cycles)
+
+    def prepare(self) -> None:
+        """Makes a spare segment, if one will be needed soon."""
+        active = self._active
+        if active is None or self._spares or active.position < active.size // 2:
+            return
+        spare = self._make(self._segment_size)
+        if spare is not None:
+            self._spares.append(spare)
+
+    def set_alive(self) -> None:
+        """Notes that the process lives."""
+        now, spans = time.time_ns(), self.open_spans
+        for segment in list(self.segments)[:1]:
+            segment.header.set_alive(now)
+        if spans is not None:
+            spans.alive(now)
+
+    def close(self) -> bool:
+        """Deletes its files and gives the slot back, if all of it has been drained.
+
+        Returns:
+            False where something has not been: then it stays open.
+        """
+        with self._lifecycle:
+            active = self._active
+            if active is None:
+                return not self.segments
+            if list(self.segments) != [active]:
+                return False
+            self._active = None
+            active.seal()
+            if any(active.header.done(signal) < active.end() for signal in Signal):
+                active.unseal()
+                self._active = active
+                return False
+            self._delete_all()
+            return True
+
+    def _delete_all(self) -> None:
+        spans, self.open_spans = self.open_spans, None
+        if spans is not None:
+            spans.close()
+        for segments in (self.finished, self._spares, self.segments):
+            while segments:
+                segments.popleft().delete()
+        self._directory = None
+        self._home.release_slot()

@@ -1,0 +1,228 @@
+"""A segment's header: what of it has been stored already, in words of eight bytes.
+
+Each word is one aligned store, which a death of the process cannot cut in half. Order does the
+rest: an intent is written before a line is, and cleared after all that follows from the line has
+been noted. Whoever finds a valid intent asks the storage whether the line is whole.
+
+===== ==================================================================
+word  what
+===== ==================================================================
+0     magic number; written last, once the segment is complete
+1     the segment's number
+2     cycle: grows with each change, over all segments of a journal
+3     last sign of life, nanoseconds since the epoch
+4-6   done: frames before this position are stored, for each signal
+7-9   the complements of 4-6, so that a damaged word shows
+10-15 where the active file of each signal ended then: inodes, offsets
+16-22 intent: signal, old done, new done, inode, offset, length, check
+23    valid, if the intent is
+24-33 4-6 and 10-15 as they were at the last sync, and a check
+511   a random number, which tells the segment from all others
+===== ==================================================================
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import MutableSequence, Sequence
+from typing import Final, NamedTuple
+
+from rimp_otel.journal.target import End
+from rimp_otel.otlp.signals import Signal
+
+__all__ = ["HEADER_SIZE", "MAGIC", "SIGNALS", "Header", "Intent", "State", "read_state"]
+
+HEADER_SIZE: Final = 4_096
+"""Bytes; the frames begin after them."""
+
+MAGIC: Final = int.from_bytes(b"RIMPJNL1", "little")
+SIGNALS: Final = tuple(Signal)
+_NUMBERS = {signal: number for number, signal in enumerate(SIGNALS)}
+
+_NUMBER, _CYCLE, _ALIVE, _DONE, _MIRROR, _INODE, _OFFSET, _INTENT, _VALID = (
+    *(1, 2, 3, 4, 7, 10, 13),
+    *(16, 23),
+)
+_SYNCED: Final = 24
+_WORDS: Final = 34
+_IS_VALID: Final = int.from_bytes(b"INTENDED", "little")
+_ALL_ONES: Final = 2**64 - 1
+
+
+class Intent(NamedTuple):
+    """A line that was about to be stored."""
+
+    signal: Signal
+    #: ``done`` before it, and after it.
+    since: int
+    done: int
+    #: Where it was to start.
+    start: End
+    #: In bytes, its end included; 0 where the storage is none of files.
+    length: int
+
+
+class State(NamedTuple):
+    """What a header says."""
+
+    number: int
+    cycle: int
+    #: Nanoseconds since the epoch.
+    alive: int
+    #: 0 for a signal where the word is damaged.
+    done: dict[Signal, int]
+    ends: dict[Signal, End]
+    intent: Intent | None
+    #: ``done`` and ``ends`` at the last sync; from the start on, where that is not known.
+    synced_done: dict[Signal, int]
+    synced_ends: dict[Signal, End]
+
+
+class Header:
+    """The header of a segment that is ours to write.
+
+    Args:
+        words: the segment's memory as words of eight bytes.
+    """
+
+    def __init__(self, words: MutableSequence[int]) -> None:
+        self._words = words
+
+    def start(self, number: int) -> None:
+        """Writes the header of a new segment, all but its magic number."""
+        self._words[_NUMBER] = number
+        for signal in SIGNALS:
+            self.set_done(signal, HEADER_SIZE)
+        self.set_synced(dict.fromkeys(SIGNALS, HEADER_SIZE), {})
+
+    def complete(self) -> None:
+        """Says that the segment may be used from now on."""
+        self._words[0] = MAGIC
+
+    def done(self, signal: Signal) -> int:
+        """Up to where the signal's frames are stored."""
+        return self._words[_DONE + _NUMBERS[signal]]
+
+    def set_done(self, signal: Signal, position: int) -> None:
+        """The signal's frames before this position are stored."""
+        number = _NUMBERS[signal]
+        self._words[_DONE + number] = position
+        self._words[_MIRROR + number] = position ^ _ALL_ONES
+
+    def set_alive(self, time_unix_nano: int) -> None:
+        """The process lives."""
+        self._words[_ALIVE] = time_unix_nano
+
+    def set_ends(self, ends: dict[Signal, End], cycle: int) -> None:
+        """Where the active files end, from this cycle on."""
+        for signal, end in ends.items():
+            self._set_end(_NUMBERS[signal], end)
+        self._words[_CYCLE] = cycle
+
+    def _set_end(self, number: int, end: End) -> None:
+        self._words[_INODE + number] = end.file_id
+        self._words[_OFFSET + number] = end.offset
+
+    def intend(self, intent: Intent) -> None:
+        """Notes that a line is about to be stored."""
+        fields = _fields(intent)
+        self._words[_VALID] = 0
+        for index, field in enumerate(fields):
+            self._words[_INTENT + index] = field
+        self._words[_INTENT + len(fields)] = _check_of(fields)
+        self._words[_VALID] = _IS_VALID
+
+    def finish(self, signal: Signal, done: int, end: End, cycle: int) -> None:
+        """Notes that it has been stored."""
+        self.set_done(signal, done)
+        self.set_ends({signal: end}, cycle)
+        self._words[_VALID] = 0
+
+    def set_synced(self, done: dict[Signal, int], ends: dict[Signal, End]) -> None:
+        """What was stored before is on the device, and so survives a loss of power."""
+        words = self._words
+        for signal, position in done.items():
+            words[_SYNCED + _NUMBERS[signal]] = position
+        for signal, end in ends.items():
+            words[_SYNCED + 3 + _NUMBERS[signal]] = end.file_id
+            words[_SYNCED + 6 + _NUMBERS[signal]] = end.offset
+        words[_SYNCED + 9] = _check_of(words[_SYNCED : _SYNCED + 9])
+
+    def roll_back(self) -> None:
+        """What was stored after the last sync may not be there: it will be stored again."""
+        state = self.state()
+        for signal, done in state.synced_done.items():
+            self.set_done(signal, done)
+        self.set_ends(state.synced_ends, state.cycle)
+
+    def give_up(self) -> None:
+        """The line was not stored."""
+        self._words[_VALID] = 0
+
+    def state(self) -> State:
+        """What it says now."""
+        return _state_of(self._words)
+
+
+def read_state(header: bytes) -> State | None:
+    """What the header of a segment says; None where it is none, or not complete."""
+    if len(header) < HEADER_SIZE:
+        return None
+    words = struct.unpack_from(f"={_WORDS}Q", header)
+    return _state_of(words) if words[0] == MAGIC else None
+
+
+def _state_of(words: Sequence[int]) -> State:
+    return State(
+        words[_NUMBER],
+        words[_CYCLE],
+        words[_ALIVE],
+        {signal: _done_of(words, number) for number, signal in enumerate(SIGNALS)},
+        {
+            signal: End(words[_INODE + number], words[_OFFSET + number])
+            for number, signal in enumerate(SIGNALS)
+        },
+        _intent_of(words),
+        *_synced_of(words),
+    )
+
+
+def _synced_of(words: Sequence[int]) -> tuple[dict[Signal, int], dict[Signal, End]]:
+    synced = list(words[_SYNCED : _SYNCED + 9])
+    if words[_SYNCED + 9] != _check_of(synced):
+        synced = [HEADER_SIZE] * 3 + list(words[_INODE : _INODE + 3]) + [0] * 3
+    return (
+        {signal: synced[number] for number, signal in enumerate(SIGNALS)},
+        {signal: End(synced[3 + n], synced[6 + n]) for n, signal in enumerate(SIGNALS)},
+    )
+
+
+def _done_of(words: Sequence[int], number: int) -> int:
+    """0 where the word and its complement disagree: a death between the two stores leaves a valid
+    intent, or no frame of the signal between them; else it is damage."""
+    done, mirrored = words[_DONE + number], words[_MIRROR + number] ^ _ALL_ONES
+    if done == mirrored or _intent_of(words) is not None:
+        return done
+    candidates = [value for value in (done, mirrored) if HEADER_SIZE <= value < 2**40]
+    return min(candidates, default=0)
+
+
+def _intent_of(words: Sequence[int]) -> Intent | None:
+    fields = list(words[_INTENT : _INTENT + 6])
+    if words[_VALID] != _IS_VALID or words[_INTENT + 6] != _check_of(fields):
+        return None
+    if fields[0] >= len(SIGNALS):
+        return None
+    signal, since, done, file_id, offset, length = fields
+    return Intent(SIGNALS[signal], since, done, End(file_id, offset), length)
+
+
+def _fields(intent: Intent) -> list[int]:
+    return [_NUMBERS[intent.signal], intent.since, intent.done, *intent.start, intent.length]
+
+
+def _check_of(fields: Sequence[int]) -> int:
+    check = MAGIC
+    for index, field in enumerate(fields):
+        check ^= (field << index) & _ALL_ONES
+    return check

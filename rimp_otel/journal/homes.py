@@ -1,0 +1,92 @@
+"""Where a journal lives: in the slot of a storage of files, or in a directory of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from rimp_otel.journal.target import Appendable, End
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.slots import Slot
+
+__all__ = ["DirectoryHome", "FileHome", "Home"]
+
+
+class Home(Protocol):
+    """Where a journal lives, and what it buffers for."""
+
+    def take_slot(self) -> Slot:
+        """The slot that the journal belongs to, taken now where it was not.
+
+        Raises:
+            StorageError: none could be taken.
+        """
+
+    def release_slot(self) -> None:
+        """The journal is closed."""
+
+    def settle(self, signal: Signal, start: End, length: int) -> bool:
+        """Whether the line of an interrupted append is whole; a part of it is cut off."""
+
+    def ends(self) -> dict[Signal, End]:
+        """Where the files end that its records go to; none, where they do not go to files."""
+
+    def lines_after(self, signal: Signal, start: End) -> list[bytes]:
+        """The lines in the signal's file from there on."""
+
+
+class FileHome:
+    """The slot of a storage that appends to files."""
+
+    def __init__(self, storage: Appendable) -> None:
+        self._storage = storage
+        self.take_slot = storage.take_slot
+        self.release_slot = storage.release_slot
+        self.settle = storage.settle
+        self.lines_after = storage.lines_after
+
+    def ends(self) -> dict[Signal, End]:
+        """Where its files end."""
+        return {signal: self._storage.end_of(signal) for signal in Signal}
+
+
+class DirectoryHome:
+    """Slots in a directory, for the journals of any other storage.
+
+    Args:
+        path: the directory; the slots are ``journal``, ``journal.1`` and so on in it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._slot: Slot | None = None
+
+    def take_slot(self) -> Slot:
+        """The slot that the journal belongs to."""
+        slot = self._slot
+        if slot is None or not slot.is_ours:
+            self.release_slot()
+            slot = self._slot = Slot.take(self._directory_of)
+        return slot
+
+    def _directory_of(self, number: int) -> Path:
+        return self._path / (f"journal.{number}" if number else "journal")
+
+    def release_slot(self) -> None:
+        """The journal is closed."""
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot.release()
+
+    def settle(self, signal: Signal, start: End, length: int) -> bool:
+        """Nothing: only the storage itself knows, by the slice's id."""
+        return False
+
+    def ends(self) -> dict[Signal, End]:
+        """None."""
+        return {}
+
+    def lines_after(self, signal: Signal, start: End) -> list[bytes]:
+        """None."""
+        return []

@@ -1,0 +1,119 @@
+"""Taking over what the last owner of a slot left in its journal.
+
+Done before anything is drained or appended. Doing it again, after a death half way, ends the same.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from rimp_otel.journal.homes import Home
+from rimp_otel.journal.leftovers import convert_leftovers
+from rimp_otel.journal.segment import Segment, segment_number
+from rimp_otel.journal.target import End
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.reporting import Reporter
+from rimp_otel.slots import Slot
+
+__all__ = ["DAMAGED", "Recovered", "newest_ends", "next_number", "put_aside", "recover"]
+
+DAMAGED = ".damaged"
+"""What the names of files end with that were put aside."""
+
+_NUMBERED = re.compile(r"([0-9]{6,})\.")
+
+
+class Recovered(NamedTuple):
+    """What the last owner left."""
+
+    #: Oldest first.
+    segments: list[Segment]
+    #: Segments that could not be read, and were put aside.
+    damaged: int
+
+
+def recover(slot: Slot, home: Home, reporter: Reporter) -> Recovered:
+    """Opens the segments in the journal directory of a slot that has been taken."""
+    convert_leftovers(slot.directory, reporter)
+    segments, damaged = [], 0
+    for path in segment_files(slot.directory):
+        try:
+            segment = Segment.open(path)
+        except (OSError, ValueError) as error:
+            damaged += 1
+            reporter.say("damaged", f"{path} is damaged, and put aside: {error}")
+            put_aside(path)
+            continue
+        if segment is None:
+            path.unlink(missing_ok=True)  # its owner died while it was made
+        else:
+            segments.append(segment)
+    for segment in segments:
+        _settle(segment, home.settle)
+    if segments and _has_lost_power(slot, home, segments):
+        for segment in segments:
+            segment.header.roll_back()
+    return Recovered(segments, damaged)
+
+
+def _has_lost_power(slot: Slot, home: Home, segments: list[Segment]) -> bool:
+    """Whether the files may hold less than the headers say."""
+    noted = newest_ends(segments)
+    return slot.rebooted or any(
+        end.file_id == noted[signal].file_id and end.offset < noted[signal].offset
+        for signal, end in home.ends().items()
+    )
+
+
+def newest_ends(segments: list[Segment]) -> dict[Signal, End]:
+    """Where the files ended, as the newest of the headers says."""
+    return max((segment.state() for segment in segments), key=lambda state: state.cycle).ends
+
+
+def _settle(segment: Segment, settle: Callable[[Signal, End, int], bool]) -> None:
+    """Finds out how far the last line got that was about to be stored."""
+    state = segment.state()
+    intent = state.intent
+    if intent is None or not intent.length:
+        return  # none; or of a storage that is no file, which is offered the same slice again
+    if settle(intent.signal, intent.start, intent.length):
+        end = End(intent.start.file_id, intent.start.offset + intent.length)
+        segment.header.finish(intent.signal, intent.done, end, state.cycle)
+    else:
+        segment.header.set_done(intent.signal, intent.since)
+        segment.header.give_up()
+
+
+def segment_files(directory: Path) -> list[Path]:
+    """The segments in a journal's directory, oldest first; never a link."""
+    found = []
+    for name in _names(directory):
+        number = segment_number(name)
+        if number is not None and not (directory / name).is_symlink():
+            found.append((number, directory / name))
+    return [path for _, path in sorted(found)]
+
+
+def _names(directory: Path) -> Iterator[str]:
+    try:
+        yield from os.listdir(directory)
+    except FileNotFoundError:
+        return
+
+
+def next_number(directory: Path) -> int:
+    """A number that no file in the directory has."""
+    found = [int(match[1]) for name in _names(directory) if (match := _NUMBERED.match(name))]
+    return max(found, default=0) + 1
+
+
+def put_aside(path: Path) -> None:
+    """Renames a damaged file, so that nothing meets it again but ``rimp repair``."""
+    try:
+        path.rename(path.with_name(path.name + DAMAGED))
+    except OSError:
+        pass  # a directory that went away, or cannot be written: then it is met again

@@ -1,0 +1,205 @@
+"""Segments: files of a fixed size, mapped into memory, that frames are written into one by one."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+from rimp_otel.journal.frames import definition
+from rimp_otel.journal.header import HEADER_SIZE, MAGIC, Header, State
+from rimp_otel.otlp.fragment import Origin
+
+__all__ = ["Segment", "segment_name", "segment_number"]
+
+_SUFFIX = ".seg"
+_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_IDENTITY = HEADER_SIZE - 8
+_ZEROS = bytes(256 * 1024)
+
+
+class Segment:
+    """A mapped segment. ``write`` is safe from any thread, signal handler or finaliser.
+
+    Args:
+        path: of the file.
+        memory: its mapping.
+        recovered: whether another process wrote it.
+    """
+
+    def __init__(self, path: Path, memory: mmap.mmap, recovered: bool) -> None:
+        self.path = path
+        self.size = len(memory)
+        self.recovered = recovered
+        #: Appends bytes. Position, copy and advance are one call into C that keeps the
+        #: interpreter: there is nothing that another thread or a signal handler could interrupt.
+        #: Raises ValueError where there is no room, or no segment any more.
+        self.write: Callable[[bytes], int] = memory.write
+        #: What stands before a record's text, by its signal and origin; see ``head``.
+        self.heads: dict[tuple[str, Origin], str] = {}
+        self._numbers = count(1)
+        self._memory = memory
+        self._words = memoryview(memory)[:HEADER_SIZE].cast("Q")
+        self._identity = int.from_bytes(memory[_IDENTITY : _IDENTITY + 8], "little")
+        self.header = Header(self._words)  # type: ignore[arg-type]
+
+    @classmethod
+    def create(cls, directory: Path, number: int, size: int) -> Segment:
+        """Makes an empty segment.
+
+        Its pages are there, on the device and in memory, before it is used: a write into a hole
+        would be a SIGBUS on a full disk, and the first touch of a page costs 3 µs.
+
+        Raises:
+            OSError: it could not be made, such as on a full disk.
+        """
+        path = directory / segment_name(number)
+        file = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            _fill(file, size)
+            memory = mmap.mmap(file, size)
+            memory[_IDENTITY : _IDENTITY + 8] = os.urandom(8)
+        except BaseException:
+            os.unlink(path)
+            raise
+        finally:
+            os.close(file)
+        segment = cls(path, memory, recovered=False)
+        memory.seek(HEADER_SIZE)
+        segment.header.start(number)
+        segment.header.complete()
+        return segment
+
+    @classmethod
+    def open(cls, path: Path) -> Segment | None:
+        """A segment that another process left; None if it was not complete yet, and so never used.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is no segment: something else, or damaged.
+        """
+        file = os.open(path, _FLAGS)
+        try:
+            size = os.fstat(file).st_size
+            memory = mmap.mmap(file, size) if size else None
+        finally:
+            os.close(file)
+        if memory is None or int.from_bytes(memory[:8], "little") != MAGIC:
+            _reject(memory)
+            return None
+        if size < HEADER_SIZE:
+            raise ValueError("it is cut off within its header")
+        segment = cls(path, memory, recovered=True)
+        segment.seal()
+        return segment
+
+    def head(self, signal: str, origin: Origin) -> tuple[str, str]:
+        """What must stand before a record's text: its head, and the definition of the head's number,
+        where this segment does not have it yet (then call ``define`` once it is written)."""
+        head = self.heads.get((signal, origin))
+        if head is not None:
+            return head, ""
+        number = next(self._numbers)
+        return f"{signal}{number} ", definition(number, origin)
+
+    def define(self, signal: str, origin: Origin, head: str) -> None:
+        """The definition is in the segment. Not before: another thread may use it at once."""
+        self.heads[signal, origin] = head
+
+    def seal(self) -> None:
+        """Lets nobody write any more: a late writer gets a ValueError."""
+        self._memory.seek(0, os.SEEK_END)
+
+    def unseal(self) -> None:
+        """Lets writers go on where they stopped."""
+        self._memory.seek(self.end())
+
+    @property
+    def position(self) -> int:
+        """Where the next frame will be written; the size, if it is sealed."""
+        return self._memory.tell()
+
+    def end(self) -> int:
+        """Where the frames end. What comes after is zero."""
+        position = self.position
+        if position < self.size:
+            return position
+        end = self._memory.find(b"\0", HEADER_SIZE)
+        return self.size if end < 0 else end
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes between two positions."""
+        return self._memory[start:stop]
+
+    def find_newline(self, start: int, stop: int) -> int:
+        """The first line end at ``start`` or after it, before ``stop``; -1 where there is none."""
+        return self._memory.find(b"\n", start, stop)
+
+    def state(self) -> State:
+        """What the header says."""
+        return self.header.state()
+
+    @property
+    def identity(self) -> str:
+        """Tells it from every other segment, also of other journals."""
+        return f"{self._identity:016x}"
+
+    def sync(self) -> None:
+        """Forces its pages to the device.
+
+        Raises:
+            OSError: that failed.
+        """
+        # Not mmap.flush(), which keeps the interpreter while it waits. Opened anew each time, so
+        # that no descriptor is open which a program that makes itself a daemon would close.
+        file = os.open(self.path, _FLAGS)
+        try:
+            os.fdatasync(file)
+        finally:
+            os.close(file)
+
+    def close(self) -> None:
+        """Unmaps it."""
+        self._words.release()
+        self._memory.close()
+
+    def delete(self) -> None:
+        """Removes the file, and unmaps it."""
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:  # somebody removed the directory
+            pass
+        self.close()
+
+
+def segment_name(number: int) -> str:
+    """The name of a segment's file."""
+    return f"{number:06d}{_SUFFIX}"
+
+
+def segment_number(name: str) -> int | None:
+    """The number in the name of a segment's file; None for other files."""
+    stem, suffix = os.path.splitext(name)
+    return int(stem) if suffix == _SUFFIX and stem.isdecimal() and stem.isascii() else None
+
+
+def _fill(file: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    for offset in range(0, size, len(_ZEROS)):
+        rest = memoryview(_ZEROS)[: size - offset]
+        while rest:
+            written = os.pwrite(file, rest, offset)
+            offset, rest = offset + written, rest[written:]
+
+
+def _reject(memory: mmap.mmap | None) -> None:
+    """Nothing, if nothing was ever written; raises otherwise."""
+    if memory is None:
+        return
+    content = any(memory[HEADER_SIZE:].strip(b"\0")[:1]) if len(memory) > HEADER_SIZE else False
+    memory.close()
+    if content:
+        raise ValueError("its magic number is wrong")

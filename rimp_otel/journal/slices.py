@@ -1,0 +1,212 @@
+"""Slices: what is stored at once, a line of one signal made of a stretch of a segment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rimp_otel.data import TelemetryData
+from rimp_otel.errors import DecodeError
+from rimp_otel.journal.frames import (
+    LETTERS,
+    Frame,
+    Origins,
+    end_of_frames,
+    frames_in,
+    line_of_frames,
+    readable,
+)
+from rimp_otel.journal.header import HEADER_SIZE
+from rimp_otel.journal.segment import Segment
+from rimp_otel.journal.target import End
+from rimp_otel.otlp.fragment import LINE_SIZE, Origin, line_of
+from rimp_otel.otlp.signals import Signal
+
+__all__ = ["Slice", "Slices", "Twins"]
+
+_SIGNALS = {letter: signal for signal, letter in LETTERS.items()}
+
+
+class Slice(NamedTuple):
+    """A stretch of a segment's frames, of one signal."""
+
+    signal: Signal
+    #: Positions in the segment.
+    since: int
+    stop: int
+    #: OTLP JSON; empty where there is no record left to store.
+    line: bytes
+    #: Records in the line.
+    records: int
+    #: Records in the stretch that could not be read.
+    damaged: int
+
+
+class Twins:
+    """Records that are in the files already, although no header says so: after a loss of power,
+    the files may have reached the device, and the headers not.
+
+    Args:
+        lines_after: the lines in a signal's file from a place on.
+        ends: the places.
+    """
+
+    def __init__(
+        self, lines_after: Callable[[Signal, End], list[bytes]], ends: dict[Signal, End]
+    ) -> None:
+        self._texts = {
+            signal: Counter(
+                text for line in lines_after(signal, end) for text in _texts_in(signal, line)
+            )
+            for signal, end in ends.items()
+        }
+
+    def without(self, signal: Signal, frames: list[Frame]) -> list[Frame]:
+        """The frames that are not in the files yet."""
+        texts = self._texts.get(signal)
+        return [frame for frame in frames if not _take(texts, frame)] if texts else frames
+
+
+def _take(texts: Counter[str], frame: Frame) -> bool:
+    (text,) = _texts_in(frame.signal, line_of_frames(frame.signal, [frame])) or ("",)
+    if not texts[text]:
+        return False
+    texts[text] -= 1
+    return True
+
+
+def _texts_in(signal: Signal, line: bytes) -> list[str]:
+    """The records' texts, as they are after decoding; none of a damaged line."""
+    try:
+        data = TelemetryData.decoded(line)
+    except DecodeError:
+        return []
+    return [fragment.text for fragment in data.fragments(signal)]
+
+
+class Slices:
+    """Cuts one segment into slices.
+
+    Args:
+        segment: nobody else may drain it.
+        twins: of a segment that was recovered: what is in the files already.
+    """
+
+    def __init__(self, segment: Segment, twins: Twins | None = None) -> None:
+        self._segment = segment
+        self._twins = twins
+        self._origins = Origins()
+        self._position = HEADER_SIZE
+        self._stop = HEADER_SIZE
+        if segment.recovered:
+            self._skip_stored()
+
+    def _skip_stored(self) -> None:
+        """Goes to the first frame that is not stored, and learns the origins before it."""
+        first = min(self._segment.header.done(signal) for signal in Signal)
+        if not HEADER_SIZE < first <= self._segment.size:
+            return
+        before = self._segment.read(HEADER_SIZE, first)
+        if before.endswith(b"\n"):
+            frames_in(before, HEADER_SIZE, self._origins)
+            self._position = first
+
+    def end(self) -> int:
+        """Where the frames end that can be drained now."""
+        segment = self._segment
+        if not segment.recovered:
+            return segment.end()
+        return HEADER_SIZE + end_of_frames(segment.read(HEADER_SIZE, segment.size))
+
+    def cut(self, end: int) -> list[Slice]:
+        """The slices of the next stretch before ``end``; each must be stored, or given up, and
+        then ``advance`` be called. Of a stretch without records, or where there is none, none."""
+        while self._position < end:
+            self._stop = self._stop_before(end)
+            data = self._segment.read(self._position, self._stop)
+            found = self._recover(data) if self._segment.recovered else self._cut(data)
+            if found:
+                return found
+            self.advance()
+        return []
+
+    def _stop_before(self, end: int) -> int:
+        intent = self._segment.state().intent
+        if intent is not None and self._position < intent.done <= end:
+            return intent.done  # the same slice again, for a storage that knows it by its id
+        if end - self._position <= LINE_SIZE:
+            return end
+        stop = self._position + LINE_SIZE
+        return self._segment.find_newline(stop - 1, end) + 1 or end
+
+    def _cut(self, data: bytes) -> list[Slice]:
+        """Of a segment of ours, whose frames are known to be whole."""
+        by_head: dict[str, list[str]] = {}
+        for frame in data.decode().split("\n"):
+            head, _, text = frame.partition(" ")
+            texts = by_head.get(head)
+            if texts is None:
+                by_head[head] = [text]
+            else:
+                texts.append(text)
+        del by_head[""]
+        groups: dict[Signal, dict[Origin, list[str]]] = {}
+        for head, texts in by_head.items():
+            self._group(head, texts, groups)
+        return [
+            Slice(
+                signal,
+                self._position,
+                self._stop,
+                line_of(signal, of_signal),
+                sum(map(len, of_signal.values())),
+                0,
+            )
+            for signal, of_signal in groups.items()
+        ]
+
+    def _group(
+        self, head: str, texts: list[str], groups: dict[Signal, dict[Origin, list[str]]]
+    ) -> None:
+        kind, number = head[0], head[1:].encode()
+        if kind == "d":
+            self._origins.define(number, texts[0].encode())
+            return
+        origin = self._origins.get(number)
+        assert origin is not None, head
+        groups.setdefault(_SIGNALS[kind], {}).setdefault(origin, []).extend(texts)
+
+    def _recover(self, data: bytes) -> list[Slice]:
+        """Of a segment that somebody left, who may have been torn away by a loss of power."""
+        frames = frames_in(data, self._position, self._origins)
+        found = [
+            self._recover_signal(signal, frames.of(signal, self._done(signal))) for signal in Signal
+        ]
+        lost = len(frames.damaged)
+        slices = [slice_ for slice_ in found if slice_ is not None]
+        if lost and not slices:
+            slices = [Slice(Signal.TRACES, self._position, self._stop, b"", 0, 0)]
+        if lost:
+            slices[0] = slices[0]._replace(damaged=slices[0].damaged + lost)
+        return slices
+
+    def _done(self, signal: Signal) -> int:
+        return self._segment.header.done(signal)
+
+    def _recover_signal(self, signal: Signal, frames: list[Frame]) -> Slice | None:
+        if not frames:
+            return None
+        kept, damaged = readable(signal, frames)
+        if self._twins is not None:
+            kept = self._twins.without(signal, kept)
+        line = line_of_frames(signal, kept) if kept else b""
+        return Slice(signal, self._position, self._stop, line, len(kept), len(damaged))
+
+    def advance(self) -> None:
+        """The stretch is dealt with."""
+        header = self._segment.header
+        for signal in Signal:
+            if header.done(signal) < self._stop:
+                header.set_done(signal, self._stop)
+        self._position = self._stop

@@ -1,0 +1,250 @@
+"""The hop from the journal into the storage: each slice once, whatever happens in between."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from rimp_otel.collector import TelemetryCollector
+from rimp_otel.data import TelemetryData
+from rimp_otel.drain import Drain
+from rimp_otel.journal.buffer import Journal
+from rimp_otel.journal.frames import LETTERS
+from rimp_otel.journal.header import Intent
+from rimp_otel.journal.homes import Home
+from rimp_otel.journal.recovery import newest_ends
+from rimp_otel.journal.segment import Segment
+from rimp_otel.journal.slices import Slice, Slices, Twins
+from rimp_otel.journal.target import Appendable, End
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.reporting import Reporter
+from rimp_otel.storage.base import TelemetryStorage
+
+__all__ = ["JournalDrain"]
+
+_MOST_FINISHED = 4
+_NO_FILE = End(0, 0)
+
+
+class JournalDrain(Drain):
+    """Empties a journal into a storage, slice by slice; and what the journal could not take.
+
+    A slice is noted in the segment's header before it is stored, and noted as stored after. Whoever
+    finds the first note without the second finds out from the file whether it was stored; a storage
+    that is none of files can tell by the batch's ``slice_id``, which is the same again.
+
+    Args:
+        journal: what to empty.
+        home: where it lives.
+    """
+
+    def __init__(
+        self,
+        collector: TelemetryCollector,
+        storage: TelemetryStorage,
+        offer: Callable[[TelemetryData], None],
+        reporter: Reporter,
+        journal: Journal,
+        home: Home,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._journal = journal
+        self._home = home
+        self._appendable = storage if isinstance(storage, Appendable) else None
+        config = collector.config
+        self._sync_after = {"always": 0.0, "interval": config.sync_interval}.get(config.sync)
+        self._sync_due = 0.0
+        super().__init__(collector, storage, offer, reporter, clock)
+
+    def renew(self) -> None:
+        """Forgets what it was doing, as in a forked child."""
+        super().renew()
+        self._segment: Segment | None = None
+        self._slices: Slices | None = None
+        self._waiting: deque[Slice] = deque()
+        self._counted: Slice | None = None
+        self._twins: Twins | None = None
+        self._synced_ends: dict[Signal, End] = {}
+
+    def run_when_due(self) -> None:
+        """Drains, unless the storage has just failed; syncs where that is due."""
+        self._journal.set_alive()
+        super().run_when_due()
+
+    def run_if_free(self) -> None:
+        """Drains, unless that is being done right now, and leaves nothing behind on disk."""
+        super().run_if_free()
+        if self._lock.acquire(blocking=False):
+            try:
+                self._journal.close()
+            finally:
+                self._lock.release()
+
+    def recover(self) -> None:
+        """Takes the journal's slot, and what its last owner left there."""
+        self._journal.open()
+
+    def take_in(self, data: TelemetryData) -> None:
+        """Puts data points that the stream collected into the journal."""
+        fragments = data.fragments(Signal.METRICS)
+        letter = LETTERS[Signal.METRICS]
+        taken = 0
+        for fragment in fragments:
+            if not self._journal.append(letter, fragment):
+                break
+            taken += 1
+        self._collector.count_points(taken)
+        self._collector.count_unencoded(Signal.METRICS, data.skipped_of(Signal.METRICS))
+        if taken < len(fragments):
+            rest = TelemetryData(metrics=data.metrics[taken + data.skipped_of(Signal.METRICS) :])
+            super().take_in(rest)
+
+    def _store_waiting(self, taken: list[TelemetryData] | None) -> bool:
+        return super()._store_waiting(taken) and self._store_journal(taken)
+
+    def _store_journal(self, taken: list[TelemetryData] | None) -> bool:
+        # What arrives meanwhile is for the next time: this must end.
+        for segment in list(self._journal.segments):
+            if not self._store_segment(segment, taken):
+                return False
+            if segment is not self._journal.segments[-1]:
+                # Sealed while it was drained, if it was not before: nothing is written any more.
+                segment.seal()
+                if not self._store_segment(segment, taken):
+                    return False
+                self._finish(segment)
+        self._collector.rearm()
+        self._tidy()
+        return True
+
+    def _store_segment(self, segment: Segment, taken: list[TelemetryData] | None) -> bool:
+        slices = self._slices_of(segment)
+        end = slices.end()
+        while self._waiting or self._cut(slices, end):
+            while self._waiting:
+                if not self._store_slice(segment, self._waiting[0], taken):
+                    return False
+                self._waiting.popleft()
+            slices.advance()
+        return True
+
+    def _cut(self, slices: Slices, end: int) -> bool:
+        self._waiting.extend(slices.cut(end))
+        return bool(self._waiting)
+
+    def _slices_of(self, segment: Segment) -> Slices:
+        if self._slices is None or self._segment is not segment:
+            if segment.recovered and self._twins is None:
+                recovered = [found for found in self._journal.segments if found.recovered]
+                self._twins = Twins(self._home.lines_after, newest_ends(recovered))
+            self._segment, self._slices = segment, Slices(segment, self._twins)
+        return self._slices
+
+    def _store_slice(
+        self, segment: Segment, piece: Slice, taken: list[TelemetryData] | None
+    ) -> bool:
+        """Whether it is dealt with: stored, or given up."""
+        data = TelemetryData.of_line(piece.signal, piece.line, piece.records)
+        if segment.recovered and piece is not self._counted:
+            self._counted = piece
+            self._collector.count_recovered(piece.signal, piece.records, piece.damaged)
+        try:
+            end = self._store_line(segment, piece, data) if data else self._end_of(segment, piece)
+        except BaseException as error:
+            if self._appendable is not None:
+                segment.header.give_up()  # the file is as it was
+            if not self._failed(data, error):
+                return False
+            end = self._end_of(segment, piece)
+            segment.header.finish(piece.signal, piece.stop, end, self._journal.next_cycle())
+            return True
+        self._note(segment, piece, end)
+        if data:
+            self._succeeded(data, taken)
+        return True
+
+    def _end_of(self, segment: Segment, piece: Slice) -> End:
+        return segment.state().ends[piece.signal]
+
+    def _store_line(self, segment: Segment, piece: Slice, data: TelemetryData) -> End:
+        def before(start: End, length: int) -> None:
+            segment.header.intend(Intent(piece.signal, piece.since, piece.stop, start, length))
+
+        if self._appendable is not None:
+            return self._appendable.append(piece.signal, piece.line, before)
+        slice_id = f"{segment.identity}-{piece.signal.value}-{piece.since}-{piece.stop}"
+        data.slice_id = slice_id
+        before(_NO_FILE, 0)
+        self._storage.store(data)
+        return _NO_FILE
+
+    def _note(self, segment: Segment, piece: Slice, end: End) -> None:
+        old = self._end_of(segment, piece)
+        segment.header.finish(piece.signal, piece.stop, end, self._journal.next_cycle())
+        if end.file_id != old.file_id:
+            # Another file was begun; the one before was synced when it was sealed.
+            self._synced_ends[piece.signal] = start = End(end.file_id, 0)
+            segment.header.set_synced({piece.signal: piece.since}, {piece.signal: start})
+
+    def _succeeded(self, data: TelemetryData, taken: list[TelemetryData] | None) -> None:
+        self._stored(data)
+        if taken is not None:
+            taken.append(data)
+
+    def _finish(self, segment: Segment) -> None:
+        """All of the segment is stored: what its header knows goes on in the next one."""
+        following = self._journal.segments[1]
+        ends = segment.state().ends
+        following.header.set_synced({}, self._synced_ends or segment.state().synced_ends)
+        following.header.set_ends(ends, self._journal.next_cycle())
+        self._journal.finished.append(self._journal.segments.popleft())
+
+    def _tidy(self) -> None:
+        self._journal.prepare()
+        if self._sync_after is None:
+            self._delete_finished()
+        elif self._clock() >= self._sync_due or len(self._journal.finished) >= _MOST_FINISHED:
+            self.sync()
+
+    def sync(self) -> None:
+        """Forces what is stored, and what is in the journal, to the device."""
+        self._sync_due = self._clock() + (self._sync_after or 0.0)
+        segments = list(self._journal.segments)
+        states = [segment.state() for segment in segments]
+        try:
+            if self._appendable is not None:
+                self._appendable.sync()
+            for segment in segments:
+                segment.sync()
+        except Exception as error:
+            self._reporter.say("sync", f"a sync failed, so a loss of power may cost more: {error}")
+        else:
+            for segment, state in zip(segments, states, strict=True):
+                segment.header.set_synced(state.done, state.ends)
+                self._synced_ends = state.ends if segment is segments[0] else self._synced_ends
+        self._delete_finished()
+
+    def _delete_finished(self) -> None:
+        finished = self._journal.finished
+        while finished:
+            finished.popleft().delete()
+
+    def close(self) -> None:
+        """Leaves nothing behind but the recording, if all of it could be stored."""
+        if self._sync_after is not None:
+            self.sync()
+        self._journal.close()
+        super().close()
+
+    def report_leftover(self) -> None:
+        """Says what is not in the storage when the process ends now."""
+        pending = self._collector.stats().pending
+        if pending and self._journal.segments:
+            self._reporter.say(
+                "leftover",
+                f"{pending} records could not be stored; they are in the journal, for the next"
+                " process that records here",
+            )
+        else:
+            super().report_leftover()
