@@ -266,9 +266,9 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         """What the journal did not take: too much, unless it could not be written at all."""
         if journal.is_open:
             self._drop("journal_full", signal_of_raw(record))
-        else:
-            self._buffer.append(record)
-        self._wake(0)
+            self._wake(0)
+        elif self._buffer.append(record) >= self.config.buffer_size:
+            self._wake(0)
 
     def _wake(self, waiting: int) -> None:
         # From here on whoever collects also encodes: several busy threads leave the stream's one

@@ -13,7 +13,7 @@ from rimp_otel.journal.buffer import Journal
 from rimp_otel.journal.frames import LETTERS
 from rimp_otel.journal.header import Intent
 from rimp_otel.journal.homes import Home
-from rimp_otel.journal.recovery import newest_ends
+from rimp_otel.journal.recovery import newest_ends, put_aside
 from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.slices import Slice, Slices, Twins
 from rimp_otel.journal.target import Appendable, End
@@ -24,6 +24,7 @@ from rimp_otel.storage.base import TelemetryStorage
 __all__ = ["JournalDrain"]
 
 _MOST_FINISHED = 4
+_MOST_ROUNDS = 10
 _NO_FILE = End(0, 0)
 
 
@@ -64,6 +65,7 @@ class JournalDrain(Drain):
         self._slices: Slices | None = None
         self._waiting: deque[Slice] = deque()
         self._counted: Slice | None = None
+        self._damaged: set[Segment] = set()
         self._twins: Twins | None = None
         self._synced_ends: dict[Signal, End] = {}
 
@@ -149,6 +151,11 @@ class JournalDrain(Drain):
         if segment.recovered and piece is not self._counted:
             self._counted = piece
             self._collector.count_recovered(piece.signal, piece.records, piece.damaged)
+            if piece.damaged:
+                self._damaged.add(segment)
+                self._reporter.say(
+                    "damaged", f"{piece.damaged} records in {segment.path} are damaged"
+                )
         try:
             end = self._store_line(segment, piece, data) if data else self._end_of(segment, piece)
         except BaseException as error:
@@ -199,6 +206,9 @@ class JournalDrain(Drain):
         following.header.set_synced({}, self._synced_ends or segment.state().synced_ends)
         following.header.set_ends(ends, self._journal.next_cycle())
         self._journal.finished.append(self._journal.segments.popleft())
+        if segment in self._damaged:
+            self._damaged.remove(segment)
+            put_aside(segment.path)
 
     def _tidy(self) -> None:
         self._journal.prepare()
@@ -232,10 +242,14 @@ class JournalDrain(Drain):
 
     def close(self) -> None:
         """Leaves nothing behind but the recording, if all of it could be stored."""
-        if self._sync_after is not None:
-            self.sync()
-        self._journal.close()
-        super().close()
+        with self._lock:
+            if self._sync_after is not None:
+                self.sync()
+            # What arrived meanwhile is stored too, as long as it can be.
+            for _ in range(_MOST_ROUNDS):
+                if self._journal.close() or not self.run():
+                    break
+            super().close()
 
     def report_leftover(self) -> None:
         """Says what is not in the storage when the process ends now."""

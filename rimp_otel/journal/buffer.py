@@ -49,16 +49,17 @@ class Journal:
         self.notes_open_spans = open_spans
         #: Segments that were found damaged and put aside.
         self.damaged = 0
-        self.renew()
+        self._reset()
 
     def renew(self) -> None:
         """Lets go of everything, as in a forked child, whose parent goes on with it."""
-        for segment in [*getattr(self, "segments", ()), *getattr(self, "_spares", ())]:
+        for segment in [*self.segments, *self.finished, *self._spares]:
             segment.close()
-        for segment in getattr(self, "finished", ()):
-            segment.close()
-        if spans := getattr(self, "open_spans", None):
-            spans.abandon()
+        if self.open_spans is not None:
+            self.open_spans.abandon()
+        self._reset()
+
+    def _reset(self) -> None:
         #: Oldest first. Appended to by whoever needs room, taken from by the one that drains.
         self.segments: deque[Segment] = deque()
         #: Drained, and waiting to be deleted.

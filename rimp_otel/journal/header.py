@@ -24,6 +24,7 @@ word  what
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import MutableSequence, Sequence
 from typing import Final, NamedTuple
 
@@ -222,7 +223,4 @@ def _fields(intent: Intent) -> list[int]:
 
 
 def _check_of(fields: Sequence[int]) -> int:
-    check = MAGIC
-    for index, field in enumerate(fields):
-        check ^= (field << index) & _ALL_ONES
-    return check
+    return MAGIC ^ zlib.crc32(struct.pack(f"={len(fields)}Q", *fields))

@@ -132,7 +132,7 @@ class Slices:
         return []
 
     def _stop_before(self, end: int) -> int:
-        intent = self._segment.state().intent
+        intent = self._segment.state().intent if self._segment.recovered else None
         if intent is not None and self._position < intent.done <= end:
             return intent.done  # the same slice again, for a storage that knows it by its id
         if end - self._position <= LINE_SIZE:

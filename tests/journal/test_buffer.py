@@ -1,0 +1,239 @@
+"""The journal: appended to from anywhere, nothing lost, nothing locked."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+
+import pytest
+
+from rimp_otel.journal.buffer import Journal
+from rimp_otel.journal.frames import Origins, frames_in
+from rimp_otel.journal.header import HEADER_SIZE
+from rimp_otel.journal.homes import DirectoryHome
+from rimp_otel.journal.slices import Slices
+from rimp_otel.otlp.fragment import Fragment, Wrapping
+from rimp_otel.reporting import Reporter
+from rimp_otel.slots import is_owned
+
+MEBIBYTE = 1024 * 1024
+RESOURCE, SCOPE = Wrapping('{"resource":{},', "}"), Wrapping('{"scope":{},', "}")
+
+
+def fragment(text, scope=SCOPE):
+    """A record's text."""
+    return Fragment(1, RESOURCE, scope, None, text)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """A journal that is not open yet."""
+    journal = Journal(DirectoryHome(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
+    yield journal
+    journal.renew()
+
+
+def texts(journal):
+    """All records in its segments, in their order."""
+    found = []
+    for segment in journal.segments:
+        data = segment.read(HEADER_SIZE, segment.end())
+        frames = frames_in(data, HEADER_SIZE, Origins())
+        assert frames.damaged == []
+        found += [frame.text for frame in frames.records]
+    return found
+
+
+def drain(journal):
+    """Deals with all records; returns how many those were."""
+    records = 0
+    for segment in list(journal.segments):
+        slices = Slices(segment)
+        while pieces := slices.cut(segment.end()):
+            records += sum(piece.records for piece in pieces)
+            slices.advance()
+    return records
+
+
+def test_first_record_opens_it(journal, tmp_path):
+    """Before, there is nothing on disk."""
+    assert os.listdir(tmp_path) == []
+    assert journal.append("t", fragment("{}"))
+    assert sorted(os.listdir(tmp_path / "journal")) == ["000001.seg", "lock"]
+    assert is_owned(tmp_path / "journal")
+
+
+def test_segments_follow_one_another(journal):
+    """In order, without a gap."""
+    for number in range(3_000):
+        assert journal.append("l", fragment(f'{{"n":{number},"x":"{"x" * 200}"}}'))
+    assert len(journal.segments) == 6
+    assert [int(text[5:].partition(",")[0]) for text in texts(journal)] == list(range(3_000))
+
+
+def test_full(journal):
+    """What is refused is not there; once there is room, it goes on."""
+    taken = 0
+    while journal.append("l", fragment('"' + "x" * 1_000 + '"')):
+        taken += 1
+    assert journal.allocated <= MEBIBYTE
+    assert len(texts(journal)) == taken
+    assert drain(journal) == taken
+    while len(journal.segments) > 1:
+        journal.segments.popleft().delete()
+    assert journal.append("l", fragment('"' + "x" * 1_000 + '"'))
+
+
+def test_record_that_is_larger_than_a_segment(journal):
+    """Gets one of its own."""
+    text = '"' + "x" * 300_000 + '"'
+    assert journal.append("l", fragment("1"))
+    assert journal.append("l", fragment(text))
+    assert texts(journal) == ["1", text]
+    assert not journal.append("l", fragment('"' + "x" * 2 * MEBIBYTE + '"'))
+    assert journal.append("l", fragment("2"))
+
+
+def test_lone_surrogate(journal):
+    """Is repaired, as in a line."""
+    assert journal.append("l", fragment('"\ud800"'))
+    assert texts(journal) == ['"\ufffd"']
+
+
+def test_each_segment_stands_for_itself(journal):
+    """It defines what it uses, once."""
+    scopes = [Wrapping(f'{{"scope":{{"name":"{name}"}},', "}") for name in "ab"]
+    for number in range(3_000):
+        journal.append("l", fragment('"' + "x" * 200 + '"', scopes[number % 2]))
+    for segment in journal.segments:
+        assert segment.read(HEADER_SIZE, segment.end()).count(b"\nd") <= 2
+    assert len(texts(journal)) == 3_000
+
+
+def test_close(journal, tmp_path):
+    """Leaves nothing but the lock file, and only if all has been dealt with."""
+    journal.append("l", fragment("1"))
+    assert not journal.close()
+    assert journal.append("l", fragment("2"))
+    assert drain(journal) == 2
+    assert journal.close()
+    assert os.listdir(tmp_path / "journal") == ["lock"]
+    assert not is_owned(tmp_path / "journal")
+    assert journal.append("l", fragment("3"))
+    assert texts(journal) == ["3"]
+
+
+def test_what_another_left(journal, tmp_path):
+    """Comes first; nothing of it is changed by being found."""
+    journal.append("l", fragment("1"))
+    journal.renew()
+    journal._home.release_slot()  # as a death does
+    other = Journal(DirectoryHome(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
+    assert len(other.open().segments) == 1
+    other.append("l", fragment("2"))
+    assert texts(other) == ["1", "2"]
+    other.renew()
+
+
+def test_forked_child(journal, tmp_path):
+    """Has a slot of its own, and touches nothing of its parent's."""
+    journal.append("l", fragment("1"))
+    child = os.fork()
+    if child == 0:
+        journal.append("l", fragment("2"))  # no hook was run: the process id told it
+        os._exit(int(texts(journal) != ["2"]))
+    assert os.waitpid(child, 0)[1] == 0
+    journal.append("l", fragment("3"))
+    assert texts(journal) == ["1", "3"]
+    assert sorted(os.listdir(tmp_path)) == ["journal", "journal.1"]
+    assert is_owned(tmp_path / "journal")
+    assert not is_owned(tmp_path / "journal.1")
+
+
+def test_directory_that_cannot_be_made(tmp_path, capsys):
+    """Is said once; records are refused."""
+    (tmp_path / "file").write_text("")
+    journal = Journal(DirectoryHome(tmp_path / "file"), MEBIBYTE, Reporter(), open_spans=False)
+    assert not journal.append("l", fragment("1"))
+    assert not journal.append("l", fragment("2"))
+    assert not journal.is_open
+    assert capsys.readouterr().err.count("rimp: the journal cannot be written: cannot record") == 1
+
+
+def test_directory_that_is_removed(journal, tmp_path):
+    """What is mapped goes on; a new segment is refused."""
+    journal.append("l", fragment("1"))
+    for path in (tmp_path / "journal").iterdir():
+        path.unlink()
+    (tmp_path / "journal").rmdir()
+    taken = 0
+    while journal.append("l", fragment('"' + "x" * 1_000 + '"')):
+        taken += 1
+    assert len(texts(journal)) == taken + 1
+
+
+class Collects:
+    """Collects when it is collected."""
+
+    def __init__(self, journal, done):
+        self.journal = journal
+        self.done = done
+        self.myself = self
+
+    def __del__(self):
+        if self.journal.append("m", fragment("4")):
+            self.done.append(1)
+
+
+def test_threads_signal_handlers_and_finalisers(tmp_path):
+    """All of them at once, through many segments: none is missing, none is torn."""
+    journal = Journal(DirectoryHome(tmp_path), 8 * MEBIBYTE, Reporter(), open_spans=False)
+    journal._segment_size = 64 * 1024
+    each = 5_000
+    done = []
+    fired = []
+
+    def handler(*_):
+        if journal.append("t", fragment("3")):
+            fired.append(1)
+        Collects(journal, done)
+
+    def collect(number):
+        for _ in range(each):
+            journal.append("l", fragment(f'"{number}{"x" * 20}"'))
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+    try:
+        threads = [threading.Thread(target=collect, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        collect(9)
+        for thread in threads:
+            thread.join()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    gc.collect()
+    found = texts(journal)
+    for number in (0, 1, 2, 3, 9):
+        assert found.count(f'"{number}{"x" * 20}"') == each
+    assert found.count("3") == len(fired)
+    assert found.count("4") == len(done)
+    journal.renew()
+
+
+def test_spare(journal):
+    """Is made once half of the segment is used, and taken when it is full."""
+    journal.append("l", fragment('"x"'))
+    journal.prepare()
+    assert journal.allocated == 128 * 1024
+    journal.append("l", fragment('"' + "x" * 70_000 + '"'))
+    journal.prepare()
+    journal.prepare()
+    assert journal.allocated == 2 * 128 * 1024
+    journal.append("l", fragment('"' + "x" * 70_000 + '"'))
+    assert journal.allocated == 2 * 128 * 1024
+    assert len(texts(journal)) == 3

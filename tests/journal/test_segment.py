@@ -1,0 +1,161 @@
+"""Segments: what is written is in the file at once, and nothing goes past the end."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+import pytest
+
+from rimp_otel.journal.header import HEADER_SIZE
+from rimp_otel.journal.segment import Segment, segment_name, segment_number
+from rimp_otel.otlp.fragment import Wrapping
+
+ORIGIN = Wrapping("{", "}"), Wrapping("{", "}"), None
+SIZE = 64 * 1024
+
+
+@pytest.fixture
+def segment(tmp_path):
+    """A new segment."""
+    segment = Segment.create(tmp_path, 1, SIZE)
+    yield segment
+    segment.close()
+
+
+def test_written_bytes_are_in_the_file(segment):
+    """As soon as write returns."""
+    segment.write(b"t1 {}\n")
+    data = segment.path.read_bytes()
+    assert data[HEADER_SIZE : HEADER_SIZE + 7] == b"t1 {}\n\0"
+    assert len(data) == SIZE
+    assert segment.end() == HEADER_SIZE + 6
+
+
+def test_private(segment):
+    """Readable by its owner alone."""
+    assert segment.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_space_is_there(segment):
+    """Before anything is written: a full disk must not be met by a write into memory."""
+    assert segment.path.stat().st_blocks * 512 >= SIZE
+
+
+def test_full(segment):
+    """What does not fit is refused whole; what is smaller still fits."""
+    segment.write(b"a" * (SIZE - HEADER_SIZE - 10))
+    with pytest.raises(ValueError, match="out of range"):
+        segment.write(b"b" * 11)
+    segment.write(b"c" * 10)
+    assert segment.end() == SIZE
+
+
+def test_sealed(segment):
+    """Late writers are refused, until it is unsealed."""
+    segment.write(b"one\n")
+    segment.seal()
+    with pytest.raises(ValueError):
+        segment.write(b"two\n")
+    assert segment.end() == HEADER_SIZE + 4
+    segment.unseal()
+    segment.write(b"three\n")
+    assert segment.read(HEADER_SIZE, segment.end()) == b"one\nthree\n"
+
+
+def test_heads(segment):
+    """A definition comes until it is known to be written."""
+    head, definition = segment.head("t", ORIGIN)
+    assert (head, definition) == ("t1 ", 'd1 ["{", "}", "{", "}"]\n')
+    assert segment.head("t", ORIGIN)[0] == "t2 "
+    segment.define("t", ORIGIN, head)
+    assert segment.head("t", ORIGIN) == ("t1 ", "")
+
+
+def test_opened_by_another(segment):
+    """It is sealed, and holds the same."""
+    segment.write(b"t1 {}\n")
+    other = Segment.open(segment.path)
+    assert other.recovered
+    assert other.identity == segment.identity
+    assert other.read(HEADER_SIZE, other.end()) == b"t1 {}\n"
+    with pytest.raises(ValueError):
+        other.write(b"x")
+    other.close()
+
+
+def test_incomplete_segment(tmp_path):
+    """Whose owner died while making it, is none."""
+    for size in (0, 100, HEADER_SIZE, SIZE):
+        path = tmp_path / segment_name(size)
+        path.write_bytes(bytes(size))
+        assert Segment.open(path) is None
+
+
+def test_damaged_segment(segment, tmp_path):
+    """Is refused, with the reason."""
+    segment.write(b"t1 {}\n")
+    path = tmp_path / segment_name(9)
+    path.write_bytes(b"\1" + segment.path.read_bytes()[1:])
+    with pytest.raises(ValueError, match="its magic number is wrong"):
+        Segment.open(path)
+    path.write_bytes(segment.path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="it is cut off within its header"):
+        Segment.open(path)
+
+
+def test_name_is_taken(segment, tmp_path):
+    """By a file or a link: never written over, never followed."""
+    with pytest.raises(FileExistsError):
+        Segment.create(tmp_path, 1, SIZE)
+    (tmp_path / segment_name(2)).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError):
+        Segment.create(tmp_path, 2, SIZE)
+    with pytest.raises(OSError):
+        Segment.open(tmp_path / segment_name(2))
+
+
+def test_no_room_on_disk(tmp_path):
+    """Nothing is left behind."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, hard))
+    try:
+        with pytest.raises(OSError):
+            Segment.create(tmp_path, 1, SIZE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert os.listdir(tmp_path) == []
+
+
+def test_deleted(tmp_path):
+    """Also where its file is gone already."""
+    segment = Segment.create(tmp_path, 1, SIZE)
+    segment.path.unlink()
+    segment.delete()
+    with pytest.raises(ValueError):
+        segment.write(b"x")
+
+
+def test_sync(segment):
+    """Goes through the file; where that is gone, it fails."""
+    segment.sync()
+    segment.path.unlink()
+    with pytest.raises(FileNotFoundError):
+        segment.sync()
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("000001.seg", 1),
+        ("1234567.seg", 1_234_567),
+        ("1.seg.damaged", None),
+        ("x.seg", None),
+        ("000001.open", None),
+        ("lock", None),
+        ("٣.seg", None),
+    ],
+)
+def test_names(name, number):
+    """Only its own are recognised."""
+    assert segment_number(name) == number
