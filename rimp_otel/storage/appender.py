@@ -1,122 +1,231 @@
-"""Appending whole lines to one file."""
+"""One active file: appending whole lines to it, by its only writer.
+
+What others do to it is noticed with the next append: a file that was renamed, deleted or replaced
+is made anew, one that was truncated is gone on with at its new end. A last line that does not end,
+of a writer that was killed, is ended: if it was whole but for that, it is a line; otherwise
+readers skip it and report it, and the next line is not spoilt by it.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import stat
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rimp_otel.errors import StorageError
-from rimp_otel.storage.locking import locked
+from rimp_otel.journal.target import End
+from rimp_otel.storage.durability import sync_directory, sync_file
+from rimp_otel.storage.extent import times_in
 
 __all__ = ["Appender"]
 
-_FLAGS = (
+_OPEN = (
     os.O_RDWR  # reading, to look at the last byte
     | os.O_APPEND
-    | os.O_CREAT
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
+_BLOCK = 64 * 1024
 
 
 class Appender:
-    """Holds one file open and appends to it. Not for several threads at once.
+    """Holds one file open and appends to it. Not for several threads at once. Every method may
+    raise OSError.
 
     Args:
-        path: of the file.
-        make_directory: called where the file's directory is missing.
+        path: of the file; its directory must be there.
+        syncs: whether ``sync`` does anything.
+        clock: gives seconds since the epoch.
     """
 
-    def __init__(self, path: Path, make_directory: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, syncs: bool = True, clock: Callable[[], float] = time.time
+    ) -> None:
         self.path = path
-        self._make_directory = make_directory
-        # Where our last line ended: then no other process has written since.
-        self._end = -1
+        #: Torn lines that were ended.
+        self.repaired = 0
+        #: Whether something was appended since the last sync.
+        self.is_dirty = False
+        self._syncs = syncs
+        self._clock = clock
         self._file = -1
-        self._pid = 0
-        self._status: os.stat_result | None = None
+        self._opened: os.stat_result | None = None
+        self._is_new = False
+        # Where our last line ended: if the file still ends there, its tail is whole.
+        self._end = -1
+        self._born: float | None = None
+        # Where the file is to be cut off, because that failed after a write that failed.
+        self._cut: End | None = None
 
-    @contextmanager
-    def appending(self, lines: Sequence[bytes]) -> Iterator[None]:
-        """Appends ``lines``; takes them back if the body of the ``with`` raises.
+    def end(self, create: bool = True) -> End:
+        """Where the file ends, once its tail is repaired; (0, 0) where there is none.
 
-        Raises:
-            StorageError: they could not be appended; the file is as it was (where its lock could
-                be had: without, what was written stays, and may be there twice after a retry).
+        Args:
+            create: make the file, if there is none.
         """
-        try:
-            file = self._open()
-            with locked(file) as alone:
-                size = os.fstat(file).st_size
-                try:
-                    whole = size == self._end or _ends_with_newline(file, size)
-                    self._end = size + _write(file, lines, newline_first=not whole)
-                    yield
-                except BaseException:
-                    # Also what another file's failure throws in here: all of a batch, or none.
-                    # Not what others have appended meanwhile, where they could.
-                    self._end = -1
-                    if alone:
-                        os.ftruncate(file, size)
-                    raise
-        except OSError as error:
-            self.close()
-            raise StorageError(
-                f"cannot append to {self.path}: {error.strerror or error}"
-            ) from error
+        status = self._current(create)
+        if status is None:
+            return End(0, 0)
+        size = self._cut_off(status)
+        if size < self._end:
+            self._born = None  # truncated by somebody else: it begins anew
+        if size != self._end and size and os.pread(self._file, 1, size - 1) != b"\n":
+            size += _write(self._file, b"\n")
+            self.is_dirty = True
+            self.repaired += 1
+        self._end = size
+        return End(status.st_ino, size)
 
-    def _open(self) -> int:
-        if self._file < 0 or self._pid != os.getpid() or not self._is_current():
-            self.close()
-            self._file, self._end = self._make(), -1
-            self._pid = os.getpid()
-            self._status = os.fstat(self._file)
-        return self._file
-
-    def _make(self) -> int:
+    def append(self, lines: Sequence[bytes], before: Callable[[End, int], None]) -> End:
+        """Appends all lines, or none of them. Calls ``before`` with where and how much."""
+        start = self.end()
+        text = b"".join([line + b"\n" for line in lines])
         try:
-            return os.open(self.path, _FLAGS, 0o600)
-        except (FileNotFoundError, NotADirectoryError):
-            self._make_directory()
-            return os.open(self.path, _FLAGS, 0o600)
+            before(start, len(text))
+            _write(self._file, text)
+        except BaseException:
+            self.take_back(start)
+            raise
+        self.is_dirty = True
+        self._end = start.offset + len(text)
+        return End(start.file_id, self._end)
 
-    def _is_current(self) -> bool:
-        """Whether the name still leads to the open file, which logrotate may have moved."""
+    def take_back(self, start: End) -> None:
+        """Cuts off what has been appended since the file ended there; never raises.
+
+        If that fails, it is done before anything else is appended.
+        """
+        self._cut, self._end = start, -1
         try:
-            return self._is_ours() and os.path.samestat(os.stat(self.path), os.fstat(self._file))
+            status = os.fstat(self._file)
+            if status.st_ino == start.file_id and self._is_same(status):
+                self._cut_off(status)
         except OSError:
+            pass
+
+    def _cut_off(self, status: os.stat_result) -> int:
+        """Does what ``take_back`` could not; returns the file's size."""
+        cut, size = self._cut, status.st_size
+        if cut is not None and cut.file_id == status.st_ino and cut.offset < size:
+            os.ftruncate(self._file, cut.offset)
+            size = cut.offset
+        self._cut = None
+        return size
+
+    def settle(self, start: End, length: int) -> bool:
+        """Whether the line that was about to be written there is whole; a part is cut off."""
+        status = self._current(create=False)
+        if status is None or status.st_ino != start.file_id:
             return False
+        end = start.offset + length
+        if status.st_size >= end and os.pread(self._file, 1, end - 1) == b"\n":
+            return True
+        if status.st_size > start.offset:
+            os.ftruncate(self._file, start.offset)
+            self.is_dirty = True
+            self.repaired += 1
+        return False
+
+    def lines_after(self, start: End) -> list[bytes]:
+        """The whole lines from there on, without their ends; none of another file."""
+        status = self._current(create=False)
+        if status is None or status.st_ino != start.file_id:
+            return []
+        text, offset = bytearray(), start.offset
+        while block := os.pread(self._file, 1024 * 1024, offset):
+            text += block
+            offset += len(block)
+        return bytes(text).split(b"\n")[:-1]
+
+    def first_line(self) -> bytes:
+        """The first line of the open file, without its end."""
+        text = bytearray()
+        while block := os.pread(self._file, _BLOCK, len(text)):
+            text += block
+            if (at := block.find(b"\n")) >= 0:
+                return bytes(text[: len(text) - len(block) + at])
+        return bytes(text)
+
+    @property
+    def born(self) -> float:
+        """When the open file began, in seconds since the epoch.
+
+        Files do not remember it everywhere. Of one that was there before, it is the newest time
+        in its first line, but not after its last change; where there is none, its last change.
+        """
+        if self._born is None:
+            changed = os.fstat(self._file).st_mtime
+            times = times_in(self.first_line())
+            self._born = min(changed, max(times) / 1e9) if any(times) else changed
+        return self._born
+
+    def sync(self) -> None:
+        """Forces to the device what was appended, and the file's name where it is new."""
+        if self._syncs and self.is_dirty and self._file >= 0 and self._is_ours():
+            sync_file(self._file)
+            if self._is_new:
+                sync_directory(self.path.parent)
+        self.is_dirty = self._is_new = False
+
+    def close(self) -> None:
+        """Closes the file, if it is still that."""
+        ours = self._file >= 0 and self._is_ours()
+        file, self._file = self._file, -1
+        self._end, self._born = -1, None
+        if ours:
+            os.close(file)
+
+    def _current(self, create: bool) -> os.stat_result | None:
+        """The open file's status, opened or made anew where the name leads elsewhere now."""
+        if self._file >= 0:
+            try:
+                named, opened = os.stat(self.path), os.fstat(self._file)
+                if os.path.samestat(named, opened) and self._is_same(opened):
+                    return opened
+            except OSError:
+                pass
+            self._leave()
+        return self._open(create)
+
+    def _leave(self) -> None:
+        """Lets go of a file that was moved away; what it holds is worth a last sync."""
+        try:
+            self.sync()
+        except OSError:
+            pass
+        self.close()
+
+    def _open(self, create: bool) -> os.stat_result | None:
+        try:
+            self._file = os.open(self.path, _OPEN)
+        except FileNotFoundError:
+            if not create:
+                return None
+            self._file = os.open(self.path, _OPEN | os.O_CREAT, 0o600)
+            self._is_new = True
+            self._born = self._clock()
+        self._opened = os.fstat(self._file)
+        if not stat.S_ISREG(self._opened.st_mode):
+            self.close()
+            raise OSError(errno.EINVAL, "Not a regular file")
+        return self._opened
 
     def _is_ours(self) -> bool:
         """Whether the descriptor is still the file that was opened: a program that makes itself a
         daemon closes all descriptors, and opens others in their place."""
         try:
-            return self._status is not None and os.path.samestat(self._status, os.fstat(self._file))
+            return self._is_same(os.fstat(self._file))
         except OSError:
             return False
 
-    def close(self) -> None:
-        """Closes the file."""
-        ours = self._file >= 0 and self._is_ours()
-        file, self._file = self._file, -1
-        if ours:
-            os.close(file)
+    def _is_same(self, status: os.stat_result) -> bool:
+        return self._opened is not None and os.path.samestat(self._opened, status)
 
 
-def _ends_with_newline(file: int, size: int) -> bool:
-    """Whether the last line is whole. Of a torn one, what follows must not become a part."""
-    if not size:
-        return True
-    os.lseek(file, size - 1, os.SEEK_SET)
-    return os.read(file, 1) == b"\n"
-
-
-def _write(file: int, lines: Sequence[bytes], newline_first: bool) -> int:
-    """Writes the lines; returns how many bytes that were."""
-    text = b"".join([b"\n" * newline_first, *(line + b"\n" for line in lines)])
+def _write(file: int, text: bytes) -> int:
     view = memoryview(text)
     while view:
         view = view[os.write(file, view) :]

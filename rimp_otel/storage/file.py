@@ -1,21 +1,49 @@
-"""The storage in files: three of OTLP JSON lines, append-only."""
+"""The storage in files: OTLP JSON lines, append-only, rotated, sealed and in the end deleted.
+
+On disk, for ``FileStorage("telemetry")`` (``layout`` has the names)::
+
+    telemetry/traces.jsonl  logs.jsonl  metrics.jsonl    what slot 0 writes: active files
+    telemetry/journal/                                   slot 0's lock, and its journal if any
+    telemetry/traces.1.jsonl  ...  journal.1/            slot 1: another process, at the same time
+    telemetry/sealed/                                    rotated files, compressed
+
+Every active file has one writer. ``store`` appends through a writer that all storages of one path
+and one policy in a process share, as the three exporters' are. A journal appends through one of its
+own, which nobody else uses: what it notes about where the files end stays true.
+
+What is promised. A batch given to ``store`` is in the files, whole, when ``store`` returns, or in
+none of them when it raises; a process killed in between may leave a part of the batch, but of no
+line. A power failure costs what came after the last sync: with "always" nothing, with "interval" at
+most ``sync_interval`` seconds of what is drained or stored steadily, with "never" what the
+system had not written by itself. A process that was killed loses nothing under any of them.
+"""
 
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
-from threading import RLock
+from collections.abc import Callable
+from pathlib import Path
+from weakref import WeakValueDictionary
 
+from rimp_otel.config import TelemetryConfig
 from rimp_otel.data import TelemetryData
-from rimp_otel.forking import in_forked_child
+from rimp_otel.journal.target import End
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.appender import Appender
+from rimp_otel.slots import Slot
 from rimp_otel.storage.base import Selection, TelemetryStorage, timed, untimed
 from rimp_otel.storage.layout import Layout
+from rimp_otel.storage.policy import FilePolicy, FileStats
 from rimp_otel.storage.reader import DamagedLine, RecordingReader
+from rimp_otel.storage.sealing import Sealer
+from rimp_otel.storage.writer import Writer
 from rimp_otel.times import TimeLike
 
 __all__ = ["FileStorage"]
+
+_DEFAULT = FilePolicy.of(TelemetryConfig())
+
+# Shared by the storages of this process, for as long as one of them is there.
+_writers: WeakValueDictionary[tuple[str, FilePolicy], Writer] = WeakValueDictionary()
 
 
 class FileStorage(TelemetryStorage):
@@ -23,27 +51,79 @@ class FileStorage(TelemetryStorage):
 
     Each line is OTLP JSON as the OpenTelemetry file exporter specification has it. Lines are
     appended whole; a batch is appended to all of its files or to none. Several processes may
-    append to one recording. Files are made when the first record comes, readable by their owner
-    alone (0600, a directory 0700); symbolic links are not followed.
+    write one recording: each has files of its own, and readers merge. Files are made when the first
+    record comes, readable by their owner alone (0600, directories 0700); symbolic links are not
+    followed.
 
     Args:
         path: a directory, or the name of a family of files that ends in ``.jsonl``:
             ``/var/log/telemetry.jsonl`` stands for ``/var/log/telemetry-traces.jsonl`` and so on.
+        rotate_size: bytes that a file may have; what would exceed them goes into another. A
+            batch that is larger by itself has a file of its own.
+        rotate_age: seconds after which the next batch goes into another file.
+        compression: of sealed files: "zstd", "gzip" or "none".
+        retain_size: bytes of sealed files that are kept, the newest; None keeps all.
+        retain_age: seconds for which sealed files are kept; None keeps all.
+        sync: when files are forced to the device, which only a power failure makes matter:
+            "interval", "always" (before ``store`` returns) or "never".
+        sync_interval: seconds between two syncs, with "interval".
+
+    Raises:
+        ConfigurationError: an argument has a value that is not allowed.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        rotate_size: int = _DEFAULT.rotate_size,
+        rotate_age: float = _DEFAULT.rotate_age,
+        compression: str = _DEFAULT.compression,
+        retain_size: int | None = _DEFAULT.retain_size,
+        retain_age: float | None = _DEFAULT.retain_age,
+        sync: str = _DEFAULT.sync,
+        sync_interval: float = _DEFAULT.sync_interval,
+    ) -> None:
+        config = TelemetryConfig(
+            storage_path=path,
+            rotate_size=rotate_size,
+            rotate_age=rotate_age,
+            compression=compression,
+            retain_size=retain_size,
+            retain_age=retain_age,
+            sync=sync,
+            sync_interval=sync_interval,
+        )
         self.layout = Layout(path)
+        self.policy = FilePolicy.of(config)
         #: Lines that the last ``retrieve`` skipped, because they were no OTLP JSON.
         self.damaged: list[DamagedLine] = []
-        self._appenders = {
-            signal: Appender(self.layout.file(signal), self.layout.make_directory)
-            for signal in Signal
-        }
-        self._renew_lock()
-        in_forked_child(self._renew_lock)
+        # Absolute, so that a program that changes its working directory goes on where it was.
+        self._absolute = Layout(Path(os.path.abspath(self.layout.path)))
+        self._shared: Writer | None = None
+        self._own: Writer | None = None
 
-    def _renew_lock(self) -> None:
-        self._lock = RLock()
+    @property
+    def _writer(self) -> Writer:
+        """Of batches that are stored."""
+        if self._shared is None:
+            policy, layout = self.policy, self._absolute
+            made = Writer(layout, policy, Sealer(layout, policy))
+            self._shared = _writers.setdefault((os.fspath(layout.path), policy), made)
+        return self._shared
+
+    @property
+    def _journaled(self) -> Writer:
+        """Of lines that a journal drains."""
+        if self._own is None:
+            sealer = self._writer.sealer
+            self._own = Writer(self._absolute, self.policy, sealer, for_journal=True)
+        return self._own
+
+    @classmethod
+    def from_config(cls, config: TelemetryConfig) -> FileStorage:
+        """The storage that a configuration asks for."""
+        return cls(config.path, **FilePolicy.of(config)._asdict())
 
     def store(self, data: TelemetryData) -> None:
         """Appends the batch.
@@ -51,11 +131,24 @@ class FileStorage(TelemetryStorage):
         Raises:
             StorageError: it could not be appended; then no file holds any of it.
         """
-        lines = {signal: data.otlp_json(signal) for signal in Signal}
-        with self._lock, ExitStack() as undo:
-            for signal, found in lines.items():
-                if found:
-                    undo.enter_context(self._appenders[signal].appending(found))
+        self._writer.append_all({signal: data.otlp_json(signal) for signal in Signal})
+
+    def rotate(self) -> None:
+        """Seals what this storage has written so far, and what others left to be sealed; returns
+        when that is done. What cannot be sealed now waits, and is tried again.
+
+        Raises:
+            StorageError: a file could not be rotated; it is appended to as before.
+        """
+        self._writer.rotate()
+        if self._own is not None and self._own.is_open:
+            self._own.rotate()
+        self._writer.sealer.run()
+
+    def stats(self) -> FileStats:
+        """What has been done in this process, by this storage and those that share its files."""
+        own = FileStats() if self._own is None else self._own.stats()
+        return own + self._writer.stats() + self._writer.sealer.stats()
 
     def retrieve(
         self,
@@ -77,10 +170,69 @@ class FileStorage(TelemetryStorage):
         return untimed(selection.newest(found))
 
     def close(self) -> None:
-        """Closes the files; the next batch opens them again."""
-        with self._lock:
-            for appender in self._appenders.values():
-                appender.close()
+        """Syncs and closes the files, and gives their slot back; the next batch opens them again.
+
+        A journal that claimed a slot keeps it until ``release_slot``.
+        """
+        if self._shared is not None:
+            self._shared.close()
+
+    # What follows is for a journal: see ``rimp_otel.journal.target.Appendable``.
+
+    def take_slot(self) -> Slot:
+        """The slot whose files ``append`` writes, for one journal; taken where it was not yet.
+
+        Raises:
+            StorageError: none could be taken.
+        """
+        return self._journaled.take()
+
+    def release_slot(self) -> None:
+        """The journal is closed: syncs and closes its files, and gives the slot back."""
+        if self._own is not None:
+            self._own.close()
+
+    def append(self, signal: Signal, line: bytes, before: Callable[[End, int], None]) -> End:
+        """Appends one line, given without its end, to the signal's file of the journal's slot.
+
+        Raises:
+            StorageError: it could not be appended; the file is as it was.
+        """
+        return self._journaled.append(signal, line, before)
+
+    def settle(self, signal: Signal, start: End, length: int) -> bool:
+        """After a death in the middle of ``append``: whether the line is whole; a part is cut off.
+
+        Raises:
+            StorageError: the file cannot be read or cut off.
+        """
+        return self._journaled.settle(signal, start, length)
+
+    def end_of(self, signal: Signal) -> End:
+        """Where the file ends, once a torn line at its end has been repaired; (0, 0) for none.
+
+        Raises:
+            StorageError: it cannot be read or repaired.
+        """
+        return self._journaled.end_of(signal)
+
+    def lines_after(self, signal: Signal, start: End) -> list[bytes]:
+        """The whole lines of the file from there on; none of another file.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        return self._journaled.lines_after(signal, start)
+
+    def sync(self) -> None:
+        """Forces to the device what was appended since the last time; nothing with "never".
+
+        Raises:
+            StorageError: the device refused; it is tried again the next time.
+        """
+        for writer in (self._shared, self._own):
+            if writer is not None:
+                writer.sync()
 
     def __repr__(self) -> str:
         return f"FileStorage({os.fspath(self.layout.path)!r})"

@@ -1,49 +1,64 @@
-"""Advisory locks on files, where the system has them."""
+"""Locks: among the threads of one process, and among the processes that meet at one file."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from threading import RLock
+from typing import Any
+
+from rimp_otel.forking import in_forked_child
 
 try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["locked"]
-
-_PATIENCE = 1.0
-_PAUSE = 0.002
+__all__ = ["ProcessLock", "acquire", "release"]
 
 
-@contextmanager
-def locked(file: int) -> Iterator[bool]:
-    """Holds the exclusive lock of an open file, if it can be had within a second; says whether.
+class ProcessLock:
+    """A reentrant lock that a forked child has anew: there, nobody is left who would release it.
 
-    Without it an append is still whole, for a file opened with O_APPEND on a local file system;
-    but a failed one cannot be taken back safely. Better that than to wait for a stopped process.
+    By the hook, which also covers a child that has its ancestor's pid; and by the pid, since a
+    fork by a C library runs no hooks.
     """
-    held = _acquire(file)
-    try:
-        yield held
-    finally:
-        if held:
-            # Explicitly: a forked child may hold the description open, and so the lock.
-            fcntl.flock(file, fcntl.LOCK_UN)
+
+    def __init__(self) -> None:
+        self._renew()
+        in_forked_child(self._renew)
+
+    def _renew(self) -> None:
+        self._locks: dict[int, Any] = {}
+
+    def __call__(self) -> Any:
+        """The lock of this process, to be used in a ``with`` statement."""
+        pid = os.getpid()
+        lock = self._locks.get(pid)
+        return lock if lock is not None else self._locks.setdefault(pid, RLock())
 
 
-def _acquire(file: int) -> bool:
+def acquire(file: int) -> bool:
+    """Locks an open file; False where somebody else holds it.
+
+    True also where the file system has no locks: what is done under this lock is right without
+    it, and done twice.
+    """
     if fcntl is None:  # pragma: no cover - Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_PAUSE)
-        except OSError:  # a file system without locks, such as some network ones
-            return False
+    except OSError:
+        pass
+    return True
+
+
+def release(file: int) -> None:
+    """Unlocks it. Explicitly, before it is closed: a forked child may hold it open as well."""
+    if fcntl is None:  # pragma: no cover - Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_UN)
+    except OSError:
+        pass

@@ -1,0 +1,321 @@
+"""Sealing: rotated files are compressed, and named after the times that they hold.
+
+A waiting file is the truth until it is deleted, and that is the last step: a death in between
+leaves it as it was, with perhaps a temporary file, or the sealed one, beside it. Whoever comes next
+does it again. A lock on the waiting file keeps two from doing so at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from rimp_otel.reporting import Reporter
+from rimp_otel.storage.compression import blocks, compressor
+from rimp_otel.storage.durability import sync_directory, sync_file
+from rimp_otel.storage.extent import Extent
+from rimp_otel.storage.layout import Layout, SealedName
+from rimp_otel.storage.locking import ProcessLock, acquire, release
+from rimp_otel.storage.policy import FilePolicy, FileStats
+from rimp_otel.storage.retention import Sealed, delete, list_sealed, retain
+
+__all__ = ["Sealer", "seal"]
+
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_TEMPORARY = re.compile(r"\.([a-z]+-[0-9a-f]{16})\.tmp-[0-9]+", re.ASCII)
+_FIRST_PAUSE = 10.0
+_LONGEST_PAUSE = 600.0
+_READ_SIZE = 64 * 1024
+
+# One file at a time in a process, whatever many recordings it writes.
+_one_at_a_time = ProcessLock()
+_locked: set[int] = set()
+
+
+def _close_inherited() -> None:
+    """In a forked child, which would keep the lock of a file that its parent seals."""
+    while _locked:
+        os.close(_locked.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
+
+
+class Sealer:
+    """Seals what was rotated, on a thread that ends when there is nothing more to do.
+
+    Args:
+        layout: of the recording.
+        policy: how files are sealed, and which are kept.
+        clock: gives seconds since the epoch.
+        monotonic: gives seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        policy: FilePolicy,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._directory = layout.sealed
+        self._policy = policy
+        self._clock = clock
+        self._monotonic = monotonic
+        self._reporter = Reporter()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._wanted = False
+        self._running = threading.Lock()
+        self._again_at: float | None = None
+        self._pause = _FIRST_PAUSE
+        self._stats = FileStats()
+
+    def stats(self) -> FileStats:
+        """What it has done in this process."""
+        self._renew_in_child()
+        return self._stats
+
+    def _renew_in_child(self) -> None:
+        if self._pid != os.getpid():
+            self._begin()
+
+    def look(self) -> None:
+        """Starts the thread if anybody has left something to do."""
+        try:
+            names = os.listdir(self._directory)
+        except OSError:
+            return
+        if any(_is_unfinished(name) for name in names):
+            self.wake()
+
+    def look_again(self) -> None:
+        """Starts the thread if what failed is due to be tried again."""
+        if self._again_at is not None and self._monotonic() >= self._again_at:
+            self.wake()
+
+    def wake(self) -> None:
+        """Starts the thread, or has it look once more, if it runs."""
+        self._renew_in_child()
+        self._wanted = True
+        if self._running.acquire(blocking=False):
+            try:
+                threading.Thread(target=self._work, name="rimp-seal", daemon=True).start()
+            except RuntimeError:  # no more threads, or the interpreter ends: the next one does it
+                self._running.release()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                while self._wanted:
+                    self._wanted = False
+                    self.run()
+            except Exception as error:
+                self._reporter.say("seal", f"cannot seal the files in {self._directory}: {error}")
+            finally:
+                self._running.release()
+            # Woken since it looked, by somebody who saw it run.
+            if not self._wanted or not self._running.acquire(blocking=False):
+                return
+
+    def run(self) -> None:
+        """Seals all that waits, and deletes what is too much or too old. Never raises OSError."""
+        with _one_at_a_time():
+            self._renew_in_child()
+            self._again_at = None
+            stuck = {found.path.name for found in self._waiting() if not self._seal(found)}
+            self._retain(stuck)
+            if self._again_at is None:
+                self._pause = _FIRST_PAUSE
+
+    def _waiting(self) -> list[Sealed]:
+        try:
+            _remove_stale(self._directory)
+            return [found for found in list_sealed(self._directory) if found.name.is_waiting]
+        except OSError as error:
+            self._fail("seal", f"cannot look into {self._directory}", error)
+            return []
+
+    def _seal(self, found: Sealed) -> bool:
+        """False where that failed."""
+        try:
+            size = seal(found.path, found.name, self._policy.compression, self._policy.syncs)
+        except OSError as error:
+            self._stats += FileStats(seal_failures=1)
+            self._fail("seal", f"cannot seal {found.path}", error)
+            return False
+        if size is not None:
+            self._stats += FileStats(sealed=1, sealed_from=found.size, sealed_to=size)
+        return True
+
+    def _retain(self, stuck: set[str]) -> None:
+        policy = self._policy
+        try:
+            deleted = retain(
+                self._directory, policy.retain_size, policy.retain_age, self._clock(), stuck
+            )
+        except OSError as error:
+            self._fail("retain", f"cannot look into {self._directory}", error)
+            return
+        self._stats += FileStats(deleted_files=deleted.files, deleted_bytes=deleted.bytes)
+        if deleted.error is not None:
+            self._fail("retain", f"cannot delete from {self._directory}", deleted.error)
+
+    def _fail(self, kind: str, what: str, error: OSError) -> None:
+        self._reporter.say(kind, f"{what}: {error.strerror or error}; it will be tried again")
+        if self._again_at is None:
+            self._again_at = self._monotonic() + self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+
+def seal(path: Path, name: SealedName, compression: str, syncs: bool) -> int | None:
+    """Seals one waiting file.
+
+    Args:
+        path: its path.
+        name: what that says.
+        compression: one of ``SUFFIXES``.
+        syncs: whether what is made is forced to the device before the waiting file is deleted.
+
+    Returns:
+        The sealed file's size in bytes; None where somebody else seals it, or has done so.
+
+    Raises:
+        OSError: it could not be sealed; it waits as before.
+    """
+    try:
+        file = os.open(path, os.O_RDWR | _FLAGS)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(file, "rb", _READ_SIZE) as source:
+        if not acquire(file):
+            return None
+        _locked.add(file)
+        try:
+            if not _is_still(path, file):
+                return None
+            _remove_temporary(path, name)
+            return _seal(path, name, source, compression, syncs)
+        finally:
+            _locked.discard(file)
+            release(file)
+
+
+def _seal(path: Path, name: SealedName, source: BinaryIO, compression: str, syncs: bool) -> int:
+    if not os.fstat(source.fileno()).st_size:
+        path.unlink()
+        return 0
+    if compression == "none":
+        extent = Extent()
+        for _ in _lines(source, extent):
+            pass
+        if syncs:
+            sync_file(source.fileno())
+        made, size = path, os.fstat(source.fileno()).st_size
+    else:
+        compression, compress = compressor(compression)
+        made = path.with_name(f".{name.stem}.tmp-{os.getpid()}")
+        try:
+            extent, size = _compress(source, made, compress, syncs)
+        except BaseException:
+            made.unlink(missing_ok=True)
+            raise
+    sealed = name._replace(first=extent.first, last=extent.last, compression=compression)
+    os.rename(made, path.with_name(str(sealed)))
+    if syncs:
+        sync_directory(path.parent)
+    _remove_others(path.parent, sealed)
+    path.unlink(missing_ok=True)
+    return size
+
+
+def _compress(
+    source: BinaryIO, path: Path, compress: Callable[[bytes], bytes], syncs: bool
+) -> tuple[Extent, int]:
+    extent, size = Extent(), 0
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+    with os.fdopen(file, "wb", 0) as target:
+        for text in blocks(_lines(source, extent)):
+            began = time.perf_counter()
+            block = memoryview(compress(text))
+            size += len(block)
+            while block:
+                block = block[target.write(block) :]
+            # Half of a processor at most: the application wants it more.
+            time.sleep(min(time.perf_counter() - began, 0.1))
+        if syncs:
+            sync_file(file)
+    return extent, size
+
+
+def _lines(source: BinaryIO, extent: Extent) -> Iterator[bytes]:
+    """The lines of a file. Lets other threads run after each 64 KiB or so."""
+    since = 0
+    for line in source:
+        extent.add(line)
+        since += len(line)
+        if since >= _READ_SIZE:
+            since = 0
+            time.sleep(0)
+        yield line
+
+
+def _is_still(path: Path, file: int) -> bool:
+    """Whether the open file is a regular one, and still the one of that name."""
+    try:
+        opened, named = os.fstat(file), os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(opened.st_mode) and os.path.samestat(opened, named)
+
+
+def _remove_others(directory: Path, sealed: SealedName) -> None:
+    """Removes what was made of the same content by one who died before the waiting file was
+    deleted, with another compression."""
+    for found in list_sealed(directory):
+        same = (found.name.signal, found.name.id) == (sealed.signal, sealed.id)
+        if same and not found.name.is_waiting and found.name != sealed:
+            delete(found)
+
+
+def _is_unfinished(name: str) -> bool:
+    parsed = SealedName.parse(name)
+    return parsed.is_waiting if parsed else _TEMPORARY.fullmatch(name) is not None
+
+
+def _remove_temporary(path: Path, name: SealedName) -> None:
+    """Removes what was begun by others: they are dead, since the file's lock is ours."""
+    for other in os.listdir(path.parent):
+        match = _TEMPORARY.fullmatch(other)
+        if match and match[1] == name.stem:
+            _unlink(path.with_name(other))
+
+
+def _remove_stale(directory: Path) -> None:
+    """Removes temporary files whose source is no longer there."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return
+    for name in names:
+        match = _TEMPORARY.fullmatch(name)
+        # Looked at now, not in the list: somebody may have begun just after it was made.
+        if match and not os.path.lexists(directory / f"{match[1]}.jsonl"):
+            _unlink(directory / name)
+
+
+def _unlink(path: Path) -> None:
+    try:
+        if stat.S_ISREG(os.lstat(path).st_mode):
+            path.unlink()
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,65 @@
+"""Looking at what lies on disk, without the reader of the package."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import zstandard
+
+from rimp_otel import TelemetryData, TelemetryEvent
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.storage.layout import Layout, SealedName, fingerprint
+
+
+def batch(*messages: str) -> TelemetryData:
+    """Events of these messages."""
+    return TelemetryData(events=[TelemetryEvent("a", message) for message in messages])
+
+
+def line(*messages: str) -> bytes:
+    """The same as one OTLP JSON line."""
+    (text,) = batch(*messages).otlp_json(Signal.LOGS)
+    return text
+
+
+def text_of(path: Path) -> bytes:
+    """A file's text, unpacked."""
+    packed = path.read_bytes()
+    if path.suffix == ".zst":
+        reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+        return reader.read()
+    return gzip.decompress(packed) if path.suffix == ".gz" else packed
+
+
+def contents(path: Path, signal: Signal = Signal.LOGS) -> list[bytes]:
+    """The text of each file, once: sealed ones first, then the active ones by their slots."""
+    layout, found = Layout(path), {}
+    if layout.sealed.exists():
+        for file in sorted(layout.sealed.iterdir()):
+            name = SealedName.parse(file.name)
+            if name is not None and name.signal is signal:
+                found[name.id] = text_of(file)
+    for slot in layout.slots():
+        active = layout.file(signal, slot)
+        if active.exists() and (text := active.read_bytes()):
+            found[fingerprint(text.partition(b"\n")[0])] = text
+    return list(found.values())
+
+
+def messages(path: Path) -> list[str]:
+    """Of all events in all files, each line of which must be whole."""
+    return [
+        record["body"]["stringValue"]
+        for text in contents(path)
+        for row in text.splitlines()
+        for resource in json.loads(row)["resourceLogs"]
+        for scope in resource["scopeLogs"]
+        for record in scope["logRecords"]
+    ]
+
+
+def names(directory: Path) -> list[str]:
+    """What lies in a directory, in order."""
+    return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
