@@ -16,7 +16,7 @@ from rimp_otel.journal.homes import Home
 from rimp_otel.journal.recovery import newest_ends, put_aside
 from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.slices import Slice, Slices, Twins
-from rimp_otel.journal.target import Appendable, End
+from rimp_otel.journal.target import NO_FILE, Appendable, End
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.reporting import Reporter
 from rimp_otel.storage.base import TelemetryStorage
@@ -25,7 +25,6 @@ __all__ = ["JournalDrain"]
 
 _MOST_FINISHED = 4
 _MOST_ROUNDS = 10
-_NO_FILE = End(0, 0)
 
 
 class JournalDrain(Drain):
@@ -172,7 +171,7 @@ class JournalDrain(Drain):
         return True
 
     def _end_of(self, segment: Segment, piece: Slice) -> End:
-        return segment.state().ends[piece.signal]
+        return segment.header.end(piece.signal)
 
     def _store_line(self, segment: Segment, piece: Slice, data: TelemetryData) -> End:
         def before(start: End, length: int) -> None:
@@ -182,9 +181,9 @@ class JournalDrain(Drain):
             return self._appendable.append(piece.signal, piece.line, before)
         slice_id = f"{segment.identity}-{piece.signal.value}-{piece.since}-{piece.stop}"
         data.slice_id = slice_id
-        before(_NO_FILE, 0)
+        before(NO_FILE, 0)
         self._storage.store(data)
-        return _NO_FILE
+        return NO_FILE
 
     def _note(self, segment: Segment, piece: Slice, end: End) -> None:
         old = self._end_of(segment, piece)

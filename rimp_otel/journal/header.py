@@ -17,6 +17,7 @@ word  what
 16-22 intent: signal, old done, new done, inode, offset, length, check
 23    valid, if the intent is
 24-33 4-6 and 10-15 as they were at the last sync, and a check
+34    a check of 2 and 10-15
 511   a random number, which tells the segment from all others
 ===== ==================================================================
 """
@@ -31,7 +32,7 @@ from typing import Final, NamedTuple
 from rimp_otel.journal.target import End
 from rimp_otel.otlp.signals import Signal
 
-__all__ = ["HEADER_SIZE", "MAGIC", "SIGNALS", "Header", "Intent", "State", "read_state"]
+__all__ = ["HEADER_SIZE", "MAGIC", "SIGNALS", "Header", "Intent", "State", "is_magic", "read_state"]
 
 HEADER_SIZE: Final = 4_096
 """Bytes; the frames begin after them."""
@@ -45,7 +46,8 @@ _NUMBER, _CYCLE, _ALIVE, _DONE, _MIRROR, _INODE, _OFFSET, _INTENT, _VALID = (
     *(16, 23),
 )
 _SYNCED: Final = 24
-_WORDS: Final = 34
+_ENDS_CHECK: Final = 34
+_WORDS: Final = 35
 _IS_VALID: Final = int.from_bytes(b"INTENDED", "little")
 _ALL_ONES: Final = 2**64 - 1
 
@@ -72,6 +74,7 @@ class State(NamedTuple):
     alive: int
     #: 0 for a signal where the word is damaged.
     done: dict[Signal, int]
+    #: None of them where they are damaged, or were being changed.
     ends: dict[Signal, End]
     intent: Intent | None
     #: ``done`` and ``ends`` at the last sync; from the start on, where that is not known.
@@ -95,6 +98,7 @@ class Header:
         for signal in SIGNALS:
             self.set_done(signal, HEADER_SIZE)
         self.set_synced(dict.fromkeys(SIGNALS, HEADER_SIZE), {})
+        self.set_ends({}, 0)
 
     def complete(self) -> None:
         """Says that the segment may be used from now on."""
@@ -103,6 +107,11 @@ class Header:
     def done(self, signal: Signal) -> int:
         """Up to where the signal's frames are stored."""
         return self._words[_DONE + _NUMBERS[signal]]
+
+    def end(self, signal: Signal) -> End:
+        """Where the signal's file ended then."""
+        number = _NUMBERS[signal]
+        return End(self._words[_INODE + number], self._words[_OFFSET + number])
 
     def set_done(self, signal: Signal, position: int) -> None:
         """The signal's frames before this position are stored."""
@@ -117,12 +126,11 @@ class Header:
     def set_ends(self, ends: dict[Signal, End], cycle: int) -> None:
         """Where the active files end, from this cycle on."""
         for signal, end in ends.items():
-            self._set_end(_NUMBERS[signal], end)
+            number = _NUMBERS[signal]
+            self._words[_INODE + number] = end.file_id
+            self._words[_OFFSET + number] = end.offset
         self._words[_CYCLE] = cycle
-
-    def _set_end(self, number: int, end: End) -> None:
-        self._words[_INODE + number] = end.file_id
-        self._words[_OFFSET + number] = end.offset
+        self._words[_ENDS_CHECK] = _check_of_ends(self._words)
 
     def intend(self, intent: Intent) -> None:
         """Notes that a line is about to be stored."""
@@ -170,7 +178,12 @@ def read_state(header: bytes) -> State | None:
     if len(header) < HEADER_SIZE:
         return None
     words = struct.unpack_from(f"={_WORDS}Q", header)
-    return _state_of(words) if words[0] == MAGIC else None
+    return _state_of(words) if is_magic(words[0]) else None
+
+
+def is_magic(word: int) -> bool:
+    """Whether it is the magic number, or was, before one byte was damaged."""
+    return any((word ^ MAGIC) & ~(0xFF << shift) == 0 for shift in range(0, 64, 8))
 
 
 def _state_of(words: Sequence[int]) -> State:
@@ -179,13 +192,23 @@ def _state_of(words: Sequence[int]) -> State:
         words[_CYCLE],
         words[_ALIVE],
         {signal: _done_of(words, number) for number, signal in enumerate(SIGNALS)},
-        {
-            signal: End(words[_INODE + number], words[_OFFSET + number])
-            for number, signal in enumerate(SIGNALS)
-        },
+        _ends_of(words),
         _intent_of(words),
         *_synced_of(words),
     )
+
+
+def _ends_of(words: Sequence[int]) -> dict[Signal, End]:
+    if words[_ENDS_CHECK] != _check_of_ends(words) and _intent_of(words) is None:
+        return {}
+    return {
+        signal: End(words[_INODE + number], words[_OFFSET + number])
+        for number, signal in enumerate(SIGNALS)
+    }
+
+
+def _check_of_ends(words: Sequence[int]) -> int:
+    return _check_of([words[_CYCLE], *words[_INODE : _INODE + 6]])
 
 
 def _synced_of(words: Sequence[int]) -> tuple[dict[Signal, int], dict[Signal, End]]:

@@ -158,9 +158,14 @@ def _read_segment(segment: _Segment, whole: Whole, contents: JournalContents) ->
     done = dict(segment.state.done)
     _settle(segment.state, whole, done, contents.ends)
     frames = frames_in(segment.data[HEADER_SIZE:], HEADER_SIZE, Origins())
-    first = min(done.values())
+    for signal in [signal for signal in Signal if not _is_boundary(segment, done[signal])]:
+        del done[signal]
+        contents.damaged.append(
+            Damage(segment.path, 0, f"its header does not say which {signal.value} are stored")
+        )
+    first = min(done.values(), default=len(segment.data))
     damaged = [position for position in frames.damaged if position >= first]
-    for signal in Signal:
+    for signal in done:
         for piece in _pieces(frames.of(signal, done[signal])):
             kept, unreadable = readable(signal, piece)
             damaged += unreadable
@@ -169,6 +174,11 @@ def _read_segment(segment: _Segment, whole: Whole, contents: JournalContents) ->
     contents.damaged.extend(
         Damage(segment.path, position, "it is no frame") for position in damaged
     )
+
+
+def _is_boundary(segment: _Segment, position: int) -> bool:
+    data = segment.data
+    return position == HEADER_SIZE or data[max(position - 1, 0) : position] == b"\n"
 
 
 def _settle(state: State, whole: Whole, done: dict[Signal, int], ends: dict[Signal, End]) -> None:

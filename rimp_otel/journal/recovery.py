@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from rimp_otel.journal.header import HEADER_SIZE
 from rimp_otel.journal.homes import Home
 from rimp_otel.journal.leftovers import convert_leftovers
 from rimp_otel.journal.segment import Segment, segment_number
-from rimp_otel.journal.target import End
+from rimp_otel.journal.target import NO_FILE, End
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.reporting import Reporter
 from rimp_otel.slots import Slot
@@ -52,20 +53,34 @@ def recover(slot: Slot, home: Home, reporter: Reporter) -> Recovered:
             path.unlink(missing_ok=True)  # its owner died while it was made
         else:
             segments.append(segment)
+    ends = home.ends()
     for segment in segments:
         _settle(segment, home.settle)
-    if segments and _has_lost_power(slot, home, segments):
+        _check_done(segment, ends)
+    if segments and _has_lost_power(slot, ends, segments):
         for segment in segments:
             segment.header.roll_back()
     return Recovered(segments, damaged)
 
 
-def _has_lost_power(slot: Slot, home: Home, segments: list[Segment]) -> bool:
+def _check_done(segment: Segment, ends: dict[Signal, End]) -> None:
+    """Where a header does not say any more what was stored, all may have been: each record is then
+    looked for in the file before it is stored."""
+    state = segment.state()
+    for signal, done in state.done.items():
+        if not segment.is_boundary(done):
+            segment.header.set_done(signal, HEADER_SIZE)
+            start = End(ends.get(signal, NO_FILE).file_id, 0)
+            segment.header.set_ends({**state.ends, signal: start}, state.cycle)
+
+
+def _has_lost_power(slot: Slot, ends: dict[Signal, End], segments: list[Segment]) -> bool:
     """Whether the files may hold less than the headers say."""
     noted = newest_ends(segments)
     return slot.rebooted or any(
-        end.file_id == noted[signal].file_id and end.offset < noted[signal].offset
-        for signal, end in home.ends().items()
+        noted.get(signal, NO_FILE).file_id == end.file_id and end.offset < noted[signal].offset
+        for signal, end in ends.items()
+        if end.file_id
     )
 
 

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from rimp_otel.journal.frames import definition
-from rimp_otel.journal.header import HEADER_SIZE, MAGIC, Header, State
+from rimp_otel.journal.header import HEADER_SIZE, Header, State, is_magic
 from rimp_otel.otlp.fragment import Origin
 
 __all__ = ["Segment", "segment_name", "segment_number"]
@@ -86,7 +86,7 @@ class Segment:
             memory = mmap.mmap(file, size) if size else None
         finally:
             os.close(file)
-        if memory is None or int.from_bytes(memory[:8], "little") != MAGIC:
+        if memory is None or not is_magic(int.from_bytes(memory[:8], "little")):
             _reject(memory)
             return None
         if size < HEADER_SIZE:
@@ -136,6 +136,13 @@ class Segment:
     def find_newline(self, start: int, stop: int) -> int:
         """The first line end at ``start`` or after it, before ``stop``; -1 where there is none."""
         return self._memory.find(b"\n", start, stop)
+
+    def is_boundary(self, position: int) -> bool:
+        """Whether a frame may begin there."""
+        if position == HEADER_SIZE:
+            return True
+        inside = HEADER_SIZE < position <= self.size
+        return inside and self._memory[position - 1 : position] == b"\n"
 
     def state(self) -> State:
         """What the header says."""

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.slots import Slot
 
-__all__ = ["Appendable", "End"]
+__all__ = ["NO_FILE", "Appendable", "End"]
 
 
 class End(NamedTuple):
@@ -18,6 +18,10 @@ class End(NamedTuple):
     file_id: int
     #: In bytes.
     offset: int
+
+
+NO_FILE = End(0, 0)
+"""Where there is no file."""
 
 
 @runtime_checkable
