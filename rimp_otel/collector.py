@@ -42,7 +42,7 @@ __all__ = ["CollectorStats", "Listener", "TelemetryCollector", "resource_of"]
 Listener = Callable[[TelemetryData], object]
 """Called with one record at a time, on the thread that collected it."""
 
-_NEVER = sys.maxsize
+_NEVER, _ALWAYS = sys.maxsize, -1
 # The stream is far behind when this part of the buffer is full.
 _BEHIND = 8
 _SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
@@ -257,7 +257,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         if not journal.append(_letter_of(record), fragment):
             self._keep(journal, (ENCODED, signal_of_raw(record), fragment))
         if collected >= self._wake_at:
-            self._wake_at = collected + self.config.buffer_size
+            self._arm(collected)
             self._wake(0)
         if self._realtime:
             self._notify(record)
@@ -369,12 +369,16 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     def rearm(self) -> None:
         """The journal has been drained: the stream is to be woken when it is full again."""
-        if self._wake_at > 1:
-            self._wake_at = self._collected.value + self.config.buffer_size
+        self._arm(self._collected.value)
+
+    def _arm(self, collected: int) -> None:
+        """Has the stream woken when so many more records have been collected."""
+        if self._wake_at != _ALWAYS:
+            self._wake_at = collected + self.config.buffer_size
 
     def write_through(self) -> None:
         """Wakes the stream for every record from now on: the interpreter is about to exit."""
-        self._wake_at = 1
+        self._wake_at = _ALWAYS
 
     def take(self, most: int) -> TelemetryData:
         """Takes the oldest ``most`` records out of the buffer."""

@@ -75,9 +75,11 @@ class JournalDrain(Drain):
 
     def run_if_free(self) -> None:
         """Drains, unless that is being done right now, and leaves nothing behind on disk."""
-        super().run_if_free()
-        if self._lock.acquire(blocking=False):
+        # Again, where another thread left its record to this one.
+        while self._collector.pending and self._lock.acquire(blocking=False):
             try:
+                if not self.run():
+                    return
                 self._journal.close()
             finally:
                 self._lock.release()

@@ -410,7 +410,7 @@ def test_child_of_a_fork_starts_with_nothing():
     """
     assert run(script) == (
         "['parent'] CollectorStats(collected=1, stored=1, pending=0, dropped={}, "
-        "listener_errors=0)\n"
+        "listener_errors=0, recovered=0)\n"
     )
 
 

@@ -23,7 +23,7 @@ LAYERS = [
     {"journal"},
     {"storage", "collector"},
     {"consumers", "drain"},
-    {"worker"},
+    {"worker", "journaldrain"},
     {"streaming"},
     {"exporters", "pipeline"},
     {"rimp_otel"},
