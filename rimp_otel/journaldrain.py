@@ -13,7 +13,8 @@ from rimp_otel.journal.buffer import Journal
 from rimp_otel.journal.frames import LETTERS
 from rimp_otel.journal.header import Intent
 from rimp_otel.journal.homes import Home
-from rimp_otel.journal.recovery import newest_ends, put_aside
+from rimp_otel.journal.leftovers import put_aside
+from rimp_otel.journal.recovery import newest_ends
 from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.slices import Slice, Slices, Twins
 from rimp_otel.journal.target import NO_FILE, Appendable, End

@@ -127,7 +127,13 @@ class TelemetryStream(MetricReader):
         if home is None:
             collector.attach(self)
             return Drain(collector, self.storage, self._offer, self._reporter)
-        journal = Journal(home, config.journal_size, self._reporter, config.record_open_spans)
+        journal = Journal(
+            home,
+            config.journal_size,
+            self._reporter,
+            config.record_open_spans,
+            config.record_crashes,
+        )
         collector.attach(self, journal)
         return JournalDrain(collector, self.storage, self._offer, self._reporter, journal, home)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rimp_otel.journal.header import HEADER_SIZE
 from rimp_otel.journal.homes import Home
+from rimp_otel.journal.interrupted import CrashFile
 from rimp_otel.journal.opened import OpenSpans
 from rimp_otel.journal.recovery import Recovered, next_number, recover
 from rimp_otel.journal.segment import Segment
@@ -38,15 +39,24 @@ class Journal:
         size: bytes that it may take on disk; past it ``append`` refuses.
         reporter: says what cannot be written.
         open_spans: whether to note spans that have started.
+        crashes: whether to have ``faulthandler`` write into it.
     """
 
-    def __init__(self, home: Home, size: int, reporter: Reporter, open_spans: bool = True) -> None:
+    def __init__(
+        self,
+        home: Home,
+        size: int,
+        reporter: Reporter,
+        open_spans: bool = True,
+        crashes: bool = False,
+    ) -> None:
         self._home = home
         self._limit = size
         self._segment_size = min(_LARGEST_SEGMENT, max(size // 8, 64 * 1024))
         self._reporter = reporter
         #: Whether it does.
         self.notes_open_spans = open_spans
+        self._notes_crashes = crashes
         #: Segments that were found damaged and put aside.
         self.damaged = 0
         self._reset()
@@ -55,8 +65,9 @@ class Journal:
         """Lets go of everything, as in a forked child, whose parent goes on with it."""
         for segment in [*self.segments, *self.finished, *self._spares]:
             segment.close()
-        if self.open_spans is not None:
-            self.open_spans.abandon()
+        for note in (self.open_spans, self._crash_file):
+            if note is not None:
+                note.abandon()
         self._reset()
 
     def _reset(self) -> None:
@@ -65,6 +76,7 @@ class Journal:
         #: Drained, and waiting to be deleted.
         self.finished: deque[Segment] = deque()
         self.open_spans: OpenSpans | None = None
+        self._crash_file: CrashFile | None = None
         self._spares: deque[Segment] = deque()
         self._active: Segment | None = None
         self._directory: Path | None = None
@@ -196,8 +208,7 @@ class Journal:
     def _open(self) -> Recovered | None:
         recovered = self._recover() if self._directory is None else None
         assert self._directory is not None
-        if self.open_spans is None and self.notes_open_spans:
-            self.open_spans = self._make_open_spans(self._directory)
+        self._note_beside(self._directory)
         active = Segment.create(self._directory, next(self._numbers), self._segment_size)
         if not self.segments:
             ends = self._home.ends()
@@ -219,12 +230,15 @@ class Journal:
         self._directory = directory
         return recovered
 
-    def _make_open_spans(self, directory: Path) -> OpenSpans | None:
+    def _note_beside(self, directory: Path) -> None:
+        """What else than records is of use after a death."""
         try:
-            return OpenSpans.create(directory, next(self._numbers))
-        except OSError as error:
-            self._reporter.say("open spans", f"open spans are not recorded: {error}")
-            return None
+            if self.open_spans is None and self.notes_open_spans:
+                self.open_spans = OpenSpans.create(directory, next(self._numbers))
+            if self._crash_file is None and self._notes_crashes:
+                self._crash_file = CrashFile.create(directory, next(self._numbers))
+        except (OSError, RuntimeError) as error:
+            self._reporter.say("beside", f"open spans or crashes are not recorded: {error}")
 
     def next_cycle(self) -> int:
         """A number that is higher than all before."""
@@ -269,9 +283,11 @@ class Journal:
             return True
 
     def _delete_all(self) -> None:
-        spans, self.open_spans = self.open_spans, None
-        if spans is not None:
-            spans.close()
+        beside = (self.open_spans, self._crash_file)
+        self.open_spans = self._crash_file = None
+        for note in beside:
+            if note is not None:
+                note.close()
         for segments in (self.finished, self._spares, self.segments):
             while segments:
                 segments.popleft().delete()

@@ -1,19 +1,203 @@
-"""What a process leaves in its journal beside segments: spans that were open, and its crash."""
+"""What a process leaves in its journal beside segments: spans that were open, and its crash.
+
+The next owner of the slot makes a segment of them, of the same number, and then deletes them. All
+of that comes before anything is drained: so where the segment is there, it has been made whole; and
+where it is not, nothing of it was stored. A reader makes the same records, and changes nothing.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Final, NamedTuple
 
+from rimp_otel.journal.frames import LETTERS, Origins, definition, frames_in
+from rimp_otel.journal.header import HEADER_SIZE, Header
+from rimp_otel.journal.interrupted import (
+    OpenSpansLeft,
+    crash_event_fragment,
+    crash_name,
+    interrupted_fragments,
+    read_crash,
+    read_open_spans,
+)
+from rimp_otel.journal.opened import open_spans_name
+from rimp_otel.journal.segment import segment_name
+from rimp_otel.otlp.fragment import Fragment, Origin, Wrapping, line_of, resource_wrapping
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.reporting import Reporter
+from rimp_otel.otlp.values import to_bytes
 
-__all__ = ["convert_leftovers", "read_leftovers"]
+__all__ = ["DAMAGED", "Leftovers", "convert_leftovers", "put_aside", "read_leftovers"]
+
+DAMAGED: Final = ".damaged"
+"""What the names of files end with that were put aside."""
+
+_KINDS = re.compile(r"([0-9]{6,})\.(?:open|crash)")
+_TEMPORARY = ".tmp"
+_TIMES = re.compile(rb'"(?:endTimeUnixNano|timeUnixNano)":"([0-9]{1,19})"')
+_LAST = 64 * 1024
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+_NOTHING = OpenSpansLeft([], 0, 0, 0)
+
+IsFinished = Callable[[str], bool]
 
 
-def convert_leftovers(directory: Path, reporter: Reporter) -> None:
-    """Makes a segment of them, which is then drained as any other."""
+class Leftovers(NamedTuple):
+    """What one process left beside segments, as records."""
+
+    records: list[tuple[Signal, Fragment]]
+    #: Of its parts, those that made no sense.
+    damaged: int
+
+
+def convert_leftovers(directory: Path, finished: Iterable[bytes] = ()) -> int:
+    """Makes segments of what processes that are gone left; the slot must be locked.
+
+    Args:
+        directory: of the journal.
+        finished: other places where a span may be found that was just being recorded.
+
+    Returns:
+        How many parts were damaged; their files are put aside.
+    """
+    for name in os.listdir(directory):
+        if name.endswith(_TEMPORARY):
+            (directory / name).unlink()
+    segments = [path.read_bytes() for path in _segments(directory)]
+    damaged = 0
+    for number in _numbers(directory):
+        path = directory / segment_name(number)
+        if not path.exists():
+            left = _read(directory, number, [*segments, *finished])
+            damaged += left.damaged
+            _write_segment(path, number, left.records)
+            if left.damaged:
+                put_aside(directory / open_spans_name(number))
+        for name in (open_spans_name(number), crash_name(number)):
+            (directory / name).unlink(missing_ok=True)
+    return damaged
 
 
 def read_leftovers(directory: Path, segments: list[bytes]) -> list[tuple[Signal, bytes, int]]:
-    """The same as lines, with nothing changed; none while the journal's owner lives."""
-    return []
+    """The same records as lines, of a journal whose owner is gone."""
+    lines = []
+    for number in _numbers(directory):
+        if not (directory / segment_name(number)).exists():
+            for signal, fragment in _read(directory, number, segments).records:
+                line = line_of(signal, {_origin_of(fragment): [fragment.text]})
+                lines.append((signal, line, 1))
+    return lines
+
+
+def _segments(directory: Path) -> list[Path]:
+    return [path for path in directory.glob("*.seg") if not path.is_symlink()]
+
+
+def _numbers(directory: Path) -> list[int]:
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return []
+    return sorted({int(match[1]) for name in names if (match := _KINDS.fullmatch(name))})
+
+
+def _read(directory: Path, number: int, segments: list[bytes]) -> Leftovers:
+    left, damaged = _NOTHING, 0
+    try:
+        left = read_open_spans(directory / open_spans_name(number))
+    except FileNotFoundError:
+        pass
+    except OSError:
+        damaged = 1
+    records: list[tuple[Signal, Fragment]] = [
+        (Signal.TRACES, fragment)
+        for fragment in interrupted_fragments(left, _last_time(segments), _finder(segments))
+    ]
+    return Leftovers(records + _crash(directory, number, left, segments), damaged + left.damaged)
+
+
+def _crash(
+    directory: Path, number: int, left: OpenSpansLeft, segments: list[bytes]
+) -> list[tuple[Signal, Fragment]]:
+    try:
+        crash = read_crash(directory / crash_name(number))
+    except OSError:
+        return []
+    if crash is None:
+        return []
+    resource = _resource(left, segments)
+    return [
+        (Signal.LOGS, crash_event_fragment(crash.text, resource, crash.time_unix_nano, left.pid))
+    ]
+
+
+def _resource(left: OpenSpansLeft, segments: list[bytes]) -> Wrapping:
+    """The resource of what that process recorded."""
+    for span in left.spans:
+        if span.origin is not None:
+            return span.origin[0]
+    for segment in segments:
+        first = segment[HEADER_SIZE : HEADER_SIZE + _LAST]
+        records = frames_in(first, HEADER_SIZE, Origins()).records
+        if records:
+            return records[0].origin[0]
+    return resource_wrapping(None)
+
+
+def _finder(segments: list[bytes]) -> IsFinished:
+    def is_finished(span_id: str) -> bool:
+        text = f'"spanId":"{span_id}"'.encode()
+        return any(text in segment for segment in segments)
+
+    return is_finished
+
+
+def _last_time(segments: list[bytes]) -> int:
+    """When the last of the records came to be."""
+    return max(
+        (
+            int(time)
+            for segment in segments
+            for time in _TIMES.findall(segment.rstrip(b"\0")[-_LAST:])
+        ),
+        default=0,
+    )
+
+
+def _write_segment(path: Path, number: int, records: list[tuple[Signal, Fragment]]) -> None:
+    """Whole, or not at all."""
+    if not records:
+        return
+    temporary = path.with_suffix(_TEMPORARY)
+    file = os.open(temporary, _FLAGS, 0o600)
+    with os.fdopen(file, "wb") as opened:
+        opened.write(_header(number))
+        for index, (signal, fragment) in enumerate(records, 1):
+            opened.write(to_bytes(definition(index, _origin_of(fragment))))
+            opened.write(to_bytes(f"{LETTERS[signal]}{index} {fragment.text}\n"))
+        opened.flush()
+        os.fsync(opened.fileno())
+    temporary.rename(path)
+
+
+def _header(number: int) -> bytes:
+    words = [0] * (HEADER_SIZE // 8)
+    header = Header(words)
+    header.start(number)
+    header.complete()
+    words[-1] = int.from_bytes(os.urandom(8), "little")
+    return b"".join(word.to_bytes(8, "little") for word in words)
+
+
+def _origin_of(fragment: Fragment) -> Origin:
+    return fragment.resource, fragment.scope, fragment.metric
+
+
+def put_aside(path: Path) -> None:
+    """Renames a damaged file, so that nothing meets it again but ``rimp repair``."""
+    try:
+        path.rename(path.with_name(path.name + DAMAGED))
+    except OSError:
+        pass  # a directory that went away, or cannot be written: then it is met again

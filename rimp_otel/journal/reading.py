@@ -26,6 +26,7 @@ from rimp_otel.journal.recovery import segment_files
 from rimp_otel.journal.target import End
 from rimp_otel.otlp.fragment import LINE_SIZE
 from rimp_otel.otlp.signals import Signal
+from rimp_otel.slots import is_owned
 
 __all__ = ["Damage", "JournalContents", "read_journal"]
 
@@ -81,7 +82,8 @@ def read_journal(directory: Path, whole: Whole) -> JournalContents:
         contents.ends.update(newest.state.ends)
     for segment in segments:
         _read_segment(segment, whole, contents)
-    contents.lines.extend(read_leftovers(directory, [segment.data for segment in segments]))
+    if not is_owned(directory):
+        contents.lines.extend(read_leftovers(directory, [segment.data for segment in segments]))
     return contents
 
 

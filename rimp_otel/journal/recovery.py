@@ -13,18 +13,17 @@ from typing import NamedTuple
 
 from rimp_otel.journal.header import HEADER_SIZE
 from rimp_otel.journal.homes import Home
-from rimp_otel.journal.leftovers import convert_leftovers
+from rimp_otel.journal.leftovers import convert_leftovers, put_aside
 from rimp_otel.journal.segment import Segment, segment_number
 from rimp_otel.journal.target import NO_FILE, End
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.reporting import Reporter
 from rimp_otel.slots import Slot
 
-__all__ = ["DAMAGED", "Recovered", "newest_ends", "next_number", "put_aside", "recover"]
+__all__ = ["Recovered", "newest_ends", "next_number", "recover", "segment_files"]
 
-DAMAGED = ".damaged"
-"""What the names of files end with that were put aside."""
-
+# Of the traces: where a span may be whose end was being recorded when the process died.
+_NEWEST = 1024 * 1024
 _NUMBERED = re.compile(r"([0-9]{6,})\.")
 
 
@@ -39,8 +38,8 @@ class Recovered(NamedTuple):
 
 def recover(slot: Slot, home: Home, reporter: Reporter) -> Recovered:
     """Opens the segments in the journal directory of a slot that has been taken."""
-    convert_leftovers(slot.directory, reporter)
-    segments, damaged = [], 0
+    ends = home.ends()
+    segments, damaged = [], _convert(slot.directory, home, ends, reporter)
     for path in segment_files(slot.directory):
         try:
             segment = Segment.open(path)
@@ -53,7 +52,6 @@ def recover(slot: Slot, home: Home, reporter: Reporter) -> Recovered:
             path.unlink(missing_ok=True)  # its owner died while it was made
         else:
             segments.append(segment)
-    ends = home.ends()
     for segment in segments:
         _settle(segment, home.settle)
         _check_done(segment, ends)
@@ -61,6 +59,20 @@ def recover(slot: Slot, home: Home, reporter: Reporter) -> Recovered:
         for segment in segments:
             segment.header.roll_back()
     return Recovered(segments, damaged)
+
+
+def _convert(directory: Path, home: Home, ends: dict[Signal, End], reporter: Reporter) -> int:
+    """Makes segments of what is beside them; returns how much of it was damaged."""
+    end = ends.get(Signal.TRACES, NO_FILE)
+    newest = End(end.file_id, max(0, end.offset - _NEWEST))
+    try:
+        damaged = convert_leftovers(directory, home.lines_after(Signal.TRACES, newest))
+    except OSError as error:
+        reporter.say("open spans", f"open spans in {directory} wait for the next time: {error}")
+        return 0
+    if damaged:
+        reporter.say("damaged", f"{damaged} open spans in {directory} are damaged, and put aside")
+    return damaged
 
 
 def _check_done(segment: Segment, ends: dict[Signal, End]) -> None:
@@ -124,11 +136,3 @@ def next_number(directory: Path) -> int:
     """A number that no file in the directory has."""
     found = [int(match[1]) for name in _names(directory) if (match := _NUMBERED.match(name))]
     return max(found, default=0) + 1
-
-
-def put_aside(path: Path) -> None:
-    """Renames a damaged file, so that nothing meets it again but ``rimp repair``."""
-    try:
-        path.rename(path.with_name(path.name + DAMAGED))
-    except OSError:
-        pass  # a directory that went away, or cannot be written: then it is met again
