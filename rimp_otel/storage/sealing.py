@@ -211,7 +211,8 @@ def seal(path: Path, name: SealedName, compression: str, syncs: bool) -> int | N
 
 
 def _seal(path: Path, name: SealedName, source: BinaryIO, compression: str, syncs: bool) -> int:
-    if not os.fstat(source.fileno()).st_size:
+    size = os.fstat(source.fileno()).st_size
+    if not size:
         path.unlink()
         return 0
     if compression == "none":
@@ -220,22 +221,29 @@ def _seal(path: Path, name: SealedName, source: BinaryIO, compression: str, sync
             pass
         if syncs:
             sync_file(source.fileno())
-        made, size = path, os.fstat(source.fileno()).st_size
-    else:
-        compression, compress = compressor(compression)
-        made = path.with_name(f".{name.stem}.tmp-{os.getpid()}")
-        try:
-            extent, size = _compress(source, made, compress, syncs)
-        except BaseException:
-            made.unlink(missing_ok=True)
-            raise
+        _publish(path, path, extent, name, compression, syncs)
+        return size
+    compression, compress = compressor(compression)
+    made = path.with_name(f".{name.stem}.tmp-{os.getpid()}")
+    try:
+        extent, size = _compress(source, made, compress, syncs)
+        _publish(made, path, extent, name, compression, syncs)
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
+    return size
+
+
+def _publish(
+    made: Path, path: Path, extent: Extent, name: SealedName, compression: str, syncs: bool
+) -> None:
+    """Gives what was made its name, and only then deletes what it was made of."""
     sealed = name._replace(first=extent.first, last=extent.last, compression=compression)
     os.rename(made, path.with_name(str(sealed)))
     if syncs:
         sync_directory(path.parent)
     _remove_others(path.parent, sealed)
     path.unlink(missing_ok=True)
-    return size
 
 
 def _compress(
