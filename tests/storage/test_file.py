@@ -7,23 +7,28 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
 from rimp_otel import (
+    ConfigurationError,
     FileStorage,
     StorageError,
+    TelemetryConfig,
     TelemetryData,
     TelemetryEvent,
     TelemetryMetric,
 )
+from rimp_otel.journal.target import Appendable
 from rimp_otel.otlp.signals import Signal
 
 from ..contract.samples import everything
 from ..processes import run
 from .recordings import batch, contents, names
+from .recordings import messages as stored
 
 
 def messages(path):
@@ -377,3 +382,232 @@ def test_a_file_system_without_locks_is_recorded_on(tmp_path, monkeypatch):
     assert names(tmp_path) == ["journal", "journal.1", "logs.1.jsonl", "logs.jsonl"]
     second.rotate()
     assert sorted(m for text in contents(tmp_path) for m in ("a", "b") if f'"{m}"' in str(text))
+
+
+def test_options_are_checked(tmp_path):
+    """As the configuration's are."""
+    for name, value in (
+        ("rotate_size", 0),
+        ("rotate_age", -1),
+        ("compression", "lzma"),
+        ("retain_size", -1),
+        ("retain_age", 0),
+        ("sync", "sometimes"),
+        ("sync_interval", None),
+    ):
+        with pytest.raises(ConfigurationError, match=f"^{name}={value!r} is not allowed: give "):
+            FileStorage(tmp_path, **{name: value})
+
+
+def test_storage_of_a_configuration(tmp_path):
+    """Has its options; the defaults are the same."""
+    options = {
+        "rotate_size": 1,
+        "rotate_age": 2.0,
+        "compression": "gzip",
+        "retain_size": 3,
+        "retain_age": 4.0,
+        "sync": "never",
+        "sync_interval": 6.0,
+    }
+    storage = FileStorage.from_config(TelemetryConfig(storage_path=tmp_path / "t", **options))
+    assert storage.policy._asdict() == options
+    assert storage.layout.path == tmp_path / "t"
+    assert FileStorage.from_config(TelemetryConfig()).policy == FileStorage("t").policy
+
+
+def test_storages_of_one_path_share_their_files(tmp_path, monkeypatch):
+    """As the three exporters' do: one slot, however the path is written."""
+    monkeypatch.chdir(tmp_path)
+    first, second, third = FileStorage("t"), FileStorage("./t/"), FileStorage(tmp_path / "t")
+    for storage in (first, second, third):
+        storage.store(batch("a"))
+    assert names(tmp_path / "t") == ["journal", "logs.jsonl"]
+    assert first.stats() == third.stats()
+    assert first.stats().lines == 3
+    second.close()
+    third.store(batch("b"))
+    assert names(tmp_path / "t") == ["journal", "logs.jsonl"]
+    other = FileStorage(tmp_path / "t", rotate_size=1)
+    other.store(batch("c"))
+    assert names(tmp_path / "t") == ["journal", "journal.1", "logs.1.jsonl", "logs.jsonl"]
+
+
+def test_working_directory_that_changes(tmp_path, monkeypatch):
+    """Moves no recording."""
+    monkeypatch.chdir(tmp_path)
+    storage = FileStorage("t")
+    storage.store(batch("a"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    storage.close()
+    storage.store(batch("b"))
+    assert stored(tmp_path / "t") == ["a", "b"]
+    assert names(tmp_path / "elsewhere") == []
+
+
+def test_journals_have_slots_of_their_own(tmp_path):
+    """Each its own, and none the one that batches are stored to."""
+    first, second = FileStorage(tmp_path / "t"), FileStorage(tmp_path / "t")
+    assert isinstance(first, Appendable)
+    assert [first.take_slot().number, second.take_slot().number] == [0, 1]
+    first.store(batch("stored"))
+    for storage, message in ((first, "0"), (second, "1")):
+        (line,) = batch(message).otlp_json(Signal.LOGS)
+        storage.append(Signal.LOGS, line, lambda end, length: None)
+    assert [path.name for path in sorted((tmp_path / "t").glob("logs*"))] == [
+        "logs.1.jsonl",
+        "logs.2.jsonl",
+        "logs.jsonl",
+    ]
+    assert sorted(stored(tmp_path / "t")) == ["0", "1", "stored"]
+    first.close()
+    assert first.take_slot().number == 0
+    assert FileStorage(tmp_path / "t", sync="never").take_slot().number == 2
+    first.release_slot()
+    second.release_slot()
+    assert second.take_slot().number == 0
+    second.release_slot()
+
+
+def test_rotate_seals_what_there_is(tmp_path):
+    """Of each signal, and of the journal; nothing twice."""
+    storage = FileStorage(tmp_path / "t")
+    storage.rotate()
+    assert names(tmp_path) == []
+    storage.take_slot()
+    (line,) = batch("journaled").otlp_json(Signal.LOGS)
+    storage.append(Signal.LOGS, line, lambda end, length: None)
+    storage.store(everything())
+    storage.rotate()
+    storage.rotate()
+    assert [name.partition("-")[0] for name in names(tmp_path / "t" / "sealed")] == [
+        "logs",
+        "logs",
+        "metrics",
+        "traces",
+    ]
+    assert not list((tmp_path / "t").glob("*.jsonl"))
+    stats = storage.stats()
+    assert (stats.rotated, stats.sealed) == (4, 4)
+    assert stats.sealed_from == stats.bytes
+    storage.release_slot()
+
+
+def test_what_an_earlier_run_left_is_sealed(tmp_path):
+    """By rotate, although nothing was stored since."""
+    FileStorage(tmp_path / "t").store(batch("a"))
+    FileStorage(tmp_path / "t").rotate()
+    (name,) = names(tmp_path / "t" / "sealed")
+    assert name.endswith(".jsonl.zst")
+    assert stored(tmp_path / "t") == ["a"]
+
+
+def test_retention_keeps_the_newest(tmp_path):
+    """Of what was sealed; what is active stays."""
+    storage = FileStorage(tmp_path / "t", rotate_size=1, retain_size=0)
+    for message in "abc":
+        storage.store(batch(message))
+    storage.rotate()
+    assert stored(tmp_path / "t") == []
+    storage.store(batch("d"))
+    assert stored(tmp_path / "t") == ["d"]
+    stats = storage.stats()
+    assert (stats.deleted_files, stats.deleted_bytes) == (3, stats.sealed_to)
+
+
+WORKERS = """
+import os, sys
+from rimp_otel import FileStorage, TelemetryData, TelemetryEvent
+children = []
+for n in range(4):
+    if (child := os.fork()) == 0:
+        storage = FileStorage(sys.argv[1], rotate_size=20_000, compression=sys.argv[2])
+        for i in range(500):
+            storage.store(TelemetryData([TelemetryEvent("a", f"{n} {i}")]))
+        assert storage.stats().rotated > 3, storage.stats()
+        os._exit(0)
+    children.append(child)
+assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+"""
+
+
+@pytest.mark.parametrize("compression", ["zstd", "gzip", "none"])
+def test_workers_that_rotate(tmp_path, compression):
+    """At the same time, and are gone before all is sealed: each record is there once."""
+    run(WORKERS, tmp_path / "t", compression)
+    expected = sorted(f"{n} {i}" for n in range(4) for i in range(500))
+    assert sorted(stored(tmp_path / "t")) == expected
+    FileStorage(tmp_path / "t", compression=compression).rotate()
+    assert sorted(stored(tmp_path / "t")) == expected
+    assert not [name for name in names(tmp_path / "t" / "sealed") if name.count("-") != 3]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", path]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def test_full_disk(small_disk):
+    """Whole files, an exact account, and on it goes as soon as there is room again."""
+    path = small_disk / "t"
+    storage = FileStorage(path, rotate_size=100_000, compression="none")
+    expected = []
+    for i in range(300):
+        try:
+            storage.store(batch(f"{i} " + "x" * (i % 7 * 2_000)))
+            expected.append(str(i))
+        except StorageError as error:
+            assert "No space left on device" in str(error)  # noqa: PT017
+    assert 50 < len(expected) < 300
+
+    def found():
+        return [message.partition(" ")[0] for message in stored(path)]
+
+    assert sorted(found()) == sorted(expected)
+    assert storage.stats().lines == len(expected)
+    storage.close()
+    (small_disk / "t" / "sealed" / names(path / "sealed")[0]).unlink()
+    before = found()
+    storage.store(batch("after"))
+    assert sorted(found()) == sorted([*before, "after"])
+
+
+def test_full_disk_that_retention_frees(small_disk):
+    """Nothing can be packed where there is no room for it; then the oldest go."""
+    path = small_disk / "t"
+    storage = FileStorage(path, rotate_size=50_000, retain_size=300_000)
+    incompressible = [os.urandom(9_000).hex() for _ in range(40)]
+    for text in incompressible:
+        try:
+            storage.store(batch(text))
+        except StorageError:
+            storage.rotate()
+            storage.store(batch(text))
+    storage.rotate()
+    found = stored(path)
+    assert set(found) <= set(incompressible)
+    assert len(set(found)) == len(found) > 5
+    assert sum(file.stat().st_size for file in (path / "sealed").iterdir()) <= 300_000
+
+
+def test_read_only_file_system(small_disk):
+    """Is an error that says so; recording goes on when it can be written again."""
+    storage = FileStorage(small_disk / "t")
+    storage.store(batch("a"))
+    storage.close()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(StorageError, match=r"cannot record into .*Read-only file system"):
+        storage.store(batch("b"))
+    with pytest.raises(StorageError, match="Read-only file system"):
+        storage.rotate()
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    storage.store(batch("c"))
+    assert stored(small_disk / "t") == ["a", "c"]
