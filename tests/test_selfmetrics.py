@@ -156,9 +156,9 @@ def test_installed_recorder_measures_itself(tmp_path):
     """
     path = str(tmp_path / "t")
     assert run(script, RIMP_STORAGE_PATH=path, **{SWITCH: "true"}) == (
-        "['otel.sdk.processor.log.processed', 'otel.sdk.processor.log.queue.capacity', "
-        "'otel.sdk.processor.log.queue.size', 'otel.sdk.processor.span.processed', "
-        "'otel.sdk.processor.span.queue.capacity', 'otel.sdk.processor.span.queue.size']\n"
+        # No capacity: a journal is bounded in bytes, not in records.
+        "['otel.sdk.processor.log.processed', 'otel.sdk.processor.log.queue.size', "
+        "'otel.sdk.processor.span.processed', 'otel.sdk.processor.span.queue.size']\n"
     )
     assert run(script, RIMP_STORAGE_PATH=path + "2") == "[]\n"
 

@@ -1,0 +1,154 @@
+"""Slices: each record once, in order, in lines of about 64 KiB."""
+
+from __future__ import annotations
+
+import pytest
+
+from rimp_otel.data import TelemetryData
+from rimp_otel.journal.buffer import Journal
+from rimp_otel.journal.header import HEADER_SIZE
+from rimp_otel.journal.segment import Segment
+from rimp_otel.journal.slices import Slices, Twins
+from rimp_otel.journal.target import End
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.reporting import Reporter
+
+from .records import Home, append, log, numbers_of
+
+ALL = list(range(300))
+
+
+@pytest.fixture
+def segment(tmp_path):
+    """A segment of 300 records of each signal."""
+    journal = Journal(Home(tmp_path), 64 * 1024 * 1024, Reporter(), open_spans=False)
+    for number in ALL:
+        append(journal, number)
+    (segment,) = journal.segments
+    yield segment
+    journal.renew()
+
+
+def cut_all(slices):
+    """All slices, and how many records they say they have."""
+    found = []
+    while pieces := slices.cut(slices.end()):
+        found += pieces
+        slices.advance()
+    return found
+
+
+def read(pieces):
+    """The numbers of the records in the slices."""
+    return numbers_of([TelemetryData.decoded(piece.line) for piece in pieces if piece.line])
+
+
+def reopened(segment):
+    """As the next owner finds it."""
+    return Segment.open(segment.path)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_all_records_once(segment, again):
+    """Of a segment that is being written, and of one that was left."""
+    segment = reopened(segment) if again else segment
+    pieces = cut_all(Slices(segment))
+    assert read(pieces) == dict.fromkeys(Signal, ALL)
+    assert sum(piece.records for piece in pieces) == 900
+    assert max(len(piece.line) for piece in pieces) < 70_000
+    assert all(segment.header.done(signal) == segment.end() for signal in Signal)
+
+
+def test_stretches_follow_one_another(segment):
+    """Each begins where the one before ended."""
+    pieces = [piece for piece in cut_all(Slices(segment)) if piece.signal is Signal.LOGS]
+    assert pieces[0].since == HEADER_SIZE
+    assert [piece.stop for piece in pieces[:-1]] == [piece.since for piece in pieces[1:]]
+
+
+def test_only_up_to_an_end(segment):
+    """What comes after it is for the next time."""
+    slices = Slices(segment)
+    end = segment.find_newline(HEADER_SIZE + 100_000, segment.end()) + 1
+    first = []
+    while pieces := slices.cut(end):
+        first += pieces
+        slices.advance()
+    before = read(first)
+    rest = read(cut_all(slices))
+    assert [before[signal] + rest[signal] for signal in Signal] == [ALL] * 3
+    assert before[Signal.LOGS]
+    assert rest[Signal.LOGS]
+
+
+def test_what_was_stored_is_left_out(segment):
+    """Also where one signal was stored further than another."""
+    slices = Slices(segment)
+    first = slices.cut(slices.end())
+    segment.header.set_done(Signal.LOGS, first[0].stop)
+    again = cut_all(Slices(reopened(segment)))
+    logs = read([piece for piece in first if piece.signal is Signal.LOGS])[Signal.LOGS]
+    assert read(again)[Signal.LOGS] == ALL[len(logs) :]
+    assert read(again)[Signal.TRACES] == ALL
+
+
+def test_damage_costs_itself(segment):
+    """One byte in a record: that record is counted, all others are there."""
+    data = bytearray(segment.path.read_bytes())
+    place = data.index(b'"100 x')
+    data[place] = 0
+    segment.path.write_bytes(data)
+    pieces = cut_all(Slices(reopened(segment)))
+    found = read(pieces)
+    assert found[Signal.LOGS] == [number for number in ALL if number != 100]
+    assert found[Signal.TRACES] == ALL
+    assert sum(piece.damaged for piece in pieces) == 1
+
+
+def test_missing_page(segment):
+    """After a loss of power: what lies around it is there."""
+    data = bytearray(segment.path.read_bytes())
+    data[40_960:45_056] = bytes(4_096)
+    segment.path.write_bytes(data)
+    found = read(cut_all(Slices(reopened(segment))))
+    assert found[Signal.LOGS][:20] == ALL[:20]
+    assert found[Signal.LOGS][-200:] == ALL[-200:]
+    assert len(ALL) - 12 < len(found[Signal.LOGS]) < len(ALL)
+
+
+def test_half_written_frame_at_the_end(segment):
+    """Is no damage: its record's append had not returned."""
+    data = segment.path.read_bytes()
+    segment.path.write_bytes(data[: segment.end() - 5] + bytes(len(data) - segment.end() + 5))
+    pieces = cut_all(Slices(reopened(segment)))
+    assert read(pieces)[Signal.METRICS] == ALL[:-1]
+    assert sum(piece.damaged for piece in pieces) == 0
+
+
+def test_twins(segment):
+    """What is in the file already, beyond what the header knows of, is not stored again."""
+    pieces = cut_all(Slices(segment))
+    lines = [piece.line for piece in pieces if piece.signal is Signal.LOGS]
+    for signal in Signal:
+        segment.header.set_done(signal, HEADER_SIZE)
+    twins = Twins(
+        lambda signal, _: lines[:2] if signal is Signal.LOGS else [], {Signal.LOGS: End(1, 0)}
+    )
+    stored = len(numbers_of([TelemetryData.decoded(line) for line in lines[:2]])[Signal.LOGS])
+    found = read(cut_all(Slices(reopened(segment), twins)))
+    assert found[Signal.LOGS] == ALL[stored:]
+    assert found[Signal.TRACES] == ALL
+
+
+def test_twins_are_counted(tmp_path):
+    """Two records that are the same are two."""
+    journal = Journal(Home(tmp_path), 64 * 1024 * 1024, Reporter(), open_spans=False)
+    for _ in range(3):
+        journal.append("l", log(1))
+    (segment,) = journal.segments
+    (piece,) = cut_all(Slices(segment))
+    segment.header.set_done(Signal.LOGS, HEADER_SIZE)
+    twins = Twins(lambda *_: [piece.line, b"damaged"], {Signal.LOGS: End(1, 0)})
+    journal.append("l", log(1))
+    assert read(cut_all(Slices(reopened(segment), twins)))[Signal.LOGS] == [1]
+    journal.renew()
