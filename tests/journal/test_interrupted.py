@@ -1,0 +1,370 @@
+"""What a dead process leaves comes back as records: its open spans, and its crash."""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import os
+import signal
+import subprocess
+import sys
+from textwrap import dedent
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import SpanKind, StatusCode
+
+from rimp_otel.journal.interrupted import (
+    CrashFile,
+    InterruptedSpan,
+    OpenSpansLeft,
+    crash_event_fragment,
+    interrupted_fragment,
+    interrupted_fragments,
+    read_crash,
+    read_open_spans,
+)
+from rimp_otel.journal.opened import SLOT_SIZE, SLOTS_START, NotedSpan, OpenSpans
+from rimp_otel.otlp.decode import decode_line
+from rimp_otel.otlp.fragment import Wrapping, lines, resource_wrapping
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.otlp.spans import span_json
+from tests.otlp import strategies
+from tests.otlp.official import assert_same, parsed
+from tests.processes import ROOT
+
+RESOURCE = Resource({"service.name": "shop"})
+
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from rimp_otel.journal.interrupted import CrashFile
+from rimp_otel.journal.opened import OpenSpans
+
+directory = Path(sys.argv[1])
+table = OpenSpans.create(directory, 1, most=32)
+crash = CrashFile.create(directory, 1)
+
+class Noting(SpanProcessor):
+    def on_start(self, span, parent_context=None):
+        table.opened(span)
+
+    def on_end(self, span):
+        table.ending(span)
+        table.ended(span)
+
+provider = TracerProvider(resource=Resource({"service.name": "shop"}), shutdown_on_exit=False)
+provider.add_span_processor(Noting())
+tracer = provider.get_tracer("checkout", "2.0")
+with tracer.start_as_current_span("GET /pay", attributes={"user": "é", "n": 3}) as outer:
+    with tracer.start_as_current_span("finished"):
+        pass
+    with tracer.start_as_current_span("query") as inner:
+        for span in (outer, inner):
+            context = span.context
+            print(context.trace_id, context.span_id, span.start_time, flush=True)
+        os.kill(os.getpid(), int(sys.argv[2]))
+"""
+
+
+def die(directory, number):
+    """A program with two open spans dies of a signal; what it said of each: ids and start."""
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(PROGRAM), str(directory), str(int(number))],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == -number, done.stderr
+    return [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+
+
+def table_with(directory, spans, **more):
+    """A table that a process left, with spans of these names open."""
+    table = OpenSpans.create(directory, 1, most=8)
+    provider = TracerProvider(resource=RESOURCE, shutdown_on_exit=False)
+    tracer = provider.get_tracer("test")
+    started = [tracer.start_span(name, start_time=i + 1, **more) for i, name in enumerate(spans)]
+    for span in started:
+        table.opened(span)
+    table.alive(1_000)
+    return table, started
+
+
+def spans_of(fragments):
+    """The fragments as whoever reads the recording gets them."""
+    found = []
+    for line in lines(Signal.TRACES, fragments):
+        parsed(Signal.TRACES, line)
+        found += decode_line(line).records
+    return found
+
+
+def never(span_id):
+    """No span was finished."""
+    return False
+
+
+def noted_span(**changes):
+    """What a slot says."""
+    fields = {
+        "trace_id": bytes(15) + b"\1",
+        "span_id": 2,
+        "parent_span_id": 0,
+        "flags": 0x101,
+        "kind": 1,
+        "start_time_unix_nano": 5,
+        "origin": 0,
+        "trace_state": "",
+        "is_cut": False,
+        "name": "a",
+        "dropped_attributes_count": 0,
+        "attributes": {},
+    }
+    return NotedSpan(**{**fields, **changes})
+
+
+def test_killed_with_spans_open(tmp_path):
+    """They come back with their ids, parent, name, start and attributes, in error."""
+    said = die(tmp_path, signal.SIGKILL)
+    left = read_open_spans(tmp_path / "000001.open")
+    assert left.damaged == 0
+    outer, inner = spans_of(interrupted_fragments(left, 0, never))
+    assert [(s.context.trace_id, s.context.span_id, s.start_time) for s in (outer, inner)] == said
+    assert [outer.name, inner.name] == ["GET /pay", "query"]
+    assert (outer.parent, inner.parent.span_id) == (None, outer.context.span_id)
+    assert outer.attributes == {"user": "é", "n": 3, "rimp.interrupted": True}
+    assert outer.status.status_code is StatusCode.ERROR
+    assert outer.status.description == "process terminated"
+    assert inner.end_time == max(left.alive_unix_nano, inner.start_time)
+    assert outer.resource.attributes == {"service.name": "shop"}
+    assert (outer.instrumentation_scope.name, outer.instrumentation_scope.version) == (
+        "checkout",
+        "2.0",
+    )
+    assert read_crash(tmp_path / "000001.crash") is None
+
+
+def test_the_end_is_the_last_sign_of_life(tmp_path):
+    """Of the table, of the journal, or the span's own start."""
+    table, _ = table_with(tmp_path, ["a"])
+    left = read_open_spans(table.path)
+    ends = [spans_of(interrupted_fragments(left, last, never))[0].end_time for last in (0, 2_000)]
+    assert ends == [1_000, 2_000]
+    late = InterruptedSpan(noted_span(start_time_unix_nano=5_000), None, False)
+    assert spans_of([interrupted_fragment(late, 1_000)])[0].end_time == 5_000
+    table.close()
+
+
+def test_a_span_that_was_being_recorded(tmp_path):
+    """Is left out if its end was recorded; nobody is asked of the others."""
+    table, spans = table_with(tmp_path, ["a", "b", "c"])
+    table.ending(spans[0])
+    table.ending(spans[1])
+    asked = []
+
+    def is_finished(span_id):
+        asked.append(span_id)
+        return span_id == f"{spans[0].context.span_id:016x}"
+
+    found = spans_of(interrupted_fragments(read_open_spans(table.path), 0, is_finished))
+    assert [span.name for span in found] == ["b", "c"]
+    assert asked == [f"{span.context.span_id:016x}" for span in spans[:2]]
+    table.close()
+
+
+def test_a_name_that_was_cut_says_so():
+    """In an attribute."""
+    noted = noted_span(is_cut=True, name="a…", dropped_attributes_count=3)
+    (span,) = spans_of([interrupted_fragment(InterruptedSpan(noted, None, False), 9)])
+    assert span.attributes == {"rimp.interrupted": True, "rimp.name_cut": True}
+    assert span.dropped_attributes == 3
+    assert (span.resource.attributes, span.instrumentation_scope.name) == ({}, "")
+
+
+def test_the_text_is_that_of_a_finished_span(tmp_path):
+    """But for the end, the status and our attribute."""
+    table, (span,) = table_with(tmp_path, ["a"], attributes={"k": "v"}, kind=SpanKind.CLIENT)
+    (left,) = read_open_spans(table.path).spans
+    span.set_attribute("rimp.interrupted", True)
+    span.set_status(StatusCode.ERROR, "process terminated")
+    span.end(1_000)
+    assert interrupted_fragment(left, 1_000).text == span_json(span)
+    table.close()
+
+
+@strategies.generated
+@given(spans=strategies.spans)
+def test_any_span_is_written_as_the_official_encoder_would(tmp_path_factory, spans):
+    """Whatever its ids, attributes and trace state are."""
+    table = OpenSpans.create(tmp_path_factory.mktemp("table"), 1, most=64)
+    for span in spans:
+        span._end_time = None
+        table.opened(span)
+    left = read_open_spans(table.path)
+    table.close()
+    assert left.damaged == 0
+    assert len(left.spans) == len({(s.context.trace_id, s.context.span_id) for s in spans})
+    written = list(lines(Signal.TRACES, interrupted_fragments(left, 7, never)))
+    again = [record for line in written for record in decode_line(line).records]
+    assert len(again) == len(left.spans)
+    if again:
+        assert_same(Signal.TRACES, written, again)
+
+
+def test_a_file_cut_anywhere(tmp_path):
+    """Gives the spans that are whole, and raises nothing."""
+    table, _ = table_with(tmp_path, ["a", "b", "c"])
+    data = table.path.read_bytes()
+    table.close()
+    path = tmp_path / "cut.open"
+    ends = [*range(700), *range(SLOTS_START - 3, SLOTS_START + 3 * SLOT_SIZE + 3)]
+    for end in ends:
+        path.write_bytes(data[:end])
+        left = read_open_spans(path)
+        assert len(left.spans) == max(end - SLOTS_START, 0) // SLOT_SIZE
+        assert len(list(interrupted_fragments(left, 0, never))) == len(left.spans)
+    assert left.damaged == 0
+
+
+def test_a_byte_flipped_anywhere(tmp_path):
+    """Costs the span that it is in, and is counted; never another, and nothing is raised."""
+    table, _ = table_with(tmp_path, ["a", "b", "c"], attributes={"k": "v", "n": 5})
+    data = bytearray(table.path.read_bytes())
+    table.close()
+    path = tmp_path / "flipped.open"
+    path.write_bytes(data)
+    whole = {span.noted.name: span.noted for span in read_open_spans(path).spans}
+    places = [*range(64), *range(4_096, 4_400), *range(SLOTS_START, SLOTS_START + SLOT_SIZE, 3)]
+    with path.open("r+b", buffering=0) as file:
+        for place in places:
+            os.pwrite(file.fileno(), bytes([data[place] ^ 0x55]), place)
+            left = read_open_spans(path)
+            spans_of(interrupted_fragments(left, 0, never))
+            assert len(left.spans) >= 2
+            assert all(whole[span.noted.name] == span.noted for span in left.spans)
+            assert left.damaged or len(left.spans) == 3
+            os.pwrite(file.fileno(), data[place : place + 1], place)
+
+
+def test_foreign_content(tmp_path):
+    """Anything at all gives no spans, and no error."""
+    path = tmp_path / "1.open"
+    for content in (b"", b"x", b"x" * (SLOTS_START + 5_000), os.urandom(SLOTS_START + 5_000)):
+        path.write_bytes(content)
+        left = read_open_spans(path)
+        assert (left.spans, left.damaged > 0) == ([], bool(content))
+    path.write_bytes(bytes(SLOTS_START + 5_000))
+    assert read_open_spans(path) == OpenSpansLeft([], 0, 0, 0)
+
+
+def test_no_link_is_followed(tmp_path):
+    """A file of somebody else's is not read."""
+    (tmp_path / "target").write_bytes(b"")
+    (tmp_path / "1.open").symlink_to(tmp_path / "target")
+    with pytest.raises(OSError):
+        read_open_spans(tmp_path / "1.open")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSEGV"), reason="no such signal")
+def test_a_crash_leaves_its_stack(tmp_path):
+    """It becomes a log record of the process that died."""
+    die(tmp_path, signal.SIGSEGV)
+    left = read_open_spans(tmp_path / "000001.open")
+    crash = read_crash(tmp_path / "000001.crash")
+    resource = left.spans[0].origin[0]
+    fragment = crash_event_fragment(crash.text, resource, crash.time_unix_nano, left.pid)
+    (line,) = lines(Signal.LOGS, [fragment])
+    parsed(Signal.LOGS, line)
+    (event,) = decode_line(line).records
+    assert event.body == "process crashed: Fatal Python error: Segmentation fault"
+    assert (event.severity_number, event.event_name, event.source) == (
+        21,
+        "rimp.crash",
+        "rimp_otel",
+    )
+    assert 'File "<string>", line' in event.metadata["exception.stacktrace"]
+    assert event.metadata["process.pid"] == left.pid > 0
+    assert event.time_unix_nano == crash.time_unix_nano
+    assert event.resource.attributes == {"service.name": "shop"}
+
+
+@given(text=st.text(st.characters()), time=st.integers(0, 2**64 - 1))
+def test_any_text_of_a_crash(text, time):
+    """Becomes a line that protobuf can read."""
+    fragment = crash_event_fragment(text, resource_wrapping(None), time, 0)
+    (line,) = lines(Signal.LOGS, [fragment])
+    parsed(Signal.LOGS, line)
+    (event,) = decode_line(line).records
+    assert "process.pid" not in event.metadata
+    assert event.body.startswith("process crashed: ")
+
+
+def test_a_long_crash_is_cut():
+    """To 64 KiB, at a character."""
+    fragment = crash_event_fragment("é" * 100_000, Wrapping('{"resource":{},', "}"), 1, 1)
+    (line,) = lines(Signal.LOGS, [fragment])
+    (event,) = decode_line(line).records
+    assert event.metadata["exception.stacktrace"] == "é" * 32_768
+
+
+@pytest.fixture
+def no_faulthandler():
+    """Off during the test, and as it was afterwards."""
+    was_enabled, stderr = faulthandler.is_enabled(), sys.__stderr__
+    faulthandler.disable()
+    yield
+    if was_enabled:
+        faulthandler.enable(stderr)
+
+
+@pytest.mark.parametrize("was_enabled", [True, False])
+def test_faulthandler_is_put_back(tmp_path, no_faulthandler, was_enabled):
+    """On if it was on before; and an empty file is deleted."""
+    with (tmp_path / "other").open("w") as other:
+        if was_enabled:
+            faulthandler.enable(other)
+        crash = CrashFile.create(tmp_path, 1)
+        assert faulthandler.is_enabled()
+        assert crash.path.stat().st_mode & 0o777 == 0o600
+        crash.close()
+        crash.close()
+        assert faulthandler.is_enabled() is was_enabled
+        assert not crash.path.exists()
+        faulthandler.disable()
+
+
+def test_a_standard_error_that_is_no_file(tmp_path, no_faulthandler, monkeypatch):
+    """Raises nothing."""
+    faulthandler.enable(sys.__stderr__)
+    crash = CrashFile.create(tmp_path, 1)
+    monkeypatch.setattr(sys, "__stderr__", io.StringIO())
+    crash.close()
+    assert not faulthandler.is_enabled()
+
+
+def test_a_file_with_a_crash_stays(tmp_path, no_faulthandler):
+    """As it does when a forked child abandons it."""
+    crash = CrashFile.create(tmp_path, 1)
+    crash.abandon()
+    assert crash.path.exists()
+    crash.path.unlink()
+    crash = CrashFile.create(tmp_path, 2)
+    crash._file.write(b"Fatal Python error")
+    crash.close()
+    assert read_crash(crash.path).text == "Fatal Python error"
+
+
+def test_fragments_fit_into_frames(tmp_path):
+    """They hold no line end and no NUL, whatever the span's name."""
+    table, _ = table_with(tmp_path, ["a\n\0b"])
+    (fragment,) = interrupted_fragments(read_open_spans(table.path), 0, never)
+    assert "\n" not in fragment.text
+    assert "\0" not in fragment.text
+    table.close()
