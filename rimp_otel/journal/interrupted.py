@@ -49,6 +49,7 @@ __all__ = [
     "crash_name",
     "interrupted_fragment",
     "interrupted_fragments",
+    "open_spans_in",
     "read_crash",
     "read_open_spans",
 ]
@@ -106,7 +107,11 @@ def read_open_spans(path: Path) -> OpenSpansLeft:
     Raises:
         OSError: the file cannot be read.
     """
-    data = _read(path, _MOST_BYTES)
+    return open_spans_in(_read(path, _MOST_BYTES))
+
+
+def open_spans_in(data: bytes) -> OpenSpansLeft:
+    """The same, of a file's content."""
     if len(data) < _HEADER.size:
         return OpenSpansLeft([], int(bool(data)), 0, 0)
     magic, alive, not_alive, pid, _ = _HEADER.unpack_from(data)
@@ -127,7 +132,7 @@ def _read_origins(data: bytes) -> tuple[dict[int, Origin], int]:
     """By their numbers, and how many of the definitions made no sense."""
     origins: dict[int, Origin] = {}
     damaged = 0
-    for line in data[: (data + b"\0").index(0)].split(b"\n")[:-1]:
+    for line in data.partition(b"\0")[0].split(b"\n")[:-1]:
         found = _DEFINITION.fullmatch(line)
         try:
             if found is None or crc32(found[3]) != int(found[2], 16):

@@ -75,7 +75,7 @@ _NAME_ROOM = 600
 _ALIVE, _NOT_ALIVE, _PID, _NUMBER = 1, 2, 3, 4
 _ALL_ONES = 2**64 - 1
 _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x300
-_SCALARS = frozenset({bool, int, float, type(None)})
+_SIZED = frozenset({str, bytes, tuple, list, dict})
 # What reading an odd span or a closed table raises. Not all exceptions: a signal handler can raise
 # its own here, such as a timeout, and that is the application's.
 _ODD = (AttributeError, TypeError, ValueError, ArithmeticError, LookupError, RuntimeError)
@@ -400,7 +400,7 @@ def _repaired(attributes: Any) -> dict[Any, Any]:
 def _cut(fields: _Fields) -> bytes:
     """With what fits into a slot: no long attributes, or none; the name to its first 600 bytes."""
     *ids, state, _, name, dropped, attributes = fields
-    small = {key: value for key, value in attributes.items() if _is_small(value)}
+    small = {k: v for k, v in attributes.items() if type(v) not in _SIZED or len(v) <= _SMALL}
     for kept in (small, {}):
         lost = dropped + len(attributes) - len(kept)
         content = _encode((*ids, state, False, name, lost, kept))
@@ -411,11 +411,6 @@ def _cut(fields: _Fields) -> bytes:
         name, is_cut = start[:_NAME_ROOM].decode(errors="ignore") + "…", True
     content = _encode((*ids, state, is_cut, name, lost, {}))
     return content if len(content) <= _ROOM else _encode((*ids, "", is_cut, name, lost, {}))
-
-
-def _is_small(value: Any) -> bool:
-    kind = type(value)
-    return len(value) <= _SMALL if kind is str or kind is bytes else kind in _SCALARS
 
 
 def _clean(wrapping: Wrapping) -> Wrapping:

@@ -24,6 +24,7 @@ from rimp_otel.journal.interrupted import (
     crash_event_fragment,
     interrupted_fragment,
     interrupted_fragments,
+    open_spans_in,
     read_crash,
     read_open_spans,
 )
@@ -151,6 +152,61 @@ def test_killed_with_spans_open(tmp_path):
     assert read_crash(tmp_path / "000001.crash") is None
 
 
+BUSY = """
+import os, sys, threading
+from pathlib import Path
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from rimp_otel.journal.opened import OpenSpans
+
+table = OpenSpans.create(Path(sys.argv[1]), 1, most=64)
+
+class Noting(SpanProcessor):
+    def on_start(self, span, parent_context=None):
+        table.opened(span)
+
+    def on_end(self, span):
+        table.ending(span)
+        table.ended(span)
+
+provider = TracerProvider(shutdown_on_exit=False)
+provider.add_span_processor(Noting())
+tracer = provider.get_tracer("busy")
+
+def work():
+    while True:
+        outer = tracer.start_span("outer", attributes={"thread": threading.get_ident()})
+        inner = tracer.start_span("inner", attributes={"text": "x" * 500})
+        for span in (outer, inner):
+            os.write(1, b"o%016x" % span.context.span_id)
+        for span in (inner, outer):
+            os.write(1, b"e%016x" % span.context.span_id)
+            span.end()
+            os.write(1, b"g%016x" % span.context.span_id)
+
+for _ in range(4):
+    threading.Thread(target=work).start()
+"""
+
+
+@pytest.mark.parametrize("spans", [500, 597, 801])
+def test_killed_at_any_moment(tmp_path, spans):
+    """Four threads: spans that are open are there, those that ended are not."""
+    command = [sys.executable, "-c", BUSY, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as child:
+        said = child.stdout.read(17 * spans)
+        child.kill()
+        said += child.stdout.read()
+    words = [said[i : i + 17].decode() for i in range(0, len(said), 17)]
+    opened, ending, gone = ({word[1:] for word in words if word[0] == kind} for kind in "oeg")
+    left = read_open_spans(tmp_path / "000001.open")
+    found = {span.span_id for span in left.spans}
+    assert left.damaged == 0
+    assert opened - ending <= found
+    assert not gone & found
+    assert {span.span_id for span in left.spans if span.is_ending} <= ending
+
+
 def test_the_end_is_the_last_sign_of_life(tmp_path):
     """Of the table, of the journal, or the span's own start."""
     table, _ = table_with(tmp_path, ["a"])
@@ -223,34 +279,27 @@ def test_a_file_cut_anywhere(tmp_path):
     table, _ = table_with(tmp_path, ["a", "b", "c"])
     data = table.path.read_bytes()
     table.close()
-    path = tmp_path / "cut.open"
-    ends = [*range(700), *range(SLOTS_START - 3, SLOTS_START + 3 * SLOT_SIZE + 3)]
-    for end in ends:
-        path.write_bytes(data[:end])
-        left = read_open_spans(path)
-        assert len(left.spans) == max(end - SLOTS_START, 0) // SLOT_SIZE
+    for end in [*range(4_400), *range(SLOTS_START - 3, SLOTS_START + 3 * SLOT_SIZE + 3)]:
+        left = open_spans_in(data[:end])
+        assert len(left.spans) == min(max(end - SLOTS_START, 0) // SLOT_SIZE, 3)
         assert len(list(interrupted_fragments(left, 0, never))) == len(left.spans)
-    assert left.damaged == 0
 
 
 def test_a_byte_flipped_anywhere(tmp_path):
     """Costs the span that it is in, and is counted; never another, and nothing is raised."""
     table, _ = table_with(tmp_path, ["a", "b", "c"], attributes={"k": "v", "n": 5})
-    data = bytearray(table.path.read_bytes())
+    data = bytearray(table.path.read_bytes()[: SLOTS_START + 3 * SLOT_SIZE])
     table.close()
-    path = tmp_path / "flipped.open"
-    path.write_bytes(data)
-    whole = {span.noted.name: span.noted for span in read_open_spans(path).spans}
-    places = [*range(64), *range(4_096, 4_400), *range(SLOTS_START, SLOTS_START + SLOT_SIZE, 3)]
-    with path.open("r+b", buffering=0) as file:
-        for place in places:
-            os.pwrite(file.fileno(), bytes([data[place] ^ 0x55]), place)
-            left = read_open_spans(path)
+    whole = {span.noted.name: span.noted for span in open_spans_in(bytes(data)).spans}
+    for place in [*range(4_400), *range(SLOTS_START, len(data))]:
+        data[place] ^= 0x55
+        left = open_spans_in(bytes(data))
+        data[place] ^= 0x55
+        assert len(left.spans) >= 2
+        assert all(whole[span.noted.name] == span.noted for span in left.spans)
+        assert left.damaged or len(left.spans) == 3
+        if not place % 16:
             spans_of(interrupted_fragments(left, 0, never))
-            assert len(left.spans) >= 2
-            assert all(whole[span.noted.name] == span.noted for span in left.spans)
-            assert left.damaged or len(left.spans) == 3
-            os.pwrite(file.fileno(), data[place : place + 1], place)
 
 
 def test_foreign_content(tmp_path):
