@@ -213,6 +213,16 @@ class OpenSpans:
         """Spans that are open now, as far as they were noted."""
         return len(self._places)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the end of a span is being recorded right now."""
+        try:
+            # A copy, made in one step: a finaliser that ends a span would disturb an iteration.
+            places = self._places.copy().values()
+            return any(self._words[place] == ENDING for place in places)
+        except ValueError:  # closed
+            return False
+
     def opened(self, span: Any) -> None:
         """Notes an SDK span that has started. It is on record from when this returns."""
         try:

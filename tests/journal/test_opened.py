@@ -129,8 +129,10 @@ def test_ending_is_marked(table):
     table.ending(span)
     (left,) = read_open_spans(table.path).spans
     assert left.is_ending
+    assert table.is_ending
     table.ended(span)
     assert noted(table) == []
+    assert not table.is_ending
 
 
 def test_a_full_table_counts_what_it_does_not_note(table):
@@ -289,7 +291,7 @@ def test_closing(tmp_path):
     span.end()
     tracer.start_span("b").end()
     table.alive(5)
-    assert table.untracked == 1
+    assert (table.untracked, table.is_ending) == (1, False)
     assert list(tmp_path.iterdir()) == []
 
 
