@@ -15,7 +15,8 @@ What is promised. A batch given to ``store`` is in the files, whole, when ``stor
 none of them when it raises; a process killed in between may leave a part of the batch, but of no
 line. A power failure costs what came after the last sync: with "always" nothing, with "interval" at
 most ``sync_interval`` seconds of what is drained or stored steadily, with "never" what the
-system had not written by itself. A process that was killed loses nothing under any of them.
+system had not written by itself, which may be a file that was just sealed. A process that was
+killed loses nothing under any of them.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def rotate(appender: Appender, signal: Signal, sealed: Path, syncs: bool) -> Non
     _make_private(sealed)
     appender.sync()
     id = fingerprint(appender.first_line())
-    if id in _ids(sealed, signal):
+    if _is_taken(id, signal, _names(sealed)):
         # Its first line is none of ours, such as an empty one. It must not replace another file.
         id = secrets.token_hex(8)
     os.rename(appender.path, sealed / str(SealedName(signal, id)))
@@ -52,9 +52,9 @@ def rotate(appender: Appender, signal: Signal, sealed: Path, syncs: bool) -> Non
 def make_unique(line: bytes, signal: Signal, sealed: Path, slot: int) -> bytes:
     """The line, such that no other file of the signal begins with it: not one of another slot,
     which has another number of them at its end, nor one that was sealed."""
-    ids = _ids(sealed, signal)
+    names = _names(sealed)
     number, unique = slot, line + _blanks(slot)
-    while fingerprint(unique) in ids:
+    while _is_taken(fingerprint(unique), signal, names):
         number += _STEP
         unique = line + _blanks(number)
     return unique
@@ -68,12 +68,17 @@ def _blanks(number: int) -> bytes:
 _TO_BLANKS = bytes.maketrans(b"01", b" \t")
 
 
-def _ids(sealed: Path, signal: Signal) -> set[str]:
+def _names(sealed: Path) -> list[str]:
     try:
-        names = map(SealedName.parse, os.listdir(sealed))
+        return os.listdir(sealed)
     except FileNotFoundError:
-        return set()
-    return {name.id for name in names if name is not None and name.signal is signal}
+        return []
+
+
+def _is_taken(id: str, signal: Signal, names: list[str]) -> bool:
+    # There may be many files, but hardly another of this id.
+    found = (SealedName.parse(name) for name in names if id in name)
+    return any(name is not None and (name.signal, name.id) == (signal, id) for name in found)
 
 
 def _make_private(directory: Path) -> None:

@@ -35,6 +35,14 @@ def text_of(path: Path) -> bytes:
 
 def contents(path: Path, signal: Signal = Signal.LOGS) -> list[bytes]:
     """The text of each file, once: sealed ones first, then the active ones by their slots."""
+    while True:
+        try:
+            return _contents(path, signal)
+        except FileNotFoundError:
+            pass  # just being sealed
+
+
+def _contents(path: Path, signal: Signal) -> list[bytes]:
     layout, found = Layout(path), {}
     if layout.sealed.exists():
         for file in sorted(layout.sealed.iterdir()):

@@ -8,8 +8,10 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import threading
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -26,7 +28,7 @@ from rimp_otel.journal.target import Appendable
 from rimp_otel.otlp.signals import Signal
 
 from ..contract.samples import everything
-from ..processes import run
+from ..processes import ROOT, run
 from .recordings import batch, contents, names
 from .recordings import messages as stored
 
@@ -611,3 +613,74 @@ def test_read_only_file_system(small_disk):
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     storage.store(batch("c"))
     assert stored(small_disk / "t") == ["a", "c"]
+
+
+STEADY = """
+import os, sys
+from rimp_otel import FileStorage
+from tests.storage.recordings import batch
+storage = FileStorage(sys.argv[1], rotate_size=3_000, compression=sys.argv[2])
+for i in range(1_000_000):
+    storage.store(batch(f"{sys.argv[3]} {i}"))
+    os.write(1, b"%d\\n" % i)
+"""
+
+
+@pytest.mark.parametrize("compression", ["zstd", "none"])
+def test_killed_while_storing_rotating_and_sealing(tmp_path, compression):
+    """Again and again: what was stored is there once, and at most one more of each run."""
+    path, random = tmp_path / "t", Random(7)
+    told = {}
+    for number in range(12):
+        command = [sys.executable, "-c", STEADY, path, compression, str(number)]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as process:
+            for _ in range(random.randrange(1, 400)):
+                process.stdout.readline()
+            process.kill()
+            rest = process.stdout.read().split(b"\n")
+        last = [int(text) for text in rest if text.isdigit()]
+        told[number] = last[-1] if last else None
+    for _ in range(2):
+        found = stored(path)
+        assert len(found) == len(set(found))
+        for number, last in told.items():
+            count = len([message for message in found if message.startswith(f"{number} ")])
+            assert last is None or count in {last + 1, last + 2}
+        FileStorage(path, compression=compression).rotate()
+    assert not [name for name in names(path / "sealed") if name.count("-") != 3]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_history(tmp_path, seed):
+    """Against a list in memory: several storages, tails torn, files moved, anything in between."""
+    random, path, expected = Random(seed), tmp_path / "t", []
+    options = [
+        {"rotate_size": random.choice([1, 500, 10_000]), "compression": how, "sync": sync}
+        for how in ("zstd", "gzip", "none")
+        for sync in ("never", "interval")
+    ]
+    storages = [FileStorage(path, **random.choice(options)) for _ in range(3)]
+    for i in range(60):
+        storage = random.choice(storages)
+        act = random.choice(["store"] * 6 + ["close", "rotate", "tear", "new", "lock"])
+        if act == "store":
+            some = [f"{i} {n}" for n in range(random.randrange(1, 4))]
+            storage.store(batch(*some))
+            expected += some
+        elif act == "new":
+            storages[random.randrange(3)] = FileStorage(path, **random.choice(options))
+        elif act == "tear":
+            for file in path.glob("logs*.jsonl"):
+                if file.read_bytes().endswith(b"\n"):
+                    with file.open("ab") as opened:
+                        opened.write(b'{"resourceLogs":[]}')
+        elif act == "lock":
+            for lock in path.glob("journal*/lock"):
+                lock.unlink()
+        else:
+            getattr(storage, act)()
+    for _ in range(2):
+        assert sorted(stored(path)) == sorted(expected)
+        for storage in storages:
+            storage.rotate()

@@ -88,6 +88,21 @@ def test_last_line_without_its_end_is_kept(tmp_path):
     assert text_of(made) == text
 
 
+def test_waiting_file_cut_at_every_byte(tmp_path):
+    """Is sealed as it is, and its range holds the records that are whole."""
+    text = timed_line(10, 20) + b"\n" + timed_line(30) + b"\n"
+    for cut in range(1, len(text)):
+        path, name = rotated(tmp_path / str(cut), text[:cut], signal=Signal.TRACES)
+        path.write_bytes(text[:cut])
+        seal(path, name, "gzip", syncs=False)
+        (made,) = (tmp_path / str(cut)).iterdir()
+        assert text_of(made) == text[:cut]
+        found = SealedName.parse(made.name)
+        if cut >= len(timed_line(10, 20)):
+            assert found.first <= 10
+            assert found.last >= 20
+
+
 def test_empty_file_is_nothing(tmp_path):
     """It was truncated from outside."""
     path, name = rotated(tmp_path, b"a")
