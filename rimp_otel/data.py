@@ -97,9 +97,8 @@ class TelemetryData:
         return cls.from_sources({signal: Lines([line], _ENCODERS[signal], records)})
 
     @classmethod
-    def of_line(cls, signal: Signal, line: bytes, records: int) -> TelemetryData:
-        """A batch of one OTLP JSON line that is known to hold so many records; none, for 0."""
-        lines = [line] if records else []
+    def of_lines(cls, signal: Signal, lines: list[bytes], records: int) -> TelemetryData:
+        """A batch of OTLP JSON lines of one signal that are known to hold so many records."""
         return cls.from_sources({signal: Lines(lines, _ENCODERS[signal], count=records)})
 
     @classmethod

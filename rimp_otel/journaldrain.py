@@ -18,6 +18,7 @@ from rimp_otel.journal.recovery import newest_ends
 from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.slices import Slice, Slices, Twins
 from rimp_otel.journal.target import NO_FILE, Appendable, End
+from rimp_otel.otlp.fragment import LINE_SIZE
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.reporting import Reporter
 from rimp_otel.storage.base import TelemetryStorage
@@ -25,6 +26,8 @@ from rimp_otel.storage.base import TelemetryStorage
 __all__ = ["JournalDrain"]
 
 _MOST_FINISHED = 4
+# Segments that wait to be stored, and bytes.
+_FAR_BEHIND, _LARGEST_SLICE = 3, 4 * 1024 * 1024
 _MOST_ROUNDS = 10
 
 
@@ -66,6 +69,7 @@ class JournalDrain(Drain):
         self._waiting: deque[Slice] = deque()
         self._counted: Slice | None = None
         self._damaged: set[Segment] = set()
+        self._most = LINE_SIZE
         self._twins: Twins | None = None
         self._synced_ends: dict[Signal, End] = {}
 
@@ -108,6 +112,7 @@ class JournalDrain(Drain):
         return super()._store_waiting(taken) and self._store_journal(taken)
 
     def _store_journal(self, taken: list[TelemetryData] | None) -> bool:
+        self._most = _slice_of(self._journal)
         # What arrives meanwhile is for the next time: this must end.
         for segment in list(self._journal.segments):
             if not self._store_segment(segment, taken):
@@ -134,7 +139,7 @@ class JournalDrain(Drain):
         return True
 
     def _cut(self, slices: Slices, end: int) -> bool:
-        self._waiting.extend(slices.cut(end))
+        self._waiting.extend(slices.cut(end, self._most))
         return bool(self._waiting)
 
     def _slices_of(self, segment: Segment) -> Slices:
@@ -149,7 +154,7 @@ class JournalDrain(Drain):
         self, segment: Segment, piece: Slice, taken: list[TelemetryData] | None
     ) -> bool:
         """Whether it is dealt with: stored, or given up."""
-        data = TelemetryData.of_line(piece.signal, piece.line, piece.records)
+        data = TelemetryData.of_lines(piece.signal, piece.lines, piece.records)
         if segment.recovered and piece is not self._counted:
             self._counted = piece
             self._collector.count_recovered(piece.signal, piece.records, piece.damaged)
@@ -181,7 +186,7 @@ class JournalDrain(Drain):
             segment.header.intend(Intent(piece.signal, piece.since, piece.stop, start, length))
 
         if self._appendable is not None:
-            return self._appendable.append(piece.signal, piece.line, before)
+            return self._appendable.append(piece.signal, b"\n".join(piece.lines), before)
         slice_id = f"{segment.identity}-{piece.signal.value}-{piece.since}-{piece.stop}"
         data.slice_id = slice_id
         before(NO_FILE, 0)
@@ -215,7 +220,7 @@ class JournalDrain(Drain):
     def _tidy(self) -> None:
         self._journal.prepare()
         if self._sync_after is None:
-            self._delete_finished()
+            self._journal.delete_finished()
         elif self._clock() >= self._sync_due or len(self._journal.finished) >= _MOST_FINISHED:
             self.sync()
 
@@ -235,12 +240,7 @@ class JournalDrain(Drain):
             for segment, state in zip(segments, states, strict=True):
                 segment.header.set_synced(state.done, state.ends)
                 self._synced_ends = state.ends if segment is segments[0] else self._synced_ends
-        self._delete_finished()
-
-    def _delete_finished(self) -> None:
-        finished = self._journal.finished
-        while finished:
-            finished.popleft().delete()
+        self._journal.delete_finished()
 
     def close(self) -> None:
         """Leaves nothing behind but the recording, if all of it could be stored."""
@@ -264,3 +264,10 @@ class JournalDrain(Drain):
             )
         else:
             super().report_leftover()
+
+
+def _slice_of(journal: Journal) -> int:
+    """Bytes that are stored together: many lines where it is far behind. Each system call of a
+    storage gives up the interpreter, which comes back late where other threads want it."""
+    behind = len(journal.segments)
+    return LINE_SIZE if behind < _FAR_BEHIND else _LARGEST_SLICE

@@ -25,6 +25,7 @@ __all__ = ["Journal"]
 _LARGEST_SEGMENT = 4 * 1024 * 1024
 _PAUSE_AFTER_ERROR = 1.0
 _LONGEST_WAIT = 1.0
+_MOST_FINISHED = 32
 _getpid = os.getpid
 
 
@@ -84,6 +85,7 @@ class Journal:
         self._lifecycle = threading.RLock()
         self._opening = False
         self._not_before = 0.0
+        self._is_full = False
 
     @property
     def is_open(self) -> bool:
@@ -148,7 +150,11 @@ class Journal:
         return following
 
     def _make(self, size: int) -> Segment | None:
-        if self.allocated + size > self._limit or time.monotonic() < self._not_before:
+        if self._is_full or time.monotonic() < self._not_before:
+            return None
+        if self.allocated + size > self._limit:
+            # Said once, not found out again for each record. A larger one may be too large alone.
+            self._is_full = size == self._segment_size
             return None
         if self._directory is None:
             return None
@@ -161,6 +167,16 @@ class Journal:
     def _fail(self, error: BaseException) -> None:
         self._not_before = time.monotonic() + _PAUSE_AFTER_ERROR
         self._reporter.say("journal", f"the journal cannot be written: {error}")
+
+    def delete_finished(self) -> None:
+        """Deletes what has been drained."""
+        spans = self.open_spans
+        if spans is not None and spans.is_ending and len(self.finished) < _MOST_FINISHED:
+            # The frame may be in one of them of a span that its table still calls unfinished.
+            return
+        while self.finished:
+            self.finished.popleft().delete()
+        self._is_full = False
 
     @property
     def allocated(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -52,12 +52,8 @@ class Leftovers(NamedTuple):
     damaged: int
 
 
-def convert_leftovers(directory: Path, finished: Iterable[bytes] = ()) -> int:
-    """Makes segments of what processes that are gone left; the slot must be locked.
-
-    Args:
-        directory: of the journal.
-        finished: other places where a span may be found that was just being recorded.
+def convert_leftovers(directory: Path) -> int:
+    """Makes segments of what processes that are gone left in a journal; its slot must be locked.
 
     Returns:
         How many parts were damaged; their files are put aside.
@@ -70,7 +66,7 @@ def convert_leftovers(directory: Path, finished: Iterable[bytes] = ()) -> int:
     for number in _numbers(directory):
         path = directory / segment_name(number)
         if not path.exists():
-            left = _read(directory, number, [*segments, *finished])
+            left = _read(directory, number, segments)
             damaged += left.damaged
             _write_segment(path, number, left.records)
             if left.damaged:
@@ -147,9 +143,13 @@ def _resource(left: OpenSpansLeft, segments: list[bytes]) -> Wrapping:
 
 
 def _finder(segments: list[bytes]) -> IsFinished:
+    """Looks for the frame of a span with that id. It is in a segment, if anywhere: none is deleted
+    while a span is being recorded whose frame may be in it."""
+
     def is_finished(span_id: str) -> bool:
-        text = f'"spanId":"{span_id}"'.encode()
-        return any(text in segment for segment in segments)
+        # Its own: spans and log records within it, and links to it, have the same id elsewhere.
+        frame = re.compile(rb'\nt[0-9]+ \{"traceId":"[0-9a-f]{32}","spanId":"%b"' % span_id.encode())
+        return any(frame.search(segment) for segment in segments)
 
     return is_finished
 

@@ -22,8 +22,6 @@ from rimp_otel.slots import Slot
 
 __all__ = ["Recovered", "newest_ends", "next_number", "recover", "segment_files"]
 
-# Of the traces: where a span may be whose end was being recorded when the process died.
-_NEWEST = 1024 * 1024
 _NUMBERED = re.compile(r"([0-9]{6,})\.")
 
 
@@ -39,7 +37,7 @@ class Recovered(NamedTuple):
 def recover(slot: Slot, home: Home, reporter: Reporter) -> Recovered:
     """Opens the segments in the journal directory of a slot that has been taken."""
     ends = home.ends()
-    segments, damaged = [], _convert(slot.directory, home, ends, reporter)
+    segments, damaged = [], _convert(slot.directory, reporter)
     for path in segment_files(slot.directory):
         try:
             segment = Segment.open(path)
@@ -61,12 +59,10 @@ def recover(slot: Slot, home: Home, reporter: Reporter) -> Recovered:
     return Recovered(segments, damaged)
 
 
-def _convert(directory: Path, home: Home, ends: dict[Signal, End], reporter: Reporter) -> int:
+def _convert(directory: Path, reporter: Reporter) -> int:
     """Makes segments of what is beside them; returns how much of it was damaged."""
-    end = ends.get(Signal.TRACES, NO_FILE)
-    newest = End(end.file_id, max(0, end.offset - _NEWEST))
     try:
-        damaged = convert_leftovers(directory, home.lines_after(Signal.TRACES, newest))
+        damaged = convert_leftovers(directory)
     except OSError as error:
         reporter.say("open spans", f"open spans in {directory} wait for the next time: {error}")
         return 0

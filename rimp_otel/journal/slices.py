@@ -35,12 +35,22 @@ class Slice(NamedTuple):
     #: Positions in the segment.
     since: int
     stop: int
-    #: OTLP JSON; empty where there is no record left to store.
-    line: bytes
-    #: Records in the line.
+    #: OTLP JSON lines; none where there is no record left to store.
+    lines: list[bytes]
+    #: Records in the lines.
     records: int
     #: Records in the stretch that could not be read.
     damaged: int
+
+
+def _joined(first: Slice | None, second: Slice) -> Slice:
+    if first is None:
+        return second
+    return second._replace(
+        lines=first.lines + second.lines,
+        records=first.records + second.records,
+        damaged=first.damaged + second.damaged,
+    )
 
 
 class Twins:
@@ -119,17 +129,29 @@ class Slices:
             return segment.end()
         return HEADER_SIZE + end_of_frames(segment.read(HEADER_SIZE, segment.size))
 
-    def cut(self, end: int) -> list[Slice]:
-        """The slices of the next stretch before ``end``; each must be stored, or given up, and
-        then ``advance`` be called. Of a stretch without records, or where there is none, none."""
-        while self._position < end:
-            self._stop = self._stop_before(end)
-            data = self._segment.read(self._position, self._stop)
-            found = self._recover(data) if self._segment.recovered else self._cut(data)
-            if found:
-                return found
-            self.advance()
-        return []
+    def cut(self, end: int, most: int = LINE_SIZE) -> list[Slice]:
+        """The slices of the next stretch before ``end``, of about ``most`` bytes; each must be
+        stored, or given up, and then ``advance`` be called. Where no record is left, none."""
+        start = self._position
+        found: dict[Signal, Slice] = {}
+        while self._position < end and (not found or self._position - start < most):
+            stop = self._stop = self._stop_before(end)
+            data = self._segment.read(self._position, stop)
+            pieces = self._recover(data) if self._segment.recovered else self._cut(data)
+            for piece in pieces:
+                found[piece.signal] = _joined(found.get(piece.signal), piece)
+            if not found:
+                self.advance()
+                start = stop
+            elif self._is_intended(stop):
+                break
+            self._position = stop
+        self._position = start
+        return [piece._replace(since=start, stop=self._stop) for piece in found.values()]
+
+    def _is_intended(self, stop: int) -> bool:
+        intent = self._segment.state().intent if self._segment.recovered else None
+        return intent is not None and intent.done == stop
 
     def _stop_before(self, end: int) -> int:
         intent = self._segment.state().intent if self._segment.recovered else None
@@ -159,7 +181,7 @@ class Slices:
                 signal,
                 self._position,
                 self._stop,
-                line_of(signal, of_signal),
+                [line_of(signal, of_signal)],
                 sum(map(len, of_signal.values())),
                 0,
             )
@@ -186,7 +208,7 @@ class Slices:
         lost = len(frames.damaged)
         slices = [slice_ for slice_ in found if slice_ is not None]
         if lost and not slices:
-            slices = [Slice(Signal.TRACES, self._position, self._stop, b"", 0, 0)]
+            slices = [Slice(Signal.TRACES, self._position, self._stop, [], 0, 0)]
         if lost:
             slices[0] = slices[0]._replace(damaged=slices[0].damaged + lost)
         return slices
@@ -200,8 +222,8 @@ class Slices:
         kept, damaged = readable(signal, frames)
         if self._twins is not None:
             kept = self._twins.without(signal, kept)
-        line = line_of_frames(signal, kept) if kept else b""
-        return Slice(signal, self._position, self._stop, line, len(kept), len(damaged))
+        lines = [line_of_frames(signal, kept)] if kept else []
+        return Slice(signal, self._position, self._stop, lines, len(kept), len(damaged))
 
     def advance(self) -> None:
         """The stretch is dealt with."""

@@ -39,12 +39,12 @@ class Appendable(Protocol):
         """The journal is closed: the slot may be released."""
 
     def append(self, signal: Signal, line: bytes, before: Callable[[End, int], None]) -> End:
-        """Appends one line, given without its end.
+        """Appends one line, or several, given without the end of the last.
 
         Args:
             signal: whose file to append to.
             line: OTLP JSON.
-            before: called right before the write, with the place where the line will start and the
+            before: called right before the write, with the place where it will start and the
                 bytes that it will take, its end included.
 
         Returns:

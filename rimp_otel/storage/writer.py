@@ -106,10 +106,10 @@ class Writer:
         return None
 
     def append(self, signal: Signal, line: bytes, before: Callable[[End, int], None]) -> End:
-        """Appends one line; as ``Appendable`` says."""
+        """Appends lines; as ``Appendable`` says."""
         with self._alone("append to", self.layout.directory):
             self._take()
-            return self._append(signal, [line], before)[1]
+            return self._append(signal, line.split(b"\n"), before)[1]
 
     def settle(self, signal: Signal, start: End, length: int) -> bool:
         """Whether an interrupted append is whole; a part is cut off. As ``Appendable`` says."""

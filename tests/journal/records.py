@@ -69,7 +69,7 @@ class Home(DirectoryHome):
         start = self.end_of(signal)
         before(start, len(line) + 1)
         self.before()
-        self.lines[signal].append(line)
+        self.lines[signal].extend(line.split(b"\n"))
         self.after()
         return self.end_of(signal)
 

@@ -82,7 +82,8 @@ def test_full(journal):
     assert len(texts(journal)) == taken
     assert drain(journal) == taken
     while len(journal.segments) > 1:
-        journal.segments.popleft().delete()
+        journal.finished.append(journal.segments.popleft())
+    journal.delete_finished()
     assert journal.append("l", fragment('"' + "x" * 1_000 + '"'))
 
 

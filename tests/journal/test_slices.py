@@ -40,7 +40,7 @@ def cut_all(slices):
 
 def read(pieces):
     """The numbers of the records in the slices."""
-    return numbers_of([TelemetryData.decoded(piece.line) for piece in pieces if piece.line])
+    return numbers_of([TelemetryData.decoded(line) for piece in pieces for line in piece.lines])
 
 
 def reopened(segment):
@@ -55,8 +55,20 @@ def test_all_records_once(segment, again):
     pieces = cut_all(Slices(segment))
     assert read(pieces) == dict.fromkeys(Signal, ALL)
     assert sum(piece.records for piece in pieces) == 900
-    assert max(len(piece.line) for piece in pieces) < 70_000
+    assert max(len(line) for piece in pieces for line in piece.lines) < 70_000
     assert all(segment.header.done(signal) == segment.end() for signal in Signal)
+
+
+def test_larger_stretches(segment):
+    """Hold several lines of the same size as ever."""
+    slices = Slices(segment)
+    pieces = slices.cut(slices.end(), 200_000)
+    assert [piece.signal for piece in pieces] == [Signal.LOGS, Signal.TRACES, Signal.METRICS]
+    assert [len(piece.lines) for piece in pieces] == [4, 4, 4]
+    assert max(len(line) for piece in pieces for line in piece.lines) < 70_000
+    slices.advance()
+    rest = read(cut_all(slices))
+    assert [read(pieces)[signal] + rest[signal] for signal in Signal] == [ALL] * 3
 
 
 def test_stretches_follow_one_another(segment):
@@ -128,7 +140,7 @@ def test_half_written_frame_at_the_end(segment):
 def test_twins(segment):
     """What is in the file already, beyond what the header knows of, is not stored again."""
     pieces = cut_all(Slices(segment))
-    lines = [piece.line for piece in pieces if piece.signal is Signal.LOGS]
+    lines = [line for piece in pieces if piece.signal is Signal.LOGS for line in piece.lines]
     for signal in Signal:
         segment.header.set_done(signal, HEADER_SIZE)
     twins = Twins(
@@ -148,7 +160,7 @@ def test_twins_are_counted(tmp_path):
     (segment,) = journal.segments
     (piece,) = cut_all(Slices(segment))
     segment.header.set_done(Signal.LOGS, HEADER_SIZE)
-    twins = Twins(lambda *_: [piece.line, b"damaged"], {Signal.LOGS: End(1, 0)})
+    twins = Twins(lambda *_: [*piece.lines, b"damaged"], {Signal.LOGS: End(1, 0)})
     journal.append("l", log(1))
     assert read(cut_all(Slices(reopened(segment), twins)))[Signal.LOGS] == [1]
     journal.renew()
