@@ -258,7 +258,8 @@ def _compress(
             size += len(block)
             while block:
                 block = block[target.write(block) :]
-            # Half of a processor at most: the application wants it more.
+            # Half of a processor at most: the application wants it more. A lower priority would
+            # be worse: a thread that waits for a processor may hold the interpreter meanwhile.
             time.sleep(min(time.perf_counter() - began, 0.1))
         if syncs:
             sync_file(file)

@@ -396,6 +396,40 @@ def test_two_processes_seal_the_same_recording(tmp_path):
     assert all(name.endswith(".zst") for name in names(directory))
 
 
+def test_child_forked_while_its_parent_seals(tmp_path):
+    """Does not keep the file locked after the parent's death, nor open."""
+    pytest.importorskip("fcntl")
+    rotated(Layout(tmp_path).sealed, line("a"))
+    script = """
+    import fcntl, os, sys
+    from rimp_otel import FileStorage
+    from rimp_otel.storage import sealing
+    real = sealing.compressor
+    def compressor(how):
+        # In the middle of sealing, and in the thread that does it.
+        descriptors = os.listdir("/proc/self/fd")
+        if os.fork():
+            os._exit(0)
+        # The waiting file is closed; the temporary one was not opened yet.
+        assert len(os.listdir("/proc/self/fd")) == len(descriptors) - 1
+        (name,) = os.listdir(os.path.join(sys.argv[1], "sealed"))
+        with open(os.path.join(sys.argv[1], "sealed", name)) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # waits for the parent's death, and no longer
+        sealing.compressor = real
+        storage = FileStorage(sys.argv[1])
+        storage.rotate()
+        os.write(1, b"%d" % storage.stats().sealed)
+        os._exit(0)
+    sealing.compressor = compressor
+    storage = FileStorage(sys.argv[1])
+    sealing.Sealer(storage.layout, storage.policy).run()
+    """
+    assert run(script, tmp_path) == "1"
+    assert messages(tmp_path) == ["a"]
+    (name,) = names(Layout(tmp_path).sealed)
+    assert name.endswith(".zst")
+
+
 def test_range_of_a_real_recording_prunes_nothing_that_matches(tmp_path):
     """Rotated with each batch, retrieved by time: what a whole recording gives."""
     storage = FileStorage(tmp_path / "t", rotate_size=1)
