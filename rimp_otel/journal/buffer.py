@@ -248,11 +248,12 @@ class Journal:
 
     def _note_beside(self, directory: Path) -> None:
         """What else than records is of use after a death."""
+        number = next(self._numbers)
         try:
             if self.open_spans is None and self.notes_open_spans:
-                self.open_spans = OpenSpans.create(directory, next(self._numbers))
+                self.open_spans = OpenSpans.create(directory, number)
             if self._crash_file is None and self._notes_crashes:
-                self._crash_file = CrashFile.create(directory, next(self._numbers))
+                self._crash_file = CrashFile.create(directory, number)
         except (OSError, RuntimeError) as error:
             self._reporter.say("beside", f"open spans or crashes are not recorded: {error}")
 

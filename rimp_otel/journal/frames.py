@@ -19,6 +19,7 @@ from rimp_otel.errors import DecodeError
 from rimp_otel.otlp.decode import count_records, decode_line
 from rimp_otel.otlp.fragment import Origin, Wrapping, line_of
 from rimp_otel.otlp.signals import Signal
+from rimp_otel.otlp.values import to_bytes
 
 __all__ = [
     "LETTERS",
@@ -39,7 +40,8 @@ _DEFINITION = b"d"
 
 def definition(number: int, origin: Origin) -> str:
     """The frame that says what a number stands for."""
-    parts = [part for wrapping in origin if wrapping for part in wrapping]
+    # Repaired as in a line: JSON with a lone surrogate could not be read.
+    parts = [to_bytes(part).decode() for wrapping in origin if wrapping for part in wrapping]
     return f"d{number} {json.dumps(parts)}\n"
 
 

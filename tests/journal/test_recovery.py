@@ -1,0 +1,149 @@
+"""Taking over a journal: what can be read is stored, what cannot is put aside and counted."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from rimp_otel.journal.buffer import Journal
+from rimp_otel.journal.header import HEADER_SIZE, Intent
+from rimp_otel.journal.recovery import next_number, recover, segment_files
+from rimp_otel.journal.segment import segment_name
+from rimp_otel.journal.target import End
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.reporting import Reporter
+from rimp_otel.slots import LOCK
+
+from .records import Home, append, die
+
+
+@pytest.fixture
+def left(tmp_path):
+    """The directory of a journal with ten records of each signal, whose owner died."""
+    home = Home(tmp_path)
+    journal = Journal(home, 64 * 1024 * 1024, Reporter(), open_spans=False)
+    for number in range(10):
+        append(journal, number)
+    die(journal)
+    return tmp_path / "journal"
+
+
+def take(left, home=None):
+    """What the next owner finds."""
+    home = home or Home(left.parent)
+    try:
+        return recover(home.take_slot(), home, Reporter())
+    finally:
+        home.release_slot()
+
+
+def test_segment_is_found(left):
+    """As it was left."""
+    found = take(left)
+    assert [segment.path.name for segment in found.segments] == ["000001.seg"]
+    assert found.damaged == 0
+
+
+def test_twice(left):
+    """Changes nothing: a recovery that is killed is done again."""
+    before = (left / "000001.seg").read_bytes()
+    take(left)
+    take(left)
+    assert (left / "000001.seg").read_bytes() == before
+
+
+def test_damaged_segment_is_put_aside(left, capsys):
+    """And keeps nothing else from being found."""
+    data = (left / "000001.seg").read_bytes()
+    (left / "000002.seg").write_bytes(b"\1\2\3" + data[3:])
+    found = take(left)
+    assert len(found.segments) == 1
+    assert found.damaged == 1
+    assert (left / "000002.seg.damaged").read_bytes()[3:] == data[3:]
+    assert (
+        "000002.seg is damaged, and put aside: its magic number is wrong" in capsys.readouterr().err
+    )
+
+
+def test_unfinished_segment_goes(left):
+    """Nothing was ever written into it."""
+    (left / "000002.seg").write_bytes(bytes(100_000))
+    (left / "000003.tmp").write_bytes(b"half")
+    assert len(take(left).segments) == 1
+    assert sorted(os.listdir(left)) == ["000001.seg", LOCK]
+
+
+def test_foreign_files_stay(left):
+    """Whatever they are, also links."""
+    (left / "notes.txt").write_text("mine")
+    (left / "000002.seg").symlink_to(left / "notes.txt")
+    assert len(take(left).segments) == 1
+    assert (left / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("whole", "done"), [(True, 5_000), (False, HEADER_SIZE)])
+def test_interrupted_append(left, whole, done):
+    """The file decides whether it was done."""
+    (segment,) = take(left).segments
+    segment.header.intend(Intent(Signal.LOGS, HEADER_SIZE, 5_000, End(7, 100), 50))
+    segment.header.set_done(Signal.LOGS, 4_500)  # as if it had died right there
+    home = Home(left.parent)
+    asked = []
+    home.settle = lambda *line: asked.append(line) or whole
+    home.ends = lambda: {signal: End(7, 150) for signal in Signal}
+    done = segment.find_newline(done - 1, segment.end()) + 1 if whole else done
+    segment.header.intend(Intent(Signal.LOGS, HEADER_SIZE, done, End(7, 100), 50))
+    (again,) = take(left, home).segments
+    assert asked == [(Signal.LOGS, End(7, 100), 50)]
+    state = again.state()
+    assert (state.done[Signal.LOGS], state.intent) == (done, None)
+    if whole:
+        assert state.ends[Signal.LOGS] == End(7, 150)
+
+
+def test_done_within_a_frame(left):
+    """Is damage: all is looked for in the file, from its beginning."""
+    (segment,) = take(left).segments
+    segment.header.set_done(Signal.LOGS, HEADER_SIZE + 17)
+    home = Home(left.parent)
+    home.lines[Signal.LOGS].append(b"x" * 99)
+    segment.header.set_ends(home.ends(), 1)
+    (again,) = take(left, home).segments
+    assert again.header.done(Signal.LOGS) == HEADER_SIZE
+    assert again.state().ends[Signal.LOGS] == End(7, 0)
+    assert again.state().ends[Signal.TRACES] == End(7, 0)
+
+
+def test_rolled_back_after_a_reboot(left):
+    """To what was synced: what was stored later may not have reached the device."""
+    (segment,) = take(left).segments
+    position = segment.find_newline(HEADER_SIZE, segment.end()) + 1
+    segment.header.finish(Signal.LOGS, position, End(7, 0), 1)
+    assert take(left).segments[0].header.done(Signal.LOGS) == position
+    owner = json.loads((left / LOCK).read_text())
+    (left / LOCK).write_text(json.dumps({**owner, "boot": "before"}))
+    assert take(left).segments[0].header.done(Signal.LOGS) == HEADER_SIZE
+
+
+def test_rolled_back_where_the_file_is_too_short(left):
+    """Whatever the reason is."""
+    (segment,) = take(left).segments
+    position = segment.find_newline(HEADER_SIZE, segment.end()) + 1
+    segment.header.finish(Signal.LOGS, position, End(7, 100), 1)
+    home = Home(left.parent)
+    home.ends = lambda: {signal: End(7, 99) for signal in Signal}
+    (again,) = take(left, home).segments
+    assert again.header.done(Signal.LOGS) == HEADER_SIZE
+
+
+def test_numbers(left):
+    """A new file's number is above all that are there, or were put aside."""
+    assert next_number(left) == 2
+    (left / "000009.seg.damaged").write_bytes(b"")
+    (left / "000004.open").write_bytes(b"")
+    assert next_number(left) == 10
+    (left / segment_name(2)).write_bytes(b"")
+    assert [path.name for path in segment_files(left)] == ["000001.seg", "000002.seg"]
+    assert segment_files(left / "nowhere") == []
