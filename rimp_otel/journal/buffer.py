@@ -248,11 +248,15 @@ class Journal:
 
     def _note_beside(self, directory: Path) -> None:
         """What else than records is of use after a death."""
+        wants_spans = self.notes_open_spans and self.open_spans is None
+        wants_crashes = self._notes_crashes and self._crash_file is None
+        if not (wants_spans or wants_crashes):
+            return
         number = next(self._numbers)
         try:
-            if self.open_spans is None and self.notes_open_spans:
+            if wants_spans:
                 self.open_spans = OpenSpans.create(directory, number)
-            if self._crash_file is None and self._notes_crashes:
+            if wants_crashes:
                 self._crash_file = CrashFile.create(directory, number)
         except (OSError, RuntimeError) as error:
             self._reporter.say("beside", f"open spans or crashes are not recorded: {error}")
