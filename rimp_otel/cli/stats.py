@@ -114,7 +114,11 @@ class RecordingStats:
             "first": format_utc(self.first),
             "last": format_utc(self.last),
             "files": [
-                {"signal": file.signal.value, "path": str(file.path), "bytes": file.size}
+                {
+                    "signal": file.signal and file.signal.value,
+                    "path": str(file.path),
+                    "bytes": file.size,
+                }
                 for file in self.files
             ],
             "damaged": [

@@ -31,10 +31,11 @@ from rimp_otel.data import TelemetryData
 from rimp_otel.journal.target import End
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.slots import Slot
-from rimp_otel.storage.base import Selection, TelemetryStorage, timed, untimed
+from rimp_otel.storage.base import Selection, TelemetryStorage
 from rimp_otel.storage.layout import Layout
 from rimp_otel.storage.policy import FilePolicy, FileStats
 from rimp_otel.storage.reader import DamagedLine, RecordingReader
+from rimp_otel.storage.retrieval import retrieve
 from rimp_otel.storage.sealing import Sealer
 from rimp_otel.storage.writer import Writer
 from rimp_otel.times import TimeLike
@@ -159,16 +160,11 @@ class FileStorage(TelemetryStorage):
     ) -> TelemetryData:
         """The records of the range, as the contract says. Changes nothing on disk."""
         selection = Selection.of(start_time, end_time, limit)
-        reader = RecordingReader(self.layout.path)
-        # What is certain not to be among the newest is let go of while reading.
-        keep = None if limit is None else max(4 * limit, 10_000)
-        found: list[tuple[int, str, object]] = []
-        for data in reader.poll(final=True):
-            found += [record for record in timed(data) if selection.holds(record[0])]
-            if keep is not None and len(found) > keep:
-                found = selection.newest(found)
-        self.damaged = reader.damaged
-        return untimed(selection.newest(found))
+        reader = RecordingReader(self._absolute.path)
+        try:
+            return retrieve(reader, selection)
+        finally:
+            self.damaged = reader.damaged
 
     def close(self) -> None:
         """Syncs and closes the files, and gives their slot back; the next batch opens them again.

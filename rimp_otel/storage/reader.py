@@ -1,48 +1,82 @@
-"""Reading a recording, also one that is being written."""
+"""Reading a recording, also one that is being written.
+
+A reader sees what is in active files, in sealed ones, and in the journals of living and of dead
+processes, each record once, and changes nothing. ``snapshot`` says why that is so within one poll,
+``content`` and ``shown`` why it is from one poll to the next.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Literal, NamedTuple
 
 from rimp_otel.data import TelemetryData
-from rimp_otel.errors import DecodeError, StorageError
+from rimp_otel.errors import DecodeError
+from rimp_otel.journal.reading import Damage
+from rimp_otel.otlp.decode import count_records, signal_of
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.layout import Layout
+from rimp_otel.storage.content import (
+    Content,
+    ContentId,
+    Found,
+    Line,
+    last_line_end,
+    lines_of,
+    list_contents,
+    reading,
+)
+from rimp_otel.storage.layout import Layout, SealedName
+from rimp_otel.storage.shown import Shown
+from rimp_otel.storage.snapshot import Snapshot
 
-__all__ = ["DamagedLine", "RecordingFile", "RecordingReader"]
+__all__ = ["DamagedLine", "RecordingFile", "RecordingReader", "counted"]
+
+_IN_JOURNAL = re.compile(r"[0-9]{6,}\.(?:seg|open|crash)(?:\.damaged)?", re.ASCII)
+
+Kind = Literal["active", "sealed", "journal"]
+"""What a file of a recording is."""
 
 
 class RecordingFile(NamedTuple):
     """One file of a recording."""
 
-    signal: Signal
+    #: None of a journal's, which hold all of them.
+    signal: Signal | None
     path: Path
     #: In bytes, when it was looked at.
     size: int
+    kind: Kind = "active"
 
 
 class DamagedLine(NamedTuple):
     """A line that was skipped."""
 
     path: Path
-    #: Counted from 1.
+    #: Counted from 1, in the unpacked text; 0 in a journal, where ``reason`` has the place. A
+    #: block of a sealed file that cannot be unpacked counts as one line.
     line: int
     reason: str
 
 
 class _Place(NamedTuple):
-    """How far a file has been read."""
+    """How far a content has been read."""
 
-    inode: int
-    offset: int
-    lines: int
+    offset: int = 0
+    lines: int = 0
+    #: Whether there is nothing more to come.
+    is_complete: bool = False
 
 
-_START = _Place(-1, 0, 0)
+def counted(line: bytes) -> TelemetryData:
+    """A batch of one OTLP JSON line that is only counted now, and decoded when asked for.
+
+    Raises:
+        DecodeError: it is not of OTLP JSON's shape.
+    """
+    return TelemetryData.of_lines(signal_of(line), [line], count_records(line))
 
 
 class RecordingReader:
@@ -50,31 +84,48 @@ class RecordingReader:
 
     Args:
         path: as given to FileStorage. There need be nothing yet.
+        decode: makes a batch of a line; ``counted`` is ten times as fast as the usual one.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        decode: Callable[[bytes], TelemetryData] = TelemetryData.decoded,
+    ) -> None:
         self.layout = Layout(path)
         #: Lines that were skipped so far, in the order in which they were met.
         self.damaged: list[DamagedLine] = []
-        self._places: dict[Path, _Place] = {}
+        self._decode = decode
+        self._places: dict[ContentId, _Place] = {}
+        self._shown = Shown()
+        self._in_journals: list[Damage] = []
 
     def files(self) -> list[RecordingFile]:
-        """The files that there are.
+        """The files that there are: of each signal those first that are the oldest, then the
+        active ones by their slots; journals last.
 
         Raises:
             StorageError: it is not possible to look.
         """
-        found = []
+        slots = self.layout.slots()
+        found: list[RecordingFile] = []
+        sealed = list_contents(self.layout.sealed)
         for signal in Signal:
-            path = self.layout.file(signal)
-            with _reading(path):
-                found.append(RecordingFile(signal, path, path.stat().st_size))
+            for content in sealed:
+                if content.signal is signal:
+                    found += _file(signal, content.path, "sealed")
+            for slot in slots:
+                found += _file(signal, self.layout.file(signal, slot), "active")
+        for slot in slots:
+            for path in _journal_files(self.layout.journal(slot)):
+                found += _file(None, path, "journal")
         return found
 
     def poll(self, final: bool = False) -> Iterator[TelemetryData]:
-        """What has been appended since the last poll, a batch for each line; everything at first.
+        """What has been recorded since the last poll, a batch for each line; everything at first.
 
-        A file that was replaced or truncated is read from its start.
+        Wherever a record lies and moves to, it is given once. A poll that is broken off is gone
+        on with by the next one. A file that was replaced or truncated is read from its start.
 
         Args:
             final: also read a last line that does not end yet; one that cannot be read is damaged.
@@ -82,45 +133,124 @@ class RecordingReader:
         Raises:
             StorageError: a file cannot be read.
         """
-        for file in self.files():
-            with _reading(file.path), file.path.open("rb") as opened:
-                yield from self._read(file.path, opened, final)
+        with Snapshot(self.layout) as snapshot:
+            self._begin(snapshot)
+            for content in [*snapshot.sealed, *snapshot.active]:
+                yield from self._read(snapshot, content, final)
+            yield from self._shown.fresh()
+            self._end(snapshot)
 
-    def _read(self, path: Path, opened: BinaryIO, final: bool) -> Iterator[TelemetryData]:
-        place = self._places[path] = self._resume(path, opened)
-        opened.seek(place.offset)
-        for line in opened:
-            if not line.endswith(b"\n") and not final:
-                break
-            place = place._replace(offset=place.offset + len(line), lines=place.lines + 1)
-            self._places[path] = place
-            data = self._decode(path, place.lines, line)
-            if data:
-                yield data
+    def newest_first(
+        self, wanted: Callable[[SealedName], bool]
+    ) -> Iterator[Iterator[TelemetryData]]:
+        """All that was not read yet, a file at a time: journals, active files, and the sealed ones
+        from the newest on. Within a file, oldest first; last lines that do not end yet included.
 
-    def _resume(self, path: Path, opened: BinaryIO) -> _Place:
-        status = os.fstat(opened.fileno())
-        place = self._places.get(path, _START)
-        if place.inode != status.st_ino or place.offset > status.st_size:
-            return _Place(status.st_ino, 0, 0)
-        return place
+        Args:
+            wanted: asked for each sealed file just before it would be opened.
 
-    def _decode(self, path: Path, number: int, line: bytes) -> TelemetryData | None:
-        text = line.strip()
-        if not text:
-            return None
+        Raises:
+            StorageError: a file cannot be read.
+        """
+        with Snapshot(self.layout) as snapshot:
+            self._begin(snapshot)
+            yield self._shown.fresh()
+            for content in [*reversed(snapshot.active), *reversed(snapshot.sealed)]:
+                if content.name is None or wanted(content.name):
+                    yield self._read(snapshot, content, final=True)
+
+    def skip(self) -> None:
+        """Leaves out what there is now, without reading it: polls give what comes after.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+        with Snapshot(self.layout) as snapshot:
+            self._begin(snapshot)
+            for content in [*snapshot.sealed, *snapshot.active]:
+                found = snapshot.find(content)
+                if found is not None:
+                    with found.file, reading(found.path):
+                        self._places[content.key] = _after(content, found)
+            self._shown.skip()
+
+    def _begin(self, snapshot: Snapshot) -> None:
+        self._shown.begin(snapshot.journal)
+        new = [damage for damage in snapshot.damaged if damage not in self._in_journals]
+        self._in_journals = snapshot.damaged
+        self.damaged += [
+            DamagedLine(damage.path, 0, f"at byte {damage.offset}: {damage.reason}")
+            for damage in new
+        ]
+
+    def _end(self, snapshot: Snapshot) -> None:
+        self._shown.end()
+        there = {content.key for content in [*snapshot.sealed, *snapshot.active]}
+        self._places = {key: place for key, place in self._places.items() if key in there}
+
+    def _read(
+        self, snapshot: Snapshot, content: Content, final: bool = False
+    ) -> Iterator[TelemetryData]:
+        place = self._places.get(content.key, _Place())
+        found = None if place.is_complete else snapshot.find(content)
+        if found is None:
+            return
+        with found.file:
+            for line in self._lines(content, found, place, final or found.is_sealed):
+                data = self._data_of(found.path, line)
+                data = data and self._shown.without(data, content.is_certain)
+                if data:
+                    yield data
+        if content.name is not None:
+            place = self._places.get(content.key, place)
+            self._places[content.key] = place._replace(is_complete=True)
+
+    def _lines(self, content: Content, found: Found, place: _Place, torn: bool) -> Iterator[Line]:
+        lines = lines_of(found, place.offset, place.lines, content.limit, torn)
+        while True:
+            with reading(found.path):
+                line = next(lines, None)
+            if line is None:
+                return
+            self._places[content.key] = _Place(line.end, line.number)
+            yield line
+
+    def _data_of(self, path: Path, line: Line) -> TelemetryData | None:
+        reason = line.reason
+        if line.text is not None:
+            text = line.text.strip()
+            if not text:
+                return None
+            try:
+                return self._decode(text)
+            except DecodeError as error:
+                reason = error.reason
+        self.damaged.append(DamagedLine(path, line.number, reason))
+        return None
+
+
+def _after(content: Content, found: Found) -> _Place:
+    """The place after all that a content has now."""
+    if content.name is not None or found.is_sealed:
+        return _Place(is_complete=content.limit is None, offset=content.limit or 0)
+    limit = content.limit
+    if limit is None:
+        limit = last_line_end(found.file, os.fstat(found.file.fileno()).st_size)
+    return _Place(limit)
+
+
+def _file(signal: Signal | None, path: Path, kind: Kind) -> Iterable[RecordingFile]:
+    with reading(path):
         try:
-            return TelemetryData.decoded(text)
-        except DecodeError as error:
-            self.damaged.append(DamagedLine(path, number, error.reason))
-            return None
+            return [RecordingFile(signal, path, path.stat().st_size, kind)]
+        except FileNotFoundError:
+            return []  # rotated, sealed or deleted since
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        pass  # not there yet, or moved away since it was looked at
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+def _journal_files(journal: Path) -> list[Path]:
+    with reading(journal):
+        try:
+            names = os.listdir(journal)
+        except FileNotFoundError:
+            return []
+    return [journal / name for name in sorted(names) if _IN_JOURNAL.fullmatch(name)]

@@ -136,7 +136,7 @@ def test_paths_that_cannot_be_written(tmp_path):
 def test_paths_that_cannot_be_read(tmp_path):
     """Are named, with the reason."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"cannot read .*file/traces.jsonl: Not a directory"):
+    with pytest.raises(StorageError, match=r"cannot read .*file: Not a directory"):
         FileStorage(tmp_path / "file").retrieve()
     (tmp_path / "y-logs.jsonl").mkdir()
     with pytest.raises(StorageError, match=r"cannot read .*y-logs.jsonl: Is a directory"):
