@@ -78,7 +78,7 @@ class TelemetryConfig:
     storage_path: str | os.PathLike[str] | None = None
     journal: bool = True
     journal_path: str | os.PathLike[str] | None = None
-    journal_size: int = 256 * 1024 * 1024
+    journal_size: int = 1024 * 1024 * 1024
     record_open_spans: bool = True
     record_crashes: bool = False
     rotate_size: int = 64 * 1024 * 1024

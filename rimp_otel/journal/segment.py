@@ -17,7 +17,8 @@ __all__ = ["Segment", "segment_name", "segment_number"]
 _SUFFIX = ".seg"
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _IDENTITY = HEADER_SIZE - 8
-_ZEROS = bytes(256 * 1024)
+# In one call, since each gives up the interpreter. It takes no memory: its pages are never written.
+_ZEROS = bytes(4 * 1024 * 1024)
 
 
 class Segment:
