@@ -501,3 +501,12 @@ def test_child_keeps_no_slot_of_its_dead_parent(tmp_path):
     # The child holds the script's output open, so that it has ended as well.
     assert messages(tmp_path / "t") == ["parent", "child"]
     assert names(tmp_path / "t") == ["journal", "logs.jsonl"]
+
+
+def test_several_lines_at_once(make, tmp_path):
+    """As a journal appends that is far behind: one note, all or none, each line counted."""
+    writer, said = make(for_journal=True), []
+    end = writer.append(LOGS, b"one\ntwo", lambda start, length: said.append(length))
+    assert (said, end.offset) == ([8], 8)
+    assert active(tmp_path) == [b"one", b"two"]
+    assert writer.stats() == FileStats(lines=2, bytes=8)
