@@ -1,0 +1,259 @@
+"""A real program, killed at random moments: nothing that was collected is lost, nothing is twice.
+
+``python -m tests.crash.kill --rounds 1000``. A round starts one to three victims (``victim.py``) on
+one directory, lets each die in a random way once it has announced a random number of records,
+reads the recording without changing it, has it recovered (the recovering process is killed too, up
+to three times in a row), and counts again, by the reader and in the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
+from rimp_otel.storage.layout import Layout
+
+from ..processes import ROOT
+from .audit import Found, by_reader, compare, in_files
+from .running import Outcome, Program, directory, each_seed, reap
+
+DEADLINE = 60.0
+SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM}
+WAYS = ["kill"] * 5 + ["term", "exit", "segv", "bus", "abort"]
+SEGMENT = ".seg"
+
+
+class Victim:
+    """A running victim, and what it has announced.
+
+    Args:
+        path: of the recording.
+        name: of the victim; its marks begin with it.
+        config: a TelemetryConfig's fields.
+    """
+
+    def __init__(self, path: Path, name: str, config: dict[str, Any]) -> None:
+        self.pipe, outward = os.pipe()
+        self.said = bytearray()
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115
+        command = [sys.executable, str(Path(__file__).with_name("victim.py")), name, str(outward)]
+        self.process = subprocess.Popen(
+            [*command, json.dumps(config)],
+            stdin=subprocess.PIPE,
+            stderr=self.errors,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            pass_fds=[outward],
+            cwd=path.parent,
+        )
+        os.close(outward)
+
+    def hear(self, records: int) -> bool:
+        """Waits until it has announced so many records; False if it died before."""
+        until = time.monotonic() + DEADLINE
+        heard = self.said.count(b"\n")
+        while heard < records:
+            readable, _, _ = select.select([self.pipe], [], [], max(0.0, until - time.monotonic()))
+            assert readable, f"silent for {DEADLINE} s after {heard} records: {self.complaints()}"
+            block = os.read(self.pipe, 65_536)
+            if not block:
+                return False
+            self.said += block
+            heard += block.count(b"\n")
+        return True
+
+    def die(self, way: str) -> int:
+        """Has it killed, or makes it kill itself; returns the exit code."""
+        assert self.process.stdin is not None
+        if way in SIGNALS:
+            self.process.send_signal(SIGNALS[way])
+        else:
+            self.process.stdin.write(f"{way}\n".encode())
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.flush()
+        self.hear(sys.maxsize)  # until the other end is closed
+        os.close(self.pipe)
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        return self.process.wait(DEADLINE)
+
+    def announced(self) -> tuple[set[str], set[str]]:
+        """Marks of finished records, and of spans that were started."""
+        finished, started = set(), set()
+        for line in self.said.decode().splitlines():
+            kind, mark = line.split()
+            (finished if kind == "F" else started).add(mark)
+        return finished, started
+
+    def complaints(self) -> str:
+        """What it wrote to standard error, but for its log records."""
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").splitlines(keepends=True)
+        return "".join(line for line in lines if not line.startswith("v"))
+
+
+def configuration(chance: random.Random, path: Path, small: bool) -> dict[str, Any]:
+    """Of victims and of whoever recovers, chosen at random."""
+    return {
+        "storage_backend": "file",
+        "storage_path": str(path),
+        "flush_interval": chance.choice([0.002, 0.02, 0.2, 600.0]),
+        "buffer_size": chance.choice([16, 2_048, 10_000_000]),
+        "journal_size": chance.choice([32, 64, 256]) * 1024 * 1024,
+        "rotate_size": chance.choice([64 * 1024, 256 * 1024, 64 * 1024 * 1024]),
+        "compression": chance.choice(["zstd", "gzip", "none"]),
+        "sync": chance.choice(["interval", "interval", "always", "never"]),
+        "sync_interval": chance.choice([0.01, 5.0]),
+    }
+
+
+def recover(config: dict[str, Any], slots: int = 1) -> None:
+    """Takes over what dead processes have left, in so many slots, and stores it."""
+    streams = [
+        TelemetryStream(TelemetryCollector(TelemetryConfig(**config, flush_timeout=50.0)))
+        for _ in range(slots)
+    ]
+    for stream in streams:
+        stream.start()
+    for stream in streams:
+        assert stream.stop(), "what was left could not be stored in time"
+        stats = stream.collector.stats()
+        assert not stats.pending, stats
+        assert not stats.dropped, stats
+
+
+def recover_and_die(config: dict[str, Any], slots: int, after: float) -> int:
+    """Recovers in a forked child, and kills that after so many seconds; returns its exit code."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            recover(config, slots)
+            code = 0
+        except BaseException as error:
+            print(f"recovery: {error!r}", file=sys.stderr)
+        finally:
+            os._exit(code)
+    ended = os.pidfd_open(child)
+    select.select([ended], [], [], after)
+    os.close(ended)
+    os.kill(child, signal.SIGKILL)
+    return reap(child)
+
+
+def amount(chance: random.Random, short: bool) -> int:
+    """How many records a victim may announce: as often few as many."""
+    return int(10 ** chance.uniform(0.0, 3.3 if short else 4.2))
+
+
+def round_of(seed: int, short: bool) -> Outcome:
+    """One round."""
+    chance = random.Random(seed)
+    with directory() as parent:
+        return Round(chance, parent / "telemetry", short).run()
+
+
+class Round:
+    """One round, on one directory."""
+
+    def __init__(self, chance: random.Random, path: Path, short: bool) -> None:
+        self.chance, self.path, self.short = chance, path, short
+        self.config = configuration(chance, path, short)
+        self.figures: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self.finished: set[str] = set()
+        self.started: set[str] = set()
+        self.complaints = ""
+
+    def run(self) -> Outcome:
+        """Kills, reads, recovers, counts."""
+        self.kill_all()
+        self.figures["records announced"] += len(self.finished)
+        open_spans = self.started - self.finished
+        self.figures["spans open at the death"] += len(open_spans)
+        left = len(list(self.path.glob(f"journal*/*{SEGMENT}")))
+        self.figures["segments left in journals"] += left
+        self.check("read without recovery", by_reader(self.path))
+        for _ in range(self.chance.choice([0, 0, 1, 1, 2, 3])):
+            code = recover_and_die(self.config, self.slots(), self.chance.uniform(0.0, 0.06))
+            self.figures["recoveries killed"] += code == -signal.SIGKILL
+            if code not in (0, -signal.SIGKILL):
+                self.failures.append(f"a recovery that was to be killed failed: {code}")
+            self.check("read after a killed recovery", by_reader(self.path))
+        code = recover_and_die(self.config, self.slots(), DEADLINE)
+        if code:
+            self.failures.append(f"recovery ended with {code}")
+        found = by_reader(self.path)
+        self.check("read after recovery", found)
+        counted = in_files(self.path)
+        self.check("in the files", counted)
+        if counted.all() != found.all():
+            self.failures.append("the reader and the files disagree")
+        if left := sorted(path.name for path in self.path.glob("journal*/*[!k]")):
+            self.failures.append(f"left in journals after recovery: {left}")
+        if self.failures:
+            self.failures.append(f"with {self.config} {self.complaints[:2000]}")
+        return Outcome(self.figures, self.failures)
+
+    def kill_all(self) -> None:
+        """One victim; or two at the same time; or a third that follows the first of two."""
+        running = [self.begin(0)]
+        if self.chance.random() < 0.4:
+            running.append(self.begin(1))
+        followers = int(self.chance.random() < 0.25)
+        number = len(running)
+        while running:
+            self.end(running.pop(0))
+            if followers:
+                followers -= 1
+                running.append(self.begin(number))
+
+    def begin(self, number: int) -> Victim:
+        """Starts a victim."""
+        return Victim(self.path, f"v{number}", self.config)
+
+    def end(self, victim: Victim) -> None:
+        """Has it killed after some records."""
+        way = self.chance.choice(WAYS)
+        if not victim.hear(amount(self.chance, self.short)):
+            self.failures.append(f"the victim died by itself: {victim.complaints()}")
+        code = victim.die(way)
+        self.figures[f"deaths: {way} ({code})"] += 1
+        finished, started = victim.announced()
+        self.finished |= finished
+        self.started |= started
+        self.complaints += victim.complaints()
+
+    def slots(self) -> int:
+        """How many writers have left something."""
+        return max(1, len(Layout(self.path).slots()))
+
+    def check(self, when: str, found: Found) -> None:
+        """Compares, and counts what is wrong."""
+        wrong = compare(found, self.finished, self.started)
+        for what, marks in wrong.items():
+            self.figures[f"{what}, {when}"] += len(marks)
+            if marks:
+                self.failures.append(f"{when}: {len(marks)} {what}, such as {marks[:5]}")
+        self.figures[f"interrupted spans, {when}"] += len(found.interrupted)
+
+
+def main() -> None:
+    """Prints the figures."""
+    program = Program(__doc__, 1_000, 15)
+    program.finish(each_seed(round_of, program.options()))
+
+
+if __name__ == "__main__":
+    main()

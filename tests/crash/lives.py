@@ -1,0 +1,279 @@
+"""Lives: processes that record, step by step as a seed says, and end at any system call.
+
+Each life is a forked child. It announces what it has collected on a pipe, which outlives it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from opentelemetry.sdk.trace import TracerProvider
+
+from rimp_otel import (
+    FileStorage,
+    TelemetryCollector,
+    TelemetryConfig,
+    TelemetryData,
+    TelemetryStream,
+)
+from rimp_otel.journal.header import Header
+from rimp_otel.models import TelemetryEvent
+from rimp_otel.storage import durability
+from rimp_otel.storage.sealing import Sealer
+
+from .audit import by_reader, compare
+from .marks import check_of
+from .running import reap
+
+__all__ = ["CALLS", "Died", "Life", "Writer", "intercept", "live"]
+
+CALLS = ("open", "write", "pwrite", "ftruncate", "rename", "unlink", "mkdir", "fdatasync", "fsync")
+"""System calls after or before which a life may end."""
+
+_STEPS = ("start", "complete", "intend", "finish", "set_done", "set_ends", "set_synced", "give_up")
+
+
+class Died(NamedTuple):
+    """What a life left behind."""
+
+    #: By the letter that announced it: F finished, S started, D on the device, C open at a close.
+    marks: dict[str, set[str]]
+    #: Of whatever raised.
+    error: str
+
+
+def live(function: Callable[..., object], *args: object, deadline: float = 60.0) -> Died:
+    """Has ``function(say, *args)`` live in a forked child, which ends at once when it returns."""
+    inward, outward = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _live(function, args, outward)
+    os.close(outward)
+    said = bytearray()
+    until = time.monotonic() + deadline
+    while select.select([inward], [], [], max(0.0, until - time.monotonic()))[0]:
+        if not (block := os.read(inward, 1024 * 1024)):
+            break
+        said += block
+    else:
+        os.kill(child, 9)
+        said += b"E " + f"took longer than {deadline} s\n".encode()
+    os.close(inward)
+    code = reap(child)
+    died = _parse(said.decode())
+    return died if code in (0, 9) or died.error else died._replace(error=f"ended with {code}")
+
+
+def _live(function: Callable[..., object], args: tuple[object, ...], outward: int) -> None:
+    write = os.write  # as it is before anything is intercepted
+    code = 0
+    try:
+        function(lambda kind, mark: write(outward, f"{kind} {mark}\n".encode()), *args)
+    except BaseException:
+        code = 1
+        write(outward, b"E " + traceback.format_exc().encode())
+    finally:
+        os._exit(code)
+
+
+def _parse(said: str) -> Died:
+    text, _, error = ("\n" + said).partition("\nE ")
+    marks: dict[str, set[str]] = {letter: set() for letter in "FSDC"}
+    for line in text.split("\n"):
+        if line:
+            marks[line[0]].add(line[2:])
+    return Died(marks, error)
+
+
+def intercept(step: Callable[[str, Callable[[], Any], tuple[Any, ...]], Any]) -> None:
+    """Has ``step(name, call, args)`` called in place of each system call that changes a file, and
+    of each step in a journal's header; in this process, for good."""
+
+    def wrap(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            return step(name, lambda: original(*args, **kwargs), args)
+
+        setattr(owner, name, called)
+
+    for name in CALLS:
+        wrap(os, name)
+    for name in _STEPS:
+        wrap(Header, name)
+    durability._sync = os.fdatasync  # which it had taken before
+
+
+class Writer:
+    """One recorder of a life: a collector with a stream that is not started, so that it drains
+    when told.
+
+    Args:
+        say: announces marks.
+        name: marks begin with it.
+        path: of the recording.
+        options: of the storage.
+        journal: fields of the TelemetryConfig.
+    """
+
+    def __init__(
+        self,
+        say: Callable[[str, str], object],
+        name: str,
+        path: Path,
+        options: dict[str, Any],
+        journal: dict[str, Any],
+    ) -> None:
+        self.say, self.name, self.number = say, name, 0
+        self.storage = FileStorage(path, **options)
+        sync = {"sync": options.get("sync", "interval"), "sync_interval": 1e6}
+        self.collector = TelemetryCollector(
+            TelemetryConfig(flush_interval=1e6, buffer_size=1_000_000, **journal, **sync)
+        )
+        self.stream = TelemetryStream(self.collector, self.storage, interval=1e6)
+        self.drain = self.stream._drain
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(self.collector)
+        self.tracer = provider.get_tracer("life")
+        self.open: list[Any] = []
+        self.collected: set[str] = set()
+
+    def mark(self) -> str:
+        """The next record's."""
+        self.number += 1
+        return f"{self.name}-{self.number}"
+
+    def collect(self, chance: random.Random) -> None:
+        """One record, or the start of a span, or the end of one."""
+        kind = chance.random()
+        if kind < 0.2 and len(self.open) < 8:
+            mark = self.mark()
+            attributes = {"mark": mark, "check": check_of(mark)}
+            self.open.append((mark, self.tracer.start_span(mark, attributes=attributes)))
+            self.say("S", mark)
+            return
+        if kind < 0.4 and self.open:
+            mark, span = self.open.pop(chance.randrange(len(self.open)))
+            span.end()
+        elif kind < 0.55:
+            mark = self.mark()
+            self.collector.collect_metric("m", 1, tags={"mark": mark, "check": check_of(mark)})
+        else:
+            mark = self.mark()
+            self.collector.collect_event(
+                chance.choice("abc"), mark, metadata={"check": check_of(mark)}
+            )
+        self.say("F", mark)
+        self.collected.add(mark)
+
+    def store(self, chance: random.Random) -> None:
+        """A batch, without a collector."""
+        marks = [self.mark() for _ in range(chance.randint(1, 5))]
+        events = [
+            TelemetryEvent("store", mark, metadata={"check": check_of(mark)}) for mark in marks
+        ]
+        self.storage.store(TelemetryData(events=events))
+        for mark in marks:
+            self.say("F", mark)
+            if self.storage.policy.sync == "always":
+                self.say("D", mark)
+
+    def close(self, stop: bool) -> None:
+        """An end in order: of spans that never end nothing is left then."""
+        for mark, _ in self.open:
+            self.say("C", mark)
+        if stop:
+            self.stream.stop()
+        else:
+            self.drain.run()
+            self.drain.close()
+
+    def sync(self) -> None:
+        """What was collected up to now is on the device then."""
+        self.drain.sync()
+        for mark in self.collected:
+            self.say("D", mark)
+
+
+class Life:
+    """A random life.
+
+    Args:
+        say: announces marks.
+        seed: of what it does.
+        name: marks begin with it.
+        path: of the recording.
+        options: of the storage.
+        journal: fields of the TelemetryConfig.
+        known: marks that are in the recording already, which it checks when it reads.
+    """
+
+    def __init__(
+        self,
+        say: Callable[[str, str], object],
+        seed: int,
+        name: str,
+        path: Path,
+        options: dict[str, Any],
+        journal: dict[str, Any],
+        known: frozenset[str] = frozenset(),
+    ) -> None:
+        self.chance, self.path, self.known = random.Random(seed), path, known
+        self.said: dict[str, set[str]] = {letter: set() for letter in "FSDC"}
+        self._say = say
+        Sealer.wake = lambda self: None  # type: ignore[method-assign] # no thread: when told
+        self.writers = [
+            Writer(self.say, f"{name}{letter}", path, options, journal)
+            for letter in "xy"[: self.chance.choice([1, 1, 2])]
+        ]
+        self.reads = True
+
+    def say(self, kind: str, mark: str) -> None:
+        """Announces, and remembers."""
+        self._say(kind, mark)
+        self.said[kind].add(mark)
+
+    def run(self, steps: int) -> None:
+        """So many steps; then an end in order, or none."""
+        for _ in range(steps):
+            self.step()
+        if self.chance.random() < 0.2:
+            for writer in self.writers:
+                writer.close(stop=True)
+
+    def step(self) -> None:
+        """One."""
+        chance = self.chance
+        writer = chance.choice(self.writers)
+        what = chance.random()
+        if what < 0.5:
+            for _ in range(int(10 ** chance.uniform(0.0, 2.2))):
+                writer.collect(chance)
+        elif what < 0.7:
+            writer.drain.run()
+        elif what < 0.77:
+            writer.sync()
+        elif what < 0.84:
+            writer.store(chance)
+        elif what < 0.88:
+            writer.storage.rotate()
+        elif what < 0.92:
+            writer.storage._writer.sealer.run()
+        elif what < 0.94:
+            writer.close(stop=False)
+        elif self.reads:
+            self.read()
+
+    def read(self) -> None:
+        """Everything is there once that was collected in this life, and before."""
+        found = by_reader(self.path)
+        wrong = compare(found, self.known | self.said["F"], maybe=True)
+        bad = {what: marks[:5] for what, marks in wrong.items() if marks}
+        assert not bad, f"read within a life: {bad}"
