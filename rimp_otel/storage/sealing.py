@@ -1,51 +1,26 @@
-"""Sealing: rotated files are compressed, and named after the times that they hold.
-
-A waiting file is the truth until it is deleted, and that is the last step: a death in between
-leaves it as it was, with perhaps a temporary file, or the sealed one, beside it. Whoever comes next
-does it again. A lock on the waiting file keeps two from doing so at once.
-"""
+"""The sealer: whoever rotates a file has it sealed soon, along with what others left behind."""
 
 from __future__ import annotations
 
 import os
-import re
-import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Callable
 
 from rimp_otel.reporting import Reporter
-from rimp_otel.storage.compression import blocks, compressor
-from rimp_otel.storage.durability import sync_directory, sync_file
-from rimp_otel.storage.extent import Extent
-from rimp_otel.storage.layout import Layout, SealedName
-from rimp_otel.storage.locking import ProcessLock, acquire, release
+from rimp_otel.storage.layout import Layout
+from rimp_otel.storage.locking import ProcessLock
+from rimp_otel.storage.packing import is_unfinished, remove_stale, seal
 from rimp_otel.storage.policy import FilePolicy, FileStats
-from rimp_otel.storage.retention import Sealed, delete, list_sealed, retain
+from rimp_otel.storage.retention import Sealed, list_sealed, retain
 
-__all__ = ["Sealer", "seal"]
+__all__ = ["Sealer"]
 
-_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_TEMPORARY = re.compile(r"\.([a-z]+-[0-9a-f]{16})\.tmp-[0-9]+", re.ASCII)
 _FIRST_PAUSE = 10.0
 _LONGEST_PAUSE = 600.0
-_READ_SIZE = 64 * 1024
 
 # One file at a time in a process, whatever many recordings it writes.
 _one_at_a_time = ProcessLock()
-_locked: set[int] = set()
-
-
-def _close_inherited() -> None:
-    """In a forked child, which would keep the lock of a file that its parent seals."""
-    while _locked:
-        os.close(_locked.pop())
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_inherited)
 
 
 class Sealer:
@@ -95,7 +70,7 @@ class Sealer:
             names = os.listdir(self._directory)
         except OSError:
             return
-        if any(_is_unfinished(name) for name in names):
+        if any(is_unfinished(name) for name in names):
             self.wake()
 
     def look_again(self) -> None:
@@ -139,7 +114,7 @@ class Sealer:
 
     def _waiting(self) -> list[Sealed]:
         try:
-            _remove_stale(self._directory)
+            remove_stale(self._directory)
             return [found for found in list_sealed(self._directory) if found.name.is_waiting]
         except OSError as error:
             self._fail("seal", f"cannot look into {self._directory}", error)
@@ -175,156 +150,3 @@ class Sealer:
         if self._again_at is None:
             self._again_at = self._monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-
-
-def seal(path: Path, name: SealedName, compression: str, syncs: bool) -> int | None:
-    """Seals one waiting file.
-
-    Args:
-        path: its path.
-        name: what that says.
-        compression: one of ``SUFFIXES``.
-        syncs: whether what is made is forced to the device before the waiting file is deleted.
-
-    Returns:
-        The sealed file's size in bytes; None where somebody else seals it, or has done so.
-
-    Raises:
-        OSError: it could not be sealed; it waits as before.
-    """
-    try:
-        file = os.open(path, os.O_RDWR | _FLAGS)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(file, "rb", _READ_SIZE) as source:
-        if not acquire(file):
-            return None
-        _locked.add(file)
-        try:
-            if not _is_still(path, file):
-                return None
-            _remove_temporary(path, name)
-            return _seal(path, name, source, compression, syncs)
-        finally:
-            _locked.discard(file)
-            release(file)
-
-
-def _seal(path: Path, name: SealedName, source: BinaryIO, compression: str, syncs: bool) -> int:
-    size = os.fstat(source.fileno()).st_size
-    if not size:
-        path.unlink()
-        return 0
-    if compression == "none":
-        extent = Extent()
-        for _ in _lines(source, extent):
-            pass
-        if syncs:
-            sync_file(source.fileno())
-        _publish(path, path, extent, name, compression, syncs)
-        return size
-    compression, compress = compressor(compression)
-    made = path.with_name(f".{name.stem}.tmp-{os.getpid()}")
-    try:
-        extent, size = _compress(source, made, compress, syncs)
-        _publish(made, path, extent, name, compression, syncs)
-    except BaseException:
-        made.unlink(missing_ok=True)
-        raise
-    return size
-
-
-def _publish(
-    made: Path, path: Path, extent: Extent, name: SealedName, compression: str, syncs: bool
-) -> None:
-    """Gives what was made its name, and only then deletes what it was made of."""
-    sealed = name._replace(first=extent.first, last=extent.last, compression=compression)
-    os.rename(made, path.with_name(str(sealed)))
-    if syncs:
-        sync_directory(path.parent)
-    _remove_others(path.parent, sealed)
-    path.unlink(missing_ok=True)
-
-
-def _compress(
-    source: BinaryIO, path: Path, compress: Callable[[bytes], bytes], syncs: bool
-) -> tuple[Extent, int]:
-    extent, size = Extent(), 0
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
-    with os.fdopen(file, "wb", 0) as target:
-        for text in blocks(_lines(source, extent)):
-            began = time.perf_counter()
-            block = memoryview(compress(text))
-            size += len(block)
-            while block:
-                block = block[target.write(block) :]
-            # Half of a processor at most: the application wants it more. A lower priority would
-            # be worse: a thread that waits for a processor may hold the interpreter meanwhile.
-            time.sleep(min(time.perf_counter() - began, 0.1))
-        if syncs:
-            sync_file(file)
-    return extent, size
-
-
-def _lines(source: BinaryIO, extent: Extent) -> Iterator[bytes]:
-    """The lines of a file. Lets other threads run after each 64 KiB or so."""
-    since = 0
-    for line in source:
-        extent.add(line)
-        since += len(line)
-        if since >= _READ_SIZE:
-            since = 0
-            time.sleep(0)
-        yield line
-
-
-def _is_still(path: Path, file: int) -> bool:
-    """Whether the open file is a regular one, and still the one of that name."""
-    try:
-        opened, named = os.fstat(file), os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return stat.S_ISREG(opened.st_mode) and os.path.samestat(opened, named)
-
-
-def _remove_others(directory: Path, sealed: SealedName) -> None:
-    """Removes what was made of the same content by one who died before the waiting file was
-    deleted, with another compression."""
-    for found in list_sealed(directory):
-        same = (found.name.signal, found.name.id) == (sealed.signal, sealed.id)
-        if same and not found.name.is_waiting and found.name != sealed:
-            delete(found)
-
-
-def _is_unfinished(name: str) -> bool:
-    parsed = SealedName.parse(name)
-    return parsed.is_waiting if parsed else _TEMPORARY.fullmatch(name) is not None
-
-
-def _remove_temporary(path: Path, name: SealedName) -> None:
-    """Removes what was begun by others: they are dead, since the file's lock is ours."""
-    for other in os.listdir(path.parent):
-        match = _TEMPORARY.fullmatch(other)
-        if match and match[1] == name.stem:
-            _unlink(path.with_name(other))
-
-
-def _remove_stale(directory: Path) -> None:
-    """Removes temporary files whose source is no longer there."""
-    try:
-        names = os.listdir(directory)
-    except FileNotFoundError:
-        return
-    for name in names:
-        match = _TEMPORARY.fullmatch(name)
-        # Looked at now, not in the list: somebody may have begun just after it was made.
-        if match and not os.path.lexists(directory / f"{match[1]}.jsonl"):
-            _unlink(directory / name)
-
-
-def _unlink(path: Path) -> None:
-    try:
-        if stat.S_ISREG(os.lstat(path).st_mode):
-            path.unlink()
-    except FileNotFoundError:
-        pass

