@@ -14,7 +14,7 @@ from rimp_otel.journal.frames import LETTERS
 from rimp_otel.journal.header import Intent
 from rimp_otel.journal.homes import Home
 from rimp_otel.journal.leftovers import put_aside
-from rimp_otel.journal.recovery import newest_ends
+from rimp_otel.journal.recovery import twins_of
 from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.slices import Slice, Slices, Twins
 from rimp_otel.journal.target import NO_FILE, Appendable, End
@@ -145,8 +145,7 @@ class JournalDrain(Drain):
     def _slices_of(self, segment: Segment) -> Slices:
         if self._slices is None or self._segment is not segment:
             if segment.recovered and self._twins is None:
-                recovered = [found for found in self._journal.segments if found.recovered]
-                self._twins = Twins(self._home.lines_after, newest_ends(recovered))
+                self._twins = twins_of(self._journal.recovered, self._home)
             self._segment, self._slices = segment, Slices(segment, self._twins)
         return self._slices
 

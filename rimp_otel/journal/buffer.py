@@ -74,6 +74,8 @@ class Journal:
     def _reset(self) -> None:
         #: Oldest first. Appended to by whoever needs room, taken from by the one that drains.
         self.segments: deque[Segment] = deque()
+        #: What the last owner of the slot left.
+        self.recovered = Recovered([], 0)
         #: Drained, and waiting to be deleted.
         self.finished: deque[Segment] = deque()
         self.open_spans: OpenSpans | None = None
@@ -243,6 +245,7 @@ class Journal:
         self._cycles = count(max((s.state().cycle for s in recovered.segments), default=0) + 1)
         # Also where the disk is full: what the last owner left is drained all the same.
         self.segments.extend(recovered.segments)
+        self.recovered = recovered
         self._directory = directory
         return recovered
 

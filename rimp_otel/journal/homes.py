@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,9 @@ class Home(Protocol):
     def lines_after(self, signal: Signal, start: End) -> list[bytes]:
         """The lines in the signal's file from there on."""
 
+    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterable[bytes]:
+        """The lines that may hold a record of that time, or a later one."""
+
 
 class FileHome:
     """The slot of a storage that appends to files."""
@@ -45,6 +49,7 @@ class FileHome:
         self.release_slot = storage.release_slot
         self.settle = storage.settle
         self.lines_after = storage.lines_after
+        self.lines_since = storage.lines_since
 
     def ends(self) -> dict[Signal, End]:
         """Where its files end."""
@@ -88,5 +93,9 @@ class DirectoryHome:
         return {}
 
     def lines_after(self, signal: Signal, start: End) -> list[bytes]:
+        """None."""
+        return []
+
+    def lines_since(self, signal: Signal, time_unix_nano: int) -> list[bytes]:
         """None."""
         return []

@@ -15,13 +15,15 @@ from rimp_otel.journal.header import HEADER_SIZE
 from rimp_otel.journal.homes import Home
 from rimp_otel.journal.leftovers import convert_leftovers, put_aside
 from rimp_otel.journal.segment import Segment, segment_number
+from rimp_otel.journal.slices import Twins
 from rimp_otel.journal.target import NO_FILE, End
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.reporting import Reporter
 from rimp_otel.slots import Slot
 
-__all__ = ["Recovered", "newest_ends", "next_number", "recover", "segment_files"]
+__all__ = ["Recovered", "newest_ends", "next_number", "recover", "segment_files", "twins_of"]
 
+_TIMES = re.compile(rb'imeUnixNano":"([0-9]{1,20})"')
 _NUMBERED = re.compile(r"([0-9]{6,})\.")
 
 
@@ -32,6 +34,8 @@ class Recovered(NamedTuple):
     segments: list[Segment]
     #: Segments that could not be read, and were put aside.
     damaged: int
+    #: Whether the machine lost power: records of the segments may be in files of any kind.
+    rolled_back: bool = False
 
 
 def recover(slot: Slot, home: Home, reporter: Reporter) -> Recovered:
@@ -53,10 +57,30 @@ def recover(slot: Slot, home: Home, reporter: Reporter) -> Recovered:
     for segment in segments:
         _settle(segment, home.settle)
         _check_done(segment, ends)
-    if segments and _has_lost_power(slot, ends, segments):
+    rolled_back = bool(segments) and _has_lost_power(slot, ends, segments)
+    if rolled_back:
         for segment in segments:
             segment.header.roll_back()
-    return Recovered(segments, damaged)
+    return Recovered(segments, damaged, rolled_back)
+
+
+def twins_of(recovered: Recovered, home: Home) -> Twins:
+    """What is in the files already of what the segments hold."""
+    if recovered.rolled_back:
+        first = min((_first_time(segment) for segment in recovered.segments), default=0)
+        return Twins({signal: home.lines_since(signal, first) for signal in Signal})
+    return Twins(
+        {
+            signal: home.lines_after(signal, end)
+            for signal, end in newest_ends(recovered.segments).items()
+        }
+    )
+
+
+def _first_time(segment: Segment) -> int:
+    """The time of its oldest record, or an earlier one."""
+    data = segment.read(HEADER_SIZE, segment.size)
+    return min(map(int, _TIMES.findall(data)), default=0)
 
 
 def _convert(directory: Path, reporter: Reporter) -> int:

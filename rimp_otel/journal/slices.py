@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from rimp_otel.data import TelemetryData
@@ -19,7 +19,6 @@ from rimp_otel.journal.frames import (
 )
 from rimp_otel.journal.header import HEADER_SIZE
 from rimp_otel.journal.segment import Segment
-from rimp_otel.journal.target import End
 from rimp_otel.otlp.fragment import LINE_SIZE, Origin, line_of
 from rimp_otel.otlp.signals import Signal
 
@@ -58,38 +57,35 @@ class Twins:
     the files may have reached the device, and the headers not.
 
     Args:
-        lines_after: the lines in a signal's file from a place on.
-        ends: the places.
+        lines: of each signal, where they may be.
     """
 
-    def __init__(
-        self, lines_after: Callable[[Signal, End], list[bytes]], ends: dict[Signal, End]
-    ) -> None:
-        self._texts = {
-            signal: Counter(
-                text for line in lines_after(signal, end) for text in _texts_in(signal, line)
-            )
-            for signal, end in ends.items()
+    def __init__(self, lines: Mapping[Signal, Iterable[bytes]]) -> None:
+        # Not the texts: there may be many.
+        self._hashes = {
+            signal: Counter(hash(text) for line in found for text in _texts_in(signal, line))
+            for signal, found in lines.items()
         }
 
     def without(self, signal: Signal, frames: list[Frame]) -> list[Frame]:
         """The frames that are not in the files yet."""
-        texts = self._texts.get(signal)
-        return [frame for frame in frames if not _take(texts, frame)] if texts else frames
+        hashes = self._hashes.get(signal)
+        return [frame for frame in frames if not _take(hashes, frame)] if hashes else frames
 
 
-def _take(texts: Counter[str], frame: Frame) -> bool:
+def _take(hashes: Counter[int], frame: Frame) -> bool:
     (text,) = _texts_in(frame.signal, line_of_frames(frame.signal, [frame])) or ("",)
-    if not texts[text]:
+    key = hash(text)
+    if not hashes[key]:
         return False
-    texts[text] -= 1
+    hashes[key] -= 1
     return True
 
 
 def _texts_in(signal: Signal, line: bytes) -> list[str]:
     """The records' texts, as they are after decoding; none of a damaged line."""
     try:
-        data = TelemetryData.decoded(line)
+        data = TelemetryData.decoded(line.strip())
     except DecodeError:
         return []
     return [fragment.text for fragment in data.fragments(signal)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from rimp_otel.otlp.signals import Signal
@@ -62,6 +62,10 @@ class Appendable(Protocol):
 
     def lines_after(self, signal: Signal, start: End) -> list[bytes]:
         """The whole lines of the active file from there on; none of another file."""
+
+    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterable[bytes]:
+        """The lines of the active file, and of all others that may hold a record of that time, in
+        nanoseconds since the epoch, or a later one."""
 
     def sync(self) -> None:
         """Forces to the device what was appended since the last time."""

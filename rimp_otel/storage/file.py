@@ -22,7 +22,7 @@ killed loses nothing under any of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -33,6 +33,7 @@ from rimp_otel.otlp.signals import Signal
 from rimp_otel.slots import Slot
 from rimp_otel.storage.base import Selection, TelemetryStorage
 from rimp_otel.storage.layout import Layout
+from rimp_otel.storage.lookback import rotated_since
 from rimp_otel.storage.policy import FilePolicy, FileStats
 from rimp_otel.storage.reader import DamagedLine, RecordingReader
 from rimp_otel.storage.retrieval import retrieve
@@ -220,6 +221,17 @@ class FileStorage(TelemetryStorage):
             StorageError: it cannot be read.
         """
         return self._journaled.lines_after(signal, start)
+
+    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterator[bytes]:
+        """The lines of the active file, and of rotated ones that may hold a record of that time or
+        a later one.
+
+        Raises:
+            StorageError: a file cannot be read.
+        """
+        file_id, _ = self._journaled.end_of(signal)
+        yield from self._journaled.lines_after(signal, End(file_id, 0))
+        yield from rotated_since(self._absolute, signal, time_unix_nano)
 
     def sync(self) -> None:
         """Forces to the device what was appended since the last time; nothing with "never".

@@ -9,7 +9,6 @@ from rimp_otel.journal.buffer import Journal
 from rimp_otel.journal.header import HEADER_SIZE
 from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.slices import Slices, Twins
-from rimp_otel.journal.target import End
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.reporting import Reporter
 
@@ -143,9 +142,7 @@ def test_twins(segment):
     lines = [line for piece in pieces if piece.signal is Signal.LOGS for line in piece.lines]
     for signal in Signal:
         segment.header.set_done(signal, HEADER_SIZE)
-    twins = Twins(
-        lambda signal, _: lines[:2] if signal is Signal.LOGS else [], {Signal.LOGS: End(1, 0)}
-    )
+    twins = Twins({Signal.LOGS: lines[:2]})
     stored = len(numbers_of([TelemetryData.decoded(line) for line in lines[:2]])[Signal.LOGS])
     found = read(cut_all(Slices(reopened(segment), twins)))
     assert found[Signal.LOGS] == ALL[stored:]
@@ -160,7 +157,7 @@ def test_twins_are_counted(tmp_path):
     (segment,) = journal.segments
     (piece,) = cut_all(Slices(segment))
     segment.header.set_done(Signal.LOGS, HEADER_SIZE)
-    twins = Twins(lambda *_: [*piece.lines, b"damaged"], {Signal.LOGS: End(1, 0)})
+    twins = Twins({Signal.LOGS: [*piece.lines, b"damaged"]})
     journal.append("l", log(1))
     assert read(cut_all(Slices(reopened(segment), twins)))[Signal.LOGS] == [1]
     journal.renew()
