@@ -73,6 +73,11 @@ class Slot:
             " or what they left; end some of them, or give another path"
         )
 
+    def confirm(self) -> None:
+        """What the last owner left has been taken over. Only now does the lock file say that it was
+        held since the machine was started: a death before must not hide that."""
+        _sign(self._lock)
+
     @property
     def is_ours(self) -> bool:
         """Whether this process took it, and has not released it: a forked child did not."""
@@ -130,8 +135,11 @@ def _try_to_lock(directory: Path) -> tuple[int, bool] | None:
         held = _acquire(lock, otherwise=is_new)
         owner = _owner(lock)
         if held and _is_current(lock, directory) and _may_take(owner, directory):
-            _sign(lock)
-            return lock, bool(owner) and owner["boot"] != _boot()
+            # Where nobody signed, or that was lost, it may have been.
+            rebooted = not is_new and owner.get("boot") != _boot()
+            if not rebooted or os.listdir(directory) == [LOCK]:
+                _sign(lock)
+            return lock, rebooted
     except BaseException:
         os.close(lock)
         raise

@@ -240,6 +240,7 @@ class Journal:
         slot = self._home.take_slot()
         directory = slot.directory
         recovered = recover(slot, self._home, self._reporter)
+        slot.confirm()
         self.damaged += recovered.damaged
         self._numbers = count(next_number(directory))
         self._cycles = count(max((s.state().cycle for s in recovered.segments), default=0) + 1)

@@ -18,6 +18,7 @@ word  what
 23    valid, if the intent is
 24-33 4-6 and 10-15 as they were at the last sync, and a check
 34    a check of 2 and 10-15
+35    not 0 once it was rolled back: records may be stored that it does not know of
 511   a random number, which tells the segment from all others
 ===== ==================================================================
 """
@@ -47,7 +48,8 @@ _NUMBER, _CYCLE, _ALIVE, _DONE, _MIRROR, _INODE, _OFFSET, _INTENT, _VALID = (
 )
 _SYNCED: Final = 24
 _ENDS_CHECK: Final = 34
-_WORDS: Final = 35
+_DOUBTFUL: Final = 35
+_WORDS: Final = 36
 _IS_VALID: Final = int.from_bytes(b"INTENDED", "little")
 _ALL_ONES: Final = 2**64 - 1
 
@@ -160,9 +162,15 @@ class Header:
     def roll_back(self) -> None:
         """What was stored after the last sync may not be there: it will be stored again."""
         state = self.state()
+        self._words[_DOUBTFUL] = 1  # first: also whoever recovers after a death half way must know
         for signal, done in state.synced_done.items():
             self.set_done(signal, done)
         self.set_ends(state.synced_ends, state.cycle)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it was rolled back."""
+        return self._words[_DOUBTFUL] != 0
 
     def give_up(self) -> None:
         """The line was not stored."""

@@ -148,7 +148,9 @@ def _finder(segments: list[bytes]) -> IsFinished:
 
     def is_finished(span_id: str) -> bool:
         # Its own: spans and log records within it, and links to it, have the same id elsewhere.
-        frame = re.compile(rb'\nt[0-9]+ \{"traceId":"[0-9a-f]{32}","spanId":"%b"' % span_id.encode())
+        frame = re.compile(
+            rb'\nt[0-9]+ \{"traceId":"[0-9a-f]{32}","spanId":"%b"' % span_id.encode()
+        )
         return any(frame.search(segment) for segment in segments)
 
     return is_finished

@@ -34,8 +34,8 @@ class Recovered(NamedTuple):
     segments: list[Segment]
     #: Segments that could not be read, and were put aside.
     damaged: int
-    #: Whether the machine lost power: records of the segments may be in files of any kind.
-    rolled_back: bool = False
+    #: Whether records of the segments may be in files already, of any kind: after a loss of power.
+    may_be_stored: bool = False
 
 
 def recover(slot: Slot, home: Home, reporter: Reporter) -> Recovered:
@@ -56,17 +56,27 @@ def recover(slot: Slot, home: Home, reporter: Reporter) -> Recovered:
             segments.append(segment)
     for segment in segments:
         _settle(segment, home.settle)
-        _check_done(segment, ends)
-    rolled_back = bool(segments) and _has_lost_power(slot, ends, segments)
-    if rolled_back:
-        for segment in segments:
+    _roll_back(segments, all_of_them=_has_lost_power(slot, ends, segments))
+    doubtful = any(segment.header.is_doubtful for segment in segments)
+    return Recovered(segments, damaged, doubtful)
+
+
+def _roll_back(segments: list[Segment], all_of_them: bool) -> None:
+    """Where a header does not say what was stored, all of its records may have been, or less than
+    it says: from here on each is looked for in the files before it is stored."""
+    for segment in segments:
+        done = segment.state().done
+        damaged = [signal for signal in Signal if not segment.is_boundary(done[signal])]
+        if all_of_them or damaged:
             segment.header.roll_back()
-    return Recovered(segments, damaged, rolled_back)
+        for signal in Signal:
+            if not segment.is_boundary(segment.header.done(signal)):
+                segment.header.set_done(signal, HEADER_SIZE)
 
 
 def twins_of(recovered: Recovered, home: Home) -> Twins:
     """What is in the files already of what the segments hold."""
-    if recovered.rolled_back:
+    if recovered.may_be_stored:
         first = min((_first_time(segment) for segment in recovered.segments), default=0)
         return Twins({signal: home.lines_since(signal, first) for signal in Signal})
     return Twins(
@@ -95,20 +105,9 @@ def _convert(directory: Path, reporter: Reporter) -> int:
     return damaged
 
 
-def _check_done(segment: Segment, ends: dict[Signal, End]) -> None:
-    """Where a header does not say any more what was stored, all may have been: each record is then
-    looked for in the file before it is stored."""
-    state = segment.state()
-    for signal, done in state.done.items():
-        if not segment.is_boundary(done):
-            segment.header.set_done(signal, HEADER_SIZE)
-            start = End(ends.get(signal, NO_FILE).file_id, 0)
-            segment.header.set_ends({**state.ends, signal: start}, state.cycle)
-
-
 def _has_lost_power(slot: Slot, ends: dict[Signal, End], segments: list[Segment]) -> bool:
     """Whether the files may hold less than the headers say."""
-    noted = newest_ends(segments)
+    noted = newest_ends(segments) if segments else {}
     return slot.rebooted or any(
         noted.get(signal, NO_FILE).file_id == end.file_id and end.offset < noted[signal].offset
         for signal, end in ends.items()
