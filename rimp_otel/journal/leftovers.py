@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from rimp_otel.data import TelemetryData
+from rimp_otel.errors import DecodeError
 from rimp_otel.journal.frames import LETTERS, Origins, definition, frames_in
 from rimp_otel.journal.header import HEADER_SIZE, Header
 from rimp_otel.journal.interrupted import (
@@ -42,6 +44,8 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _NOTHING = OpenSpansLeft([], 0, 0, 0)
 
 IsFinished = Callable[[str], bool]
+SpanLines = Callable[[int], Iterable[bytes]]
+"""Lines that may hold spans which started at a time, in nanoseconds since the epoch, or later."""
 
 
 class Leftovers(NamedTuple):
@@ -52,8 +56,13 @@ class Leftovers(NamedTuple):
     damaged: int
 
 
-def convert_leftovers(directory: Path) -> int:
+def convert_leftovers(directory: Path, stored: SpanLines | None = None) -> int:
     """Makes segments of what processes that are gone left in a journal; its slot must be locked.
+
+    Args:
+        directory: of the journal.
+        stored: after a loss of power: gives the lines that may hold a span which started at that
+            time, or later. Then a table may be older than what was recorded.
 
     Returns:
         How many parts were damaged; their files are put aside.
@@ -66,7 +75,7 @@ def convert_leftovers(directory: Path) -> int:
     for number in _numbers(directory):
         path = directory / segment_name(number)
         if not path.exists():
-            left = _read(directory, number, segments)
+            left = _read(directory, number, segments, stored)
             damaged += left.damaged
             _write_segment(path, number, left.records)
             if left.damaged:
@@ -99,7 +108,9 @@ def _numbers(directory: Path) -> list[int]:
     return sorted({int(match[1]) for name in names if (match := _KINDS.fullmatch(name))})
 
 
-def _read(directory: Path, number: int, segments: list[bytes]) -> Leftovers:
+def _read(
+    directory: Path, number: int, segments: list[bytes], stored: SpanLines | None = None
+) -> Leftovers:
     left, damaged = _NOTHING, 0
     try:
         left = read_open_spans(directory / open_spans_name(number))
@@ -107,11 +118,38 @@ def _read(directory: Path, number: int, segments: list[bytes]) -> Leftovers:
         pass
     except OSError:
         damaged = 1
+    is_finished = _finder(segments)
+    if stored is not None:
+        left = _without_stored(left, is_finished, stored)
     records: list[tuple[Signal, Fragment]] = [
         (Signal.TRACES, fragment)
-        for fragment in interrupted_fragments(left, _last_time(segments), _finder(segments))
+        for fragment in interrupted_fragments(left, _last_time(segments), is_finished)
     ]
     return Leftovers(records + _crash(directory, number, left, segments), damaged + left.damaged)
+
+
+def _without_stored(
+    left: OpenSpansLeft, is_finished: IsFinished, stored: SpanLines
+) -> OpenSpansLeft:
+    """Without the spans that were recorded with their ends, whatever the table says."""
+    if not left.spans:
+        return left
+    ids = _span_ids(stored(left.spans[0].noted.start_time_unix_nano))
+    spans = [
+        span for span in left.spans if span.span_id not in ids and not is_finished(span.span_id)
+    ]
+    return left._replace(spans=spans)
+
+
+def _span_ids(lines: Iterable[bytes]) -> set[str]:
+    found = set()
+    for line in lines:
+        try:
+            spans = TelemetryData.decoded(line.strip()).spans
+        except DecodeError:
+            continue
+        found |= {f"{span.context.span_id:016x}" for span in spans}
+    return found
 
 
 def _crash(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ class Recovered(NamedTuple):
 def recover(slot: Slot, home: Home, reporter: Reporter) -> Recovered:
     """Opens the segments in the journal directory of a slot that has been taken."""
     ends = home.ends()
-    segments, damaged = [], _convert(slot.directory, reporter)
+    segments, damaged = [], _convert(slot, home, reporter)
     for path in segment_files(slot.directory):
         try:
             segment = Segment.open(path)
@@ -93,10 +94,12 @@ def _first_time(segment: Segment) -> int:
     return min(map(int, _TIMES.findall(data)), default=0)
 
 
-def _convert(directory: Path, reporter: Reporter) -> int:
+def _convert(slot: Slot, home: Home, reporter: Reporter) -> int:
     """Makes segments of what is beside them; returns how much of it was damaged."""
+    directory = slot.directory
+    stored = partial(home.lines_since, Signal.TRACES) if slot.rebooted else None
     try:
-        damaged = convert_leftovers(directory)
+        damaged = convert_leftovers(directory, stored)
     except OSError as error:
         reporter.say("open spans", f"open spans in {directory} wait for the next time: {error}")
         return 0
