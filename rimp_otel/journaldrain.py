@@ -41,6 +41,8 @@ class JournalDrain(Drain):
     Args:
         journal: what to empty.
         home: where it lives.
+        appendable: the storage's files, where it consists of such: then they decide whether a line
+            was stored, not its id.
     """
 
     def __init__(
@@ -51,11 +53,12 @@ class JournalDrain(Drain):
         reporter: Reporter,
         journal: Journal,
         home: Home,
+        appendable: Appendable | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
         self._home = home
-        self._appendable = storage if isinstance(storage, Appendable) else None
+        self._appendable = appendable
         config = collector.config
         self._sync_after = {"always": 0.0, "interval": config.sync_interval}.get(config.sync)
         self._sync_due = 0.0

@@ -56,13 +56,22 @@ def storage_for(config: TelemetryConfig) -> TelemetryStorage:
     return MemoryStorage(config.memory_max_records, config.memory_max_bytes)
 
 
-def home_of(storage: TelemetryStorage, config: TelemetryConfig) -> Home | None:
+def files_of(storage: TelemetryStorage) -> Appendable | None:
+    """The files that a journal may append to past ``store``; none, where ``store`` does more."""
+    if isinstance(storage, FileStorage) and type(storage).store is FileStorage.store:
+        return storage.for_journal()
+    return None
+
+
+def home_of(
+    storage: TelemetryStorage, files: Appendable | None, config: TelemetryConfig
+) -> Home | None:
     """Where the journal for a storage lives; None where it is buffered in memory."""
-    if not config.journal:
-        return None
-    if isinstance(storage, Appendable):
-        return FileHome(storage)
-    return None if config.journal_path is None else DirectoryHome(config.journal_path)
+    if files is not None:
+        return FileHome(files)
+    if config.journal_path is not None:
+        return DirectoryHome.at(config.journal_path)
+    return DirectoryHome(storage.journal) if isinstance(storage, FileStorage) else None
 
 
 class TelemetryStream(MetricReader):
@@ -122,20 +131,21 @@ class TelemetryStream(MetricReader):
 
     def _make_drain(self) -> Drain:
         """Lets the collector buffer in a journal, where the storage has a place for one."""
-        collector, config = self.collector, self.collector.config
-        home = home_of(self.storage, config)
+        collector, config, reporter = self.collector, self.collector.config, self._reporter
+        files = files_of(self.storage) if config.journal else None
+        home = home_of(self.storage, files, config) if config.journal else None
         if home is None:
             collector.attach(self)
-            return Drain(collector, self.storage, self._offer, self._reporter)
+            return Drain(collector, self.storage, self._offer, reporter)
         journal = Journal(
             home,
             config.journal_size,
-            self._reporter,
+            reporter,
             config.record_open_spans,
             config.record_crashes,
         )
         collector.attach(self, journal)
-        return JournalDrain(collector, self.storage, self._offer, self._reporter, journal, home)
+        return JournalDrain(collector, self.storage, self._offer, reporter, journal, home, files)
 
     def start(self) -> None:
         """Starts the background thread, where none runs. Does nothing if telemetry is disabled."""

@@ -52,7 +52,13 @@ class Process:
         self.journal = Journal(home, size, Reporter(), open_spans=False)
         self.collector.attach(self, self.journal)
         self.drain = JournalDrain(
-            self.collector, storage, self.offered.append, Reporter(), self.journal, home
+            self.collector,
+            storage,
+            self.offered.append,
+            Reporter(),
+            self.journal,
+            home,
+            storage if isinstance(storage, FileDouble) else None,
         )
 
     def wake(self):
@@ -95,7 +101,7 @@ def test_everything_is_stored_once(storage):
     assert storage.recorded() == each(ALL)
     assert numbers_of(process.offered) == each(ALL)
     process.drain.close()
-    assert os.listdir(process.journal._home._path / "journal") == ["lock"]
+    assert os.listdir(storage.path / "journal") == ["lock"]
 
 
 def test_killed_before_it_was_drained(storage):

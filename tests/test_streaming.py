@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -16,6 +17,7 @@ from rimp_otel import (
     ConfigurationError,
     FileStorage,
     MemoryStorage,
+    StorageError,
     TelemetryCollector,
     TelemetryConfig,
     TelemetryStream,
@@ -553,3 +555,91 @@ def test_a_storage_that_gets_over_it_is_waited_for_again():
     stream._hangs = True
     assert stream.drain(5)
     assert stream._hangs is False
+
+
+def journal_of(stream):
+    """The files of its journal."""
+    return sorted(path.name for path in stream._drain._journal.segments[0].path.parent.iterdir())
+
+
+def test_files_have_a_journal(tmp_path):
+    """What was collected is on disk before it is stored, and nothing is left once it is."""
+    collector = TelemetryCollector(TelemetryConfig(flush_interval=600.0))
+    stream = TelemetryStream(collector, FileStorage(tmp_path))
+    collector.collect_event("a", "1")
+    assert journal_of(stream) == ["000001.open", "000002.seg", "lock"]
+    assert [event.message for event in FileStorage(tmp_path).retrieve().events] == ["1"]
+    assert not (tmp_path / "logs.jsonl").exists()
+    assert stream.stop()
+    assert os.listdir(tmp_path / "journal") == ["lock"]
+    assert [event.message for event in FileStorage(tmp_path).retrieve().events] == ["1"]
+
+
+def test_without_a_journal(tmp_path):
+    """Records wait in memory."""
+    collector = TelemetryCollector(TelemetryConfig(flush_interval=600.0, journal=False))
+    stream = TelemetryStream(collector, FileStorage(tmp_path / "t"))
+    collector.collect_event("a", "1")
+    assert not (tmp_path / "t").exists()
+    assert stream.stop()
+    assert [event.message for event in stream.storage.retrieve().events] == ["1"]
+
+
+def test_two_streams_of_one_storage(tmp_path):
+    """Each has a journal of its own, in a slot of its own."""
+    storage = FileStorage(tmp_path)
+    collectors = [TelemetryCollector(TelemetryConfig(flush_interval=600.0)) for _ in range(2)]
+    streams = [TelemetryStream(collector, storage) for collector in collectors]
+    for number, collector in enumerate(collectors):
+        collector.collect_event("a", str(number))
+    assert (tmp_path / "journal.1" / "000002.seg").exists()
+    assert all(stream.stop() for stream in streams)
+    assert sorted(event.message for event in storage.retrieve().events) == ["0", "1"]
+
+
+def test_storage_whose_store_does_more(tmp_path):
+    """Gets what the journal holds through ``store``, as ever."""
+    seen = []
+
+    class Loud(FileStorage):
+        def store(self, data):
+            seen.extend(event.message for event in data.events)
+            super().store(data)
+
+    collector = TelemetryCollector(TelemetryConfig(flush_interval=600.0))
+    stream = TelemetryStream(collector, Loud(tmp_path))
+    collector.collect_event("a", "1")
+    assert [event.message for event in FileStorage(tmp_path).retrieve().events] == ["1"]
+    assert stream.stop()
+    assert seen == ["1"]
+    assert [event.message for event in FileStorage(tmp_path).retrieve().events] == ["1"]
+
+
+def test_storage_of_ones_own_with_a_journal(tmp_path):
+    """Keeps what it could not store, for the next process."""
+
+    def refuses(data):
+        raise StorageError("down")
+
+    config = TelemetryConfig(flush_interval=600.0, journal_path=tmp_path)
+    collector = TelemetryCollector(config)
+    stream = TelemetryStream(collector, ListStorage(refuses))
+    collector.collect_event("a", "1")
+    assert not stream.stop()
+    stream._drain._journal.renew()
+    stream._drain._home.release_slot()  # as its death does
+    collector = TelemetryCollector(config)
+    stream = TelemetryStream(collector, ListStorage())
+    with stream:
+        collector.collect_event("a", "2")
+    assert stream.storage.stored.messages == ["1", "2"]
+    assert collector.stats().recovered == 1
+
+
+def test_memory_has_no_journal():
+    """It does not persist, so neither need its buffer."""
+    collector = TelemetryCollector(TelemetryConfig())
+    stream = TelemetryStream(collector, MemoryStorage())
+    collector.collect_event("a", "1")
+    assert collector.waiting == 1
+    assert stream.stop()

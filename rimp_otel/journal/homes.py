@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -60,12 +60,18 @@ class DirectoryHome:
     """Slots in a directory, for the journals of any other storage.
 
     Args:
-        path: the directory; the slots are ``journal``, ``journal.1`` and so on in it.
+        directory_of: the journal's directory in each slot.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
+    def __init__(self, directory_of: Callable[[int], Path]) -> None:
+        self._directory_of = directory_of
         self._slot: Slot | None = None
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str]) -> DirectoryHome:
+        """With the slots ``journal``, ``journal.1`` and so on in a directory."""
+        absolute = Path(os.path.abspath(path))
+        return cls(lambda number: absolute / (f"journal.{number}" if number else "journal"))
 
     def take_slot(self) -> Slot:
         """The slot that the journal belongs to."""
@@ -74,9 +80,6 @@ class DirectoryHome:
             self.release_slot()
             slot = self._slot = Slot.take(self._directory_of)
         return slot
-
-    def _directory_of(self, number: int) -> Path:
-        return self._path / (f"journal.{number}" if number else "journal")
 
     def release_slot(self) -> None:
         """The journal is closed."""

@@ -5,5 +5,6 @@ from __future__ import annotations
 from rimp_otel.storage.base import TelemetryStorage, select
 from rimp_otel.storage.file import FileStorage
 from rimp_otel.storage.memory import MemoryStorage
+from rimp_otel.storage.policy import FileStats
 
-__all__ = ["FileStorage", "MemoryStorage", "TelemetryStorage", "select"]
+__all__ = ["FileStats", "FileStorage", "MemoryStorage", "TelemetryStorage", "select"]

@@ -105,6 +105,8 @@ class FileStorage(TelemetryStorage):
         self._absolute = Layout(Path(os.path.abspath(self.layout.path)))
         self._shared: Writer | None = None
         self._own: Writer | None = None
+        self._has_journal = False
+        self._further: list[FileStorage] = []
 
     @property
     def _writer(self) -> Writer:
@@ -150,7 +152,8 @@ class FileStorage(TelemetryStorage):
 
     def stats(self) -> FileStats:
         """What has been done in this process, by this storage and those that share its files."""
-        own = FileStats() if self._own is None else self._own.stats()
+        owns = [storage._own for storage in (self, *self._further)]
+        own = sum((writer.stats() for writer in owns if writer is not None), FileStats())
         return own + self._writer.stats() + self._writer.sealer.stats()
 
     def retrieve(
@@ -176,6 +179,20 @@ class FileStorage(TelemetryStorage):
             self._shared.close()
 
     # What follows is for a journal: see ``rimp_otel.journal.target.Appendable``.
+
+    def journal(self, slot: int) -> Path:
+        """The directory of a slot's journal."""
+        return self._absolute.journal(slot)
+
+    def for_journal(self) -> FileStorage:
+        """What a journal appends by: this; for each further one another, which has its own slot."""
+        if not self._has_journal:
+            self._has_journal = True
+            return self
+        further = FileStorage(self._absolute.path, **self.policy._asdict())
+        further._has_journal = True
+        self._further.append(further)
+        return further
 
     def take_slot(self) -> Slot:
         """The slot whose files ``append`` writes, for one journal; taken where it was not yet.

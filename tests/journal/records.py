@@ -56,7 +56,8 @@ class Home(DirectoryHome):
     """A storage of files, in memory."""
 
     def __init__(self, path):
-        super().__init__(path)
+        super().__init__(lambda number: path / (f"journal.{number}" if number else "journal"))
+        self.path = path
         self.lines = {signal: [] for signal in Signal}
         #: What happens before each line is there, and after.
         self.before = self.after = lambda: None

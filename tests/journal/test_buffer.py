@@ -30,7 +30,7 @@ def fragment(text, scope=SCOPE):
 @pytest.fixture
 def journal(tmp_path):
     """A journal that is not open yet."""
-    journal = Journal(DirectoryHome(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
+    journal = Journal(DirectoryHome.at(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
     yield journal
     journal.renew()
 
@@ -131,7 +131,7 @@ def test_what_another_left(journal, tmp_path):
     journal.append("l", fragment("1"))
     journal.renew()
     journal._home.release_slot()  # as a death does
-    other = Journal(DirectoryHome(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
+    other = Journal(DirectoryHome.at(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
     assert len(other.open().segments) == 1
     other.append("l", fragment("2"))
     assert texts(other) == ["1", "2"]
@@ -156,7 +156,7 @@ def test_forked_child(journal, tmp_path):
 def test_directory_that_cannot_be_made(tmp_path, capsys):
     """Is said once; records are refused."""
     (tmp_path / "file").write_text("")
-    journal = Journal(DirectoryHome(tmp_path / "file"), MEBIBYTE, Reporter(), open_spans=False)
+    journal = Journal(DirectoryHome.at(tmp_path / "file"), MEBIBYTE, Reporter(), open_spans=False)
     assert not journal.append("l", fragment("1"))
     assert not journal.append("l", fragment("2"))
     assert not journal.is_open
@@ -190,7 +190,7 @@ class Collects:
 
 def test_threads_signal_handlers_and_finalisers(tmp_path):
     """All of them at once, through many segments: none is missing, none is torn."""
-    journal = Journal(DirectoryHome(tmp_path), 8 * MEBIBYTE, Reporter(), open_spans=False)
+    journal = Journal(DirectoryHome.at(tmp_path), 8 * MEBIBYTE, Reporter(), open_spans=False)
     journal._segment_size = 64 * 1024
     each = 5_000
     done = []
