@@ -180,6 +180,7 @@ def round_of(seed: int, short: bool, strict: bool = False) -> Outcome:
         failures: list[str] = []
         figures: Counter[str] = Counter()
         finished: set[str] = set()
+        started: set[str] = set()
         durable: set[str] = set()
         for number in range(chance.choice([1, 1, 2])):
             aside = parent / f"aside{number}"
@@ -190,17 +191,18 @@ def round_of(seed: int, short: bool, strict: bool = False) -> Outcome:
                 failures.append(died.error)
                 break
             finished |= died.marks["F"]
+            started |= died.marks["S"]
             durable |= died.marks["D"] if options["sync"] != "never" else set()
             figures["power failures"] += 1
             read = by_reader(root)
             # What is missing, or twice, only whoever takes over the slots can know.
-            _judge("read", read, durable, finished | died.marks["S"], figures)
+            _judge("read", read, durable, finished | started, figures)
             failures += [f"read: wrong: {mark}" for mark in read.wrong]
             slots = max(1, len(Layout(root).slots()))
             config = {"storage_backend": "file", "storage_path": root, **options}
-            call_in_child(_recover, config, slots)
+            call_in_child(recover, config, slots, True)
             for when, found in (("recovered", by_reader(root)), ("in files", in_files(root))):
-                failures += _judge(when, found, durable, finished | died.marks["S"], figures)
+                failures += _judge(when, found, durable, finished | started, figures)
             kept = found.finished.keys()
             figures["collected"] += len(finished)
             figures["collected before the last sync"] += len(durable)
@@ -210,15 +212,6 @@ def round_of(seed: int, short: bool, strict: bool = False) -> Outcome:
     if failures:
         failures.append(f"with {options} {journal}")
     return Outcome(figures, failures)
-
-
-def _recover(config: dict[str, Any], slots: int) -> None:
-    """As ``kill.recover``, but what the power has damaged is counted as dropped."""
-    try:
-        recover(config, slots)
-    except AssertionError as error:
-        if "damaged" not in str(error):
-            raise
 
 
 def _judge(
