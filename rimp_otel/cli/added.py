@@ -26,7 +26,7 @@ class Added:
         """The records that were added, by signal; ``size`` is then how many bytes they take."""
         try:
             for data in self._reader.poll(final=True):
-                for signal in Signal:
+                for signal in filter(data.count_of, Signal):
                     self.records[signal] += data.count_of(signal)
                     self.size += sum(len(line) + 1 for line in data.otlp_json(signal))
         except StorageError:

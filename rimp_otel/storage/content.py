@@ -6,6 +6,7 @@ rotated and when it is sealed. So a reader that has read a part of it goes on wh
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -99,13 +100,20 @@ def open_file(path: Path) -> BinaryIO | None:
     """Opens a file; None where there is none.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: it cannot be read, or is something else than a file.
     """
     with reading(path):
         try:
-            return os.fdopen(os.open(path, _FLAGS), "rb", _BLOCK)
+            file = os.open(path, _FLAGS)
         except FileNotFoundError:
             return None
+        mode = os.fstat(file).st_mode
+        if stat.S_ISREG(mode):
+            return os.fdopen(file, "rb", _BLOCK)
+        os.close(file)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise OSError(errno.EINVAL, "Not a regular file")
 
 
 def list_contents(sealed: Path) -> list[Content]:
@@ -117,11 +125,12 @@ def list_contents(sealed: Path) -> list[Content]:
     """
     with reading(sealed):
         try:
-            names = os.listdir(sealed)
+            with os.scandir(sealed) as entries:
+                names = [SealedName.parse(entry.name) for entry in entries if entry.is_file()]
         except FileNotFoundError:
             return []
     found: dict[ContentId, Content] = {}
-    for name in sorted(filter(None, map(SealedName.parse, names)), key=_age):
+    for name in sorted(filter(None, names), key=_age):
         content = Content(name.signal, name.id, sealed / str(name), name)
         found.setdefault(content.key, content)
     return list(found.values())
@@ -154,8 +163,6 @@ def find(content: Content, sealed: Path) -> Found | None:
 
 def _is_it(content: Content, file: BinaryIO) -> bool:
     with reading(content.path):
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return False
         return content.name is not None or fingerprint_of(file) == content.id
 
 

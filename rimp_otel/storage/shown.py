@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -33,7 +33,7 @@ class Shown:
         self._expected: Counter[_Record] = Counter()
         # In the journals now, and in a file that is not certain too.
         self._met: Counter[_Record] = Counter()
-        self._fresh: list[JournalLine] = []
+        self._fresh: deque[JournalLine] = deque()
         self._lines: list[JournalLine] = []
         self._held: Counter[_Record] | None = None
 
@@ -41,7 +41,8 @@ class Shown:
         """A poll begins, in which the journals hold these lines."""
         gone = Counter(self._given)
         self._lines = list(journal)
-        self._given, self._fresh, self._held = [], [], None
+        self._given, self._held = [], None
+        self._fresh.clear()
         for line in self._lines:
             if gone[line] > 0:
                 gone[line] -= 1
@@ -54,7 +55,8 @@ class Shown:
 
     def skip(self) -> None:
         """Takes all that the journals hold for given out."""
-        self._given, self._fresh = self._lines, []
+        self._given = self._lines
+        self._fresh.clear()
         self.end()
 
     def without(self, data: TelemetryData, is_certain: bool) -> TelemetryData | None:
@@ -74,7 +76,7 @@ class Shown:
     def fresh(self) -> Iterator[TelemetryData]:
         """What the journals hold and was not given out yet."""
         while self._fresh:
-            line = self._fresh.pop(0)
+            line = self._fresh.popleft()
             self._given.append(line)
             data = _decoded(line)
             left = data and _without(data, self._expected)

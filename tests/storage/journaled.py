@@ -1,0 +1,59 @@
+"""A process that records into files through a journal, and does each step when it is told to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig
+from rimp_otel.journal.buffer import Journal
+from rimp_otel.journal.homes import FileHome
+from rimp_otel.journaldrain import JournalDrain
+from rimp_otel.reporting import Reporter
+
+from ..journal.records import die
+
+
+class Journaled:
+    """One process.
+
+    Args:
+        path: of the recording.
+        policy: of its FileStorage.
+    """
+
+    def __init__(self, path: Path, **policy: Any) -> None:
+        self.storage = FileStorage(path, sync="never", **policy)
+        self.collector = TelemetryCollector(TelemetryConfig(sync="never"))
+        home = FileHome(self.storage)
+        self.journal = Journal(home, 64 * 1024 * 1024, Reporter(), open_spans=False)
+        self.collector.attach(self, self.journal)
+        self._drain = JournalDrain(
+            self.collector, self.storage, lambda data: None, Reporter(), self.journal, home
+        )
+
+    def wake(self) -> None:
+        """Is never due by itself."""
+
+    def collect(self, *messages: str) -> None:
+        """Into the journal."""
+        for message in messages:
+            self.collector.collect_event("a", message)
+
+    def drain(self) -> None:
+        """From the journal into the files."""
+        self._drain.run()
+
+    def recover(self) -> None:
+        """Takes a slot, and what its last owner left."""
+        self.journal.open()
+
+    def close(self) -> None:
+        """Ends as it should."""
+        self._drain.close()
+        self.storage.close()
+
+    def die(self) -> None:
+        """Without a word."""
+        die(self.journal)
+        self.storage.release_slot()
