@@ -263,8 +263,8 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             self._notify(record)
 
     def _keep(self, journal: Journal, record: RawRecord) -> None:
-        """What the journal did not take: too much, unless it could not be written at all."""
-        if journal.is_open:
+        """What the journal did not take: too much, unless it could not be written."""
+        if journal.is_full:
             self._drop("journal_full", signal_of_raw(record))
             self._wake(0)
         elif self._buffer.append(record) >= self.config.buffer_size:

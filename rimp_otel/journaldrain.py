@@ -11,7 +11,7 @@ from rimp_otel.data import TelemetryData
 from rimp_otel.drain import Drain
 from rimp_otel.journal.buffer import Journal
 from rimp_otel.journal.frames import LETTERS
-from rimp_otel.journal.header import Intent
+from rimp_otel.journal.header import Intent, State
 from rimp_otel.journal.homes import Home
 from rimp_otel.journal.leftovers import put_aside
 from rimp_otel.journal.recovery import twins_of
@@ -75,11 +75,15 @@ class JournalDrain(Drain):
         self._most = LINE_SIZE
         self._twins: Twins | None = None
         self._synced_ends: dict[Signal, End] = {}
+        # What each segment was when it was synced: its position and its cycle.
+        self._synced: dict[Segment, tuple[int, int]] = {}
 
     def run_when_due(self) -> None:
         """Drains, unless the storage has just failed; syncs where that is due."""
-        self._journal.set_alive()
         super().run_when_due()
+        with self._lock:
+            self._journal.set_alive()
+            self._tidy()  # also while the storage is down
 
     def run_if_free(self) -> None:
         """Drains, unless that is being done right now, and leaves nothing behind on disk."""
@@ -112,7 +116,10 @@ class JournalDrain(Drain):
             super().take_in(rest)
 
     def _store_waiting(self, taken: list[TelemetryData] | None) -> bool:
-        return super()._store_waiting(taken) and self._store_journal(taken)
+        try:
+            return super()._store_waiting(taken) and self._store_journal(taken)
+        finally:
+            self._tidy()
 
     def _store_journal(self, taken: list[TelemetryData] | None) -> bool:
         self._most = _slice_of(self._journal)
@@ -127,7 +134,6 @@ class JournalDrain(Drain):
                     return False
                 self._finish(segment)
         self._collector.rearm()
-        self._tidy()
         return True
 
     def _store_segment(self, segment: Segment, taken: list[TelemetryData] | None) -> bool:
@@ -229,19 +235,21 @@ class JournalDrain(Drain):
     def sync(self) -> None:
         """Forces what is stored, and what is in the journal, to the device."""
         self._sync_due = self._clock() + (self._sync_after or 0.0)
-        segments = list(self._journal.segments)
-        states = [segment.state() for segment in segments]
+        states = {segment: segment.state() for segment in list(self._journal.segments)}
+        marks = {s: (s.position, state.cycle) for s, state in states.items()}
         try:
             if self._appendable is not None:
                 self._appendable.sync()
-            for segment in segments:
-                segment.sync()
+            for segment, mark in marks.items():
+                if self._synced.get(segment) != mark:
+                    segment.sync()
         except Exception as error:
             self._reporter.say("sync", f"a sync failed, so a loss of power may cost more: {error}")
         else:
-            for segment, state in zip(segments, states, strict=True):
+            self._synced = marks
+            for segment, state in states.items():
                 segment.header.set_synced(state.done, state.ends)
-                self._synced_ends = state.ends if segment is segments[0] else self._synced_ends
+            self._synced_ends = max(states.values(), key=_cycle).ends if states else {}
         self._journal.delete_finished()
 
     def close(self) -> None:
@@ -273,3 +281,7 @@ def _slice_of(journal: Journal) -> int:
     storage gives up the interpreter, which comes back late where other threads want it."""
     behind = len(journal.segments)
     return LINE_SIZE if behind < _FAR_BEHIND else _LARGEST_SLICE
+
+
+def _cycle(state: State) -> int:
+    return state.cycle

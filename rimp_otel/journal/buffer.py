@@ -87,7 +87,8 @@ class Journal:
         self._lifecycle = threading.RLock()
         self._opening = False
         self._not_before = 0.0
-        self._is_full = False
+        #: Whether it refuses records because its size is reached.
+        self.is_full = False
 
     @property
     def is_open(self) -> bool:
@@ -152,11 +153,11 @@ class Journal:
         return following
 
     def _make(self, size: int) -> Segment | None:
-        if self._is_full or time.monotonic() < self._not_before:
+        if self.is_full or time.monotonic() < self._not_before:
             return None
         if self.allocated + size > self._limit:
             # Said once, not found out again for each record. A larger one may be too large alone.
-            self._is_full = size == self._segment_size
+            self.is_full = size == self._segment_size
             return None
         if self._directory is None:
             return None
@@ -178,7 +179,7 @@ class Journal:
             return
         while self.finished:
             self.finished.popleft().delete()
-        self._is_full = False
+        self.is_full = False
 
     @property
     def allocated(self) -> int:
@@ -279,12 +280,10 @@ class Journal:
             self._spares.append(spare)
 
     def set_alive(self) -> None:
-        """Notes that the process lives."""
-        now, spans = time.time_ns(), self.open_spans
-        for segment in list(self.segments)[:1]:
-            segment.header.set_alive(now)
-        if spans is not None:
-            spans.alive(now)
+        """Notes that the process lives, where a span is open that would end with it."""
+        spans = self.open_spans
+        if spans is not None and spans.tracked:
+            spans.alive(time.time_ns())
 
     def close(self) -> bool:
         """Deletes its files and gives the slot back, if all of it has been drained.

@@ -10,7 +10,7 @@ word  what
 0     magic number; written last, once the segment is complete
 1     the segment's number
 2     cycle: grows with each change, over all segments of a journal
-3     last sign of life, nanoseconds since the epoch
+3     nothing
 4-6   done: frames before this position are stored, for each signal
 7-9   the complements of 4-6, so that a damaged word shows
 10-15 where the active file of each signal ended then: inodes, offsets
@@ -42,8 +42,8 @@ MAGIC: Final = int.from_bytes(b"RIMPJNL1", "little")
 SIGNALS: Final = tuple(Signal)
 _NUMBERS = {signal: number for number, signal in enumerate(SIGNALS)}
 
-_NUMBER, _CYCLE, _ALIVE, _DONE, _MIRROR, _INODE, _OFFSET, _INTENT, _VALID = (
-    *(1, 2, 3, 4, 7, 10, 13),
+_NUMBER, _CYCLE, _DONE, _MIRROR, _INODE, _OFFSET, _INTENT, _VALID = (
+    *(1, 2, 4, 7, 10, 13),
     *(16, 23),
 )
 _SYNCED: Final = 24
@@ -72,8 +72,6 @@ class State(NamedTuple):
 
     number: int
     cycle: int
-    #: Nanoseconds since the epoch.
-    alive: int
     #: 0 for a signal where the word is damaged.
     done: dict[Signal, int]
     #: None of them where they are damaged, or were being changed.
@@ -120,10 +118,6 @@ class Header:
         number = _NUMBERS[signal]
         self._words[_DONE + number] = position
         self._words[_MIRROR + number] = position ^ _ALL_ONES
-
-    def set_alive(self, time_unix_nano: int) -> None:
-        """The process lives."""
-        self._words[_ALIVE] = time_unix_nano
 
     def set_ends(self, ends: dict[Signal, End], cycle: int) -> None:
         """Where the active files end, from this cycle on."""
@@ -198,7 +192,6 @@ def _state_of(words: Sequence[int]) -> State:
     return State(
         words[_NUMBER],
         words[_CYCLE],
-        words[_ALIVE],
         {signal: _done_of(words, number) for number, signal in enumerate(SIGNALS)},
         _ends_of(words),
         _intent_of(words),

@@ -112,7 +112,7 @@ def _same(before: dict[Path, bytes], after: dict[Path, bytes]) -> bool:
     """Whether nothing was stored in between; signs of life, and new segments, do not matter."""
     states = [
         {
-            path: state and state._replace(alive=0)
+            path: state
             for path, header in headers.items()
             if (state := read_state(header)) or path in before
         }
