@@ -29,7 +29,13 @@ class Journaled:
         self.journal = Journal(home, 64 * 1024 * 1024, Reporter(), open_spans=False)
         self.collector.attach(self, self.journal)
         self._drain = JournalDrain(
-            self.collector, self.storage, lambda data: None, Reporter(), self.journal, home
+            self.collector,
+            self.storage,
+            lambda data: None,
+            Reporter(),
+            self.journal,
+            home,
+            self.storage,
         )
 
     def wake(self) -> None:
