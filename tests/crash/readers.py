@@ -122,7 +122,7 @@ class Load:
 
     def tend(self) -> None:
         """Hears the writers, kills one now and then, and replaces those that have ended."""
-        if self.chance.random() < 0.15 and self.begun < self.lives:
+        if self.chance.random() < 0.3 and self.begun < self.lives:
             victim = self.chance.choice(self.processes)
             os.kill(victim.pid, signal.SIGKILL)
             self.figures["writers killed"] += 1
