@@ -6,7 +6,8 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rimp_otel.cli.options import add_color, add_json, add_path, output_style, recording_path
 from rimp_otel.cli.recording import (
@@ -29,12 +30,24 @@ from rimp_otel.cli.render import (
     service_look,
     to_json,
 )
+from rimp_otel.cli.verify import journals_text, slot_json
 from rimp_otel.models import EventType, TelemetryEvent, TelemetryMetric
 
 if TYPE_CHECKING:
-    from rimp_otel.storage.reader import DamagedLine, RecordingFile, RecordingReader
+    from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["RecordingStats", "add_parser", "count_recording", "format_stats"]
+    from rimp_otel.data import TelemetryData
+    from rimp_otel.storage.reader import DamagedLine, RecordingFile, RecordingReader
+    from rimp_otel.storage.slotstates import SlotState
+
+__all__ = [
+    "RecordingStats",
+    "SealedFiles",
+    "add_parser",
+    "count_recording",
+    "format_stats",
+    "is_interrupted",
+]
 
 
 def add_parser(subparsers: Any) -> None:
@@ -42,7 +55,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "stats",
         help="say what a recording holds",
-        description="Say what a recording holds: counts, sizes, times, and damaged lines.",
+        description="Say what a recording holds: counts, sizes, times, and what is damaged.",
     )
     add_path(parser)
     add_json(parser, "the statistics")
@@ -63,12 +76,22 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+class SealedFiles(NamedTuple):
+    """Sealed files, and those that wait to be sealed, summed up."""
+
+    files: int
+    #: As they lie on disk.
+    bytes: int
+
+
 @dataclass
 class RecordingStats:
     """What a recording holds. Times are in nanoseconds since the epoch, 0 where there is none."""
 
     spans: int = 0
     errors: int = 0
+    #: Spans that ended with their process.
+    interrupted: int = 0
     metrics: int = 0
     events: Counter[EventType] = field(default_factory=Counter)
     services: Counter[str] = field(default_factory=Counter)
@@ -76,7 +99,24 @@ class RecordingStats:
     first: int = 0
     last: int = 0
     files: list[RecordingFile] = field(default_factory=list)
+    #: The writer slots, with what waits in their journals.
+    journals: list[SlotState] = field(default_factory=list)
     damaged: list[DamagedLine] = field(default_factory=list)
+
+    def of_kind(self, kind: str) -> list[RecordingFile]:
+        """The files of one kind: "active", "sealed" or "journal"."""
+        return [file for file in self.files if file.kind == kind]
+
+    @property
+    def sealed(self) -> SealedFiles:
+        """The files that nobody appends to any more."""
+        files = self.of_kind("sealed")
+        return SealedFiles(len(files), sum(file.size for file in files))
+
+    @property
+    def put_aside(self) -> list[Path]:
+        """Parts of journals that a recovery could not read."""
+        return [file.path for file in self.of_kind("journal") if file.path.suffix == ".damaged"]
 
     @property
     def logs(self) -> int:
@@ -93,6 +133,7 @@ class RecordingStats:
         else:
             self.spans += 1
             self.errors += has_failed(record)
+            self.interrupted += is_interrupted(record)
             self.traces.add(trace_id_of(record))
             self._widen(start_of(record))
         self._widen(time_of(record))
@@ -107,6 +148,7 @@ class RecordingStats:
             "spans": self.spans,
             "traces": len(self.traces),
             "errors": self.errors,
+            "interrupted_spans": self.interrupted,
             "logs": self.logs,
             "logs_by_severity": {kind.value: self.events[kind] for kind in EventType},
             "metric_points": self.metrics,
@@ -119,22 +161,35 @@ class RecordingStats:
                     "path": str(file.path),
                     "bytes": file.size,
                 }
-                for file in self.files
+                for file in self.of_kind("active")
             ],
+            "sealed": self.sealed._asdict(),
+            "journals": [slot_json(slot) for slot in self.journals],
             "damaged": [
                 {"path": str(lost.path), "line": lost.line, "reason": lost.reason}
                 for lost in self.damaged
-            ],
+            ]
+            + [{"path": str(path), "line": 0, "reason": "put aside"} for path in self.put_aside],
         }
 
 
-def count_recording(reader: RecordingReader) -> RecordingStats:
-    """Read all that the reader has not read yet, and count it."""
+def is_interrupted(span: ReadableSpan) -> bool:
+    """Whether the span ended with its process."""
+    return bool((span.attributes or {}).get("rimp.interrupted"))
+
+
+def count_recording(
+    reader: RecordingReader, batches: Iterable[TelemetryData] | None = None
+) -> RecordingStats:
+    """Read all that the reader has not read yet, and count it; or ``batches``, if it has."""
+    from rimp_otel.storage.slotstates import look_at_slots
+
     stats = RecordingStats()
-    for data in reader.poll(final=True):
+    for data in reader.poll(final=True) if batches is None else batches:
         for record in records_of(data):
             stats.add(record)
     stats.files = reader.files()
+    stats.journals = look_at_slots(reader.layout)
     stats.damaged = reader.damaged
     return stats
 
@@ -151,7 +206,8 @@ def format_stats(stats: RecordingStats, style: Style) -> list[str]:
         "metrics": [plural(stats.metrics, "point")],
         "services": _services(stats, style),
         "time": [f"{time} ({style.duration(stats.last - stats.first)})"] if stats.last else [],
-        "files": [f"{format_bytes(f.size):>8}  {style.clean(f.path)}" for f in stats.files],
+        "files": _files(stats, style),
+        "journals": _journals(stats),
         "damaged": _damaged(stats, style),
     }
     return [line for name, lines in sections.items() for line in _section(name, lines, style)]
@@ -166,6 +222,8 @@ def _spans(stats: RecordingStats, style: Style) -> str:
     text = f"{stats.spans:,} in {plural(len(stats.traces), 'trace')}"
     if stats.errors:
         text += ", " + style.paint(plural(stats.errors, "error"), "red")
+    if stats.interrupted:
+        text += f", {stats.interrupted:,} interrupted"
     return text
 
 
@@ -186,8 +244,31 @@ def _services(stats: RecordingStats, style: Style) -> list[str]:
     ]
 
 
+def _files(stats: RecordingStats, style: Style) -> list[str]:
+    lines = [
+        f"{format_bytes(file.size):>8}  {style.clean(file.path)}"
+        for file in stats.of_kind("active")
+    ]
+    sealed = stats.sealed
+    if sealed.files:
+        lines.append(f"{format_bytes(sealed.bytes):>8}  {plural(sealed.files, 'sealed file')}")
+    return lines
+
+
+def _journals(stats: RecordingStats) -> list[str]:
+    if not any(slot.is_owned or slot.is_left for slot in stats.journals):
+        return []
+    lines = [journals_text(stats.journals)]
+    if waiting := sum(sum(slot.records.values()) for slot in stats.journals):
+        size = format_bytes(sum(slot.waiting for slot in stats.journals))
+        lines.append(f"{plural(waiting, 'record')} ({size}) in them, counted above")
+    return lines
+
+
 def _damaged(stats: RecordingStats, style: Style) -> list[str]:
-    return [
-        style.paint(style.clean(f"{lost.path}:{lost.line}: {lost.reason}"), "red")
+    places = [
+        f"{lost.path}:{lost.line}: {lost.reason}" if lost.line else f"{lost.path}: {lost.reason}"
         for lost in stats.damaged
-    ] or ["nothing"]
+    ]
+    places += [f"{path}: it was put aside; see 'rimp repair'" for path in stats.put_aside]
+    return [style.paint(style.clean(place), "red") for place in places] or ["nothing"]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rimp_otel.cli.render import Style
+from rimp_otel import FileStorage, TelemetryData
+from rimp_otel.cli.render import Style, format_bytes
 from rimp_otel.cli.stats import RecordingStats, format_stats
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.storage.reader import DamagedLine, RecordingFile
 
-from .records import HOSTILE, HOSTILE_SHOWN, span, without_our_colour
+from ..storage.journaled import Journaled
+from .records import HOSTILE, HOSTILE_SHOWN, event, span, without_our_colour
 
 
 def test_for_people(rimp: Any, shop: Path) -> None:
@@ -48,10 +52,13 @@ def test_json(rimp: Any, shop: Path) -> None:
     (damaged,) = stats.pop("damaged")
     assert (damaged["path"], damaged["line"]) == ("telemetry/traces.jsonl", 2)
     assert damaged["reason"]
+    (journal,) = stats.pop("journals")
+    assert (journal["path"], journal["owned"]) == ("telemetry/journal", False)
     assert stats == {
         "spans": 7,
         "traces": 1,
         "errors": 3,
+        "interrupted_spans": 0,
         "logs": 3,
         "logs_by_severity": {"debug": 0, "info": 1, "warning": 1, "error": 1},
         "metric_points": 2,
@@ -62,7 +69,61 @@ def test_json(rimp: Any, shop: Path) -> None:
             {"signal": name, "path": f"telemetry/{name}.jsonl", "bytes": size}
             for name, size in sizes(shop).items()
         ],
+        "sealed": {"files": 0, "bytes": 0},
     }
+
+
+def test_journals(rimp: Any, shop: Path) -> None:
+    """Whose they are, and what waits in them, which is counted like the rest."""
+    living, dead = Journaled(shop), Journaled(shop)
+    for process in (living, dead):
+        process.collect("a", "b")
+    dead.die()
+    out = rimp("stats").out
+    found = json.loads(rimp("stats", "--json").out)
+    living.close()
+    assert "logs      7 records (5 info, 1 warning, 1 error)" in out
+    owned = f"1 in use by process {os.getpid()}"
+    assert f"journals  2 journals: {owned}, 1 left by a process that died\n" in out
+    assert re.search(r"^ {10}4 records \([\d.]+ k?B\) in them, counted above$", out, re.MULTILINE)
+    assert [(j["owned"], j["records"]["logs"]) for j in found["journals"]] == [
+        (True, 2),
+        (False, 2),
+    ]
+
+
+def test_sealed_files_are_summed_up(rimp: Any, shop: Path) -> None:
+    """Whatever many there are."""
+    storage = FileStorage(shop)
+    storage.rotate()
+    for number in range(3):
+        storage.store(TelemetryData(events=[event(str(number))]))
+        storage.rotate()
+    storage.close()
+    size = sum(file.stat().st_size for file in (shop / "sealed").iterdir())
+    assert json.loads(rimp("stats", "--json").out)["sealed"] == {"files": 6, "bytes": size}
+    assert f"files     {format_bytes(size):>8}  6 sealed files\n" in rimp("stats").out
+
+
+def test_interrupted_spans(rimp: Any, record: Any) -> None:
+    """Are counted, and are errors too."""
+    cut = span("a", 1, error="process terminated", **{"rimp.interrupted": True})
+    record(TelemetryData(spans=[cut, span("b", 2)]))
+    assert "spans     2 in 1 trace, 1 error, 1 interrupted\n" in rimp("stats").out
+    assert json.loads(rimp("stats", "--json").out)["interrupted_spans"] == 1
+
+
+def test_damaged_journal(rimp: Any, shop: Path) -> None:
+    """What cannot be read of it, and what was put aside."""
+    process = Journaled(shop)
+    process.collect("a", "b")
+    process.die()
+    (segment,) = (shop / "journal").glob("*.seg")
+    segment.write_bytes(segment.read_bytes().replace(b"\nl", b"\n?"))
+    (shop / "journal" / "000009.seg.damaged").write_bytes(b"x")
+    out = rimp("stats").out
+    assert re.search(r"^damaged   telemetry/journal/\d+\.seg.*: it is no frame", out, re.MULTILINE)
+    assert "telemetry/journal/000009.seg.damaged: it was put aside; see 'rimp repair'\n" in out
 
 
 def sizes(path: Path) -> dict[str, int]:

@@ -1,0 +1,243 @@
+"""``rimp verify``: whether a recording is whole, and if not, what that costs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rimp_otel.cli.options import add_color, add_json, add_path, output_style, recording_path
+from rimp_otel.cli.recording import open_recording
+from rimp_otel.cli.render import Style, format_bytes, pad, plural, to_json
+from rimp_otel.otlp.signals import Signal
+
+if TYPE_CHECKING:
+    from rimp_otel.storage.inspection import Inspection
+    from rimp_otel.storage.problems import Problem
+    from rimp_otel.storage.slotstates import SlotState
+
+__all__ = [
+    "add_parser",
+    "format_problem",
+    "format_summary",
+    "inspect",
+    "journals_text",
+    "slot_json",
+    "verdict_json",
+]
+
+_NOUNS = {Signal.TRACES: "span", Signal.LOGS: "log record", Signal.METRICS: "data point"}
+
+
+def add_parser(subparsers: Any) -> None:
+    """``rimp verify``."""
+    parser = subparsers.add_parser(
+        "verify",
+        help="check every line of a recording",
+        description="Check every line, journal and name of a recording, and change nothing. "
+        "The exit code is 1 where something is damaged.",
+    )
+    parser.add_argument(
+        "--protobuf",
+        action="store_true",
+        help="have protobuf's own parser read every line too (extra: protobuf)",
+    )
+    add_path(parser)
+    add_json(parser, "what was found")
+    add_color(parser)
+    parser.set_defaults(command=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    path = recording_path(args)
+    style = output_style(args)
+    found = []
+    with inspect(path, args.protobuf) as inspection:
+        for problem in inspection.problems():
+            found.append(problem)
+            if not args.json:
+                print(format_problem(problem, style), flush=True)
+    damaged = [problem for problem in found if problem.is_damage]
+    if args.json:
+        print(to_json(verdict_json(path, inspection, found)))
+    else:
+        print(style.paint(style.clean(path), "bold"))
+        print("\n".join(format_summary(inspection, damaged, style)))
+    return 1 if damaged else 0
+
+
+@contextmanager
+def inspect(path: Path, protobuf: bool = False) -> Iterator[Inspection]:
+    """Gives a look at the recording at ``path``, and says on a terminal how far it is.
+
+    Raises:
+        UsageError: there is nothing.
+        MissingExtraError: protobuf is to be used, and is not installed.
+    """
+    # Reading needs the SDK, whose import takes longer than the whole of `rimp --help`.
+    from rimp_otel.storage.inspection import Inspection
+    from rimp_otel.storage.layout import Layout
+    from rimp_otel.storage.problems import parse, parse_strictly
+
+    open_recording(path)
+    if protobuf:
+        parse_strictly(b'{"resourceSpans":[]}')  # now, not after all that can be said without it
+    with _progress() as started:
+        yield Inspection(Layout(path), parse_strictly if protobuf else parse, started)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Path], None]]:
+    """Says on a terminal which file is being read."""
+    if not sys.stderr.isatty():
+        yield lambda path: None
+        return
+    width = _columns()
+
+    def started(path: Path) -> None:
+        text = f"rimp: checking {Style().clean(path.name)} ..."[: width - 1]
+        print(f"\r\x1b[K{text}\r", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield started
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _columns() -> int:
+    return os.get_terminal_size(sys.stderr.fileno()).columns
+
+
+def format_problem(problem: Problem, style: Style) -> str:
+    """One line: where it is, what it is, what it costs, and what ``rimp repair`` does about it."""
+    parts = [style.clean(f"{problem.place}: {problem.reason}")]
+    if cost := _cost(problem):
+        parts.append(f"costs {cost}")
+    if problem.cure:
+        parts.append(style.clean(f"'rimp repair' {problem.cure}"))
+    head, *rest = parts
+    look = "red" if problem.is_damage else "yellow"
+    return "; ".join([style.paint(head, look), *rest])
+
+
+def _cost(problem: Problem) -> str:
+    records = ""
+    if problem.lost_records is not None:
+        records = plural(problem.lost_records, _NOUNS.get(problem.signal or Signal.LOGS, "record"))
+    if not problem.lost_bytes:
+        return records
+    what = f"{format_bytes(problem.lost_bytes)} of text"
+    return f"{what}, about {records}" if records else what
+
+
+def format_summary(inspection: Inspection, damaged: list[Problem], style: Style) -> list[str]:
+    """What was looked at, and the verdict."""
+    rows = [
+        ("checked", _checked(inspection)),
+        ("journals", journals_text(inspection.slots)),
+        ("waiting", _waiting(inspection.slots)),
+        ("interrupted", _interrupted(inspection)),
+        ("kept", _kept(inspection.kept, style)),
+        ("damaged", style.paint(_places(damaged), "red") if damaged else "nothing"),
+    ]
+    return [style.paint(pad(name, 13), "dim") + text for name, text in rows if text]
+
+
+def _checked(inspection: Inspection) -> str:
+    tally = inspection.tally
+    records = plural(sum(tally.records.values()), "record")
+    files = plural(tally.files, "file")
+    return f"{plural(tally.lines, 'line')} with {records} in {files} ({format_bytes(tally.bytes)})"
+
+
+def journals_text(slots: list[SlotState]) -> str:
+    """How many journals there are, and whose."""
+    owned = [slot for slot in slots if slot.is_owned]
+    left = sum(slot.is_left for slot in slots)
+    texts = []
+    if owned:
+        pids = ", ".join(str(slot.signature.get("pid", "?")) for slot in owned)
+        word = "process" if len(owned) == 1 else "processes"
+        texts.append(f"{len(owned):,} in use by {word} {Style().clean(pids)}")
+    if left:
+        texts.append(f"{left:,} left by {'a process' if left == 1 else 'processes'} that died")
+    return f"{plural(len(slots), 'journal')}" + (f": {', '.join(texts)}" if texts else ", empty")
+
+
+def _waiting(slots: list[SlotState]) -> str:
+    waiting = sum(sum(slot.records.values()) for slot in slots)
+    if not waiting:
+        return ""
+    size = format_bytes(sum(slot.waiting for slot in slots))
+    return f"{plural(waiting, 'record')} ({size}) in journals, until their process, or the next, stores them"
+
+
+def _interrupted(inspection: Inspection) -> str:
+    number = _interrupted_spans(inspection)
+    return f"{plural(number, 'span')} ended with their process" if number else ""
+
+
+def _interrupted_spans(inspection: Inspection) -> int:
+    return inspection.tally.interrupted + sum(slot.interrupted for slot in inspection.slots)
+
+
+def _kept(kept: list[Path], style: Style) -> str:
+    if not kept:
+        return ""
+    size = sum(path.stat().st_size for path in kept)
+    where = style.clean(kept[0].parent)
+    return f"{plural(len(kept), 'file')} ({format_bytes(size)}) of an earlier repair in {where}"
+
+
+def _places(damaged: list[Problem]) -> str:
+    lost = sum(problem.lost_records or 0 for problem in damaged)
+    about = f", about {plural(lost, 'record')}" if lost else ""
+    return plural(len(damaged), "place") + about
+
+
+def verdict_json(path: Path, inspection: Inspection, found: list[Problem]) -> dict[str, Any]:
+    """What was found, as ``rimp verify --json`` prints it."""
+    tally = inspection.tally
+    return {
+        "path": str(path),
+        "whole": not any(problem.is_damage for problem in found),
+        "files": tally.files,
+        "bytes": tally.bytes,
+        "lines": tally.lines,
+        "records": {signal.value: tally.records[signal] for signal in Signal},
+        "interrupted_spans": _interrupted_spans(inspection),
+        "journals": [slot_json(slot) for slot in inspection.slots],
+        "kept": [str(kept) for kept in inspection.kept],
+        "damaged": [_problem_json(problem) for problem in found if problem.is_damage],
+        "remarks": [_problem_json(problem) for problem in found if not problem.is_damage],
+    }
+
+
+def slot_json(slot: SlotState) -> dict[str, Any]:
+    """A writer slot's journal as JSON."""
+    return {
+        "path": str(slot.journal),
+        "slot": slot.number,
+        "owned": slot.is_owned,
+        "pid": slot.signature.get("pid"),
+        "bytes": slot.size,
+        "waiting_bytes": slot.waiting,
+        "records": {signal.value: slot.records[signal] for signal in Signal},
+        "interrupted_spans": slot.interrupted,
+    }
+
+
+def _problem_json(problem: Problem) -> dict[str, Any]:
+    return {
+        "path": str(problem.path),
+        "line": problem.line,
+        "offset": problem.offset,
+        "reason": problem.reason,
+        "lost_bytes": problem.lost_bytes,
+        "lost_records": problem.lost_records,
+        "repair": problem.cure,
+    }

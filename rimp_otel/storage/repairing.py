@@ -1,0 +1,224 @@
+"""Repairing a recording: what can be mended is, what cannot is kept; living writers are left alone.
+
+Each step leaves the recording whole or as it was, so that a repair may be killed at any moment, and
+done again; done again on what is whole, it changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from rimp_otel.errors import StorageError
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.slots import Slot
+from rimp_otel.storage.layout import Layout, SealedName
+from rimp_otel.storage.locking import acquire
+from rimp_otel.storage.mending import Mended, keep, mend_active, mend_sealed, remove_temporary
+from rimp_otel.storage.placing import Kind, damaged_directory, places
+from rimp_otel.storage.policy import FilePolicy
+from rimp_otel.storage.problems import parse
+from rimp_otel.storage.salvaging import salvage
+from rimp_otel.storage.sealing import Sealer
+from rimp_otel.storage.slotstates import look_at_slots
+from rimp_otel.storage.slotstorage import SlotStorage, SlotTakenError, take_slot
+
+__all__ = ["Action", "Recover", "Repair"]
+
+_NEVER = 1e9
+"""Seconds."""
+
+Recover = Callable[[Slot, SlotStorage], "tuple[int, int, str]"]
+"""Stores what a slot's journal holds: gives the records that were stored, those that could not be
+read, and why not all were stored, which is empty where all were."""
+
+
+class Action(NamedTuple):
+    """Something that was done, or could not be done."""
+
+    path: Path
+    #: In words.
+    text: str
+    #: "recovered", "moved", "renamed", "ended", "removed", "sealed", "lost"; "left" or "failed" where
+    #: nothing was done.
+    kind: str
+    #: Records, lines or files that it concerned.
+    number: int = 0
+
+
+class Repair:
+    """Repairs one recording.
+
+    Args:
+        layout: of the recording.
+        policy: how its files are kept.
+        recover: stores what a journal holds.
+        take_over: whether to take slots that another machine was the last to hold.
+    """
+
+    def __init__(
+        self, layout: Layout, policy: FilePolicy, recover: Recover, take_over: bool = False
+    ) -> None:
+        self._layout = layout
+        # What is old is none of a repair's business.
+        self._policy = policy._replace(rotate_age=_NEVER, retain_size=None, retain_age=None)
+        self._recover = recover
+        self._take_over = take_over
+        self._damaged = damaged_directory(layout)
+
+    def run(self) -> Iterator[Action]:
+        """Does it, and says what it does.
+
+        Raises:
+            StorageError: the recording cannot be read at all.
+        """
+        for slot in self._layout.slots():
+            yield from self._slot(slot)
+        yield from self._sealed()
+
+    def _slot(self, number: int) -> Iterator[Action]:
+        journal = self._layout.journal(number)
+        try:
+            slot = take_slot(self._layout, number, self._take_over)
+        except SlotTakenError as error:
+            yield Action(journal, f"left alone: {_why(error)}", "left")
+            return
+        except StorageError as error:
+            yield Action(journal, str(error), "failed")
+            return
+        try:
+            yield from self._held(slot)
+        finally:
+            slot.release()
+
+    def _held(self, slot: Slot) -> Iterator[Action]:
+        storage = SlotStorage(self._layout, self._policy, slot)
+        try:
+            recovery = self._journal(slot, storage)
+            yield from recovery
+            if not any(action.kind == "failed" for action in recovery):
+                yield from self._files(slot, storage)
+        except (OSError, StorageError) as error:
+            yield Action(slot.directory, _told(error), "failed")
+        finally:
+            storage.release_slot()
+
+    def _journal(self, slot: Slot, storage: SlotStorage) -> list[Action]:
+        """Empties the slot's journal, if it holds anything."""
+        (state,) = [s for s in look_at_slots(self._layout) if s.number == slot.number]
+        if not state.size:
+            return []
+        records, damaged, failure = self._recover(slot, storage)
+        done = []
+        if records or not failure:
+            text = f"stored {_count(records, 'record')} that a process had left in it"
+            done.append(Action(slot.directory, text, "recovered", records))
+        if damaged:
+            text = f"{_count(damaged, 'record')} in it cannot be read"
+            done.append(Action(slot.directory, text, "lost", damaged))
+        if failure:
+            done.append(Action(slot.directory, f"not all could be stored: {failure}", "failed"))
+        return done
+
+    def _files(self, slot: Slot, storage: SlotStorage) -> Iterator[Action]:
+        for place in list(places(self._layout)):
+            if place.path.parent == slot.directory:
+                yield from self._beside(place.path, place.kind, storage)
+        storage.release_slot()  # closes its files, which are replaced now
+        for signal in Signal:
+            path = self._layout.file(signal, slot.number)
+            for left in remove_temporary(path):
+                yield Action(left, "removed, being left over", "removed")
+            if path.exists() and not path.is_symlink():
+                sealed = self._layout.sealed
+                mended = mend_active(path, signal, slot.number, parse, sealed, self._damaged)
+                yield from _told_of(path, mended)
+
+    def _beside(self, path: Path, kind: Kind, storage: SlotStorage) -> Iterator[Action]:
+        if kind is Kind.LEFT:
+            path.unlink(missing_ok=True)
+            yield Action(path, "removed, being left over", "removed")
+        elif kind is Kind.ASIDE and not path.is_symlink():
+            records = 0
+            if ".seg." in path.name:
+                records = salvage(path, storage)
+                storage.sync()
+            kept = keep(path, self._damaged)
+            text = f"stored {_count(records, 'record')} that it alone held, and moved it to {kept}"
+            yield Action(path, text, "moved", records)
+
+    def _sealed(self) -> Iterator[Action]:
+        directory = self._layout.sealed
+        if not directory.is_dir():
+            return
+        lock = os.open(directory, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            if not acquire(lock):
+                yield Action(directory, "left alone: it is being repaired", "left")
+                return
+            yield from self._seal()
+            yield from self._mend_sealed()
+        except OSError as error:
+            yield Action(directory, _told(error), "failed")
+        finally:
+            os.close(lock)
+
+    def _seal(self) -> Iterator[Action]:
+        sealer = Sealer(self._layout, self._policy)
+        left = [path for path, kind in places(self._layout) if kind is Kind.LEFT]
+        sealer.run()
+        if sealed := sealer.stats().sealed:
+            text = f"sealed {_count(sealed, 'file')} that waited for it"
+            yield Action(self._layout.sealed, text, "sealed", sealed)
+        for path in left:
+            if path.parent == self._layout.sealed:
+                path.unlink(missing_ok=True)
+                yield Action(path, "removed, being left over", "removed")
+
+    def _mend_sealed(self) -> Iterator[Action]:
+        names = [SealedName.parse(path.name) for path in sorted(self._layout.sealed.iterdir())]
+        known = [name for name in names if name is not None]
+        # What waits is somebody's who is just sealing it, or could not be sealed.
+        waiting = {(name.signal, name.id) for name in known if name.is_waiting}
+        for name in known:
+            path = self._layout.sealed / str(name)
+            if (name.signal, name.id) in waiting or path.is_symlink() or not _can_read(name):
+                continue
+            try:
+                yield from _told_of(path, mend_sealed(path, name, parse, self._damaged))
+            except FileNotFoundError:  # a living process's retention was faster
+                continue
+
+
+def _can_read(name: SealedName) -> bool:
+    return name.compression != "zstd" or find_spec("zstandard") is not None
+
+
+def _told_of(path: Path, mended: Mended | None) -> Iterator[Action]:
+    if mended is None:
+        return
+    if mended.path == path and mended.kept is None:
+        yield Action(path, "ended its last line", "ended", 1)
+        return
+    if mended.kept is None:
+        yield Action(path, f"renamed to {mended.path}, which is what it holds", "renamed")
+        return
+    what = _count(mended.damaged, "damaged line")
+    yield Action(path, f"moved {what} to {mended.kept}", "moved", mended.damaged)
+
+
+def _why(error: SlotTakenError) -> str:
+    return str(error).partition(": ")[2]
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot repair {error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
