@@ -19,14 +19,15 @@ class Journaled:
 
     Args:
         path: of the recording.
+        open_spans: whether it notes spans that have started.
         policy: of its FileStorage.
     """
 
-    def __init__(self, path: Path, **policy: Any) -> None:
+    def __init__(self, path: Path, open_spans: bool = False, **policy: Any) -> None:
         self.storage = FileStorage(path, sync="never", **policy)
         self.collector = TelemetryCollector(TelemetryConfig(sync="never"))
         home = FileHome(self.storage)
-        self.journal = Journal(home, 64 * 1024 * 1024, Reporter(), open_spans=False)
+        self.journal = Journal(home, 64 * 1024 * 1024, Reporter(), open_spans)
         self.collector.attach(self, self.journal)
         self._drain = JournalDrain(
             self.collector,

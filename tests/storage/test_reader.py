@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from rimp_otel import FileStorage, StorageError, TelemetryData, TelemetryEvent
 from rimp_otel.journal.reading import Damage
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.storage import snapshot as snapshots
-from rimp_otel.storage.layout import Layout, fingerprint
+from rimp_otel.storage.compression import compressor
+from rimp_otel.storage.layout import SUFFIXES, Layout, fingerprint
 from rimp_otel.storage.reader import RecordingReader, counted
+from rimp_otel.storage.unpacking import Gap, unpack
 
 from ..contract.samples import everything
 from .journaled import Journaled
@@ -206,6 +209,33 @@ def test_a_damaged_block_of_a_sealed_file(path, reader):
     assert "cannot be unpacked" in damaged.reason
 
 
+@pytest.mark.parametrize("compression", ["zstd", "gzip"])
+@pytest.mark.parametrize("flip", [0, 0x01, 0xFF])
+def test_damage_at_every_offset_of_a_sealed_file(path, compression, flip):
+    """Cut off, or one byte flipped: blocks that are whole are read, and the rest is counted."""
+    name, compress = compressor(compression)
+    packed = b"".join(compress(line(message) + b"\n") for message in "123")
+    path.mkdir()
+    (path / "sealed").mkdir()
+    sealed = path / "sealed" / f"logs-0-9-{'a' * 16}{SUFFIXES[name]}"
+    for offset in range(len(packed)):
+        damaged = bytearray(packed if flip else packed[:offset])
+        if flip:
+            damaged[offset] ^= flip
+        sealed.write_bytes(damaged)
+        reader = RecordingReader(path)
+        found = polled(reader)
+        expected = [list("123"), list("23"), list("13"), list("12")] if flip else [list("123")]
+        assert found in expected or (not flip and "123".startswith("".join(found)))
+        whole = len(found) == 3 or (not flip and is_a_block_end(packed, offset, compression))
+        assert len(reader.damaged) == 1 or (whole and not reader.damaged)
+
+
+def is_a_block_end(packed, offset, compression):
+    """Whether what is cut off there looks whole."""
+    return not any(isinstance(piece, Gap) for piece in unpack(packed[:offset], compression))
+
+
 def test_what_has_another_name_or_is_no_file(path, reader):
     """Is not the recording's; a pipe keeps nobody waiting."""
     FileStorage(path).store(batch("1"))
@@ -238,6 +268,33 @@ def test_journals_of_the_living_and_the_dead(path, reader, process):
     heir.close()
     assert polled(reader) == []
     assert sorted(everything_in(path)) == list("12345")
+
+
+def test_interrupted_spans(path, reader):
+    """Come with the death of their process, and once: also after its journal was recovered."""
+    process = Journaled(path, open_spans=True)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(process.collector)
+    tracer = provider.get_tracer("test")
+    interrupted, finished = tracer.start_span("interrupted"), tracer.start_span("finished")
+    finished.end()
+    assert names_of_spans(reader) == ["finished"]
+    process.die()
+    assert names_of_spans(reader) == ["interrupted"]
+    assert names_of_spans(reader) == []
+    heir = Journaled(path)
+    heir.recover()
+    heir.drain()
+    assert names_of_spans(reader) == []
+    heir.close()
+    assert names_of_spans(reader) == []
+    assert sorted(names_of_spans(RecordingReader(path))) == ["finished", "interrupted"]
+    assert interrupted.is_recording()
+
+
+def names_of_spans(reader):
+    """Of a poll."""
+    return [span.name for data in reader.poll() for span in data.spans]
 
 
 def test_equal_records(reader, process):
