@@ -72,7 +72,7 @@ class State(NamedTuple):
 
     number: int
     cycle: int
-    #: 0 for a signal where the word is damaged.
+    #: 0 for a signal where the word and its complement disagree; see ``either``.
     done: dict[Signal, int]
     #: None of them where they are damaged, or were being changed.
     ends: dict[Signal, End]
@@ -80,6 +80,8 @@ class State(NamedTuple):
     #: ``done`` and ``ends`` at the last sync; from the start on, where that is not known.
     synced_done: dict[Signal, int]
     synced_ends: dict[Signal, End]
+    #: What the word says, and what its complement says.
+    either: dict[Signal, tuple[int, int]]
 
 
 class Header:
@@ -196,7 +198,12 @@ def _state_of(words: Sequence[int]) -> State:
         _ends_of(words),
         _intent_of(words),
         *_synced_of(words),
+        {signal: _either(words, number) for number, signal in enumerate(SIGNALS)},
     )
+
+
+def _either(words: Sequence[int], number: int) -> tuple[int, int]:
+    return words[_DONE + number], words[_MIRROR + number] ^ _ALL_ONES
 
 
 def _ends_of(words: Sequence[int]) -> dict[Signal, End]:
@@ -225,11 +232,8 @@ def _synced_of(words: Sequence[int]) -> tuple[dict[Signal, int], dict[Signal, En
 def _done_of(words: Sequence[int], number: int) -> int:
     """0 where the word and its complement disagree: a death between the two stores leaves a valid
     intent, or no frame of the signal between them; else it is damage."""
-    done, mirrored = words[_DONE + number], words[_MIRROR + number] ^ _ALL_ONES
-    if done == mirrored or _intent_of(words) is not None:
-        return done
-    candidates = [value for value in (done, mirrored) if HEADER_SIZE <= value < 2**40]
-    return min(candidates, default=0)
+    done, mirrored = _either(words, number)
+    return done if done == mirrored or _intent_of(words) is not None else 0
 
 
 def _intent_of(words: Sequence[int]) -> Intent | None:

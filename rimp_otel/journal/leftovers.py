@@ -31,7 +31,14 @@ from rimp_otel.otlp.fragment import Fragment, Origin, Wrapping, line_of, resourc
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.values import to_bytes
 
-__all__ = ["DAMAGED", "Leftovers", "convert_leftovers", "put_aside", "read_leftovers"]
+__all__ = [
+    "DAMAGED",
+    "LeftoverLines",
+    "Leftovers",
+    "convert_leftovers",
+    "put_aside",
+    "read_leftovers",
+]
 
 DAMAGED: Final = ".damaged"
 """What the names of files end with that were put aside."""
@@ -85,15 +92,28 @@ def convert_leftovers(directory: Path, stored: SpanLines | None = None) -> int:
     return damaged
 
 
-def read_leftovers(directory: Path, segments: list[bytes]) -> list[tuple[Signal, bytes, int]]:
-    """The same records as lines, of a journal whose owner is gone."""
-    lines = []
+class LeftoverLines(NamedTuple):
+    """What processes that are gone left beside segments, as OTLP JSON lines."""
+
+    #: With how many records each holds.
+    lines: list[tuple[Signal, bytes, int]]
+    #: Files of which a part made no sense.
+    damaged: list[Path]
+
+
+def read_leftovers(directory: Path, segments: list[bytes]) -> LeftoverLines:
+    """The same records, with nothing changed, of a journal whose owner is gone."""
+    found = LeftoverLines([], [])
     for number in _numbers(directory):
-        if not (directory / segment_name(number)).exists():
-            for signal, fragment in _read(directory, number, segments).records:
-                line = line_of(signal, {_origin_of(fragment): [fragment.text]})
-                lines.append((signal, line, 1))
-    return lines
+        if (directory / segment_name(number)).exists():
+            continue
+        left = _read(directory, number, segments)
+        for signal, fragment in left.records:
+            line = line_of(signal, {_origin_of(fragment): [fragment.text]})
+            found.lines.append((signal, line, 1))
+        if left.damaged:
+            found.damaged.append(directory / open_spans_name(number))
+    return found
 
 
 def _segments(directory: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from rimp_otel.journal.frames import (
     Frame,
+    Frames,
     Origins,
     end_of_frames,
     frames_in,
@@ -83,7 +84,9 @@ def read_journal(directory: Path, whole: Whole) -> JournalContents:
     for segment in segments:
         _read_segment(segment, whole, contents)
     if not is_owned(directory):
-        contents.lines.extend(read_leftovers(directory, [segment.data for segment in segments]))
+        left = read_leftovers(directory, [segment.data for segment in segments])
+        contents.lines.extend(left.lines)
+        damaged.extend(Damage(path, 0, "open spans in it are damaged") for path in left.damaged)
     return contents
 
 
@@ -160,11 +163,14 @@ def _read_segment(segment: _Segment, whole: Whole, contents: JournalContents) ->
     done = dict(segment.state.done)
     _settle(segment.state, whole, done, contents.ends)
     frames = frames_in(segment.data[HEADER_SIZE:], HEADER_SIZE, Origins())
-    for signal in [signal for signal in Signal if not _is_boundary(segment, done[signal])]:
-        del done[signal]
-        contents.damaged.append(
-            Damage(segment.path, 0, f"its header does not say which {signal.value} are stored")
-        )
+    for signal in Signal:
+        known = _known(segment, signal, done[signal], frames)
+        if known is None:
+            del done[signal]
+            reason = f"its header does not say which {signal.value} are stored"
+            contents.damaged.append(Damage(segment.path, 0, reason))
+        else:
+            done[signal] = known
     first = min(done.values(), default=len(segment.data))
     damaged = [position for position in frames.damaged if position >= first]
     for signal in done:
@@ -176,6 +182,17 @@ def _read_segment(segment: _Segment, whole: Whole, contents: JournalContents) ->
     contents.damaged.extend(
         Damage(segment.path, position, "it is no frame") for position in damaged
     )
+
+
+def _known(segment: _Segment, signal: Signal, done: int, frames: Frames) -> int | None:
+    """From where on the signal's frames are not stored; None if that cannot be told."""
+    either = sorted(segment.state.either[signal] if not done else (done,))
+    possible = [position for position in either if _is_boundary(segment, position)]
+    if not possible:
+        return None
+    # A death between two stores leaves two positions with none of its frames between them.
+    between = [frame for frame in frames.of(signal, possible[0]) if frame.position < possible[-1]]
+    return None if between else possible[0]
 
 
 def _is_boundary(segment: _Segment, position: int) -> bool:

@@ -70,7 +70,7 @@ def test_open_spans_of_the_dead(journal, tracer, tmp_path):
     assert convert_leftovers(directory) == 0
     assert sorted(os.listdir(directory)) == ["000001.seg", "000002.seg", "lock"]
     assert spans_in(directory) == expected
-    assert read_leftovers(directory, []) == []
+    assert read_leftovers(directory, []) == ([], [])
 
 
 def test_conversion_that_was_killed(journal, tracer, tmp_path):
@@ -120,6 +120,8 @@ def test_damaged_table(journal, tracer, tmp_path):
     data = bytearray(path.read_bytes())
     data[data.index(b"two")] ^= 1
     path.write_bytes(data)
+    (damage,) = read_journal(path.parent, lambda *_: False).damaged
+    assert damage == (path, 0, "open spans in it are damaged")
     assert convert_leftovers(path.parent) == 1
     assert spans_in(path.parent) == [("one", True)]
     assert path.with_name("000001.open.damaged").read_bytes() == bytes(data)
@@ -149,4 +151,4 @@ def test_no_crash(journal, tmp_path):
     journal.open()
     die(journal)
     (tmp_path / "journal" / "000001.crash").write_text("")
-    assert read_leftovers(tmp_path / "journal", []) == []
+    assert read_leftovers(tmp_path / "journal", []) == ([], [])
