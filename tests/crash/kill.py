@@ -252,7 +252,7 @@ class Round:
 
 def main() -> None:
     """Prints the figures."""
-    program = Program(__doc__, 1_000, 15)
+    program = Program(__doc__, 1_000, 12)
     program.finish(each_seed(round_of, program.options()))
 
 

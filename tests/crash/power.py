@@ -228,7 +228,7 @@ def _judge(
 
 def main() -> None:
     """Prints the figures."""
-    program = Program(__doc__, 2_000, 25)
+    program = Program(__doc__, 2_000, 15)
     program.add("--strict", action="store_true", help="only a directory's sync forces names")
     options = program.options()
     program.finish(each_seed(round_of, options, options.strict))

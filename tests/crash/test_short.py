@@ -1,0 +1,32 @@
+"""The short form of each suite, in a process of its own; ``docs/reliability.md`` has the long ones."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from ..processes import run_process
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="needs /proc, pidfds and pipe sizes"
+)
+
+
+@pytest.mark.parametrize(
+    "suite",
+    ["kill", "cut", "power", "reenter", "workers", "burst", "full", "readers", "simulate"],
+)
+def test_short_form(suite):
+    """Nothing lost, nothing twice, nothing wrong; the figures say what was tried."""
+    command = [sys.executable, "-m", f"tests.crash.{suite}", "--short"]
+    done = run_process(command, timeout=110.0)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "failures              0" in done.stdout
+
+
+def test_peers_short_form():
+    """All of 400 finished spans are kept, however the program dies; peers only where installed."""
+    command = [sys.executable, "-m", "tests.crash.peers", "--rounds", "1"]
+    done = run_process(command, timeout=110.0)
+    assert done.returncode == 0, done.stdout + done.stderr
