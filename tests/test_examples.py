@@ -26,6 +26,13 @@ at once: opened
 at once: closed
 in batches: ['opened', 'closed']
 """,
+    "crash_safe": """\
+killed by signal 9
+event: stock reserved
+span: checkout, interrupted
+span: reserve stock, finished
+span: charge card, interrupted
+""",
     "custom_consumer": """\
 {'info': 1, 'error': 1} {'temperature': 21.0}
 """,
