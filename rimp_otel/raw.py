@@ -73,10 +73,15 @@ def fragment_of(record: RawRecord, resource: ResourceInfo) -> Fragment:
     Raises:
         Exception: whatever it is that cannot be encoded.
     """
-    if _is_encoded(record):
-        fragment: Fragment = record[2]  # type: ignore[index]
-        return fragment
-    return _ENCODERS[signal_of_raw(record)](record, resource)
+    # Told apart by hand: looking up by the enumeration costs a third of a microsecond.
+    if type(record) is not tuple:
+        return _encode_span(record, resource)
+    if record[0] == EVENT:
+        return _encode_event(record, resource)
+    if record[0] == METRIC:
+        return _encode_metric(record, resource)
+    fragment: Fragment = record[2]
+    return fragment
 
 
 def batch_of(records: Iterable[RawRecord], resource: ResourceInfo) -> TelemetryData:
