@@ -168,7 +168,7 @@ class Drain:
     def report_leftover(self) -> None:
         """Says what is lost when the process ends now."""
         pending = self._collector.stats().pending
-        if pending:
+        if pending > 0:
             self._reporter.say("leftover", f"{pending} records could not be stored and are lost")
 
 

@@ -266,7 +266,7 @@ class JournalDrain(Drain):
     def report_leftover(self) -> None:
         """Says what is not in the storage when the process ends now."""
         pending = self._collector.stats().pending
-        if pending and self._journal.segments:
+        if pending > 0 and self._journal.segments:
             self._reporter.say(
                 "leftover",
                 f"{pending} records could not be stored; they are in the journal, for the next"
