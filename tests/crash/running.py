@@ -81,10 +81,10 @@ def each_seed(
     calls = [(function, seed, options.short, *given) for seed in seeds]
     total = Outcome(Counter(), [])
     with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=100) as pool:
-        for done in pool.imap_unordered(_guarded, calls):
+        for number, done in enumerate(pool.imap_unordered(_guarded, calls), 1):
             total += done
-            if done.failures and sys.stderr.isatty():
-                print(done.failures[0], file=sys.stderr)
+            if not options.short and number % max(1, len(seeds) // 20) == 0:
+                print(f"{number} of {len(seeds)}: {len(total.failures)} failures", file=sys.stderr)
     return total
 
 
