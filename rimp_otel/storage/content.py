@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -126,18 +127,25 @@ def list_contents(sealed: Path) -> list[Content]:
     with reading(sealed):
         try:
             with os.scandir(sealed) as entries:
-                names = [SealedName.parse(entry.name) for entry in entries if entry.is_file()]
+                names = [entry.name for entry in entries if entry.is_file()]
         except FileNotFoundError:
             return []
     found: dict[ContentId, Content] = {}
-    for name in sorted(filter(None, names), key=_age):
-        content = Content(name.signal, name.id, sealed / str(name), name)
+    for _, content in sorted(filter(None, [_named(sealed, name) for name in names])):
         found.setdefault(content.key, content)
     return list(found.values())
 
 
-def _age(name: SealedName) -> tuple[bool, int, int, str]:
-    return name.is_waiting, name.last or 0, name.first or 0, str(name)
+_Age = tuple[bool, int, int, str]
+
+
+@lru_cache(maxsize=16_384)  # whoever follows a recording lists the same names all the time
+def _named(sealed: Path, name: str) -> tuple[_Age, Content] | None:
+    parsed = SealedName.parse(name)
+    if parsed is None:
+        return None
+    age = (parsed.is_waiting, parsed.last or 0, parsed.first or 0, name)
+    return age, Content(parsed.signal, parsed.id, sealed / name, parsed)
 
 
 def find(content: Content, sealed: Path) -> Found | None:

@@ -103,7 +103,7 @@ class Snapshot:
             self._look_at_slot(layout, slot)
         known = {content.key for content in self.active} | self._left_out
         self.sealed = [
-            content._replace(is_certain=content.key in before)
+            content if content.key in before else content._replace(is_certain=False)
             for content in list_contents(layout.sealed)
             if content.key not in known
         ]
