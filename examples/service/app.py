@@ -28,7 +28,7 @@ from opentelemetry import metrics, trace
 from werkzeug.serving import make_server
 
 PRODUCTS = [("tea", 480, 200), ("mug", 1250, 40), ("kettle", 3900, 6)]
-SLOW_CARD, EXPIRED_CARD = "1881", "0069"
+SLOW_CARD, EXPIRED_CARD, SILENT_CARD = "1881", "0069", "0404"
 
 log = logging.getLogger("shop")
 app = Flask(__name__)
@@ -137,6 +137,9 @@ def charge(card: str, cents: int) -> None:
         if card == SLOW_CARD:
             log.warning("the bank is slow, trying again", extra={"attempt": 2})
             time.sleep(0.45)
+        if card == SILENT_CARD:
+            log.warning("the bank does not answer", extra={"card": f"*{card}"})
+            time.sleep(60)
         time.sleep(cents / 100_000)
         if card == EXPIRED_CARD:
             raise PaymentError(f"the bank refused card *{card}: expired")

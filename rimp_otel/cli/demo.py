@@ -32,14 +32,17 @@ _REQUIRED = {
 }
 
 _DESCRIPTION = """\
-Run a small web shop under `rimp run`, send it some requests, and show what was recorded.
+Run a small web shop under `rimp run`, send it some requests, kill it in the middle of one, and show
+what was recorded.
 
 The shop is a Flask service with an SQLite database, an outgoing HTTP call and logging; it knows
 nothing of rimp. It listens on 127.0.0.1 alone, and has ended when this command has.
 """
 
 _MARK = ".rimp-demo"
-_OWN = re.compile(r"(traces|logs|metrics)\.[\w.]+|journal[\w.]*|sealed|cursors|" + re.escape(_MARK))
+_OWN = re.compile(
+    r"(traces|logs|metrics)\.[\w.]+|journal[\w.]*|sealed|damaged|cursors|" + re.escape(_MARK)
+)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -68,14 +71,15 @@ def add_parser(subparsers: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from rimp_otel.cli.demo_report import format_demo
-    from rimp_otel.cli.demo_service import serving, visit
+    from rimp_otel.cli.demo_service import serving
+    from rimp_otel.cli.demo_visit import visit
 
     for package, module in _REQUIRED.items():
         if not is_installed(module):
             raise MissingExtraError(package, "demo")
     make_room(args.path, args.keep)
-    with _ended_by_signals(), _progress(), serving(args.path) as address:
-        visited = visit(address)
+    with _ended_by_signals(), _progress(), serving(args.path) as service:
+        visited = visit(service)
     reader = open_recording(args.path)
     look = shlex.quote(str(args.path))
     for line in format_demo(reader, visited, look, output_width(), output_style(args)):

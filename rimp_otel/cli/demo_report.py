@@ -8,17 +8,17 @@ from http import HTTPStatus
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from rimp_otel.cli.demo_service import Visit
+from rimp_otel.cli.demo_visit import ORDERS, Visit
 from rimp_otel.cli.recording import (
     duration_of,
+    is_interrupted,
     parent_id_of,
-    records_of,
     start_of,
     time_of,
     trace_id_of,
 )
 from rimp_otel.cli.render import Style, clip, columns, pad, plural
-from rimp_otel.cli.stats import RecordingStats, format_stats
+from rimp_otel.cli.stats import count_recording, format_stats
 from rimp_otel.cli.waterfall import EVENT_MARKS, brief_attributes, render_trace
 from rimp_otel.models import HistogramPoint, TelemetryEvent
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["format_demo", "format_histogram", "quantile"]
 
 LATENCY = "shop.checkout.duration"
-ORDERS = "shop.orders"
 
 
 class _Page(NamedTuple):
@@ -69,13 +68,15 @@ def format_demo(
 
     data = TelemetryData.concat(reader.poll(final=True))
     page = _Page(data, width, style)
-    slowest = max(_roots(data), key=lambda span: duration_of(span) or 0, default=None)
+    finished = (span for span in _roots(data) if not is_interrupted(span))
+    slowest = max(finished, key=lambda span: duration_of(span) or 0, default=None)
     failure = next((event for event in data.events if "exception.type" in event.metadata), None)
     sections = [
         _visit(visit, page),
         _stats(reader, page),
         _slowest(slowest, page),
         _failure(failure, page),
+        _killed(visit, page),
         _latency(page),
         _next(trace_id_of(slowest) if slowest else 0, look, page),
     ]
@@ -100,9 +101,7 @@ def _visit(visit: Visit, page: _Page) -> Iterator[str]:
 
 
 def _stats(reader: RecordingReader, page: _Page) -> Iterator[str]:
-    stats = RecordingStats(files=reader.files(), damaged=reader.damaged)
-    for record in records_of(page.data):
-        stats.add(record)
+    stats = count_recording(reader, [page.data])
     yield page.title("Recorded", "rimp stats")
     # The last line says that nothing is damaged.
     yield from format_stats(stats, page.style)[: None if stats.damaged else -1]
@@ -137,6 +136,27 @@ def _event(event: TelemetryEvent, start: int, page: _Page) -> Iterator[str]:
     yield head + clip("  ".join(rest), page.width - 19, style.glyphs.ellipsis)
     if "exception.type" in event.metadata:
         yield from _exception(event, page)
+
+
+def _killed(visit: Visit, page: _Page) -> Iterator[str]:
+    requests = [
+        span
+        for span in _roots(page.data)
+        if span.kind.name == "SERVER" and start_of(span) >= visit.began
+    ]
+    cut = [span for span in requests if is_interrupted(span)]
+    trace = f"rimp trace {trace_id_of(cut[0]):032x}"[:19] if cut else ""
+    yield page.title("Killed by SIGKILL in the middle of a request", trace)
+    answered, recorded = visit.statuses.total(), len(requests) - len(cut)
+    looks = ("green", "bold") if answered == recorded else ("red", "bold")
+    verdict = page.style.paint(f"{recorded:,} are recorded", *looks)
+    yield f"{plural(answered, 'request')} were answered, {verdict}; and of the one that was not:"
+    for span in cut[:1]:
+        trace_id = trace_id_of(span)
+        lines = render_trace(page.spans(trace_id), page.events(trace_id), page.width, page.style)
+        # Without what stands above the axis, and below: the title says it.
+        start, end = lines.index(""), len(lines) - lines[::-1].index("")
+        yield from lines[start : end - 1]
 
 
 _FRAME = re.compile(r'^  File "([^"\n]+)", line (\d+), in (.+)\n    (.*)$', re.MULTILINE)
@@ -212,6 +232,10 @@ def _next(trace_id: int, look: str, page: _Page) -> Iterator[str]:
         (f"rimp traces --path {look}", "all requests, the newest first"),
         (f"rimp trace {trace_id:032x}"[:19] + f" --path {look}", "one of them"),
         (f"rimp tail --path {look}", "everything in the order of time; -f follows"),
+        (
+            f"rimp verify --path {look}",
+            "whether every line is whole, and what waits in the journal",
+        ),
         ("rimp run -- python app.py", "your own program"),
     ]
     wide = max(columns(command) for command, _ in commands)

@@ -1,4 +1,4 @@
-"""The service of ``rimp demo``, and its customers."""
+"""The service of ``rimp demo``: it is run, and killed."""
 
 from __future__ import annotations
 
@@ -8,58 +8,43 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from rimp_otel.cli.render import Style, to_json
+from rimp_otel.cli.render import Style
 from rimp_otel.errors import RimpError
 
-__all__ = ["REQUESTS", "ServiceError", "Visit", "service_file", "serving", "visit"]
+__all__ = ["Service", "ServiceError", "service_file", "serving"]
 
-_START, _STOP, _LIFETIME = 30.0, 10.0, 120
-"""Seconds to start, to stop, and to live at most."""
+_START, _LIFETIME = 30.0, 120
+"""Seconds to start, and to live at most."""
 
 
 class ServiceError(RimpError):
     """The service did not do what it should."""
 
 
-class Request(NamedTuple):
-    """What a customer asks for; an order, where there is a card."""
+class Service(NamedTuple):
+    """The service, as long as it runs."""
 
-    path: str
-    card: str = ""
-    quantity: int = 1
+    #: At which it listens.
+    address: str
+    #: Of the recording.
+    path: Path
+    process: subprocess.Popen[bytes]
 
+    def kill(self) -> None:
+        """Ends it, and the command that records it, with a signal that nobody can catch.
 
-def _requests() -> Iterator[Request]:
-    for number in range(10):
-        yield Request("/products")
-        yield Request(f"/products/{('tea', 'mug', 'kettle')[number % 3]}")
-        card = "1881" if number in (3, 7) else "0069" if number == 5 else "4242"
-        yield Request("tea" if number % 2 else "mug", card, 1 + number % 3)
-        if number % 3 == 0:
-            yield Request("/products/toaster")
-            yield Request("kettle", "4242", 2)
-        elif number % 4 == 0:
-            yield Request("tea", "4242", 3)
-
-
-REQUESTS = tuple(_requests())
-"""The same every time: some are slow, some ask for what there is not, one card is refused."""
-
-
-class Visit(NamedTuple):
-    """How the requests went."""
-
-    statuses: Counter[int]
-    seconds: float
+        Raises:
+            ServiceError: it had ended by itself.
+        """
+        if self.process.poll() is not None:
+            raise ServiceError(f"the service ended by itself, with {self.process.returncode}")
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 def service_file() -> Path:
@@ -75,31 +60,26 @@ def service_file() -> Path:
 
 
 @contextmanager
-def serving(path: Path) -> Iterator[str]:
-    """Runs the service, recorded at ``path``, and gives the address at which it listens.
-
-    It has ended, and everything is recorded, when the context is left.
+def serving(path: Path) -> Iterator[Service]:
+    """Runs the service, recorded at ``path``. Nothing of it is left when the context is.
 
     Raises:
-        ServiceError: it did not start, or did not end well.
+        ServiceError: it did not start.
     """
-    with tempfile.TemporaryFile() as errors:
-        process = _start(path, errors)
+    with tempfile.TemporaryFile() as errors, tempfile.TemporaryDirectory() as directory:
+        process = _start(path, directory, errors)
         try:
-            yield _address(process, errors)
-            code = _stop(process)
+            yield Service(_address(process, errors), path, process)
         finally:
             _make_sure(process)
-        if code:
-            raise _failure(f"ended with exit code {code}", errors)
 
 
-def _start(path: Path, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(path: Path, directory: str, errors: IO[bytes]) -> subprocess.Popen[bytes]:
     rimp = [sys.executable, "-m", "rimp_otel.cli.main"]
     run = ["run", "--quiet", "--path", str(path), "--service", "shop"]
     return subprocess.Popen(
         [*rimp, *run, "--", sys.executable, str(service_file())],
-        env=_env(),
+        env={**_env(), "TMPDIR": directory},  # it is killed, and leaves what is there
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
@@ -122,6 +102,8 @@ def _env() -> dict[str, str]:
         "NO_PROXY": "127.0.0.1",
         # The conventions that are stable now, instead of those that came before.
         "OTEL_SEMCONV_STABILITY_OPT_IN": "http,database",
+        # Instruments keep their sums in memory: what was not collected dies with the process.
+        "RIMP_METRIC_INTERVAL": "0.25",
     }
 
 
@@ -134,18 +116,8 @@ def _address(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
     return line.split()[-1]
 
 
-def _stop(process: subprocess.Popen[bytes]) -> int:
-    process.terminate()
-    try:
-        return process.wait(_STOP)
-    except subprocess.TimeoutExpired:
-        return -signal.SIGTERM
-
-
 def _make_sure(process: subprocess.Popen[bytes]) -> None:
     """Nothing of the service is left, whatever happened."""
-    if process.poll() is None:
-        _stop(process)
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -161,25 +133,3 @@ def _failure(what: str, errors: IO[bytes]) -> ServiceError:
     for line in said:
         print(Style().clean(line), file=sys.stderr)
     return ServiceError(f"the service {what}" + ("; what it said is above" if said else ""))
-
-
-def visit(address: str) -> Visit:
-    """Sends the requests, one after the other."""
-    # Loopback needs no proxy, whatever the environment says.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    started = time.monotonic()
-    statuses = Counter(_status(opener, address, request) for request in REQUESTS)
-    return Visit(statuses, time.monotonic() - started)
-
-
-def _status(opener: urllib.request.OpenerDirector, address: str, request: Request) -> int:
-    path, body = request.path, None
-    if request.card:
-        order = {"sku": request.path, "quantity": request.quantity, "card": request.card}
-        path, body = "/checkout", to_json(order).encode()
-    try:
-        with opener.open(address + path, body, timeout=10) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code

@@ -23,6 +23,7 @@ __all__ = [
     "duration_of",
     "end_of",
     "has_failed",
+    "is_interrupted",
     "open_recording",
     "parent_id_of",
     "record_json",
@@ -130,6 +131,11 @@ def parent_id_of(span: ReadableSpan) -> int:
 def has_failed(span: ReadableSpan) -> bool:
     """Whether the span's status is an error."""
     return span.status.status_code.name == "ERROR"
+
+
+def is_interrupted(span: ReadableSpan) -> bool:
+    """Whether the span was open when its process died; its end is the last sign of life then."""
+    return bool((span.attributes or {}).get("rimp.interrupted"))
 
 
 def service_of(record: Record) -> str:

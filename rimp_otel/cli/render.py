@@ -74,6 +74,7 @@ class Glyphs(NamedTuple):
     tick: str = "┊"
     dot: str = "●"
     failed: str = "✗"
+    cut: str = "✂"
     orphan: str = "⋯"
     circle: str = "↻"
     skewed: str = "«"
@@ -85,7 +86,7 @@ class Glyphs(NamedTuple):
 _ASCII = Glyphs(
     *("|- ", "`- ", "|  ", "..."),
     *("=", "=", "=", "~", ":"),
-    *("*", "x", "?", "@", "<", "..", " | ", "u"),
+    *("*", "x", "#", "?", "@", "<", "..", " | ", "u"),
 )
 
 

@@ -13,6 +13,7 @@ from rimp_otel.cli.options import add_color, add_json, add_path, output_style, r
 from rimp_otel.cli.recording import (
     Record,
     has_failed,
+    is_interrupted,
     open_recording,
     records_of,
     service_of,
@@ -34,8 +35,6 @@ from rimp_otel.cli.verify import journals_text, slot_json
 from rimp_otel.models import EventType, TelemetryEvent, TelemetryMetric
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
-
     from rimp_otel.data import TelemetryData
     from rimp_otel.storage.reader import DamagedLine, RecordingFile, RecordingReader
     from rimp_otel.storage.slotstates import SlotState
@@ -46,7 +45,6 @@ __all__ = [
     "add_parser",
     "count_recording",
     "format_stats",
-    "is_interrupted",
 ]
 
 
@@ -171,11 +169,6 @@ class RecordingStats:
             ]
             + [{"path": str(path), "line": 0, "reason": "put aside"} for path in self.put_aside],
         }
-
-
-def is_interrupted(span: ReadableSpan) -> bool:
-    """Whether the span ended with its process."""
-    return bool((span.attributes or {}).get("rimp.interrupted"))
 
 
 def count_recording(

@@ -22,6 +22,7 @@ from rimp_otel.cli.recording import (
     Record,
     duration_of,
     has_failed,
+    is_interrupted,
     open_recording,
     record_json,
     records_of,
@@ -183,7 +184,8 @@ def _told_by_span(span: ReadableSpan, style: Style) -> _Told:
     if has_failed(span):
         raised = [exception_text(event.attributes or {}) for event in span.events]
         why = next(filter(None, raised), span.status.description or "error")
-        parts.append(style.paint(f"{style.glyphs.failed} {style.clean(why)}", "red"))
+        mark = style.glyphs.cut if is_interrupted(span) else style.glyphs.failed
+        parts.append(style.paint(f"{mark} {style.clean(why)}", "red"))
     return "SPAN", ("cyan",), parts + _dim({}, trace_id_of(span), style)
 
 

@@ -15,6 +15,7 @@ from rimp_otel.cli.recording import (
     duration_of,
     end_of,
     has_failed,
+    is_interrupted,
     service_of,
     start_of,
     time_of,
@@ -113,8 +114,8 @@ def _flow(pieces: Sequence[_Piece], between: str, width: int, style: Style) -> l
 
 def brief_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes that tell a reader something: without what the instrumentation of logging
-    says about the code and the thread, and what `exception_text` says better."""
-    noise = ("code.", "thread.", "exception.")
+    says about the code and the thread, and what `exception_text` or a mark says better."""
+    noise = ("code.", "thread.", "exception.", "rimp.interrupted")
     return {key: value for key, value in attributes.items() if not key.startswith(noise)}
 
 
@@ -141,6 +142,8 @@ class _Row(NamedTuple):
     mark_looks: tuple[str, ...] = ()
     time: int = 0
     extra: str = ""
+    #: Lines that it may take; 0 for as many as its kind usually may.
+    most: int = 0
 
 
 def _walk(top: Sequence[Entry], style: Style, max_depth: int) -> Iterator[_Row]:
@@ -174,7 +177,8 @@ def _below(
 
 def _span_row(node: Node, guide: str, style: Style) -> _Row:
     failed = has_failed(node.span)
-    marks = [style.glyphs.failed] if failed else []
+    cut = is_interrupted(node.span)
+    marks = [style.glyphs.cut if cut else style.glyphs.failed] if failed or cut else []
     if node.flaw:
         marks.append(getattr(style.glyphs, node.flaw))
     name = style.clean(node.span.name) or "(no name)"
@@ -213,8 +217,10 @@ def _details(span: ReadableSpan, style: Style) -> Iterator[_Row]:
     if not has_failed(span):
         return
     if pairs := style.pairs(brief_attributes(span.attributes or {})):
-        yield _Row("", "  ".join(pairs), ("dim",))
-    message = span.status.description or ""
+        # Of a span that was interrupted, they are what it started with, and explain less.
+        yield _Row("", "  ".join(pairs), ("dim",), most=int(is_interrupted(span)))
+    # Of a span that was interrupted, its mark says why.
+    message = "" if is_interrupted(span) else span.status.description or ""
     raised = [exception_text(event.attributes or {}) for event in span.events]
     if message and not any(message in text for text in raised):
         yield _Row("", style.clean(message), ("red",), None, style.glyphs.failed, ("red",))
@@ -329,7 +335,7 @@ class _Drawing:
         offset = self._offset(row.time)
         mark = row.mark + "  " if row.mark else ""
         room = max(self.width - columns(row.guide + mark) - len(offset) - 2, 16)
-        most = 4 if row.looks or not row.time else 1
+        most = row.most or (4 if row.looks or not row.time else 1)
         first, *rest = _wrap(row.text, room, most, self.style.glyphs.ellipsis)
         extra = self._extra(row.extra, room - columns(first)) if not rest else ""
         gap = " " * (room - columns(first + extra) + 2)
@@ -349,6 +355,7 @@ class _Drawing:
         marks = {mark for row in self.rows if row.span for mark in row.mark.split()}
         glyphs = self.style.glyphs
         known = {
+            glyphs.cut: "its process was terminated here",
             glyphs.orphan: "its parent is not recorded",
             glyphs.circle: "its ancestors go round in a circle",
             glyphs.skewed: "starts before its parent does",

@@ -60,13 +60,16 @@ def recorded(directory: Path) -> TelemetryData:
     "line",
     [
         "A small shop  Flask, SQLite, an HTTP call, logging, and no recording code",
-        "40 requests in T · 34 OK · 4 Not Found · 1 Conflict · 1 Internal Server Error",
-        "spans     175 in 41 traces, 2 errors",
-        "logs      38 records (31 info, 6 warning, 1 error)",
+        "43 requests in T · 37 OK · 4 Not Found · 1 Conflict · 1 Internal Server Error",
+        "spans     187 in 45 traces, 4 errors, 2 interrupted",
+        "logs      39 records (31 info, 7 warning, 1 error)",
+        "journals  1 journal: 1 left by a process that died",
         "The slowest request  rimp trace ID",
         "POST /checkout  T",
         "The request that failed  POST /checkout   rimp trace ID",
         "                   PaymentError: the bank refused card *0069: expired",
+        "Killed by SIGKILL in the middle of a request  rimp trace ID",
+        "43 requests were answered, 43 are recorded; and of the one that was not:",
         "A metric: shop.checkout.duration  orders: 14 paid, 2 failed",
         "  rimp trace ID --path rimp-demo   one of them",
     ],
@@ -77,9 +80,9 @@ def test_shown_line(shown: str, line: str) -> None:
 
 
 def test_shown_text(directory: Path, shown: str) -> None:
-    """It fits on a screen of 100 columns and 60 lines, says nothing else, and has no colour."""
+    """It fits on a screen of 100 columns and 75 lines, says nothing else, and has no colour."""
     lines = shown.splitlines()
-    assert len(lines) <= 60
+    assert len(lines) <= 75
     assert max(map(len, lines)) <= 100
     assert "\x1b" not in shown
     assert (directory / "err").read_bytes() == b""
@@ -87,7 +90,8 @@ def test_shown_text(directory: Path, shown: str) -> None:
 
 def test_slow_request_is_drawn(shown: str) -> None:
     """Each step of the slowest request has its line, with what was logged."""
-    assert re.findall(r"[├└]─ (.*?)  ", shown) == [
+    slow, _, _ = shown.partition("Killed by")
+    assert re.findall(r"[├└]─ (.*?)  ", slow) == [
         "SELECT",
         "GET",
         "GET /inventory/<sku>",
@@ -97,6 +101,20 @@ def test_slow_request_is_drawn(shown: str) -> None:
         "INSERT",
     ]
     assert re.search(r"WARN  the bank is slow, trying again  attempt=2 +\+T", shown)
+
+
+def test_interrupted_request_is_drawn(shown: str) -> None:
+    """As far as it had come: what it had finished, what it was doing, and what it had logged."""
+    _, _, killed = shown.partition("Killed by")
+    assert re.findall(r"^(?:[│ ]*[├└]─ )?(✂ .*?|\w.*?)  .*[━╸╺]", killed, re.MULTILINE)[:6] == [
+        "✂ POST /checkout",
+        "SELECT",
+        "GET",
+        "GET /inventory/<sku>",
+        "SELECT",
+        "✂ charge card",
+    ]
+    assert re.search(r"WARN  the bank does not answer  card=\*0404 +\+T", killed)
 
 
 def test_one_trace_through_all_libraries(recorded: TelemetryData) -> None:
@@ -117,12 +135,34 @@ def test_failure_is_recorded_with_its_traceback(recorded: TelemetryData) -> None
     assert error.metadata["exception.type"] == "PaymentError"
     assert "in charge\n    raise PaymentError" in error.metadata["exception.stacktrace"]
     failed = [span for span in recorded.spans if span.status.status_code.name == "ERROR"]
-    assert sorted(span.name for span in failed) == ["POST /checkout", "charge card"]
+    whole = [span for span in failed if "rimp.interrupted" not in span.attributes]
+    assert sorted(span.name for span in whole) == ["POST /checkout", "charge card"]
 
 
-def test_everything_is_stored_at_the_end(recorded: TelemetryData) -> None:
-    """The last that the service says is there, and so are its metrics."""
-    assert recorded.events[-1].message == "the shop is closed"
+def test_interrupted_request_is_recorded(recorded: TelemetryData) -> None:
+    """Both of its spans, as one trace with what it had finished."""
+    cut = {span.name: span for span in recorded.spans if "rimp.interrupted" in span.attributes}
+    assert sorted(cut) == ["POST /checkout", "charge card"]
+    root, inner = cut["POST /checkout"], cut["charge card"]
+    assert inner.parent.span_id == root.context.span_id
+    assert inner.status.description == "process terminated"
+    spans = [s for s in recorded.spans if s.context.trace_id == root.context.trace_id]
+    assert len(spans) == 6
+
+
+def test_nothing_but_the_journal_is_left(directory: Path, rimp: Callable[..., Any]) -> None:
+    """The recording is whole; a repair stores what the service had not come to store."""
+    path = str(directory / "rimp-demo")
+    assert rimp("verify", "--path", path).code == 0
+    before = FileStorage(path).retrieve()
+    code, out, _ = rimp("repair", "--path", path)
+    assert code == 0
+    assert "that a process had left in it\n" in out
+    assert len(FileStorage(path).retrieve()) == len(before)
+
+
+def test_metrics_are_there(recorded: TelemetryData) -> None:
+    """Up to the last order that was answered."""
     orders = {m.tags["outcome"]: m.value for m in recorded.metrics if m.name == "shop.orders"}
     assert orders == {"paid": 14, "failed": 2}
 

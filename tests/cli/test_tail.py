@@ -96,6 +96,13 @@ def test_odd_records() -> None:
     assert format_record(span("", 1, 0, 0, None), style).endswith("(no name)  open  trace=4bf92f35")
 
 
+def test_interrupted_span() -> None:
+    """Has a mark of its own."""
+    cut = span("a", 1, 0, 0, 7, error="process terminated", **{"rimp.interrupted": True})
+    line = "a  7 ms  ✂ process terminated  trace=4bf92f35"
+    assert format_record(cut, Style()).endswith(line)
+
+
 def test_empty_distribution() -> None:
     """A histogram that has counted nothing has no mean."""
     empty = TelemetryMetric(

@@ -83,6 +83,25 @@ def test_a_narrow_terminal_gets_50_columns() -> None:
     assert render_trace(*checkout(), 3) == render_trace(*checkout(), 50)
 
 
+def test_interrupted_spans() -> None:
+    """Have a mark of their own, whose meaning stands below, and no words that only repeat it."""
+    cut = {"rimp.interrupted": True, "order": "4711", "card": "x" * 60}
+    spans = [
+        span("checkout", 1, 0, 0, 100, error="process terminated", **cut),
+        span("SELECT", 2, 1, 10, 20),
+        span("charge", 3, 1, 50, 100, error="process terminated", **{"rimp.interrupted": True}),
+    ]
+    assert body(spans, 70) == [
+        "✂ checkout   100 ms  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━",
+        "│  order=4711  card=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…",
+        "├─ SELECT     10 ms      ╺━━━━━      ┊               ┊",
+        "└─ ✂ charge   50 ms                  ┊       ╺━━━━━━━━━━━━━━━━━━━━━━━━",
+        "",
+        "✂ its process was terminated here",
+    ]
+    assert body(spans, 70, unicode=False)[-1] == "# its process was terminated here"
+
+
 def test_missing_parents_and_several_roots() -> None:
     """Spans whose parent is not recorded are roots, marked."""
     assert body([span("a", 1, 9, 5, 10), span("b", 2, 0, 0, 20), span("c", 3, 2, 15, 20)]) == [
