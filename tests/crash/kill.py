@@ -115,6 +115,7 @@ def configuration(chance: random.Random, path: Path, small: bool) -> dict[str, A
         "compression": chance.choice(["zstd", "gzip", "none"]),
         "sync": chance.choice(["interval", "interval", "always", "never"]),
         "sync_interval": chance.choice([0.01, 5.0]),
+        "record_crashes": chance.random() < 0.3,
     }
 
 
