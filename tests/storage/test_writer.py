@@ -485,6 +485,8 @@ def test_child_keeps_no_slot_of_its_dead_parent(tmp_path):
     """Its lock ends with the parent."""
     script = """
     import os, sys
+    from pathlib import Path
+    from rimp_otel.slots import is_owned
     from rimp_otel.storage.file import FileStorage
     from tests.storage.recordings import batch
     storage = FileStorage(sys.argv[1])
@@ -492,7 +494,9 @@ def test_child_keeps_no_slot_of_its_dead_parent(tmp_path):
     read, write = os.pipe()
     if os.fork() == 0:
         os.close(write)
-        os.read(read, 1)  # until the parent is dead
+        os.read(read, 1)  # until the parent is dying; its lock goes a moment after the pipe
+        while is_owned(Path(sys.argv[1]) / "journal"):
+            pass
         FileStorage(sys.argv[1]).store(batch("child"))
         os._exit(0)
     os._exit(0)
