@@ -72,13 +72,21 @@ def by_reader(path: Path) -> Found:
 
 def in_files(path: Path) -> Found:
     """From the files alone."""
-    found = nothing()
-    for where, line in texts(path):
+    while True:
+        found = nothing()
         try:
-            _note_line(json.loads(line), found)
-        except (ValueError, AttributeError) as error:
-            found.damaged.append(f"{where}: {error}")
-    return found
+            for where, line in texts(path):
+                _read_line(where, line, found)
+        except FileNotFoundError:
+            continue  # the thread that seals has replaced it meanwhile
+        return found
+
+
+def _read_line(where: str, line: bytes, found: Found) -> None:
+    try:
+        _note_line(json.loads(line), found)
+    except (ValueError, AttributeError) as error:
+        found.damaged.append(f"{where}: {error}")
 
 
 def texts(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -108,7 +116,7 @@ def _sealed(layout: Layout) -> list[tuple[Path, SealedName]]:
 def _lines(file: Path) -> Iterator[tuple[str, bytes]]:
     try:
         text = _unpacked(file)
-    except (zstandard.ZstdError, OSError, EOFError, zlib.error) as error:
+    except (zstandard.ZstdError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         text = f"{error}".encode()
     for number, line in enumerate(text.split(b"\n"), 1):
         if line.strip():

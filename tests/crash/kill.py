@@ -14,7 +14,6 @@ import os
 import random
 import select
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
 from rimp_otel.storage.layout import Layout
 
 from ..processes import ROOT
+from . import victim
 from .audit import Found, by_reader, compare, in_files
 from .running import Outcome, Program, directory, each_seed, reap
 
@@ -42,22 +42,35 @@ class Victim:
         path: of the recording.
         name: of the victim; its marks begin with it.
         config: a TelemetryConfig's fields.
+        forks: whether it is a child of this process, which has everything imported; otherwise a
+            program of its own, which takes longer to start than most of them live.
     """
 
-    def __init__(self, path: Path, name: str, config: dict[str, Any]) -> None:
+    def __init__(self, path: Path, name: str, config: dict[str, Any], forks: bool) -> None:
         self.pipe, outward = os.pipe()
+        inward, self.stdin = os.pipe()
         self.said = bytearray()
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
-        command = [sys.executable, str(Path(__file__).with_name("victim.py")), name, str(outward)]
-        self.process = subprocess.Popen(
-            [*command, json.dumps(config)],
-            stdin=subprocess.PIPE,
-            stderr=self.errors,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            pass_fds=[outward],
-            cwd=path.parent,
-        )
+        argv = [str(Path(victim.__file__)), name, str(outward), json.dumps(config)]
+        os.set_inheritable(outward, True)
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._become(argv, inward, path.parent, forks)
         os.close(outward)
+        os.close(inward)
+
+    def _become(self, argv: list[str], stdin: int, directory: Path, forks: bool) -> None:
+        try:
+            os.chdir(directory)
+            os.dup2(stdin, 0)
+            os.dup2(self.errors.fileno(), 2)
+            if not forks:
+                environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+                os.execve(sys.executable, [sys.executable, *argv], environment)
+            sys.stdin, sys.argv = open(0), argv  # noqa: SIM115
+            victim.main()
+        finally:
+            os._exit(1)
 
     def hear(self, records: int) -> bool:
         """Waits until it has announced so many records; False if it died before."""
@@ -75,18 +88,15 @@ class Victim:
 
     def die(self, way: str) -> int:
         """Has it killed, or makes it kill itself; returns the exit code."""
-        assert self.process.stdin is not None
         if way in SIGNALS:
-            self.process.send_signal(SIGNALS[way])
+            os.kill(self.pid, SIGNALS[way])
         else:
-            self.process.stdin.write(f"{way}\n".encode())
             with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.flush()
+                os.write(self.stdin, f"{way}\n".encode())
         self.hear(sys.maxsize)  # until the other end is closed
         os.close(self.pipe)
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-        return self.process.wait(DEADLINE)
+        os.close(self.stdin)
+        return reap(self.pid)
 
     def announced(self) -> tuple[set[str], set[str]]:
         """Marks of finished records, and of spans that were started."""
@@ -223,19 +233,19 @@ class Round:
 
     def begin(self, number: int) -> Victim:
         """Starts a victim."""
-        return Victim(self.path, f"v{number}", self.config)
+        return Victim(self.path, f"v{number}", self.config, self.chance.random() < 0.75)
 
-    def end(self, victim: Victim) -> None:
+    def end(self, running: Victim) -> None:
         """Has it killed after some records."""
         way = self.chance.choice(WAYS)
-        if not victim.hear(amount(self.chance, self.short)):
-            self.failures.append(f"the victim died by itself: {victim.complaints()}")
-        code = victim.die(way)
+        if not running.hear(amount(self.chance, self.short)):
+            self.failures.append(f"the victim died by itself: {running.complaints()}")
+        code = running.die(way)
         self.figures[f"deaths: {way} ({code})"] += 1
-        finished, started = victim.announced()
+        finished, started = running.announced()
         self.finished |= finished
         self.started |= started
-        self.complaints += victim.complaints()
+        self.complaints += running.complaints()
 
     def slots(self) -> int:
         """How many writers have left something."""

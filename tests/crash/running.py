@@ -80,11 +80,15 @@ def each_seed(
     seeds = range(options.seed, options.seed + options.rounds)
     calls = [(function, seed, options.short, *given) for seed in seeds]
     total = Outcome(Counter(), [])
-    with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=100) as pool:
+    with (
+        multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=100) as pool,
+        contextlib.suppress(KeyboardInterrupt),  # what there is by then is told
+    ):
         for number, done in enumerate(pool.imap_unordered(_guarded, calls), 1):
             total += done
             if not options.short and number % max(1, len(seeds) // 20) == 0:
-                print(f"{number} of {len(seeds)}: {len(total.failures)} failures", file=sys.stderr)
+                told = f"{number} of {len(seeds)}: {len(total.failures)} failures"
+                print(told, file=sys.stderr)
     return total
 
 
