@@ -164,30 +164,29 @@ class JournalDrain(Drain):
         """Whether it is dealt with: stored, or given up."""
         data = TelemetryData.of_lines(piece.signal, piece.lines, piece.records)
         if segment.recovered and piece is not self._counted:
-            self._counted = piece
-            self._collector.count_recovered(piece.signal, piece.records, piece.damaged)
-            if piece.damaged:
-                self._damaged.add(segment)
-                self._reporter.say(
-                    "damaged", f"{piece.damaged} records in {segment.path} are damaged"
-                )
+            self._count_recovered(segment, piece)
+        end, is_stored = segment.header.end(piece.signal), bool(data)
         try:
-            end = self._store_line(segment, piece, data) if data else self._end_of(segment, piece)
+            if is_stored:
+                end = self._store_line(segment, piece, data)
         except BaseException as error:
             if self._appendable is not None:
                 segment.header.give_up()  # the file is as it was
             if not self._failed(data, error):
                 return False
-            end = self._end_of(segment, piece)
-            segment.header.finish(piece.signal, piece.stop, end, self._journal.next_cycle())
-            return True
+            is_stored = False
         self._note(segment, piece, end)
-        if data:
+        if is_stored:
             self._succeeded(data, taken)
         return True
 
-    def _end_of(self, segment: Segment, piece: Slice) -> End:
-        return segment.header.end(piece.signal)
+    def _count_recovered(self, segment: Segment, piece: Slice) -> None:
+        self._counted = piece
+        self._collector.count_recovered(piece.signal, piece.records, piece.damaged)
+        if piece.damaged:
+            self._damaged.add(segment)
+            records = f"{piece.damaged} records in {segment.path} are damaged"
+            self._reporter.say("damaged", records)
 
     def _store_line(self, segment: Segment, piece: Slice, data: TelemetryData) -> End:
         def before(start: End, length: int) -> None:
@@ -202,7 +201,7 @@ class JournalDrain(Drain):
         return NO_FILE
 
     def _note(self, segment: Segment, piece: Slice, end: End) -> None:
-        old = self._end_of(segment, piece)
+        old = segment.header.end(piece.signal)
         segment.header.finish(piece.signal, piece.stop, end, self._journal.next_cycle())
         if end.file_id != old.file_id:
             # Another file was begun; the one before was synced when it was sealed.
@@ -217,8 +216,10 @@ class JournalDrain(Drain):
     def _finish(self, segment: Segment) -> None:
         """All of the segment is stored: what its header knows goes on in the next one."""
         following = self._journal.segments[1]
-        ends = segment.state().ends
-        following.header.set_synced({}, self._synced_ends or segment.state().synced_ends)
+        state = segment.state()
+        # The files themselves know it better, where a loss of power was recovered from.
+        ends = (self._home.ends() if segment.recovered else {}) or state.ends
+        following.header.set_synced({}, self._synced_ends or state.synced_ends)
         following.header.set_ends(ends, self._journal.next_cycle())
         self._journal.finished.append(self._journal.segments.popleft())
         if segment in self._damaged:
