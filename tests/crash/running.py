@@ -80,6 +80,8 @@ def each_seed(
     seeds = range(options.seed, options.seed + options.rounds)
     calls = [(function, seed, options.short, *given) for seed in seeds]
     total = Outcome(Counter(), [])
+    for ending in (signal.SIGINT, signal.SIGTERM):  # also where a shell has it ignored
+        signal.signal(ending, signal.default_int_handler)
     with (
         multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=100) as pool,
         contextlib.suppress(KeyboardInterrupt),  # what there is by then is told
