@@ -133,6 +133,8 @@ def _replace(found: Found, name: SealedName, parse: Parse, look: _Look, kept: Pa
         first = make_unique(next(good).rstrip(b"\n"), name.signal, path.parent, 0)
         good = chain([first + b"\n"], good)
         name = name._replace(id=fingerprint(first))
+    else:
+        name = _right_name(path, name, look)
     with _temporary(path) as (made, target):
         _write(target, _packed(good, name.compression))
         # Under the old name first: no two files hold the same at any time.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 from collections import Counter
+from itertools import islice
 
 import pytest
 
@@ -285,6 +287,18 @@ def test_wrong_names(tmp_path, sealed):
     assert repaired_for_good(path)
 
 
+def test_wrong_name_and_damaged_line(tmp_path, sealed):
+    """Both at once: one repair does it."""
+    path, name = tmp_path / "t", SealedName.parse(sealed.name)
+    lines = text_of(sealed).splitlines(keepends=True)
+    lines[0] = lines[0].replace(b"a0001 x", b"a0001 y")
+    lines[1] = b"?" + lines[1]
+    packed = [mending.compressor(name.compression)[1](text) for text in lines]
+    sealed.write_bytes(b"".join(lines if name.compression == "none" else packed))
+    assert [kind for _, kind, _ in repair(path)] == ["moved"]
+    assert repaired_for_good(path)
+
+
 def test_first_line_removed_without_a_moment_of_two_files(tmp_path, sealed, monkeypatch):
     """Killed between the two renames, there is one file, whose name is corrected next time."""
     path = tmp_path / "t"
@@ -471,3 +485,41 @@ def test_slot_is_given_back(path):
     assert slot.number == 0
     slot.release()
     assert Signal.LOGS.value in Layout(path).file(Signal.LOGS).name
+
+
+def everything(path):
+    """A recording with files of every kind; gives the texts of its 42 events."""
+    texts = iter([f"{number}/{number * 7919}" for number in range(42)])
+    for compression in ("zstd", "gzip", "none"):
+        storage = FileStorage(path, compression=compression)
+        for _ in range(3):
+            storage.store(batch(*islice(texts, 3)))
+        storage.rotate()
+        storage.close()
+    process = Journaled(path)
+    for _ in range(3):
+        process.collect(*islice(texts, 3))
+        process.drain()
+    process.collect(*texts)
+    process.die()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_any_damage(tmp_path, seed):
+    """One place anywhere: what could be read can be read after the repair, once, and it is whole."""
+    chance, path = random.Random(seed), tmp_path / "t"
+    everything(path)
+    file = chance.choice(sorted(file for file in path.rglob("*") if file.is_file()))
+    data = bytearray(file.read_bytes())
+    place = chance.randrange(data.rindex(b"\n") + 1 if file.suffix == ".seg" else len(data))
+    if chance.random() < 0.5:
+        data[place] ^= chance.randrange(1, 256)
+    else:
+        del data[place:]
+    file.write_bytes(data)
+    seen = messages(path)
+    repair(path)
+    found = messages(path)
+    assert set(seen) <= set(found)
+    assert len(found) == len(set(found))
+    assert repaired_for_good(path)
