@@ -231,6 +231,8 @@ def test_an_earlier_demo_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a" / "demo"
     make_room(path, keep=False)
     (path / "traces.jsonl").write_text("{}\n")
+    for left in ("journal", "sealed", "damaged"):
+        (path / left).mkdir()
     make_room(path, keep=True)
     assert (path / "traces.jsonl").exists()
     make_room(path, keep=False)

@@ -201,8 +201,9 @@ def die_at(step):
         setattr(mending, name, mortal(getattr(mending, name)))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("step", range(1, 40, 2))
-def test_killed_at_any_step(path, file, monkeypatch, step):
+def test_killed_at_any_step(path, file, step):
     """Nothing is lost, nothing is there twice, and the next repair does the rest."""
     lines = file.read_bytes().splitlines(keepends=True)
     lines[0] = b"?" + lines[0][1:]
