@@ -22,7 +22,7 @@ from rimp_otel.storage.reader import RecordingReader
 
 from .audit import Found, by_reader, compare, found_in, in_files
 from .kill import recover
-from .lives import Life, intercept, live
+from .lives import Life, intercept, is_torn, live
 from .running import Outcome, Program, call_in_child, directory, each_seed
 
 
@@ -143,10 +143,8 @@ class Simulation:
             expected = self.finished - self.gone, started - self.gone
             found.damaged.extend(f"back again: {mark}" for mark in self.gone & found.all().keys())
         wrong = compare(found, *expected)
-        torn = [what for what in wrong["damaged"] if "back again" not in what]
-        # A line that was being stored by ``store`` itself is ended, and skipped.
-        self.figures["torn lines"] += len(torn)
-        wrong["damaged"] = [what for what in wrong["damaged"] if "back again" in what]
+        self.figures["torn lines"] += sum(map(is_torn, wrong["damaged"]))
+        wrong["damaged"] = [what for what in wrong["damaged"] if not is_torn(what)]
         for what, marks in wrong.items():
             self.figures[what] += len(marks)
             if marks:
