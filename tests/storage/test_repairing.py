@@ -458,6 +458,17 @@ def test_full_disk(path, monkeypatch):
     assert names(path) == ["damaged", "journal", "logs.jsonl"]
 
 
+def test_journal_that_cannot_be_stored(path, file):
+    """Then the files, which its header speaks of, are left as they are."""
+    file.write_bytes(b"?" + file.read_bytes()[1:])
+    before = state_of(path)
+    actions = list(Repair(Layout(path), POLICY, lambda *_: (0, 0, "the disk is full")).run())
+    assert [(action.kind, action.text) for action in actions] == [
+        ("failed", "not all could be stored: the disk is full")
+    ]
+    assert state_of(path) == before
+
+
 def test_family(tmp_path):
     """What is kept lies beside the files."""
     storage = FileStorage(tmp_path / "app.jsonl")
