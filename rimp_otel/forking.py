@@ -8,14 +8,33 @@ from collections.abc import Callable
 
 __all__ = ["in_forked_child"]
 
+_PRUNE_AFTER = 64
 
-def in_forked_child(renew: Callable[[], None]) -> None:
-    """Calls the bound method ``renew`` in every forked child, as long as its object lives."""
-    method = weakref.WeakMethod(renew)
+_renewals: list[weakref.WeakMethod[Callable[[], None]]] = []
+_starts: list[weakref.WeakMethod[Callable[[], None]]] = []
 
-    def call() -> None:
-        if alive := method():
-            alive()
 
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=call)
+def in_forked_child(renew: Callable[[], None], last: bool = False) -> None:
+    """Calls the bound method ``renew`` in every forked child, as long as its object lives.
+
+    Args:
+        renew: forgets what was the parent's. It must not start a thread: that thread would meet
+            what has not been renewed yet.
+        last: call it once everything has been renewed; then it may.
+    """
+    methods = _starts if last else _renewals
+    if len(methods) % _PRUNE_AFTER == 0:
+        methods[:] = [method for method in methods if method() is not None]
+    methods.append(weakref.WeakMethod(renew))
+
+
+def _renew_all() -> None:
+    for method in [*_renewals, *_starts]:
+        renew = method()
+        if renew is not None:
+            renew()
+
+
+if hasattr(os, "register_at_fork"):
+    # One for all, since what is registered is never let go of.
+    os.register_at_fork(after_in_child=_renew_all)

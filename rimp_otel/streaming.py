@@ -124,7 +124,8 @@ class TelemetryStream(MetricReader):
         self._reporter = Reporter()
         self._drain = self._make_drain()
         self._worker = Worker(self._tick, "rimp-stream")
-        in_forked_child(self._start_anew)
+        in_forked_child(self._renew)
+        in_forked_child(self._start_again, last=True)
         self._exit = AtExit(self._at_exit)
         if not config.enabled:
             self._exit.let_go()
@@ -167,7 +168,7 @@ class TelemetryStream(MetricReader):
             Whether all of it was done in that time.
         """
         deadline = self._deadline(timeout)
-        self._wants_thread = False
+        self._wants_thread = False  # nor collects the instruments again, once this has done so
         done = self._flush_all(deadline, ending=True)
         stopped = self._worker.stop(deadline)
         for consumer in self._consumers:
@@ -270,11 +271,12 @@ class TelemetryStream(MetricReader):
             self._worker.wake()
 
     def _tick(self) -> float:
-        if time.monotonic() >= self._metrics_due:
+        if self._wants_thread and time.monotonic() >= self._metrics_due:
             self._metrics_due = time.monotonic() + self._metric_interval
             self._begin_collecting()
         self._drain.run_when_due()
-        return max(0.0, min(self.interval, self._metrics_due - time.monotonic()))
+        until_metrics = self._metrics_due - time.monotonic() if self._wants_thread else self.interval
+        return max(0.0, min(self.interval, until_metrics))
 
     def _begin_collecting(self) -> Request | None:
         """Collects the instruments on a thread of its own, unless that is being done: an observable
@@ -349,7 +351,7 @@ class TelemetryStream(MetricReader):
         self.stop(0.0 if self._hangs else None)
         self._drain.report_leftover()
 
-    def _start_anew(self) -> None:
+    def _renew(self) -> None:
         """In a forked child: the thread, and what it was doing, are the parent's."""
         self._reporter = Reporter()
         self._drain.renew()
@@ -357,6 +359,8 @@ class TelemetryStream(MetricReader):
         self._collecting = None
         for consumer in self._consumers:
             consumer.renew()
+
+    def _start_again(self) -> None:
         if self._wants_thread:
             self._worker.start()
 
