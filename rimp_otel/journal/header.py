@@ -153,7 +153,7 @@ class Header:
         for signal, end in ends.items():
             words[_SYNCED + 3 + _NUMBERS[signal]] = end.file_id
             words[_SYNCED + 6 + _NUMBERS[signal]] = end.offset
-        words[_SYNCED + 9] = _check_of(words[_SYNCED : _SYNCED + 9])
+        words[_SYNCED + 9] = _check_of(list(words[_SYNCED : _SYNCED + 9]))
 
     def roll_back(self) -> None:
         """What was stored after the last sync may not be there: it will be stored again."""

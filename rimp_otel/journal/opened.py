@@ -22,7 +22,6 @@ bytes what
 
 from __future__ import annotations
 
-import mmap
 import os
 import time
 from collections import deque
@@ -35,6 +34,7 @@ import msgspec
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from rimp_otel.buffer import Counter
+from rimp_otel.journal.mapping import Mapping
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.fragment import Origin, Wrapping, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.numbers import fixed64, trace_id_json
@@ -151,7 +151,7 @@ class OpenSpans:
     # An exception that a signal handler raises between two steps (a timeout, KeyboardInterrupt)
     # goes to the application, as it should, and may cost one slot until the process ends.
 
-    def __init__(self, path: Path, head: mmap.mmap, memory: mmap.mmap) -> None:
+    def __init__(self, path: Path, head: Mapping, memory: Mapping) -> None:
         self.path = path
         #: Bytes on disk.
         self.size = len(head) + len(memory)
@@ -186,8 +186,8 @@ class OpenSpans:
         file = os.open(path, _FLAGS, 0o600)
         try:
             _fill(file, SLOTS_START + most * SLOT_SIZE)
-            head = mmap.mmap(file, SLOTS_START)
-            memory = mmap.mmap(file, most * SLOT_SIZE, offset=SLOTS_START)
+            head = Mapping.of(file, SLOTS_START)
+            memory = Mapping.of(file, most * SLOT_SIZE, offset=SLOTS_START)
         except BaseException:
             os.unlink(path)
             raise

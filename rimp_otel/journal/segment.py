@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable
 from itertools import count
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from rimp_otel.journal.frames import definition
 from rimp_otel.journal.header import HEADER_SIZE, Header, State, is_magic
+from rimp_otel.journal.mapping import Mapping
 from rimp_otel.otlp.fragment import Origin
 
 __all__ = ["Segment", "segment_name", "segment_number"]
@@ -30,7 +30,7 @@ class Segment:
         recovered: whether another process wrote it.
     """
 
-    def __init__(self, path: Path, memory: mmap.mmap, recovered: bool) -> None:
+    def __init__(self, path: Path, memory: Mapping, recovered: bool) -> None:
         self.path = path
         self.size = len(memory)
         self.recovered = recovered
@@ -60,7 +60,7 @@ class Segment:
         file = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             _fill(file, size)
-            memory = mmap.mmap(file, size)
+            memory = Mapping.of(file, size)
             memory[_IDENTITY : _IDENTITY + 8] = os.urandom(8)
         except BaseException:
             os.unlink(path)
@@ -84,7 +84,7 @@ class Segment:
         file = os.open(path, _FLAGS)
         try:
             size = os.fstat(file).st_size
-            memory = mmap.mmap(file, size) if size else None
+            memory = Mapping.of(file, size) if size else None
         finally:
             os.close(file)
         if memory is None or not is_magic(int.from_bytes(memory[:8], "little")):
@@ -160,8 +160,8 @@ class Segment:
         Raises:
             OSError: that failed.
         """
-        # Not mmap.flush(), which keeps the interpreter while it waits. Opened anew each time, so
-        # that no descriptor is open which a program that makes itself a daemon would close.
+        # Not mmap.flush(), which keeps the interpreter while it waits. Opened anew each time, since
+        # a program that makes itself a daemon closes all descriptors.
         file = os.open(self.path, _FLAGS)
         try:
             os.fdatasync(file)
@@ -171,7 +171,11 @@ class Segment:
     def close(self) -> None:
         """Unmaps it."""
         self._words.release()
-        self._memory.close()
+        try:
+            self._memory.close()
+        except BufferError:
+            # Of a fork: a thread that is not in the child was looking at the header.
+            self.seal()
 
     def delete(self) -> None:
         """Removes the file, and unmaps it."""
@@ -203,7 +207,7 @@ def _fill(file: int, size: int) -> None:
             offset, rest = offset + written, rest[written:]
 
 
-def _reject(memory: mmap.mmap | None) -> None:
+def _reject(memory: Mapping | None) -> None:
     """Nothing, if nothing was ever written; raises otherwise."""
     if memory is None:
         return

@@ -138,6 +138,16 @@ def test_deleted(tmp_path):
         segment.write(b"x")
 
 
+def test_closed_while_somebody_looks_at_its_header(tmp_path):
+    """As in a forked child, where the thread is gone that did."""
+    segment = Segment.create(tmp_path, 1, SIZE)
+    view = memoryview(segment._memory)
+    segment.close()
+    with pytest.raises(ValueError):
+        segment.write(b"x")
+    view.release()
+
+
 def test_sync(segment):
     """Goes through the file; where that is gone, it fails."""
     segment.sync()
