@@ -27,5 +27,6 @@ class Reporter:
         self._said[kind] = now
         try:
             sys.stderr.write(f"rimp: {message}\n")
-        except (OSError, ValueError, AttributeError):
-            pass  # standard error is closed, or there is none
+        except Exception:
+            # Closed, or none, or busy with what this interrupts, or an object of the application's.
+            pass

@@ -36,3 +36,14 @@ def test_no_standard_error_is_no_error(monkeypatch):
 
     monkeypatch.setattr(sys, "stderr", Closed())
     Reporter().say("store", "unheard")
+
+
+def test_standard_error_of_the_applications(monkeypatch):
+    """Whatever it raises, such as for a signal handler that interrupts its own write."""
+
+    class Reentrant:
+        def write(self, text):
+            raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+    monkeypatch.setattr(sys, "stderr", Reentrant())
+    Reporter().say("store", "unheard")
