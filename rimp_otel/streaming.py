@@ -275,7 +275,9 @@ class TelemetryStream(MetricReader):
             self._metrics_due = time.monotonic() + self._metric_interval
             self._begin_collecting()
         self._drain.run_when_due()
-        until_metrics = self._metrics_due - time.monotonic() if self._wants_thread else self.interval
+        until_metrics = (
+            self._metrics_due - time.monotonic() if self._wants_thread else self.interval
+        )
         return max(0.0, min(self.interval, until_metrics))
 
     def _begin_collecting(self) -> Request | None:
