@@ -86,14 +86,15 @@ class Slot:
     def release(self) -> None:
         """Lets the slot go. In a forked child: closes the inherited descriptor, and nothing else,
         since unlocking would take the lock from the living parent."""
-        is_open = self._lock >= 0 and self._is_open()
+        is_open = self._lock >= 0 and self.is_held
         lock, self._lock = self._lock, -1
         if is_open:
             os.close(lock)
 
-    def _is_open(self) -> bool:
+    @property
+    def is_held(self) -> bool:
         """Whether the descriptor is still the lock file: a program that makes itself a daemon
-        closes all descriptors, and opens others in their place."""
+        closes all descriptors, and opens others in their place; and the file may be removed."""
         try:
             return os.path.samestat(os.fstat(self._lock), os.stat(self.directory / LOCK))
         except OSError:

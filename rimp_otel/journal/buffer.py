@@ -9,6 +9,7 @@ from collections import deque
 from itertools import count
 from pathlib import Path
 
+from rimp_otel.errors import StorageError
 from rimp_otel.journal.header import HEADER_SIZE
 from rimp_otel.journal.homes import Home
 from rimp_otel.journal.interrupted import CrashFile
@@ -25,7 +26,8 @@ __all__ = ["Journal"]
 _LARGEST_SEGMENT = 4 * 1024 * 1024
 _PAUSE_AFTER_ERROR = 1.0
 _LONGEST_WAIT = 1.0
-_MOST_FINISHED = 32
+# The part of its size that may be kept although it is stored.
+_MOST_FINISHED = 8
 _getpid = os.getpid
 
 
@@ -86,6 +88,7 @@ class Journal:
         self._pid = _getpid()
         self._lifecycle = threading.RLock()
         self._opening = False
+        self._is_held_up = False
         self._not_before = 0.0
         #: Whether it refuses records because its size is reached.
         self.is_full = False
@@ -174,8 +177,10 @@ class Journal:
     def delete_finished(self) -> None:
         """Deletes what has been drained."""
         spans = self.open_spans
-        if spans is not None and spans.is_ending and len(self.finished) < _MOST_FINISHED:
-            # The frame may be in one of them of a span that its table still calls unfinished.
+        size = sum(segment.size for segment in self.finished)
+        if spans is not None and spans.is_ending and size <= self._limit // _MOST_FINISHED:
+            # The frame may be in one of them of a span that its table still calls unfinished. Up to
+            # a bound: where an exception of a signal handler's broke that off, it stays so.
             return
         while self.finished:
             self.finished.popleft().delete()
@@ -202,8 +207,11 @@ class Journal:
         """
         if self._pid != _getpid():
             self.renew()
-        if not self._lifecycle.acquire(timeout=_LONGEST_WAIT):
+        # Once, not for each record, where another thread does it and the file system hangs.
+        if not self._lifecycle.acquire(timeout=0.0 if self._is_held_up else _LONGEST_WAIT):
+            self._is_held_up = True
             return None
+        self._is_held_up = False
         try:
             if self._active is not None or self._opening:
                 return None  # also for a signal handler that interrupts the opening
@@ -271,13 +279,37 @@ class Journal:
         return next(self._cycles)
 
     def prepare(self) -> None:
-        """Makes a spare segment, if one will be needed soon."""
-        active = self._active
-        if active is None or self._spares or active.position < active.size // 2:
+        """Makes a spare segment, if one will be needed soon; and the journal's directory anew, if
+        somebody has removed it."""
+        if self._active is None:
+            return
+        if not os.path.lexists(self._active.path):
+            self._move()
+        # Two threads, or a thread and what interrupts it, may have begun one at once.
+        active = self._active = self.segments[-1]
+        if self._spares or active.position < active.size // 2:
             return
         spare = self._make(self._segment_size)
         if spare is not None:
             self._spares.append(spare)
+
+    def _move(self) -> None:
+        """Goes on where a death of the process loses nothing again."""
+        try:
+            self._directory = self._home.take_slot().directory
+        except StorageError as error:
+            self._fail(error)
+            return
+        following = self._make(self._segment_size)
+        if following is None:
+            return
+        self.segments.append(following)
+        notes = (self.open_spans, self._crash_file)
+        self.open_spans = self._crash_file = None
+        for note in notes:
+            if note is not None:
+                note.abandon()
+        self._note_beside(self._directory)
 
     def set_alive(self) -> None:
         """Notes that the process lives, where a span is open that would end with it."""
@@ -300,20 +332,30 @@ class Journal:
             self._active = None
             active.seal()
             if any(active.header.done(signal) < active.end() for signal in Signal):
-                active.unseal()
-                self._active = active
+                if self._active is None:
+                    active.unseal()
+                    self._active = active
                 return False
-            self._delete_all()
-            return True
+            return self._delete_all(active)
 
-    def _delete_all(self) -> None:
+    def _delete_all(self, active: Segment) -> bool:
+        """False where a finaliser, or a signal handler, has begun another segment meanwhile."""
         beside = (self.open_spans, self._crash_file)
         self.open_spans = self._crash_file = None
         for note in beside:
             if note is not None:
                 note.close()
-        for segments in (self.finished, self._spares, self.segments):
+        for segments in (self.finished, self._spares):
             while segments:
                 segments.popleft().delete()
-        self._directory = None
-        self._home.release_slot()
+        self.segments.remove(active)
+        active.delete()
+        self._opening = True  # what comes in from here on waits in memory
+        try:
+            if self._active is not None:
+                return False
+            self._directory = None
+            self._home.release_slot()
+            return True
+        finally:
+            self._opening = False

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
+from rimp_otel.forking import in_forked_child
 from rimp_otel.journal.target import Appendable, End
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.slots import Slot
@@ -64,8 +65,10 @@ class DirectoryHome:
     """
 
     def __init__(self, directory_of: Callable[[int], Path]) -> None:
-        self._directory_of = directory_of
         self._slot: Slot | None = None
+        self._directory_of = directory_of
+        # Its parent's slot, which an open descriptor would keep taken after the parent's death.
+        in_forked_child(self.release_slot)
 
     @classmethod
     def at(cls, path: str | os.PathLike[str]) -> DirectoryHome:
@@ -76,7 +79,7 @@ class DirectoryHome:
     def take_slot(self) -> Slot:
         """The slot that the journal belongs to."""
         slot = self._slot
-        if slot is None or not slot.is_ours:
+        if slot is None or not slot.is_ours or not slot.is_held:
             self.release_slot()
             slot = self._slot = Slot.take(self._directory_of)
         return slot
@@ -86,6 +89,9 @@ class DirectoryHome:
         slot, self._slot = self._slot, None
         if slot is not None:
             slot.release()
+
+    def __del__(self) -> None:
+        self.release_slot()
 
     def settle(self, signal: Signal, start: End, length: int) -> bool:
         """Nothing: only the storage itself knows, by the slice's id."""

@@ -213,7 +213,7 @@ class Writer:
 
     def _take(self) -> Slot:
         slot = self._slot
-        if slot is not None and slot._is_open():  # the lock may have been removed, or closed
+        if slot is not None and slot.is_held:  # the lock may have been removed, or closed
             return slot
         if slot is not None:
             self._count(slots_lost=1)

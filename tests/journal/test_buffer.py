@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import threading
 
@@ -13,6 +14,7 @@ from rimp_otel.journal.buffer import Journal
 from rimp_otel.journal.frames import Origins, frames_in
 from rimp_otel.journal.header import HEADER_SIZE
 from rimp_otel.journal.homes import DirectoryHome
+from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.slices import Slices
 from rimp_otel.otlp.fragment import Fragment, Wrapping
 from rimp_otel.reporting import Reporter
@@ -238,3 +240,114 @@ def test_spare(journal):
     journal.append("l", fragment('"' + "x" * 70_000 + '"'))
     assert journal.allocated == 2 * 128 * 1024
     assert len(texts(journal)) == 3
+
+
+def test_finaliser_while_it_closes(journal, tmp_path, monkeypatch):
+    """What it collects is kept: the journal stays open with it."""
+    journal.append("l", fragment("1"))
+    drain(journal)
+    delete = Segment.delete
+
+    def collect_and_delete(segment):
+        monkeypatch.undo()
+        assert journal.append("l", fragment("2"))
+        delete(segment)
+
+    monkeypatch.setattr(Segment, "delete", collect_and_delete)
+    assert not journal.close()
+    assert texts(journal) == ["2"]
+    assert is_owned(tmp_path / "journal")
+    assert drain(journal) == 1
+    assert journal.close()
+    assert os.listdir(tmp_path / "journal") == ["lock"]
+
+
+def test_finaliser_while_its_slot_is_released(journal, monkeypatch):
+    """What it collects is refused, and so waits in memory: nothing is begun in that slot."""
+    journal.append("l", fragment("1"))
+    drain(journal)
+    taken = []
+    release = journal._home.release_slot
+
+    def collect_and_release():
+        taken.append(journal.append("l", fragment("2")))
+        release()
+
+    monkeypatch.setattr(journal._home, "release_slot", collect_and_release)
+    assert journal.close()
+    assert taken == [False]
+
+
+def test_segment_that_was_begun_twice(journal):
+    """By a thread and what interrupted it: the last one is gone on with, and all are drained."""
+    journal.append("l", fragment("1"))
+    first = journal._active
+    first.seal()
+    interrupted = journal._after(first, 1)
+    journal._active = first
+    journal._after(first, 1)
+    journal._active = interrupted
+    journal.prepare()
+    assert journal._active is journal.segments[-1]
+
+
+def test_directory_that_is_removed_is_made_anew(journal, tmp_path):
+    """With the next tick: from then on a death of the process loses nothing again."""
+    journal.append("l", fragment("1"))
+    shutil.rmtree(tmp_path)
+    journal.prepare()
+    assert is_owned(tmp_path / "journal")
+    journal.append("l", fragment("2"))
+    assert b" 2\n" in journal._active.path.read_bytes()
+    assert texts(journal) == ["1", "2"]
+
+
+def test_opening_that_hangs(tmp_path):
+    """Holds up another thread's records once, not each of them."""
+    opening, go_on = threading.Event(), threading.Event()
+
+    class Hangs(DirectoryHome):
+        def take_slot(self):
+            opening.set()
+            go_on.wait()
+            return super().take_slot()
+
+    home = Hangs(lambda number: tmp_path / f"journal.{number}")
+    journal = Journal(home, MEBIBYTE, Reporter(), open_spans=False)
+    thread = threading.Thread(target=journal.append, args=("l", fragment("1")))
+    thread.start()
+    opening.wait()
+    assert not journal.append("l", fragment("2"))
+    assert journal._is_held_up
+    assert not journal.append("l", fragment("3"))
+    go_on.set()
+    thread.join()
+    assert journal.append("l", fragment("4"))
+    assert texts(journal) == ["1", "4"]
+    journal.renew()
+
+
+def test_child_that_records_nothing_keeps_no_slot(journal, tmp_path):
+    """Whoever comes after the parent's death gets what it left."""
+    journal.append("l", fragment("1"))
+    (begun, begin), (ended, end) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(end)
+        os.write(begin, b"x")
+        os.read(ended, 1)
+        os._exit(0)
+    os.read(begun, 1)
+    journal._home.release_slot()  # as the parent's death does
+    assert not is_owned(tmp_path / "journal")
+    for file in (begun, begin, ended, end):
+        os.close(file)
+    os.waitpid(child, 0)
+
+
+def test_forgotten_home_gives_its_slot_back(tmp_path):
+    """With the last reference to it."""
+    home = DirectoryHome.at(tmp_path)
+    home.take_slot()
+    del home
+    assert not is_owned(tmp_path / "journal")

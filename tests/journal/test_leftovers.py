@@ -111,6 +111,16 @@ def test_no_segment_is_deleted_while_a_span_ends(journal, tracer):
     assert len(journal.finished) == 0
 
 
+def test_a_span_whose_end_was_broken_off_keeps_only_so_much(journal, tracer):
+    """By an exception of a signal handler's: the journal must not get full of what is stored."""
+    span = tracer.start_span("a")
+    journal.open_spans.ending(span)
+    journal.finished.append(journal.segments.popleft())
+    journal._limit = journal.finished[0].size
+    journal.delete_finished()
+    assert len(journal.finished) == 0
+
+
 def test_damaged_table(journal, tracer, tmp_path):
     """What can be read is there, the table is kept, and the damage counted."""
     tracer.start_span("one")
