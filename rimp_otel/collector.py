@@ -249,12 +249,15 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             self._notify(record)
 
     def _append_to_journal(self, journal: Journal, record: RawRecord) -> None:
-        collected = self._collected.add_one()
+        # Encoded before it is counted: what a signal handler raises meanwhile, such as
+        # KeyboardInterrupt, is the application's, and must not leave a record that never comes.
         try:
             fragment = fragment_of(record, self.resource)
         except Exception:  # one bad record costs one record
+            self._collected.add_one()
             self._drop("encoding", signal_of_raw(record))
             return
+        collected = self._collected.add_one()
         if not journal.append(_letter_of(record), fragment):
             self._keep(journal, (ENCODED, signal_of_raw(record), fragment))
         if collected >= self._wake_at:

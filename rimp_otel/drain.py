@@ -99,8 +99,11 @@ class Drain:
 
     def take_in(self, data: TelemetryData) -> None:
         """Puts data points that the stream collected in line, for the next run."""
+        self._collector.count_points(len(data))
+        self._hold(data)
+
+    def _hold(self, data: TelemetryData) -> None:
         with self._lock:
-            self._collector.count_points(len(data))
             if len(self._held) >= _MOST_HELD:
                 self._collector.count_dropped("buffer_full", data)
             else:

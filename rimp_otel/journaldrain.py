@@ -18,7 +18,7 @@ from rimp_otel.journal.recovery import twins_of
 from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.slices import Slice, Slices, Twins
 from rimp_otel.journal.target import NO_FILE, Appendable, End
-from rimp_otel.otlp.fragment import LINE_SIZE
+from rimp_otel.otlp.fragment import LINE_SIZE, lines
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.reporting import Reporter
 from rimp_otel.storage.base import TelemetryStorage
@@ -87,12 +87,16 @@ class JournalDrain(Drain):
 
     def run_if_free(self) -> None:
         """Drains, unless that is being done right now, and leaves nothing behind on disk."""
-        # Again, where another thread left its record to this one.
-        while self._collector.pending and self._lock.acquire(blocking=False):
+        # Again, where another thread left its record to this one. But not for ever: what a thread
+        # has counted that the interpreter's exit stopped before its append never comes.
+        found = True
+        while found and self._collector.pending and self._lock.acquire(blocking=False):
             try:
+                batches = self.batches
                 if not self.run():
                     return
                 self._journal.close()
+                found = self.batches > batches
             finally:
                 self._lock.release()
 
@@ -104,16 +108,14 @@ class JournalDrain(Drain):
         """Puts data points that the stream collected into the journal."""
         fragments = data.fragments(Signal.METRICS)
         letter = LETTERS[Signal.METRICS]
-        taken = 0
-        for fragment in fragments:
-            if not self._journal.append(letter, fragment):
-                break
-            taken += 1
-        self._collector.count_points(taken)
+        # Before they can be stored: what is pending is never less than nothing.
+        self._collector.count_points(len(fragments))
         self._collector.count_unencoded(Signal.METRICS, data.skipped_of(Signal.METRICS))
-        if taken < len(fragments):
-            rest = TelemetryData(metrics=data.metrics[taken + data.skipped_of(Signal.METRICS) :])
-            super().take_in(rest)
+        for taken, fragment in enumerate(fragments):
+            if not self._journal.append(letter, fragment):
+                rest = lines(Signal.METRICS, fragments[taken:])
+                self._hold(TelemetryData.from_otlp_json(rest))
+                return
 
     def _store_waiting(self, taken: list[TelemetryData] | None) -> bool:
         try:
@@ -260,7 +262,8 @@ class JournalDrain(Drain):
                 self.sync()
             # What arrived meanwhile is stored too, as long as it can be.
             for _ in range(_MOST_ROUNDS):
-                if self._journal.close() or not self.run():
+                is_closed = self._journal.close()
+                if (is_closed and not self._collector.waiting) or not self.run():
                     break
             super().close()
 

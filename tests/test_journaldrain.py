@@ -318,3 +318,67 @@ def test_refused_by_the_storage_for_good(storage):
     storage.failing = False
     assert process.drain.run()
     assert storage.recorded() == each([1])
+
+
+def test_metrics_that_the_journal_takes_in_part(storage):
+    """The rest waits in memory; what cannot be encoded is counted once, wherever it stands."""
+    storage.before = lambda *_: None
+    process = Process(storage, storage)
+    points = [TelemetryMetric("m", number) for number in range(5)]
+    points[3].value = object()
+    append_to_journal = process.journal.append
+    room = iter([True, True])
+    process.journal.append = lambda *given: next(room, False) and append_to_journal(*given)
+    process.drain.take_in(TelemetryData(metrics=points))
+    stats = process.collector.stats()
+    assert (stats.collected, stats.pending, stats.dropped) == (5, 4, {"encoding": 1})
+    process.journal.append = append_to_journal
+    assert process.drain.run()
+    assert process.collector.stats().stored == 4
+    stored = [metric.value for data in storage.stored.batches for metric in data.metrics]
+    assert sorted(stored + storage.recorded()[Signal.METRICS]) == [0, 1, 2, 4]
+
+
+def test_metrics_are_counted_before_they_can_be_stored(storage):
+    """What is pending is never less than nothing."""
+    process = Process(storage, storage)
+    append_to_journal = process.journal.append
+
+    def append_and_drain(*given):
+        taken = append_to_journal(*given)
+        process.drain.run()
+        assert process.collector.stats().pending >= 0
+        return taken
+
+    process.journal.append = append_and_drain
+    process.drain.take_in(TelemetryData(metrics=[TelemetryMetric("m", n) for n in range(3)]))
+    assert process.collector.stats().stored == 3
+
+
+def test_exit_does_not_wait_for_a_record_that_never_comes(storage):
+    """Counted by a thread that the interpreter's exit stopped before its append."""
+    process = Process(storage, storage)
+    process.collector._collected.add_one()
+    process.append([1])
+    process.collector.count_points(3)
+    process.drain.run_if_free()
+    assert process.collector.stats().pending == 1
+    assert storage.recorded() == each([1])
+
+
+def test_record_in_memory_when_the_journal_closes(storage):
+    """Of a finaliser that collected just then: it is stored before the storage is closed."""
+    storage.before = lambda *_: None
+    process = Process(storage, storage)
+    process.append([1])
+    process.drain.run()
+    release = storage.release_slot
+
+    def collect_and_release():
+        del storage.release_slot
+        process.collector.collect_event("finaliser", "late")
+        release()
+
+    storage.release_slot = collect_and_release
+    process.drain.close()
+    assert storage.stored.messages == ["late"]
