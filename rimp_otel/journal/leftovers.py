@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,7 +26,7 @@ from rimp_otel.journal.interrupted import (
     read_open_spans,
 )
 from rimp_otel.journal.opened import open_spans_name
-from rimp_otel.journal.segment import segment_name
+from rimp_otel.journal.segment import segment_name, sync_names
 from rimp_otel.otlp.fragment import Fragment, Origin, Wrapping, line_of, resource_wrapping
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.values import to_bytes
@@ -77,7 +77,7 @@ def convert_leftovers(directory: Path, stored: SpanLines | None = None) -> int:
     for name in os.listdir(directory):
         if name.endswith(_TEMPORARY):
             (directory / name).unlink()
-    segments = [path.read_bytes() for path in _segments(directory)]
+    segments = _Contents(directory)
     damaged = 0
     for number in _numbers(directory):
         path = directory / segment_name(number)
@@ -116,8 +116,16 @@ def read_leftovers(directory: Path, segments: list[bytes]) -> LeftoverLines:
     return found
 
 
-def _segments(directory: Path) -> list[Path]:
-    return [path for path in directory.glob("*.seg") if not path.is_symlink()]
+class _Contents:
+    """The segments' bytes, read one after another: together they may be all of ``journal_size``."""
+
+    def __init__(self, directory: Path) -> None:
+        self._paths = [path for path in directory.glob("*.seg") if not path.is_symlink()]
+
+    def __iter__(self) -> Iterator[bytes]:
+        for path in self._paths:
+            if path.is_file():
+                yield path.read_bytes()
 
 
 def _numbers(directory: Path) -> list[int]:
@@ -129,7 +137,7 @@ def _numbers(directory: Path) -> list[int]:
 
 
 def _read(
-    directory: Path, number: int, segments: list[bytes], stored: SpanLines | None = None
+    directory: Path, number: int, segments: Iterable[bytes], stored: SpanLines | None = None
 ) -> Leftovers:
     left, damaged = _NOTHING, 0
     try:
@@ -173,7 +181,7 @@ def _span_ids(lines: Iterable[bytes]) -> set[str]:
 
 
 def _crash(
-    directory: Path, number: int, left: OpenSpansLeft, segments: list[bytes]
+    directory: Path, number: int, left: OpenSpansLeft, segments: Iterable[bytes]
 ) -> list[tuple[Signal, Fragment]]:
     try:
         crash = read_crash(directory / crash_name(number))
@@ -187,7 +195,7 @@ def _crash(
     ]
 
 
-def _resource(left: OpenSpansLeft, segments: list[bytes]) -> Wrapping:
+def _resource(left: OpenSpansLeft, segments: Iterable[bytes]) -> Wrapping:
     """The resource of what that process recorded."""
     for span in left.spans:
         if span.origin is not None:
@@ -200,7 +208,7 @@ def _resource(left: OpenSpansLeft, segments: list[bytes]) -> Wrapping:
     return resource_wrapping(None)
 
 
-def _finder(segments: list[bytes]) -> IsFinished:
+def _finder(segments: Iterable[bytes]) -> IsFinished:
     """Looks for the frame of a span with that id. It is in a segment, if anywhere: none is deleted
     while a span is being recorded whose frame may be in it."""
 
@@ -214,7 +222,7 @@ def _finder(segments: list[bytes]) -> IsFinished:
     return is_finished
 
 
-def _last_time(segments: list[bytes]) -> int:
+def _last_time(segments: Iterable[bytes]) -> int:
     """When the last of the records came to be."""
     return max(
         (
@@ -240,6 +248,7 @@ def _write_segment(path: Path, number: int, records: list[tuple[Signal, Fragment
         opened.flush()
         os.fsync(opened.fileno())
     temporary.rename(path)
+    sync_names(path.parent)
 
 
 def _header(number: int) -> bytes:

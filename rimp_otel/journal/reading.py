@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,7 +165,7 @@ def _read_bytes(path: Path, size: int = -1) -> bytes:
 def _read_segment(segment: _Segment, whole: Whole, contents: JournalContents, check: bool) -> None:
     done = dict(segment.state.done)
     _settle(segment.state, whole, done, contents.ends)
-    frames = frames_in(segment.data[HEADER_SIZE:], HEADER_SIZE, Origins())
+    frames = _frames(segment, done)
     for signal in Signal:
         known = _known(segment, signal, done[signal], frames)
         if known is None:
@@ -186,9 +187,23 @@ def _read_segment(segment: _Segment, whole: Whole, contents: JournalContents, ch
     )
 
 
+def _frames(segment: _Segment, done: dict[Signal, int]) -> Frames:
+    """All frames. One begins wherever ``done`` is, also where the line end before it is damaged."""
+    size = max(len(segment.data), HEADER_SIZE)
+    cuts = sorted({HEADER_SIZE, size, *(cut for cut in done.values() if HEADER_SIZE < cut < size)})
+    found, origins = Frames([], []), Origins()
+    for start, stop in pairwise(cuts):
+        frames = frames_in(segment.data[start:stop], start, origins)
+        found.records.extend(frames.records)
+        found.damaged.extend(frames.damaged)
+    return found
+
+
 def _known(segment: _Segment, signal: Signal, done: int, frames: Frames) -> int | None:
     """From where on the signal's frames are not stored; None if that cannot be told."""
-    either = sorted(segment.state.either[signal] if not done else (done,))
+    if HEADER_SIZE <= done <= max(len(segment.data), HEADER_SIZE):
+        return done
+    either = sorted(segment.state.either[signal])
     possible = [position for position in either if _is_boundary(segment, position)]
     if not possible:
         return None

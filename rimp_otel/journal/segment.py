@@ -12,7 +12,7 @@ from rimp_otel.journal.header import HEADER_SIZE, Header, State, is_magic
 from rimp_otel.journal.mapping import Mapping
 from rimp_otel.otlp.fragment import Origin
 
-__all__ = ["Segment", "segment_name", "segment_number"]
+__all__ = ["Segment", "segment_name", "segment_number", "sync_names"]
 
 _SUFFIX = ".seg"
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -41,6 +41,8 @@ class Segment:
         #: What stands before a record's text, by its signal and origin; see ``head``.
         self.heads: dict[tuple[str, Origin], str] = {}
         self._numbers = count(1)
+        # Whether its name is on the device.
+        self._is_named = False
         self._memory = memory
         self._words = memoryview(memory)[:HEADER_SIZE].cast("Q")
         self._identity = int.from_bytes(memory[_IDENTITY : _IDENTITY + 8], "little")
@@ -167,6 +169,9 @@ class Segment:
             os.fdatasync(file)
         finally:
             os.close(file)
+        if not self._is_named:
+            sync_names(self.path.parent)
+            self._is_named = True
 
     def close(self) -> None:
         """Unmaps it."""
@@ -184,6 +189,21 @@ class Segment:
         except FileNotFoundError:  # somebody removed the directory
             pass
         self.close()
+
+
+def sync_names(directory: Path) -> None:
+    """Forces the names in a directory to the device, where the system can do that.
+
+    Raises:
+        OSError: that failed.
+    """
+    if not hasattr(os, "O_DIRECTORY"):  # pragma: no cover - Windows
+        return
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def segment_name(number: int) -> str:

@@ -91,9 +91,23 @@ def test_damage(journal):
     assert (damage.path, damage.offset, damage.reason) == (segment.path, place, "it is no frame")
 
 
+def test_damaged_line_end_before_what_is_not_stored(journal):
+    """Costs nothing: what follows begins where the header says."""
+    segment = journal.segments[0]
+    position = segment.find_newline(HEADER_SIZE + 20_000 // 2, segment.end()) + 1
+    for signal in Signal:
+        segment.header.set_done(signal, position)
+    _, before = read(journal)
+    segment._memory[position - 1] = ord("?")
+    contents, numbers = read(journal)
+    assert contents.damaged == []
+    assert numbers == before
+    assert numbers[Signal.LOGS]
+
+
 def test_header_that_says_nonsense(journal):
     """Costs that signal, until it is recovered."""
-    journal.segments[0].header.set_done(Signal.LOGS, HEADER_SIZE + 3)
+    journal.segments[0].header.set_done(Signal.LOGS, 2**40)
     contents, numbers = read(journal)
     assert numbers[Signal.LOGS] == []
     assert numbers[Signal.METRICS] == list(range(10))
