@@ -23,6 +23,8 @@ LOCK = "lock"
 """The name of the lock file in a slot's journal directory."""
 
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+# A pipe of that name must keep nobody waiting.
+_TO_LOOK = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _MOST_SLOTS = 1_024
 _user = getattr(os, "geteuid", lambda: 0)  # Windows has none, and reports 0 for every file
 
@@ -43,6 +45,7 @@ class Slot:
         #: what was not synced.
         self.rebooted = rebooted
         self._lock = lock
+        self._opened = os.fstat(lock)
         self._pid = os.getpid()
 
     @classmethod
@@ -86,17 +89,25 @@ class Slot:
     def release(self) -> None:
         """Lets the slot go. In a forked child: closes the inherited descriptor, and nothing else,
         since unlocking would take the lock from the living parent."""
-        is_open = self._lock >= 0 and self.is_held
+        is_open = self._lock >= 0 and self._is_open()
         lock, self._lock = self._lock, -1
         if is_open:
             os.close(lock)
 
     @property
     def is_held(self) -> bool:
-        """Whether the descriptor is still the lock file: a program that makes itself a daemon
-        closes all descriptors, and opens others in their place; and the file may be removed."""
+        """Whether the lock file is still there, and locked."""
         try:
-            return os.path.samestat(os.fstat(self._lock), os.stat(self.directory / LOCK))
+            named = os.stat(self.directory / LOCK)
+        except OSError:
+            return False
+        return self._is_open() and os.path.samestat(self._opened, named)
+
+    def _is_open(self) -> bool:
+        """Whether the descriptor is still that of the lock file: a program that makes itself a
+        daemon closes all descriptors, and opens others in their place."""
+        try:
+            return os.path.samestat(os.fstat(self._lock), self._opened)
         except OSError:
             return False
 
@@ -110,7 +121,7 @@ def is_owned(directory: Path) -> bool:
     if fcntl is None:  # pragma: no cover - Windows
         return False
     try:
-        lock = os.open(directory / LOCK, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        lock = os.open(directory / LOCK, _TO_LOOK)
     except OSError:
         return False
     try:

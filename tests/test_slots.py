@@ -166,3 +166,21 @@ def test_descriptor_that_was_closed_by_others(directory_of, tmp_path):
     slot.release()
     os.write(other, b"open")
     os.close(other)
+
+
+def test_pipe_in_the_locks_place_keeps_no_reader_waiting(directory_of):
+    """It is nobody's."""
+    directory_of(0).mkdir(parents=True)
+    os.mkfifo(directory_of(0) / LOCK)
+    assert not is_owned(directory_of(0))
+
+
+def test_lock_file_that_was_removed(directory_of):
+    """Its slot is not held any more; its descriptor is closed all the same."""
+    slot = Slot.take(directory_of)
+    (slot.directory / LOCK).unlink()
+    assert not slot.is_held
+    file = slot._lock
+    slot.release()
+    with pytest.raises(OSError):
+        os.fstat(file)

@@ -67,6 +67,8 @@ _TRACE_ID_SIZE = 16
 _W3C_FLAGS, _IS_REMOTE = 0xFF, 0x200
 _INTERRUPTED = Status(StatusCode.ERROR, "process terminated")
 _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+# A pipe of that name must keep nobody waiting.
+_SAFELY |= getattr(os, "O_NONBLOCK", 0)
 
 _decode = msgspec.msgpack.Decoder(NotedSpan).decode
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -138,13 +139,21 @@ def _settle(segment: Segment, settle: Callable[[Signal, End, int], bool]) -> Non
 
 
 def segment_files(directory: Path) -> list[Path]:
-    """The segments in a journal's directory, oldest first; never a link."""
+    """The segments in a journal's directory, oldest first; never a link, nor a pipe."""
     found = []
     for name in _names(directory):
         number = segment_number(name)
-        if number is not None and not (directory / name).is_symlink():
+        if number is not None and _may_be_segment(directory / name):
             found.append((number, directory / name))
     return [path for _, path in sorted(found)]
+
+
+def _may_be_segment(path: Path) -> bool:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)  # a directory is damage, and put aside
 
 
 def _names(directory: Path) -> Iterator[str]:

@@ -98,7 +98,7 @@ class RecordingReader:
         self._decode = decode
         self._places: dict[ContentId, _Place] = {}
         self._shown = Shown()
-        self._in_journals: list[Damage] = []
+        self._in_journals: set[Damage] = set()
 
     def files(self) -> list[RecordingFile]:
         """The files that there are: of each signal those first that are the oldest, then the
@@ -177,7 +177,7 @@ class RecordingReader:
     def _begin(self, snapshot: Snapshot) -> None:
         self._shown.begin(snapshot.journal)
         new = [damage for damage in snapshot.damaged if damage not in self._in_journals]
-        self._in_journals = snapshot.damaged
+        self._in_journals = set(snapshot.damaged)
         self.damaged += [
             DamagedLine(damage.path, 0, f"at byte {damage.offset}: {damage.reason}")
             for damage in new

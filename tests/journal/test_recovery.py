@@ -147,3 +147,12 @@ def test_numbers(left):
     (left / segment_name(2)).write_bytes(b"")
     assert [path.name for path in segment_files(left)] == ["000001.seg", "000002.seg"]
     assert segment_files(left / "nowhere") == []
+
+
+def test_pipes_keep_nobody_waiting(left):
+    """Where a segment, a table of open spans or a crash is looked for: they are left out."""
+    for name in ("000007.seg", "000007.open", "000008.crash"):
+        os.mkfifo(left / name)
+    found = take(left)
+    assert len(found.segments) == 1
+    assert segment_name(7) not in [path.name for path in segment_files(left)]
