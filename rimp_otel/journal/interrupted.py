@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from struct import Struct
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -303,15 +303,16 @@ class CrashFile:
 
     Args:
         path: of the file.
-        file: opened for writing. It must stay open, or a crash is written into whatever gets its
-            number.
+        file: its descriptor, for writing. It must stay open, or a crash is written into whatever
+            gets its number.
     """
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: int) -> None:
         self.path = path
         self._file = file
+        self._opened = os.fstat(file)
         self._was_enabled = faulthandler.is_enabled()
-        faulthandler.enable(file=file.fileno(), all_threads=True)
+        faulthandler.enable(file=file, all_threads=True)
 
     @classmethod
     def create(cls, directory: Path, number: int) -> CrashFile:
@@ -322,23 +323,38 @@ class CrashFile:
         """
         path = directory / crash_name(number)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY
-        return cls(path, os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0))
+        file = os.open(path, flags, 0o600)
+        try:
+            return cls(path, file)
+        except BaseException:
+            os.close(file)
+            path.unlink()
+            raise
 
     def close(self) -> None:
         """Puts faulthandler back: off, or writing to standard error if it was on before. Deletes
         the file if it is empty."""
-        if self._file.closed:
+        if self._file < 0:
             return
-        is_empty = not os.fstat(self._file.fileno()).st_size
         self.abandon()
-        if is_empty:
-            self.path.unlink(missing_ok=True)
+        try:
+            if not self.path.stat().st_size:
+                self.path.unlink()
+        except FileNotFoundError:  # somebody removed it
+            pass
 
     def abandon(self) -> None:
         """The same in a forked child, whose parent goes on with the file."""
-        if not self._file.closed:
-            _restore(self._was_enabled)
-            self._file.close()
+        file, self._file = self._file, -1
+        if file < 0:
+            return
+        _restore(self._was_enabled)
+        try:
+            # A program that makes itself a daemon closes all descriptors, and opens others.
+            if os.path.samestat(os.fstat(file), self._opened):
+                os.close(file)
+        except OSError:
+            pass
 
 
 def _restore(was_enabled: bool) -> None:

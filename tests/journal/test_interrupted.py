@@ -405,9 +405,21 @@ def test_a_file_with_a_crash_stays(tmp_path, no_faulthandler):
     assert crash.path.exists()
     crash.path.unlink()
     crash = CrashFile.create(tmp_path, 2)
-    crash._file.write(b"Fatal Python error")
+    os.write(crash._file, b"Fatal Python error")
     crash.close()
     assert read_crash(crash.path).text == "Fatal Python error"
+
+
+def test_a_descriptor_that_became_the_applications_stays_open(tmp_path, no_faulthandler):
+    """As after a program closed all descriptors, and opened others in their place."""
+    crash = CrashFile.create(tmp_path, 1)
+    file = crash._file
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    os.dup2(other, file)
+    crash.close()
+    os.close(file)
+    os.close(other)
+    assert os.listdir(tmp_path) == ["other"]
 
 
 def test_fragments_fit_into_frames(tmp_path):
