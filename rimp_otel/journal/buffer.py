@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from rimp_otel.errors import StorageError
+from rimp_otel.journal.frames import definition as definition_of
 from rimp_otel.journal.header import HEADER_SIZE
 from rimp_otel.journal.homes import Home
 from rimp_otel.journal.interrupted import CrashFile
@@ -131,7 +132,9 @@ class Journal:
             try:
                 segment.write(encoded)
             except ValueError:  # full, or sealed
-                segment = self._after(segment, len(encoded))
+                # In the next segment it comes with its definition.
+                more = 0 if definition else len(to_bytes(definition_of(0, origin)))
+                segment = self._after(segment, len(encoded) + more)
                 if segment is None and self._active is not None:
                     return False
                 continue
@@ -159,8 +162,8 @@ class Journal:
         if self.is_full or time.monotonic() < self._not_before:
             return None
         if self.allocated + size > self._limit:
-            # Said once, not found out again for each record. A larger one may be too large alone.
-            self.is_full = size == self._segment_size
+            # Said once, not found out again for each record. One may be too large alone.
+            self.is_full = size <= self._limit
             return None
         if self._directory is None:
             return None

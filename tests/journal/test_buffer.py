@@ -351,3 +351,13 @@ def test_forgotten_home_gives_its_slot_back(tmp_path):
     home.take_slot()
     del home
     assert not is_owned(tmp_path / "journal")
+
+
+def test_large_records_fill_the_journal(journal):
+    """One segment each, none of them empty; and past its size they are refused for good."""
+    large = fragment('"' + "x" * 300_000 + '"')
+    while journal.append("l", large):
+        pass
+    assert journal.is_full
+    assert len(texts(journal)) == 3
+    assert [s.end() > HEADER_SIZE for s in journal.segments] == [False, True, True, True]
