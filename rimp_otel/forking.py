@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections.abc import Callable
 
@@ -31,8 +32,11 @@ def in_forked_child(renew: Callable[[], None], last: bool = False) -> None:
 def _renew_all() -> None:
     for method in [*_renewals, *_starts]:
         renew = method()
-        if renew is not None:
-            renew()
+        try:
+            if renew is not None:
+                renew()
+        except Exception:  # one that fails keeps no other from being renewed
+            sys.excepthook(*sys.exc_info())
 
 
 if hasattr(os, "register_at_fork"):

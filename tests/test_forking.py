@@ -45,3 +45,25 @@ def test_forgotten_with_its_object():
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert len(forking._renewals) - before < 100
+
+
+def test_one_that_fails_keeps_no_other_from_it():
+    """What it raises is printed, as Python does it with its own hooks."""
+    script = """
+    import os, sys
+    from rimp_otel.forking import in_forked_child
+    class Part:
+        def __init__(self, error):
+            self.error = error
+            in_forked_child(self.renew)
+        def renew(self):
+            print(self.error, flush=True)
+            if self.error:
+                raise ValueError(self.error)
+    parts = [Part("broken"), Part("")]
+    sys.excepthook = lambda kind, error, trace: print("said", error, flush=True)
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    """
+    assert run(script).split("\n") == ["broken", "said broken", "", ""]

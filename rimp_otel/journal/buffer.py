@@ -25,6 +25,7 @@ from rimp_otel.reporting import Reporter
 __all__ = ["Journal"]
 
 _LARGEST_SEGMENT = 4 * 1024 * 1024
+_MANY_SEGMENTS, _FACTOR = 16, 4
 _PAUSE_AFTER_ERROR = 1.0
 _LONGEST_WAIT = 1.0
 # The part of its size that may be kept although it is stored.
@@ -147,7 +148,7 @@ class Journal:
         active = self._active
         if active is not segment:
             return active
-        size = max(self._segment_size, needed + HEADER_SIZE)
+        size = max(self._following_size, needed + HEADER_SIZE)
         try:
             following = self._spares.pop() if size == self._segment_size else self._make(size)
         except IndexError:
@@ -157,6 +158,12 @@ class Journal:
             # Two threads may do this at once: the segment of one of them is drained as it is.
             self._active = following
         return following
+
+    @property
+    def _following_size(self) -> int:
+        """Larger ones far behind: before Python 3.13, each that is mapped holds a descriptor."""
+        behind = len(self.segments) >= _MANY_SEGMENTS
+        return self._segment_size * _FACTOR if behind else self._segment_size
 
     def _make(self, size: int) -> Segment | None:
         if self.is_full or time.monotonic() < self._not_before:

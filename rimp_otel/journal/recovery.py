@@ -5,6 +5,7 @@ Done before anything is drained or appended. Doing it again, after a death half 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -25,6 +26,7 @@ from rimp_otel.slots import Slot
 
 __all__ = ["Recovered", "newest_ends", "next_number", "recover", "segment_files", "twins_of"]
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TIMES = re.compile(rb'imeUnixNano":"([0-9]{1,20})"')
 _NUMBERED = re.compile(r"([0-9]{6,})\.")
 
@@ -102,6 +104,8 @@ def _convert(slot: Slot, home: Home, reporter: Reporter) -> int:
     try:
         damaged = convert_leftovers(directory, stored)
     except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise  # then nothing can be drained either; it must not come before
         reporter.say("open spans", f"open spans in {directory} wait for the next time: {error}")
         return 0
     if damaged:

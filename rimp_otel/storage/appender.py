@@ -29,6 +29,7 @@ _OPEN = (
     | getattr(os, "O_BINARY", 0)
 )
 _BLOCK = 64 * 1024
+_user = getattr(os, "geteuid", lambda: 0)  # Windows has none, and reports 0 for every file
 
 
 class Appender:
@@ -211,6 +212,9 @@ class Appender:
         if not stat.S_ISREG(self._opened.st_mode):
             self.close()
             raise OSError(errno.EINVAL, "Not a regular file")
+        if self._opened.st_uid != _user():
+            self.close()
+            raise OSError(errno.EPERM, "It belongs to another user")
         return self._opened
 
     def _is_ours(self) -> bool:

@@ -75,6 +75,19 @@ def test_segments_follow_one_another(journal):
     assert [int(text[5:].partition(",")[0]) for text in texts(journal)] == list(range(3_000))
 
 
+def test_far_behind_segments_are_larger(tmp_path):
+    """So that a backlog takes few descriptors."""
+    journal = Journal(DirectoryHome.at(tmp_path), 64 * MEBIBYTE, Reporter(), open_spans=False)
+    journal._segment_size = 64 * 1024
+    for _ in range(4_000):
+        assert journal.append("l", fragment('"' + "x" * 1_000 + '"'))
+    sizes = [segment.size // 1024 for segment in journal.segments]
+    assert sizes[:17] == [64] * 16 + [256]
+    assert set(sizes[16:]) == {256}
+    assert len(texts(journal)) == 4_000
+    journal.renew()
+
+
 def test_full(journal):
     """What is refused is not there; once there is room, it goes on."""
     taken = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -156,3 +157,16 @@ def test_pipes_keep_nobody_waiting(left):
     found = take(left)
     assert len(found.segments) == 1
     assert segment_name(7) not in [path.name for path in segment_files(left)]
+
+
+def test_no_room_for_what_is_beside(left, monkeypatch):
+    """Then nothing else is drained before it either: the whole waits until there is room."""
+
+    def no_room(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("rimp_otel.journal.recovery.convert_leftovers", no_room)
+    with pytest.raises(OSError, match="No space left"):
+        take(left)
+    monkeypatch.undo()
+    assert len(take(left).segments) == 1

@@ -343,3 +343,13 @@ def test_failed_sync_is_tried_again(appender, monkeypatch):
     assert appender.is_dirty
     appender.sync()
     assert not appender.is_dirty
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_somebody_else(appender):
+    """Is left alone: who put it there could read what is recorded."""
+    appender.path.write_text("")
+    os.chown(appender.path, 65_534, 65_534)
+    with pytest.raises(PermissionError, match="It belongs to another user"):
+        appender.append([line(1)], nothing)
+    assert appender.path.read_text() == ""
