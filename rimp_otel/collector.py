@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from time import time_ns
 from typing import Any, NamedTuple, Protocol
 
@@ -22,8 +22,11 @@ from rimp_otel.forking import in_forked_child
 from rimp_otel.journal.buffer import Journal
 from rimp_otel.journal.frames import LETTERS
 from rimp_otel.models import EventType, ResourceInfo
-from rimp_otel.otlp.logs import log_record_fragment
+from rimp_otel.otlp.fragment import Fragment
+from rimp_otel.otlp.logs import log_record_fragment, log_record_text
+from rimp_otel.otlp.metrics import native_metric_json
 from rimp_otel.otlp.signals import Signal
+from rimp_otel.otlp.spans import is_sampled, span_fragment, span_text
 from rimp_otel.otlp.values import plain
 from rimp_otel.raw import (
     ENCODED,
@@ -32,7 +35,10 @@ from rimp_otel.raw import (
     RawRecord,
     batch_of,
     encoded,
+    event_fragment_of,
+    event_text,
     fragment_of,
+    metric_fragment_of,
     signal_of_raw,
 )
 from rimp_otel.selfmetrics import observe_processor
@@ -43,6 +49,7 @@ Listener = Callable[[TelemetryData], object]
 """Called with one record at a time, on the thread that collected it."""
 
 _SPAN, _LOG, _POINT = (LETTERS[signal] for signal in Signal)
+_SIGNALS = {letter: signal for signal, letter in LETTERS.items()}
 _NEVER, _ALWAYS = sys.maxsize, -1
 # The stream is far behind when this part of the buffer is full.
 _BEHIND = 8
@@ -105,6 +112,8 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._listeners: tuple[Listener, ...] = ()
         self._stream: Stream | None = None
         self._journal: Journal | None = None
+        # The same, where records need go nowhere else: no listener is to be told.
+        self._direct: Journal | None = None
         self._wake_at = self._encode_at = _NEVER
         self._start_counting()
         in_forked_child(self._start_anew)
@@ -161,17 +170,21 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             return
         if type(source) is not str or type(message) is not str or type(event_type) is not EventType:
             source, message, event_type = _text(source), _text(message), _event_type(event_type)
-        self._append(
-            (
-                EVENT,
-                time_ns(),
-                source,
-                message,
-                event_type,
-                None if metadata is None else _copied(metadata),
-                current_span_context(),
-            )
-        )
+        now, context, journal = time_ns(), current_span_context(), self._direct
+        if journal is None or (metadata is not None and type(metadata) is not dict):
+            copied = None if metadata is None else _copied(metadata)
+            self._append((EVENT, now, source, message, event_type, copied, context))
+            return
+        # Written at once, so that nothing need be copied. Encoded before it is counted: what a
+        # signal handler raises meanwhile, such as KeyboardInterrupt, is the application's, and must
+        # not leave a record that never comes.
+        text, resource = event_text(now, message, event_type, metadata, context), self._resource
+        collected = self._collected.add_one()
+        if not journal.append_known(_LOG, source, resource, text):
+            fragment = event_fragment_of(now, source, resource, text)
+            self._append_anew(journal, _LOG, source, resource, None, fragment)
+        if collected >= self._wake_at:
+            self._wake_again(collected)
 
     def collect_metric(
         self,
@@ -199,41 +212,92 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             value = number
         if type(name) is not str or type(unit) is not str:
             name, unit = _text(name), "" if unit is None else _text(unit)
-        copied = None if tags is None else _copied(tags)
-        self._append((METRIC, time_ns(), name, value, unit, copied))
+        now, journal = time_ns(), self._direct
+        if journal is None or (tags is not None and type(tags) is not dict):
+            copied = None if tags is None else _copied(tags)
+            self._append((METRIC, now, name, value, unit, copied))
+            return
+        key, text, resource = (name, unit), native_metric_json(now, value, tags), self._resource
+        collected = self._collected.add_one()
+        if not journal.append_known(_POINT, key, resource, text):
+            fragment = metric_fragment_of(now, name, unit, resource, text)
+            self._append_anew(journal, _POINT, key, resource, None, fragment)
+        if collected >= self._wake_at:
+            self._wake_again(collected)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Notes a span that has started, so that it is known if the process dies before its end.
         Called by the SDK."""
         journal = self._journal
-        if journal is not None and self._enabled and _is_sampled(span):
-            spans = journal.spans()
-            if spans is not None:
-                spans.opened(span)
+        if journal is not None and self._enabled and is_sampled(span):
+            journal.span_started(span)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Takes in a span that has ended. Called by the SDK."""
-        if not self._enabled or not _is_sampled(span):
+        if not self._enabled or not is_sampled(span):
             return
-        spans = None if self._journal is None else self._journal.spans()
-        if spans is None:
-            self._append(span)
+        journal = self._direct
+        if journal is None:
+            self._append_span(span)
             return
-        spans.ending(span)
+        try:
+            text = span_text(span)
+            resource, scope = span.resource, span.instrumentation_scope
+        except Exception:  # one bad record costs one record
+            self._append_span(span)
+            return
+        collected = self._collected.add_one()
+        if not journal.append_ended(span, resource, scope, text):
+            key = journal.ending(span)
+            fragment = span_fragment(span, text)
+            self._append_anew(journal, _SPAN, id(scope), resource, scope, fragment)
+            journal.ended(key)
+        if collected >= self._wake_at:
+            self._wake_again(collected)
+
+    def _append_span(self, span: ReadableSpan) -> None:
+        journal = self._journal
+        key = None if journal is None else journal.ending(span)
         self._append(span)
-        spans.ended(span)
+        if journal is not None:
+            journal.ended(key)
 
     def on_emit(self, log_record: Any) -> None:
         """Takes in a log record; encodes it now, since it may change later. Called by the SDK."""
         if not self._enabled:
             return
         try:
-            fragment = log_record_fragment(log_record)
+            text = log_record_text(log_record)
+            resource, scope = log_record.resource, log_record.instrumentation_scope
         except Exception:
             self._collected.add_one()
             self._drop("encoding", Signal.LOGS)
             return
-        self._append((ENCODED, Signal.LOGS, fragment))
+        journal = self._direct
+        if journal is None:
+            self._append((ENCODED, Signal.LOGS, log_record_fragment(log_record, text)))
+            return
+        collected = self._collected.add_one()
+        if not journal.append_known(_LOG, id(scope), resource, text):
+            fragment = log_record_fragment(log_record, text)
+            self._append_anew(journal, _LOG, id(scope), resource, scope, fragment)
+        if collected >= self._wake_at:
+            self._wake_again(collected)
+
+    def _append_anew(
+        self,
+        journal: Journal,
+        letter: str,
+        key: Hashable,
+        resource: object,
+        owner: object,
+        fragment: Fragment,
+    ) -> None:
+        """The first record of its origin in a segment, and one that the quick way does not take."""
+        if journal.append(letter, fragment):
+            journal.learn(letter, key, resource, owner, fragment)
+        else:
+            self._keep(journal, (ENCODED, _SIGNALS[letter], fragment))
 
     def _append(self, record: RawRecord) -> None:
         if self._journal is not None:
@@ -261,10 +325,13 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         if not journal.append(_letter_of(record), fragment):
             self._keep(journal, (ENCODED, signal_of_raw(record), fragment))
         if collected >= self._wake_at:
-            self._arm(collected)
-            self._wake(0)
+            self._wake_again(collected)
         if self._realtime:
             self._notify(record)
+
+    def _wake_again(self, collected: int) -> None:
+        self._arm(collected)
+        self._wake(0)
 
     def _keep(self, journal: Journal, record: RawRecord) -> None:
         """What the journal did not take: too much, unless it could not be written."""
@@ -313,6 +380,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._listeners = listeners
         self._realtime = self.config.realtime_mode and bool(listeners)
         self._make_resource()
+        self._direct = None if self._realtime else self._journal
 
     def _make_resource(self) -> None:
         # Early: the SDK starts threads for it, which a signal handler and the interpreter's exit
@@ -363,6 +431,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._make_resource()
         self._stream = stream
         self._journal = journal
+        self._direct = None if self._realtime else journal
         self._wake_at = self.config.buffer_size
         self._buffer.limit = self._limit
         self._encode_at = max(self.config.buffer_size, self._buffer.limit // _BEHIND)
@@ -467,13 +536,6 @@ def _letter_of(record: RawRecord) -> str:
     if record[0] == METRIC:
         return _POINT
     return _LOG if record[0] == EVENT or record[1] is Signal.LOGS else LETTERS[record[1]]
-
-
-def _is_sampled(span: ReadableSpan) -> bool:
-    try:
-        return bool(span.context.trace_flags & 1)
-    except AttributeError:
-        return False
 
 
 def _copied(attributes: Any) -> dict[str, Any]:

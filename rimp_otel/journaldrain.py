@@ -28,6 +28,7 @@ __all__ = ["JournalDrain"]
 _MOST_FINISHED = 4
 # Segments that wait to be stored, and bytes.
 _FAR_BEHIND, _LARGEST_SLICE = 3, 4 * 1024 * 1024
+_USUAL_SLICE = 4 * LINE_SIZE
 _MOST_ROUNDS = 10
 
 
@@ -195,7 +196,7 @@ class JournalDrain(Drain):
             segment.header.intend(Intent(piece.signal, piece.since, piece.stop, start, length))
 
         if self._appendable is not None:
-            return self._appendable.append(piece.signal, b"\n".join(piece.lines), before)
+            return self._appendable.append(piece.signal, piece.lines, before)
         slice_id = f"{segment.identity}-{piece.signal.value}-{piece.since}-{piece.stop}"
         data.slice_id = slice_id
         before(NO_FILE, 0)
@@ -284,7 +285,7 @@ def _slice_of(journal: Journal) -> int:
     """Bytes that are stored together: many lines where it is far behind. Each system call of a
     storage gives up the interpreter, which comes back late where other threads want it."""
     behind = len(journal.segments)
-    return LINE_SIZE if behind < _FAR_BEHIND else _LARGEST_SLICE
+    return _USUAL_SLICE if behind < _FAR_BEHIND else _LARGEST_SLICE
 
 
 def _cycle(state: State) -> int:

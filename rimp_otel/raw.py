@@ -33,7 +33,10 @@ __all__ = [
     "RawRecord",
     "batch_of",
     "encoded",
+    "event_fragment_of",
+    "event_text",
     "fragment_of",
+    "metric_fragment_of",
     "signal_of_raw",
 ]
 
@@ -44,7 +47,7 @@ ENCODED: Final = 2
 RawRecord = ReadableSpan | tuple[Any, ...]
 """What this module's docstring describes."""
 
-_SEVERITIES = {kind: kind.severity_number for kind in EventType}
+_SEVERITIES = {kind.value: kind.severity_number for kind in EventType}
 
 
 def signal_of_raw(record: RawRecord) -> Signal:
@@ -168,16 +171,39 @@ def _encode_span(record: Any, _: ResourceInfo) -> Fragment:
 
 def _encode_event(record: Any, resource: ResourceInfo) -> Fragment:
     _, time, source, message, event_type, metadata, context = record
-    text = native_event_json(time, message, _SEVERITIES[event_type], metadata, context)
-    scope = scope_wrapping(event_scope(source))
-    return Fragment(time, resource_wrapping(resource), scope, None, text)
+    text = event_text(time, message, event_type, metadata, context)
+    return event_fragment_of(time, source, resource, text)
 
 
 def _encode_metric(record: Any, resource: ResourceInfo) -> Fragment:
     _, time, name, value, unit, tags = record
     text = native_metric_json(time, value, tags)
-    wrapping = native_wrapping(name, unit)
-    return Fragment(time, resource_wrapping(resource), scope_wrapping(None), wrapping, text)
+    return metric_fragment_of(time, name, unit, resource, text)
+
+
+def event_text(
+    time_unix_nano: int, message: str, event_type: EventType, metadata: Any, context: Any
+) -> str:
+    """The text of a native event's record."""
+    # By the value: hashing a member of an enumeration is a call of its own.
+    severity = _SEVERITIES[event_type._value_]
+    return native_event_json(time_unix_nano, message, severity, metadata, context)
+
+
+def event_fragment_of(
+    time_unix_nano: int, source: str, resource: ResourceInfo | None, text: str
+) -> Fragment:
+    """A native event's fragment, given its text."""
+    scope = scope_wrapping(event_scope(source))
+    return Fragment(time_unix_nano, resource_wrapping(resource), scope, None, text)
+
+
+def metric_fragment_of(
+    time_unix_nano: int, name: str, unit: str, resource: ResourceInfo | None, text: str
+) -> Fragment:
+    """A native metric's fragment, given its point's text."""
+    wrapping, scope = native_wrapping(name, unit), scope_wrapping(None)
+    return Fragment(time_unix_nano, resource_wrapping(resource), scope, wrapping, text)
 
 
 _MAKERS: dict[Signal, Callable[[Any, ResourceInfo], Any]] = {

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
+
+import pytest
 
 from rimp_otel import forking
 from rimp_otel.forking import in_forked_child
@@ -28,6 +31,34 @@ def test_renewed_in_order_and_started_last():
     assert os.waitpid(child, 0)[1] == 0
     """
     assert run(script).split() == ["first", "second", "thread"]
+
+
+MARKS = """
+import ctypes, os
+from rimp_otel import forking
+if {plain}:
+    forking._MADV_WIPEONFORK = 9_999  # what a kernel does not know
+mark = forking.process_mark()
+assert mark[0]
+for fork in (os.fork, ctypes.PyDLL(None).fork):
+    if (child := fork()) == 0:
+        mine = forking.process_mark()
+        os._exit(10 if not mark[0] and mine[0] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 10
+assert mark[0]
+print(type(mark).__name__)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the page that is emptied is Linux's")
+def test_mark_of_a_process():
+    """Is another one in every child, also after a fork from C."""
+    assert run(MARKS.replace("{plain}", "False")).split() == ["mmap"]
+
+
+def test_mark_without_the_kernels_help():
+    """The same by the process's id."""
+    assert run(MARKS.replace("{plain}", "True")).split() == ["_PidMark"]
 
 
 def test_forgotten_with_its_object():

@@ -6,11 +6,18 @@ import os
 
 import pytest
 
-from rimp_otel import StorageError, TelemetryCollector, TelemetryConfig, TelemetryMetric
+from rimp_otel import (
+    StorageError,
+    TelemetryCollector,
+    TelemetryConfig,
+    TelemetryMetric,
+    journaldrain,
+)
 from rimp_otel.data import TelemetryData
 from rimp_otel.journal.buffer import Journal
 from rimp_otel.journal.reading import read_journal
 from rimp_otel.journaldrain import JournalDrain
+from rimp_otel.otlp.fragment import LINE_SIZE
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.reporting import Reporter
 
@@ -18,6 +25,12 @@ from .doubles import ListStorage
 from .journal.records import Home, append, die, numbers_of
 
 ALL = list(range(500))
+
+
+@pytest.fixture(autouse=True)
+def slices_of_one_line(monkeypatch):
+    """So that a few records take many steps."""
+    monkeypatch.setattr(journaldrain, "_USUAL_SLICE", LINE_SIZE)
 
 
 def each(numbers):
@@ -314,7 +327,7 @@ def test_refused_by_the_storage_for_good(storage):
     for _ in range(10):
         assert not process.drain.run()
     with pytest.raises(StorageError):
-        storage.append(Signal.LOGS, b"", lambda *_: None)
+        storage.append(Signal.LOGS, [b""], lambda *_: None)
     storage.failing = False
     assert process.drain.run()
     assert storage.recorded() == each([1])

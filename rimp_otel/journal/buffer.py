@@ -6,10 +6,14 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Hashable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from rimp_otel.errors import StorageError
+from rimp_otel.forking import process_mark
+from rimp_otel.journal.frames import LETTERS
 from rimp_otel.journal.frames import definition as definition_of
 from rimp_otel.journal.header import HEADER_SIZE
 from rimp_otel.journal.homes import Home
@@ -30,7 +34,7 @@ _PAUSE_AFTER_ERROR = 1.0
 _LONGEST_WAIT = 1.0
 # The part of its size that may be kept although it is stored.
 _MOST_FINISHED = 8
-_getpid = os.getpid
+_SPAN = LETTERS[Signal.TRACES]
 
 
 class Journal:
@@ -87,7 +91,7 @@ class Journal:
         self._spares: deque[Segment] = deque()
         self._active: Segment | None = None
         self._directory: Path | None = None
-        self._pid = _getpid()
+        self._is_ours = process_mark()
         self._lifecycle = threading.RLock()
         self._opening = False
         self._is_held_up = False
@@ -98,15 +102,7 @@ class Journal:
     @property
     def is_open(self) -> bool:
         """Whether there is a segment to append to."""
-        return self._active is not None and self._pid == _getpid()
-
-    def spans(self) -> OpenSpans | None:
-        """Where spans are noted that have started; None where that is not done."""
-        if not self.notes_open_spans:
-            return None
-        if self._active is None or self._pid != _getpid():
-            self.open()
-        return self.open_spans
+        return self._active is not None and bool(self._is_ours[0])
 
     def append(self, signal: str, fragment: Fragment) -> bool:
         """Takes in a record; False where it cannot.
@@ -118,7 +114,7 @@ class Journal:
         _, resource, scope, metric, text = fragment
         origin = (resource, scope, metric)
         # A fork from C runs no hooks.
-        segment = self._active if self._pid == _getpid() else None
+        segment = self._active if self._is_ours[0] else None
         while True:
             if segment is None:
                 segment = self._open_if_closed()
@@ -142,6 +138,76 @@ class Journal:
             if definition:
                 segment.define(signal, origin, head)
             return True
+
+    def append_known(self, letter: str, key: Hashable, resource: object, text: str) -> bool:
+        """Takes in a record in a fifth of the time of ``append``, where ``learn`` was called for
+        its origin; False where the caller must ``append`` it.
+
+        Args:
+            letter: its signal's.
+            key: as given to ``learn``.
+            resource: the object that it was learnt with.
+            text: the record's.
+        """
+        segment = self._active
+        if segment is None or not self._is_ours[0]:
+            return False
+        known = segment.known[letter].get(key)
+        if known is None or known[1] is not resource:
+            return False
+        try:
+            segment.write(f"{known[0]}{text}\n".encode())
+        except ValueError:  # full, or sealed, or a lone surrogate
+            return False
+        return True
+
+    def append_ended(self, span: Any, resource: object, scope: object, text: str) -> bool:
+        """The same for a span: its entry among the open ones is freed once it is in."""
+        spans = self.open_spans
+        if spans is None or not self._is_ours[0]:
+            return self.append_known(_SPAN, id(scope), resource, text)
+        key = spans.ending(span)
+        is_in = self.append_known(_SPAN, id(scope), resource, text)
+        if is_in and key is not None:
+            spans.free(key)
+        return is_in
+
+    def ending(self, span: Any) -> tuple[int, int] | None:
+        """Says that a span's end is about to be appended; returns what ``ended`` is to be given."""
+        spans = self.open_spans
+        return None if spans is None or not self._is_ours[0] else spans.ending(span)
+
+    def ended(self, key: tuple[int, int] | None) -> None:
+        """Says that it has been."""
+        spans = self.open_spans
+        if key is not None and spans is not None:
+            spans.free(key)
+
+    def span_started(self, span: Any) -> None:
+        """Notes an open span, where that is done."""
+        if self.notes_open_spans:
+            if self._active is None or not self._is_ours[0]:
+                self.open()
+            if self.open_spans is not None:
+                self.open_spans.opened(span)
+
+    def learn(
+        self, letter: str, key: Hashable, resource: object, owner: object, fragment: Fragment
+    ) -> None:
+        """Has ``append_known`` know the origin of a record that has been appended.
+
+        Args:
+            letter: its signal's.
+            key: tells its scope, and its metric, from all others of the signal.
+            resource: compared by identity.
+            owner: kept as long as the key is known, for keys that are identities.
+            fragment: the record.
+        """
+        segment = self._active
+        if segment is not None:
+            head = segment.heads.get((letter, (fragment.resource, fragment.scope, fragment.metric)))
+            if head is not None:
+                segment.known[letter][key] = head, resource, owner
 
     def _after(self, segment: Segment, needed: int) -> Segment | None:
         """The segment to go on with; makes one, where nobody else has."""
@@ -215,7 +281,7 @@ class Journal:
         Returns:
             What was found; None if it was open, or could not be opened.
         """
-        if self._pid != _getpid():
+        if not self._is_ours[0]:
             self.renew()
         # Once, not for each record, where another thread does it and the file system hangs.
         if not self._lifecycle.acquire(timeout=0.0 if self._is_held_up else _LONGEST_WAIT):

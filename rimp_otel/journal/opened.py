@@ -245,23 +245,35 @@ class OpenSpans:
         elif getattr(span, "_end_time", None) is not None:
             self.ended(span)
 
-    def ending(self, span: Any) -> None:
-        """Says that the span's end is about to be recorded."""
-        try:
-            place = self._places.get(_key(span))
-            if place is not None:
-                self._words[place] = ENDING
-        except _ODD:  # closed, or no ids
-            pass
+    def ending(self, span: Any) -> tuple[int, int] | None:
+        """Says that the span's end is about to be recorded.
 
-    def ended(self, span: Any) -> None:
-        """Says that its end has been recorded. Does nothing for a span that was not noted."""
+        Returns:
+            What to ``free`` once it is; None for a span that was not noted.
+        """
         try:
-            place = self._places.pop(_key(span), None)
-        except _ODD:
-            return
+            key = _key(span)
+            place = self._places.get(key)
+            if place is None:
+                return None
+            self._words[place] = ENDING
+        except _ODD:  # closed, or no ids
+            return None
+        return key
+
+    def free(self, key: tuple[int, int]) -> None:
+        """Says that the end of a span has been recorded."""
+        place = self._places.pop(key, None)
         if place is not None:
             self._set_free(place)
+
+    def ended(self, span: Any) -> None:
+        """The same for a span. Does nothing for one that was not noted."""
+        try:
+            key = _key(span)
+        except _ODD:
+            return
+        self.free(key)
 
     def _set_free(self, place: int) -> None:
         try:

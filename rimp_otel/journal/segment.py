@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from itertools import count
 from pathlib import Path
 
-from rimp_otel.journal.frames import definition
+from rimp_otel.journal.frames import LETTERS, definition
 from rimp_otel.journal.header import HEADER_SIZE, Header, State, is_magic
 from rimp_otel.journal.mapping import Mapping
 from rimp_otel.otlp.fragment import Origin
@@ -40,6 +40,11 @@ class Segment:
         self.write: Callable[[bytes], int] = memory.write
         #: What stands before a record's text, by its signal and origin; see ``head``.
         self.heads: dict[tuple[str, Origin], str] = {}
+        #: The same by the letter and then whatever tells an origin from others faster than its
+        #: text does: the head, the resource, and what must be kept so that the key stays its own.
+        self.known: dict[str, dict[Hashable, tuple[str, object, object]]] = {
+            letter: {} for letter in LETTERS.values()
+        }
         self._numbers = count(1)
         # Whether its name is on the device.
         self._is_named = False

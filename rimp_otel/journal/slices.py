@@ -52,6 +52,31 @@ def _joined(first: Slice | None, second: Slice) -> Slice:
     )
 
 
+_ByHead = dict[str, tuple[list[str], int]]
+"""Of each head the records' texts, some of them joined by commas, and how many they are."""
+
+
+def _by_head(data: bytes) -> _ByHead:
+    frames = data.split(b"\n")
+    frames.pop()  # after the last line end
+    size = data.find(b" ") + 1
+    head = data[:size]
+    # Most stretches are of one origin: that takes half of the time.
+    if {frame[:size] for frame in frames} == {head}:
+        texts = b",".join([frame[size:] for frame in frames]).decode()
+        return {head[:-1].decode(): ([texts], len(frames))}
+    found: dict[bytes, list[bytes]] = {}
+    for frame in frames:
+        head, _, text = frame.partition(b" ")
+        if head in found:
+            found[head].append(text)
+        else:
+            found[head] = [text]
+    return {
+        head.decode(): ([b",".join(texts).decode()], len(texts)) for head, texts in found.items()
+    }
+
+
 class Twins:
     """Records that are in the files already, although no header says so: after a loss of power,
     the files may have reached the device, and the headers not.
@@ -160,32 +185,30 @@ class Slices:
 
     def _cut(self, data: bytes) -> list[Slice]:
         """Of a segment of ours, whose frames are known to be whole."""
-        by_head: dict[str, list[str]] = {}
-        for frame in data.decode().split("\n"):
-            head, _, text = frame.partition(" ")
-            texts = by_head.get(head)
-            if texts is None:
-                by_head[head] = [text]
-            else:
-                texts.append(text)
-        del by_head[""]
+        by_head = _by_head(data)
         groups: dict[Signal, dict[Origin, list[str]]] = {}
-        for head, texts in by_head.items():
-            self._group(head, texts, groups)
+        records: Counter[Signal] = Counter()
+        for head, (texts, count) in by_head.items():
+            self._group(head, texts, count, groups, records)
         return [
             Slice(
                 signal,
                 self._position,
                 self._stop,
                 [line_of(signal, of_signal)],
-                sum(map(len, of_signal.values())),
+                records[signal],
                 0,
             )
             for signal, of_signal in groups.items()
         ]
 
     def _group(
-        self, head: str, texts: list[str], groups: dict[Signal, dict[Origin, list[str]]]
+        self,
+        head: str,
+        texts: list[str],
+        count: int,
+        groups: dict[Signal, dict[Origin, list[str]]],
+        records: Counter[Signal],
     ) -> None:
         kind, number = head[0], head[1:].encode()
         if kind == "d":
@@ -193,7 +216,9 @@ class Slices:
             return
         origin = self._origins.get(number)
         assert origin is not None, head
-        groups.setdefault(_SIGNALS[kind], {}).setdefault(origin, []).extend(texts)
+        signal = _SIGNALS[kind]
+        records[signal] += count
+        groups.setdefault(signal, {}).setdefault(origin, []).extend(texts)
 
     def _recover(self, data: bytes) -> list[Slice]:
         """Of a segment that somebody left, who may have been torn away by a loss of power."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from rimp_otel.otlp.signals import Signal
@@ -38,14 +38,16 @@ class Appendable(Protocol):
     def release_slot(self) -> None:
         """The journal is closed: the slot may be released."""
 
-    def append(self, signal: Signal, line: bytes, before: Callable[[End, int], None]) -> End:
-        """Appends one line, or several, given without the end of the last.
+    def append(
+        self, signal: Signal, lines: Sequence[bytes], before: Callable[[End, int], None]
+    ) -> End:
+        """Appends all lines, or none of them.
 
         Args:
             signal: whose file to append to.
-            line: OTLP JSON.
+            lines: OTLP JSON, without line ends.
             before: called right before the write, with the place where it will start and the
-                bytes that it will take, its end included.
+                bytes that it will take, the lines' ends included.
 
         Returns:
             Where the file ends then.

@@ -7,18 +7,71 @@ from typing import Any
 from rimp_otel.models import ScopeInfo, TelemetryEvent
 from rimp_otel.otlp.fragment import Fragment, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.numbers import fixed64, span_id_json, trace_id_json, uint32
-from rimp_otel.otlp.values import attributes_json, text_json, value_json
+from rimp_otel.otlp.values import attributes_json, quote, text_json, value_json
 
-__all__ = ["event_fragment", "event_scope", "log_record_fragment", "native_event_json"]
+__all__ = [
+    "event_fragment",
+    "event_scope",
+    "log_record_fragment",
+    "log_record_text",
+    "native_event_json",
+]
 
+_MOST = 2**64 - 1
 _MAX_SOURCES = 1_024
 _sources: dict[str, ScopeInfo] = {}
 
 
-def log_record_fragment(record: Any) -> Fragment:
-    """An SDK ReadableLogRecord or ReadWriteLogRecord as a fragment."""
+def log_record_fragment(record: Any, text: str | None = None) -> Fragment:
+    """An SDK ReadableLogRecord or ReadWriteLogRecord as a fragment; ``text`` is its object, where
+    that has been made."""
     log = record.log_record
-    text = _log_json(
+    return Fragment(
+        fixed64(log.timestamp) or fixed64(log.observed_timestamp),
+        resource_wrapping(record.resource),
+        scope_wrapping(record.instrumentation_scope),
+        None,
+        log_record_text(record) if text is None else text,
+    )
+
+
+def log_record_text(record: Any) -> str:
+    """The OTLP JSON object of an SDK log record."""
+    return _quick_text(record.log_record) or _careful_text(record)
+
+
+def _quick_text(log: Any) -> str | None:
+    """The text of a record as nearly all are; None for one that is odd in any way."""
+    # As in ``spans``: one f-string, and one look for what is odd.
+    try:
+        time, observed = log.timestamp, log.observed_timestamp
+        text, body = log.severity_text, log.body
+        attributes, trace_id = log.attributes, log.trace_id
+        if type(time) is not int or type(observed) is not int or type(body) is not str:
+            return None
+        severity = log.severity_number._value_
+        if not (0 < time <= _MOST and 0 < observed <= _MOST and severity) or attributes.dropped:
+            return None
+        kept, after = attributes._dict, ""
+        if kept:
+            after = f',"attributes":[{attributes_json(kept)}]'
+        if trace_id or log.trace_flags or log.span_id:
+            after += _context(trace_id, log.span_id, log.trace_flags)
+        if log.event_name:
+            after = f'{after},"eventName":{text_json(log.event_name)}'
+        named = f'"severityText":{text_json(text)},' if text else ""
+        return (
+            f'{{"timeUnixNano":"{time}","observedTimeUnixNano":"{observed}"'
+            f',"severityNumber":{severity},{named}"body":{{"stringValue":{quote(body)}}}'
+            f"{after}}}"
+        )
+    except Exception:  # whatever an odd value raises: the careful way repairs it
+        return None
+
+
+def _careful_text(record: Any) -> str:
+    log = record.log_record
+    return _log_json(
         fixed64(log.timestamp),
         fixed64(log.observed_timestamp),
         getattr(log.severity_number, "value", log.severity_number),
@@ -30,13 +83,6 @@ def log_record_fragment(record: Any) -> Fragment:
         log.span_id,
         log.trace_flags,
         log.event_name,
-    )
-    return Fragment(
-        fixed64(log.timestamp) or fixed64(log.observed_timestamp),
-        resource_wrapping(record.resource),
-        scope_wrapping(record.instrumentation_scope),
-        None,
-        text,
     )
 
 
@@ -72,16 +118,13 @@ def native_event_json(
     context: Any,
 ) -> str:
     """What ``event_fragment`` would make of a native event, without making the event."""
-    attributes = attributes_json(metadata) if metadata else ""
-    text = (
-        f'{{"timeUnixNano":"{time_unix_nano}","observedTimeUnixNano":"{time_unix_nano}"'
-        f',"severityNumber":{severity_number},"body":{{"stringValue":{text_json(message)}}}'
-    )
-    if attributes:
-        text += f',"attributes":[{attributes}]'
+    after = f',"attributes":[{attributes_json(metadata)}]' if metadata else ""
     if context is not None:
-        text += _context(context.trace_id, context.span_id, context.trace_flags)
-    return text + "}"
+        after += _context(context.trace_id, context.span_id, context.trace_flags)
+    return (
+        f'{{"timeUnixNano":"{time_unix_nano}","observedTimeUnixNano":"{time_unix_nano}"'
+        f',"severityNumber":{severity_number},"body":{{"stringValue":{text_json(message)}}}{after}}}'
+    )
 
 
 def event_scope(source: str) -> ScopeInfo:

@@ -53,13 +53,25 @@ def attributes_json(attributes: Mapping[Any, Any] | None) -> str:
     try:
         if not attributes:
             return ""
-        return ",".join([_pair(key, value) for key, value in attributes.items()])
-    except Exception:
+        # All in one expression, since a call for each pair is a quarter of the time.
+        return ",".join(
+            [
+                f'{_prefixes[key]}{{"stringValue":{quote(value)}}}}}'
+                if (kind := type(value)) is str
+                else f'{_prefixes[key]}{{"intValue":"{value}"}}}}'
+                if kind is int and _INT_MIN <= value <= _INT_MAX
+                else f'{_prefixes[key]}{{"doubleValue":{value!r}}}}}'
+                if kind is float and value - value == 0.0
+                else f"{_prefixes[key]}{value_json(value)}}}"
+                for key, value in attributes.items()
+            ]
+        )
+    except Exception:  # most likely a key that is met for the first time
         return _attributes_safely(attributes)
 
 
 def _attributes_safely(attributes: Any) -> str:
-    """Of a mapping that is changed by another thread meanwhile, or that cannot be read at all."""
+    """Of a mapping with new keys, that another thread changes, or that cannot be read at all."""
     try:
         return ",".join([_pair(key, value) for key, value in list(attributes.items())])
     except Exception as error:
@@ -98,14 +110,6 @@ def to_bytes(text: str) -> bytes:
 
 def _pair(key: Any, value: Any) -> str:
     prefix = _prefixes.get(key) or _make_prefix(key)
-    # The three kinds of nearly all attributes, without another call.
-    kind = type(value)
-    if kind is str:
-        return f'{prefix}{{"stringValue":{quote(value)}}}}}'
-    if kind is int and _INT_MIN <= value <= _INT_MAX:
-        return f'{prefix}{{"intValue":"{value}"}}}}'
-    if kind is bool:
-        return f'{prefix}{{"boolValue":true}}}}' if value else f'{prefix}{{"boolValue":false}}}}'
     return f"{prefix}{value_json(value)}}}"
 
 

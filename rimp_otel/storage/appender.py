@@ -83,7 +83,7 @@ class Appender:
     def append(self, lines: Sequence[bytes], before: Callable[[End, int], None]) -> End:
         """Appends all lines, or none of them. Calls ``before`` with where and how much."""
         start = self.end()
-        text = b"".join([line + b"\n" for line in lines])
+        text = b"\n".join((*lines, b""))
         try:
             before(start, len(text))
             _write(self._file, text)

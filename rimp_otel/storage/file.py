@@ -22,7 +22,7 @@ killed loses nothing under any of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -207,13 +207,15 @@ class FileStorage(TelemetryStorage):
         if self._own is not None:
             self._own.close()
 
-    def append(self, signal: Signal, line: bytes, before: Callable[[End, int], None]) -> End:
-        """Appends one line, given without its end, to the signal's file of the journal's slot.
+    def append(
+        self, signal: Signal, lines: Sequence[bytes], before: Callable[[End, int], None]
+    ) -> End:
+        """Appends lines, given without their ends, to the signal's file of the journal's slot.
 
         Raises:
             StorageError: it could not be appended; the file is as it was.
         """
-        return self._journaled.append(signal, line, before)
+        return self._journaled.append(signal, lines, before)
 
     def settle(self, signal: Signal, start: End, length: int) -> bool:
         """After a death in the middle of ``append``: whether the line is whole; a part is cut off.

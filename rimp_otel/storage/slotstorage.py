@@ -95,7 +95,7 @@ class SlotStorage(FileStorage):
         Raises:
             StorageError: it could not be appended; the file is as it was.
         """
-        self.append(signal, line, lambda end, length: None)
+        self.append(signal, [line], lambda end, length: None)
 
 
 class _Nothing(Sealer):

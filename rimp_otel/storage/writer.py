@@ -105,11 +105,13 @@ class Writer:
                 self._append_all({signal: given for signal, given in lines.items() if given})
         return None
 
-    def append(self, signal: Signal, line: bytes, before: Callable[[End, int], None]) -> End:
+    def append(
+        self, signal: Signal, lines: Sequence[bytes], before: Callable[[End, int], None]
+    ) -> End:
         """Appends lines; as ``Appendable`` says."""
         with self._alone("append to", self.layout.directory):
             self._take()
-            return self._append(signal, line.split(b"\n"), before)[1]
+            return self._append(signal, lines, before)[1]
 
     def settle(self, signal: Signal, start: End, length: int) -> bool:
         """Whether an interrupted append is whole; a part is cut off. As ``Appendable`` says."""

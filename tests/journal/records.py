@@ -63,14 +63,14 @@ class Home(DirectoryHome):
         self.before = self.after = lambda: None
         self.failing = False
 
-    def append(self, signal, line, before):
-        """Appends a line."""
+    def append(self, signal, lines, before):
+        """Appends lines."""
         if self.failing:
             raise StorageError("the disk is full")
         start = self.end_of(signal)
-        before(start, len(line) + 1)
+        before(start, sum(len(line) + 1 for line in lines))
         self.before()
-        self.lines[signal].extend(line.split(b"\n"))
+        self.lines[signal].extend(lines)
         self.after()
         return self.end_of(signal)
 

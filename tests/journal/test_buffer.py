@@ -67,6 +67,30 @@ def test_first_record_opens_it(journal, tmp_path):
     assert is_owned(tmp_path / "journal")
 
 
+def test_known_origins(journal, tmp_path):
+    """Are appended to without their texts, in each segment once it has them."""
+    resource, other, scope = object(), object(), object()
+    one = fragment("1")
+    assert not journal.append_known("l", id(scope), resource, "1")
+    assert not journal.is_open
+    assert journal.append("l", one)
+    assert not journal.append_known("l", id(scope), resource, "2")
+    journal.learn("l", id(scope), resource, scope, one)
+    assert journal.append_known("l", id(scope), resource, "2")
+    assert not journal.append_known("l", id(scope), other, "3")
+    assert not journal.append_known("t", id(scope), resource, "3")
+    assert not journal.append_known("l", id(scope), resource, '"\ud800"')
+    assert not journal.append_known("l", id(scope), resource, "x" * MEBIBYTE)
+    journal.segments[-1].seal()
+    assert not journal.append_known("l", id(scope), resource, "3")
+    assert texts(journal) == ["1", "2"]
+    assert journal.append("l", one)
+    assert not journal.append_known("l", id(scope), resource, "4")
+    assert texts(journal) == ["1", "2", "1"]
+    journal.renew()
+    assert not journal.append_known("l", id(scope), resource, "5")
+
+
 def test_segments_follow_one_another(journal):
     """In order, without a gap."""
     for number in range(3_000):

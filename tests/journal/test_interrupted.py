@@ -32,7 +32,7 @@ from rimp_otel.journal.opened import SLOT_SIZE, SLOTS_START, NotedSpan, OpenSpan
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.fragment import Wrapping, lines, resource_wrapping
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.otlp.spans import span_json
+from rimp_otel.otlp.spans import span_text
 from tests.otlp import strategies
 from tests.otlp.official import assert_same, parsed
 from tests.processes import ROOT
@@ -251,7 +251,7 @@ def test_the_text_is_that_of_a_finished_span(tmp_path):
     span.set_attribute("rimp.interrupted", True)
     span.set_status(StatusCode.ERROR, "process terminated")
     span.end(1_000)
-    assert interrupted_fragment(left, 1_000).text == span_json(span)
+    assert interrupted_fragment(left, 1_000).text == span_text(span)
     table.close()
 
 

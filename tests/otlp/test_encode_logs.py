@@ -10,7 +10,9 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
+from rimp_otel.otlp.logs import _careful_text, _quick_text
 from rimp_otel.otlp.signals import Signal
 from tests.otlp import strategies
 from tests.otlp.official import assert_same, lines_of, message_of
@@ -47,6 +49,34 @@ def test_any_body_is_the_official_message(body):
     """Whatever value OTLP has."""
     records = [record_of(body=body)]
     assert_same(Signal.LOGS, lines_of(Signal.LOGS, records), records)
+
+
+@strategies.generated
+@given(strategies.log_records)
+def test_the_quick_way_writes_what_the_careful_one_does(records):
+    """Of every record that it takes."""
+    for record in records:
+        quick = _quick_text(record.log_record)
+        assert quick is None or quick == _careful_text(record)
+
+
+def test_the_quick_way_is_taken():
+    """By a record with everything, as the logging handler makes it."""
+    log = LogRecord(
+        timestamp=5,
+        observed_timestamp=6,
+        context=set_span_in_context(NonRecordingSpan(SpanContext(1, 2, False, TraceFlags(1)))),
+        severity_number=SeverityNumber.WARN,
+        severity_text="WARN",
+        body="text",
+        attributes={"k": 1},
+        event_name="e",
+    )
+    record = ReadWriteLogRecord(log, RESOURCE, InstrumentationScope("app"))
+    quick = _quick_text(record.log_record)
+    assert quick == _careful_text(record)
+    assert quick is not None
+    assert quick.startswith('{"timeUnixNano":"5","observedTimeUnixNano":"6","severityNumber":13')
 
 
 def test_a_log_record_is_this_text():

@@ -7,12 +7,23 @@ from typing import Any
 import pytest
 from hypothesis import given
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, TraceFlags, TraceState
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
 
 from rimp_otel.otlp.fragment import LINE_SIZE
 from rimp_otel.otlp.signals import Signal
+from rimp_otel.otlp.spanfields import careful_text
+from rimp_otel.otlp.spans import _quick_text, span_text
 from tests.otlp import strategies
 from tests.otlp.official import assert_same, differences, lines_of, message_of, official_message
 
@@ -49,6 +60,50 @@ def test_any_spans_are_the_official_message(spans):
 def test_spans_of_a_provider_are_the_official_message(spans):
     """Spans that a TracerProvider made, with limits that drop some of everything."""
     assert_same(Signal.TRACES, lines_of(Signal.TRACES, spans), spans)
+
+
+@strategies.generated
+@given(strategies.provider_spans)
+def test_the_quick_way_writes_what_the_careful_one_does(spans):
+    """Of every span that a provider made; and none of those is odd but for foreign ones."""
+    for span in spans:
+        quick = _quick_text(span)
+        assert quick is None or quick == careful_text(span)
+
+
+def test_the_quick_way_is_taken():
+    """By a span with everything, as the SDK ends it."""
+    tracer = TracerProvider().get_tracer("t")
+    parent = NonRecordingSpan(SpanContext(1, 2, True, TraceFlags(1), TraceState([("a", "1")])))
+    link = Link(SpanContext(3, 4, False))
+    with tracer.start_as_current_span(
+        "s", set_span_in_context(parent), SpanKind.SERVER, {"a": 1, "b": [2.5]}, [link]
+    ) as span:
+        span.add_event("e", {"c": "d"})
+        span.set_status(StatusCode.ERROR, "why")
+    quick = _quick_text(span._readable_span())
+    assert quick == careful_text(span._readable_span())
+    assert quick is not None
+    assert '"traceState":"a=1","parentSpanId":"0000000000000002","flags":769,' in quick
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"name": None},
+        {"context": SpanContext(0, 0, False)},
+        {"parent": SpanContext(1, 0, False)},
+        {"start_time": -1},
+        {"end_time": 2**64},
+        {"end_time": 1.5},
+        {"attributes": {"a": 1}},
+    ],
+)
+def test_odd_spans_go_the_careful_way(odd):
+    """Whatever a field holds that the SDK does not put there."""
+    span = span_of(**{"start_time": 1, "end_time": 2, **odd})
+    assert _quick_text(span) is None
+    assert span_text(span) == careful_text(span)
 
 
 def test_a_span_is_this_text():

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.otlp import spans
+from rimp_otel.otlp import spanfields
 from rimp_otel.otlp.signals import Signal
 from tests.otlp import generate
 from tests.otlp.choices import EXTENDED, RandomSource
@@ -98,7 +98,7 @@ def without(field: str, line: bytes) -> bytes:
 
 def test_a_difference_is_narrowed_down_to_its_record(monkeypatch):
     """What is printed is the first record that is wrong on its own, and both messages."""
-    monkeypatch.setattr(spans, "_status", lambda _: "")
+    monkeypatch.setattr(spanfields, "status_field", lambda _: "")
     first = prove(400, seed=1).found[0]
     assert first.startswith("seed 1: [<opentelemetry.sdk.trace.ReadableSpan object")
     assert ".spans[0].status: 'None' is not " in first

@@ -456,7 +456,7 @@ def test_journals_have_slots_of_their_own(tmp_path):
     first.store(batch("stored"))
     for storage, message in ((first, "0"), (second, "1")):
         (line,) = batch(message).otlp_json(Signal.LOGS)
-        storage.append(Signal.LOGS, line, lambda end, length: None)
+        storage.append(Signal.LOGS, [line], lambda end, length: None)
     assert [path.name for path in sorted((tmp_path / "t").glob("logs*"))] == [
         "logs.1.jsonl",
         "logs.2.jsonl",
@@ -479,7 +479,7 @@ def test_rotate_seals_what_there_is(tmp_path):
     assert names(tmp_path) == []
     storage.take_slot()
     (line,) = batch("journaled").otlp_json(Signal.LOGS)
-    storage.append(Signal.LOGS, line, lambda end, length: None)
+    storage.append(Signal.LOGS, [line], lambda end, length: None)
     storage.store(everything())
     storage.rotate()
     storage.rotate()

@@ -112,7 +112,7 @@ def test_counts_lines_and_bytes(make):
     """Their ends included."""
     writer = make()
     writer.append_all({LOGS: [b"abc", b"de"], TRACES: [b"f"]})
-    writer.append(LOGS, b"ghi", nothing)
+    writer.append(LOGS, [b"ghi"], nothing)
     assert writer.stats() == FileStats(lines=4, bytes=4 + 3 + 2 + 4)
 
 
@@ -141,11 +141,11 @@ def test_the_protocol_of_a_journal(make, tmp_path):
     slot = writer.take()
     said = []
     assert writer.end_of(LOGS) == End(0, 0)
-    end = writer.append(LOGS, b"abc", lambda start, length: said.append((start, length)))
+    end = writer.append(LOGS, [b"abc"], lambda start, length: said.append((start, length)))
     inode = (tmp_path / "t" / "logs.jsonl").stat().st_ino
     assert (said, end) == ([(End(inode, 0), 4)], End(inode, 4))
     assert writer.end_of(LOGS) == end
-    writer.append(LOGS, b"de", nothing)
+    writer.append(LOGS, [b"de"], nothing)
     assert writer.lines_after(LOGS, end) == [b"de"]
     assert writer.settle(LOGS, end, 3)
     assert not writer.settle(LOGS, end, 4)
@@ -160,7 +160,7 @@ def test_first_line_says_what_it_will_take(make, tmp_path):
     make().append_all({LOGS: [b"a"]})
     writer = make(for_journal=True)
     said = []
-    end = writer.append(LOGS, b"a", lambda start, length: said.append(length))
+    end = writer.append(LOGS, [b"a"], lambda start, length: said.append(length))
     assert (said, end.offset) == ([3], 3)
     assert (tmp_path / "t" / "logs.1.jsonl").read_bytes() == b"a\t\n"
 
@@ -193,18 +193,18 @@ def test_lost_slot_that_somebody_else_has_taken(make, tmp_path):
 def test_lost_slot_of_a_journal_is_taken_anew_or_not_at_all(make, tmp_path):
     """It must be the same one, since the journal lies there."""
     writer = make(for_journal=True)
-    writer.append(LOGS, b"a", nothing)
+    writer.append(LOGS, [b"a"], nothing)
     shutil.rmtree(tmp_path / "t")
-    writer.append(LOGS, b"b", nothing)
+    writer.append(LOGS, [b"b"], nothing)
     assert active(tmp_path) == [b"b"]
     shutil.rmtree(tmp_path / "t" / "journal")
     other = make()
     other.append_all({LOGS: [b"c"]})
     for _ in range(2):
         with pytest.raises(StorageError, match="another process has taken its slot"):
-            writer.append(LOGS, b"d", nothing)
+            writer.append(LOGS, [b"d"], nothing)
     other.close()
-    writer.append(LOGS, b"e", nothing)
+    writer.append(LOGS, [b"e"], nothing)
     assert active(tmp_path) == [b"b", b"c", b"e"]
 
 
@@ -329,12 +329,12 @@ def test_interrupting_code_appends_elsewhere(make, tmp_path):
     def before(end, length):
         writer.append_all({LOGS: [b"inner"]})
         with pytest.raises(StorageError, match="what this interrupts is doing that"):
-            writer.append(LOGS, b"inner", nothing)
+            writer.append(LOGS, [b"inner"], nothing)
         with pytest.raises(StorageError, match="what this interrupts is doing that"):
             writer.sync()
         writer.close()
 
-    writer.append(LOGS, b"outer", before)
+    writer.append(LOGS, [b"outer"], before)
     writer.append_all({LOGS: [b"after"]})
     assert (active(tmp_path), active(tmp_path, 1)) == ([b"outer", b"after"], [b"inner"])
     assert writer.stats().lines == 3
@@ -360,13 +360,13 @@ def test_sync_always(make, tmp_path, monkeypatch):
     syncs, writer = Syncs(monkeypatch), make(sync="always")
     writer.append_all({LOGS: [b"a"], TRACES: [b"b"]})
     assert syncs.files == 2
-    writer.append(LOGS, b"c", nothing)
+    writer.append(LOGS, [b"c"], nothing)
     assert syncs.files == 3
     syncs.fails = True
     with pytest.raises(StorageError, match=r"cannot append to .*logs.jsonl: Input/output error"):
         writer.append_all({LOGS: [b"d"]})
     with pytest.raises(StorageError, match="Input/output error"):
-        writer.append(LOGS, b"e", nothing)
+        writer.append(LOGS, [b"e"], nothing)
     assert active(tmp_path) == [b"a", b"c"]
     assert (writer.stats().sync_failures, writer.stats().lines) == (2, 3)
     syncs.fails = False
@@ -457,18 +457,18 @@ storage = FileStorage(sys.argv[1])
 fork = ctypes.PyDLL(None).fork if sys.argv[2] == "C" else os.fork
 number = storage.take_slot().number
 before = lambda end, length: None
-storage.append(Signal.LOGS, line("parent 1"), before)
+storage.append(Signal.LOGS, [line("parent 1")], before)
 descriptors = set(os.listdir("/proc/self/fd"))
 if (child := fork()) == 0:
     other = storage.take_slot().number
-    storage.append(Signal.LOGS, line("child"), before)
+    storage.append(Signal.LOGS, [line("child")], before)
     assert (number, other) == (0, 1), (number, other)
     assert storage.stats().lines == 1
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)
     storage.release_slot()
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
-storage.append(Signal.LOGS, line("parent 2"), before)
+storage.append(Signal.LOGS, [line("parent 2")], before)
 assert storage.take_slot().number == 0
 assert storage.stats().lines == 2
 """
@@ -510,7 +510,7 @@ def test_child_keeps_no_slot_of_its_dead_parent(tmp_path):
 def test_several_lines_at_once(make, tmp_path):
     """As a journal appends that is far behind: one note, all or none, each line counted."""
     writer, said = make(for_journal=True), []
-    end = writer.append(LOGS, b"one\ntwo", lambda start, length: said.append(length))
+    end = writer.append(LOGS, [b"one", b"two"], lambda start, length: said.append(length))
     assert (said, end.offset) == ([8], 8)
     assert active(tmp_path) == [b"one", b"two"]
     assert writer.stats() == FileStats(lines=2, bytes=8)
