@@ -23,7 +23,7 @@ from rimp_otel.journal.buffer import Journal
 from rimp_otel.journal.frames import LETTERS
 from rimp_otel.models import EventType, ResourceInfo
 from rimp_otel.otlp.fragment import Fragment
-from rimp_otel.otlp.logs import log_record_fragment, log_record_text
+from rimp_otel.otlp.logs import log_fragment, log_record_text, log_time
 from rimp_otel.otlp.metrics import native_metric_json
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.spans import is_sampled, span_fragment, span_text
@@ -273,13 +273,28 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             self._collected.add_one()
             self._drop("encoding", Signal.LOGS)
             return
+        self._append_log(log_time(log_record), text, resource, scope)
+
+    def take_log(self, time_unix_nano: int, text: str, resource: object, scope: object) -> None:
+        """Takes in a log record that is OTLP JSON already.
+
+        Args:
+            time_unix_nano: when it happened.
+            text: its object.
+            resource, scope: the SDK's; they may not change.
+        """
+        if self._enabled:
+            self._append_log(time_unix_nano, text, resource, scope)
+
+    def _append_log(self, time: int, text: str, resource: object, scope: object) -> None:
         journal = self._direct
         if journal is None:
-            self._append((ENCODED, Signal.LOGS, log_record_fragment(log_record, text)))
+            fragment = log_fragment(time, text, resource, scope)
+            self._append((ENCODED, Signal.LOGS, fragment))
             return
         collected = self._collected.add_one()
         if not journal.append_known(_LOG, id(scope), resource, text):
-            fragment = log_record_fragment(log_record, text)
+            fragment = log_fragment(time, text, resource, scope)
             self._append_anew(journal, _LOG, id(scope), resource, scope, fragment)
         if collected >= self._wake_at:
             self._wake_again(collected)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from functools import wraps
 
+from rimp_otel.logdirect import DirectLogging, direct_logging
+
 __all__ = ["feed_handlers", "record_logging"]
 
 
@@ -54,12 +56,12 @@ def _nothing() -> None:
 
 
 def _tap(handler: logging.Handler) -> None:
-    call_handlers = logging.Logger.callHandlers
+    call_handlers, direct = logging.Logger.callHandlers, direct_logging(handler)
 
     @wraps(call_handlers)
     def callHandlers(self: logging.Logger, record: logging.LogRecord) -> None:
         if record.levelno >= handler.level and not _is_internal(self):
-            _give(handler, record)
+            _give(handler, record, direct)
         call_handlers(self, record)
 
     logging.Logger.callHandlers = callHandlers  # type: ignore[method-assign]
@@ -70,10 +72,13 @@ def _is_internal(logger: logging.Logger) -> bool:
     return not logger.propagate and logger.name.startswith("opentelemetry.")
 
 
-def _give(handler: logging.Handler, record: logging.LogRecord) -> None:
+def _give(
+    handler: logging.Handler, record: logging.LogRecord, direct: DirectLogging | None
+) -> None:
     """Hands over the record; one whose arguments do not fit its message, without them."""
     try:
-        handler.handle(record)
+        if direct is None or not direct.take(record):
+            handler.handle(record)
     except Exception:
         try:
             bare = logging.makeLogRecord({**vars(record), "msg": str(record.msg), "args": None})

@@ -13,7 +13,7 @@ PACKAGE = Path(rimp_otel.__file__).parent
 
 LAYERS = [
     {"errors", "forking", "reporting"},
-    {"times", "exiting", "logcapture", "slots"},
+    {"times", "exiting", "slots"},
     {"models", "config"},
     {"otlp"},
     {"convert", "context"},
@@ -22,7 +22,8 @@ LAYERS = [
     {"raw", "buffer"},
     {"journal"},
     {"storage", "collector"},
-    {"consumers", "drain"},
+    {"consumers", "drain", "logdirect"},
+    {"logcapture"},
     {"worker", "journaldrain"},
     {"streaming"},
     {"exporters", "pipeline"},

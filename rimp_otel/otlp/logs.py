@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from opentelemetry.trace import SpanContext
+
 from rimp_otel.models import ScopeInfo, TelemetryEvent
 from rimp_otel.otlp.fragment import Fragment, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.numbers import fixed64, span_id_json, trace_id_json, uint32
@@ -12,9 +14,12 @@ from rimp_otel.otlp.values import attributes_json, quote, text_json, value_json
 __all__ = [
     "event_fragment",
     "event_scope",
+    "log_fragment",
     "log_record_fragment",
     "log_record_text",
+    "log_time",
     "native_event_json",
+    "usual_log_json",
 ]
 
 _MOST = 2**64 - 1
@@ -22,17 +27,21 @@ _MAX_SOURCES = 1_024
 _sources: dict[str, ScopeInfo] = {}
 
 
-def log_record_fragment(record: Any, text: str | None = None) -> Fragment:
-    """An SDK ReadableLogRecord or ReadWriteLogRecord as a fragment; ``text`` is its object, where
-    that has been made."""
+def log_record_fragment(record: Any) -> Fragment:
+    """An SDK ReadableLogRecord or ReadWriteLogRecord as a fragment."""
+    text = log_record_text(record)
+    return log_fragment(log_time(record), text, record.resource, record.instrumentation_scope)
+
+
+def log_fragment(time_unix_nano: int, text: str, resource: Any, scope: Any) -> Fragment:
+    """The fragment of a log record whose text has been made."""
+    return Fragment(time_unix_nano, resource_wrapping(resource), scope_wrapping(scope), None, text)
+
+
+def log_time(record: Any) -> int:
+    """When it happened, or was observed, where that is not known; in nanoseconds."""
     log = record.log_record
-    return Fragment(
-        fixed64(log.timestamp) or fixed64(log.observed_timestamp),
-        resource_wrapping(record.resource),
-        scope_wrapping(record.instrumentation_scope),
-        None,
-        log_record_text(record) if text is None else text,
-    )
+    return fixed64(log.timestamp) or fixed64(log.observed_timestamp)
 
 
 def log_record_text(record: Any) -> str:
@@ -67,6 +76,26 @@ def _quick_text(log: Any) -> str | None:
         )
     except Exception:  # whatever an odd value raises: the careful way repairs it
         return None
+
+
+def usual_log_json(
+    time: int,
+    observed: int,
+    severity: int,
+    severity_text: str,
+    body: str,
+    attributes: dict[str, Any],
+    context: SpanContext | None,
+) -> str:
+    """The OTLP JSON object of a log record all whose fields are of these types, in their ranges,
+    and not empty (but for the attributes)."""
+    after = f',"attributes":[{attributes_json(attributes)}]' if attributes else ""
+    if context is not None:
+        after += _context(context.trace_id, context.span_id, context.trace_flags)
+    return (
+        f'{{"timeUnixNano":"{time}","observedTimeUnixNano":"{observed}","severityNumber":{severity}'
+        f',"severityText":{quote(severity_text)},"body":{{"stringValue":{quote(body)}}}{after}}}'
+    )
 
 
 def _careful_text(record: Any) -> str:

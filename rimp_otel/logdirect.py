@@ -1,0 +1,126 @@
+"""The standard library's log records, written without the SDK's objects in between.
+
+Where the collector is the only processor of a LoggerProvider, nobody sees what the handler of
+opentelemetry-instrumentation-logging and the SDK make of a record: a translated record, a copy of
+that with its attributes bounded, one more around it. They are most of what recording a log
+call costs, so the text that comes of them is made at once. What is not plain (an exception, values
+that are no scalars, a limit that would cut something) goes the usual way, which decides what is right.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from time import time_ns
+from typing import Any
+
+from opentelemetry.sdk._logs import LoggerProvider
+
+from rimp_otel.collector import TelemetryCollector
+from rimp_otel.context import current_span_context
+from rimp_otel.otlp.logs import usual_log_json
+
+__all__ = ["DirectLogging", "direct_logging"]
+
+_MOST_CACHED = 1_024
+_SCALARS = frozenset({str, int, float, bool})
+# What the handler makes the record's event name of.
+_NAMES_OF_EVENTS = frozenset({"otel.event.name", "event.name"})
+
+
+class DirectLogging:
+    """Takes log records past one handler, where that makes no difference.
+
+    Args:
+        handler: of opentelemetry-instrumentation-logging.
+
+    Raises:
+        AttributeError: the handler or the SDK are none that is known here.
+    """
+
+    def __init__(self, handler: Any) -> None:
+        provider = handler._logger_provider
+        if type(provider) is not LoggerProvider:
+            raise AttributeError("the provider is not the SDK's")
+        self._handler = handler
+        self._provider: Any = provider
+        self._processors = provider._multi_log_record_processor
+        limits: Any = provider._log_record_limits
+        most = limits.max_log_record_attributes
+        self._most = sys.maxsize if most is None else most
+        is_cut = limits.max_log_record_attribute_length is not None
+        self._kept = _SCALARS - {str} if is_cut else _SCALARS
+        self._reserved: frozenset[str] = sys.modules[type(handler).__module__]._RESERVED_ATTRS
+        # By name, and by number and name of the level: what the handler makes of them.
+        self._loggers: dict[str, Any] = {}
+        self._levels: dict[tuple[int, str], tuple[int, str]] = {}
+        self._check()
+
+    def _check(self) -> None:
+        """Reads once what ``take`` reads each time."""
+        self._processors._log_record_processors.__len__()
+        _ = (self._handler._log_code_attributes, self._handler.formatter, self._handler.filters)
+        logger = self._logger_of("rimp_otel.logdirect")
+        _ = (logger._logger_config.is_enabled, logger._logger_metrics.emit_log)
+        _ = (logger._resource, logger._instrumentation_scope)
+        self._level_of(logging.makeLogRecord({"levelno": logging.INFO, "levelname": "INFO"}))
+
+    def take(self, record: logging.LogRecord) -> bool:
+        """Whether the record was taken in; False where the handler must be given it.
+
+        Raises:
+            Exception: whatever its arguments raise when they are put into its message; then nothing
+                was taken in.
+        """
+        handler, processors = self._handler, self._processors._log_record_processors
+        if len(processors) != 1 or type(processors[0]) is not TelemetryCollector:
+            return False
+        if record.exc_info or handler._log_code_attributes or handler.formatter or handler.filters:
+            return False
+        reserved = self._reserved
+        attributes = {key: value for key, value in vars(record).items() if key not in reserved}
+        if attributes and not self._are_usual(attributes):
+            return False
+        logger = self._loggers.get(record.name) or self._logger_of(record.name)
+        level = self._levels.get((record.levelno, record.levelname)) or self._level_of(record)
+        if not level[0] or not logger._logger_config.is_enabled:
+            return False
+        time, context = int(record.created * 1e9), current_span_context()
+        text = usual_log_json(time, time_ns(), *level, record.getMessage(), attributes, context)
+        logger._logger_metrics.emit_log()
+        processors[0].take_log(time, text, logger._resource, logger._instrumentation_scope)
+        return True
+
+    def _are_usual(self, attributes: dict[str, Any]) -> bool:
+        """Whether the SDK would keep them as they are."""
+        if len(attributes) > self._most or not attributes.keys().isdisjoint(_NAMES_OF_EVENTS):
+            return False
+        for key, value in attributes.items():
+            if not key or type(key) is not str or type(value) not in self._kept:
+                return False
+        return True
+
+    def _logger_of(self, name: str) -> Any:
+        logger = self._provider.get_logger(name)
+        if len(self._loggers) >= _MOST_CACHED:
+            self._loggers.clear()
+        self._loggers[name] = logger
+        return logger
+
+    def _level_of(self, record: logging.LogRecord) -> tuple[int, str]:
+        key = record.levelno, record.levelname
+        bare = logging.makeLogRecord({"levelno": key[0], "levelname": key[1]})
+        translated = self._handler._translate(bare)
+        level = translated.severity_number.value, translated.severity_text
+        if len(self._levels) >= _MOST_CACHED:
+            self._levels.clear()
+        self._levels[key] = level
+        return level
+
+
+def direct_logging(handler: logging.Handler) -> DirectLogging | None:
+    """The way past a handler; None where there is none."""
+    try:
+        return DirectLogging(handler)
+    except Exception:  # another version of the instrumentation, or of the SDK
+        return None
