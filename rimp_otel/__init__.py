@@ -1,25 +1,30 @@
 """A flight recorder for Python services, as an OpenTelemetry plug-in.
 
-The public names, nothing else.
+The public names, nothing else. Each is loaded when it is first asked for (PEP 562), so that a
+program that merely imports the package, or one part of it, does not wait for all of it.
 """
 
 from __future__ import annotations
 
-from rimp_otel.collector import CollectorStats, TelemetryCollector
-from rimp_otel.config import TelemetryConfig
-from rimp_otel.data import TelemetryData
-from rimp_otel.errors import (
-    ConfigurationError,
-    DecodeError,
-    MissingExtraError,
-    RimpError,
-    StorageError,
-)
-from rimp_otel.exporters import RimpLogRecordExporter, RimpMetricExporter, RimpSpanExporter
-from rimp_otel.models import EventType, TelemetryEvent, TelemetryMetric
-from rimp_otel.pipeline import Telemetry, install
-from rimp_otel.storage import FileStorage, MemoryStorage, TelemetryStorage
-from rimp_otel.streaming import TelemetryStream
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rimp_otel.collector import CollectorStats, TelemetryCollector
+    from rimp_otel.config import TelemetryConfig
+    from rimp_otel.data import TelemetryData
+    from rimp_otel.errors import (
+        ConfigurationError,
+        DecodeError,
+        MissingExtraError,
+        RimpError,
+        StorageError,
+    )
+    from rimp_otel.exporters import RimpLogRecordExporter, RimpMetricExporter, RimpSpanExporter
+    from rimp_otel.models import EventType, TelemetryEvent, TelemetryMetric
+    from rimp_otel.pipeline import Telemetry, install
+    from rimp_otel.storage import FileStorage, MemoryStorage, TelemetryStorage
+    from rimp_otel.streaming import TelemetryStream
 
 __all__ = [
     "CollectorStats",
@@ -44,3 +49,34 @@ __all__ = [
     "TelemetryStream",
     "install",
 ]
+
+_MODULES = {
+    "collector": ("CollectorStats", "TelemetryCollector"),
+    "config": ("TelemetryConfig",),
+    "data": ("TelemetryData",),
+    "errors": (
+        "ConfigurationError",
+        "DecodeError",
+        "MissingExtraError",
+        "RimpError",
+        "StorageError",
+    ),
+    "exporters": ("RimpLogRecordExporter", "RimpMetricExporter", "RimpSpanExporter"),
+    "models": ("EventType", "TelemetryEvent", "TelemetryMetric"),
+    "pipeline": ("Telemetry", "install"),
+    "storage": ("FileStorage", "MemoryStorage", "TelemetryStorage"),
+    "streaming": ("TelemetryStream",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    module = _HOMES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,7 +16,6 @@ from rimp_otel.otlp.spanfields import (
     attributes_field,
     careful_text,
     events_field,
-    has_private_fields,
     links_field,
     status_field,
     trace_state_field,
@@ -49,6 +48,10 @@ def span_text(span: ReadableSpan) -> str:
 
 def is_sampled(span: Any) -> bool:
     """Whether a span is to be recorded. Of what has no context, nothing is."""
+    try:
+        return bool(span._context[3] & _SAMPLED)  # a fifth of the time of the properties
+    except (AttributeError, TypeError, IndexError):
+        pass
     try:
         return bool(span.context.trace_flags & _SAMPLED)
     except AttributeError:
@@ -100,14 +103,3 @@ def _quick_text(span: Any) -> str | None:
         )
     except Exception:  # whatever an odd value raises: the careful way repairs it
         return None
-
-
-def _is_sampled_quickly(span: Any) -> bool:
-    try:
-        return bool(span._context[3] & _SAMPLED)
-    except (AttributeError, TypeError):
-        return False
-
-
-if has_private_fields(ReadableSpan("probe")):
-    is_sampled = _is_sampled_quickly

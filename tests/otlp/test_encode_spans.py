@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from opentelemetry.trace import (
 from rimp_otel.otlp.fragment import LINE_SIZE
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.spanfields import careful_text
-from rimp_otel.otlp.spans import _quick_text, span_text
+from rimp_otel.otlp.spans import _quick_text, is_sampled, span_text
 from tests.otlp import strategies
 from tests.otlp.official import assert_same, differences, lines_of, message_of, official_message
 
@@ -104,6 +105,22 @@ def test_odd_spans_go_the_careful_way(odd):
     span = span_of(**{"start_time": 1, "end_time": 2, **odd})
     assert _quick_text(span) is None
     assert span_text(span) == careful_text(span)
+
+
+@pytest.mark.parametrize(
+    ("span", "sampled"),
+    [
+        (span_of(context=SpanContext(1, 2, False, TraceFlags(1))), True),
+        (span_of(context=SpanContext(1, 2, False, TraceFlags(0))), False),
+        (SimpleNamespace(context=SpanContext(1, 2, False, TraceFlags(3))), True),
+        (SimpleNamespace(_context=None, context=SpanContext(1, 2, False, TraceFlags(2))), False),
+        (span_of(context=None), False),
+        (object(), False),
+    ],
+)
+def test_what_is_sampled(span, sampled):
+    """By the one bit, of any object that has a context."""
+    assert is_sampled(span) is sampled
 
 
 def test_a_span_is_this_text():
