@@ -170,9 +170,11 @@ class Drain:
 
     def report_leftover(self) -> None:
         """Says what is lost when the process ends now."""
-        pending = self._collector.stats().pending
-        if pending > 0:
-            self._reporter.say("leftover", f"{pending} records could not be stored and are lost")
+        self._say_lost(self._collector.stats().pending)
+
+    def _say_lost(self, records: int) -> None:
+        if records > 0:
+            self._reporter.say("lost", f"{records} records could not be stored and are lost")
 
 
 def _slice_of(waiting: int) -> int:

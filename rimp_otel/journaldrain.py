@@ -269,14 +269,17 @@ class JournalDrain(Drain):
             super().close()
 
     def report_leftover(self) -> None:
-        """Says what is not in the storage when the process ends now."""
-        pending = self._collector.stats().pending
-        if pending > 0 and self._journal.segments:
+        """Says what is not in the storage when the process ends now: what the journal has, and
+        what is lost."""
+        in_memory = self._collector.waiting + sum(map(len, self._held))
+        kept = self._collector.stats().pending - in_memory
+        if kept > 0 and self._journal.segments:
             self._reporter.say(
-                "leftover",
-                f"{pending} records could not be stored; they are in the journal, for the next"
+                "kept",
+                f"{kept} records could not be stored; they are in the journal, for the next"
                 " process that records here",
             )
+            self._say_lost(in_memory)
         else:
             super().report_leftover()
 
