@@ -105,6 +105,11 @@ class JournalDrain(Drain):
         """Takes the journal's slot, and what its last owner left there."""
         self._journal.open()
 
+    @property
+    def damaged(self) -> int:
+        """Segments, and notes of open spans, of an earlier process that were put aside."""
+        return self._journal.damaged
+
     def take_in(self, data: TelemetryData) -> None:
         """Puts data points that the stream collected into the journal."""
         fragments = data.fragments(Signal.METRICS)
