@@ -577,7 +577,10 @@ def _number(value: Any) -> float | int | None:
 
 def _text(value: Any) -> str:
     text = plain(value)
-    return text if isinstance(text, str) else str(text)
+    try:
+        return text if isinstance(text, str) else str(text)
+    except Exception as error:  # such as an integer of more digits than Python turns into text
+        return f"<a {type(value).__name__} that cannot be read: {type(error).__name__}>"
 
 
 def _event_type(value: Any) -> EventType:

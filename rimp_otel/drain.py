@@ -97,6 +97,11 @@ class Drain:
     def recover(self) -> None:
         """Takes over what an earlier process left; a buffer in memory leaves nothing."""
 
+    @property
+    def damaged(self) -> int:
+        """Segments, and notes of open spans, of an earlier process that were put aside."""
+        return 0
+
     def take_in(self, data: TelemetryData) -> None:
         """Puts data points that the stream collected in line, for the next run."""
         self._collector.count_points(len(data))
@@ -170,9 +175,11 @@ class Drain:
 
     def report_leftover(self) -> None:
         """Says what is lost when the process ends now."""
-        pending = self._collector.stats().pending
-        if pending > 0:
-            self._reporter.say("leftover", f"{pending} records could not be stored and are lost")
+        self._say_lost(self._collector.stats().pending)
+
+    def _say_lost(self, records: int) -> None:
+        if records > 0:
+            self._reporter.say("lost", f"{records} records could not be stored and are lost")
 
 
 def _slice_of(waiting: int) -> int:

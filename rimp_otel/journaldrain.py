@@ -105,6 +105,11 @@ class JournalDrain(Drain):
         """Takes the journal's slot, and what its last owner left there."""
         self._journal.open()
 
+    @property
+    def damaged(self) -> int:
+        """Segments, and notes of open spans, of an earlier process that were put aside."""
+        return self._journal.damaged
+
     def take_in(self, data: TelemetryData) -> None:
         """Puts data points that the stream collected into the journal."""
         fragments = data.fragments(Signal.METRICS)
@@ -269,14 +274,17 @@ class JournalDrain(Drain):
             super().close()
 
     def report_leftover(self) -> None:
-        """Says what is not in the storage when the process ends now."""
-        pending = self._collector.stats().pending
-        if pending > 0 and self._journal.segments:
+        """Says what is not in the storage when the process ends now: what the journal has, and
+        what is lost."""
+        in_memory = self._collector.waiting + sum(map(len, self._held))
+        kept = self._collector.stats().pending - in_memory
+        if kept > 0 and self._journal.segments:
             self._reporter.say(
-                "leftover",
-                f"{pending} records could not be stored; they are in the journal, for the next"
+                "kept",
+                f"{kept} records could not be stored; they are in the journal, for the next"
                 " process that records here",
             )
+            self._say_lost(in_memory)
         else:
             super().report_leftover()
 

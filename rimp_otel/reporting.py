@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import select
 import sys
 import time
 from collections.abc import Callable
+from typing import TextIO
 
 __all__ = ["Reporter"]
+
+# What is written at once into a pipe that can take anything; in characters of up to four bytes.
+_LONGEST = 1_000
 
 
 class Reporter:
@@ -19,14 +24,26 @@ class Reporter:
         self._said: dict[str, float] = {}
 
     def say(self, kind: str, message: str) -> None:
-        """Writes one line, unless something of this ``kind`` was said a short time ago."""
+        """Writes one line, unless something of this ``kind`` was said a short time ago, or standard
+        error is a pipe that is full: whoever collects must not wait for its reader."""
         now = self._clock()
         last = self._said.get(kind)
         if last is not None and now - last < self._pause:
             return
         self._said[kind] = now
         try:
-            sys.stderr.write(f"rimp: {message}\n")
+            if _has_room(sys.stderr):
+                sys.stderr.write(f"rimp: {message[:_LONGEST]}\n")
         except Exception:
             # Closed, or none, or busy with what this interrupts, or an object of the application's.
             pass
+
+
+def _has_room(stream: TextIO) -> bool:
+    """Whether a line can be written without waiting, as far as that can be told."""
+    try:
+        ready = select.poll()
+        ready.register(stream.fileno(), select.POLLOUT)
+    except Exception:  # no file, or a closed one; or Windows, which cannot tell
+        return True
+    return bool(ready.poll(0))

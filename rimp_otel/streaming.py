@@ -47,6 +47,8 @@ class StreamStats(NamedTuple):
     metric_errors: int
     #: The consumers' counts, in the order in which they were added.
     consumers: tuple[ConsumerStats, ...]
+    #: Segments, and notes of open spans, of processes that died, which were damaged and so put aside.
+    damaged: int = 0
 
 
 def storage_for(config: TelemetryConfig) -> TelemetryStorage:
@@ -260,7 +262,9 @@ class TelemetryStream(MetricReader):
         """What has been counted up to now."""
         consumers = tuple(consumer.stats() for consumer in self._consumers)
         drain = self._drain
-        return StreamStats(drain.batches, drain.errors, self._metric_errors, consumers)
+        return StreamStats(
+            drain.batches, drain.errors, self._metric_errors, consumers, drain.damaged
+        )
 
     def _receive_metrics(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any

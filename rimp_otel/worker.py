@@ -63,6 +63,8 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._woken = False
         self._here = threading.local()
+        # Threads that were not waited for to their end, since what they do may hang.
+        self._left: list[threading.Thread] = []
 
     @property
     def running(self) -> bool:
@@ -109,15 +111,16 @@ class Worker:
         request = Request(action)
         if self.running:
             self._inbox.put(request)
-        else:
-            self._run_aside(request)
+        elif not self._run_aside(request) and self._is_alone(deadline):
+            self._run_here(request)
         done = request.wait(deadline)
         return done, request.result if done else None
 
     def aside(self, action: Callable[[], Any]) -> Request:
         """Calls ``action`` on a thread made for it, since it may hang."""
         request = Request(action)
-        self._run_aside(request)
+        if not self._run_aside(request):
+            self._run_here(request)
         return request
 
     def stop(self, deadline: float) -> bool:
@@ -129,7 +132,15 @@ class Worker:
         if thread is threading.current_thread():
             return False
         thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            self._left.append(thread)
         return not thread.is_alive()
+
+    def _is_alone(self, deadline: float) -> bool:
+        """Whether no other thread does anything any more that it was asked for, at ``deadline``."""
+        for thread in self._left:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._left)
 
     def _run(self, inbox: queue.SimpleQueue[Request | _End | None]) -> None:
         suppress_instrumentation()
@@ -155,15 +166,20 @@ class Worker:
         except BaseException:
             return _PAUSE_AFTER_ERROR
 
-    def _run_aside(self, request: Request) -> None:
+    def _run_aside(self, request: Request) -> bool:
+        """False if the interpreter starts no thread any more."""
+
         def run() -> None:
             suppress_instrumentation()
             self._run_here(request)
 
+        thread = threading.Thread(target=run, name="rimp-aside", daemon=True)
         try:
-            threading.Thread(target=run, name="rimp-aside", daemon=True).start()
+            thread.start()
         except RuntimeError:
-            self._run_here(request)
+            return False
+        self._left = [*(left for left in self._left if left.is_alive()), thread]
+        return True
 
     def _run_here(self, request: Request) -> None:
         here = self._here

@@ -254,6 +254,14 @@ def test_arguments_that_are_no_text(odd):
     assert data.otlp_json(Signal.METRICS)
 
 
+def test_text_that_cannot_be_made():
+    """Python makes none of an integer of more than 4,300 digits; where it does, it is that."""
+    collector = small()
+    collector.collect_event("a", 10**5_000)
+    message = collector.flush().events[0].message
+    assert message in ("<a int that cannot be read: ValueError>", "1" + 5_000 * "0")
+
+
 def test_event_type_by_its_name():
     """As a text of any case."""
     collector = TelemetryCollector()

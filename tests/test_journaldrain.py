@@ -395,3 +395,34 @@ def test_record_in_memory_when_the_journal_closes(storage):
     storage.release_slot = collect_and_release
     process.drain.close()
     assert storage.stored.messages == ["late"]
+
+
+def test_leftover_is_said(storage, capsys):
+    """What is in the journal waits for the next process; what is in memory is lost with this one."""
+    storage.failing = True
+    process = Process(storage, storage)
+    process.drain.report_leftover()
+    process.collector.collect_event("a", "in the journal")
+    process.drain.report_leftover()
+    kept = "rimp: 1 records could not be stored; they are in the journal, for the next process"
+    assert capsys.readouterr().err == f"{kept} that records here\n"
+
+
+def test_leftover_in_memory_is_said(storage, capsys):
+    """Of a journal that could not be written: also what was to be stored already, and waits."""
+    storage.failing = True
+    process = Process(storage, storage)
+    process.collector.collect_event("a", "in the journal")
+    process.journal.append = process.journal.append_known = lambda *_: False
+    storage.before = lambda data: 1 / 0
+    for number in range(3):
+        process.collector.collect_event("a", f"in memory {number}")
+    process.drain.take_in(TelemetryData(metrics=[TelemetryMetric("m", 1.0)]))
+    assert not process.drain.run()
+    capsys.readouterr()
+    process.drain.report_leftover()
+    assert capsys.readouterr().err.splitlines() == [
+        "rimp: 1 records could not be stored; they are in the journal, for the next process"
+        " that records here",
+        "rimp: 4 records could not be stored and are lost",
+    ]

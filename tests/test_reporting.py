@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from rimp_otel.reporting import Reporter
@@ -47,3 +48,18 @@ def test_standard_error_of_the_applications(monkeypatch):
 
     monkeypatch.setattr(sys, "stderr", Reentrant())
     Reporter().say("store", "unheard")
+
+
+def test_full_pipe_keeps_nobody_waiting(monkeypatch):
+    """Where nobody reads what a program writes to standard error; once it is read, it goes on."""
+    outward, inward = os.pipe()
+    os.set_blocking(inward, False)
+    os.write(inward, bytes(16 * 1024 * 1024))  # as much as it takes
+    os.set_blocking(inward, True)
+    reporter = Reporter(pause=0.0)
+    with open(inward, "w", buffering=1) as stream, open(outward, "rb", buffering=0) as reader:
+        monkeypatch.setattr("sys.stderr", stream)
+        reporter.say("a", "lost")
+        reader.read(16 * 1024 * 1024)
+        reporter.say("a", "x" * 10_000)
+        assert reader.read(1024 * 1024) == b"rimp: " + b"x" * 1_000 + b"\n"

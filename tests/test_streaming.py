@@ -643,3 +643,17 @@ def test_memory_has_no_journal():
     collector.collect_event("a", "1")
     assert collector.waiting == 1
     assert stream.stop()
+
+
+def test_damaged_journal_is_counted(tmp_path, capsys):
+    """It is put aside, and keeps nothing from starting."""
+    journal = tmp_path / "journal"
+    journal.mkdir(mode=0o700)
+    (journal / "000001.seg").write_bytes(b"no segment" * 1_000)
+    stream = make(FileStorage(tmp_path))
+    with stream:
+        stream.collector.collect_event("a", "1")
+    assert stream.stats().damaged == 1
+    assert stream.collector.stats().stored == 1
+    assert sorted(os.listdir(journal)) == ["000001.seg.damaged", "lock"]
+    assert "000001.seg is damaged, and put aside" in capsys.readouterr().err

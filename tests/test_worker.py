@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from rimp_otel.worker import Worker
 
 from .doubles import DEADLINE, Gate
@@ -176,3 +178,22 @@ def test_interpreter_that_starts_no_thread(monkeypatch):
     assert done
     assert thread is threading.current_thread()
     assert not worker.is_current
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_interpreter_that_starts_no_thread_while_one_hangs(monkeypatch, started):
+    """What hangs would keep the caller as well, whether it was stopped or done aside."""
+    worker = Worker(Ticks(), "w")
+    gate = Gate()
+    if started:
+        worker.start()
+    assert worker.perform(gate, time.monotonic() + 0.05) == (False, None)
+    worker.stop(time.monotonic())
+
+    def refuse(thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert worker.perform(lambda: 1, time.monotonic()) == (False, None)
+    gate.opened.set()
+    assert worker.perform(lambda: 1, soon()) == (True, 1)

@@ -38,6 +38,9 @@ __all__ = ["CALLS", "Died", "Life", "Writer", "intercept", "is_torn", "live"]
 CALLS = ("open", "write", "pwrite", "ftruncate", "rename", "unlink", "mkdir", "fdatasync", "fsync")
 """System calls after or before which a life may end."""
 
+_LONGEST = 60.0
+"""Seconds that one may take."""
+
 _STEPS = ("start", "complete", "intend", "finish", "set_done", "set_ends", "set_synced", "give_up")
 
 
@@ -50,7 +53,7 @@ class Died(NamedTuple):
     error: str
 
 
-def live(function: Callable[..., object], *args: object, deadline: float = 60.0) -> Died:
+def live(function: Callable[..., object], *args: object, deadline: float = _LONGEST) -> Died:
     """Has ``function(say, *args)`` live in a forked child, which ends at once when it returns."""
     inward, outward = os.pipe()
     child = os.fork()
@@ -197,7 +200,8 @@ class Writer:
         for mark, _ in self.open:
             self.say("C", mark)
         if stop:
-            self.stream.stop()
+            # Before the life ends: a thread that still stored would see its files change.
+            assert self.stream.stop(_LONGEST), "not all was stored in time"
         else:
             self.drain.run()
             self.drain.close()

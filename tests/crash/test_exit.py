@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from rimp_otel import FileStorage
@@ -161,11 +163,30 @@ stream = TelemetryStream(collector, Hanging())
 stream.start()
 collector.collect_event("a", "1")
 """
-    import sys
-
     done = run_process([sys.executable, "-c", text], timeout=20.0)
     assert done.returncode == 0
     assert done.stderr == "rimp: 1 records could not be stored and are lost\n"
+
+
+@pytest.mark.parametrize("start", ["stream.start()", ""])
+def test_exit_after_a_stop_that_missed_its_deadline(start):
+    """The storage that hung is not called on the exiting thread, where no other can be started."""
+    text = f"""
+import threading
+from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream, MemoryStorage
+class Hanging(MemoryStorage):
+    def store(self, data):
+        threading.Event().wait()
+collector = TelemetryCollector(TelemetryConfig(flush_timeout=0.1))
+stream = TelemetryStream(collector, Hanging())
+{start}
+collector.collect_event("a", "1")
+assert not stream.stop()
+collector.collect_event("a", "2")
+"""
+    done = run_process([sys.executable, "-c", text], timeout=20.0)
+    assert done.returncode == 0
+    assert done.stderr == "rimp: 2 records could not be stored and are lost\n"
 
 
 def test_exit_while_a_consumer_hangs(tmp_path):
@@ -195,8 +216,6 @@ def test_consumers_get_what_is_stored_at_exit(tmp_path):
 
 def test_failing_storage_at_exit_is_said(tmp_path):
     """Nothing is lost silently, and the exit code is the program's."""
-    import sys
-
     (tmp_path / "file").write_text("")
     text = script("collect('1'); sys.exit(7)")
     done = run_process([sys.executable, "-c", text, str(tmp_path / "file")])
