@@ -23,7 +23,7 @@ from rimp_otel.journal.buffer import Journal
 from rimp_otel.journal.frames import LETTERS
 from rimp_otel.models import EventType, ResourceInfo
 from rimp_otel.otlp.fragment import Fragment
-from rimp_otel.otlp.logs import log_fragment, log_record_text, log_time
+from rimp_otel.otlp.logs import log_fragment, log_record_text, log_time, native_event_json
 from rimp_otel.otlp.metrics import native_metric_json
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.spans import is_sampled, span_fragment, span_text
@@ -36,7 +36,6 @@ from rimp_otel.raw import (
     batch_of,
     encoded,
     event_fragment_of,
-    event_text,
     fragment_of,
     metric_fragment_of,
     signal_of_raw,
@@ -178,7 +177,10 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         # Written at once, so that nothing need be copied. Encoded before it is counted: what a
         # signal handler raises meanwhile, such as KeyboardInterrupt, is the application's, and must
         # not leave a record that never comes.
-        text, resource = event_text(now, message, event_type, metadata, context), self._resource
+        text, resource = (
+            native_event_json(now, message, event_type, metadata, context),
+            self._resource,
+        )
         collected = self._collected.add_one()
         if not journal.append_known(_LOG, source, resource, text):
             fragment = event_fragment_of(now, source, resource, text)

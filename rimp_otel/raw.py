@@ -17,7 +17,7 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from rimp_otel.data import TelemetryData
-from rimp_otel.models import EventType, ResourceInfo, TelemetryEvent, TelemetryMetric
+from rimp_otel.models import ResourceInfo, TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.fragment import Fragment, lines, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.logs import event_scope, native_event_json
@@ -34,7 +34,6 @@ __all__ = [
     "batch_of",
     "encoded",
     "event_fragment_of",
-    "event_text",
     "fragment_of",
     "metric_fragment_of",
     "signal_of_raw",
@@ -46,8 +45,6 @@ ENCODED: Final = 2
 
 RawRecord = ReadableSpan | tuple[Any, ...]
 """What this module's docstring describes."""
-
-_SEVERITIES = {kind.value: kind.severity_number for kind in EventType}
 
 
 def signal_of_raw(record: RawRecord) -> Signal:
@@ -171,7 +168,7 @@ def _encode_span(record: Any, _: ResourceInfo) -> Fragment:
 
 def _encode_event(record: Any, resource: ResourceInfo) -> Fragment:
     _, time, source, message, event_type, metadata, context = record
-    text = event_text(time, message, event_type, metadata, context)
+    text = native_event_json(time, message, event_type, metadata, context)
     return event_fragment_of(time, source, resource, text)
 
 
@@ -179,15 +176,6 @@ def _encode_metric(record: Any, resource: ResourceInfo) -> Fragment:
     _, time, name, value, unit, tags = record
     text = native_metric_json(time, value, tags)
     return metric_fragment_of(time, name, unit, resource, text)
-
-
-def event_text(
-    time_unix_nano: int, message: str, event_type: EventType, metadata: Any, context: Any
-) -> str:
-    """The text of a native event's record."""
-    # By the value: hashing a member of an enumeration is a call of its own.
-    severity = _SEVERITIES[event_type._value_]
-    return native_event_json(time_unix_nano, message, severity, metadata, context)
 
 
 def event_fragment_of(

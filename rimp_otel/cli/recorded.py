@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rimp_otel.logcapture import feed_handlers
 from rimp_otel.reporting import Reporter
 
 __all__ = ["start_recording", "without"]
@@ -24,7 +23,10 @@ def start_recording(directory: str) -> None:
         directory: of the ``sitecustomize`` that calls this. Processes that the instrumentation
             itself should start are not recorded.
     """
+    # Not at the top: ``rimp --help`` loads this module, and need not wait for the SDK.
     from opentelemetry.instrumentation.auto_instrumentation import initialize
+
+    from rimp_otel.logcapture import feed_handlers
 
     try:
         with _not_inherited(directory), _without_noise(), _each_on_its_own():

@@ -135,7 +135,7 @@ def line_of_frames(signal: Signal, frames: Iterable[Frame]) -> bytes:
     groups: dict[Origin, list[str]] = {}
     for frame in frames:
         groups.setdefault(frame.origin, []).append(frame.text)
-    return line_of(signal, groups)
+    return line_of(signal, {origin: to_bytes(",".join(texts)) for origin, texts in groups.items()})
 
 
 def readable(signal: Signal, frames: list[Frame]) -> tuple[list[Frame], list[int]]:

@@ -109,7 +109,7 @@ def read_leftovers(directory: Path, segments: list[bytes]) -> LeftoverLines:
             continue
         left = _read(directory, number, segments)
         for signal, fragment in left.records:
-            line = line_of(signal, {_origin_of(fragment): [fragment.text]})
+            line = line_of(signal, {_origin_of(fragment): to_bytes(fragment.text)})
             found.lines.append((signal, line, 1))
         if left.damaged:
             found.damaged.append(directory / open_spans_name(number))

@@ -24,7 +24,7 @@ from rimp_otel.otlp.signals import Signal
 
 __all__ = ["Slice", "Slices", "Twins"]
 
-_SIGNALS = {letter: signal for signal, letter in LETTERS.items()}
+_SIGNALS = {letter.encode(): signal for signal, letter in LETTERS.items()}
 
 
 class Slice(NamedTuple):
@@ -52,8 +52,8 @@ def _joined(first: Slice | None, second: Slice) -> Slice:
     )
 
 
-_ByHead = dict[str, tuple[list[str], int]]
-"""Of each head the records' texts, some of them joined by commas, and how many they are."""
+_ByHead = dict[bytes, tuple[bytes, int]]
+"""Of each head the records' texts, joined by commas, and how many they are."""
 
 
 def _by_head(data: bytes) -> _ByHead:
@@ -63,8 +63,7 @@ def _by_head(data: bytes) -> _ByHead:
     head = data[:size]
     # Most stretches are of one origin: that takes half of the time.
     if {frame[:size] for frame in frames} == {head}:
-        texts = b",".join([frame[size:] for frame in frames]).decode()
-        return {head[:-1].decode(): ([texts], len(frames))}
+        return {head[:-1]: (b",".join([frame[size:] for frame in frames]), len(frames))}
     found: dict[bytes, list[bytes]] = {}
     for frame in frames:
         head, _, text = frame.partition(b" ")
@@ -72,9 +71,7 @@ def _by_head(data: bytes) -> _ByHead:
             found[head].append(text)
         else:
             found[head] = [text]
-    return {
-        head.decode(): ([b",".join(texts).decode()], len(texts)) for head, texts in found.items()
-    }
+    return {head: (b",".join(texts), len(texts)) for head, texts in found.items()}
 
 
 class Twins:
@@ -185,40 +182,25 @@ class Slices:
 
     def _cut(self, data: bytes) -> list[Slice]:
         """Of a segment of ours, whose frames are known to be whole."""
-        by_head = _by_head(data)
-        groups: dict[Signal, dict[Origin, list[str]]] = {}
+        groups: dict[Signal, dict[Origin, bytes]] = {}
         records: Counter[Signal] = Counter()
-        for head, (texts, count) in by_head.items():
-            self._group(head, texts, count, groups, records)
+        for head, (texts, count) in _by_head(data).items():
+            kind, number = head[:1], head[1:]
+            if kind == b"d":
+                self._origins.define(number, texts)
+                continue
+            origin = self._origins.get(number)
+            assert origin is not None, head
+            signal = _SIGNALS[kind]
+            records[signal] += count
+            of_signal = groups.setdefault(signal, {})
+            # Two threads may have defined the same origin at once.
+            before = of_signal.get(origin)
+            of_signal[origin] = texts if before is None else b"%b,%b" % (before, texts)
         return [
-            Slice(
-                signal,
-                self._position,
-                self._stop,
-                [line_of(signal, of_signal)],
-                records[signal],
-                0,
-            )
-            for signal, of_signal in groups.items()
+            Slice(signal, self._position, self._stop, [line_of(signal, found)], records[signal], 0)
+            for signal, found in groups.items()
         ]
-
-    def _group(
-        self,
-        head: str,
-        texts: list[str],
-        count: int,
-        groups: dict[Signal, dict[Origin, list[str]]],
-        records: Counter[Signal],
-    ) -> None:
-        kind, number = head[0], head[1:].encode()
-        if kind == "d":
-            self._origins.define(number, texts[0].encode())
-            return
-        origin = self._origins.get(number)
-        assert origin is not None, head
-        signal = _SIGNALS[kind]
-        records[signal] += count
-        groups.setdefault(signal, {}).setdefault(origin, []).extend(texts)
 
     def _recover(self, data: bytes) -> list[Slice]:
         """Of a segment that somebody left, who may have been torn away by a loss of power."""

@@ -74,26 +74,37 @@ def _line(signal: Signal, batch: list[Fragment]) -> bytes:
             last = (resource, scope, metric)
             texts = groups.setdefault(last, [])
         texts.append(text)
-    return line_of(signal, groups)
+    return line_of(signal, {origin: to_bytes(",".join(texts)) for origin, texts in groups.items()})
 
 
-def line_of(signal: Signal, groups: Mapping[Origin, list[str]]) -> bytes:
-    """One OTLP JSON line (without its end) of records' texts, by what they belong to."""
-    resources: dict[Wrapping, dict[Wrapping, list[str]]] = {}
-    for (resource, scope, metric), texts in groups.items():
-        joined = ",".join(texts)
-        records = joined if metric is None else f"{metric.head}{joined}{metric.tail}"
+def line_of(signal: Signal, groups: Mapping[Origin, bytes]) -> bytes:
+    """One OTLP JSON line (without its end).
+
+    Args:
+        signal: of all the records.
+        groups: the records' texts, joined by commas, by what they belong to.
+    """
+    resources: dict[Wrapping, dict[Wrapping, list[bytes]]] = {}
+    for (resource, scope, metric), joined in groups.items():
+        records = joined if metric is None else _wrapped(metric, joined)
         resources.setdefault(resource, {}).setdefault(scope, []).append(records)
-    found = [_resource_text(signal, *group) for group in resources.items()]
-    return to_bytes(f'{{"{signal.resource_key}":[{",".join(found)}]}}')
+    found = [_of_resource(signal, *group) for group in resources.items()]
+    return b"".join((f'{{"{signal.resource_key}":['.encode(), b",".join(found), b"]}"))
 
 
-def _resource_text(signal: Signal, resource: Wrapping, scopes: Mapping[Wrapping, list[str]]) -> str:
+def _of_resource(
+    signal: Signal, resource: Wrapping, scopes: Mapping[Wrapping, list[bytes]]
+) -> bytes:
+    key, scope_key = f'"{signal.record_key}":['.encode(), f'"{signal.scope_key}":['.encode()
     texts = [
-        f'{scope.head}"{signal.record_key}":[{",".join(records)}]{scope.tail}'
+        _wrapped(scope, b"".join((key, b",".join(records), b"]")))
         for scope, records in scopes.items()
     ]
-    return f'{resource.head}"{signal.scope_key}":[{",".join(texts)}]{resource.tail}'
+    return _wrapped(resource, b"".join((scope_key, b",".join(texts), b"]")))
+
+
+def _wrapped(wrapping: Wrapping, text: bytes) -> bytes:
+    return b"".join((to_bytes(wrapping.head), text, to_bytes(wrapping.tail)))
 
 
 class _Cache:

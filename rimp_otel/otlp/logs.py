@@ -6,7 +6,7 @@ from typing import Any
 
 from opentelemetry.trace import SpanContext
 
-from rimp_otel.models import ScopeInfo, TelemetryEvent
+from rimp_otel.models import EventType, ScopeInfo, TelemetryEvent
 from rimp_otel.otlp.fragment import Fragment, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.numbers import fixed64, span_id_json, trace_id_json, uint32
 from rimp_otel.otlp.values import attributes_json, quote, text_json, value_json
@@ -24,6 +24,7 @@ __all__ = [
 
 _MOST = 2**64 - 1
 _MAX_SOURCES = 1_024
+_SEVERITIES = {kind.value: kind.severity_number for kind in EventType}
 _sources: dict[str, ScopeInfo] = {}
 
 
@@ -140,19 +141,17 @@ def event_fragment(event: TelemetryEvent) -> Fragment:
 
 
 def native_event_json(
-    time_unix_nano: int,
-    message: str,
-    severity_number: int,
-    metadata: Any,
-    context: Any,
+    time_unix_nano: int, message: str, event_type: EventType, metadata: Any, context: Any
 ) -> str:
     """What ``event_fragment`` would make of a native event, without making the event."""
     after = f',"attributes":[{attributes_json(metadata)}]' if metadata else ""
     if context is not None:
         after += _context(context.trace_id, context.span_id, context.trace_flags)
+    # The severity by the value: hashing a member of an enumeration is a call of its own.
     return (
         f'{{"timeUnixNano":"{time_unix_nano}","observedTimeUnixNano":"{time_unix_nano}"'
-        f',"severityNumber":{severity_number},"body":{{"stringValue":{text_json(message)}}}{after}}}'
+        f',"severityNumber":{_SEVERITIES[event_type._value_]}'
+        f',"body":{{"stringValue":{quote(message)}}}{after}}}'
     )
 
 

@@ -35,7 +35,10 @@ from .running import reap
 
 __all__ = ["CALLS", "Died", "Life", "Writer", "intercept", "is_torn", "live"]
 
-CALLS = ("open", "write", "pwrite", "ftruncate", "rename", "unlink", "mkdir", "fdatasync", "fsync")
+CALLS = (
+    *("open", "write", "writev", "pwrite", "ftruncate"),
+    *("rename", "unlink", "mkdir", "fdatasync", "fsync"),
+)
 """System calls after or before which a life may end."""
 
 _LONGEST = 60.0

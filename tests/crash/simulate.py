@@ -51,8 +51,9 @@ def mortal(say: Callable[[str, str], object], death: int, seed: int, *args: Any)
         left[0] -= 1
         if left[0]:
             return call()
-        if name == "write" and chance.random() < 0.5:
-            whole.write(given[0], bytes(given[1])[: chance.randrange(len(given[1]) + 1)])
+        if name in ("write", "writev") and chance.random() < 0.5:
+            text = bytes(given[1]) if name == "write" else b"".join(given[1])
+            whole.write(given[0], text[: chance.randrange(len(text) + 1)])
         elif chance.random() < 0.5:
             call()
         os._exit(0)

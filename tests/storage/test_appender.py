@@ -22,6 +22,7 @@ class Device:
         self.truncates = True
         self._write, self._ftruncate = os.write, os.ftruncate
         monkeypatch.setattr(os, "write", self.write)
+        monkeypatch.setattr(os, "writev", lambda file, parts: self.write(file, b"".join(parts)))
         monkeypatch.setattr(os, "ftruncate", self.ftruncate)
 
     def write(self, file, text):
