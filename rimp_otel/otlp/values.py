@@ -53,19 +53,22 @@ def attributes_json(attributes: Mapping[Any, Any] | None) -> str:
     try:
         if not attributes:
             return ""
-        # All in one expression, since a call for each pair is a quarter of the time.
-        return ",".join(
-            [
-                f'{_prefixes[key]}{{"stringValue":{quote(value)}}}}}'
-                if (kind := type(value)) is str
-                else f'{_prefixes[key]}{{"intValue":"{value}"}}}}'
-                if kind is int and _INT_MIN <= value <= _INT_MAX
-                else f'{_prefixes[key]}{{"doubleValue":{value!r}}}}}'
-                if kind is float and value - value == 0.0
-                else f"{_prefixes[key]}{value_json(value)}}}"
-                for key, value in attributes.items()
-            ]
-        )
+        # All in one function, since a call for each pair is a quarter of the time.
+        prefixes, pairs = _prefixes, []
+        add = pairs.append
+        for key, value in attributes.items():
+            kind = type(value)
+            if kind is str:
+                add(f'{prefixes[key]}{{"stringValue":{quote(value)}}}}}')
+            elif kind is int and _INT_MIN <= value <= _INT_MAX:
+                add(f'{prefixes[key]}{{"intValue":"{value}"}}}}')
+            elif kind is bool:
+                add(f'{prefixes[key]}{{"boolValue":{"true" if value else "false"}}}}}')
+            elif kind is float and value - value == 0.0:
+                add(f'{prefixes[key]}{{"doubleValue":{value!r}}}}}')
+            else:
+                add(f"{prefixes[key]}{value_json(value)}}}")
+        return ",".join(pairs)
     except Exception:  # most likely a key that is met for the first time
         return _attributes_safely(attributes)
 
