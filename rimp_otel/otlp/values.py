@@ -54,7 +54,8 @@ def attributes_json(attributes: Mapping[Any, Any] | None) -> str:
         if not attributes:
             return ""
         # All in one function, since a call for each pair is a quarter of the time.
-        prefixes, pairs = _prefixes, []
+        prefixes = _prefixes
+        pairs: list[str] = []
         add = pairs.append
         for key, value in attributes.items():
             kind = type(value)
