@@ -6,19 +6,23 @@ import sys
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from time import time_ns
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
-from rimp_otel.buffer import Counter, MemoryBuffer
+from rimp_otel.buffer import MemoryBuffer
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.context import current_span_context
 from rimp_otel.convert import resource_from_sdk
+from rimp_otel.counts import CollectorStats, Counts
 from rimp_otel.data import TelemetryData
 from rimp_otel.forking import in_forked_child
+from rimp_otel.given import copied, number
+from rimp_otel.given import event_type as event_type_of
+from rimp_otel.given import text as text_of
 from rimp_otel.journal.buffer import Journal
 from rimp_otel.journal.frames import LETTERS
 from rimp_otel.models import EventType, ResourceInfo
@@ -27,7 +31,6 @@ from rimp_otel.otlp.logs import log_fragment, log_record_text, log_time, native_
 from rimp_otel.otlp.metrics import native_metric_json
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.spans import is_sampled, span_fragment, span_text
-from rimp_otel.otlp.values import plain
 from rimp_otel.raw import (
     ENCODED,
     EVENT,
@@ -52,25 +55,6 @@ _SIGNALS = {letter: signal for signal, letter in LETTERS.items()}
 _NEVER, _ALWAYS = sys.maxsize, -1
 # The stream is far behind when this part of the buffer is full.
 _BEHIND = 8
-_SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
-
-
-class CollectorStats(NamedTuple):
-    """Exact counts of records. ``collected == stored + pending + sum(dropped.values())``."""
-
-    #: Records that were taken in, of all signals; data points of OpenTelemetry metrics too.
-    collected: int
-    #: Of those, in the storage; without a stream, returned by ``flush()``.
-    stored: int
-    #: Of those, neither stored nor dropped yet.
-    pending: int
-    #: Of those, lost, by reason: "buffer_full", "journal_full", "encoding", "invalid_value",
-    #: "storage_error", and "damaged" (in the journal of a process that died).
-    dropped: dict[str, int]
-    #: Calls of a listener that raised.
-    listener_errors: int
-    #: Of those collected, found in the journal of a process that died.
-    recovered: int = 0
 
 
 class Stream(Protocol):
@@ -120,12 +104,9 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     def _start_counting(self) -> None:
         self._buffer: MemoryBuffer[RawRecord] = MemoryBuffer(self._limit, self._count_overflow)
-        self._collected = Counter()
-        self._listener_errors = Counter()
-        self._dropped: dict[tuple[str, Signal], Counter] = {}
-        self._stored = dict.fromkeys(Signal, 0)
-        self._points = 0
-        self._recovered = 0
+        #: What becomes of the records; the stream counts what it does with them.
+        self.counts = Counts()
+        self._count_one = self.counts.collected.add_one
         self._behind = False
         self._flushing = threading.RLock()
         self._notifying = threading.local()
@@ -168,11 +149,15 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         if not self._enabled:
             return
         if type(source) is not str or type(message) is not str or type(event_type) is not EventType:
-            source, message, event_type = _text(source), _text(message), _event_type(event_type)
+            source, message, event_type = (
+                text_of(source),
+                text_of(message),
+                event_type_of(event_type),
+            )
         now, context, journal = time_ns(), current_span_context(), self._direct
         if journal is None or (metadata is not None and type(metadata) is not dict):
-            copied = None if metadata is None else _copied(metadata)
-            self._append((EVENT, now, source, message, event_type, copied, context))
+            kept = None if metadata is None else copied(metadata)
+            self._append((EVENT, now, source, message, event_type, kept, context))
             return
         # Written at once, so that nothing need be copied. Encoded before it is counted: what a
         # signal handler raises meanwhile, such as KeyboardInterrupt, is the application's, and must
@@ -181,7 +166,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             native_event_json(now, message, event_type, metadata, context),
             self._resource,
         )
-        collected = self._collected.add_one()
+        collected = self._count_one()
         if not journal.append_known(_LOG, source, resource, text):
             fragment = event_fragment_of(now, source, resource, text)
             self._append_anew(journal, _LOG, source, resource, None, fragment)
@@ -206,21 +191,21 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         if not self._enabled:
             return
         if type(value) is not float and type(value) is not int:
-            number = _number(value)
-            if number is None:
-                self._collected.add_one()
-                self._drop("invalid_value", Signal.METRICS)
+            found = number(value)
+            if found is None:
+                self._count_one()
+                self.counts.drop("invalid_value", Signal.METRICS)
                 return
-            value = number
+            value = found
         if type(name) is not str or type(unit) is not str:
-            name, unit = _text(name), "" if unit is None else _text(unit)
+            name, unit = text_of(name), "" if unit is None else text_of(unit)
         now, journal = time_ns(), self._direct
         if journal is None or (tags is not None and type(tags) is not dict):
-            copied = None if tags is None else _copied(tags)
-            self._append((METRIC, now, name, value, unit, copied))
+            kept = None if tags is None else copied(tags)
+            self._append((METRIC, now, name, value, unit, kept))
             return
         key, text, resource = (name, unit), native_metric_json(now, value, tags), self._resource
-        collected = self._collected.add_one()
+        collected = self._count_one()
         if not journal.append_known(_POINT, key, resource, text):
             fragment = metric_fragment_of(now, name, unit, resource, text)
             self._append_anew(journal, _POINT, key, resource, None, fragment)
@@ -248,7 +233,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         except Exception:  # one bad record costs one record
             self._append_span(span)
             return
-        collected = self._collected.add_one()
+        collected = self._count_one()
         if not journal.append_ended(span, resource, scope, text):
             key = journal.ending(span)
             fragment = span_fragment(span, text)
@@ -272,8 +257,8 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             text = log_record_text(log_record)
             resource, scope = log_record.resource, log_record.instrumentation_scope
         except Exception:
-            self._collected.add_one()
-            self._drop("encoding", Signal.LOGS)
+            self._count_one()
+            self.counts.drop("encoding", Signal.LOGS)
             return
         self._append_log(log_time(log_record), text, resource, scope)
 
@@ -294,7 +279,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             fragment = log_fragment(time, text, resource, scope)
             self._append((ENCODED, Signal.LOGS, fragment))
             return
-        collected = self._collected.add_one()
+        collected = self._count_one()
         if not journal.append_known(_LOG, id(scope), resource, text):
             fragment = log_fragment(time, text, resource, scope)
             self._append_anew(journal, _LOG, id(scope), resource, scope, fragment)
@@ -322,7 +307,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             return
         kept = encoded(record, self.resource) if self._behind else record
         # Nothing between the two: what is counted is in the buffer.
-        self._collected.add_one()
+        self._count_one()
         waiting = self._buffer.append(kept)
         if waiting >= self._wake_at:
             self._wake(waiting)
@@ -335,10 +320,10 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         try:
             fragment = fragment_of(record, self.resource)
         except Exception:  # one bad record costs one record
-            self._collected.add_one()
-            self._drop("encoding", signal_of_raw(record))
+            self._count_one()
+            self.counts.drop("encoding", signal_of_raw(record))
             return
-        collected = self._collected.add_one()
+        collected = self._count_one()
         if not journal.append(_letter_of(record), fragment):
             self._keep(journal, (ENCODED, signal_of_raw(record), fragment))
         if collected >= self._wake_at:
@@ -353,7 +338,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
     def _keep(self, journal: Journal, record: RawRecord) -> None:
         """What the journal did not take: too much, unless it could not be written."""
         if journal.is_full:
-            self._drop("journal_full", signal_of_raw(record))
+            self.counts.drop("journal_full", signal_of_raw(record))
             self._wake(0)
         elif self._buffer.append(record) >= self.config.buffer_size:
             self._wake(0)
@@ -378,7 +363,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
                 except KeyboardInterrupt:
                     raise
                 except BaseException:  # even SystemExit
-                    self._listener_errors.add_one()
+                    self.counts.listener_errors.add_one()
         finally:
             self._notifying.now = False
 
@@ -415,7 +400,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             return self._stream.flush()
         with self._flushing:
             data = batch_of(self._buffer.drain(len(self._buffer)), self.resource)
-            self.count_stored(data)
+            self.counts.store(data)
         return data
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -430,16 +415,11 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     def stats(self) -> CollectorStats:
         """What has been counted up to now."""
-        # In this order: a record that arrives meanwhile shows as pending, never as negative.
-        stored = sum(self._stored.values())
-        dropped: dict[str, int] = {}
-        for (reason, _), counter in list(self._dropped.items()):
-            dropped[reason] = dropped.get(reason, 0) + counter.value
-        recovered = self._recovered
-        collected = self._collected.value + self._points + recovered
-        pending = collected - stored - sum(dropped.values())
-        errors = self._listener_errors.value
-        return CollectorStats(collected, stored, pending, dropped, errors, recovered)
+        return self.counts.stats()
+
+    def counted(self, signal: Signal) -> tuple[int, dict[str, int]]:
+        """Of one signal: how many records were stored, and how many were dropped, by reason."""
+        return self.counts.of(signal)
 
     # What follows is for the stream, which is attached to one collector and drains it.
 
@@ -459,7 +439,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     def rearm(self) -> None:
         """The journal has been drained: the stream is to be woken when it is full again."""
-        self._arm(self._collected.value)
+        self._arm(self.counts.collected.value)
 
     def _arm(self, collected: int) -> None:
         """Has the stream woken when so many more records have been collected."""
@@ -491,51 +471,8 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         """How many records the buffer can hold; None for a journal, which is bounded in bytes."""
         return self._buffer.limit if self._journal is None else None
 
-    def count_points(self, points: int) -> None:
-        """Counts data points that the stream collected from OpenTelemetry's instruments."""
-        self._points += points
-
-    def count_unencoded(self, signal: Signal, records: int) -> None:
-        """Counts data points that could not be encoded."""
-        self._points += records
-        self._drop("encoding", signal, records)
-
-    def count_recovered(self, signal: Signal, records: int, damaged: int) -> None:
-        """Counts records that an earlier process left, and those of them that are damaged."""
-        self._recovered += records + damaged
-        self._drop("damaged", signal, damaged)
-
-    def count_stored(self, data: TelemetryData) -> None:
-        """Counts a batch as stored, but for the records in it that could not be encoded."""
-        for signal in Signal:
-            skipped = data.skipped_of(signal)
-            self._stored[signal] += data.count_of(signal) - skipped
-            self._drop("encoding", signal, skipped)
-
-    def count_dropped(self, reason: str, data: TelemetryData) -> None:
-        """Counts a batch as lost."""
-        for signal in Signal:
-            self._drop(reason, signal, data.count_of(signal))
-
-    def counted(self, signal: Signal) -> tuple[int, dict[str, int]]:
-        """Of one signal: how many records were stored, and how many were dropped, by reason."""
-        dropped = {
-            reason: counter.value
-            for (reason, of), counter in list(self._dropped.items())
-            if of is signal
-        }
-        return self._stored[signal], dropped
-
     def _count_overflow(self, record: RawRecord) -> None:
-        self._drop("buffer_full", signal_of_raw(record))
-
-    def _drop(self, reason: str, signal: Signal, records: int = 1) -> None:
-        if not records:
-            return
-        # setdefault is one call into C: two threads get the same counter.
-        counter = self._dropped.setdefault((reason, signal), Counter())
-        for _ in range(records):
-            counter.add_one()
+        self.counts.drop("buffer_full", signal_of_raw(record))
 
 
 def resource_of(config: TelemetryConfig) -> Resource:
@@ -553,40 +490,3 @@ def _letter_of(record: RawRecord) -> str:
     if record[0] == METRIC:
         return _POINT
     return _LOG if record[0] == EVENT or record[1] is Signal.LOGS else LETTERS[record[1]]
-
-
-def _copied(attributes: Any) -> dict[str, Any]:
-    """A copy that the caller cannot change any more."""
-    try:
-        copied = dict(attributes)
-        for value in copied.values():
-            if type(value) not in _SCALARS:
-                return dict(plain(copied))
-    except Exception:
-        return {"rimp.repaired": plain(attributes)}
-    return copied
-
-
-def _number(value: Any) -> float | int | None:
-    number = plain(value)
-    if isinstance(number, (int, float)):
-        return int(number) if isinstance(number, bool) else number
-    try:
-        return float(number)  # a Decimal, or a text that is a number
-    except (TypeError, ValueError):
-        return None
-
-
-def _text(value: Any) -> str:
-    text = plain(value)
-    try:
-        return text if isinstance(text, str) else str(text)
-    except Exception as error:  # such as an integer of more digits than Python turns into text
-        return f"<a {type(value).__name__} that cannot be read: {type(error).__name__}>"
-
-
-def _event_type(value: Any) -> EventType:
-    try:
-        return value if isinstance(value, EventType) else EventType(str(value).lower())
-    except Exception:
-        return EventType.INFO

@@ -104,13 +104,13 @@ class Drain:
 
     def take_in(self, data: TelemetryData) -> None:
         """Puts data points that the stream collected in line, for the next run."""
-        self._collector.count_points(len(data))
+        self._collector.counts.collect_points(len(data))
         self._hold(data)
 
     def _hold(self, data: TelemetryData) -> None:
         with self._lock:
             if len(self._held) >= _MOST_HELD:
-                self._collector.count_dropped("buffer_full", data)
+                self._collector.counts.drop_batch("buffer_full", data)
             else:
                 self._held.append(data)
 
@@ -149,7 +149,7 @@ class Drain:
     def _stored(self, data: TelemetryData) -> None:
         self.batches += 1
         self._attempts, self._pause, self._not_before = 0, _FIRST_PAUSE, 0.0
-        self._collector.count_stored(data)
+        self._collector.counts.store(data)
         self._offer(data)
 
     def _failed(self, data: TelemetryData, error: BaseException) -> bool:
@@ -160,7 +160,7 @@ class Drain:
             self._attempts += 1
         if self._attempts >= _ATTEMPTS:
             self._attempts = 0
-            self._collector.count_dropped("storage_error", data)
+            self._collector.counts.drop_batch("storage_error", data)
             return True
         self._not_before = self._clock() + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)

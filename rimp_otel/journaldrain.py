@@ -115,8 +115,8 @@ class JournalDrain(Drain):
         fragments = data.fragments(Signal.METRICS)
         letter = LETTERS[Signal.METRICS]
         # Before they can be stored: what is pending is never less than nothing.
-        self._collector.count_points(len(fragments))
-        self._collector.count_unencoded(Signal.METRICS, data.skipped_of(Signal.METRICS))
+        unencoded = data.skipped_of(Signal.METRICS)
+        self._collector.counts.collect_points(len(fragments), unencoded)
         for taken, fragment in enumerate(fragments):
             if not self._journal.append(letter, fragment):
                 rest = lines(Signal.METRICS, fragments[taken:])
@@ -190,7 +190,7 @@ class JournalDrain(Drain):
 
     def _count_recovered(self, segment: Segment, piece: Slice) -> None:
         self._counted = piece
-        self._collector.count_recovered(piece.signal, piece.records, piece.damaged)
+        self._collector.counts.recover(piece.signal, piece.records, piece.damaged)
         if piece.damaged:
             self._damaged.add(segment)
             records = f"{piece.damaged} records in {segment.path} are damaged"

@@ -509,7 +509,7 @@ def test_far_behind_whoever_collects_encodes():
     assert [span.name for span in taken.spans] == [str(n) for n in range(20)]
     storage.store(taken)
     assert len(storage) == 60
-    collector.count_stored(taken)
+    collector.counts.store(taken)
     stream.stop()
     assert collector.stats() == CollectorStats(60, 60, 0, {}, 0)
 

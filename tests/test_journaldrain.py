@@ -371,9 +371,9 @@ def test_metrics_are_counted_before_they_can_be_stored(storage):
 def test_exit_does_not_wait_for_a_record_that_never_comes(storage):
     """Counted by a thread that the interpreter's exit stopped before its append."""
     process = Process(storage, storage)
-    process.collector._collected.add_one()
+    process.collector.counts.collected.add_one()
     process.append([1])
-    process.collector.count_points(3)
+    process.collector.counts.collect_points(3)
     process.drain.run_if_free()
     assert process.collector.stats().pending == 1
     assert storage.recorded() == each([1])
