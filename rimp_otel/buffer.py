@@ -47,7 +47,8 @@ class MemoryBuffer(Generic[Record]):
     def __init__(self, limit: int, on_overflow: Callable[[Record], None]) -> None:
         self.limit = limit
         self._on_overflow = on_overflow
-        self._records: deque[Record] = deque()
+        #: Oldest first. Whoever appends to it looks for ``limit`` himself.
+        self.records: deque[Record] = deque()
 
     def append(self, record: Record) -> int:
         """Puts a record last, and drops the oldest if that is one too many.
@@ -55,23 +56,24 @@ class MemoryBuffer(Generic[Record]):
         Returns:
             How many records there are now.
         """
-        records = self._records
+        records = self.records
         records.append(record)
         waiting = len(records)
         if waiting > self.limit:
-            self._drop_oldest()
+            self.drop_oldest()
         return waiting
 
-    def _drop_oldest(self) -> None:
+    def drop_oldest(self) -> None:
+        """There is one too many."""
         try:
-            oldest = self._records.popleft()
+            oldest = self.records.popleft()
         except IndexError:  # drained in the meantime
             return
         self._on_overflow(oldest)
 
     def drain(self, most: int) -> list[Record]:
         """Takes the oldest ``most`` records out, or all where there are fewer."""
-        popleft, taken = self._records.popleft, []
+        popleft, taken = self.records.popleft, []
         try:
             for _ in range(most):
                 taken.append(popleft())
@@ -80,4 +82,4 @@ class MemoryBuffer(Generic[Record]):
         return taken
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self.records)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from time import time_ns
 from typing import Any, Protocol
@@ -97,7 +98,8 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._journal: Journal | None = None
         # The same, where records need go nowhere else: no listener is to be told.
         self._direct: Journal | None = None
-        self._wake_at = self._encode_at = _NEVER
+        self._wake_at = self._encode_at = self._attend_at = _NEVER
+        self._waiting: deque[RawRecord] | None = None
         self._start_counting()
         in_forked_child(self._start_anew)
         observe_processor(self)
@@ -108,8 +110,15 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self.counts = Counts()
         self._count_one = self.counts.collected.add_one
         self._behind = False
+        self._look()
         self._flushing = threading.RLock()
         self._notifying = threading.local()
+
+    def _look(self) -> None:
+        """Finds out whether native records may be put into the buffer without more ado."""
+        is_plain = self._journal is None and not self._realtime and not self._behind
+        self._waiting = self._buffer.records if is_plain else None
+        self._attend_at = _ALWAYS
 
     @property
     def _limit(self) -> int:
@@ -149,23 +158,26 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         if not self._enabled:
             return
         if type(source) is not str or type(message) is not str or type(event_type) is not EventType:
-            source, message, event_type = (
-                text_of(source),
-                text_of(message),
-                event_type_of(event_type),
-            )
+            source, message = text_of(source), text_of(message)
+            event_type = event_type_of(event_type)
         now, context, journal = time_ns(), current_span_context(), self._direct
         if journal is None or (metadata is not None and type(metadata) is not dict):
             kept = None if metadata is None else copied(metadata)
-            self._append((EVENT, now, source, message, event_type, kept, context))
+            record = EVENT, now, source, message, event_type, kept, context
+            waiting = self._waiting
+            if waiting is None:
+                self._append(record)
+                return
+            collected = self._count_one()
+            waiting.append(record)
+            if collected >= self._attend_at:
+                self._attend(collected)
             return
         # Written at once, so that nothing need be copied. Encoded before it is counted: what a
         # signal handler raises meanwhile, such as KeyboardInterrupt, is the application's, and must
         # not leave a record that never comes.
-        text, resource = (
-            native_event_json(now, message, event_type, metadata, context),
-            self._resource,
-        )
+        text = native_event_json(now, message, event_type, metadata, context)
+        resource = self._resource
         collected = self._count_one()
         if not journal.append_known(_LOG, source, resource, text):
             fragment = event_fragment_of(now, source, resource, text)
@@ -346,10 +358,26 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
     def _wake(self, waiting: int) -> None:
         # From here on whoever collects also encodes: several busy threads leave the stream's one
         # too little of the interpreter to do that for all of them.
-        self._behind = waiting >= self._encode_at
+        self._set_behind(waiting)
         stream = self._stream
         if stream is not None:
             stream.wake()
+
+    def _set_behind(self, waiting: int) -> None:
+        behind = waiting >= self._encode_at
+        if behind is not self._behind:
+            self._behind = behind
+            self._look()
+
+    def _attend(self, collected: int) -> None:
+        """Looks whether the buffer is full, and finds out when it can be so again at the earliest."""
+        waiting = len(self._buffer)
+        if waiting > self._buffer.limit:
+            self._buffer.drop_oldest()
+        if waiting >= self._wake_at:
+            self._wake(waiting)
+        room = min(self._buffer.limit + 1, self._wake_at) - waiting
+        self._attend_at = collected + room if room > 0 else _ALWAYS
 
     def _notify(self, record: RawRecord) -> None:
         if getattr(self._notifying, "now", False):
@@ -383,6 +411,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._realtime = self.config.realtime_mode and bool(listeners)
         self._make_resource()
         self._direct = None if self._realtime else self._journal
+        self._look()
 
     def _make_resource(self) -> None:
         # Early: the SDK starts threads for it, which a signal handler and the interpreter's exit
@@ -432,6 +461,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._wake_at = self.config.buffer_size
         self._buffer.limit = self._limit
         self._encode_at = max(self.config.buffer_size, self._buffer.limit // _BEHIND)
+        self._look()
 
     def adopt(self, resource: Resource) -> None:
         """Makes ``resource`` that of native records, from the next batch on."""
@@ -449,11 +479,12 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
     def write_through(self) -> None:
         """Wakes the stream for every record from now on: the interpreter is about to exit."""
         self._wake_at = _ALWAYS
+        self._look()
 
     def take(self, most: int) -> TelemetryData:
         """Takes the oldest ``most`` records out of the buffer."""
         records = self._buffer.drain(most)
-        self._behind = len(self._buffer) >= self._encode_at
+        self._set_behind(len(self._buffer))
         return batch_of(records, self.resource)
 
     @property
