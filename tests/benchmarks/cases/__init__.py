@@ -1,0 +1,16 @@
+"""The cases, a module for each group."""
+
+from __future__ import annotations
+
+from tests.benchmarks.cases import latency, logs, native, spans
+from tests.benchmarks.model import Case
+
+__all__ = ["ALL"]
+
+ALL: tuple[Case, ...] = tuple(
+    sorted(
+        (case for module in (spans, latency, logs, native) for case in module.CASES),
+        key=lambda case: case.number,
+    )
+)
+"""In the order of their numbers."""
