@@ -113,7 +113,7 @@ def _short(name: str) -> str:
 
 
 def _ratio(ratio: Spread) -> str:
-    return f"**{ratio.median:.3g}** ({ratio.low:.3g}–{ratio.high:.3g})"
+    return f"**{ratio.median:.3g}** ({ratio.low:.3g} to {ratio.high:.3g})"
 
 
 def _target(compared: Compared) -> str:

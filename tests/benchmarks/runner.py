@@ -116,7 +116,9 @@ def _compared(row: Row, figures: dict[str, list[Figures]]) -> Compared:
     peers = _values(row, row.peer, figures) if row.peer in figures else None
     ratios = ours
     if not row.absolute and peers:
-        ratios = [own / other if other else math.inf for own, other in zip(ours, peers)]
+        ratios = [
+            own / other if other else math.inf for own, other in zip(ours, peers, strict=True)
+        ]
     return Compared(row, Spread.of(ours), Spread.of(peers) if peers else None, Spread.of(ratios))
 
 
@@ -125,4 +127,4 @@ def _values(row: Row, name: str | None, figures: dict[str, list[Figures]]) -> li
     if row.minus is None:
         return values
     common = [given[row.quantity] for given in figures[row.minus]]
-    return [value - less for value, less in zip(values, common)]
+    return [value - less for value, less in zip(values, common, strict=True)]

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from tests.benchmarks.cases import latency, logs, native, spans
+from tests.benchmarks.cases import (
+    imports,
+    latency,
+    logs,
+    memory,
+    metrics,
+    native,
+    reading,
+    size,
+    spans,
+)
 from tests.benchmarks.model import Case
 
 __all__ = ["ALL"]
 
 ALL: tuple[Case, ...] = tuple(
     sorted(
-        (case for module in (spans, latency, logs, native) for case in module.CASES),
+        (
+            case
+            for module in (spans, latency, logs, native, metrics, memory, imports, size, reading)
+            for case in module.CASES
+        ),
         key=lambda case: case.number,
     )
 )
