@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rimp_otel import FileStorage, TelemetryData
+from rimp_otel.storage.layout import SealedName
 
 START = 1_767_225_600
 """2026-01-01T00:00:00Z, in seconds since the epoch."""
@@ -103,9 +104,12 @@ def sample(path: Path, spans: int, most: int) -> Path:
     """A recording beside another, with its oldest files, which hold about ``most`` spans."""
     target = path.with_name(f"{path.name}-sample")
     if not target.exists():
-        files = sorted((path / "sealed").iterdir(), key=lambda file: int(file.name.split("-")[1]))
-        wanted = max(1, round(len(files) * min(1.0, most / spans)))
+        names = [SealedName.parse(file.name) for file in (path / "sealed").iterdir()]
+        sealed = sorted((name for name in names if name), key=lambda name: name.first or 0)
+        wanted = max(1, round(len(sealed) * min(1.0, most / spans)))
         (target / "sealed").mkdir(parents=True)
-        for file in files[:wanted]:
-            os.link(file, target / "sealed" / file.name)
+        for name in sealed[:wanted]:
+            # What is derived from a file is named after it.
+            for file in (path / "sealed").glob(f"{name.stem}*"):
+                os.link(file, target / "sealed" / file.name)
     return target
