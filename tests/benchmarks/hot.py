@@ -31,12 +31,13 @@ from tests.benchmarks.workload import spans, tracing
 
 Loop = Callable[[int], object]
 _NEVER = 10_000_000
+_streams: list[TelemetryStream] = []
 
 
 def _collector(directory: Path, **config: Any) -> TelemetryCollector:
     """With a journal that nobody drains: there is no thread."""
     collector = TelemetryCollector(TelemetryConfig(buffer_size=_NEVER, **config))
-    TelemetryStream(collector, FileStorage(directory))
+    _streams.append(TelemetryStream(collector, FileStorage(directory)))
     return collector
 
 
@@ -168,6 +169,8 @@ def main(library: str, records: int, wanted: list[str]) -> None:
                 control.begin()
                 loop(records)
                 control.end(f"{name}/{what}".encode())
+            while _streams:
+                _streams.pop().stop(60)
 
 
 if __name__ == "__main__":

@@ -67,3 +67,5 @@ class Case(NamedTuple):
     rows: tuple[Row, ...]
     #: More would say nothing new, or take too long.
     most_rounds: int | None = None
+    #: In the full form, where that is more than at scale 1.
+    full_records: int | None = None

@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from tests.benchmarks.runner import Compared, Result, Spread
+from tests.benchmarks.runner import Compared, Result
 
 _DISTRIBUTIONS = (
     "rimp-otel",
@@ -49,12 +49,14 @@ def _version(name: str) -> str | None:
         return None
 
 
-def as_json(results: list[Result], command: str, rounds: int) -> dict[str, Any]:
+def as_json(
+    results: list[Result], command: str, rounds: int, machine: dict[str, Any]
+) -> dict[str, Any]:
     """Everything that was measured."""
     return {
         "command": command,
         "rounds": rounds,
-        "machine": machine(),
+        "machine": machine,
         "cases": [_case_json(result) for result in results],
     }
 
@@ -63,6 +65,7 @@ def _case_json(result: Result) -> dict[str, Any]:
     return {
         "number": result.case.number,
         "title": result.case.title,
+        "about": result.case.about,
         "records": result.records,
         "contenders": result.figures,
         "rows": [_row_json(compared) for compared in result.rows],
@@ -80,53 +83,48 @@ def _row_json(compared: Compared) -> dict[str, Any]:
     }
 
 
-def as_table(results: list[Result]) -> str:
-    """A Markdown table, a line for each comparison; medians, and quartiles of the ratio."""
+def as_table(found: dict[str, Any]) -> str:
+    """A Markdown table of what ``as_json`` gave, a line for each comparison: medians, and quartiles
+    of the ratio."""
     lines = [
         "| # | what | ours | peer | the peer's | ratio (quartiles) | target |",
         "|---|---|---|---|---|---|---|",
     ]
-    for result in results:
-        lines.append(f"| **{result.case.number}** | **{result.case.title}** | | | | | |")
-        lines += map(_line, result.rows)
+    for case in found["cases"]:
+        lines.append(f"| **{case['number']}** | **{case['title']}** | | | | | |")
+        lines += map(_line, case["rows"])
     return "\n".join(lines)
 
 
-def _line(compared: Compared) -> str:
-    row = compared.row
-    peer = "" if compared.peer is None else _figure(compared.peer.median, row.unit)
+def _line(row: dict[str, Any]) -> str:
+    ours, peer = row["ours"], row["peer"]
     cells = (
         "",
-        row.what,
-        _figure(compared.ours.median, row.unit),
-        _short(row.peer) if row.peer and compared.peer else "",
-        peer,
-        "" if row.absolute else _ratio(compared.ratio),
-        _target(compared),
+        row["what"],
+        figure(ours["median"], row["unit"]),
+        peer["name"].partition(" · ")[0] if peer else "",
+        figure(peer["median"], row["unit"]) if peer else "",
+        "" if row["absolute"] else _ratio(**row["ratio"]),
+        _target(row),
     )
     return f"| {' | '.join(cells)} |"
 
 
-def _short(name: str) -> str:
-    """A contender's name without what the row says already."""
-    return name.partition(" · ")[0]
+def _ratio(median: float, low: float, high: float) -> str:
+    return f"**{median:.3g}** ({low:.3g} to {high:.3g})"
 
 
-def _ratio(ratio: Spread) -> str:
-    return f"**{ratio.median:.3g}** ({ratio.low:.3g} to {ratio.high:.3g})"
-
-
-def _target(compared: Compared) -> str:
-    row = compared.row
-    if row.limit is None:
+def _target(row: dict[str, Any]) -> str:
+    limit = row["limit"]
+    if limit is None:
         return ""
-    sign = "≥" if row.at_least else "≤"
-    unit = f" {row.unit}" if row.absolute else ""
-    mark = "✓" if compared.reached else "✗"
-    limit = f"{row.limit:,.0f}" if row.limit >= 100 else f"{row.limit:.3g}"
-    return f"{sign} {limit}{unit} {mark}"
+    sign = "≥" if row["at_least"] else "≤"
+    unit = f" {row['unit']}" if row["absolute"] else ""
+    number = f"{limit:,.0f}" if limit >= 100 else f"{limit:.3g}"
+    return f"{sign} {number}{unit} {'✓' if row['reached'] else '✗'}"
 
 
-def _figure(value: float, unit: str) -> str:
+def figure(value: float, unit: str) -> str:
+    """A number as people read it, with its unit."""
     digits = f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
     return f"{digits}{'' if unit.startswith('/') else ' '}{unit}"

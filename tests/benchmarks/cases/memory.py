@@ -136,7 +136,7 @@ CASES = (
         "Memory over a long run",
         "Resident memory, pages of files included, while native events and metrics are recorded, with"
         " never more than 20,000 pending: the highest of the last quarter of the run over the highest"
-        " of the second one. At `--scale 5` 10 million records.",
+        " of the second one. Ten million records (`--full`), or two.",
         2_000_000,
         40_000,
         (Contender(_LONG, _sustained),),
@@ -153,5 +153,6 @@ CASES = (
             ),
         ),
         1,
+        10_000_000,
     ),
 )

@@ -106,7 +106,7 @@ CASES = (
         " compressed files with a schema given, so that it need not guess, and gives back tuples; our"
         " full scan decodes every span and looks at its time. Both are given the oldest files only, of"
         " about 200,000 spans, and their time is multiplied up to the whole: both take time in"
-        " proportion. One million spans; at `--scale 10` ten.",
+        " proportion. Ten million spans (`--full`), or one.",
         1_000_000,
         20_000,
         (
@@ -131,5 +131,6 @@ CASES = (
             ),
         ),
         3,
+        10_000_000,
     ),
 )
