@@ -161,7 +161,7 @@ class TestApart:
     def test_what_fails_there_is_an_error_here(self, tmp_path: Path) -> None:
         """With the name of the contender, and what went wrong."""
         bad = Contender("bad", lambda task: check(1, 2) or {})
-        with pytest.raises(FailedError, match="bad: (.|\n)*1 records are in the files"):
+        with pytest.raises(FailedError, match=r"bad: (?s:.*)1 records are in the files"):
             run_apart(bad, 1, tmp_path)
 
     def test_rounds_begin_with_another_one_each(self, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ CASES = (
                 "last quarter / second quarter",
                 _LONG,
                 None,
-                1.05,
+                1.1,
                 True,
                 quantity="growth",
                 unit="times",
