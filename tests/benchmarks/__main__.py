@@ -80,10 +80,19 @@ def merged(files: list[Path]) -> dict[str, Any]:
 
 
 def _measured(cases: list[Case], arguments: argparse.Namespace) -> dict[str, Any]:
-    command = "python -m tests.benchmarks " + " ".join(sys.argv[1:])
+    command = _command(arguments)
     before = machine()
     print(f"{command}\n{_words(before)}", file=sys.stderr)
     return as_json(_run(cases, arguments), command, arguments.rounds, before)
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """What was asked for, without where it was to be written."""
+    words = ["python -m tests.benchmarks", *map(str, arguments.case)]
+    words += [f"--rounds {arguments.rounds}"]
+    words += [f"--scale {arguments.scale}"] if arguments.scale != 1 else []
+    words += [f"--{flag}" for flag in ("full", "smoke") if getattr(arguments, flag)]
+    return " ".join(words)
 
 
 def _run(cases: list[Case], arguments: argparse.Namespace) -> list[Result]:

@@ -10,7 +10,8 @@ from tests.benchmarks.svg import Bar, bars, line
 
 
 def pictures(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Of what ``as_json`` gave: by file name, what each shows, and its SVG."""
+    """Of what ``as_json`` gave: by file name, what each shows, and its SVG. Only of what there is a
+    target for."""
     made = {}
     for case in found["cases"]:
         for quantity in dict.fromkeys(row["quantity"] for row in case["rows"]):
@@ -48,7 +49,7 @@ def _bars(case: dict[str, Any], quantity: str) -> tuple[str, str] | None:
     for _, side, _, is_ours in sides:
         given = (side["median"], side["low"], side["high"])
         drawn.setdefault(side["name"], Bar(side["name"], *given, is_ours))
-    if len(drawn) < 2:
+    if len(drawn) < 2 or all(row["limit"] is None for row in rows):
         return None
     said = f": {quantity}" if len({row["quantity"] for row in case["rows"]}) > 1 else ""
     title = f"{case['title']}{said}"
