@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 from rimp_otel import EventType, TelemetryCollector, TelemetryConfig
 from tests.benchmarks import peers
 from tests.benchmarks.child import check, took
+from tests.benchmarks.loggers import with_loguru, with_stdlib, with_structlog
 from tests.benchmarks.model import Case, Contender, Figures, Row, Task
 from tests.benchmarks.ours import finish, recorded, recorder
 
@@ -73,85 +70,6 @@ def _to_files(task: Task, work: Callable[[TelemetryCollector], None]) -> Figures
     return figures
 
 
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(
-            {
-                "time": record.created,
-                "level": record.levelname,
-                "logger": record.name,
-                "message": record.getMessage(),
-                "order": record.__dict__["order"],
-                "user": record.__dict__["user"],
-            }
-        )
-
-
-def _stdlib(task: Task) -> Figures:
-    path = task.directory / "app.jsonl"
-    handler = logging.FileHandler(path)
-    handler.setFormatter(_JsonFormatter())
-    logger = logging.Logger("shop", logging.INFO)
-    logger.addHandler(handler)
-
-    def work() -> None:
-        for number in range(task.records):
-            logger.info("order placed", extra={"order": number, "user": "u-1"})
-        handler.close()
-
-    return _lines(task, path, work)
-
-
-def _loguru(task: Task) -> Figures:
-    from loguru import logger
-
-    path = task.directory / "app.jsonl"
-    logger.remove()
-    logger.add(path, serialize=True, level="INFO")
-
-    def work() -> None:
-        for number in range(task.records):
-            logger.info("order placed", order=number, user="u-1")
-        logger.remove()
-
-    return _lines(task, path, work)
-
-
-def _structlog(task: Task) -> Figures:
-    path = task.directory / "app.jsonl"
-    file = path.open("w")
-    logger = _structured(file)
-
-    def work() -> None:
-        for number in range(task.records):
-            logger.info("order placed", order=number, user="u-1")
-        file.close()
-
-    return _lines(task, path, work)
-
-
-def _structured(file: Any) -> Any:
-    import structlog
-
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=file),
-        cache_logger_on_first_use=True,
-    )
-    return structlog.get_logger().bind(logger="shop")
-
-
-def _lines(task: Task, path: Path, work: Callable[[], None]) -> Figures:
-    figures = took(work, task.records)
-    check(peers.count(path, b"\n"), task.records)
-    return figures
-
-
 _OURS = ("rimp-otel, collect_event", "rimp-otel, collect_metric")
 _THEIRS = (
     "logging.FileHandler, JSON formatter",
@@ -181,9 +99,9 @@ CASES = (
         (
             Contender(_OURS[0], _events),
             Contender(_OURS[1], _metrics),
-            Contender(_THEIRS[0], _stdlib),
-            Contender(_THEIRS[1], _loguru, ("loguru",)),
-            Contender(_THEIRS[2], _structlog, ("structlog",)),
+            Contender(_THEIRS[0], with_stdlib),
+            Contender(_THEIRS[1], with_loguru, ("loguru",)),
+            Contender(_THEIRS[2], with_structlog, ("structlog",)),
         ),
         tuple(
             Row(ours.partition(", ")[2], ours, peer, 4, at_least=True, quantity="rate", unit="/s")
