@@ -1,62 +1,130 @@
-"""Results as a table and as JSON."""
+"""Results as JSON, and as a table."""
 
 from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from tests.benchmarks.measure import Result
+from tests.benchmarks.runner import Compared, Result
+
+_DISTRIBUTIONS = (
+    "rimp-otel",
+    "opentelemetry-sdk",
+    "opentelemetry-exporter-otlp-json-file",
+    "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry-instrumentation-logging",
+    "loguru",
+    "structlog",
+    "duckdb",
+)
 
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.release()}",
+        "cpu": _cpu(),
         "cpus": os.cpu_count(),
-        "opentelemetry-sdk": version("opentelemetry-sdk"),
-        "rimp-otel": version("rimp-otel"),
+        "load": round(os.getloadavg()[0], 1),
+        **{name: _version(name) for name in _DISTRIBUTIONS},
     }
 
 
-def as_json(results: list[Result], command: str, rounds: int) -> dict[str, Any]:
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def as_json(
+    results: list[Result], command: str, rounds: int, machine: dict[str, Any]
+) -> dict[str, Any]:
     """Everything that was measured."""
     return {
         "command": command,
         "rounds": rounds,
-        "machine": machine(),
-        "cases": [
-            {
-                "name": result.case.name,
-                "records": result.case.records,
-                "clock": result.case.clock,
-                "ours": {"name": result.case.ours.name, "us": result.ours},
-                "peer": {"name": result.case.peer.name, "us": result.peer},
-                "ratio": result.ratio,
-                "ratios": result.ratios,
-                "target": result.case.target,
-                "reached": result.reached,
-            }
-            for result in results
-        ],
+        "machine": machine,
+        "cases": [_case_json(result) for result in results],
     }
 
 
-def as_table(results: list[Result]) -> str:
-    """A Markdown table, a row for each case."""
-    rows = [
-        "| what | ours, µs | peer | peer, µs | ratio (lowest to highest) | target |",
-        "|---|---|---|---|---|---|",
+def _case_json(result: Result) -> dict[str, Any]:
+    return {
+        "number": result.case.number,
+        "title": result.case.title,
+        "about": result.case.about,
+        "records": result.records,
+        "contenders": result.figures,
+        "rows": [_row_json(compared) for compared in result.rows],
+    }
+
+
+def _row_json(compared: Compared) -> dict[str, Any]:
+    row = compared.row
+    return {
+        **row._asdict(),
+        "ours": {"name": row.ours, **compared.ours._asdict()},
+        "peer": None if compared.peer is None else {"name": row.peer, **compared.peer._asdict()},
+        "ratio": compared.ratio._asdict(),
+        "reached": compared.reached,
+    }
+
+
+def as_table(found: dict[str, Any]) -> str:
+    """A Markdown table of what ``as_json`` gave, a line for each comparison: medians, and quartiles
+    of the ratio."""
+    lines = [
+        "| # | what | ours | peer | the peer's | ratio (quartiles) | target |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for result in results:
-        case = result.case
-        spread = f"{min(result.ratios):.2f} to {max(result.ratios):.2f}"
-        rate = f" ({1 / result.ours:.2f} million/s)" if case.faster else ""
-        sign, noun = ("≥", "times its speed") if case.faster else ("≤", "of its time")
-        rows.append(
-            f"| {case.name} | {result.ours:.2f}{rate} | {case.peer.name} | {result.peer:.2f} "
-            f"| **{result.ratio:.2f}** {noun} ({spread}) | {sign} {case.target:.2f} |"
-        )
-    return "\n".join(rows)
+    for case in found["cases"]:
+        lines.append(f"| **{case['number']}** | **{case['title']}** | | | | | |")
+        lines += map(_line, case["rows"])
+    return "\n".join(lines)
+
+
+def _line(row: dict[str, Any]) -> str:
+    ours, peer = row["ours"], row["peer"]
+    cells = (
+        "",
+        row["what"],
+        figure(ours["median"], row["unit"]),
+        peer["name"].partition(" · ")[0] if peer else "",
+        figure(peer["median"], row["unit"]) if peer else "",
+        "" if row["absolute"] else _ratio(**row["ratio"]),
+        _target(row),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _ratio(median: float, low: float, high: float) -> str:
+    return f"**{median:.3g}** ({low:.3g} to {high:.3g})"
+
+
+def _target(row: dict[str, Any]) -> str:
+    limit = row["limit"]
+    if limit is None:
+        return ""
+    sign = "≥" if row["at_least"] else "≤"
+    unit = f" {row['unit']}" if row["absolute"] else ""
+    number = f"{limit:,.0f}" if limit >= 100 else f"{limit:.3g}"
+    return f"{sign} {number}{unit} {'✓' if row['reached'] else '✗'}"
+
+
+def figure(value: float, unit: str) -> str:
+    """A number as people read it, with its unit."""
+    digits = f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
+    return f"{digits}{'' if unit.startswith('/') else ' '}{unit}"

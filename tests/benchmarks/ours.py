@@ -1,0 +1,38 @@
+"""The package, set up as an application would: the collector, the stream, files, the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
+from rimp_otel.storage.reader import RecordingReader, counted
+
+_LONG = 600.0
+
+
+@contextmanager
+def recorder(path: Path, **config: Any) -> Iterator[TelemetryStream]:
+    """A stream; what its collector takes in is all in the files at the end of the block."""
+    collector = TelemetryCollector(
+        TelemetryConfig(storage_backend="file", storage_path=path, **config)
+    )
+    stream = TelemetryStream(collector)
+    stream.start()
+    try:
+        yield stream
+    finally:
+        finish(stream)
+
+
+def finish(stream: TelemetryStream) -> None:
+    """Waits until all is in the files."""
+    if not stream.stop(_LONG):
+        raise AssertionError("not all of it could be stored")
+
+
+def recorded(path: Path) -> int:
+    """How many records are in the files."""
+    return sum(map(len, RecordingReader(path, counted).poll()))
