@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from time import time_ns
 from typing import Any, Protocol
@@ -16,7 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from rimp_otel.buffer import MemoryBuffer
 from rimp_otel.config import TelemetryConfig
-from rimp_otel.context import current_span_context
+from rimp_otel.context import SPAN_KEY, current_context, span_context_of
 from rimp_otel.convert import resource_from_sdk
 from rimp_otel.counts import CollectorStats, Counts
 from rimp_otel.data import TelemetryData
@@ -99,7 +98,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         # The same, where records need go nowhere else: no listener is to be told.
         self._direct: Journal | None = None
         self._wake_at = self._encode_at = self._attend_at = _NEVER
-        self._waiting: deque[RawRecord] | None = None
+        self._put: Callable[[RawRecord], object] | None = None
         self._start_counting()
         in_forked_child(self._start_anew)
         observe_processor(self)
@@ -116,8 +115,8 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     def _look(self) -> None:
         """Finds out whether native records may be put into the buffer without more ado."""
-        is_plain = self._journal is None and not self._realtime and not self._behind
-        self._waiting = self._buffer.records if is_plain else None
+        is_plain = not (self._journal or self._realtime or self._behind) and self._enabled
+        self._put = self._buffer.records.append if is_plain else None
         self._attend_at = _ALWAYS
 
     @property
@@ -155,28 +154,30 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             event_type: how bad it is.
             metadata: any attributes. Copied: later changes are not seen.
         """
-        if not self._enabled:
-            return
         if type(source) is not str or type(message) is not str or type(event_type) is not EventType:
             source, message = text_of(source), text_of(message)
             event_type = event_type_of(event_type)
-        now, context, journal = time_ns(), current_span_context(), self._direct
-        if journal is None or (metadata is not None and type(metadata) is not dict):
+        span, kind = current_context().get(SPAN_KEY), event_type._value_
+        context = None if span is None else span_context_of(span)
+        put = self._put
+        if put is not None:
             kept = None if metadata is None else copied(metadata)
-            record = EVENT, now, source, message, event_type, kept, context
-            waiting = self._waiting
-            if waiting is None:
-                self._append(record)
-                return
             collected = self._count_one()
-            waiting.append(record)
+            put((EVENT, time_ns(), source, message, kind, kept, context))
             if collected >= self._attend_at:
                 self._attend(collected)
+            return
+        if not self._enabled:
+            return
+        now, journal = time_ns(), self._direct
+        if journal is None or (metadata is not None and type(metadata) is not dict):
+            kept = None if metadata is None else copied(metadata)
+            self._append((EVENT, now, source, message, kind, kept, context))
             return
         # Written at once, so that nothing need be copied. Encoded before it is counted: what a
         # signal handler raises meanwhile, such as KeyboardInterrupt, is the application's, and must
         # not leave a record that never comes.
-        text = native_event_json(now, message, event_type, metadata, context)
+        text = native_event_json(now, message, kind, metadata, context)
         resource = self._resource
         collected = self._count_one()
         if not journal.append_known(_LOG, source, resource, text):

@@ -2,52 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from typing import Any
 
 from opentelemetry import context as context_api
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
-__all__ = ["current_span_context"]
+__all__ = ["SPAN_KEY", "current_context", "current_span_context", "span_context_of"]
+
+SPAN_KEY = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, context_api.Context())))
+"""Under which a context has its span."""
 
 
-def _read_public() -> SpanContext | None:
-    context = trace.get_current_span().get_span_context()
+def span_context_of(span: Any) -> SpanContext | None:
+    """The span's context; None for an invalid one."""
+    context: SpanContext = span.get_span_context()
     return context if context.trace_id else None
 
 
-def _make_fast() -> Callable[[], SpanContext | None] | None:
-    """A reader that goes to the context variable itself: 0.05 µs instead of 0.25.
+def _read_public() -> Mapping[str, object]:
+    return context_api.get_current()
 
-    None, where this SDK keeps its context in another way.
-    """
+
+def _choose() -> Callable[[], Mapping[str, object]]:
+    """The context variable itself, where this SDK keeps its context in one: 0.03 µs, not 0.15."""
     variable = getattr(getattr(context_api, "_RUNTIME_CONTEXT", None), "_current_context", None)
-    key = getattr(trace.propagation, "_SPAN_KEY", None)
-    if not isinstance(variable, ContextVar) or not isinstance(key, str):
-        return None
-    get = variable.get
-
-    def read() -> SpanContext | None:
-        span = get().get(key)
-        if span is None:
-            return None
-        context: SpanContext = span.get_span_context()
-        return context if context.trace_id else None
-
-    return read if _agrees(read) else None
+    if not isinstance(variable, ContextVar):
+        return _read_public
+    read: Callable[[], Mapping[str, object]] = variable.get
+    return read if _agrees(read) else _read_public
 
 
-def _agrees(read: Callable[[], SpanContext | None]) -> bool:
-    expected = SpanContext(trace_id=1, span_id=2, is_remote=False)
-    token = context_api.attach(trace.set_span_in_context(trace.NonRecordingSpan(expected)))
+def _agrees(read: Callable[[], Mapping[str, object]]) -> bool:
+    token = context_api.attach(context_api.Context({"rimp.probe": 1}))
     try:
-        return read() is expected
+        return read().get("rimp.probe") == 1
     except Exception:
         return False
     finally:
         context_api.detach(token)
 
 
-current_span_context: Callable[[], SpanContext | None] = _make_fast() or _read_public
-"""The context of the current span; None outside of one."""
+current_context: Callable[[], Mapping[str, object]] = _choose()
+"""What OpenTelemetry keeps of the calling code."""
+
+
+def current_span_context() -> SpanContext | None:
+    """The context of the current span; None outside of one."""
+    span = current_context().get(SPAN_KEY)
+    return None if span is None else span_context_of(span)

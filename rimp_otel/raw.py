@@ -3,7 +3,8 @@
 A span is the SDK's own object, which does not change once it has ended. All else is a plain
 tuple, told apart by its first element, since nothing is cheaper to make:
 
-- ``(EVENT, time_unix_nano, source, message, event_type, metadata, span_context)``
+- ``(EVENT, time_unix_nano, source, message, event_type.value, metadata, span_context)``: the value, since
+  the garbage collector looks again and again at a tuple that holds a member of an enumeration
 - ``(METRIC, time_unix_nano, name, value, unit, tags)``
 - ``(ENCODED, signal, fragment)``: a log record, which changes after ``on_emit``; and any record,
   where the stream is far behind: then whoever collects encodes, which is most of the work.
@@ -17,7 +18,7 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from rimp_otel.data import TelemetryData
-from rimp_otel.models import ResourceInfo, TelemetryEvent, TelemetryMetric
+from rimp_otel.models import EventType, ResourceInfo, TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.fragment import Fragment, lines, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.logs import event_scope, native_event_json
@@ -147,9 +148,9 @@ def _make_span(record: Any, _: ResourceInfo) -> ReadableSpan:
 
 
 def _make_event(record: Any, resource: ResourceInfo) -> TelemetryEvent:
-    _, time, source, message, event_type, metadata, context = record
+    _, time, source, message, kind, metadata, context = record
     # The lists and dicts are made anew each time: what one consumer does to them, no other sees.
-    event = TelemetryEvent(source, message, event_type, plain(metadata or {}), time, time)
+    event = TelemetryEvent(source, message, EventType(kind), plain(metadata or {}), time, time)
     event.scope, event.resource = event_scope(source), resource
     if context is not None:
         event.trace_id, event.span_id = context.trace_id, context.span_id
@@ -167,8 +168,8 @@ def _encode_span(record: Any, _: ResourceInfo) -> Fragment:
 
 
 def _encode_event(record: Any, resource: ResourceInfo) -> Fragment:
-    _, time, source, message, event_type, metadata, context = record
-    text = native_event_json(time, message, event_type, metadata, context)
+    _, time, source, message, kind, metadata, context = record
+    text = native_event_json(time, message, kind, metadata, context)
     return event_fragment_of(time, source, resource, text)
 
 

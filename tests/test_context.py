@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+
 import pytest
 from opentelemetry import context as context_api
 from opentelemetry import trace
@@ -9,12 +11,16 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from rimp_otel import context
-from rimp_otel.context import current_span_context
-
-READERS = [current_span_context, context._read_public]
 
 
-@pytest.mark.parametrize("read", READERS)
+@pytest.fixture(params=["fast", "public"])
+def read(request, monkeypatch):
+    """Both ways."""
+    if request.param == "public":
+        monkeypatch.setattr(context, "current_context", context._read_public)
+    return context.current_span_context
+
+
 def test_outside_of_a_span(read):
     """None, also with an invalid span."""
     assert read() is None
@@ -22,7 +28,6 @@ def test_outside_of_a_span(read):
         assert read() is None
 
 
-@pytest.mark.parametrize("read", READERS)
 def test_inside_of_a_span(read):
     """The innermost one's context."""
     tracer = TracerProvider().get_tracer("t")
@@ -33,7 +38,6 @@ def test_inside_of_a_span(read):
     assert read() is None
 
 
-@pytest.mark.parametrize("read", READERS)
 def test_inside_of_a_remote_span(read):
     """A propagated context counts."""
     remote = SpanContext(1, 2, is_remote=True)
@@ -43,10 +47,21 @@ def test_inside_of_a_remote_span(read):
 
 def test_this_sdk_has_the_fast_way():
     """Else collecting is slower than the figures that are documented."""
-    assert context._make_fast() is not None
+    assert context._choose() is not context._read_public
 
 
 def test_an_sdk_that_keeps_it_elsewhere(monkeypatch):
     """Then the public way is taken."""
     monkeypatch.setattr(context_api, "_RUNTIME_CONTEXT", object())
-    assert context._make_fast() is None
+    assert context._choose() is context._read_public
+
+
+def test_a_variable_of_another_kind_is_not_trusted(monkeypatch):
+    """One that does not hold what OpenTelemetry attaches."""
+
+    class Runtime:
+        _current_context = ContextVar("other", default=None)
+        attach, detach = staticmethod(lambda _: None), staticmethod(lambda _: None)
+
+    monkeypatch.setattr(context_api, "_RUNTIME_CONTEXT", Runtime())
+    assert context._choose() is context._read_public

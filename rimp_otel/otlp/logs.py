@@ -141,16 +141,19 @@ def event_fragment(event: TelemetryEvent) -> Fragment:
 
 
 def native_event_json(
-    time_unix_nano: int, message: str, event_type: EventType, metadata: Any, context: Any
+    time_unix_nano: int, message: str, event_type: str, metadata: Any, context: Any
 ) -> str:
-    """What ``event_fragment`` would make of a native event, without making the event."""
+    """What ``event_fragment`` would make of a native event, without making the event.
+
+    Args:
+        event_type: the value of an EventType.
+    """
     after = f',"attributes":[{attributes_json(metadata)}]' if metadata else ""
     if context is not None:
         after += _context(context.trace_id, context.span_id, context.trace_flags)
-    # The severity by the value: hashing a member of an enumeration is a call of its own.
     return (
         f'{{"timeUnixNano":"{time_unix_nano}","observedTimeUnixNano":"{time_unix_nano}"'
-        f',"severityNumber":{_SEVERITIES[event_type._value_]}'
+        f',"severityNumber":{_SEVERITIES[event_type]}'
         f',"body":{{"stringValue":{quote(message)}}}{after}}}'
     )
 

@@ -37,7 +37,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceState
 
 from rimp_otel.data import TelemetryData
-from rimp_otel.models import EventType, ResourceInfo, TelemetryEvent, TelemetryMetric
+from rimp_otel.models import ResourceInfo, TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.raw import EVENT, METRIC, batch_of
@@ -272,9 +272,9 @@ def test_a_poisoned_native_record_costs_itself(poison):
     values = {"poison": poison, "after": 2}
     data = batch_of(
         [
-            (EVENT, 1, "s", "m", EventType.INFO, values, None),
+            (EVENT, 1, "s", "m", "info", values, None),
             (METRIC, 1, "n", 1, "", values),
-            (EVENT, 1, "s", "m", EventType.INFO, {}, None),
+            (EVENT, 1, "s", "m", "info", {}, None),
             (METRIC, 1, "n", 2, "", {}),
         ],
         ResourceInfo(),
@@ -557,7 +557,7 @@ def test_no_value_at_all_spoils_a_line(text, value, attributes):
     log = log_of(value, attributes=attributes, severity_text=text, event_name=text)
     assert cost_of(Signal.LOGS, log, log_of("healthy")) is not None
     batch = batch_of(
-        [(EVENT, 1, text, text, EventType.INFO, attributes, None), (METRIC, 1, text, 1, text, {})],
+        [(EVENT, 1, text, text, "info", attributes, None), (METRIC, 1, text, 1, text, {})],
         ResourceInfo(),
     )
     assert len(records_in(Signal.LOGS, batch)) == len(records_in(Signal.METRICS, batch)) == 1
