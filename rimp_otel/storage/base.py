@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,15 @@ from rimp_otel.times import TimeLike, to_unix_nano
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Selection", "TelemetryStorage", "select"]
+__all__ = [
+    "TIMES",
+    "Selection",
+    "TelemetryStorage",
+    "checked_batch_size",
+    "select",
+    "timed",
+    "untimed",
+]
 
 
 class TelemetryStorage(ABC):
@@ -92,13 +101,20 @@ class Selection(NamedTuple):
             return False
         return self.end is None or time_unix_nano < self.end
 
+    def of_list(self, name: str, data: TelemetryData) -> list[Any]:
+        """Those records of one list of a batch that are selected, whatever the limit."""
+        time, matches = TIMES[name], self.filter.matches
+        records = getattr(data, name)
+        if self.start is not None or self.end is not None:
+            records = [record for record in records if self.holds(time(record))]
+        return [record for record in records if matches(record)] if self.filter else records
+
     def of_timed(self, data: TelemetryData) -> list[tuple[int, str, Any]]:
         """Those records of a batch that are selected, whatever the limit, as ``timed`` gives them."""
-        matches = self.filter.matches if self.filter else None
         return [
-            found
-            for found in timed(data)
-            if self.holds(found[0]) and (matches is None or matches(found[2]))
+            (time(record), name, record)
+            for name, time in TIMES.items()
+            for record in self.of_list(name, data)
         ]
 
     def newest(self, timed: list[Any]) -> list[Any]:
@@ -107,6 +123,17 @@ class Selection(NamedTuple):
         if self.limit is None:
             return timed
         return timed[len(timed) - self.limit :] if self.limit < len(timed) else timed
+
+
+def checked_batch_size(batch_size: int) -> int:
+    """What a caller passed as ``batch_size``.
+
+    Raises:
+        ConfigurationError: it is no size.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigurationError(f"batch_size={batch_size!r} is not allowed: give at least 1")
+    return batch_size
 
 
 def select(
@@ -130,13 +157,17 @@ def select(
     return untimed(selection.newest(selection.of_timed(data)))
 
 
+TIMES: dict[str, Callable[[Any], int]] = {
+    "spans": lambda span: span.start_time or 0,
+    "events": lambda event: event.time_unix_nano or event.observed_time_unix_nano,
+    "metrics": lambda metric: metric.time_unix_nano,
+}
+"""What gives the time of a record, by the name of the list that it belongs to."""
+
+
 def timed(data: TelemetryData) -> list[tuple[int, str, Any]]:
     """The records with their times and the name of the list that they belong to."""
-    return [
-        *((span.start_time or 0, "spans", span) for span in data.spans),
-        *((e.time_unix_nano or e.observed_time_unix_nano, "events", e) for e in data.events),
-        *((metric.time_unix_nano, "metrics", metric) for metric in data.metrics),
-    ]
+    return [(time(r), name, r) for name, time in TIMES.items() for r in getattr(data, name)]
 
 
 def untimed(records: list[tuple[int, str, Any]]) -> TelemetryData:
