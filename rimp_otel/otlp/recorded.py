@@ -21,6 +21,7 @@ from opentelemetry.trace import (
     TraceFlags,
     TraceState,
 )
+from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from rimp_otel.otlp import wire
 from rimp_otel.otlp.origins import Cache, bounded, remember, sdk_resource, sdk_scope
@@ -56,7 +57,7 @@ _TRACE_FLAGS = [TraceFlags(flags) for flags in range(256)]
 # The SDK counts kinds from 0, OTLP from 1.
 _KINDS = {kind.value + 1: kind for kind in SpanKind}
 _STATUSES = [Status(StatusCode(number)) for number in range(3)]
-_NO_STATE = TraceState()
+_NO_STATE = DEFAULT_TRACE_STATE
 _NO_ITEMS: BoundedList[Any] = BoundedList(None)
 
 _states: Cache[TraceState] = {}

@@ -46,6 +46,8 @@ __all__ = [
 ]
 
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+# A pipe of that name must not keep the reader waiting.
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 TAIL = 8
 """Bytes at the end of a block that tell it from others: with zstd and gzip, its checksum."""
 _BUCKET = 256
@@ -279,7 +281,7 @@ def write_index(path: Path, name: SealedName, index: bytes) -> None:
 def opened_index(path: Path, name: SealedName) -> Iterator[Index | None]:
     """The index of a sealed file; None where there is none, or it is not of this file."""
     try:
-        file = os.open(index_path(path, name), os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
+        file = os.open(index_path(path, name), os.O_RDONLY | _FLAGS | _NO_WAIT)
     except OSError:
         yield None
         return
