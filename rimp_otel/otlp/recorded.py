@@ -21,6 +21,7 @@ from opentelemetry.trace import (
     TraceFlags,
     TraceState,
 )
+from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from rimp_otel.otlp import wire
 from rimp_otel.otlp.origins import Cache, bounded, remember, sdk_resource, sdk_scope
@@ -56,10 +57,18 @@ _TRACE_FLAGS = [TraceFlags(flags) for flags in range(256)]
 # The SDK counts kinds from 0, OTLP from 1.
 _KINDS = {kind.value + 1: kind for kind in SpanKind}
 _STATUSES = [Status(StatusCode(number)) for number in range(3)]
-_NO_STATE = TraceState()
+_NO_STATE = DEFAULT_TRACE_STATE
 _NO_ITEMS: BoundedList[Any] = BoundedList(None)
 
 _states: Cache[TraceState] = {}
+
+# The spans of a trace often follow each other. One tuple: threads may change it meanwhile.
+_last_trace: tuple[str | None, int] = (None, 0)
+
+_new_tuple: Any = tuple.__new__
+_IS_TUPLE = isinstance(SpanContext(1, 2, False), tuple) and tuple(
+    SpanContext(1, 2, True, _TRACE_FLAGS[1], _NO_STATE)
+) == (1, 2, True, 1, _NO_STATE, True)
 
 
 # The public constructor would log and drop entries that other languages allow. It is what is left
@@ -111,14 +120,34 @@ def _keep_fields(span: RecordedSpan, flags: int, kind: int) -> None:
 
 
 def _contexts(span: wire.Span, flags: int) -> tuple[SpanContext, SpanContext | None]:
-    trace_id = id_number(span.trace_id, 16, "traceId")
+    global _last_trace
+    text, trace_id = _last_trace
+    if text != span.trace_id:
+        trace_id = id_number(span.trace_id, 16, "traceId")
+        _last_trace = span.trace_id, trace_id
     span_id = id_number(span.span_id, 8, "spanId")
     trace_flags = _TRACE_FLAGS[flags & 0xFF]
-    context = SpanContext(trace_id, span_id, False, trace_flags, _state(span.trace_state))
-    parent_id = id_number(span.parent_span_id, 8, "parentSpanId")
+    state = span.trace_state
+    context = _context(trace_id, span_id, False, trace_flags, _state(state) if state else _NO_STATE)
+    parent = span.parent_span_id
+    parent_id = id_number(parent, 8, "parentSpanId") if parent else 0
     if not parent_id:
         return context, None
-    return context, SpanContext(trace_id, parent_id, bool(flags & _IS_REMOTE), trace_flags)
+    is_remote = flags & _IS_REMOTE != 0
+    return context, _context(trace_id, parent_id, is_remote, trace_flags, _NO_STATE)
+
+
+def _context(
+    trace_id: int, span_id: int, is_remote: bool, flags: TraceFlags, state: TraceState
+) -> SpanContext:
+    """What the constructor makes, which compares more numbers than it has to here."""
+    if not _IS_TUPLE:
+        return SpanContext(trace_id, span_id, is_remote, flags, state)
+    is_valid = trace_id != 0 and span_id != 0
+    made: SpanContext = _new_tuple(
+        SpanContext, (trace_id, span_id, is_remote, flags, state, is_valid)
+    )
+    return made
 
 
 def _written_flags(flags: int, remote: SpanContext | None) -> int:

@@ -162,7 +162,7 @@ class Appender:
         if self._born is None:
             changed = os.fstat(self._file).st_mtime
             times = times_in(self.first_line())
-            self._born = min(changed, max(times) / 1e9) if any(times) else changed
+            self._born = min(changed, times[1] / 1e9) if times and times[1] else changed
         return self._born
 
     def sync(self) -> None:

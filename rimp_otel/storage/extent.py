@@ -1,59 +1,15 @@
-"""Which times the records of a line have, found without making records of it."""
+"""Which times the records of lines have, also of lines that are damaged."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
-import msgspec
+from rimp_otel.storage.facts import LATEST, Facts, facts_of
 
 __all__ = ["Extent", "times_in"]
 
-_MOST = 2**64 - 1
 # Quotes within a text are escaped, so that no text of a user's looks like this.
 _TIMES = re.compile(rb'imeUnixNano"\s*:\s*"?([0-9]{1,20})')
-
-
-class _Span(msgspec.Struct, rename="camel", gc=False):
-    start_time_unix_nano: int | None = None
-
-
-class _Record(msgspec.Struct, rename="camel", gc=False):
-    time_unix_nano: int | None = None
-    observed_time_unix_nano: int | None = None
-
-
-class _Points(msgspec.Struct, rename="camel", gc=False):
-    data_points: list[_Record] | None = None
-
-
-class _Metric(msgspec.Struct, rename="camel", gc=False):
-    gauge: _Points | None = None
-    sum: _Points | None = None
-    histogram: _Points | None = None
-    exponential_histogram: _Points | None = None
-    summary: _Points | None = None
-
-
-class _Scope(msgspec.Struct, rename="camel", gc=False):
-    spans: list[_Span] | None = None
-    log_records: list[_Record] | None = None
-    metrics: list[_Metric] | None = None
-
-
-class _Resource(msgspec.Struct, rename="camel", gc=False):
-    scope_spans: list[_Scope] | None = None
-    scope_logs: list[_Scope] | None = None
-    scope_metrics: list[_Scope] | None = None
-
-
-class _Line(msgspec.Struct, rename="camel", gc=False):
-    resource_spans: list[_Resource] | None = None
-    resource_logs: list[_Resource] | None = None
-    resource_metrics: list[_Resource] | None = None
-
-
-_decoder = msgspec.json.Decoder(_Line, strict=False)
 
 
 class Extent:
@@ -63,13 +19,17 @@ class Extent:
         self._first: int | None = None
         self._last = 0
 
-    def add(self, line: bytes) -> None:
-        """Widens the range by a line's records. A damaged line may widen it too; that is harmless."""
-        times = times_in(line)
-        if times:
-            first, last = min(times), min(max(times), _MOST)
-            self._first = first if self._first is None else min(first, self._first)
-            self._last = max(last, self._last)
+    def add(self, line: bytes, facts: Facts | None = None) -> None:
+        """Widens the range by a line's records. A damaged line may widen it too; that is harmless.
+
+        Args:
+            line: its text.
+            facts: what it holds, where that was looked at before.
+        """
+        times = _times_in(line, facts_of(line) if facts is None else facts)
+        if times is not None:
+            self._first = times[0] if self._first is None else min(times[0], self._first)
+            self._last = max(times[1], self._last)
 
     @property
     def first(self) -> int:
@@ -82,38 +42,17 @@ class Extent:
         return self._last
 
 
-def times_in(line: bytes) -> list[int]:
-    """The times of a line's records, as ``retrieve`` understands them, in nanoseconds.
+def times_in(line: bytes) -> tuple[int, int] | None:
+    """The first and the last time of a line's records, as ``retrieve`` understands them, in
+    nanoseconds; None where there is none.
 
-    Of a line that is not OTLP JSON: all that look like times.
+    Of a line that is not OTLP JSON: of all that look like times.
     """
-    try:
-        return list(_times(_decoder.decode(line)))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return [int(text) for text in _TIMES.findall(line)]
+    return _times_in(line, facts_of(line))
 
 
-def _times(line: _Line) -> Iterator[int]:
-    groups = (line.resource_spans, line.resource_logs, line.resource_metrics)
-    for resource in (resource for group in groups for resource in group or ()):
-        scopes = (resource.scope_spans, resource.scope_logs, resource.scope_metrics)
-        for scope in (scope for group in scopes for scope in group or ()):
-            for span in scope.spans or ():
-                yield span.start_time_unix_nano or 0
-            for record in scope.log_records or ():
-                yield record.time_unix_nano or record.observed_time_unix_nano or 0
-            for metric in scope.metrics or ():
-                yield from _times_of(metric)
-
-
-def _times_of(metric: _Metric) -> Iterator[int]:
-    kinds = (
-        metric.gauge,
-        metric.sum,
-        metric.histogram,
-        metric.exponential_histogram,
-        metric.summary,
-    )
-    for points in kinds:
-        for point in (points and points.data_points) or ():
-            yield point.time_unix_nano or 0
+def _times_in(line: bytes, facts: Facts) -> tuple[int, int] | None:
+    if facts.is_known:
+        return (facts.first, facts.last) if facts.first <= facts.last else None
+    times = [min(int(text), LATEST) for text in _TIMES.findall(line)]
+    return (min(times), max(times)) if times else None

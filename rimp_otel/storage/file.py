@@ -24,22 +24,27 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.data import TelemetryData
+from rimp_otel.filters import Conditions
 from rimp_otel.journal.target import End
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.slots import Slot
-from rimp_otel.storage.base import Selection, TelemetryStorage
+from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size
 from rimp_otel.storage.layout import Layout
 from rimp_otel.storage.lookback import rotated_since
 from rimp_otel.storage.policy import FilePolicy, FileStats
 from rimp_otel.storage.reader import DamagedLine, RecordingReader
-from rimp_otel.storage.retrieval import retrieve
+from rimp_otel.storage.retrieval import iter_retrieve, retrieve
 from rimp_otel.storage.sealing import Sealer
 from rimp_otel.storage.writer import Writer
 from rimp_otel.times import TimeLike
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["FileStorage"]
 
@@ -161,12 +166,56 @@ class FileStorage(TelemetryStorage):
         start_time: TimeLike | None = None,
         end_time: TimeLike | None = None,
         limit: int | None = None,
+        **conditions: Unpack[Conditions],
     ) -> TelemetryData:
-        """The records of the range, as the contract says. Changes nothing on disk."""
-        selection = Selection.of(start_time, end_time, limit)
+        """The records of the range, as the contract says, that meet all ``conditions``. Changes
+        nothing on disk.
+
+        Args:
+            start_time, end_time, limit: as in the contract.
+            conditions: as ``Filter.of`` takes them.
+
+        Raises:
+            ConfigurationError: an argument is not allowed.
+            StorageError: a file cannot be read.
+        """
+        selection = Selection.of(start_time, end_time, limit, **conditions)
         reader = RecordingReader(self._absolute.path)
         try:
             return retrieve(reader, selection)
+        finally:
+            self.damaged = reader.damaged
+
+    def iter_retrieve(
+        self,
+        start_time: TimeLike | None = None,
+        end_time: TimeLike | None = None,
+        *,
+        batch_size: int = 1_000,
+        **conditions: Unpack[Conditions],
+    ) -> Iterator[TelemetryData]:
+        """What ``retrieve`` would give, in batches of ``batch_size`` records, oldest first within a
+        batch and from one to the next; records of one time come in any order. For what does not
+        fit into memory: of that it takes the same for a recording of any size, as far as records
+        do not wait in journals. What is stored after the first batch was asked for is left out;
+        what retention deletes meanwhile may be.
+
+        Args:
+            start_time, end_time: as in the contract.
+            batch_size: records in each batch but the last.
+            conditions: as ``Filter.of`` takes them.
+
+        Raises:
+            ConfigurationError: an argument is not allowed.
+            StorageError: a file cannot be read; while iterating.
+        """
+        selection = Selection.of(start_time, end_time, None, **conditions)
+        return self._batches(selection, checked_batch_size(batch_size))
+
+    def _batches(self, selection: Selection, size: int) -> Iterator[TelemetryData]:
+        reader = RecordingReader(self._absolute.path)
+        try:
+            yield from iter_retrieve(reader, selection, size)
         finally:
             self.damaged = reader.damaged
 

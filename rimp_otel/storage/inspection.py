@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from rimp_otel.errors import StorageError
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.storage.checking import FileCheck
 from rimp_otel.storage.content import ContentId, Found, fingerprint_of, open_file
+from rimp_otel.storage.indexing import fault_of, index_path
 from rimp_otel.storage.layout import Layout, SealedName
 from rimp_otel.storage.placing import Kind, damaged_directory, exposed, places
 from rimp_otel.storage.problems import Parse, Problem, Tally, parse
@@ -123,10 +125,14 @@ class Inspection:
             tally = self.tally if twin is None else Tally()
             found = Found(path, file, name.compression, is_sealed=True)
             check = FileCheck(found, name.signal, self._parse, tally)
-            yield from check.run()
-            yield from self._name(path, name, check)
+            is_whole = True
+            for problem in chain(check.run(), self._name(path, name, check)):
+                is_whole = False
+                yield problem
         if name.is_waiting:
             self.waiting.append(path)
+        elif is_whole:  # else it is made anew with the file
+            yield from _index(path, name)
         if twin is not None:
             reason = f"it holds the same as {twin.name}: sealing it did not end"
             yield Problem(path, reason, "seals it again", is_damage=False)
@@ -157,6 +163,16 @@ class Inspection:
                 )
             elif kind is Kind.OWN and (remark := exposed(path)) is not None:
                 yield remark
+
+
+def _index(path: Path, name: SealedName) -> Iterator[Problem]:
+    """A remark: all is read without an index too, only slowly."""
+    try:
+        fault = fault_of(path, name)
+    except FileNotFoundError:
+        return  # deleted, or named otherwise, meanwhile
+    if fault is not None:
+        yield Problem(index_path(path, name), fault, "makes it", is_damage=False)
 
 
 def _later(problem: Problem, slot: SlotState) -> Problem:

@@ -23,6 +23,7 @@ from rimp_otel.storage.compression import blocks, compressor
 from rimp_otel.storage.content import Found, Line, lines_of
 from rimp_otel.storage.durability import sync_directory, sync_file
 from rimp_otel.storage.extent import Extent
+from rimp_otel.storage.indexing import make_index
 from rimp_otel.storage.layout import SUFFIXES, SealedName, fingerprint
 from rimp_otel.storage.problems import Parse
 from rimp_otel.storage.retention import DERIVED
@@ -140,6 +141,7 @@ def _replace(found: Found, name: SealedName, parse: Parse, look: _Look, kept: Pa
         # Under the old name first: no two files hold the same at any time.
         _publish(made, target, path)
     _remove_derived(path)
+    make_index(path, SealedName.parse(path.name) or name)
     renamed = _rename(path, name._replace(first=look.extent.first, last=look.extent.last))
     return Mended(renamed.path if renamed else path, look.damaged, kept)
 
@@ -202,7 +204,7 @@ def _rename(path: Path, name: SealedName) -> Mended | None:
         return None
     target = path.with_name(str(name))
     os.rename(path, target)
-    _remove_derived(path)
+    _move_derived(path, name)
     sync_directory(path.parent)
     return Mended(target, 0, None)
 
@@ -212,6 +214,15 @@ def _remove_derived(path: Path) -> None:
     if name is not None:
         for suffix in DERIVED:
             path.with_name(name.stem + suffix).unlink(missing_ok=True)
+
+
+def _move_derived(path: Path, name: SealedName) -> None:
+    before = SealedName.parse(path.name) or name
+    for suffix in DERIVED:
+        try:
+            os.rename(path.with_name(before.stem + suffix), path.with_name(name.stem + suffix))
+        except FileNotFoundError:
+            pass
 
 
 def _forget(path: Path) -> None:

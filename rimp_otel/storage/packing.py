@@ -18,6 +18,8 @@ from typing import BinaryIO
 from rimp_otel.storage.compression import blocks, compressor
 from rimp_otel.storage.durability import sync_directory, sync_file
 from rimp_otel.storage.extent import Extent
+from rimp_otel.storage.facts import facts_of
+from rimp_otel.storage.indexing import TAIL, Indexer, write_index
 from rimp_otel.storage.layout import SealedName
 from rimp_otel.storage.locking import acquire, release
 from rimp_otel.storage.retention import delete, list_sealed
@@ -79,47 +81,70 @@ def _seal(path: Path, name: SealedName, source: BinaryIO, compression: str, sync
     if not size:
         path.unlink()
         return 0
+    look = _Look()
     if compression == "none":
-        extent = Extent()
-        for _ in _lines(source, extent):
-            pass
+        for text in blocks(_lines(source, look)):
+            look.indexer.end_block(len(text), text[-TAIL:])
         if syncs:
             sync_file(source.fileno())
-        _publish(path, path, extent, name, compression, syncs)
+        _publish(path, path, look, name, compression, syncs)
         return size
     compression, compress = compressor(compression)
     made = path.with_name(f".{name.stem}.tmp-{os.getpid()}")
     try:
-        extent, size = _compress(source, made, compress, syncs)
-        _publish(made, path, extent, name, compression, syncs)
+        size = _compress(source, made, compress, look, syncs)
+        _publish(made, path, look, name, compression, syncs)
     except BaseException:
         made.unlink(missing_ok=True)
         raise
     return size
 
 
+class _Look:
+    """What is found while a file is read."""
+
+    def __init__(self) -> None:
+        self.extent = Extent()
+        self.indexer = Indexer()
+
+    def add(self, line: bytes) -> None:
+        """A line, with its end if it has one."""
+        facts = facts_of(line)
+        self.extent.add(line, facts)
+        self.indexer.add(line, facts)
+
+
 def _publish(
-    made: Path, path: Path, extent: Extent, name: SealedName, compression: str, syncs: bool
+    made: Path, path: Path, look: _Look, name: SealedName, compression: str, syncs: bool
 ) -> None:
     """Gives what was made its name, and only then deletes what it was made of."""
+    extent = look.extent
     sealed = name._replace(first=extent.first, last=extent.last, compression=compression)
-    os.rename(made, path.with_name(str(sealed)))
+    target = path.with_name(str(sealed))
+    os.rename(made, target)
     if syncs:
         sync_directory(path.parent)
     _remove_others(path.parent, sealed)
+    try:
+        status = os.stat(target)
+        write_index(target, sealed, look.indexer.build(status.st_size, status.st_mtime_ns))
+    except OSError:
+        pass  # it is read without, and the index is made later
     path.unlink(missing_ok=True)
 
 
 def _compress(
-    source: BinaryIO, path: Path, compress: Callable[[bytes], bytes], syncs: bool
-) -> tuple[Extent, int]:
-    extent, size = Extent(), 0
+    source: BinaryIO, path: Path, compress: Callable[[bytes], bytes], look: _Look, syncs: bool
+) -> int:
+    size = 0
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
     with os.fdopen(file, "wb", 0) as target:
-        for text in blocks(_lines(source, extent)):
+        for text in blocks(_lines(source, look)):
             began = time.perf_counter()
-            block = memoryview(compress(text))
-            size += len(block)
+            packed = compress(text)
+            size += len(packed)
+            look.indexer.end_block(len(packed), packed[-TAIL:])
+            block = memoryview(packed)
             while block:
                 block = block[target.write(block) :]
             # Half of a processor at most: the application wants it more. A lower priority would
@@ -127,14 +152,14 @@ def _compress(
             time.sleep(min(time.perf_counter() - began, 0.1))
         if syncs:
             sync_file(file)
-    return extent, size
+    return size
 
 
-def _lines(source: BinaryIO, extent: Extent) -> Iterator[bytes]:
+def _lines(source: BinaryIO, look: _Look) -> Iterator[bytes]:
     """The lines of a file. Lets other threads run after each 64 KiB or so."""
     since = 0
     for line in source:
-        extent.add(line)
+        look.add(line)
         since += len(line)
         if since >= _READ_SIZE:
             since = 0

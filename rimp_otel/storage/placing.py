@@ -13,7 +13,7 @@ from typing import NamedTuple
 from rimp_otel.errors import StorageError
 from rimp_otel.journal.leftovers import DAMAGED
 from rimp_otel.slots import LOCK
-from rimp_otel.storage.layout import Layout, SealedName
+from rimp_otel.storage.layout import SUFFIXES, Layout, SealedName
 from rimp_otel.storage.problems import Problem
 from rimp_otel.storage.retention import DERIVED
 
@@ -94,8 +94,11 @@ def _in_journal(name: str) -> Kind:
 
 def _among_sealed(path: Path) -> Kind:
     stem, suffix = os.path.splitext(path.name)
-    if SealedName.parse(path.name) or (suffix in DERIVED and SealedName.parse(stem + ".jsonl")):
+    if SealedName.parse(path.name):
         return Kind.OWN
+    if suffix in DERIVED and SealedName.parse(stem + ".jsonl"):
+        of = [path.with_name(stem + ending) for ending in SUFFIXES.values()]
+        return Kind.OWN if any(map(os.path.lexists, of)) else Kind.LEFT
     found = _SEALING.fullmatch(path.name)
     if found is None:
         return Kind.LEFT if _REWRITTEN.fullmatch(path.name) else Kind.FOREIGN

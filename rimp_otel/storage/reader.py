@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -28,13 +30,17 @@ from rimp_otel.storage.content import (
     list_contents,
     reading,
 )
-from rimp_otel.storage.layout import Layout, SealedName
+from rimp_otel.storage.layout import Layout
+from rimp_otel.storage.search import Search
+from rimp_otel.storage.seeking import Stretch, Stretches, opened_stretches
 from rimp_otel.storage.shown import Shown
 from rimp_otel.storage.snapshot import Snapshot
 
 __all__ = ["DamagedLine", "RecordingFile", "RecordingReader", "counted"]
 
 _IN_JOURNAL = re.compile(r"[0-9]{6,}\.(?:seg|open|crash)(?:\.damaged)?", re.ASCII)
+
+_REMEMBERED = 100
 
 Kind = Literal["active", "sealed", "journal"]
 """What a file of a recording is."""
@@ -140,24 +146,54 @@ class RecordingReader:
             yield from self._shown.fresh()
             self._end(snapshot)
 
-    def newest_first(
-        self, wanted: Callable[[SealedName], bool]
-    ) -> Iterator[Iterator[TelemetryData]]:
-        """All that was not read yet, a file at a time: journals, active files, and the sealed ones
-        from the newest on. Within a file, oldest first; last lines that do not end yet included.
+    def newest_first(self, search: Search) -> Iterator[Iterator[tuple[int, TelemetryData]]]:
+        """The lines that may hold what is looked for, a file at a time: journals, active files, and
+        the sealed ones from the newest on; last lines that do not end yet included. Each with its
+        number; with a limit, the newest first within a file too.
 
-        Args:
-            wanted: asked for each sealed file just before it would be opened.
+        It leaves out what is not looked for any more by the time that it gets there, and knows
+        nothing of polls.
 
         Raises:
             StorageError: a file cannot be read.
         """
+        with self.look() as snapshot:
+            yield enumerate(self._shown.fresh())
+            for content in [*reversed(snapshot.active), *reversed(snapshot.sealed)]:
+                if search.may_want_from(content):
+                    yield self._sought(snapshot, content, search)
+
+    @contextmanager
+    def look(self) -> Iterator[Snapshot]:
+        """What there is now, for ``read``.
+
+        Raises:
+            StorageError: it is not possible to look.
+        """
         with Snapshot(self.layout) as snapshot:
             self._begin(snapshot)
-            yield self._shown.fresh()
-            for content in [*reversed(snapshot.active), *reversed(snapshot.sealed)]:
-                if content.name is None or wanted(content.name):
-                    yield self._read(snapshot, content, final=True)
+            yield snapshot
+
+    def read(
+        self, content: Content | None, parts: Stretches, stretch: Stretch, search: Search
+    ) -> Iterator[tuple[int, TelemetryData]]:
+        """The lines of a stretch that may hold what is looked for, with their numbers.
+
+        Args:
+            content: what it is a part of; None for the journals.
+            parts: that, opened.
+            stretch: one of its.
+            search: what is looked for.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        for line in parts.lines(stretch, search.filter, search.may_want):
+            data = self._data_of(self.layout.path if content is None else content.path, line)
+            if content is not None and data:
+                data = self._shown.without(data, content.is_certain)
+            if data:
+                yield line.number, data
 
     def skip(self) -> None:
         """Leaves out what there is now, without reading it: polls give what comes after.
@@ -205,6 +241,19 @@ class RecordingReader:
             place = self._places.get(content.key, place)
             self._places[content.key] = place._replace(is_complete=True)
 
+    def _sought(
+        self, snapshot: Snapshot, content: Content, search: Search
+    ) -> Iterator[tuple[int, TelemetryData]]:
+        with opened_stretches(content, snapshot.find, search.takes_all) as parts:
+            if parts is None:
+                return
+            stretches = parts.stretches(search.filter)
+            if search.is_limited:
+                stretches.sort(key=attrgetter("last"), reverse=True)
+            for stretch in stretches:
+                if search.may_want(stretch.first, stretch.last):
+                    yield from self.read(content, parts, stretch, search)
+
     def _lines(self, content: Content, found: Found, place: _Place, torn: bool) -> Iterator[Line]:
         lines = lines_of(found, place.offset, place.lines, content.limit, torn)
         while True:
@@ -225,7 +274,9 @@ class RecordingReader:
                 return self._decode(text)
             except DecodeError as error:
                 reason = error.reason
-        self.damaged.append(DamagedLine(path, line.number, reason))
+        damaged = DamagedLine(path, line.number, reason)
+        if damaged not in self.damaged[-_REMEMBERED:]:  # a stretch may be read twice
+            self.damaged.append(damaged)
         return None
 
 

@@ -15,12 +15,14 @@ from typing import NamedTuple
 from rimp_otel.errors import StorageError
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.slots import Slot
+from rimp_otel.storage.indexing import fault_of, index_path, make_index
 from rimp_otel.storage.layout import Layout, SealedName
 from rimp_otel.storage.locking import acquire
 from rimp_otel.storage.mending import Mended, keep, mend_active, mend_sealed, remove_temporary
 from rimp_otel.storage.placing import Kind, damaged_directory, places
 from rimp_otel.storage.policy import FilePolicy
 from rimp_otel.storage.problems import parse
+from rimp_otel.storage.retention import list_sealed
 from rimp_otel.storage.salvaging import salvage
 from rimp_otel.storage.sealing import Sealer
 from rimp_otel.storage.slotstates import look_at_slots
@@ -42,7 +44,7 @@ class Action(NamedTuple):
     path: Path
     #: In words.
     text: str
-    #: "recovered", "moved", "renamed", "ended", "removed", "sealed", "lost"; "left" or "failed" where
+    #: "recovered", "moved", "renamed", "ended", "removed", "sealed", "indexed", "lost"; "left" or "failed" where
     #: nothing was done.
     kind: str
     #: Records, lines or files that it concerned.
@@ -161,6 +163,7 @@ class Repair:
                 return
             yield from self._seal()
             yield from self._mend_sealed()
+            yield from self._index_sealed()
         except OSError as error:
             yield Action(directory, _told(error), "failed")
         finally:
@@ -189,6 +192,18 @@ class Repair:
                 continue
             try:
                 yield from _told_of(path, mend_sealed(path, name, parse, self._damaged))
+            except FileNotFoundError:  # a living process's retention was faster
+                continue
+
+    def _index_sealed(self) -> Iterator[Action]:
+        for found in list_sealed(self._layout.sealed):
+            if found.name.is_waiting or not _can_read(found.name):
+                continue
+            try:
+                if fault_of(found.path, found.name) is not None:
+                    make_index(found.path, found.name)
+                    path = index_path(found.path, found.name)
+                    yield Action(path, "made, so that its file is read faster", "indexed", 1)
             except FileNotFoundError:  # a living process's retention was faster
                 continue
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from rimp_otel.reporting import Reporter
+from rimp_otel.storage.indexing import make_index, opened_index
 from rimp_otel.storage.layout import Layout
 from rimp_otel.storage.locking import ProcessLock
 from rimp_otel.storage.packing import is_unfinished, remove_stale, seal
@@ -54,6 +55,8 @@ class Sealer:
         self._again_at: float | None = None
         self._pause = _FIRST_PAUSE
         self._stats = FileStats()
+        # Whose index was there, or was made. Names of files that were deleted cost little.
+        self._indexed: set[str] = set()
 
     def stats(self) -> FileStats:
         """What it has done in this process."""
@@ -109,6 +112,7 @@ class Sealer:
             self._again_at = None
             stuck = {found.path.name for found in self._waiting() if not self._seal(found)}
             self._retain(stuck)
+            self._index()
             if self._again_at is None:
                 self._pause = _FIRST_PAUSE
 
@@ -144,6 +148,21 @@ class Sealer:
         self._stats += FileStats(deleted_files=deleted.files, deleted_bytes=deleted.bytes)
         if deleted.error is not None:
             self._fail("retain", f"cannot delete from {self._directory}", deleted.error)
+
+    def _index(self) -> None:
+        """Makes the index of one file that has none, as those of earlier versions; not of all at
+        once, since the application wants the processor more."""
+        try:
+            for found in reversed(list_sealed(self._directory)):
+                if not found.name.is_waiting and str(found.name) not in self._indexed:
+                    with opened_index(found.path, found.name) as index:
+                        is_there = index is not None
+                    self._indexed.add(str(found.name))
+                    if not is_there:
+                        make_index(found.path, found.name)
+                        return
+        except OSError as error:
+            self._reporter.say("index", f"cannot index the files in {self._directory}: {error}")
 
     def _fail(self, kind: str, what: str, error: OSError) -> None:
         self._reporter.say(kind, f"{what}: {error.strerror or error}; it will be tried again")

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-__all__ = ["Gap", "unpack"]
+__all__ = ["Gap", "Packed", "unpack", "unpack_blocks"]
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
@@ -33,13 +33,27 @@ class Gap(NamedTuple):
     reason: str
 
 
+class Packed(NamedTuple):
+    """A block that could be unpacked."""
+
+    text: bytes
+    #: As it is in the file.
+    packed: memoryview
+
+
 def unpack(packed: bytes, compression: str) -> Iterator[bytes | Gap]:
     """The text of each block, or what is missing in its place. Raises nothing.
 
     Args:
-        packed: a whole file.
+        packed: a whole file, or some of its blocks.
         compression: "zstd" or "gzip".
     """
+    for block in unpack_blocks(packed, compression):
+        yield block if isinstance(block, Gap) else block.text
+
+
+def unpack_blocks(packed: bytes, compression: str) -> Iterator[Packed | Gap]:
+    """The blocks themselves, likewise."""
     if not packed:
         yield Gap(0, 0, "it is empty")
     elif compression == "gzip":
@@ -70,12 +84,12 @@ _DAMAGED = _Block(-1, None)
 
 def _unpack(
     packed: bytes, magic: bytes, read: Callable[[memoryview, int], _Block]
-) -> Iterator[bytes | Gap]:
+) -> Iterator[Packed | Gap]:
     view, position = memoryview(packed), 0
     while position < len(packed):
         block = read(view, position)
         if block.text is not None:
-            yield block.text
+            yield Packed(block.text, view[position : block.end])
             position = block.end
             continue
         following = _next(packed, magic, position + 1)

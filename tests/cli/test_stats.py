@@ -100,7 +100,7 @@ def test_sealed_files_are_summed_up(rimp: Any, shop: Path) -> None:
         storage.store(TelemetryData(events=[event(str(number))]))
         storage.rotate()
     storage.close()
-    size = sum(file.stat().st_size for file in (shop / "sealed").iterdir())
+    size = sum(file.stat().st_size for file in (shop / "sealed").glob("*.zst"))
     assert json.loads(rimp("stats", "--json").out)["sealed"] == {"files": 6, "bytes": size}
     assert f"files     {format_bytes(size):>8}  6 sealed files\n" in rimp("stats").out
 

@@ -11,7 +11,8 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,10 +64,21 @@ def found_in(data: TelemetryData, found: Found | None = None) -> Found:
     return found
 
 
+# All of a recording: each reads it in another way, and all give the same.
+_WAYS: Iterator[Callable[[FileStorage], TelemetryData]] = cycle(
+    [
+        lambda storage: storage.retrieve(),
+        lambda storage: storage.retrieve(start_time=0),
+        lambda storage: storage.retrieve(limit=10**9),
+        lambda storage: TelemetryData.concat(storage.iter_retrieve(batch_size=100)),
+    ]
+)
+
+
 def by_reader(path: Path) -> Found:
-    """With ``FileStorage.retrieve``, which changes nothing."""
+    """With ``FileStorage.retrieve``, which changes nothing, or ``iter_retrieve``, in turns."""
     storage = FileStorage(path)
-    found = found_in(storage.retrieve())
+    found = found_in(next(_WAYS)(storage))
     return found._replace(damaged=[str(damage) for damage in storage.damaged])
 
 

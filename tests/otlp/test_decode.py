@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from typing import Any
@@ -669,10 +670,14 @@ SAMPLE = line_of(
 
 @given(st.binary() | st.text())
 def test_random_input_raises_nothing_else(data):
-    """Random input is refused, whatever it is."""
-    for read in (decode_line, signal_of, count_records):
+    """Random input is refused, whatever it is; its signal may be said by how it begins."""
+    for read in (decode_line, count_records):
         with pytest.raises(DecodeError):
             read(data)
+    with contextlib.suppress(DecodeError):
+        assert signal_of(data).resource_key.encode() in (
+            data if isinstance(data, bytes) else data.encode(errors="replace")
+        )
 
 
 @given(st.integers(0, len(SAMPLE)), st.integers(0, 40), st.binary(max_size=8))

@@ -68,6 +68,11 @@ def messages(path: Path) -> list[str]:
     ]
 
 
+def files(directory: Path) -> list[Path]:
+    """What lies in a directory, in order, but for what is derived: indices."""
+    return sorted(path for path in directory.iterdir() if path.suffix != ".idx")
+
+
 def names(directory: Path) -> list[str]:
-    """What lies in a directory, in order."""
-    return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+    """The names of that; none where there is no directory."""
+    return [path.name for path in files(directory)] if directory.exists() else []

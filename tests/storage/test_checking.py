@@ -131,6 +131,10 @@ def test_names(path):
     sealed(path, ".jsonl").rename(path / "sealed" / str(wider))
     assert sorted((p.path.suffix, p.lost_bytes, p.cure) for p in inspect(path)[1]) == [
         (".gz", 0, "renames it"),
+        (".idx", 0, "makes it"),
+        (".idx", 0, "removes it"),
+        (".idx", 0, "removes it"),
+        (".idx", 0, "removes it"),
         (".zst", 0, "renames it"),
     ]
 

@@ -29,7 +29,7 @@ from rimp_otel.otlp.signals import Signal
 
 from ..contract.samples import everything
 from ..processes import ROOT, run
-from .recordings import batch, contents, names
+from .recordings import batch, contents, files, names
 from .recordings import messages as stored
 
 
@@ -597,7 +597,7 @@ def test_full_disk_that_retention_frees(small_disk):
     found = stored(path)
     assert set(found) <= set(incompressible)
     assert len(set(found)) == len(found) > 5
-    assert sum(file.stat().st_size for file in (path / "sealed").iterdir()) <= 300_000
+    assert sum(file.stat().st_size for file in files(path / "sealed")) <= 300_000
 
 
 def test_read_only_file_system(small_disk):

@@ -18,7 +18,7 @@ from rimp_otel.storage.unpacking import Gap, unpack
 
 from ..contract.samples import everything
 from .journaled import Journaled
-from .recordings import batch, line
+from .recordings import batch, files, line
 
 
 def polled(reader, **arguments):
@@ -188,7 +188,7 @@ def test_a_file_that_is_just_being_sealed(path, reader):
     text = active.read_bytes()
     storage.rotate()
     (path / "sealed" / f"logs-{fingerprint(text.splitlines()[0])}.jsonl").write_bytes(text)
-    assert len(os.listdir(path / "sealed")) == 2
+    assert len(files(path / "sealed")) == 2
     assert polled(reader) == ["1"]
 
 
@@ -198,7 +198,7 @@ def test_a_damaged_block_of_a_sealed_file(path, reader):
     for number in range(40):
         storage.store(batch(f"{number} {os.urandom(10_000).hex()}"))
     storage.rotate()
-    (sealed,) = (path / "sealed").iterdir()
+    (sealed,) = files(path / "sealed")
     packed = bytearray(sealed.read_bytes())
     packed[1000] ^= 0xFF
     sealed.write_bytes(packed)
@@ -430,7 +430,7 @@ def test_deleted_by_retention_while_it_is_read(path, reader, monkeypatch):
         storage.rotate()
     poll = reader.poll()
     assert [event.message for event in next(poll).events] == ["1"]
-    for file in (path / "sealed").iterdir():
+    for file in files(path / "sealed"):
         file.unlink()
     assert [data.events[0].message for data in poll] == []
     assert polled(reader) == []

@@ -24,7 +24,7 @@ from rimp_otel.storage.reader import RecordingReader
 from rimp_otel.storage.repairing import Repair
 
 from .journaled import Journaled
-from .recordings import batch, names, text_of
+from .recordings import batch, files, names, text_of
 
 POLICY = FilePolicy.of(TelemetryConfig())
 
@@ -88,7 +88,7 @@ def sealed(tmp_path, request):
         storage.store(batch(*(f"{text}{number:04} " + "x" * 60 for number in range(1_000))))
     storage.rotate()
     storage.close()
-    (sealed,) = (tmp_path / "t" / "sealed").iterdir()
+    (sealed,) = files(tmp_path / "t" / "sealed")
     return sealed
 
 
@@ -241,7 +241,7 @@ def test_damaged_block(tmp_path, sealed, block):
     (kept,) = (path / "damaged").iterdir()
     assert kept.read_bytes() == damaged
     assert kept.name.endswith(sealed.name.partition(".")[2])
-    (mended,) = (path / "sealed").iterdir()
+    (mended,) = files(path / "sealed")
     name = SealedName.parse(mended.name)
     assert name.id == fingerprint(text_of(mended).split(b"\n")[0])
     assert messages(path) == before
@@ -261,7 +261,7 @@ def test_damaged_line_in_a_sealed_file(tmp_path, sealed, line):
     (kept,) = (path / "damaged").iterdir()
     assert kept.read_bytes() == lines[line]
     assert messages(path) == before
-    (mended,) = (path / "sealed").iterdir()
+    (mended,) = files(path / "sealed")
     found = SealedName.parse(mended.name)
     assert (found.compression, found.id == name.id) == (name.compression, line > 0)
     assert name.first <= found.first <= found.last <= name.last
@@ -283,8 +283,8 @@ def test_wrong_names(tmp_path, sealed):
     path, name = tmp_path / "t", SealedName.parse(sealed.name)
     wrong = name._replace(id="0123456789abcdef", first=name.last, last=name.last)
     sealed.rename(sealed.with_name(str(wrong)))
-    assert repair(path) == [(str(wrong), "renamed", 0)]
-    assert [file.name for file in (path / "sealed").iterdir()] == [sealed.name]
+    assert repair(path) == [(f"{name.stem}.idx", "removed", 0), (str(wrong), "renamed", 0)]
+    assert [file.name for file in files(path / "sealed")] == [sealed.name]
     assert repaired_for_good(path)
 
 

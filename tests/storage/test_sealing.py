@@ -22,7 +22,7 @@ from rimp_otel.storage.sealing import Sealer
 
 from ..contract.samples import everything
 from ..processes import run
-from .recordings import contents, line, messages, names, text_of
+from .recordings import contents, files, line, messages, names, text_of
 
 POLICY = FilePolicy.of(TelemetryConfig())
 SUFFIX = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
@@ -49,7 +49,7 @@ def test_named_by_its_times_and_content(tmp_path, how):
     path, name = rotated(tmp_path, timed_line(30, 10), timed_line(20), signal=Signal.TRACES)
     before = path.read_bytes()
     size = seal(path, name, how, syncs=True)
-    (made,) = tmp_path.iterdir()
+    (made,) = files(tmp_path)
     assert made.name == f"traces-10-30-{name.id}{SUFFIX[how]}"
     assert text_of(made) == before
     assert made.stat().st_size == size
@@ -61,7 +61,7 @@ def test_range_holds_all_records(tmp_path):
     for signal in Signal:
         path, name = rotated(tmp_path, *everything().otlp_json(signal), signal=signal)
         seal(path, name, "zstd", syncs=False)
-    for file in tmp_path.iterdir():
+    for file in files(tmp_path):
         name = SealedName.parse(file.name)
         data = TelemetryData.from_otlp_json(text_of(file).splitlines())
         times = [fragment.time_unix_nano for fragment in data.fragments(name.signal)]
@@ -74,7 +74,7 @@ def test_damaged_lines_are_kept(tmp_path):
     damaged = [b"no json", b"\xff\x00", b"", b'{"resourceLogs":[{"sc']
     path, name = rotated(tmp_path, *damaged)
     seal(path, name, "zstd", syncs=False)
-    (made,) = tmp_path.iterdir()
+    (made,) = files(tmp_path)
     assert made.name == f"logs-0-0-{name.id}.jsonl.zst"
     assert text_of(made) == b"no json\n\xff\x00\n\n" + b'{"resourceLogs":[{"sc\n'
 
@@ -85,7 +85,7 @@ def test_last_line_without_its_end_is_kept(tmp_path):
     text = path.read_bytes()[:-1]
     path.write_bytes(text)
     seal(path, name, "gzip", syncs=False)
-    (made,) = tmp_path.iterdir()
+    (made,) = files(tmp_path)
     assert text_of(made) == text
 
 
@@ -96,7 +96,7 @@ def test_waiting_file_cut_at_every_byte(tmp_path):
         path, name = rotated(tmp_path / str(cut), text[:cut], signal=Signal.TRACES)
         path.write_bytes(text[:cut])
         seal(path, name, "gzip", syncs=False)
-        (made,) = (tmp_path / str(cut)).iterdir()
+        (made,) = files(tmp_path / str(cut))
         assert text_of(made) == text[:cut]
         found = SealedName.parse(made.name)
         if cut >= len(timed_line(10, 20)):
@@ -118,7 +118,7 @@ def test_blocks_stand_alone(tmp_path, monkeypatch):
     lines = [b"x" * 400 + b"%d" % i for i in range(10)]
     path, name = rotated(tmp_path, *lines)
     seal(path, name, "zstd", syncs=False)
-    (made,) = tmp_path.iterdir()
+    (made,) = files(tmp_path)
     packed, texts = made.read_bytes(), []
     while packed:
         parameters = zstandard.get_frame_parameters(packed)
@@ -139,7 +139,7 @@ def test_usual_tools_read_it(tmp_path, how, tool):
     path, name = rotated(tmp_path, *(line(str(i) * 5_000) for i in range(100)))
     before = path.read_bytes()
     seal(path, name, how, syncs=False)
-    (made,) = tmp_path.iterdir()
+    (made,) = files(tmp_path)
     assert subprocess.run([tool, made], capture_output=True, check=True).stdout == before
 
 
@@ -152,7 +152,7 @@ def test_gzip_where_zstandard_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(compression.importlib, "import_module", missing)
     path, name = rotated(tmp_path, b"a")
     seal(path, name, "zstd", syncs=False)
-    (made,) = tmp_path.iterdir()
+    (made,) = files(tmp_path)
     assert gzip.decompress(made.read_bytes()) == b"a\n"
     assert made.name == f"logs-0-0-{name.id}.jsonl.gz"
 
@@ -203,7 +203,7 @@ def test_sealer_seals_all_and_counts(tmp_path):
     made.run()
     assert sorted(messages(tmp_path)) == ["0", "1", "2"]
     assert all(name.endswith(".jsonl.zst") for name in names(directory))
-    left = sum(file.stat().st_size for file in directory.iterdir())
+    left = sum(file.stat().st_size for file in files(directory))
     assert made.stats() == FileStats(sealed=3, sealed_from=sizes, sealed_to=left)
 
 
@@ -218,7 +218,7 @@ def test_sealer_deletes_what_is_too_much(tmp_path):
     assert stats.sealed == 3
     assert stats.deleted_files == 3 - len(names(directory)) > 0
     assert stats.deleted_bytes == stats.sealed_to - sum(
-        file.stat().st_size for file in directory.iterdir()
+        file.stat().st_size for file in files(directory)
     )
 
 
@@ -437,5 +437,5 @@ def test_range_of_a_real_recording_prunes_nothing_that_matches(tmp_path):
     storage.store(everything())
     storage.rotate()
     assert storage.stats().rotated == storage.stats().sealed == 3
-    for file in Layout(tmp_path / "t").sealed.iterdir():
+    for file in files(Layout(tmp_path / "t").sealed):
         assert not SealedName.parse(file.name).is_waiting

@@ -21,7 +21,7 @@ from rimp_otel.storage.sealing import Sealer
 from rimp_otel.storage.writer import Writer
 
 from ..processes import run
-from .recordings import contents, line, messages, names
+from .recordings import contents, files, line, messages, names
 
 POLICY = FilePolicy.of(TelemetryConfig())
 LOGS, TRACES = Signal.LOGS, Signal.TRACES
@@ -214,7 +214,7 @@ def test_file_is_rotated_before_it_becomes_too_long(make, tmp_path):
     for row in (b"1234", b"5678", b"9", b"x" * 20, b"a", b"b"):
         writer.append_all({LOGS: [row]})
     sealed = Layout(tmp_path / "t").sealed
-    assert sorted(file.read_bytes() for file in sealed.iterdir()) == [
+    assert sorted(file.read_bytes() for file in files(sealed)) == [
         b"1234\n5678\n",
         b"9\n",
         b"x" * 20 + b"\n",
@@ -280,7 +280,7 @@ def test_foreign_first_line_replaces_no_other_file(make, tmp_path):
         path.write_bytes(b"\n" + rest + b"\n")
         writer.rotate()
     sealed = Layout(tmp_path / "t").sealed
-    assert sorted(file.read_bytes() for file in sealed.iterdir()) == [b"\na\n", b"\nb\n"]
+    assert sorted(file.read_bytes() for file in files(sealed)) == [b"\na\n", b"\nb\n"]
     assert all(SealedName.parse(name) for name in names(sealed))
 
 
