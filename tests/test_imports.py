@@ -16,7 +16,7 @@ LAYERS = [
     {"times", "exiting", "slots"},
     {"models", "config"},
     {"otlp"},
-    {"convert", "context"},
+    {"convert", "context", "filters"},
     {"sources", "selfmetrics"},
     {"data"},
     {"raw", "buffer", "given"},

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rimp_otel.data import TelemetryData
 from rimp_otel.errors import ConfigurationError
+from rimp_otel.filters import Conditions, Filter
 from rimp_otel.times import TimeLike, to_unix_nano
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Selection", "TelemetryStorage", "select"]
 
@@ -41,6 +45,9 @@ class TelemetryStorage(ABC):
                 leaves that end open.
             limit: the most records to give, of all signals together: the newest of the range.
 
+        Storages that can also take the conditions of ``Filter.of``, as keyword arguments, and give
+        the records that meet them; the built-in ones do. Custom ones need not.
+
         Raises:
             ConfigurationError: an argument is none of these.
         """
@@ -55,10 +62,16 @@ class Selection(NamedTuple):
     start: int | None
     end: int | None
     limit: int | None
+    #: What the records must meet besides.
+    filter: Filter = Filter()
 
     @classmethod
     def of(
-        cls, start_time: TimeLike | None, end_time: TimeLike | None, limit: int | None
+        cls,
+        start_time: TimeLike | None,
+        end_time: TimeLike | None,
+        limit: int | None,
+        **conditions: Unpack[Conditions],
     ) -> Selection:
         """Checks and converts what a caller passed.
 
@@ -71,13 +84,22 @@ class Selection(NamedTuple):
             raise ConfigurationError(f"limit={limit!r} is not allowed: give at least 0, or None")
         start = None if start_time is None else to_unix_nano(start_time)
         end = None if end_time is None else to_unix_nano(end_time)
-        return cls(start, end, limit)
+        return cls(start, end, limit, Filter.of(**conditions))
 
     def holds(self, time_unix_nano: int) -> bool:
         """Whether a record of this time lies in the range."""
         if self.start is not None and time_unix_nano < self.start:
             return False
         return self.end is None or time_unix_nano < self.end
+
+    def of_timed(self, data: TelemetryData) -> list[tuple[int, str, Any]]:
+        """Those records of a batch that are selected, whatever the limit, as ``timed`` gives them."""
+        matches = self.filter.matches if self.filter else None
+        return [
+            found
+            for found in timed(data)
+            if self.holds(found[0]) and (matches is None or matches(found[2]))
+        ]
 
     def newest(self, timed: list[Any]) -> list[Any]:
         """Of tuples that begin with a time: the newest ``limit``, oldest first."""
@@ -92,10 +114,20 @@ def select(
     start_time: TimeLike | None = None,
     end_time: TimeLike | None = None,
     limit: int | None = None,
+    **conditions: Unpack[Conditions],
 ) -> TelemetryData:
-    """What ``retrieve`` would give if ``data`` were all there is; a help for custom storages."""
-    selection = Selection.of(start_time, end_time, limit)
-    return untimed(selection.newest([t for t in timed(data) if selection.holds(t[0])]))
+    """What ``retrieve`` would give if ``data`` were all there is; a help for custom storages.
+
+    Args:
+        data: all records.
+        start_time, end_time, limit: as ``TelemetryStorage.retrieve`` takes them.
+        conditions: as ``Filter.of`` takes them.
+
+    Raises:
+        ConfigurationError: an argument is not allowed.
+    """
+    selection = Selection.of(start_time, end_time, limit, **conditions)
+    return untimed(selection.newest(selection.of_timed(data)))
 
 
 def timed(data: TelemetryData) -> list[tuple[int, str, Any]]:

@@ -24,10 +24,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.data import TelemetryData
+from rimp_otel.filters import Conditions
 from rimp_otel.journal.target import End
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.slots import Slot
@@ -40,6 +42,9 @@ from rimp_otel.storage.retrieval import retrieve
 from rimp_otel.storage.sealing import Sealer
 from rimp_otel.storage.writer import Writer
 from rimp_otel.times import TimeLike
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["FileStorage"]
 
@@ -161,9 +166,20 @@ class FileStorage(TelemetryStorage):
         start_time: TimeLike | None = None,
         end_time: TimeLike | None = None,
         limit: int | None = None,
+        **conditions: Unpack[Conditions],
     ) -> TelemetryData:
-        """The records of the range, as the contract says. Changes nothing on disk."""
-        selection = Selection.of(start_time, end_time, limit)
+        """The records of the range, as the contract says, that meet all ``conditions``. Changes
+        nothing on disk.
+
+        Args:
+            start_time, end_time, limit: as in the contract.
+            conditions: as ``Filter.of`` takes them.
+
+        Raises:
+            ConfigurationError: an argument is not allowed.
+            StorageError: a file cannot be read.
+        """
+        selection = Selection.of(start_time, end_time, limit, **conditions)
         reader = RecordingReader(self._absolute.path)
         try:
             return retrieve(reader, selection)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from threading import RLock
+from typing import TYPE_CHECKING
 
 from rimp_otel.data import TelemetryData
+from rimp_otel.filters import Conditions
 from rimp_otel.forking import in_forked_child
 from rimp_otel.otlp.fragment import Fragment, lines
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.base import Selection, TelemetryStorage, select
+from rimp_otel.storage.base import Selection, TelemetryStorage, untimed
 from rimp_otel.times import TimeLike
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["MemoryStorage"]
 
@@ -56,24 +61,25 @@ class MemoryStorage(TelemetryStorage):
         start_time: TimeLike | None = None,
         end_time: TimeLike | None = None,
         limit: int | None = None,
+        **conditions: Unpack[Conditions],
     ) -> TelemetryData:
-        """The records of the range, as the contract says."""
-        selection = Selection.of(start_time, end_time, limit)
+        """The records of the range, as the contract says, that meet all ``conditions``.
+
+        Args:
+            start_time, end_time, limit: as in the contract.
+            conditions: as ``Filter.of`` takes them.
+        """
+        selection = Selection.of(start_time, end_time, limit, **conditions)
         with self._lock:
             kept = list(self._fragments)
         found = [
             (fragment.time_unix_nano, signal, fragment)
             for signal, fragment in kept
-            if selection.holds(fragment.time_unix_nano)
+            if selection.holds(fragment.time_unix_nano) and signal in selection.filter.signals
         ]
-        by_signal: dict[Signal, list[Fragment]] = {}
-        for _, signal, fragment in selection.newest(found):
-            by_signal.setdefault(signal, []).append(fragment)
-        return select(
-            TelemetryData.from_otlp_json(
-                line for signal, fragments in by_signal.items() for line in lines(signal, fragments)
-            )
-        )
+        # What a filter leaves is known once it is decoded, which is the greater part of the work.
+        certain = found if selection.filter else selection.newest(found)
+        return untimed(selection.newest(selection.of_timed(_decoded(certain))))
 
     def clear(self) -> None:
         """Forgets everything."""
@@ -83,3 +89,12 @@ class MemoryStorage(TelemetryStorage):
 
     def __len__(self) -> int:
         return len(self._fragments)
+
+
+def _decoded(found: list[tuple[int, Signal, Fragment]]) -> TelemetryData:
+    by_signal: dict[Signal, list[Fragment]] = {}
+    for _, signal, fragment in found:
+        by_signal.setdefault(signal, []).append(fragment)
+    return TelemetryData.from_otlp_json(
+        line for signal, fragments in by_signal.items() for line in lines(signal, fragments)
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rimp_otel.data import TelemetryData
-from rimp_otel.storage.base import Selection, timed, untimed
+from rimp_otel.storage.base import Selection, untimed
 from rimp_otel.storage.layout import SealedName
 from rimp_otel.storage.reader import RecordingReader
 
@@ -30,7 +30,7 @@ def retrieve(reader: RecordingReader, selection: Selection) -> TelemetryData:
     for source in reader.newest_first(is_wanted):
         older: list[tuple[int, str, Any]] = []
         for data in source:
-            older += [record for record in timed(data) if selection.holds(record[0])]
+            older += selection.of_timed(data)
             if most is not None and len(older) > most:
                 older = selection.newest(older)
         found[:] = selection.newest(older + found)
@@ -40,7 +40,9 @@ def retrieve(reader: RecordingReader, selection: Selection) -> TelemetryData:
 def _may_hold(name: SealedName, selection: Selection, found: list[tuple[int, str, Any]]) -> bool:
     """Whether a sealed file may hold one of the records, given those that are newer."""
     if name.first is None or name.last is None:
-        return True
+        return name.signal in selection.filter.signals
+    if name.signal not in selection.filter.signals:
+        return False
     if selection.start is not None and name.last < selection.start:
         return False
     if selection.end is not None and name.first >= selection.end:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from datetime import datetime, timedelta, timezone
 
@@ -9,6 +10,7 @@ import pytest
 
 from rimp_otel import (
     ConfigurationError,
+    EventType,
     TelemetryCollector,
     TelemetryData,
     TelemetryEvent,
@@ -242,6 +244,82 @@ def test_many_records(storage):
         storage.store(TelemetryData(events=[second(i) for i in range(first, first + 1_000)]))
     assert messages(storage.retrieve(limit=3)) == ["29997", "29998", "29999"]
     assert len(storage.retrieve()) == 30_000
+
+
+@pytest.fixture
+def filtering(storage):
+    """A storage that takes conditions, as all but those of one's own must, with one of everything."""
+    if "conditions" not in inspect.signature(storage.retrieve).parameters:
+        pytest.skip("takes no conditions")
+    storage.store(everything())
+    return storage
+
+
+def found(data):
+    """The names of what was found; events without a name count as their number."""
+    nameless = sum(not event.event_name for event in data.events)
+    return (
+        [span.name for span in data.spans]
+        + [event.event_name for event in data.events if event.event_name]
+        + [metric.name for metric in data.metrics]
+        + ([nameless] if nameless else [])
+    )
+
+
+METRICS = ["gauge", "gauge", "novalue", "sum", "histogram", "exponential", "summary"]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ({"signals": ["traces"]}, ["checkout", "bare"]),
+        ({"signals": ["metrics"]}, METRICS),
+        ({"signals": ["logs", "traces"]}, ["checkout", "bare", "login.failed", 9]),
+        ({"signals": []}, []),
+        ({"service": "shop"}, ["checkout", "login.failed", *METRICS, 8]),
+        ({"service": "shop", "signals": ["logs"]}, ["login.failed", 8]),
+        ({"service": "other"}, []),
+        ({"name": "checkout"}, ["checkout"]),
+        ({"name": "login.failed"}, ["login.failed"]),
+        ({"name": "gauge"}, ["gauge", "gauge"]),
+        ({"trace_id": 2**127 + 1}, ["checkout"]),
+        ({"trace_id": f"{2**127:032x}"}, ["login.failed"]),
+        ({"trace_id": 2**127 + 1, "signals": ["logs"]}, []),
+        ({"min_duration": 250e-9}, ["checkout"]),
+        ({"min_duration": 251e-9}, []),
+        ({"severity": EventType.WARNING}, ["login.failed"]),
+        ({"severity": 15}, []),
+        ({"severity": 9}, ["login.failed", 9]),
+        ({"attributes": {"k": "v"}}, ["gauge"]),
+        ({"attributes": {"sizes": [1, 2], "ok": True}}, ["checkout"]),
+        ({"attributes": {"map": {"x": {"y": []}}}}, ["login.failed", "gauge"]),
+        ({"attributes": {"none": None, "bytes": b"\x00\xff"}}, ["login.failed", "gauge"]),
+        ({"attributes": {"flag": 1}}, []),
+        ({"attributes": {"service.name": "shop"}}, []),
+    ],
+)
+def test_conditions(filtering, conditions, expected):
+    """Of all that is there, what meets all of them."""
+    assert found(filtering.retrieve(**conditions)) == expected
+
+
+def test_conditions_with_a_range_and_a_limit(filtering):
+    """The newest of those that meet them."""
+    noon = NOON // SECOND
+    gauges = filtering.retrieve(limit=1, name="gauge")
+    assert [metric.value for metric in gauges.metrics] == [0.5]
+    assert found(filtering.retrieve(noon + 13, name="gauge")) == ["gauge"]
+    assert found(filtering.retrieve(noon + 1, service="shop", signals=["traces"])) == []
+    assert found(filtering.retrieve(limit=2, service="shop")) == ["exponential", "summary"]
+    assert found(filtering.retrieve(limit=0, service="shop")) == []
+
+
+def test_wrong_conditions_are_named(filtering):
+    """With what is allowed."""
+    with pytest.raises(ConfigurationError, match="severity=99 is not allowed: give an EventType"):
+        filtering.retrieve(severity=99)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'color'"):
+        filtering.retrieve(color="red")
 
 
 def test_used_again_after_close(storage):
