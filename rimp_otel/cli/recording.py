@@ -49,8 +49,9 @@ def open_recording(path: Path, wait: bool = False) -> RecordingReader:
     """
     # Reading needs the SDK, whose import takes longer than the whole of `rimp --help`.
     from rimp_otel.storage.reader import RecordingReader
+    from rimp_otel.storage.sqlite.reader import DatabaseReader, is_database
 
-    reader = RecordingReader(path)
+    reader = DatabaseReader(path) if is_database(path) else RecordingReader(path)
     if not reader.files():
         nothing = (
             f"no recording at {path}: record one with 'rimp run -- python app.py', "

@@ -1,0 +1,286 @@
+"""One connection to a database file: how it is opened, and what its errors are here."""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rimp_otel.errors import ConfigurationError, StorageError
+from rimp_otel.forking import in_forked_child
+from rimp_otel.storage.locking import acquire, release
+from rimp_otel.storage.sqlite.gate import GATE
+
+try:
+    import sqlite3
+except ImportError:  # pragma: no cover - a Python that was built without it
+    sqlite3 = None  # type: ignore[assignment]
+
+__all__ = ["SUFFIXES", "Connection", "check_file", "is_locked", "knows_fts5", "make_file"]
+
+SUFFIXES = ("-wal", "-shm")
+"""What SQLite keeps beside a database that is open, and nobody else may touch."""
+
+T = TypeVar("T")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
+# A child must neither use nor close what it inherited.
+_inherited: list[Any] = []
+
+_CURES = {
+    "locked": "another process is writing it for long",
+    "full": "make room on the disk",
+    "readonly": "it, or its directory, cannot be written",
+    "malformed": "it is damaged: move it away, and another is made",
+    "not a database": "it is something else: give another path",
+    "disk i/o": "the device refused, or the file was changed from outside",
+    "unable to open": "it, or its directory, cannot be read and written",
+}
+
+
+class Connection:
+    """A connection, for one thread at a time, and for the process that made it.
+
+    Not made by ``sqlite3.connect``, which instrumentation replaces: recording its own statements, a
+    recording would never end.
+
+    Args:
+        path: of a file that is there.
+        mode: "rw" or "ro", as in SQLite's URIs, or "immutable".
+
+    Raises:
+        StorageError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, mode: str = "rw") -> None:
+        if sqlite3 is None:  # pragma: no cover
+            raise ConfigurationError("this Python was built without sqlite3: use files instead")
+        self.path = path
+        self._pid = os.getpid()
+        self._db: Any = None
+        query = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
+        uri = f"{Path(os.path.abspath(path)).as_uri()}?{query}"
+        with GATE.use(), _translated(path, "open"):
+            self._db = sqlite3.Connection(
+                uri, timeout=0.0, isolation_level=None, check_same_thread=False, uri=True
+            )
+            # Nothing is sorted in a shared directory; and a file's views call nothing.
+            self._db.execute("PRAGMA temp_store = MEMORY")
+            self._db.execute("PRAGMA trusted_schema = OFF")
+        in_forked_child(self._abandon)
+
+    def _abandon(self) -> None:
+        _inherited.append(self._db)
+        self._db = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used, by this process."""
+        return self._db is not None and self._pid == os.getpid()
+
+    @contextmanager
+    def _using(self, what: str) -> Iterator[Any]:
+        # A fork from C runs no hooks.
+        if not self.is_open:
+            raise StorageError(f"cannot {what} {self.path}: the connection was closed")
+        with GATE.use(), _translated(self.path, what):
+            yield self._db
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Runs one statement, and gives all of its rows.
+
+        Raises:
+            StorageError: that failed.
+        """
+        with self._using("use") as db:
+            return list(db.execute(sql, values).fetchall())
+
+    def change(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Runs one statement, and says how many rows it changed.
+
+        Raises:
+            StorageError: that failed.
+        """
+        with self._using("write") as db:
+            return int(db.execute(sql, values).rowcount)
+
+    def change_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Runs a statement for each row of values.
+
+        Raises:
+            StorageError: that failed.
+        """
+        with self._using("write") as db:
+            db.executemany(sql, rows)
+
+    def pages(self, sql: str, values: Sequence[Any], size: int) -> Iterator[list[Any]]:
+        """The rows of a query, so many at a time.
+
+        Raises:
+            StorageError: that failed.
+        """
+        with self._using("read") as db:
+            cursor = db.execute(sql, values)
+        while True:
+            with self._using("read"):
+                rows = cursor.fetchmany(size)
+            if not rows:
+                return
+            yield rows
+
+    def wait_for(self, action: Callable[[], T], seconds: float) -> T:
+        """What ``action`` gives, which is called again while the database is locked.
+
+        Raises:
+            StorageError: it is still locked after so many seconds; or something else failed.
+        """
+        until, pause = time.monotonic() + seconds, _FIRST_PAUSE
+        while True:
+            try:
+                return action()
+            except StorageError as error:
+                if not is_locked(error) or time.monotonic() >= until:
+                    raise
+            time.sleep(pause * random.random())
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    @contextmanager
+    def transaction(self, seconds: float) -> Iterator[None]:
+        """A transaction that writes: committed at the end, or rolled back if something fails.
+
+        Args:
+            seconds: how long to wait for another process's to end.
+
+        Raises:
+            StorageError: it could not begin, or not be committed.
+        """
+        self.wait_for(lambda: self.execute("BEGIN IMMEDIATE"), seconds)
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            self.roll_back()
+            raise
+
+    def roll_back(self) -> None:
+        """Undoes a transaction, where one is open; what cannot be undone is closed."""
+        try:
+            if self.is_open and self._db.in_transaction:
+                self.execute("ROLLBACK")
+        except StorageError:
+            self.close()
+
+    def close(self) -> None:
+        """Closes it; an inherited one is only let go of."""
+        if not self.is_open:
+            return
+        db, self._db = self._db, None
+        try:
+            with GATE.use(), _translated(self.path, "close"):
+                db.close()
+        except StorageError:
+            pass  # what was committed is in the file
+
+
+@contextmanager
+def _translated(path: Path, what: str) -> Iterator[None]:
+    """Makes SQLite's errors StorageErrors, but those that are the record's own fault."""
+    try:
+        yield
+    except (sqlite3.DataError, sqlite3.IntegrityError):
+        raise
+    except sqlite3.Error as error:
+        text = str(error).lower()
+        cures = [cure for words, cure in _CURES.items() if words in text]
+        cure = f"; {cures[0]}" if cures else ""
+        raise StorageError(f"cannot {what} {path}: {error}{cure}") from error
+
+
+def is_locked(error: StorageError) -> bool:
+    """Whether the only reason is that another connection has the database."""
+    text = str(error.__cause__).lower()
+    return "locked" in text or "busy" in text
+
+
+@lru_cache(maxsize=1)
+def knows_fts5() -> bool:
+    """Whether this build of SQLite has full-text search."""
+    with GATE.use():
+        db = sqlite3.Connection(":memory:")
+        try:
+            db.execute("CREATE VIRTUAL TABLE probe USING fts5 (text)")
+        except sqlite3.Error:
+            return False
+        finally:
+            db.close()
+    return True
+
+
+def make_file(path: Path) -> None:
+    """Makes an empty file, readable by its owner alone, where there is none.
+
+    Raises:
+        StorageError: it cannot be made, or is something else than a file.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.path.lexists(path):
+            _make_alone(path)
+    except OSError as error:
+        raise StorageError(
+            f"cannot record into {path}: {error.strerror or error}; "
+            "give a path to a file that can be written"
+        ) from error
+    check_file(path)
+
+
+def _make_alone(path: Path) -> None:
+    """While nobody else does. What a removed database left beside it would spoil the new one."""
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        if not acquire(directory):
+            raise StorageError(f"cannot record into {path}: another process is just making it")
+        if not os.path.lexists(path):
+            for suffix in SUFFIXES:
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            _make(path)
+    finally:
+        release(directory)
+        os.close(directory)
+
+
+def _make(path: Path) -> None:
+    # Not opened, if possible: to close any descriptor of the file would release the locks that
+    # SQLite holds on it in this process.
+    try:
+        os.mknod(path, 0o600 | stat.S_IFREG)
+    except (AttributeError, PermissionError):  # pragma: no cover - other systems than Linux
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def check_file(path: Path) -> os.stat_result:
+    """Makes sure that it is a file, and no link to one.
+
+    Raises:
+        StorageError: it is something else, or is not there.
+    """
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        raise StorageError(f"cannot open {path}: {error.strerror or error}") from error
+    if stat.S_ISLNK(status.st_mode):
+        raise StorageError(f"cannot open {path}: it is a symbolic link; give the path of the file")
+    if stat.S_ISDIR(status.st_mode):
+        raise StorageError(
+            f"cannot open {path}: it is a directory; give the path of a file, such as"
+            f" {path / 'telemetry.db'}"
+        )
+    if not stat.S_ISREG(status.st_mode):
+        raise StorageError(f"cannot open {path}: it is no regular file")
+    return status
