@@ -29,7 +29,7 @@ SUFFIXES = ("-wal", "-shm")
 
 T = TypeVar("T")
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.01
 # A child must neither use nor close what it inherited.
 _inherited: list[Any] = []
 

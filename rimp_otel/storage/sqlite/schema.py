@@ -76,6 +76,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES,)
 """The statements that lead from each version to the next, the first ones from an empty file.
 ``PRAGMA user_version`` has a file's version."""
 
+_STATE = """SELECT
+    (SELECT application_id FROM pragma_application_id),
+    (SELECT user_version FROM pragma_user_version),
+    (SELECT count(*) FROM sqlite_master)"""
 _INDEX = (
     "CREATE VIRTUAL TABLE messages USING fts5"
     " (message, content='records', content_rowid='id', columnsize=0)"
@@ -133,9 +137,7 @@ def _version(db: Connection) -> int:
     Raises:
         StorageError: they are another program's, or of a version that is not known here.
     """
-    ((owner,),) = db.execute("PRAGMA application_id")
-    ((version,),) = db.execute("PRAGMA user_version")
-    ((tables,),) = db.execute("SELECT count(*) FROM sqlite_master")
+    ((owner, version, tables),) = db.execute(_STATE)  # at one moment: it may just be being made
     if owner != APPLICATION_ID and (owner or version or tables):
         raise StorageError(
             f"cannot use {db.path}: it is a database of another program; give another path"
