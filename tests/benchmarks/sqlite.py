@@ -41,7 +41,20 @@ _BATCH = 256
 _SPANS_A_TRACE = 10
 _RESOURCE = Resource({"service.name": "shop", "service.instance.id": "1", "host.name": "web"})
 _SCOPE = InstrumentationScope("shop", "1.0")
-_WORDS = "connection refused by peer timed out while waiting for reply from cache".split()
+_WORDS = [
+    "connection",
+    "refused",
+    "by",
+    "peer",
+    "timed",
+    "out",
+    "while",
+    "waiting",
+    "for",
+    "reply",
+    "from",
+    "cache",
+]
 
 
 def spans(number: int) -> Iterator[ReadableSpan]:

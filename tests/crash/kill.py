@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
+
 from ..processes import ROOT
 from . import victim
 from .audit import Found, compare

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rimp_otel.errors import ConfigurationError, StorageError
-from rimp_otel.forking import in_forked_child
-from rimp_otel.storage.locking import acquire, release
+from rimp_otel.storage.sqlite.files import check_file
 from rimp_otel.storage.sqlite.gate import GATE
 
 try:
@@ -22,16 +20,12 @@ try:
 except ImportError:  # pragma: no cover - a Python that was built without it
     sqlite3 = None  # type: ignore[assignment]
 
-__all__ = ["SUFFIXES", "Connection", "check_file", "is_locked", "knows_fts5", "make_file"]
-
-SUFFIXES = ("-wal", "-shm")
-"""What SQLite keeps beside a database that is open, and nobody else may touch."""
+__all__ = ["Connection", "is_locked", "knows_fts5", "wait_for"]
 
 T = TypeVar("T")
 
+_NO_CHECKPOINT = 1006  # SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.01
-# A child must neither use nor close what it inherited.
-_inherited: list[Any] = []
 
 _CURES = {
     "locked": "another process is writing it for long",
@@ -48,7 +42,8 @@ class Connection:
     """A connection, for one thread at a time, and for the process that made it.
 
     Not made by ``sqlite3.connect``, which instrumentation replaces: recording its own statements, a
-    recording would never end.
+    recording would never end. To be opened and used within ``GATE.use``; whoever keeps it for later
+    says so by ``is_busy``, and must be prepared to find it closed.
 
     Args:
         path: of a file that is there.
@@ -62,22 +57,27 @@ class Connection:
         if sqlite3 is None:  # pragma: no cover
             raise ConfigurationError("this Python was built without sqlite3: use files instead")
         self.path = path
+        #: Whether a thread is using it; False lets a fork close it.
+        self.is_busy = True
+        status = check_file(path)
+        self.file_id = status.st_dev, status.st_ino
+        if self.file_id in GATE.inherited:
+            raise StorageError(
+                f"cannot open {path}: this process was forked while its parent was using the file;"
+                " start processes that record by spawning them"
+            )
         self._pid = os.getpid()
         self._db: Any = None
         query = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
         uri = f"{Path(os.path.abspath(path)).as_uri()}?{query}"
-        with GATE.use(), _translated(path, "open"):
+        with _translated(path, "open"):
             self._db = sqlite3.Connection(
                 uri, timeout=0.0, isolation_level=None, check_same_thread=False, uri=True
             )
+            GATE.opened(self)
             # Nothing is sorted in a shared directory; and a file's views call nothing.
             self._db.execute("PRAGMA temp_store = MEMORY")
             self._db.execute("PRAGMA trusted_schema = OFF")
-        in_forked_child(self._abandon)
-
-    def _abandon(self) -> None:
-        _inherited.append(self._db)
-        self._db = None
 
     @property
     def is_open(self) -> bool:
@@ -89,7 +89,7 @@ class Connection:
         # A fork from C runs no hooks.
         if not self.is_open:
             raise StorageError(f"cannot {what} {self.path}: the connection was closed")
-        with GATE.use(), _translated(self.path, what):
+        with _translated(self.path, what):
             yield self._db
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -134,33 +134,13 @@ class Connection:
                 return
             yield rows
 
-    def wait_for(self, action: Callable[[], T], seconds: float) -> T:
-        """What ``action`` gives, which is called again while the database is locked.
-
-        Raises:
-            StorageError: it is still locked after so many seconds; or something else failed.
-        """
-        until, pause = time.monotonic() + seconds, _FIRST_PAUSE
-        while True:
-            try:
-                return action()
-            except StorageError as error:
-                if not is_locked(error) or time.monotonic() >= until:
-                    raise
-            time.sleep(pause * random.random())
-            pause = min(2 * pause, _LONGEST_PAUSE)
-
     @contextmanager
-    def transaction(self, seconds: float) -> Iterator[None]:
-        """A transaction that writes: committed at the end, or rolled back if something fails.
-
-        Args:
-            seconds: how long to wait for another process's to end.
+    def committing(self) -> Iterator[None]:
+        """The rest of a transaction: committed at the end, or rolled back if something fails.
 
         Raises:
-            StorageError: it could not begin, or not be committed.
+            StorageError: it could not be committed.
         """
-        self.wait_for(lambda: self.execute("BEGIN IMMEDIATE"), seconds)
         try:
             yield
             self.execute("COMMIT")
@@ -177,15 +157,46 @@ class Connection:
             self.close()
 
     def close(self) -> None:
-        """Closes it; an inherited one is only let go of."""
+        """Closes it; one that was inherited is left alone."""
         if not self.is_open:
             return
         db, self._db = self._db, None
+        GATE.closed(self)
         try:
-            with GATE.use(), _translated(self.path, "close"):
+            with _translated(self.path, "close"):
                 db.close()
         except StorageError:
             pass  # what was committed is in the file
+
+    def close_before_fork(self) -> None:
+        """Closes it, where possible without moving the log into the database, which takes long."""
+        if self.is_open and hasattr(self._db, "setconfig"):  # Python 3.12
+            self._db.setconfig(_NO_CHECKPOINT, True)
+        self.close()
+
+    def abandon(self) -> Any:
+        """Gives away what it holds, unclosed."""
+        db, self._db = self._db, None
+        return db
+
+
+def wait_for(action: Callable[[], T], seconds: float) -> T:
+    """What ``action`` gives, which is called again while the database is locked. A fork may happen
+    in between, and close the connection.
+
+    Raises:
+        StorageError: it is still locked after so many seconds; or something else failed.
+    """
+    until, pause = time.monotonic() + seconds, _FIRST_PAUSE
+    while True:
+        try:
+            return action()
+        except StorageError as error:
+            if not is_locked(error) or time.monotonic() >= until:
+                raise
+        with GATE.pause():
+            time.sleep(pause * random.random())
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 @contextmanager
@@ -220,67 +231,3 @@ def knows_fts5() -> bool:
         finally:
             db.close()
     return True
-
-
-def make_file(path: Path) -> None:
-    """Makes an empty file, readable by its owner alone, where there is none.
-
-    Raises:
-        StorageError: it cannot be made, or is something else than a file.
-    """
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not os.path.lexists(path):
-            _make_alone(path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot record into {path}: {error.strerror or error}; "
-            "give a path to a file that can be written"
-        ) from error
-    check_file(path)
-
-
-def _make_alone(path: Path) -> None:
-    """While nobody else does. What a removed database left beside it would spoil the new one."""
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        if not acquire(directory):
-            raise StorageError(f"cannot record into {path}: another process is just making it")
-        if not os.path.lexists(path):
-            for suffix in SUFFIXES:
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-            _make(path)
-    finally:
-        release(directory)
-        os.close(directory)
-
-
-def _make(path: Path) -> None:
-    # Not opened, if possible: to close any descriptor of the file would release the locks that
-    # SQLite holds on it in this process.
-    try:
-        os.mknod(path, 0o600 | stat.S_IFREG)
-    except (AttributeError, PermissionError):  # pragma: no cover - other systems than Linux
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-
-
-def check_file(path: Path) -> os.stat_result:
-    """Makes sure that it is a file, and no link to one.
-
-    Raises:
-        StorageError: it is something else, or is not there.
-    """
-    try:
-        status = os.lstat(path)
-    except OSError as error:
-        raise StorageError(f"cannot open {path}: {error.strerror or error}") from error
-    if stat.S_ISLNK(status.st_mode):
-        raise StorageError(f"cannot open {path}: it is a symbolic link; give the path of the file")
-    if stat.S_ISDIR(status.st_mode):
-        raise StorageError(
-            f"cannot open {path}: it is a directory; give the path of a file, such as"
-            f" {path / 'telemetry.db'}"
-        )
-    if not stat.S_ISREG(status.st_mode):
-        raise StorageError(f"cannot open {path}: it is no regular file")
-    return status

@@ -1,7 +1,9 @@
-"""Keeps a fork from happening while another thread is inside SQLite.
+"""Keeps connections from being inherited by a forked child.
 
-SQLite has locks of its own, which a child would inherit held and wait for in vain. So whoever forks
-waits a moment, until all threads are between two calls, and they wait for the fork.
+SQLite's locks are not inherited, but what its memory says of them is: a child in which a database
+looks open would hold locks that it does not have, or wait for one that nobody releases. So whoever
+forks waits a moment until no thread is using a connection, and those that there are get closed.
+Where that takes too long, the child leaves the file alone.
 """
 
 from __future__ import annotations
@@ -11,15 +13,37 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock, get_ident
+from typing import Any, Protocol
 
-__all__ = ["GATE", "Gate"]
+__all__ = ["GATE", "Gate", "Inheritable"]
 
-_LONGEST_WAIT = 0.5
+_LONGEST_WAIT = 2.0
 _PAUSE = 0.0005
+
+FileId = tuple[int, int]
+"""A file's device and inode."""
+
+
+class Inheritable(Protocol):
+    """An open connection."""
+
+    @property
+    def file_id(self) -> FileId:
+        """Of its database."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread is using it."""
+
+    def close_before_fork(self) -> None:
+        """Closes it; it is opened again when it is needed."""
+
+    def abandon(self) -> Any:
+        """Gives away what it holds, unclosed."""
 
 
 class Gate:
-    """Open for those who use SQLite, but while somebody forks.
+    """Open for those who use a connection, but while somebody forks.
 
     Args:
         longest_wait: seconds that a fork is kept back at most.
@@ -27,9 +51,15 @@ class Gate:
 
     def __init__(self, longest_wait: float = _LONGEST_WAIT) -> None:
         self._longest_wait = longest_wait
+        #: Databases that this process must not open: a connection to them was inherited.
+        self.inherited: set[FileId] = set()
+        self._open: dict[int, Inheritable] = {}
+        # A child must not even close them.
+        self._abandoned: list[Any] = []
         self._begin()
 
     def _begin(self) -> None:
+        self._pid = os.getpid()
         # Reentrant, for a signal handler. Held for a moment by who enters, and all through a fork.
         self._entrance = RLock()
         # The threads inside. Single operations on a dictionary need no lock.
@@ -38,22 +68,50 @@ class Gate:
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """Surrounds a call into SQLite, which should not take long."""
-        token = object()
+        """Surrounds the use of a connection, from its opening or first statement to its last."""
+        if self._pid != os.getpid():  # a fork from C runs no hooks
+            self.after_in_child()
+        token, me = object(), get_ident()
+        if me in list(self._inside.values()):  # whoever forks waits for it to get out
+            yield
+            return
         with self._entrance:
-            self._inside[token] = get_ident()
+            self._inside[token] = me
         try:
             yield
         finally:
             self._inside.pop(token, None)
 
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Within ``use``, lets a fork happen."""
+        mine = [token for token, thread in list(self._inside.items()) if thread == get_ident()]
+        for token in mine:
+            self._inside.pop(token, None)
+        try:
+            yield
+        finally:
+            with self._entrance:
+                self._inside.update(dict.fromkeys(mine, get_ident()))
+
+    def opened(self, connection: Inheritable) -> None:
+        """A connection is open from now on, until ``closed``."""
+        self._open[id(connection)] = connection
+
+    def closed(self, connection: Inheritable) -> None:
+        """It is not any more."""
+        self._open.pop(id(connection), None)
+
     def before_fork(self) -> None:
-        """Lets nobody in any more, and waits until the others are out."""
+        """Lets nobody in any more, waits until the others are out, and closes what is open."""
         until = time.monotonic() + self._longest_wait
         if self._entrance.acquire(timeout=self._longest_wait):
             self._forking.add(get_ident())
         while self._others() and time.monotonic() < until:
             time.sleep(_PAUSE)
+        for connection in list(self._open.values()):
+            if not connection.is_busy:
+                connection.close_before_fork()
 
     def _others(self) -> bool:
         return any(thread != get_ident() for thread in list(self._inside.values()))
@@ -65,7 +123,11 @@ class Gate:
             self._entrance.release()
 
     def after_in_child(self) -> None:
-        """Opens again; the other threads are the parent's."""
+        """Opens again; the other threads, and what is open still, are the parent's."""
+        for connection in list(self._open.values()):
+            self.inherited.add(connection.file_id)
+            self._abandoned.append(connection.abandon())
+        self._open.clear()
         self._begin()
 
 

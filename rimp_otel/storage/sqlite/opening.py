@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rimp_otel.errors import StorageError
-from rimp_otel.storage.sqlite.connection import SUFFIXES, Connection, check_file
+from rimp_otel.storage.sqlite.connection import Connection, wait_for
+from rimp_otel.storage.sqlite.files import SUFFIXES
+from rimp_otel.storage.sqlite.gate import GATE
 from rimp_otel.storage.sqlite.schema import is_readable
 
 __all__ = ["reading"]
@@ -24,25 +27,26 @@ def reading(path: Path, seconds: float) -> Iterator[Connection | None]:
     Raises:
         StorageError: it cannot be read, or is no recording.
     """
-    db = _open(path, seconds) if path.exists() or path.is_symlink() else None
-    if db is None:
+    if not os.path.lexists(path):
         yield None
         return
-    try:
-        yield db
-    finally:
-        db.roll_back()
-        db.close()
+    with GATE.use():
+        db = _open(path, seconds)
+        try:
+            yield db
+        finally:
+            if db is not None:
+                db.roll_back()
+                db.close()
 
 
 def _open(path: Path, seconds: float) -> Connection | None:
-    check_file(path)
     try:
-        return _begin(path, "rw", seconds)
+        return wait_for(lambda: _begin(path, "rw"), seconds)
     except StorageError as error:
         for mode in _other_modes(path):
             try:
-                return _begin(path, mode, seconds)
+                return _begin(path, mode)
             except StorageError:
                 continue
         raise error
@@ -55,12 +59,12 @@ def _other_modes(path: Path) -> list[str]:
     return ["ro"] if has_log else ["ro", "immutable"]
 
 
-def _begin(path: Path, mode: str, seconds: float) -> Connection | None:
+def _begin(path: Path, mode: str) -> Connection | None:
     db = Connection(path, mode)
     try:
         db.execute("PRAGMA query_only = ON")
         db.execute("BEGIN")
-        if db.wait_for(lambda: is_readable(db), seconds):
+        if is_readable(db):
             return db
     except BaseException:
         db.close()

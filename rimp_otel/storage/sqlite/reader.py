@@ -17,7 +17,7 @@ from rimp_otel.storage.reader import (
     journal_files,
 )
 from rimp_otel.storage.snapshot import JournalLine
-from rimp_otel.storage.sqlite.connection import SUFFIXES
+from rimp_otel.storage.sqlite.files import SUFFIXES
 from rimp_otel.storage.sqlite.layout import DatabaseLayout
 from rimp_otel.storage.sqlite.opening import reading
 from rimp_otel.storage.sqlite.query import Rows

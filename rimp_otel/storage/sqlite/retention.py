@@ -40,14 +40,13 @@ class Retention(NamedTuple):
     #: Seconds since the epoch.
     clock: Callable[[], float] = time.time
 
-    def run(self, db: Connection, has_index: bool, arrived: int, timeout: float) -> int:
+    def run(self, db: Connection, has_index: bool, arrived: int) -> int:
         """Deletes what is not to be kept any more, as far as it has to be done now.
 
         Args:
             db: may write; not in a transaction.
             has_index: whether there is an index of messages.
             arrived: records that were just stored.
-            timeout: seconds to wait for another process.
 
         Returns:
             How many records were deleted; 0 where that was not possible now.
@@ -58,7 +57,8 @@ class Retention(NamedTuple):
             before = self._before(db)
             if before is None:
                 return 0
-            with db.transaction(timeout):
+            db.execute("BEGIN IMMEDIATE")
+            with db.committing():
                 deleted = _delete(db, before, max(_LEAST, _TIMES_ARRIVED * arrived), has_index)
             _give_back(db)
         except StorageError:

@@ -86,22 +86,19 @@ _INDEX = (
 )
 
 
-def prepare(db: Connection, seconds: float) -> None:
+def prepare(db: Connection) -> None:
     """Makes the tables of a new file, and brings those of an older version up to date.
-
-    Args:
-        db: may write.
-        seconds: how long to wait for another process that does the same.
 
     Raises:
         StorageError: the file is another program's, a newer version's, or damaged.
     """
-    if db.wait_for(lambda: _version(db), seconds) == 0:
+    if _version(db) == 0:
         # Can only be chosen before there is a table.
-        db.wait_for(lambda: db.execute("PRAGMA auto_vacuum = INCREMENTAL"), seconds)
-    db.wait_for(lambda: db.execute("PRAGMA journal_mode = WAL"), seconds)
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    db.execute("PRAGMA journal_mode = WAL")
     if _version(db) < len(MIGRATIONS) or _lacks_index(db):
-        with db.transaction(seconds):
+        db.execute("BEGIN IMMEDIATE")
+        with db.committing():
             _migrate(db)
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.data import TelemetryData
-from rimp_otel.errors import StorageError
+from rimp_otel.errors import ConfigurationError, StorageError
 from rimp_otel.filters import Conditions
 from rimp_otel.forking import in_forked_child
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.storage.base import Selection, TelemetryStorage, untimed
 from rimp_otel.storage.locking import ProcessLock
 from rimp_otel.storage.sqlite.connection import Connection
+from rimp_otel.storage.sqlite.gate import GATE
 from rimp_otel.storage.sqlite.layout import DatabaseLayout
 from rimp_otel.storage.sqlite.opening import reading
 from rimp_otel.storage.sqlite.query import DamagedRecord, Index, Query, Rows, words_of
@@ -74,8 +75,8 @@ class SQLiteStorage(TelemetryStorage):
             retain_size=retain_size,
             retain_age=retain_age,
             sync=sync,
-            sync_interval=lock_timeout,
         )
+        _check_seconds("lock_timeout", lock_timeout)
         #: As it was given.
         self.path = Path(path)
         #: Records that the last ``retrieve`` skipped, because they were damaged.
@@ -103,7 +104,7 @@ class SQLiteStorage(TelemetryStorage):
 
     def _renew(self) -> None:
         self._busy = False
-        self._writer.forget()
+        self._writer.renew()
 
     @contextmanager
     def _alone(self) -> Iterator[Writer]:
@@ -116,7 +117,8 @@ class SQLiteStorage(TelemetryStorage):
                 raise StorageError(f"cannot write {self.path}: what this interrupts is doing that")
             self._busy = True
             try:
-                yield self._writer
+                with GATE.use():
+                    yield self._writer
             finally:
                 self._busy = False
         finally:
@@ -237,6 +239,13 @@ class SQLiteStorage(TelemetryStorage):
 
     def __repr__(self) -> str:
         return f"SQLiteStorage({os.fspath(self.path)!r})"
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 3_600:
+        raise ConfigurationError(
+            f"{name}={value!r} is not allowed: give a number of seconds above 0, at most 3600"
+        )
 
 
 def _index(db: Connection) -> Index | None:

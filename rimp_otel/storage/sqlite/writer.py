@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from rimp_otel.errors import StorageError
-from rimp_otel.storage.sqlite.connection import (
-    SUFFIXES,
-    Connection,
-    check_file,
-    is_locked,
-    make_file,
-)
+from rimp_otel.storage.sqlite.connection import Connection, is_locked, wait_for
+from rimp_otel.storage.sqlite.files import SUFFIXES, check_file, make_file
 from rimp_otel.storage.sqlite.origins import Numbers
 from rimp_otel.storage.sqlite.retention import Retention
 from rimp_otel.storage.sqlite.rows import Part, Row
@@ -31,6 +28,8 @@ _CATCH_UP = (
 )
 _MOST_INDEXED_LATER = 2_000
 _SLICE = re.compile(r"(.+-[a-z]+)-[0-9]+-([0-9]+)", re.ASCII | re.DOTALL)
+# Seconds, and a part of the time that a batch took, for which the file is left to others.
+_LEAST_GAP, _GAP = 0.000_25, 1 / 16
 # Kept when SQLite begins its write-ahead log anew.
 _LOG_SIZE = 16 * 1024 * 1024
 
@@ -70,14 +69,17 @@ class Writer:
         self._synchronous = synchronous
         self._timeout = lock_timeout
         self.stats = SQLiteStats()
-        self.forget()
-
-    def forget(self) -> None:
-        """Lets go of everything, as in a forked child."""
         self._db: Connection | None = None
         self._file: tuple[int, int] | None = None
         self._numbers = Numbers()
         self._has_index = False
+        self._not_before = 0.0
+
+    def renew(self) -> None:
+        """In a forked child, which opens the file for itself."""
+        self._db = None
+        self.stats = SQLiteStats()
+        self._numbers.forget()
 
     def write(self, rows: Sequence[Row], slice_id: str | None) -> None:
         """Keeps all rows, unless the slice was stored before.
@@ -85,31 +87,62 @@ class Writer:
         Raises:
             StorageError: that was not possible; none of them is kept.
         """
-        db = self._open()
+        self._give_way()
+        db = wait_for(self._begin, self._timeout)
         try:
-            with db.transaction(self._timeout):
+            with self._measured(), db.committing():
                 is_new = self._note(db, slice_id)
                 if is_new:
                     self._insert(db, rows)
             self._stay()
         except BaseException as error:
-            self._numbers.forget()
-            if isinstance(error, StorageError) and not is_locked(error):
-                self.close()  # what is wrong may be mended from outside
+            self._failed(db, error)
             raise
         self._count(len(rows), is_new)
         self._retain(db, len(rows))
+        db.is_busy = False
+
+    def _begin(self) -> Connection:
+        """The connection, in a transaction."""
+        db = self._open()
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except BaseException as error:
+            self._failed(db, error)
+            raise
+        return db
+
+    def _failed(self, db: Connection, error: BaseException) -> None:
+        db.is_busy = False
+        self._numbers.forget()
+        if isinstance(error, StorageError) and not is_locked(error):
+            self.close()  # what is wrong may be mended from outside
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        ended = time.monotonic()
+        self._not_before = ended + _LEAST_GAP + (ended - began) * _GAP
+
+    def _give_way(self) -> None:
+        """Leaves others that wait for the file a moment, between one batch and the next: they only
+        look from time to time whether it is free."""
+        pause = self._not_before - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
 
     def _open(self) -> Connection:
         """The connection, to what has the path now."""
         db = self._db
         if db is not None and db.is_open and self._is_there():
+            db.is_busy = True
             return db
         self.close()
         make_file(self.path)
         db = self._db = Connection(self.path)
         try:
-            prepare(db, self._timeout)
+            prepare(db)
             db.execute(f"PRAGMA synchronous = {self._synchronous}")
             db.execute(f"PRAGMA journal_size_limit = {_LOG_SIZE}")
             self._has_index = has_index(db)
@@ -183,7 +216,7 @@ class Writer:
         self.stats = stats
 
     def _retain(self, db: Connection, arrived: int) -> None:
-        deleted = self._retention.run(db, self._has_index, arrived, self._timeout)
+        deleted = self._retention.run(db, self._has_index, arrived)
         self.stats = self.stats._replace(deleted=self.stats.deleted + deleted)
 
     def sync(self) -> None:
