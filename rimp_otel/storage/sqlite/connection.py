@@ -57,6 +57,7 @@ class Connection:
         if sqlite3 is None:  # pragma: no cover
             raise ConfigurationError("this Python was built without sqlite3: use files instead")
         self.path = path
+        self._db: Any = None
         #: Whether a thread is using it; False lets a fork close it.
         self.is_busy = True
         status = check_file(path)
@@ -67,7 +68,6 @@ class Connection:
                 " start processes that record by spawning them"
             )
         self._pid = os.getpid()
-        self._db: Any = None
         query = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
         uri = f"{Path(os.path.abspath(path)).as_uri()}?{query}"
         with _translated(path, "open"):
@@ -119,6 +119,15 @@ class Connection:
         with self._using("write") as db:
             db.executemany(sql, rows)
 
+    def run(self, sql: str) -> None:
+        """Runs a statement to its end that gives no rows, but needs several steps.
+
+        Raises:
+            StorageError: that failed.
+        """
+        with self._using("write") as db:
+            db.executescript(sql)
+
     def pages(self, sql: str, values: Sequence[Any], size: int) -> Iterator[list[Any]]:
         """The rows of a query, so many at a time.
 
@@ -167,6 +176,12 @@ class Connection:
                 db.close()
         except StorageError:
             pass  # what was committed is in the file
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except Exception:  # half made, or the interpreter is being taken down
+            pass
 
     def close_before_fork(self) -> None:
         """Closes it, where possible without moving the log into the database, which takes long."""

@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock, get_ident
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
-__all__ = ["GATE", "Gate", "Inheritable"]
+from msgspec import Struct
+
+__all__ = ["GATE", "Gate", "Inheritable", "keep_for_good"]
 
 _LONGEST_WAIT = 2.0
 _PAUSE = 0.0005
@@ -53,9 +56,7 @@ class Gate:
         self._longest_wait = longest_wait
         #: Databases that this process must not open: a connection to them was inherited.
         self.inherited: set[FileId] = set()
-        self._open: dict[int, Inheritable] = {}
-        # A child must not even close them.
-        self._abandoned: list[Any] = []
+        self._open: WeakValueDictionary[int, Inheritable] = WeakValueDictionary()
         self._begin()
 
     def _begin(self) -> None:
@@ -126,9 +127,20 @@ class Gate:
         """Opens again; the other threads, and what is open still, are the parent's."""
         for connection in list(self._open.values()):
             self.inherited.add(connection.file_id)
-            self._abandoned.append(connection.abandon())
+            keep_for_good(connection.abandon())
         self._open.clear()
         self._begin()
+
+
+class _Untracked(Struct, gc=False):
+    held: Any = None
+
+
+def keep_for_good(held: Any) -> None:
+    """Keeps something from being closed, even when the interpreter ends: it could undo what its
+    parent is just doing. A circle through what the garbage collector does not look into stays."""
+    circle = _Untracked()
+    circle.held = [circle, held]
 
 
 GATE = Gate()

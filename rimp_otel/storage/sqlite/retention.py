@@ -91,7 +91,7 @@ def _size_in_use(db: Connection) -> int:
 
 def _give_back(db: Connection) -> None:
     if _pragma(db, "freelist_count") > _KEPT:
-        db.execute(f"PRAGMA incremental_vacuum({_GIVEN_BACK})")
+        db.run(f"PRAGMA incremental_vacuum({_GIVEN_BACK})")
 
 
 def _pragma(db: Connection, name: str) -> int:

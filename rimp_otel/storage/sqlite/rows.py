@@ -109,7 +109,7 @@ def _schema_tail(url: Raw) -> str:
 def _metric(metric: _Metric) -> Part:
     fields = [
         f'"{key}":{text}'
-        for key in ("name", "unit", "description", "metadata")
+        for key in ("name", "description", "unit", "metadata")
         if (text := _text(getattr(metric, key)))
     ]
     kinds = _kinds(metric)
