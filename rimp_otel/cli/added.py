@@ -17,7 +17,8 @@ class Added:
     """What is added to a recording from now on, by anybody."""
 
     def __init__(self, path: str | os.PathLike[str], is_database: bool = False) -> None:
-        self._reader = (DatabaseReader if is_database else RecordingReader)(path, counted)
+        make = DatabaseReader if is_database else RecordingReader
+        self._reader: DatabaseReader | RecordingReader = make(path, counted)
         self._reader.skip()
         self.records: Counter[Signal] = Counter()
         #: Bytes of OTLP JSON that they take.

@@ -30,9 +30,9 @@ from rimp_otel.storage.content import (
 )
 from rimp_otel.storage.layout import Layout, SealedName
 from rimp_otel.storage.shown import Shown
-from rimp_otel.storage.snapshot import JournalLine, Snapshot
+from rimp_otel.storage.snapshot import Snapshot
 
-__all__ = ["DamagedLine", "RecordingFile", "RecordingReader", "counted", "file_at", "journal_files"]
+__all__ = ["DamagedLine", "RecordingFile", "RecordingReader", "counted"]
 
 _IN_JOURNAL = re.compile(r"[0-9]{6,}\.(?:seg|open|crash)(?:\.damaged)?", re.ASCII)
 
@@ -113,12 +113,12 @@ class RecordingReader:
         for signal in Signal:
             for content in sealed:
                 if content.signal is signal:
-                    found += file_at(signal, content.path, "sealed")
+                    found += _file(signal, content.path, "sealed")
             for slot in slots:
-                found += file_at(signal, self.layout.file(signal, slot), "active")
+                found += _file(signal, self.layout.file(signal, slot), "active")
         for slot in slots:
-            for path in journal_files(self.layout.journal(slot)):
-                found += file_at(None, path, "journal")
+            for path in _journal_files(self.layout.journal(slot)):
+                found += _file(None, path, "journal")
         return found
 
     def poll(self, final: bool = False) -> Iterator[TelemetryData]:
@@ -175,12 +175,9 @@ class RecordingReader:
             self._shown.skip()
 
     def _begin(self, snapshot: Snapshot) -> None:
-        self._begin_with(snapshot.journal, snapshot.damaged)
-
-    def _begin_with(self, journal: list[JournalLine], damaged: list[Damage]) -> None:
-        self._shown.begin(journal)
-        new = [damage for damage in damaged if damage not in self._in_journals]
-        self._in_journals = set(damaged)
+        self._shown.begin(snapshot.journal)
+        new = [damage for damage in snapshot.damaged if damage not in self._in_journals]
+        self._in_journals = set(snapshot.damaged)
         self.damaged += [
             DamagedLine(damage.path, 0, f"at byte {damage.offset}: {damage.reason}")
             for damage in new
@@ -242,12 +239,7 @@ def _after(content: Content, found: Found) -> _Place:
     return _Place(limit)
 
 
-def file_at(signal: Signal | None, path: Path, kind: Kind) -> Iterable[RecordingFile]:
-    """The file of that path, if there is one.
-
-    Raises:
-        StorageError: it is not possible to look.
-    """
+def _file(signal: Signal | None, path: Path, kind: Kind) -> Iterable[RecordingFile]:
     with reading(path):
         try:
             return [RecordingFile(signal, path, path.stat().st_size, kind)]
@@ -255,12 +247,7 @@ def file_at(signal: Signal | None, path: Path, kind: Kind) -> Iterable[Recording
             return []  # rotated, sealed or deleted since
 
 
-def journal_files(journal: Path) -> list[Path]:
-    """What a journal's owners have written, in its directory.
-
-    Raises:
-        StorageError: it is not possible to look.
-    """
+def _journal_files(journal: Path) -> list[Path]:
     with reading(journal):
         try:
             names = os.listdir(journal)

@@ -179,6 +179,8 @@ class Connection:
 
     def __del__(self) -> None:
         try:
+            if self._db is not None and not self.is_open:
+                GATE.inherit(self)
             self.close()
         except Exception:  # half made, or the interpreter is being taken down
             pass

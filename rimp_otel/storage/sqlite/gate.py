@@ -126,10 +126,14 @@ class Gate:
     def after_in_child(self) -> None:
         """Opens again; the other threads, and what is open still, are the parent's."""
         for connection in list(self._open.values()):
-            self.inherited.add(connection.file_id)
-            keep_for_good(connection.abandon())
+            self.inherit(connection)
         self._open.clear()
         self._begin()
+
+    def inherit(self, connection: Inheritable) -> None:
+        """Leaves a parent's connection alone, and its database."""
+        self.inherited.add(connection.file_id)
+        keep_for_good(connection.abandon())
 
 
 class _Untracked(Struct, gc=False):

@@ -16,12 +16,14 @@ from rimp_otel.storage.sqlite.origins import Wrappings
 from rimp_otel.storage.sqlite.rows import LARGEST_TIME
 from rimp_otel.storage.sqlite.schema import NUMBERS, SIGNALS
 
-__all__ = ["DamagedRecord", "Index", "Query", "Rows", "words_of"]
+__all__ = ["PAGE", "SELECT", "DamagedRecord", "Index", "Place", "Query", "Rows", "words_of"]
 
 PAGE = 1_000
 """Rows that are read, and records that are decoded, at once."""
 
-_SELECT = "SELECT id, signal, time, resource, scope, metric, text FROM records"
+SELECT = "SELECT id, signal, time, resource, scope, metric, text FROM records"
+"""The columns that ``Rows`` decodes."""
+
 _FOUND = "SELECT rowid FROM messages WHERE messages MATCH ?"
 
 
@@ -55,6 +57,16 @@ class Index(NamedTuple):
     is_complete: bool
 
 
+class Place(NamedTuple):
+    """How far somebody has got who asks for some records at a time, oldest first."""
+
+    #: Of the last one, and its number.
+    time: int
+    id: int
+    #: Records that were stored after this one do not count.
+    last: int
+
+
 class Query:
     """A selection as SQL. What SQL cannot say of it is for ``Selection.of_timed`` to see to.
 
@@ -62,10 +74,15 @@ class Query:
         selection: of which records.
         words: that must be in their messages.
         index: how far the index of messages goes; None where there is none.
+        place: of which records only those that come after a place; None for all.
     """
 
     def __init__(
-        self, selection: Selection, words: Iterable[str] = (), index: Index | None = None
+        self,
+        selection: Selection,
+        words: Iterable[str] = (),
+        index: Index | None = None,
+        place: Place | None = None,
     ) -> None:
         self._conditions: list[str] = []
         self.values: list[Any] = []
@@ -73,15 +90,18 @@ class Query:
         self._add_columns()
         self._add_times()
         self._add_words(list(words), index)
+        if place is not None:
+            self._add("time >= ? AND (time > ? OR id > ?)", place.time, place.time, place.id)
+            self._add("id <= ?", place.last)
 
     @property
     def sql(self) -> str:
         """The statement: of a limited selection the newest first, else the oldest first."""
         where = f" WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
         if self._selection.limit is None:
-            return f"{_SELECT}{where} ORDER BY time, id"
+            return f"{SELECT}{where} ORDER BY time, id"
         most = "" if self._selection.filter.attributes else f" LIMIT {self._selection.limit}"
-        return f"{_SELECT}{where} ORDER BY time DESC, id DESC{most}"
+        return f"{SELECT}{where} ORDER BY time DESC, id DESC{most}"
 
     def _add(self, condition: str, *values: Any) -> None:
         self._conditions.append(condition)

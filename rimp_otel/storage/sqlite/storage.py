@@ -14,16 +14,14 @@ from rimp_otel.errors import ConfigurationError, StorageError
 from rimp_otel.filters import Conditions
 from rimp_otel.forking import in_forked_child
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.base import Selection, TelemetryStorage, untimed
+from rimp_otel.storage.base import Selection, TelemetryStorage
 from rimp_otel.storage.locking import ProcessLock
-from rimp_otel.storage.sqlite.connection import Connection
 from rimp_otel.storage.sqlite.gate import GATE
 from rimp_otel.storage.sqlite.layout import DatabaseLayout
-from rimp_otel.storage.sqlite.opening import reading
-from rimp_otel.storage.sqlite.query import DamagedRecord, Index, Query, Rows, words_of
+from rimp_otel.storage.sqlite.query import DamagedRecord, words_of
 from rimp_otel.storage.sqlite.retention import Retention
-from rimp_otel.storage.sqlite.rows import LARGEST_TIME, rows_of
-from rimp_otel.storage.sqlite.schema import NUMBERS, has_index
+from rimp_otel.storage.sqlite.retrieval import Retrieval
+from rimp_otel.storage.sqlite.rows import rows_of
 from rimp_otel.storage.sqlite.writer import SQLiteStats, Writer
 from rimp_otel.times import TimeLike
 
@@ -84,12 +82,14 @@ class SQLiteStorage(TelemetryStorage):
         # Absolute, so that a program that changes its working directory goes on where it was.
         self._layout = DatabaseLayout(os.path.abspath(path))
         self._timeout = lock_timeout
+        self._reading = Retrieval(self._layout.path, lock_timeout)
         self._syncs = sync != "never"
         synchronous = "FULL" if sync == "always" else "NORMAL"
         retention = Retention(retain_size, retain_age)
         self._writer = Writer(self._layout.path, retention, synchronous, lock_timeout)
         self._lock = ProcessLock()
-        self._busy = False
+        # The process that stores right now; a child forked from it does not.
+        self._busy = 0
         in_forked_child(self._renew)
 
     @classmethod
@@ -103,7 +103,6 @@ class SQLiteStorage(TelemetryStorage):
         )
 
     def _renew(self) -> None:
-        self._busy = False
         self._writer.renew()
 
     @contextmanager
@@ -113,14 +112,14 @@ class SQLiteStorage(TelemetryStorage):
         if not lock.acquire(timeout=self._timeout):
             raise StorageError(f"cannot write {self.path}: another thread is doing that for long")
         try:
-            if self._busy:
+            if self._busy == os.getpid():
                 raise StorageError(f"cannot write {self.path}: what this interrupts is doing that")
-            self._busy = True
+            self._busy = os.getpid()
             try:
                 with GATE.use():
                     yield self._writer
             finally:
-                self._busy = False
+                self._busy = 0
         finally:
             lock.release()
 
@@ -157,6 +156,27 @@ class SQLiteStorage(TelemetryStorage):
         """
         return self._select(Selection.of(start_time, end_time, limit, **conditions), [])
 
+    def iter_retrieve(
+        self,
+        start_time: TimeLike | None = None,
+        end_time: TimeLike | None = None,
+        *,
+        batch_size: int = 1_000,
+        **conditions: Unpack[Conditions],
+    ) -> Iterator[TelemetryData]:
+        """What ``retrieve`` would give, in batches of ``batch_size`` records, oldest first within a
+        batch and from one to the next. What is stored meanwhile is left out.
+
+        Raises:
+            ConfigurationError: an argument is not allowed.
+            StorageError: the file cannot be read.
+        """
+        selection = Selection.of(start_time, end_time, None, **conditions)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ConfigurationError(f"batch_size={batch_size!r} is not allowed: give at least 1")
+        self.damaged = []
+        return self._reading.batches(selection, batch_size, self.damaged)
+
     def search(
         self,
         text: str,
@@ -182,20 +202,8 @@ class SQLiteStorage(TelemetryStorage):
         return self._select(selection, words_of(text))
 
     def _select(self, selection: Selection, words: list[str]) -> TelemetryData:
-        limit, pages, number = selection.limit, [], 0
         self.damaged = []
-        with reading(self._layout.path, self._timeout) as db:
-            if db is None:
-                return TelemetryData()
-            query, rows = Query(selection, words, _index(db) if words else None), Rows(db)
-            for data in rows.batches(query.sql, query.values, newest_first=limit is not None):
-                pages.append(selection.of_timed(data))
-                number += len(pages[-1])
-                if limit is not None and number >= limit:
-                    break
-            self.damaged = rows.damaged
-        oldest_first = pages if limit is None else reversed(pages)
-        return untimed(selection.newest([record for page in oldest_first for record in page]))
+        return self._reading.select(selection, words, self.damaged)
 
     def stats(self) -> SQLiteStats:
         """What this storage has done in this process."""
@@ -218,14 +226,7 @@ class SQLiteStorage(TelemetryStorage):
         Raises:
             StorageError: the file cannot be read.
         """
-        sql = (
-            "SELECT id, signal, time, resource, scope, metric, text FROM records"
-            " WHERE time >= ? AND +signal = ? ORDER BY time, id"
-        )
-        with reading(self._layout.path, self._timeout) as db:
-            if db is not None:
-                values = (min(time_unix_nano, LARGEST_TIME), NUMBERS[signal])
-                yield from Rows(db).lines(signal, sql, values)
+        return self._reading.lines_since(signal, time_unix_nano)
 
     def sync(self) -> None:
         """Forces to the device what was stored; nothing with "never".
@@ -246,10 +247,3 @@ def _check_seconds(name: str, value: object) -> None:
         raise ConfigurationError(
             f"{name}={value!r} is not allowed: give a number of seconds above 0, at most 3600"
         )
-
-
-def _index(db: Connection) -> Index | None:
-    if not has_index(db):
-        return None
-    ((until, following),) = db.execute("SELECT indexed_to, next_id FROM state")
-    return Index(until, until + 1 >= following)

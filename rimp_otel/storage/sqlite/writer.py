@@ -225,9 +225,7 @@ class Writer:
         Raises:
             OSError: the device refused.
         """
-        if self._db is None or not self._db.is_open:
-            return
-        # Of these two files, no descriptor carries locks of SQLite's.
+        # Also where it is closed: another process may have kept SQLite from moving the log. Of these two files, no descriptor carries locks of SQLite's.
         for path in (self.path.with_name(self.path.name + SUFFIXES[0]), self.path.parent):
             try:
                 file = os.open(path, os.O_RDONLY)

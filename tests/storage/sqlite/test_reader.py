@@ -114,13 +114,6 @@ def test_damage_is_named(path):
     assert [(damage.path, damage.line) for damage in reader.damaged] == [(path, 1)]
 
 
-def test_newest_first_gives_all(path):
-    """At once."""
-    SQLiteStorage(path).store(batch("one", "two"))
-    (source,) = DatabaseReader(path).newest_first(lambda name: False)
-    assert [message for data in source for message in messages(data)] == ["one", "two"]
-
-
 def test_another_programs_database(path):
     """Is refused."""
     query(path, "CREATE TABLE users (name)")

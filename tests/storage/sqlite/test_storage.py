@@ -419,6 +419,42 @@ def test_gives_the_same_as_files(storage, tmp_path):
         assert storage.retrieve().otlp_json(signal) == files.retrieve().otlp_json(signal)
 
 
+def test_in_batches(storage, path):
+    """Of so many, in order, without what is stored meanwhile, and without holding the file."""
+    times = [5, 1, 3, 3, 2, 4, 3]
+    for number, time in enumerate(times):
+        storage.store(batch(str(number), time=time))
+    batches = storage.iter_retrieve(batch_size=2)
+    first = next(batches)
+    storage.store(batch("later", time=9))
+    storage.close()
+    assert os.listdir(path.parent) == ["telemetry.db"]
+    assert [messages(data) for data in [first, *batches]] == [
+        ["1", "4"],
+        ["2", "3"],
+        ["6", "5"],
+        ["0"],
+    ]
+    assert [messages(data) for data in storage.iter_retrieve(name="no")] == []
+    assert [len(data) for data in storage.iter_retrieve(signals="logs", batch_size=100)] == [8]
+
+
+def test_many_in_batches(storage):
+    """More than are read at once, many of them of one time."""
+    storage.store(batch(*map(str, range(3_500))))
+    storage.store(TelemetryData(events=[TelemetryEvent("a", "x", time_unix_nano=7)] * 2_500))
+    found = [message for data in storage.iter_retrieve() for message in messages(data)]
+    assert found == ["x"] * 2_500 + list(map(str, range(3_500)))
+    assert not list(SQLiteStorage("nothing.db").iter_retrieve())
+
+
+def test_wrong_batch_sizes(storage):
+    """At once, not with the first batch."""
+    for size in (0, True, "5", 1.0):
+        with pytest.raises(ConfigurationError, match=f"batch_size={size!r} is not allowed"):
+            storage.iter_retrieve(batch_size=size)
+
+
 @pytest.mark.parametrize("sync", ["always", "interval", "never"])
 def test_sync(path, sync):
     """By the policy, before store returns or when the journal wants it."""
