@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rimp_otel.exporters import RimpLogRecordExporter, RimpMetricExporter, RimpSpanExporter
     from rimp_otel.models import EventType, TelemetryEvent, TelemetryMetric
     from rimp_otel.pipeline import Telemetry, install
-    from rimp_otel.storage import FileStorage, MemoryStorage, TelemetryStorage
+    from rimp_otel.storage import FileStorage, MemoryStorage, SQLiteStorage, TelemetryStorage
     from rimp_otel.streaming import TelemetryStream
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "RimpLogRecordExporter",
     "RimpMetricExporter",
     "RimpSpanExporter",
+    "SQLiteStorage",
     "StorageError",
     "Telemetry",
     "TelemetryCollector",
@@ -64,7 +65,7 @@ _MODULES = {
     "exporters": ("RimpLogRecordExporter", "RimpMetricExporter", "RimpSpanExporter"),
     "models": ("EventType", "TelemetryEvent", "TelemetryMetric"),
     "pipeline": ("Telemetry", "install"),
-    "storage": ("FileStorage", "MemoryStorage", "TelemetryStorage"),
+    "storage": ("FileStorage", "MemoryStorage", "SQLiteStorage", "TelemetryStorage"),
     "streaming": ("TelemetryStream",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -11,10 +11,13 @@ from typing import Any
 
 from rimp_otel.errors import ConfigurationError
 
-__all__ = ["BACKENDS", "COMPRESSIONS", "SYNC_POLICIES", "TelemetryConfig"]
+__all__ = ["BACKENDS", "COMPRESSIONS", "DEFAULT_PATHS", "SYNC_POLICIES", "TelemetryConfig"]
 
-BACKENDS = ("memory", "file")
+BACKENDS = ("memory", "file", "sqlite")
 """The storages that ``storage_backend`` can name."""
+
+DEFAULT_PATHS = {"file": "telemetry", "sqlite": "telemetry.db"}
+"""Where each of them records that persists, if no path is given."""
 
 COMPRESSIONS = ("zstd", "gzip", "none")
 """What sealed files can be compressed with."""
@@ -37,9 +40,10 @@ class TelemetryConfig:
         flush_interval: seconds between two drains.
         metric_interval: seconds between two collections of the OpenTelemetry instruments.
         realtime_mode: call the listeners at once, on the thread that collects.
-        storage_backend: "memory" or "file".
-        storage_path: where a persistent storage records; "telemetry" (in the working directory),
-            if not given. Ends in ``.jsonl``: a family of files; otherwise: a directory.
+        storage_backend: "memory", "file" or "sqlite".
+        storage_path: where a persistent storage records; in the working directory, if not given.
+            For "file" a directory, or a family of files where it ends in ``.jsonl``
+            ("telemetry"); for "sqlite" a file ("telemetry.db").
         journal: buffer on disk, where no death of the process loses a record, for storages that
             persist; False buffers in memory.
         journal_path: the directory for the journals of storages that have no place of their own
@@ -53,8 +57,9 @@ class TelemetryConfig:
         rotate_size: bytes after which the file storage seals a file and begins another.
         rotate_age: seconds after which it does.
         compression: of sealed files: "zstd", "gzip" or "none".
-        retain_size: bytes of sealed files that are kept, the newest; None keeps all.
-        retain_age: seconds for which sealed files are kept; None keeps all.
+        retain_size: bytes of sealed files, or of SQLite's file, that are kept, the newest; None
+            keeps all.
+        retain_age: seconds for which sealed files, or SQLite's records, are kept; None keeps all.
         sync: when files are forced to the device, which only a power failure makes matter:
             "interval", "always" (before ``store`` returns) or "never".
         sync_interval: seconds between two syncs, with "interval".
@@ -101,8 +106,8 @@ class TelemetryConfig:
 
     @property
     def path(self) -> Path:
-        """Where a persistent storage records: ``storage_path``, or ``telemetry``."""
-        return Path(self.storage_path or "telemetry")
+        """Where a persistent storage records: ``storage_path``, or what it is if not given."""
+        return Path(self.storage_path or DEFAULT_PATHS.get(self.storage_backend, "telemetry"))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **defaults: Any) -> TelemetryConfig:

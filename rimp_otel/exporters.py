@@ -27,6 +27,7 @@ from rimp_otel.reporting import Reporter
 from rimp_otel.selfmetrics import ExporterMetrics
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.file import FileStorage
+from rimp_otel.storage.sqlite import SQLiteStorage
 from rimp_otel.streaming import storage_for
 
 __all__ = ["RimpLogRecordExporter", "RimpMetricExporter", "RimpSpanExporter"]
@@ -54,7 +55,8 @@ class _Export:
         if storage is not None:
             self.storage = storage
         else:
-            self.storage = FileStorage(path) if path is not None else storage_for(config)
+            make = SQLiteStorage if config.storage_backend == "sqlite" else FileStorage
+            self.storage = make(path) if path is not None else storage_for(config)
         self._metrics = ExporterMetrics(signal, meter_provider)
         self._reporter = Reporter()
         self._ended = False
@@ -90,8 +92,9 @@ class RimpSpanExporter(SpanExporter):
 
     Args:
         storage: where to.
-        path: of a recording, instead of a storage; as FileStorage takes it. With neither, the
-            storage that the environment names: files at RIMP_STORAGE_PATH, or in ``telemetry``.
+        path: of a recording, instead of a storage; as FileStorage takes it, or SQLiteStorage where
+            RIMP_STORAGE_BACKEND is "sqlite". With neither, the storage that the environment names:
+            files at RIMP_STORAGE_PATH, or in ``telemetry``.
         meter_provider: for the exporter's own metrics; the global one, if not given.
 
     Raises:

@@ -247,8 +247,7 @@ class JournalDrain(Drain):
         states = {segment: segment.state() for segment in list(self._journal.segments)}
         marks = {s: (s.position, state.cycle) for s, state in states.items()}
         try:
-            if self._appendable is not None:
-                self._appendable.sync()
+            self._home.sync()
             for segment, mark in marks.items():
                 if self._synced.get(segment) != mark:
                     segment.sync()

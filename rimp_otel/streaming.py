@@ -20,13 +20,14 @@ from rimp_otel.errors import ConfigurationError
 from rimp_otel.exiting import AtExit
 from rimp_otel.forking import in_forked_child
 from rimp_otel.journal.buffer import Journal
-from rimp_otel.journal.homes import DirectoryHome, FileHome, Home
+from rimp_otel.journal.homes import DirectoryHome, FileHome, Home, StorageHome
 from rimp_otel.journal.target import Appendable
 from rimp_otel.journaldrain import JournalDrain
 from rimp_otel.reporting import Reporter
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.file import FileStorage
 from rimp_otel.storage.memory import MemoryStorage
+from rimp_otel.storage.sqlite import SQLiteStorage
 from rimp_otel.worker import Request, Worker
 
 __all__ = ["StreamStats", "TelemetryStream", "storage_for"]
@@ -55,6 +56,8 @@ def storage_for(config: TelemetryConfig) -> TelemetryStorage:
     """The storage that a configuration names."""
     if config.storage_backend == "file":
         return FileStorage.from_config(config)
+    if config.storage_backend == "sqlite":
+        return SQLiteStorage.from_config(config)
     return MemoryStorage(config.memory_max_records, config.memory_max_bytes)
 
 
@@ -71,6 +74,8 @@ def home_of(
     """Where the journal for a storage lives; None where it is buffered in memory."""
     if files is not None:
         return FileHome(files)
+    if isinstance(storage, SQLiteStorage):
+        return StorageHome(storage)
     if config.journal_path is not None:
         return DirectoryHome.at(config.journal_path)
     return DirectoryHome(storage.journal) if isinstance(storage, FileStorage) else None

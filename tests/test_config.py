@@ -31,7 +31,7 @@ WRONG = [
     (
         "storage_backend",
         "tape",
-        "storage_backend='tape' is not allowed: give 'memory' or 'file'",
+        "storage_backend='tape' is not allowed: give 'memory' or 'file' or 'sqlite'",
     ),
     ("storage_backend", ["file"], "storage_backend=['file'] is not allowed: give"),
     ("storage_path", "", "storage_path='' is not allowed: give a path, or None"),

@@ -31,6 +31,7 @@ from rimp_otel import (
     RimpLogRecordExporter,
     RimpMetricExporter,
     RimpSpanExporter,
+    SQLiteStorage,
     TelemetryData,
     TelemetryMetric,
 )
@@ -128,6 +129,22 @@ def results(storage):
     exporters = [exporter(storage) for exporter in EXPORTERS]
     records = [[bare_span()], log_records, metrics_data]
     return exporters, records
+
+
+@pytest.mark.parametrize("given", ["environment", "argument"])
+def test_a_database_that_the_environment_names(given, tmp_path, monkeypatch):
+    """With its path, or one that the exporter is given."""
+    monkeypatch.setenv("RIMP_STORAGE_BACKEND", "sqlite")
+    monkeypatch.setenv("RIMP_STORAGE_PATH", str(tmp_path / "environment"))
+    path = tmp_path / given
+    exporter = RimpSpanExporter(path=path) if given == "argument" else RimpSpanExporter()
+    assert isinstance(exporter._export.storage, SQLiteStorage)
+    processor = SimpleSpanProcessor(exporter)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+    provider.get_tracer("t").start_span("one").end()
+    assert [span.name for span in SQLiteStorage(path).retrieve().spans] == ["one"]
+    provider.shutdown()
 
 
 def test_failure_is_told_and_said(capsys):

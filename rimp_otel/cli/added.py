@@ -8,6 +8,7 @@ from collections import Counter
 from rimp_otel.errors import StorageError
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.storage.reader import RecordingReader, counted
+from rimp_otel.storage.sqlite.reader import DatabaseReader
 
 __all__ = ["Added"]
 
@@ -15,8 +16,9 @@ __all__ = ["Added"]
 class Added:
     """What is added to a recording from now on, by anybody."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._reader = RecordingReader(path, counted)
+    def __init__(self, path: str | os.PathLike[str], is_database: bool = False) -> None:
+        make = DatabaseReader if is_database else RecordingReader
+        self._reader: DatabaseReader | RecordingReader = make(path, counted)
         self._reader.skip()
         self.records: Counter[Signal] = Counter()
         #: Bytes of OTLP JSON that they take.

@@ -25,8 +25,8 @@ from rimp_otel.models import HistogramPoint, TelemetryEvent
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
+    from rimp_otel.cli.recording import Reader
     from rimp_otel.data import TelemetryData
-    from rimp_otel.storage.reader import RecordingReader
 
 __all__ = ["format_demo", "format_histogram", "quantile"]
 
@@ -52,9 +52,7 @@ class _Page(NamedTuple):
         return sorted(events, key=time_of)
 
 
-def format_demo(
-    reader: RecordingReader, visit: Visit, look: str, width: int, style: Style
-) -> list[str]:
+def format_demo(reader: Reader, visit: Visit, look: str, width: int, style: Style) -> list[str]:
     """The recording of the demo as lines of text.
 
     Args:
@@ -100,7 +98,7 @@ def _visit(visit: Visit, page: _Page) -> Iterator[str]:
     yield f"{total} in {visit.seconds:.1f} s{between}{between.join(answers)}"
 
 
-def _stats(reader: RecordingReader, page: _Page) -> Iterator[str]:
+def _stats(reader: Reader, page: _Page) -> Iterator[str]:
     stats = count_recording(reader, [page.data])
     yield page.title("Recorded", "rimp stats")
     # The last line says that nothing is damaged.

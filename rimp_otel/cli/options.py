@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from rimp_otel.cli.render import Glyphs, Style
+from rimp_otel.config import DEFAULT_PATHS
 from rimp_otel.errors import ConfigurationError, RimpError
 from rimp_otel.times import to_unix_nano
 
@@ -54,7 +55,7 @@ def add_path(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--path",
         metavar="PATH",
-        help="the recording: a directory, or a family of files that ends in .jsonl "
+        help="the recording: a directory, a family of files that ends in .jsonl, or an SQLite file "
         "(default: $RIMP_STORAGE_PATH, else telemetry)",
     )
 
@@ -103,7 +104,9 @@ def _number(text: str) -> str | float:
 
 def recording_path(args: argparse.Namespace, env: Mapping[str, str] = os.environ) -> Path:
     """Where the recording is that the command is about."""
-    return Path(args.path or env.get("RIMP_STORAGE_PATH", "").strip() or "telemetry")
+    backend = env.get("RIMP_STORAGE_BACKEND", "").strip()
+    default = DEFAULT_PATHS.get(backend, "telemetry")
+    return Path(args.path or env.get("RIMP_STORAGE_PATH", "").strip() or default)
 
 
 def output_style(

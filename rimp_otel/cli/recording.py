@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from rimp_otel.data import TelemetryData
     from rimp_otel.storage.reader import RecordingReader
+    from rimp_otel.storage.sqlite.reader import DatabaseReader
+
+    Reader = RecordingReader | DatabaseReader
 
 __all__ = [
     "Record",
@@ -41,7 +44,7 @@ Record = Union["ReadableSpan", TelemetryEvent, TelemetryMetric]
 """One record of any signal."""
 
 
-def open_recording(path: Path, wait: bool = False) -> RecordingReader:
+def open_recording(path: Path, wait: bool = False) -> Reader:
     """A reader of what is recorded at ``path``.
 
     Raises:
@@ -49,8 +52,9 @@ def open_recording(path: Path, wait: bool = False) -> RecordingReader:
     """
     # Reading needs the SDK, whose import takes longer than the whole of `rimp --help`.
     from rimp_otel.storage.reader import RecordingReader
+    from rimp_otel.storage.sqlite.reader import DatabaseReader, is_database
 
-    reader = RecordingReader(path)
+    reader: Reader = DatabaseReader(path) if is_database(path) else RecordingReader(path)
     if not reader.files():
         nothing = (
             f"no recording at {path}: record one with 'rimp run -- python app.py', "
@@ -68,7 +72,7 @@ def say(message: str) -> None:
     print(f"rimp: {Style().clean(message)}", file=sys.stderr, flush=True)
 
 
-def report_damage(reader: RecordingReader, reported: int = 0) -> int:
+def report_damage(reader: Reader, reported: int = 0) -> int:
     """Say that lines were skipped, if more than ``reported`` were; returns how many were."""
     total = len(reader.damaged)
     if total > reported:

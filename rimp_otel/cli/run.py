@@ -94,7 +94,7 @@ def _record(args: argparse.Namespace, command: Sequence[str], env: Mapping[str, 
     from rimp_otel.config import TelemetryConfig
 
     enabled = TelemetryConfig.from_env(env).enabled  # raises what would fail in the program
-    added = Added(recording_path(args))
+    added = Added(recording_path(args, env), backend_of(env) == "sqlite")
     try:
         ended = run_program(command, env)
     except OSError as error:
@@ -129,13 +129,18 @@ def program_env(
         defaults["OTEL_SERVICE_NAME"] = service_name(command)
     ours = {
         "OTEL_PYTHON_CONFIGURATOR": "rimp",
-        "RIMP_STORAGE_BACKEND": "file",
+        "RIMP_STORAGE_BACKEND": backend_of(env),
         "RIMP_STORAGE_PATH": os.path.abspath(recording_path(args, env)),
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
     }
     if name:
         ours["OTEL_SERVICE_NAME"] = name
     return {**env, **defaults, **given, **ours}
+
+
+def backend_of(env: Mapping[str, str]) -> str:
+    """What is recorded with: in memory, nothing would be left of it."""
+    return "sqlite" if env.get("RIMP_STORAGE_BACKEND", "").strip() == "sqlite" else "file"
 
 
 def _keys(pairs: str) -> set[str]:

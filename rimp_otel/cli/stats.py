@@ -35,8 +35,9 @@ from rimp_otel.cli.verify import journals_text, slot_json
 from rimp_otel.models import EventType, TelemetryEvent, TelemetryMetric
 
 if TYPE_CHECKING:
+    from rimp_otel.cli.recording import Reader
     from rimp_otel.data import TelemetryData
-    from rimp_otel.storage.reader import DamagedLine, RecordingFile, RecordingReader
+    from rimp_otel.storage.reader import DamagedLine, RecordingFile
     from rimp_otel.storage.slotstates import SlotState
 
 __all__ = [
@@ -172,7 +173,7 @@ class RecordingStats:
 
 
 def count_recording(
-    reader: RecordingReader, batches: Iterable[TelemetryData] | None = None
+    reader: Reader, batches: Iterable[TelemetryData] | None = None
 ) -> RecordingStats:
     """Read all that the reader has not read yet, and count it; or ``batches``, if it has."""
     from rimp_otel.storage.slotstates import look_at_slots

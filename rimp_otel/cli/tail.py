@@ -39,7 +39,7 @@ from rimp_otel.otlp.signals import Signal
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from rimp_otel.storage.reader import RecordingReader
+    from rimp_otel.cli.recording import Reader
 
 __all__ = ["add_parser", "follow", "format_record"]
 
@@ -102,7 +102,7 @@ def _run(args: argparse.Namespace) -> int:
 
 class _Printer:
     def __init__(
-        self, reader: RecordingReader, signals: Collection[Signal], args: argparse.Namespace
+        self, reader: Reader, signals: Collection[Signal], args: argparse.Namespace
     ) -> None:
         self.reader, self.signals, self.args = reader, signals, args
         self.style = output_style(args)

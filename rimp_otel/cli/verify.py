@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rimp_otel.cli.options import add_color, add_json, add_path, output_style, recording_path
+from rimp_otel.cli.options import (
+    UsageError,
+    add_color,
+    add_json,
+    add_path,
+    output_style,
+    recording_path,
+)
 from rimp_otel.cli.recording import open_recording
 from rimp_otel.cli.render import Style, format_bytes, pad, plural, to_json
 from rimp_otel.otlp.signals import Signal
@@ -75,7 +82,7 @@ def inspect(path: Path, protobuf: bool = False) -> Iterator[Inspection]:
     """Gives a look at the recording at ``path``, and says on a terminal how far it is.
 
     Raises:
-        UsageError: there is nothing.
+        UsageError: there is nothing, or a database.
         MissingExtraError: protobuf is to be used, and is not installed.
     """
     # Reading needs the SDK, whose import takes longer than the whole of `rimp --help`.
@@ -84,6 +91,11 @@ def inspect(path: Path, protobuf: bool = False) -> Iterator[Inspection]:
     from rimp_otel.storage.problems import parse, parse_strictly
 
     open_recording(path)
+    if path.is_file():
+        raise UsageError(
+            f"{path} is a database, which 'rimp verify' and 'rimp repair' leave to SQLite: "
+            f"sqlite3 {path} 'pragma integrity_check'"
+        )
     if protobuf:
         parse_strictly(b'{"resourceSpans":[]}')  # now, not after all that can be said without it
     with _progress() as started:

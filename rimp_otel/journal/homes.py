@@ -12,7 +12,7 @@ from rimp_otel.journal.target import Appendable, End
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.slots import Slot
 
-__all__ = ["DirectoryHome", "FileHome", "Home"]
+__all__ = ["DirectoryHome", "FileHome", "Home", "Remembering", "StorageHome"]
 
 
 class Home(Protocol):
@@ -40,6 +40,22 @@ class Home(Protocol):
     def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterable[bytes]:
         """The lines that may hold a record of that time, or a later one."""
 
+    def sync(self) -> None:
+        """Forces to the device what was stored, before the journal lets go of it."""
+
+
+class Remembering(Protocol):
+    """A storage that has a place for journals, and remembers how far each has been stored."""
+
+    def journal(self, slot: int) -> Path:
+        """The directory of a slot's journal."""
+
+    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterable[bytes]:
+        """The signal's records of that time or a later one, as OTLP JSON lines."""
+
+    def sync(self) -> None:
+        """Forces to the device what was stored."""
+
 
 class FileHome:
     """The slot of a storage that appends to files."""
@@ -51,6 +67,7 @@ class FileHome:
         self.settle = storage.settle
         self.lines_after = storage.lines_after
         self.lines_since = storage.lines_since
+        self.sync = storage.sync
 
     def ends(self) -> dict[Signal, End]:
         """Where its files end."""
@@ -105,6 +122,29 @@ class DirectoryHome:
         """None."""
         return []
 
-    def lines_since(self, signal: Signal, time_unix_nano: int) -> list[bytes]:
+    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterable[bytes]:
         """None."""
         return []
+
+    def sync(self) -> None:
+        """Nothing: when the storage does that is its own matter."""
+
+
+class StorageHome(DirectoryHome):
+    """Slots beside a storage that takes a slice and notes its place in one step.
+
+    After a death, it knows by the place whether a slice was stored. After a loss of power, where
+    headers may be older than the storage, its records are looked for as those in files are.
+    """
+
+    def __init__(self, storage: Remembering) -> None:
+        super().__init__(storage.journal)
+        self._storage = storage
+
+    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterable[bytes]:
+        """The lines that may hold a record of that time, or a later one."""
+        return self._storage.lines_since(signal, time_unix_nano)
+
+    def sync(self) -> None:
+        """Forces to the device what was stored."""
+        self._storage.sync()

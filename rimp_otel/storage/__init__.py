@@ -6,5 +6,14 @@ from rimp_otel.storage.base import TelemetryStorage, select
 from rimp_otel.storage.file import FileStorage
 from rimp_otel.storage.memory import MemoryStorage
 from rimp_otel.storage.policy import FileStats
+from rimp_otel.storage.sqlite import SQLiteStats, SQLiteStorage
 
-__all__ = ["FileStats", "FileStorage", "MemoryStorage", "TelemetryStorage", "select"]
+__all__ = [
+    "FileStats",
+    "FileStorage",
+    "MemoryStorage",
+    "SQLiteStats",
+    "SQLiteStorage",
+    "TelemetryStorage",
+    "select",
+]

@@ -28,7 +28,7 @@ class Result(NamedTuple):
 @pytest.fixture(autouse=True)
 def known_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """UTC, 100 columns, an empty working directory, no colour variables."""
-    for name in ("NO_COLOR", "FORCE_COLOR", "RIMP_STORAGE_PATH"):
+    for name in ("NO_COLOR", "FORCE_COLOR", "RIMP_STORAGE_BACKEND", "RIMP_STORAGE_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.chdir(tmp_path)

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from rimp_otel import FileStorage, MemoryStorage, TelemetryData, TelemetryStorage
+from rimp_otel import FileStorage, MemoryStorage, SQLiteStorage, TelemetryData, TelemetryStorage
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.storage import select
 
@@ -34,7 +34,7 @@ class TwoMethods(TelemetryStorage):
         """Stays open."""
 
 
-@pytest.fixture(params=["memory", "directory", "family", "two methods"])
+@pytest.fixture(params=["memory", "directory", "family", "sqlite", "two methods"])
 def storage(request, tmp_path):
     """An empty storage of each kind."""
     if request.param == "two methods":
@@ -45,6 +45,7 @@ def storage(request, tmp_path):
     made = {
         "memory": lambda: MemoryStorage(),
         "directory": lambda: FileStorage(tmp_path / "telemetry"),
+        "sqlite": lambda: SQLiteStorage(tmp_path / "new" / "telemetry.db"),
         "family": lambda: FileStorage(tmp_path / "telemetry.jsonl"),
     }[request.param]()
     yield made

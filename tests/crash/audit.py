@@ -24,7 +24,16 @@ from rimp_otel.storage.layout import Layout, SealedName, fingerprint
 
 from .marks import is_whole
 
-__all__ = ["Found", "by_reader", "compare", "found_in", "in_files", "texts"]
+__all__ = [
+    "Found",
+    "by_reader",
+    "compare",
+    "found_in",
+    "in_files",
+    "note_record",
+    "nothing",
+    "texts",
+]
 
 
 class Found(NamedTuple):
@@ -155,10 +164,11 @@ def _note_line(node: Any, found: Found) -> None:
                 _note_line(child, found)
         elif key in ("spans", "logRecords", "metrics"):
             for child in children:
-                _note_record(key, child, found)
+                note_record(key, child, found)
 
 
-def _note_record(kind: str, record: Any, found: Found) -> None:
+def note_record(kind: str, record: Any, found: Found) -> None:
+    """Counts one record, decoded from OTLP JSON; ``kind`` is the key of the list it stands in."""
     if kind == "metrics":
         for shape in ("gauge", "sum"):
             for point in record.get(shape, {}).get("dataPoints", []):

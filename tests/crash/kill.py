@@ -1,6 +1,6 @@
 """A real program, killed at random moments: nothing that was collected is lost, nothing is twice.
 
-``python -m tests.crash.kill --rounds 1000``. A round starts one to three victims (``victim.py``) on
+``python -m tests.crash.kill --rounds 1000 --backend sqlite``. A round starts one to three victims (``victim.py``) on
 one directory, lets each die in a random way once it has announced a random number of records,
 reads the recording without changing it, has it recovered (the recovering process is killed too, up
 to three times in a row), and counts again, by the reader and in the files.
@@ -22,17 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
-from rimp_otel.storage.layout import Layout
 
 from ..processes import ROOT
 from . import victim
-from .audit import Found, by_reader, compare, in_files
+from .audit import Found, compare
+from .backends import BACKENDS, Backend
 from .running import Outcome, Program, directory, each_seed, reap
 
 DEADLINE = 60.0
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM}
 WAYS = ["kill"] * 5 + ["term", "exit", "segv", "bus", "abort"]
 SEGMENT = ".seg"
+FILE = BACKENDS["file"]
 
 
 class Victim:
@@ -113,10 +114,12 @@ class Victim:
         return "".join(line for line in lines if not line.startswith("v"))
 
 
-def configuration(chance: random.Random, path: Path, small: bool) -> dict[str, Any]:
+def configuration(
+    chance: random.Random, path: Path, small: bool, backend: Backend = FILE
+) -> dict[str, Any]:
     """Of victims and of whoever recovers, chosen at random."""
     return {
-        "storage_backend": "file",
+        "storage_backend": backend.name,
         "storage_path": str(path),
         "flush_interval": chance.choice([0.002, 0.02, 0.2, 600.0]),
         "buffer_size": chance.choice([16, 2_048, 10_000_000]),
@@ -169,19 +172,22 @@ def amount(chance: random.Random, short: bool) -> int:
     return int(10 ** chance.uniform(0.0, 3.3 if short else 4.2))
 
 
-def round_of(seed: int, short: bool) -> Outcome:
+def round_of(seed: int, short: bool, backend: str = FILE.name) -> Outcome:
     """One round."""
     chance = random.Random(seed)
     with directory() as parent:
-        return Round(chance, parent / "telemetry", short).run()
+        return Round(chance, parent, short, BACKENDS[backend]).run()
 
 
 class Round:
     """One round, on one directory."""
 
-    def __init__(self, chance: random.Random, path: Path, short: bool) -> None:
-        self.chance, self.path, self.short = chance, path, short
-        self.config = configuration(chance, path, short)
+    def __init__(
+        self, chance: random.Random, parent: Path, short: bool, backend: Backend = FILE
+    ) -> None:
+        self.chance, self.backend, self.short = chance, backend, short
+        self.path = parent / backend.path
+        self.config = configuration(chance, self.path, short, backend)
         self.figures: Counter[str] = Counter()
         self.failures: list[str] = []
         self.finished: set[str] = set()
@@ -194,25 +200,25 @@ class Round:
         self.figures["records announced"] += len(self.finished)
         open_spans = self.started - self.finished
         self.figures["spans open at the death"] += len(open_spans)
-        left = len(list(self.path.glob(f"journal*/*{SEGMENT}")))
-        self.figures["segments left in journals"] += left
-        self.check("read without recovery", by_reader(self.path))
+        left = [file for file in self.backend.left(self.path) if file.suffix == SEGMENT]
+        self.figures["segments left in journals"] += len(left)
+        self.check("read without recovery", self.backend.by_reader(self.path))
         for _ in range(self.chance.choice([0, 0, 1, 1, 2, 3])):
             code = recover_and_die(self.config, self.slots(), self.chance.uniform(0.0, 0.06))
             self.figures["recoveries killed"] += code == -signal.SIGKILL
             if code not in (0, -signal.SIGKILL):
                 self.failures.append(f"a recovery that was to be killed failed: {code}")
-            self.check("read after a killed recovery", by_reader(self.path))
+            self.check("read after a killed recovery", self.backend.by_reader(self.path))
         code = recover_and_die(self.config, self.slots(), DEADLINE)
         if code:
             self.failures.append(f"recovery ended with {code}")
-        found = by_reader(self.path)
+        found = self.backend.by_reader(self.path)
         self.check("read after recovery", found)
-        counted = in_files(self.path)
+        counted = self.backend.counted(self.path)
         self.check("in the files", counted)
         if counted.all() != found.all():
             self.failures.append("the reader and the files disagree")
-        if left := sorted(path.name for path in self.path.glob("journal*/*[!k]")):
+        if left := [file.name for file in self.backend.left(self.path)]:
             self.failures.append(f"left in journals after recovery: {left}")
         if self.failures:
             self.failures.append(f"with {self.config} {self.complaints[:2000]}")
@@ -249,7 +255,7 @@ class Round:
 
     def slots(self) -> int:
         """How many writers have left something."""
-        return max(1, len(Layout(self.path).slots()))
+        return max(1, len(self.backend.layout(self.path).slots()))
 
     def check(self, when: str, found: Found) -> None:
         """Compares, and counts what is wrong."""
@@ -264,7 +270,9 @@ class Round:
 def main() -> None:
     """Prints the figures."""
     program = Program(__doc__, 1_000, 12)
-    program.finish(each_seed(round_of, program.options()))
+    program.add("--backend", choices=BACKENDS, default=FILE.name, help="the storage")
+    options = program.options()
+    program.finish(each_seed(round_of, options, options.backend))
 
 
 if __name__ == "__main__":

@@ -15,11 +15,23 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize(
     "suite",
-    ["kill", "cut", "power", "reenter", "workers", "burst", "full", "readers", "simulate"],
+    [
+        "kill",
+        "kill --backend sqlite",
+        "cut",
+        "power",
+        "reenter",
+        "workers",
+        "burst",
+        "full",
+        "readers",
+        "simulate",
+    ],
 )
 def test_short_form(suite):
     """Nothing lost, nothing twice, nothing wrong; the figures say what was tried."""
-    command = [sys.executable, "-m", f"tests.crash.{suite}", "--short"]
+    name, *options = suite.split()
+    command = [sys.executable, "-m", f"tests.crash.{name}", "--short", *options]
     done = run_process(command, timeout=110.0)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "failures              0" in done.stdout

@@ -1,0 +1,250 @@
+"""One connection to a database file: how it is opened, and what its errors are here."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rimp_otel.errors import ConfigurationError, StorageError
+from rimp_otel.storage.sqlite.files import check_file
+from rimp_otel.storage.sqlite.gate import GATE
+
+try:
+    import sqlite3
+except ImportError:  # pragma: no cover - a Python that was built without it
+    sqlite3 = None  # type: ignore[assignment]
+
+__all__ = ["Connection", "is_locked", "knows_fts5", "wait_for"]
+
+T = TypeVar("T")
+
+_NO_CHECKPOINT = 1006  # SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.01
+
+_CURES = {
+    "locked": "another process is writing it for long",
+    "full": "make room on the disk",
+    "readonly": "it, or its directory, cannot be written",
+    "malformed": "it is damaged: move it away, and another is made",
+    "not a database": "it is something else: give another path",
+    "disk i/o": "the device refused, or the file was changed from outside",
+    "unable to open": "it, or its directory, cannot be read and written",
+}
+
+
+class Connection:
+    """A connection, for one thread at a time, and for the process that made it.
+
+    Not made by ``sqlite3.connect``, which instrumentation replaces: recording its own statements, a
+    recording would never end. To be opened and used within ``GATE.use``; whoever keeps it for later
+    says so by ``is_busy``, and must be prepared to find it closed.
+
+    Args:
+        path: of a file that is there.
+        mode: "rw" or "ro", as in SQLite's URIs, or "immutable".
+
+    Raises:
+        StorageError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, mode: str = "rw") -> None:
+        if sqlite3 is None:  # pragma: no cover
+            raise ConfigurationError("this Python was built without sqlite3: use files instead")
+        self.path = path
+        self._db: Any = None
+        #: Whether a thread is using it; False lets a fork close it.
+        self.is_busy = True
+        status = check_file(path)
+        self.file_id = status.st_dev, status.st_ino
+        if self.file_id in GATE.inherited:
+            raise StorageError(
+                f"cannot open {path}: this process was forked while its parent was using the file;"
+                " start processes that record by spawning them"
+            )
+        self._pid = os.getpid()
+        query = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
+        uri = f"{Path(os.path.abspath(path)).as_uri()}?{query}"
+        with _translated(path, "open"):
+            self._db = sqlite3.Connection(
+                uri, timeout=0.0, isolation_level=None, check_same_thread=False, uri=True
+            )
+            GATE.opened(self)
+            # Nothing is sorted in a shared directory; and a file's views call nothing.
+            self._db.execute("PRAGMA temp_store = MEMORY")
+            self._db.execute("PRAGMA trusted_schema = OFF")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used, by this process."""
+        return self._db is not None and self._pid == os.getpid()
+
+    @contextmanager
+    def _using(self, what: str) -> Iterator[Any]:
+        # A fork from C runs no hooks.
+        if not self.is_open:
+            raise StorageError(f"cannot {what} {self.path}: the connection was closed")
+        with _translated(self.path, what):
+            yield self._db
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Runs one statement, and gives all of its rows.
+
+        Raises:
+            StorageError: that failed.
+        """
+        with self._using("use") as db:
+            return list(db.execute(sql, values).fetchall())
+
+    def change(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Runs one statement, and says how many rows it changed.
+
+        Raises:
+            StorageError: that failed.
+        """
+        with self._using("write") as db:
+            return int(db.execute(sql, values).rowcount)
+
+    def change_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Runs a statement for each row of values.
+
+        Raises:
+            StorageError: that failed.
+        """
+        with self._using("write") as db:
+            db.executemany(sql, rows)
+
+    def run(self, sql: str) -> None:
+        """Runs a statement to its end that gives no rows, but needs several steps.
+
+        Raises:
+            StorageError: that failed.
+        """
+        with self._using("write") as db:
+            db.executescript(sql)
+
+    def pages(self, sql: str, values: Sequence[Any], size: int) -> Iterator[list[Any]]:
+        """The rows of a query, so many at a time.
+
+        Raises:
+            StorageError: that failed.
+        """
+        with self._using("read") as db:
+            cursor = db.execute(sql, values)
+        while True:
+            with self._using("read"):
+                rows = cursor.fetchmany(size)
+            if not rows:
+                return
+            yield rows
+
+    @contextmanager
+    def committing(self) -> Iterator[None]:
+        """The rest of a transaction: committed at the end, or rolled back if something fails.
+
+        Raises:
+            StorageError: it could not be committed.
+        """
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            self.roll_back()
+            raise
+
+    def roll_back(self) -> None:
+        """Undoes a transaction, where one is open; what cannot be undone is closed."""
+        try:
+            if self.is_open and self._db.in_transaction:
+                self.execute("ROLLBACK")
+        except StorageError:
+            self.close()
+
+    def close(self) -> None:
+        """Closes it; one that was inherited is left alone."""
+        if not self.is_open:
+            return
+        db, self._db = self._db, None
+        GATE.closed(self)
+        try:
+            with _translated(self.path, "close"):
+                db.close()
+        except StorageError:
+            pass  # what was committed is in the file
+
+    def __del__(self) -> None:
+        try:
+            if self._db is not None and not self.is_open:
+                GATE.inherit(self)
+            self.close()
+        except Exception:  # half made, or the interpreter is being taken down
+            pass
+
+    def close_before_fork(self) -> None:
+        """Closes it, where possible without moving the log into the database, which takes long."""
+        if self.is_open and hasattr(self._db, "setconfig"):  # Python 3.12
+            self._db.setconfig(_NO_CHECKPOINT, True)
+        self.close()
+
+    def abandon(self) -> Any:
+        """Gives away what it holds, unclosed."""
+        db, self._db = self._db, None
+        return db
+
+
+def wait_for(action: Callable[[], T], seconds: float) -> T:
+    """What ``action`` gives, which is called again while the database is locked. A fork may happen
+    in between, and close the connection.
+
+    Raises:
+        StorageError: it is still locked after so many seconds; or something else failed.
+    """
+    until, pause = time.monotonic() + seconds, _FIRST_PAUSE
+    while True:
+        try:
+            return action()
+        except StorageError as error:
+            if not is_locked(error) or time.monotonic() >= until:
+                raise
+        with GATE.pause():
+            time.sleep(pause * random.random())
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+@contextmanager
+def _translated(path: Path, what: str) -> Iterator[None]:
+    """Makes SQLite's errors StorageErrors, but those that are the record's own fault."""
+    try:
+        yield
+    except (sqlite3.DataError, sqlite3.IntegrityError):
+        raise
+    except sqlite3.Error as error:
+        text = str(error).lower()
+        cures = [cure for words, cure in _CURES.items() if words in text]
+        cure = f"; {cures[0]}" if cures else ""
+        raise StorageError(f"cannot {what} {path}: {error}{cure}") from error
+
+
+def is_locked(error: StorageError) -> bool:
+    """Whether the only reason is that another connection has the database."""
+    text = str(error.__cause__).lower()
+    return "locked" in text or "busy" in text
+
+
+@lru_cache(maxsize=1)
+def knows_fts5() -> bool:
+    """Whether this build of SQLite has full-text search."""
+    with GATE.use():
+        db = sqlite3.Connection(":memory:")
+        try:
+            db.execute("CREATE VIRTUAL TABLE probe USING fts5 (text)")
+        except sqlite3.Error:
+            return False
+        finally:
+            db.close()
+    return True

@@ -1,0 +1,278 @@
+"""OTLP JSON lines to rows: each record's text as it stands, with what filters ask for beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from rimp_otel.errors import DecodeError
+from rimp_otel.otlp import wire
+from rimp_otel.otlp.fragment import Wrapping
+from rimp_otel.otlp.scalars import (
+    SEVERITIES,
+    STATUS_CODES,
+    any_value,
+    attributes_of,
+    enum_number,
+    id_bytes,
+    uint64,
+)
+from rimp_otel.otlp.signals import Signal
+
+__all__ = ["LARGEST_TIME", "Columns", "Part", "Row", "rows_of"]
+
+LARGEST_TIME = 2**63 - 1
+"""The largest integer of SQLite: later times, after the year 2262, count as this one."""
+
+_LARGEST_TEXT = 999_000_000
+
+
+class Part(NamedTuple):
+    """A resource, scope or metric: what stands around the records that belong to it."""
+
+    #: "resource", "scope" or "metric".
+    kind: str
+    #: A resource's ``service.name``, a scope's name, a metric's name.
+    name: str | None
+    wrapping: Wrapping
+
+
+class Columns(NamedTuple):
+    """What is known of a record besides its text; None where it has no such thing."""
+
+    #: Nanoseconds since the epoch: a span's start, a record's or a point's time.
+    time: int
+    trace_id: bytes | None = None
+    span_id: bytes | None = None
+    name: str | None = None
+    severity: int | None = None
+    status: int | None = None
+    #: Nanoseconds.
+    duration: int | None = None
+    message: str | None = None
+
+
+class Row(NamedTuple):
+    """One record."""
+
+    signal: Signal
+    columns: Columns
+    resource: Part
+    scope: Part
+    metric: Part | None
+    text: str
+
+
+def rows_of(line: bytes) -> Iterator[Row]:
+    """The records of one line of OTLP JSON, in its order.
+
+    Raises:
+        DecodeError: it is not OTLP JSON, as far as this has to look into it.
+    """
+    found = wire.load(_LINE, line)
+    signal = wire.only_signal(found)
+    for group in found.resource_spans or found.resource_logs or found.resource_metrics or ():
+        resource = _resource(group)
+        for scoped in group.scope_spans or group.scope_logs or group.scope_metrics or ():
+            scope = _scope(scoped)
+            for raw in scoped.spans or ():
+                yield Row(signal, _of_span(raw), resource, scope, None, _text(raw))
+            for raw in scoped.log_records or ():
+                yield Row(signal, _of_log(raw), resource, scope, None, _text(raw))
+            for metric in scoped.metrics or ():
+                part = _metric(metric)
+                for raw in _points(metric):
+                    yield Row(signal, _of_point(raw, part), resource, scope, part, _text(raw))
+
+
+def _resource(group: _Group) -> Part:
+    attributes = attributes_of(wire.load_resource(group.resource).attributes, list)
+    service = attributes.get("service.name")
+    head = f'{{"resource":{_text(group.resource) or "{}"},'
+    wrapping = Wrapping(head, _schema_tail(group.schema_url))
+    return Part("resource", service if isinstance(service, str) else None, wrapping)
+
+
+def _scope(scoped: _Scope) -> Part:
+    name = wire.load_scope(scoped.scope).name
+    head = f'{{"scope":{_text(scoped.scope) or "{}"},'
+    return Part("scope", name, Wrapping(head, _schema_tail(scoped.schema_url)))
+
+
+def _schema_tail(url: Raw) -> str:
+    return f',"schemaUrl":{text}}}' if (text := _text(url)) else "}"
+
+
+def _metric(metric: _Metric) -> Part:
+    fields = [
+        f'"{key}":{text}'
+        for key in ("name", "description", "unit", "metadata")
+        if (text := _text(getattr(metric, key)))
+    ]
+    kinds = _kinds(metric)
+    if len(kinds) > 1:
+        raise DecodeError("a metric has points of one kind only")
+    kind, points = kinds[0] if kinds else ("gauge", _Points())
+    tail = "".join(
+        f',"{key}":{text}'
+        for key, raw in (
+            ("aggregationTemporality", points.aggregation_temporality),
+            ("isMonotonic", points.is_monotonic),
+        )
+        if (text := _text(raw))
+    )
+    head = "{" + "".join(f"{field}," for field in fields) + f'"{kind}":{{"dataPoints":['
+    name = msgspec.json.decode(metric.name) if bytes(metric.name) else None
+    return Part("metric", name, Wrapping(head, f"]{tail}}}}}"))
+
+
+def _points(metric: _Metric) -> list[Raw]:
+    return [raw for _, points in _kinds(metric) for raw in points.data_points or ()]
+
+
+def _kinds(metric: _Metric) -> list[tuple[str, _Points]]:
+    found = [(kind, getattr(metric, field)) for kind, field in _KINDS.items()]
+    return [(kind, points) for kind, points in found if points is not None]
+
+
+def _of_span(raw: Raw) -> Columns:
+    span = wire.load(_SPAN, bytes(raw))
+    start = uint64(span.start_time_unix_nano, "startTimeUnixNano")
+    end = uint64(span.end_time_unix_nano, "endTimeUnixNano")
+    status = span.status and enum_number(span.status.code, STATUS_CODES, "code")
+    return Columns(
+        min(start, LARGEST_TIME),
+        _id(span.trace_id, 16, "traceId"),
+        _id(span.span_id, 8, "spanId"),
+        name=span.name or "",
+        status=status or 0,
+        duration=max(-LARGEST_TIME, min(end - start, LARGEST_TIME)) if start and end else None,
+    )
+
+
+@wire.no_recursion_error
+def _of_log(raw: Raw) -> Columns:
+    log = wire.load(_LOG, bytes(raw))
+    time = uint64(log.time_unix_nano, "timeUnixNano")
+    observed = uint64(log.observed_time_unix_nano, "observedTimeUnixNano")
+    return Columns(
+        min(time or observed, LARGEST_TIME),
+        _id(log.trace_id, 16, "traceId"),
+        _id(log.span_id, 8, "spanId"),
+        name=log.event_name,
+        severity=enum_number(log.severity_number, SEVERITIES, "severityNumber"),
+        message=_message(any_value(log.body, list)),
+    )
+
+
+def _message(body: Any) -> str | None:
+    if body is None or isinstance(body, str):
+        return body or None
+    return msgspec.json.encode(body).decode()
+
+
+def _of_point(raw: Raw, metric: Part) -> Columns:
+    time = uint64(wire.load(_POINT, bytes(raw)).time_unix_nano, "timeUnixNano")
+    return Columns(min(time, LARGEST_TIME), name=metric.name)
+
+
+def _id(text: str | None, size: int, field: str) -> bytes | None:
+    found = id_bytes(text, size, field) if text else b""
+    return found if any(found) else None
+
+
+def _text(raw: Raw) -> str:
+    """What stands there; nothing for null."""
+    data = bytes(raw)
+    if len(data) > _LARGEST_TEXT:
+        raise DecodeError(f"a record of {len(data)} bytes is more than SQLite can keep")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError(str(error)) from None
+    return "" if text == "null" else text
+
+
+class _Status(Struct):
+    code: int | str | None = None
+
+
+class _SpanColumns(Struct, rename="camel", gc=False):
+    trace_id: str | None = None
+    span_id: str | None = None
+    name: str | None = None
+    start_time_unix_nano: wire.UInt64 | None = None
+    end_time_unix_nano: wire.UInt64 | None = None
+    status: _Status | None = None
+
+
+class _LogColumns(Struct, rename="camel", gc=False):
+    time_unix_nano: wire.UInt64 | None = None
+    observed_time_unix_nano: wire.UInt64 | None = None
+    severity_number: wire.OpenEnum | str | None = None
+    body: wire.AnyValue | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    event_name: str | None = None
+
+
+class _PointColumns(Struct, rename="camel", gc=False):
+    time_unix_nano: wire.UInt64 | None = None
+
+
+class _Points(Struct, rename="camel"):
+    data_points: list[Raw] | None = None
+    aggregation_temporality: Raw = Raw()
+    is_monotonic: Raw = Raw()
+
+
+class _Metric(Struct, rename="camel"):
+    name: Raw = Raw()
+    unit: Raw = Raw()
+    description: Raw = Raw()
+    metadata: Raw = Raw()
+    gauge: _Points | None = None
+    sum: _Points | None = None
+    histogram: _Points | None = None
+    exponential_histogram: _Points | None = None
+    summary: _Points | None = None
+
+
+_KINDS = {
+    "gauge": "gauge",
+    "sum": "sum",
+    "histogram": "histogram",
+    "exponentialHistogram": "exponential_histogram",
+    "summary": "summary",
+}
+
+
+class _Scope(Struct, rename="camel"):
+    scope: Raw = Raw()
+    schema_url: Raw = Raw()
+    spans: list[Raw] | None = None
+    log_records: list[Raw] | None = None
+    metrics: list[_Metric] | None = None
+
+
+class _Group(Struct, rename="camel"):
+    resource: Raw = Raw()
+    schema_url: Raw = Raw()
+    scope_spans: list[_Scope] | None = None
+    scope_logs: list[_Scope] | None = None
+    scope_metrics: list[_Scope] | None = None
+
+
+class _Line(Struct, rename="camel"):
+    resource_spans: list[_Group] | UnsetType | None = UNSET
+    resource_logs: list[_Group] | UnsetType | None = UNSET
+    resource_metrics: list[_Group] | UnsetType | None = UNSET
+
+
+_LINE = msgspec.json.Decoder(_Line)
+_SPAN = msgspec.json.Decoder(_SpanColumns, strict=False)
+_LOG = msgspec.json.Decoder(_LogColumns, strict=False)
+_POINT = msgspec.json.Decoder(_PointColumns, strict=False)

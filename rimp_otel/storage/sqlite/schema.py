@@ -1,0 +1,158 @@
+"""The tables of a recording in SQLite, and how older ones become today's.
+
+``records`` has one row for each record: its text as OTLP JSON, and what filters ask for in columns
+beside it. ``origins`` has what stands around records: resources, scopes and metrics, once each.
+``slices`` has how far each segment of a journal has been stored, in the same transaction as its
+records. ``messages`` is FTS5's index of the messages of log records, where SQLite has FTS5.
+"""
+
+from __future__ import annotations
+
+from rimp_otel.errors import StorageError
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.storage.sqlite.connection import Connection, knows_fts5
+
+__all__ = ["APPLICATION_ID", "NUMBERS", "SIGNALS", "has_index", "is_readable", "prepare"]
+
+APPLICATION_ID = 0x52494D50
+"""What SQLite's header says whose file it is: "RIMP"."""
+
+SIGNALS = tuple(Signal)
+NUMBERS = {signal: number for number, signal in enumerate(SIGNALS)}
+"""Signals as ``records.signal`` has them."""
+
+_TABLES = (
+    """CREATE TABLE state (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        next_id INTEGER NOT NULL,
+        indexed_to INTEGER NOT NULL
+    )""",
+    "INSERT INTO state VALUES (1, 1, 0)",
+    """CREATE TABLE origins (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        digest BLOB NOT NULL UNIQUE,
+        name TEXT,
+        head TEXT NOT NULL,
+        tail TEXT NOT NULL,
+        last_record INTEGER NOT NULL
+    )""",
+    """CREATE TABLE records (
+        id INTEGER PRIMARY KEY,
+        signal INTEGER NOT NULL,
+        time INTEGER NOT NULL,
+        trace_id BLOB,
+        span_id BLOB,
+        name TEXT,
+        severity INTEGER,
+        status INTEGER,
+        duration INTEGER,
+        message TEXT,
+        resource INTEGER NOT NULL,
+        scope INTEGER NOT NULL,
+        metric INTEGER,
+        text TEXT NOT NULL
+    )""",
+    "CREATE INDEX records_time ON records (time)",
+    "CREATE INDEX records_trace ON records (trace_id) WHERE trace_id IS NOT NULL",
+    """CREATE TABLE slices (
+        place TEXT PRIMARY KEY,
+        position INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE VIEW spans AS
+        SELECT r.id, r.time, lower(hex(r.trace_id)) AS trace_id, lower(hex(r.span_id)) AS span_id,
+            r.name, o.name AS service, r.duration, r.status, r.text
+        FROM records AS r JOIN origins AS o ON o.id = r.resource WHERE r.signal = 0""",
+    """CREATE VIEW logs AS
+        SELECT r.id, r.time, lower(hex(r.trace_id)) AS trace_id, lower(hex(r.span_id)) AS span_id,
+            r.name, o.name AS service, r.severity, r.message, r.text
+        FROM records AS r JOIN origins AS o ON o.id = r.resource WHERE r.signal = 1""",
+    """CREATE VIEW metrics AS
+        SELECT r.id, r.time, r.name, o.name AS service, r.text
+        FROM records AS r JOIN origins AS o ON o.id = r.resource WHERE r.signal = 2""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES,)
+"""The statements that lead from each version to the next, the first ones from an empty file.
+``PRAGMA user_version`` has a file's version."""
+
+_STATE = """SELECT
+    (SELECT application_id FROM pragma_application_id),
+    (SELECT user_version FROM pragma_user_version),
+    (SELECT count(*) FROM sqlite_master)"""
+_INDEX = (
+    "CREATE VIRTUAL TABLE messages USING fts5"
+    " (message, content='records', content_rowid='id', columnsize=0)"
+)
+
+
+def prepare(db: Connection) -> None:
+    """Makes the tables of a new file, and brings those of an older version up to date.
+
+    Raises:
+        StorageError: the file is another program's, a newer version's, or damaged.
+    """
+    if _version(db) == 0:
+        # Can only be chosen before there is a table.
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    db.execute("PRAGMA journal_mode = WAL")
+    if _version(db) < len(MIGRATIONS) or _lacks_index(db):
+        db.execute("BEGIN IMMEDIATE")
+        with db.committing():
+            _migrate(db)
+
+
+def _migrate(db: Connection) -> None:
+    for number in range(_version(db), len(MIGRATIONS)):  # again: another process may have been here
+        for statement in MIGRATIONS[number]:
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {number + 1}")
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    if _lacks_index(db):
+        db.execute(_INDEX)
+        db.execute("UPDATE state SET indexed_to = 0")
+
+
+def is_readable(db: Connection) -> bool:
+    """Whether the tables are there, and today's; False where there are none yet.
+
+    Raises:
+        StorageError: they are another program's, or of another version.
+    """
+    version = _version(db)
+    if 0 < version < len(MIGRATIONS):
+        raise StorageError(
+            f"cannot read {db.path}: an older rimp-otel made it; record into it once, which brings"
+            " it up to date"
+        )
+    return version > 0
+
+
+def _version(db: Connection) -> int:
+    """Of the tables; 0 of a file that is empty still.
+
+    Raises:
+        StorageError: they are another program's, or of a version that is not known here.
+    """
+    ((owner, version, tables),) = db.execute(_STATE)  # at one moment: it may just be being made
+    if owner != APPLICATION_ID and (owner or version or tables):
+        raise StorageError(
+            f"cannot use {db.path}: it is a database of another program; give another path"
+        )
+    if version > len(MIGRATIONS):
+        raise StorageError(
+            f"cannot use {db.path}: a newer rimp-otel made it (its schema is {version}, known here"
+            f" is {len(MIGRATIONS)}); upgrade rimp-otel, or give another path"
+        )
+    return int(version) if owner == APPLICATION_ID else 0
+
+
+def has_index(db: Connection) -> bool:
+    """Whether there is an index of messages, and this SQLite can use it."""
+    return knows_fts5() and bool(
+        db.execute("SELECT 1 FROM sqlite_master WHERE name = 'messages' AND type = 'table'")
+    )
+
+
+def _lacks_index(db: Connection) -> bool:
+    return knows_fts5() and not has_index(db)

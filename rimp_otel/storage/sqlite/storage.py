@@ -1,0 +1,246 @@
+"""The storage in one SQLite file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rimp_otel.config import TelemetryConfig
+from rimp_otel.data import TelemetryData
+from rimp_otel.errors import ConfigurationError, StorageError
+from rimp_otel.filters import Conditions
+from rimp_otel.forking import in_forked_child
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size
+from rimp_otel.storage.locking import ProcessLock
+from rimp_otel.storage.sqlite.gate import GATE
+from rimp_otel.storage.sqlite.layout import DatabaseLayout
+from rimp_otel.storage.sqlite.query import DamagedRecord, words_of
+from rimp_otel.storage.sqlite.retention import Retention
+from rimp_otel.storage.sqlite.retrieval import Retrieval
+from rimp_otel.storage.sqlite.rows import rows_of
+from rimp_otel.storage.sqlite.writer import SQLiteStats, Writer
+from rimp_otel.times import TimeLike
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["SQLiteStorage"]
+
+_DEFAULT = TelemetryConfig()
+_LOCK_TIMEOUT = 2.0
+
+
+class SQLiteStorage(TelemetryStorage):
+    """Keeps batches in one SQLite file, indexed by time and by trace, with full-text search.
+
+    Each batch is one transaction. Several processes may record into one file, and read it at any
+    time. It is made when the first record comes, readable by its owner alone (0600, a directory
+    that is made for it 0700); symbolic links are not followed, and a database of another program is
+    left alone. While it is open there are two more files beside it, ``-wal`` and ``-shm``, which
+    belong to it.
+
+    Args:
+        path: of the file.
+        retain_size: bytes of the file that may be in use; the oldest records are deleted beyond.
+            None keeps all.
+        retain_age: seconds for which records are kept; None keeps all.
+        sync: when what is stored is forced to the device, which only a power failure makes matter:
+            "interval" (with the journal, or when SQLite does it), "always" (before ``store``
+            returns) or "never" (when SQLite does it).
+        lock_timeout: seconds that ``store`` and ``retrieve`` wait at most for another process that
+            holds the file; past it, they raise StorageError.
+
+    Raises:
+        ConfigurationError: an argument has a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        retain_size: int | None = _DEFAULT.retain_size,
+        retain_age: float | None = _DEFAULT.retain_age,
+        sync: str = _DEFAULT.sync,
+        lock_timeout: float = _LOCK_TIMEOUT,
+    ) -> None:
+        # Checks them.
+        TelemetryConfig(
+            storage_path=path,
+            retain_size=retain_size,
+            retain_age=retain_age,
+            sync=sync,
+        )
+        _check_seconds("lock_timeout", lock_timeout)
+        #: As it was given.
+        self.path = Path(path)
+        #: Records that the last ``retrieve`` skipped, because they were damaged.
+        self.damaged: list[DamagedRecord] = []
+        # Absolute, so that a program that changes its working directory goes on where it was.
+        self._layout = DatabaseLayout(os.path.abspath(path))
+        self._timeout = lock_timeout
+        self._reading = Retrieval(self._layout.path, lock_timeout)
+        self._syncs = sync != "never"
+        synchronous = "FULL" if sync == "always" else "NORMAL"
+        retention = Retention(retain_size, retain_age)
+        self._writer = Writer(self._layout.path, retention, synchronous, lock_timeout)
+        self._lock = ProcessLock()
+        # The process that stores right now; a child forked from it does not.
+        self._busy = 0
+        in_forked_child(self._renew)
+
+    @classmethod
+    def from_config(cls, config: TelemetryConfig) -> SQLiteStorage:
+        """The storage that a configuration asks for."""
+        return cls(
+            config.path,
+            retain_size=config.retain_size,
+            retain_age=config.retain_age,
+            sync=config.sync,
+        )
+
+    def _renew(self) -> None:
+        self._writer.renew()
+
+    @contextmanager
+    def _alone(self) -> Iterator[Writer]:
+        """The writer, for this thread."""
+        lock = self._lock()
+        if not lock.acquire(timeout=self._timeout):
+            raise StorageError(f"cannot write {self.path}: another thread is doing that for long")
+        try:
+            if self._busy == os.getpid():
+                raise StorageError(f"cannot write {self.path}: what this interrupts is doing that")
+            self._busy = os.getpid()
+            try:
+                with GATE.use():
+                    yield self._writer
+            finally:
+                self._busy = 0
+        finally:
+            lock.release()
+
+    def store(self, data: TelemetryData) -> None:
+        """Keeps the batch, in one transaction; not again, where its slice has been stored before.
+
+        Raises:
+            StorageError: it could not be stored; then the file holds none of it.
+            DecodeError: a line of it is not OTLP JSON.
+        """
+        rows = [
+            row for signal in Signal for line in data.otlp_json(signal) for row in rows_of(line)
+        ]
+        if rows:
+            with self._alone() as writer:
+                writer.write(rows, data.slice_id)
+
+    def retrieve(
+        self,
+        start_time: TimeLike | None = None,
+        end_time: TimeLike | None = None,
+        limit: int | None = None,
+        **conditions: Unpack[Conditions],
+    ) -> TelemetryData:
+        """The records of the range, as the contract says, that meet all ``conditions``.
+
+        Args:
+            start_time, end_time, limit: as in the contract.
+            conditions: as ``Filter.of`` takes them.
+
+        Raises:
+            ConfigurationError: an argument is not allowed.
+            StorageError: the file cannot be read.
+        """
+        return self._select(Selection.of(start_time, end_time, limit, **conditions), [])
+
+    def iter_retrieve(
+        self,
+        start_time: TimeLike | None = None,
+        end_time: TimeLike | None = None,
+        *,
+        batch_size: int = 1_000,
+        **conditions: Unpack[Conditions],
+    ) -> Iterator[TelemetryData]:
+        """What ``retrieve`` would give, in batches of ``batch_size`` records, oldest first within a
+        batch and from one to the next. What is stored meanwhile is left out.
+
+        Raises:
+            ConfigurationError: an argument is not allowed.
+            StorageError: the file cannot be read.
+        """
+        selection = Selection.of(start_time, end_time, None, **conditions)
+        return self._reading.batches(selection, checked_batch_size(batch_size), self.damaged)
+
+    def search(
+        self,
+        text: str,
+        start_time: TimeLike | None = None,
+        end_time: TimeLike | None = None,
+        limit: int | None = None,
+        **conditions: Unpack[Conditions],
+    ) -> TelemetryData:
+        """The log records whose message holds all words of a text, in any order.
+
+        Case does not matter. Where SQLite has full-text search (FTS5), whole words are found, and
+        the beginnings of words that end in a star; elsewhere, what contains them.
+
+        Args:
+            text: words, such as ``connection refused`` or ``time*``.
+            start_time, end_time, limit, conditions: as for ``retrieve``.
+
+        Raises:
+            ConfigurationError: an argument is not allowed.
+            StorageError: the file cannot be read.
+        """
+        selection = Selection.of(start_time, end_time, limit, **conditions)
+        return self._select(selection, words_of(text))
+
+    def _select(self, selection: Selection, words: list[str]) -> TelemetryData:
+        self.damaged = []
+        return self._reading.select(selection, words, self.damaged)
+
+    def stats(self) -> SQLiteStats:
+        """What this storage has done in this process."""
+        return self._writer.stats
+
+    def close(self) -> None:
+        """Closes the file; the next batch opens it again."""
+        with self._alone() as writer:
+            writer.close()
+
+    # What follows is for a journal: see ``rimp_otel.journal.homes.StorageHome``.
+
+    def journal(self, slot: int) -> Path:
+        """The directory of a slot's journal."""
+        return self._layout.journal(slot)
+
+    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterator[bytes]:
+        """The signal's records of that time or a later one, as OTLP JSON lines.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
+        return self._reading.lines_since(signal, time_unix_nano)
+
+    def sync(self) -> None:
+        """Forces to the device what was stored; nothing with "never".
+
+        Raises:
+            StorageError, OSError: the device refused; it is tried again the next time.
+        """
+        if self._syncs:
+            with self._alone() as writer:
+                writer.sync()
+
+    def __repr__(self) -> str:
+        return f"SQLiteStorage({os.fspath(self.path)!r})"
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 3_600:
+        raise ConfigurationError(
+            f"{name}={value!r} is not allowed: give a number of seconds above 0, at most 3600"
+        )

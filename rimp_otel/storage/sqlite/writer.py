@@ -1,0 +1,269 @@
+"""What writes into a database file: each batch in one transaction, with the slice's place."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from rimp_otel.errors import StorageError
+from rimp_otel.storage.sqlite.connection import Connection, is_locked, wait_for
+from rimp_otel.storage.sqlite.files import SUFFIXES, check_file, make_file
+from rimp_otel.storage.sqlite.origins import Numbers
+from rimp_otel.storage.sqlite.retention import Retention
+from rimp_otel.storage.sqlite.rows import Part, Row
+from rimp_otel.storage.sqlite.schema import NUMBERS, has_index, prepare
+
+__all__ = ["SQLiteStats", "Writer"]
+
+_INSERT = f"INSERT INTO records VALUES ({', '.join('?' * 14)})"
+_INDEX = "INSERT INTO messages (rowid, message) VALUES (?, ?)"
+_CATCH_UP = (
+    "INSERT INTO messages (rowid, message) SELECT id, message FROM records"
+    " WHERE id > ? AND id <= ? AND message IS NOT NULL"
+)
+_MOST_INDEXED_LATER = 2_000
+_SLICE = re.compile(r"(.+-[a-z]+)-[0-9]+-([0-9]+)", re.ASCII | re.DOTALL)
+# Seconds, and a part of the time that a batch took, for which the file is left to others.
+_LEAST_GAP, _GAP = 0.000_25, 1 / 16
+# Kept when SQLite begins its write-ahead log anew.
+_LOG_SIZE = 16 * 1024 * 1024
+
+
+class SQLiteStats(NamedTuple):
+    """What a storage has done in this process, counted exactly."""
+
+    #: Batches that were stored.
+    batches: int = 0
+    #: Records in them.
+    records: int = 0
+    #: Batches that were in the file already: a process had died before it could note that.
+    repeats: int = 0
+    #: Records deleted to keep within ``retain_size`` and ``retain_age``.
+    deleted: int = 0
+    #: Times that the file was opened, such as after it was removed.
+    opened: int = 0
+
+
+class Writer:
+    """Writes into one file, which it opens when it has to, and again if that was replaced.
+
+    For one thread at a time.
+
+    Args:
+        path: of the file.
+        retention: what to delete.
+        synchronous: SQLite's setting: "FULL" or "NORMAL".
+        lock_timeout: seconds to wait while another process writes.
+    """
+
+    def __init__(
+        self, path: Path, retention: Retention, synchronous: str, lock_timeout: float
+    ) -> None:
+        self.path = path
+        self._retention = retention
+        self._synchronous = synchronous
+        self._timeout = lock_timeout
+        self.stats = SQLiteStats()
+        self._db: Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._numbers = Numbers()
+        self._has_index = False
+        self._not_before = 0.0
+
+    def renew(self) -> None:
+        """In a forked child, which opens the file for itself."""
+        self._db = None
+        self.stats = SQLiteStats()
+        self._numbers.forget()
+
+    def write(self, rows: Sequence[Row], slice_id: str | None) -> None:
+        """Keeps all rows, unless the slice was stored before.
+
+        Raises:
+            StorageError: that was not possible; none of them is kept.
+        """
+        self._give_way()
+        db = wait_for(self._begin, self._timeout)
+        try:
+            with self._measured(), db.committing():
+                is_new = self._note(db, slice_id)
+                if is_new:
+                    self._insert(db, rows)
+            self._stay()
+        except BaseException as error:
+            self._failed(db, error)
+            raise
+        self._count(len(rows), is_new)
+        self._retain(db, len(rows))
+        db.is_busy = False
+
+    def _begin(self) -> Connection:
+        """The connection, in a transaction."""
+        db = self._open()
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except BaseException as error:
+            self._failed(db, error)
+            raise
+        return db
+
+    def _failed(self, db: Connection, error: BaseException) -> None:
+        db.is_busy = False
+        self._numbers.forget()
+        if isinstance(error, StorageError) and not is_locked(error):
+            self.close()  # what is wrong may be mended from outside
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        ended = time.monotonic()
+        self._not_before = ended + _LEAST_GAP + (ended - began) * _GAP
+
+    def _give_way(self) -> None:
+        """Leaves others that wait for the file a moment, between one batch and the next: they only
+        look from time to time whether it is free."""
+        pause = self._not_before - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
+
+    def _open(self) -> Connection:
+        """The connection, to what has the path now."""
+        db = self._db
+        if db is not None and db.is_open and self._is_there():
+            db.is_busy = True
+            return db
+        self.close()
+        make_file(self.path)
+        db = self._db = Connection(self.path)
+        try:
+            prepare(db)
+            db.execute(f"PRAGMA synchronous = {self._synchronous}")
+            db.execute(f"PRAGMA journal_size_limit = {_LOG_SIZE}")
+            self._has_index = has_index(db)
+            self._file = _identity(self.path)
+        except BaseException:
+            self.close()
+            raise
+        self.stats = self.stats._replace(opened=self.stats.opened + 1)
+        return db
+
+    def _is_there(self) -> bool:
+        try:
+            return _identity(self.path) == self._file
+        except StorageError:
+            return False
+
+    def _stay(self) -> None:
+        """What was committed is in a file that still has its name.
+
+        Raises:
+            StorageError: the file was removed meanwhile.
+        """
+        if not self._is_there():
+            self.close()
+            raise StorageError(f"cannot write {self.path}: the file was removed or replaced")
+
+    def _note(self, db: Connection, slice_id: str | None) -> bool:
+        """Notes how far a journal has been stored; whether the slice is not in the file yet.
+
+        A slice's id is its place: journal segment, signal, begin and end. Of a segment's signal,
+        slices come in order, so the last one's end stands for all of them.
+        """
+        if slice_id is None:
+            return True
+        match = _SLICE.fullmatch(slice_id)
+        place, position = (match[1], int(match[2])) if match else (slice_id, 0)
+        stored = db.execute("SELECT position FROM slices WHERE place = ?", (place,))
+        if stored and position <= stored[0][0]:
+            return False
+        db.change("INSERT OR REPLACE INTO slices VALUES (?, ?)", (place, position))
+        return True
+
+    def _insert(self, db: Connection, rows: Sequence[Row]) -> None:
+        ((first, indexed_to),) = db.execute("SELECT next_id, indexed_to FROM state")
+        last = first + len(rows) - 1
+        parts = {part for row in rows for part in row[2:5] if part is not None}
+        numbers = self._numbers.use(db, parts, last)
+        db.change_many(_INSERT, [_values(id, row, numbers) for id, row in enumerate(rows, first)])
+        if self._has_index:
+            indexed_to = self._index(db, rows, first, indexed_to)
+        db.change("UPDATE state SET next_id = ?, indexed_to = ?", (last + 1, indexed_to))
+
+    def _index(self, db: Connection, rows: Sequence[Row], first: int, indexed_to: int) -> int:
+        """Adds messages to the index; up to which record it is complete then."""
+        last = first + len(rows) - 1
+        if indexed_to == first - 1:
+            messages = [(id, row.columns.message) for id, row in enumerate(rows, first)]
+            db.change_many(_INDEX, [message for message in messages if message[1] is not None])
+            return last
+        # Of what an SQLite without full-text search has stored, a part each time.
+        until = min(last, indexed_to + _MOST_INDEXED_LATER + len(rows))
+        db.change(_CATCH_UP, (indexed_to, until))
+        return until
+
+    def _count(self, records: int, is_new: bool) -> None:
+        stats = self.stats
+        if is_new:
+            stats = stats._replace(batches=stats.batches + 1, records=stats.records + records)
+        else:
+            stats = stats._replace(repeats=stats.repeats + 1)
+        self.stats = stats
+
+    def _retain(self, db: Connection, arrived: int) -> None:
+        deleted = self._retention.run(db, self._has_index, arrived)
+        self.stats = self.stats._replace(deleted=self.stats.deleted + deleted)
+
+    def sync(self) -> None:
+        """Forces to the device what was committed.
+
+        Raises:
+            OSError: the device refused.
+        """
+        # Also where it is closed: another process may have kept SQLite from moving the log. Of these two files, no descriptor carries locks of SQLite's.
+        for path in (self.path.with_name(self.path.name + SUFFIXES[0]), self.path.parent):
+            try:
+                file = os.open(path, os.O_RDONLY)
+            except FileNotFoundError:
+                continue  # all of it was moved into the database, which was synced then
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+
+    def close(self) -> None:
+        """Closes the file; the next batch opens it again."""
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+        self._numbers.forget()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = check_file(path)
+    return status.st_dev, status.st_ino
+
+
+def _values(id: int, row: Row, numbers: Mapping[Part, int]) -> tuple[object, ...]:
+    time, trace_id, span_id, name, severity, status, duration, message = row.columns
+    return (
+        id,
+        NUMBERS[row.signal],
+        time,
+        trace_id,
+        span_id,
+        name,
+        severity,
+        status,
+        duration,
+        message,
+        numbers[row.resource],
+        numbers[row.scope],
+        None if row.metric is None else numbers[row.metric],
+        row.text,
+    )

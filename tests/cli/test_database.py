@@ -1,0 +1,103 @@
+"""The commands over a recording in an SQLite file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rimp_otel import FileStorage, SQLiteStorage, TelemetryData
+
+from .records import checkout
+from .test_run import LOG_ONE, RIMP, environment
+
+
+def shop() -> TelemetryData:
+    """One trace, with its log records."""
+    spans, events = checkout()
+    return TelemetryData(events, spans=spans)
+
+
+@pytest.fixture
+def database() -> Path:
+    """A recording of one trace, in the working directory."""
+    path = Path("telemetry.db")
+    storage = SQLiteStorage(path)
+    storage.store(shop())
+    storage.close()
+    return path
+
+
+@pytest.mark.parametrize("command", [["traces"], ["tail", "-n", "all"], ["stats", "--json"]])
+def test_as_from_files(rimp: Any, database: Path, command: list[str]) -> None:
+    """What is said of the records does not depend on where they lie."""
+    FileStorage("files").store(shop())
+    in_files = rimp(*command, "--path", "files")
+    in_database = rimp(*command, "--path", str(database))
+    assert in_database.code == 0
+    if command[0] == "stats":
+        for result in (told := json.loads(in_database.out), other := json.loads(in_files.out)):
+            del result["files"], result["journals"]
+        assert told == other
+    else:
+        assert in_database.out == in_files.out
+
+
+def test_trace(rimp: Any, database: Path) -> None:
+    """By the start of its id."""
+    FileStorage("files").store(shop())
+    prefix = json.loads(rimp("traces", "--json", "--path", str(database)).out)["trace_id"][:8]
+    assert rimp("trace", prefix, "--path", str(database)).out == (
+        rimp("trace", prefix, "--path", "files").out
+    )
+
+
+def test_files(rimp: Any, database: Path) -> None:
+    """The database is one."""
+    (file,) = json.loads(rimp("stats", "--json", "--path", str(database)).out)["files"]
+    assert file == {"signal": None, "path": str(database), "bytes": database.stat().st_size}
+
+
+def test_the_default_path(rimp: Any, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the environment says that it is recorded so."""
+    assert rimp("stats").code == 2
+    monkeypatch.setenv("RIMP_STORAGE_BACKEND", "sqlite")
+    assert rimp("stats").out.startswith("telemetry.db\n")
+
+
+@pytest.mark.parametrize("command", ["verify", "repair"])
+def test_checked_by_sqlite_itself(rimp: Any, database: Path, command: str) -> None:
+    """What looks at files says with what to look instead."""
+    result = rimp(command, "--path", str(database))
+    assert result.code == 2
+    assert "is a database" in result.err
+    assert "sqlite3 telemetry.db 'pragma integrity_check'" in result.err
+
+
+def test_what_is_no_recording(rimp: Any) -> None:
+    """Is said, and nothing else."""
+    Path("letter").write_text("Dear aunt, " * 20)
+    result = rimp("traces", "--path", "letter")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
+        "rimp: cannot use letter: file is not a database; it is something else: give another path\n"
+    )
+
+
+def test_run(tmp_path: Path) -> None:
+    """Records into a database, where the environment says so."""
+    done = subprocess.run(
+        [*RIMP, "run", "--", sys.executable, "-c", LOG_ONE],
+        env={**environment(), "RIMP_STORAGE_BACKEND": "sqlite"},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60.0,
+    )
+    assert "recorded 0 spans, 1 log record and 0 metric points in telemetry.db" in done.stderr
+    data = SQLiteStorage(tmp_path / "telemetry.db").retrieve()
+    assert [event.message for event in data.events] == ["one"]

@@ -1,0 +1,43 @@
+"""What the tests of SQLiteStorage have in common."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from rimp_otel import SQLiteStorage, TelemetryData, TelemetryEvent
+
+SECOND = 1_000_000_000
+
+
+def batch(*messages: str, time: int = SECOND) -> TelemetryData:
+    """Events, a nanosecond apart."""
+    return TelemetryData(
+        events=[
+            TelemetryEvent("app", message, time_unix_nano=time + i)
+            for i, message in enumerate(messages)
+        ]
+    )
+
+
+def messages(data: TelemetryData) -> list[str]:
+    """Of the events, in order."""
+    return [event.message for event in data.events]
+
+
+def stored(path: Path) -> list[str]:
+    """What a new storage of this path reads."""
+    return messages(SQLiteStorage(path).retrieve())
+
+
+def query(path: Path, sql: str, *values: object) -> list[tuple[object, ...]]:
+    """The rows that plain SQL gives; what it changes is committed."""
+    with closing(sqlite3.connect(path)) as database, database:
+        return database.execute(sql, values).fetchall()
+
+
+def is_whole(path: Path) -> bool:
+    """Whether SQLite finds nothing wrong, in the index of messages neither."""
+    query(path, "INSERT INTO messages (messages, rank) VALUES ('integrity-check', 1)")
+    return query(path, "PRAGMA integrity_check") == [("ok",)]

@@ -1,0 +1,145 @@
+"""DatabaseReader: what the commands read, as they read files."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from rimp_otel import SQLiteStorage, StorageError
+from rimp_otel.storage.sqlite.reader import DatabaseReader, is_database
+
+from ...journal.records import die
+from .databases import SECOND, batch, messages, query
+from .test_writer import Dies, Journaled
+
+
+def polled(reader):
+    """The messages that are new."""
+    return [message for data in reader.poll(final=True) for message in messages(data)]
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Of a database."""
+    return tmp_path / "telemetry.db"
+
+
+def test_each_record_once(path):
+    """What is new since the last poll, in the order of its arrival."""
+    storage, reader = SQLiteStorage(path), DatabaseReader(path)
+    assert polled(reader) == []
+    storage.store(batch("two", time=2 * SECOND))
+    storage.store(batch("one", time=SECOND))
+    assert polled(reader) == ["two", "one"]
+    assert polled(reader) == []
+    storage.store(batch("three"))
+    assert polled(reader) == ["three"]
+    storage.close()
+
+
+def test_skips_what_there_is(path):
+    """In the file and in journals."""
+    process = Journaled(path)
+    process.collect("one")
+    process.drain.run()
+    process.collect("two")
+    reader = DatabaseReader(path)
+    reader.skip()
+    process.collect("three")
+    assert polled(reader) == ["three"]
+    process.drain.run()
+    assert polled(reader) == []
+    process.drain.close()
+
+
+def test_journals_too(path):
+    """What a living process has not stored yet, and a dead one has left; it is given once."""
+    process, reader = Journaled(path), DatabaseReader(path)
+    process.collect("one", "two")
+    assert polled(reader) == ["one", "two"]
+    process.drain.run()
+    process.collect("three")
+    assert polled(reader) == ["three"]
+    assert polled(DatabaseReader(path)) == ["one", "two", "three"]
+    die(process.journal)
+    process.storage.close()
+    assert polled(DatabaseReader(path)) == ["one", "two", "three"]
+
+
+def test_a_slice_that_is_stored_and_not_noted(path):
+    """Is in both, and given once."""
+    process = Journaled(path, Dies(path))
+    process.collect("one", "two")
+    process.drain.run()
+    assert polled(DatabaseReader(path)) == ["one", "two"]
+    die(process.journal)
+    process.storage.close()
+    assert polled(DatabaseReader(path)) == ["one", "two"]
+
+
+def test_another_file_of_that_name(path):
+    """Is read from its start."""
+    SQLiteStorage(path).store(batch("one", "two"))
+    reader = DatabaseReader(path)
+    assert polled(reader) == ["one", "two"]
+    other = path.with_name("other.db")
+    SQLiteStorage(other).store(batch("three"))
+    os.replace(other, path)
+    assert polled(reader) == ["three"]
+
+
+def test_files(path):
+    """The database, what is beside it while it is open, and journals."""
+    process = Journaled(path)
+    process.collect("one")
+    process.drain.run()
+    names = [(file.kind, file.path.name, file.signal) for file in DatabaseReader(path).files()]
+    assert names == [
+        ("active", "telemetry.db", None),
+        ("active", "telemetry.db-wal", None),
+        ("active", "telemetry.db-shm", None),
+        ("journal", "000001.seg", None),
+    ]
+    process.drain.close()
+    assert [file.path for file in DatabaseReader(path).files()] == [path]
+
+
+def test_damage_is_named(path):
+    """And costs the record."""
+    SQLiteStorage(path).store(batch("one", "two"))
+    query(path, "UPDATE records SET text = '{' WHERE id = 1")
+    reader = DatabaseReader(path)
+    assert polled(reader) == ["two"]
+    assert [(damage.path, damage.line) for damage in reader.damaged] == [(path, 1)]
+
+
+def test_another_programs_database(path):
+    """Is refused."""
+    query(path, "CREATE TABLE users (name)")
+    with pytest.raises(StorageError, match="a database of another program"):
+        polled(DatabaseReader(path))
+
+
+def test_told_from_files(tmp_path):
+    """By what is there, else by its name."""
+    (tmp_path / "directory.db").mkdir()
+    (tmp_path / "file").touch()
+    given = ["directory.db", "file", "new.db", "new.sqlite3", "new", "new.jsonl"]
+    assert [name for name in given if is_database(tmp_path / name)] == [
+        "file",
+        "new.db",
+        "new.sqlite3",
+    ]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="looks into /proc")
+def test_leaves_nothing_open(path):
+    """Nor anything beside the file."""
+    SQLiteStorage(path).store(batch("one"))
+    before = len(os.listdir("/proc/self/fd"))
+    reader = DatabaseReader(path)
+    next(iter(reader.poll()))
+    assert polled(reader) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert os.listdir(path.parent) == ["telemetry.db"]
