@@ -18,8 +18,8 @@ from tests.benchmarks.workload import ATTRIBUTES, NAME, tracing
 _BURST, _PAUSE = 50, 0.01
 
 
-def _ours(task: Task, paced: bool) -> Figures:
-    with recorder(task.directory) as stream:
+def _ours(task: Task, paced: bool, opened: bool = True) -> Figures:
+    with recorder(task.directory, record_open_spans=opened) as stream:
         return _run(task, stream.collector, paced)
 
 
@@ -71,12 +71,15 @@ def _case() -> Case:
     for way in ("in bursts", "flat out"):
         ours, peer = f"rimp-otel · {way}", f"BSP defaults + JSON file · {way}"
         paced = way == "in bursts"
+        finished = f"{ours}, open spans not recorded"
         contenders += [
             Contender(ours, partial(_ours, paced=paced)),
+            Contender(finished, partial(_ours, paced=paced, opened=False)),
             Contender(peer, partial(_peer, paced=paced), (peers.JSON_FILE,)),
         ]
         rows += [
             Row(f"{way}, added, median", ours, peer, 3, quantity="added"),
+            Row(f"{way}, the same, open spans not recorded", finished, peer, 3, quantity="added"),
             Row(f"{way}, p99.9 of the whole call", ours, peer, 1, quantity="p99.9", smoke=False),
             Row(f"{way}, p99.9 of those without", ours, peer, quantity="bare p99.9"),
         ]
