@@ -126,6 +126,7 @@ FROM_ENV = [
     ("RIMP_COMPRESSION", "gzip", "compression", "gzip"),
     ("RIMP_RETAIN_SIZE", "9", "retain_size", 9),
     ("RIMP_RETAIN_AGE", "3600", "retain_age", 3_600.0),
+    ("RIMP_SEAL", "1", "seal", True),
     ("RIMP_SYNC", "never", "sync", "never"),
     ("RIMP_SYNC_INTERVAL", "0.5", "sync_interval", 0.5),
     ("RIMP_MEMORY_MAX_RECORDS", "5", "memory_max_records", 5),

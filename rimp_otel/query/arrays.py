@@ -42,6 +42,7 @@ MAP = pyarrow.map_(pyarrow.string(), pyarrow.string())
 """The type of attributes."""
 
 _LARGEST = 2**63 - 1
+_LATEST = 2**63 - 2  # the largest is infinity
 
 
 class Names(dict[Any, int]):
@@ -65,11 +66,12 @@ def texts(values: Sequence[str | None]) -> Any:
 
 
 def integers(values: Sequence[int | None]) -> Any:
-    """A 64-bit number for each row, 0 where there is none; what does not fit is the largest."""
+    """A time or duration in nanoseconds for each row, 0 where there is none; what does not fit is
+    the largest that does."""
     try:
         packed = array("q", [value or 0 for value in values])
     except OverflowError:
-        packed = array("q", [min(value or 0, _LARGEST) for value in values])
+        packed = array("q", [min(value or 0, _LATEST) for value in values])
     return numbers_of(packed, pyarrow.int64())
 
 

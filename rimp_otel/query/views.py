@@ -37,7 +37,7 @@ _OWN = {
     ),
     "summary": ("Count Sum ValueAtQuantiles Flags", ""),
 }
-_TIME_OF_LOGS = 'Timestamp, CAST("Timestamp" AS TIMESTAMP_S) AS TimestampTime'
+_TIME_OF_LOGS = "Timestamp, date_trunc('second', Timestamp) AS TimestampTime"
 
 VIEWS: dict[str, Signal] = {
     "otel_traces": Signal.TRACES,
@@ -46,8 +46,6 @@ VIEWS: dict[str, Signal] = {
     **{f"otel_metrics_{kind}": Signal.METRICS for kind in KINDS},
 }
 """The names of the views, and whose records they show."""
-
-_NANOSECONDS = "CAST({} AS TIMESTAMP_NS)"
 
 MACROS = (
     # DuckDB's own has a time zone, and is not compared with a time that has none.
@@ -65,7 +63,7 @@ MACROS = (
     "toIntervalMinute(n) AS to_minutes(CAST(n AS INTEGER))",
     "toIntervalHour(n) AS to_hours(CAST(n AS INTEGER))",
     "toIntervalDay(n) AS to_days(CAST(n AS INTEGER))",
-    "toDateTime(t) AS CAST(t AS TIMESTAMP_S)",
+    "toDateTime(t) AS date_trunc('second', CAST(t AS TIMESTAMP))",
     "toDateTime64(t, digits) AS CAST(t AS TIMESTAMP_NS)",
     "fromUnixTimestamp64Milli(n) AS CAST(epoch_ms(CAST(n AS BIGINT)) AS TIMESTAMP_NS)",
     "fromUnixTimestamp64Nano(n) AS make_timestamp_ns(CAST(n AS BIGINT))",
