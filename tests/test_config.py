@@ -50,6 +50,7 @@ WRONG = [
     ("compression", "rar", "compression='rar' is not allowed: give 'zstd' or 'gzip' or 'none'"),
     ("retain_size", -1, "retain_size=-1 is not allowed: give an integer of at least 0"),
     ("retain_age", 0, "retain_age=0 is not allowed: give a number of seconds above 0"),
+    ("seal", "yes", "seal='yes' is not allowed: give True or False"),
     ("sync", "often", "sync='often' is not allowed: give 'interval' or 'always' or 'never'"),
     ("sync_interval", 0, "sync_interval=0 is not allowed: give a number of seconds above 0"),
     (

@@ -37,6 +37,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--rebuild", action="store_true", help="make the twins anew that there are, too"
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="read the twins that there are, and make those anew that are damaged",
+    )
     add_path(parser)
     add_json(parser, "what was done")
     parser.set_defaults(command=_run)
@@ -50,7 +55,7 @@ def _run(args: argparse.Namespace) -> int:
     from rimp_otel.query.sealing import seal
 
     _give_way()
-    done = seal(path, _tell if sys.stderr.isatty() else None, args.rebuild)
+    done = seal(path, _tell if sys.stderr.isatty() else None, args.rebuild, args.check)
     for error in done.errors:
         say(error)
     print(to_json(_json(done)) if args.json else _text(done))

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from rimp_otel.cli.options import (
     UsageError,
@@ -16,21 +13,15 @@ from rimp_otel.cli.options import (
     add_json,
     add_path,
     count,
-    output_style,
     recording_path,
 )
 from rimp_otel.cli.recording import open_recording, say
-from rimp_otel.cli.render import plural
-from rimp_otel.errors import QueryError
+from rimp_otel.cli.sqlformat import FORMATS, answer
 
 if TYPE_CHECKING:
     from rimp_otel.otlp.signals import Signal
-    from rimp_otel.query import Connection
 
-__all__ = ["FORMATS", "add_parser", "answer"]
-
-FORMATS = ("table", "json", "csv", "parquet")
-"""How rows can be printed."""
+__all__ = ["add_parser"]
 
 _DESCRIPTION = """\
 Ask a recording in SQL; without SQL, in a shell.
@@ -111,37 +102,3 @@ def _tell(signal: Signal, done: int, total: int) -> None:
     say(
         f"decoding sealed {signal.value}, file {done + 1} of {total}; kept as Parquet for next time"
     )
-
-
-def answer(connection: Connection, args: argparse.Namespace, sql: str) -> int:
-    """Prints what the statements give; returns the exit code."""
-    from rimp_otel.cli.sqlformat import write_rows
-
-    try:
-        relation = connection.sql(sql)
-        with connection.limited(sql), _target(args) as target:
-            more = relation is not None and write_rows(
-                relation, args.format, args.max_rows, target, output_style(args)
-            )
-    except QueryError as error:
-        for line in str(error).splitlines():
-            say(line)
-        return 1
-    if more:
-        say(f"there are more than {plural(args.max_rows, 'row')}")
-    if connection.damaged():
-        say(f"skipped {plural(connection.damaged(), 'damaged line')}; 'rimp stats' lists them")
-    return 0
-
-
-@contextmanager
-def _target(args: argparse.Namespace) -> Iterator[BinaryIO]:
-    if args.output is None:
-        sys.stdout.flush()
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    # What is recorded is private, and so is what was asked of it.
-    file = os.open(args.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(file, "wb") as target:
-        yield target

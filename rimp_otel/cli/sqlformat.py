@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from rimp_otel.cli.render import Style, clip, columns, pad, to_json
+from rimp_otel.cli.options import output_style
+from rimp_otel.cli.recording import say
+from rimp_otel.cli.render import Style, clip, columns, pad, plural, to_json
+from rimp_otel.errors import QueryError
 
-__all__ = ["safe_cell", "write_rows"]
+if TYPE_CHECKING:
+    from rimp_otel.query import Connection
+
+__all__ = ["FORMATS", "answer", "safe_cell"]
+
+FORMATS = ("table", "json", "csv", "parquet")
+"""How rows can be printed."""
 
 _BATCH = 1_000
 _PLAN = ["explain_key", "explain_value"]
@@ -23,7 +35,39 @@ _NUMBER = re.compile(r"U?(?:TINY|SMALL|BIG|HUGE)?INT(?:EGER)?|DOUBLE|FLOAT|DECIM
 _NESTED = re.compile(r"STRUCT|MAP|UNION|JSON|VARIANT|.*\[\d*\]$", re.DOTALL)
 
 
-def write_rows(relation: Any, format: str, most: int, target: BinaryIO, style: Style) -> bool:
+def answer(connection: Connection, args: argparse.Namespace, sql: str) -> int:
+    """Prints what the statements give; returns the exit code."""
+    try:
+        relation = connection.sql(sql)
+        with connection.limited(sql), _target(args) as target:
+            more = relation is not None and _write_rows(
+                relation, args.format, args.max_rows, target, output_style(args)
+            )
+    except QueryError as error:
+        for line in str(error).splitlines():
+            say(line)
+        return 1
+    if more:
+        say(f"there are more than {plural(args.max_rows, 'row')}")
+    if connection.damaged():
+        say(f"skipped {plural(connection.damaged(), 'damaged line')}; 'rimp stats' lists them")
+    return 0
+
+
+@contextmanager
+def _target(args: argparse.Namespace) -> Iterator[BinaryIO]:
+    if args.output is None:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    # What is recorded is private, and so is what was asked of it.
+    file = os.open(args.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(file, "wb") as target:
+        yield target
+
+
+def _write_rows(relation: Any, format: str, most: int, target: BinaryIO, style: Style) -> bool:
     """Writes a relation's rows.
 
     Args:
@@ -138,11 +182,11 @@ def _csv(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
     are_numbers = _are_numbers(relation)
     clean = style.clean if target is sys.stdout.buffer and sys.stdout.isatty() else str
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    writer = csv.writer(buffer, lineterminator="\r\n")  # so that it quotes either of the two
     texts = [[safe_cell(name) for name in relation.columns]]
     for row in chain(texts, _safe(rows, are_numbers)):
         writer.writerow([clean(text) for text in row])
-        target.write(buffer.getvalue().encode("utf-8", "replace"))
+        target.write(f"{buffer.getvalue()[:-2]}\n".encode("utf-8", "replace"))
         buffer.seek(0)
         buffer.truncate()
     return rows.are_more

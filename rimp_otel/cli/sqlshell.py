@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel.cli.recording import say
-from rimp_otel.cli.sql import FORMATS, answer
+from rimp_otel.cli.sqlformat import FORMATS, answer
 from rimp_otel.errors import RimpError
 from rimp_otel.query import Connection
 from rimp_otel.query.views import MACROS, VIEWS

@@ -25,7 +25,8 @@ from rimp_otel.storage.layout import Layout
 __all__ = ["Connection", "connect"]
 
 _ANY_TABLE = re.compile(r"\bquery(?:_table)?\s*\(", re.IGNORECASE)
-_TWIN = re.compile(r"[a-z]+-[0-9]+-[0-9]+-[0-9a-f]{16}\.parquet")
+# What DuckDB raises if a file is gone or damaged; for some damage, nothing more special than that.
+_READING = (duckdb.IOException, duckdb.InvalidInputException, duckdb.Error)
 
 
 def connect(
@@ -160,6 +161,8 @@ class Connection:
 
     def _prepared(self, sql: str) -> list[str]:
         """The statements, once the views that they are about are up to date."""
+        if hasattr(self._raw, "abort"):
+            self._raw.abort()  # what of the last result was not fetched, as any new statement does
         statements = reading_statements(self._raw, sql)
         for signal in _signals_in(sql):
             source = self._sources[signal]
@@ -171,18 +174,17 @@ class Connection:
         with self.limited(statement):
             try:
                 return run(statement)
-            except (duckdb.IOException, duckdb.InvalidInputException) as error:
-                if not self._mended(error):
+            except duckdb.Error as error:
+                if type(error) not in _READING or not self._mended(statement):
                     raise
             return run(statement)
 
-    def _mended(self, error: Exception) -> bool:
+    def _mended(self, statement: str) -> bool:
         """Whether a twin was at fault, which retention has deleted, or which was damaged."""
-        names = set(_TWIN.findall(str(error)))
         is_mended = False
-        for signal, source in self._sources.items():
-            discarded = [name for name in names if source.discard(name)]
-            if discarded:
+        for signal in _signals_in(statement):
+            source = self._sources[signal]
+            if source.discard_damaged():
                 source.start_over()
                 self._show(signal, source)
                 is_mended = True

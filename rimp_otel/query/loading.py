@@ -18,7 +18,7 @@ from typing import Any
 from rimp_otel.errors import DecodeError, StorageError
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.query.extras import pyarrow
-from rimp_otel.query.twins import BUILDERS, is_whole, make_twin, twin_path
+from rimp_otel.query.twins import BUILDERS, is_readable, is_whole, make_twin, twin_path
 from rimp_otel.storage.content import Content, ContentId, list_contents
 from rimp_otel.storage.reader import RecordingReader, counted
 
@@ -108,13 +108,12 @@ class Source:
                 self._twins[content.key] = twin
         self._read_on()
 
-    def discard(self, name: str) -> bool:
-        """Deletes a twin that could not be read; says whether it was one of these."""
-        for path in self._twins.values():
-            if path.name == name:
-                path.unlink(missing_ok=True)
-                return True
-        return False
+    def discard_damaged(self) -> bool:
+        """Deletes the twins that cannot be read; says whether one could not be, or was gone."""
+        damaged = [path for path in self._twins.values() if not is_readable(path)]
+        for path in damaged:
+            path.unlink(missing_ok=True)
+        return bool(damaged)
 
     def _sealed(self) -> list[Content]:
         return [

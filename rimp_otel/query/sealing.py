@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rimp_otel.errors import StorageError
-from rimp_otel.query.twins import is_whole, make_twin, twin_path
+from rimp_otel.query.twins import is_readable, is_whole, make_twin, twin_path
 from rimp_otel.storage.content import Content, list_contents
 from rimp_otel.storage.layout import Layout, SealedName
 from rimp_otel.storage.locking import acquire, release
@@ -46,6 +46,7 @@ def seal(
     path: str | os.PathLike[str],
     progress: Callable[[Path, int, int], None] | None = None,
     rebuild: bool = False,
+    check: bool = False,
 ) -> Sealed:
     """Makes the twin of every sealed file that has none, or none that is whole.
 
@@ -55,6 +56,7 @@ def seal(
         path: of the recording.
         progress: told, before each file, which one it is, how many are done, and of how many.
         rebuild: also make those anew that seem to be whole.
+        check: read those to their ends first that seem to be whole.
 
     Raises:
         StorageError: it is not possible to look.
@@ -64,13 +66,18 @@ def seal(
         if not is_alone:
             return Sealed(is_busy=True)
         sealed = [c for c in list_contents(directory) if c.name and not c.name.is_waiting]
-        missing = [c for c in sealed if rebuild or not is_whole(c, twin_path(c))]
+        missing = [c for c in sealed if rebuild or not _is_there(c, check)]
         done = Sealed(kept=len(sealed) - len(missing), removed=_remove_orphans(directory))
         for number, content in enumerate(missing):
             if progress is not None:
                 progress(content.path, number, len(missing))
             done = _make(content, directory, done)
         return done
+
+
+def _is_there(content: Content, check: bool) -> bool:
+    path = twin_path(content)
+    return is_whole(content, path) and (not check or is_readable(path))
 
 
 def _make(content: Content, directory: Path, done: Sealed) -> Sealed:

@@ -26,7 +26,7 @@ from rimp_otel.query.spans import SpanBuilder
 from rimp_otel.storage.content import Content, find, lines_of, reading
 from rimp_otel.storage.locking import acquire, release
 
-__all__ = ["BUILDERS", "Made", "is_whole", "make_twin", "twin_path"]
+__all__ = ["BUILDERS", "Made", "is_readable", "is_whole", "make_twin", "twin_path"]
 
 BUILDERS: dict[Signal, Callable[[], Builder]] = {
     Signal.TRACES: SpanBuilder,
@@ -81,6 +81,17 @@ def is_whole(content: Content, path: Path) -> bool:
         return stat.S_ISREG(status.st_mode) and label in _footer(twin, status.st_size)
 
 
+def is_readable(path: Path) -> bool:
+    """Whether all of a twin can be read; its pages have checksums."""
+    try:
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as twin:
+            for _ in twin.iter_batches():
+                pass
+    except (OSError, pyarrow.ArrowException):
+        return False
+    return True
+
+
 def _label(content: Content) -> bytes:
     """What the footer says: the version, the sealed file's name, and its size in bytes."""
     return f"{_VERSION} {content.name} {content.path.stat().st_size} ".encode()
@@ -119,7 +130,6 @@ def make_twin(content: Content, sealed: Path, path: Path) -> Made | None:
         made = _write(content, sealed, unfinished)
         if made is None or not content.path.exists():  # retention took it meanwhile
             return None
-        unfinished.flush()
         os.fsync(unfinished.fileno())
         os.rename(path.with_name(f".{path.name}.tmp"), path)
         return made
@@ -161,7 +171,7 @@ def _write(content: Content, sealed: Path, target: BinaryIO) -> Made | None:
             rows += table.num_rows
             if writer is None:
                 writer = _writer(target, table)
-            writer.write_table(table, row_group_size=_MOST_ROWS)
+            writer.write_table(table, row_group_size=max(table.num_rows, 1))
         if not tables.is_there:
             return None
         writer = writer or _writer(target, tables.builder.schema().empty_table())
@@ -169,6 +179,7 @@ def _write(content: Content, sealed: Path, target: BinaryIO) -> Made | None:
     finally:
         if writer is not None:
             writer.close()
+    target.flush()
     return Made(rows, os.fstat(target.fileno()).st_size, tables.damaged)
 
 
