@@ -61,8 +61,7 @@ def texts(values: Sequence[str | None]) -> Any:
     """A text for each row, an empty one where there is none."""
     if not any(values):
         return pyarrow.repeat("", len(values))
-    found = pyarrow.array(values, pyarrow.string())
-    return found.fill_null("") if found.null_count else found
+    return pyarrow.array([value or "" for value in values], pyarrow.string())
 
 
 def integers(values: Sequence[int | None]) -> Any:
@@ -91,7 +90,7 @@ def floats(values: Sequence[float | None]) -> Any:
     return pyarrow.array(values, pyarrow.float64())
 
 
-def codes(numbers: Iterable[int]) -> Any:
+def codes(numbers: Iterable[Any]) -> Any:
     """Small numbers, one for each row."""
     return flat_numbers(array("i", numbers).tobytes())
 

@@ -16,6 +16,7 @@ from rimp_otel.query.nested import Nested
 __all__ = ["SpanBuilder"]
 
 _KINDS = ("Unspecified", "Internal", "Server", "Client", "Producer", "Consumer")
+_OTHER = len(_KINDS)
 _STATUS = ("Unset", "Ok", "Error")
 _text, _int, _count = pyarrow.string(), pyarrow.int64(), pyarrow.uint32()
 _time = pyarrow.timestamp("ns")
@@ -137,13 +138,13 @@ class SpanBuilder(Builder):
             "SpanId": texts([span.span_id for span in spans]),
             "ParentSpanId": texts([span.parent_span_id for span in spans]),
             "TraceState": texts([span.trace_state for span in spans]),
-            "SpanKind": codes([_kind(span) for span in spans]),
+            "SpanKind": codes([min(span.kind or 0, _OTHER) for span in spans]),
             "SpanAttributes": attribute_lists([span.attributes for span in spans], self.keys),
             # Without an end there is none.
             "Duration": integers(
                 [end - start if end else 0 for start, end in zip(starts, ends, strict=True)]
             ),
-            "StatusCode": codes([_code(each) for each in status]),
+            "StatusCode": codes([each.code or 0 if each else 0 for each in status]),
             "StatusMessage": texts([each.message if each else None for each in status]),
             "Events": _EVENTS.rows([span.events for span in spans], self.keys),
             "Links": _LINKS.rows([span.links for span in spans], self.keys),
@@ -168,14 +169,6 @@ class SpanBuilder(Builder):
             "Events": _EVENTS.column(columns["Events"], self.keys),
             "Links": _LINKS.column(columns["Links"], self.keys),
         }
-
-
-def _kind(span: wire.Span) -> int:
-    return min(span.kind, len(_KINDS)) if isinstance(span.kind, int) else 0
-
-
-def _code(status: wire.Status | None) -> int:
-    return status.code if status is not None and isinstance(status.code, int) else 0
 
 
 def _is_strict_link(link: wire.Link) -> bool:
