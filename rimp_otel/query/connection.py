@@ -16,6 +16,7 @@ from weakref import finalize
 
 from rimp_otel.errors import ConfigurationError, QueryError
 from rimp_otel.otlp.signals import Signal
+from rimp_otel.query.dialect import translated
 from rimp_otel.query.extras import duckdb
 from rimp_otel.query.loading import Progress, Source
 from rimp_otel.query.sandbox import close_off, explained, reading_statements
@@ -163,7 +164,7 @@ class Connection:
         """The statements, once the views that they are about are up to date."""
         if hasattr(self._raw, "abort"):
             self._raw.abort()  # what of the last result was not fetched, as any new statement does
-        statements = reading_statements(self._raw, sql)
+        statements = reading_statements(self._raw, translated(sql))
         for signal in _signals_in(sql):
             source = self._sources[signal]
             if source.refresh():

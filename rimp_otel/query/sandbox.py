@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel.errors import QueryError
+from rimp_otel.query.dialect import QUANTILES
 from rimp_otel.query.extras import duckdb
 from rimp_otel.query.views import MACROS, VIEWS
 
@@ -42,7 +43,7 @@ def close_off(raw: Any, directories: Sequence[Path], spill: Path) -> None:
     raw.execute(f"SET temp_directory = {_literal(str(spill))}")
     raw.execute(f"SET allowed_directories = [{', '.join(map(_literal, allowed))}]")
     raw.execute("SET enable_external_access = false")
-    for macro in MACROS:
+    for macro in (*MACROS, *QUANTILES):
         raw.execute(f"CREATE MACRO {macro}")
     raw.execute("SET lock_configuration = true")
 

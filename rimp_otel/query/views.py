@@ -63,7 +63,12 @@ MACROS = (
     "toIntervalMinute(n) AS to_minutes(CAST(n AS INTEGER))",
     "toIntervalHour(n) AS to_hours(CAST(n AS INTEGER))",
     "toIntervalDay(n) AS to_days(CAST(n AS INTEGER))",
-    "toDateTime(t) AS date_trunc('second', CAST(t AS TIMESTAMP))",
+    # Of seconds since the epoch, a time, or a text.
+    "toDateTime(t) AS date_trunc('second', CASE"
+    " WHEN typeof(t) IN ('INTEGER', 'BIGINT')"
+    " THEN make_timestamp(TRY_CAST(t AS BIGINT) * 1000000)"
+    " WHEN typeof(t) SIMILAR TO 'TIMESTAMP.*|DATE' THEN TRY_CAST(t AS TIMESTAMP)"
+    " ELSE CAST(CAST(t AS VARCHAR) AS TIMESTAMP) END)",
     "toDateTime64(t, digits) AS CAST(t AS TIMESTAMP_NS)",
     "fromUnixTimestamp64Milli(n) AS CAST(epoch_ms(CAST(n AS BIGINT)) AS TIMESTAMP_NS)",
     "fromUnixTimestamp64Nano(n) AS make_timestamp_ns(CAST(n AS BIGINT))",
@@ -95,7 +100,6 @@ MACROS = (
     "hasAny(l, m) AS list_has_any(l, m)",
     "arrayJoin(l) AS unnest(l)",
     "arrayElement(l, n) AS l[n]",
-    "arrayExists(l) AS list_bool_or(l)",
     "groupArray(x) AS list(x)",
     "groupUniqArray(x) AS list(DISTINCT x)",
     "uniq(x) AS count(DISTINCT x)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rimp_otel.errors import QueryError
 from rimp_otel.query.views import MACROS, VIEWS
 
 from .conftest import ask
@@ -57,6 +58,8 @@ FUNCTIONS = [
     ("toStartOfMinute(TIMESTAMP_NS '2026-11-24 12:34:56.123456789')", "2026-11-24 12:34:00"),
     ("toStartOfHour(TIMESTAMP_NS '2026-11-24 12:34:56')", "2026-11-24 12:00:00"),
     ("toDateTime(TIMESTAMP_NS '2026-11-24 12:34:56.9')", "2026-11-24 12:34:56"),
+    ("toDateTime('2026-11-24 12:34:56.9')", "2026-11-24 12:34:56"),
+    ("toDateTime(1795521600)", "2026-11-24 12:00:00"),
     ("toUnixTimestamp(TIMESTAMP_NS '1970-01-01 00:01:00')", "60"),
     ("toUnixTimestamp64Nano(TIMESTAMP_NS '1970-01-01 00:00:00.000000007')", "7"),
     ("fromUnixTimestamp64Milli(1500)", "1970-01-01 00:00:01.5"),
@@ -119,6 +122,12 @@ def test_a_query_of_the_collectors_readme(connection, everything_stored):
     GROUP BY SeverityText, time ORDER BY count
     """
     assert [row[1:] for row in ask(connection, sql)] == [("warn2", 1), ("", 9)]
+
+
+def test_a_wrong_time_is_an_error(connection):
+    """And not a time that nothing compares with."""
+    with pytest.raises(QueryError, match="Conversion Error"):
+        ask(connection, "SELECT toDateTime('yesterday at noon')")
 
 
 def test_every_function_can_be_called():
