@@ -25,7 +25,7 @@ from rimp_otel.storage.layout import Layout
 
 __all__ = ["Connection", "connect"]
 
-_ANY_TABLE = re.compile(r"\bquery(?:_table)?\s*\(", re.IGNORECASE)
+_ANY_TABLE = re.compile(r"\bquery_table\s*\(", re.IGNORECASE)
 # What DuckDB raises if a file is gone or damaged; for some damage, nothing more special than that.
 _READING = (duckdb.IOException, duckdb.InvalidInputException, duckdb.Error)
 

@@ -18,7 +18,6 @@ NOT_ALLOWED = [
     "EXPLAIN ANALYZE COPY (SELECT 1) TO '{outside}/x.csv'",
     "EXPLAIN (ANALYZE) COPY (SELECT 1) TO '{outside}/x.csv'",
     "EXPORT DATABASE '{outside}/x'",
-    "IMPORT DATABASE '{outside}'",
     "ATTACH '{outside}/x.db'",
     "ATTACH ':memory:' AS x",
     "INSTALL httpfs",
@@ -43,6 +42,7 @@ NOT_ALLOWED = [
     "SELECT 1; COPY (SELECT 1) TO '{outside}/x.csv'",
 ]
 REFUSED = [
+    "IMPORT DATABASE '{outside}'",
     "SELECT * FROM read_csv('{outside}/secret.csv')",
     "SELECT * FROM read_text('{outside}/secret.csv')",
     "SELECT * FROM read_blob('{outside}/secret.csv')",
@@ -56,6 +56,14 @@ REFUSED = [
     "WITH x AS (DELETE FROM otel_logs RETURNING *) SELECT * FROM x",
     "SELECT * FROM local_variable",
     "SELECT getenv('HOME')",
+    'SELECT * FROM "enable_logging" /* why */ ()',
+    "SELECT * FROM system.main.enable_logging()",
+    "SELECT * FROM checkpoint()",
+    "SELECT * FROM arrow_scan(1, 2, 3)",
+    "SELECT * FROM pandas_scan(1)",
+    "SELECT * FROM query('SELECT * FROM enable_' || 'logging()')",
+    "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
+    "SELECT ü, 'enable_logging(' FROM (SELECT 1 AS ü), enable_logging()",
 ]
 ALLOWED = [
     "SELECT 1",
@@ -70,6 +78,8 @@ ALLOWED = [
     "TABLE otel_logs",
     "SELECT 1; SELECT 2",
     "SELECT * FROM query_table('otel_' || 'logs')",
+    "SELECT 'enable_logging()', 1 AS checkpoint -- enable_logging()",
+    "SELECT * FROM duckdb_settings()",
     "-- why\nSELECT /* not */ 1",
 ]
 
