@@ -74,7 +74,7 @@ class Connection:
         self._layout = Layout(path)
         aside = Path(tempfile.mkdtemp(prefix="rimp-sql-"))
         self._raw = duckdb.connect(":memory:")
-        self._close = finalize(self, _close, self._raw, aside)
+        self._close = finalize(self, _close, os.getpid(), self._raw, aside)
         sealed = Path(os.path.abspath(self._layout.sealed))
         close_off(self._raw, [sealed, aside], aside / "spill")
         self._sources = {
@@ -207,6 +207,8 @@ def _signals_in(sql: str) -> list[Signal]:
     return [signal for signal in Signal if signal in found]
 
 
-def _close(raw: Any, aside: Path) -> None:
+def _close(pid: int, raw: Any, aside: Path) -> None:
+    if os.getpid() != pid:
+        return  # in a forked child: it is the parent's
     raw.close()
     shutil.rmtree(aside, ignore_errors=True)

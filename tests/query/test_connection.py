@@ -14,6 +14,7 @@ from rimp_otel.query import connect
 from rimp_otel.query import connection as module
 from rimp_otel.query.loading import Source
 
+from ..processes import run
 from ..storage.journaled import Journaled
 from ..storage.recordings import batch, line
 from .conftest import ask, seal_now, sealed_files, store
@@ -283,6 +284,20 @@ def test_what_is_put_aside_goes(path, monkeypatch):
     del connection
     gc.collect()
     assert [os.path.exists(directory) for directory in made] == [False, False]
+
+
+def test_forked_child(path, storage):
+    """Takes nothing away from its parent when it ends."""
+    script = """
+    import os, sys
+    from rimp_otel.query import connect
+    connection = connect(sys.argv[1])
+    if os.fork() == 0:
+        sys.exit()
+    os.wait()
+    print(os.path.exists(connection._close.peek()[2][2]))
+    """
+    assert run(script, path) == "True\n"
 
 
 def test_progress(path, storage):
