@@ -72,7 +72,7 @@ def reading_statements(raw: Any, sql: str) -> list[str]:
         raise QueryError("the query is empty: give a SELECT, or DESCRIBE otel_traces")
     for statement in statements:
         if not _reads(raw, statement):
-            raise QueryError(f"not allowed: {_shown(statement.query)}; {_REFUSED}")
+            raise QueryError(f"not allowed: {_shown(statement.query or sql)}; {_REFUSED}")
     for name in _calls(sql):
         if name in _harmful():
             raise QueryError(f"not allowed: {name}(); it does more than read the recording")
