@@ -60,6 +60,7 @@ class TelemetryConfig:
         retain_size: bytes of sealed files, or of SQLite's file, that are kept, the newest; None
             keeps all.
         retain_age: seconds for which sealed files, or SQLite's records, are kept; None keeps all.
+        seal: have the Parquet twins of sealed files made by a process of its own (extra ``sql``).
         sync: when files are forced to the device, which only a power failure makes matter:
             "interval", "always" (before ``store`` returns) or "never".
         sync_interval: seconds between two syncs, with "interval".
@@ -91,6 +92,7 @@ class TelemetryConfig:
     compression: str = "zstd"
     retain_size: int | None = None
     retain_age: float | None = None
+    seal: bool = False
     sync: str = "interval"
     sync_interval: float = 5.0
     memory_max_records: int = 100_000
@@ -206,6 +208,7 @@ _CHECKS: dict[str, Check] = {
     "compression": _one_of(*COMPRESSIONS),
     "retain_size": _or_none(_count(0)),
     "retain_age": _or_none(_seconds),
+    "seal": _flag,
     "sync": _one_of(*SYNC_POLICIES),
     "sync_interval": _seconds,
     "memory_max_records": _count(1),

@@ -4,6 +4,7 @@
     ├── ConfigurationError   a setting is wrong (also a ValueError)
     ├── DecodeError          a text is not OTLP JSON (also a ValueError)
     ├── StorageError         a storage could not take or give records
+    ├── QueryError           a query is wrong, not allowed, or took too long
     └── MissingExtraError    an optional dependency is not installed (also an ImportError)
 
 Every message names the thing, the reason and the cure. None of these is ever raised from a
@@ -16,6 +17,7 @@ __all__ = [
     "ConfigurationError",
     "DecodeError",
     "MissingExtraError",
+    "QueryError",
     "RimpError",
     "StorageError",
 ]
@@ -49,6 +51,10 @@ class DecodeError(RimpError, ValueError):
 
 class StorageError(RimpError):
     """A storage could not take or give records."""
+
+
+class QueryError(RimpError):
+    """A query is wrong, or not allowed, or took too long."""
 
 
 class MissingExtraError(RimpError, ImportError):

@@ -50,6 +50,7 @@ WRONG = [
     ("compression", "rar", "compression='rar' is not allowed: give 'zstd' or 'gzip' or 'none'"),
     ("retain_size", -1, "retain_size=-1 is not allowed: give an integer of at least 0"),
     ("retain_age", 0, "retain_age=0 is not allowed: give a number of seconds above 0"),
+    ("seal", "yes", "seal='yes' is not allowed: give True or False"),
     ("sync", "often", "sync='often' is not allowed: give 'interval' or 'always' or 'never'"),
     ("sync_interval", 0, "sync_interval=0 is not allowed: give a number of seconds above 0"),
     (
@@ -126,6 +127,7 @@ FROM_ENV = [
     ("RIMP_COMPRESSION", "gzip", "compression", "gzip"),
     ("RIMP_RETAIN_SIZE", "9", "retain_size", 9),
     ("RIMP_RETAIN_AGE", "3600", "retain_age", 3_600.0),
+    ("RIMP_SEAL", "1", "seal", True),
     ("RIMP_SYNC", "never", "sync", "never"),
     ("RIMP_SYNC_INTERVAL", "0.5", "sync_interval", 0.5),
     ("RIMP_MEMORY_MAX_RECORDS", "5", "memory_max_records", 5),

@@ -28,6 +28,7 @@ LAYERS = [
     {"worker", "journaldrain"},
     {"streaming"},
     {"exporters", "pipeline"},
+    {"query"},
     {"rimp_otel"},
     {"cli"},
 ]
@@ -139,7 +140,7 @@ def test_import_loads_no_extra():
     import sys
     import rimp_otel, rimp_otel.storage
     extras = ("pydantic", "dateutil", "google.protobuf", "opentelemetry.proto", "flask", "requests",
-              "opentelemetry.instrumentation", "zstandard", "duckdb", "yaml", "multiprocessing",
+              "opentelemetry.instrumentation", "zstandard", "duckdb", "pyarrow", "yaml", "multiprocessing",
               "rimp_otel.cli")
     print([name for name in extras if name in sys.modules])
     """
@@ -151,7 +152,7 @@ def test_works_without_extras():
     script = """
     import sys
     for name in ("pydantic", "dateutil", "google", "opentelemetry.proto", "flask", "requests",
-                 "opentelemetry.instrumentation", "zstandard"):
+                 "opentelemetry.instrumentation", "zstandard", "duckdb", "pyarrow"):
         sys.modules[name] = None
     import rimp_otel
     with rimp_otel.install(rimp_otel.TelemetryConfig()) as telemetry:

@@ -16,7 +16,7 @@ from rimp_otel.errors import ConfigurationError, RimpError
 
 __all__ = ["COMMANDS", "build_parser", "main"]
 
-COMMANDS = ("run", "demo", "tail", "traces", "trace", "stats", "verify", "repair")
+COMMANDS = ("run", "demo", "tail", "traces", "trace", "stats", "verify", "repair", "sql", "seal")
 """The subcommands: each is a module here with an ``add_parser(subparsers)``."""
 
 _DESCRIPTION = """\

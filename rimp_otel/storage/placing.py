@@ -99,6 +99,9 @@ def _among_sealed(path: Path) -> Kind:
     if suffix in DERIVED and SealedName.parse(stem + ".jsonl"):
         of = [path.with_name(stem + ending) for ending in SUFFIXES.values()]
         return Kind.OWN if any(map(os.path.lexists, of)) else Kind.LEFT
+    if suffix == ".tmp" and stem.startswith(".") and stem.endswith(DERIVED):
+        own = SealedName.parse(os.path.splitext(stem[1:])[0] + ".jsonl")
+        return Kind.OWN if own else Kind.FOREIGN  # being made; 'rimp seal' removes what is left
     found = _SEALING.fullmatch(path.name)
     if found is None:
         return Kind.LEFT if _REWRITTEN.fullmatch(path.name) else Kind.FOREIGN

@@ -127,7 +127,9 @@ class RecordingReader:
                 found += _file(None, path, "journal")
         return found
 
-    def poll(self, final: bool = False) -> Iterator[TelemetryData]:
+    def poll(
+        self, final: bool = False, wanted: Callable[[Content], bool] | None = None
+    ) -> Iterator[TelemetryData]:
         """What has been recorded since the last poll, a batch for each line; everything at first.
 
         Wherever a record lies and moves to, it is given once. A poll that is broken off is gone
@@ -135,6 +137,8 @@ class RecordingReader:
 
         Args:
             final: also read a last line that does not end yet; one that cannot be read is damaged.
+            wanted: asked for each file, whether to read it; what the journals hold is given all
+                the same.
 
         Raises:
             StorageError: a file cannot be read.
@@ -142,7 +146,8 @@ class RecordingReader:
         with Snapshot(self.layout) as snapshot:
             self._begin(snapshot)
             for content in [*snapshot.sealed, *snapshot.active]:
-                yield from self._read(snapshot, content, final)
+                if wanted is None or wanted(content):
+                    yield from self._read(snapshot, content, final)
             yield from self._shown.fresh()
             self._end(snapshot)
 

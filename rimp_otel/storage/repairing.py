@@ -66,7 +66,9 @@ class Repair:
     ) -> None:
         self._layout = layout
         # What is old is none of a repair's business.
-        self._policy = policy._replace(rotate_age=_NEVER, retain_size=None, retain_age=None)
+        self._policy = policy._replace(
+            rotate_age=_NEVER, retain_size=None, retain_age=None, seal=False
+        )
         self._recover = recover
         self._take_over = take_over
         self._damaged = damaged_directory(layout)

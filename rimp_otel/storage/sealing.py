@@ -14,6 +14,7 @@ from rimp_otel.storage.locking import ProcessLock
 from rimp_otel.storage.packing import is_unfinished, remove_stale, seal
 from rimp_otel.storage.policy import FilePolicy, FileStats
 from rimp_otel.storage.retention import Sealed, list_sealed, retain
+from rimp_otel.storage.twinning import TwinMaker
 
 __all__ = ["Sealer"]
 
@@ -46,6 +47,7 @@ class Sealer:
         self._clock = clock
         self._monotonic = monotonic
         self._reporter = Reporter()
+        self._twins = TwinMaker(layout.path, monotonic=monotonic) if policy.seal else None
         self._begin()
 
     def _begin(self) -> None:
@@ -113,6 +115,8 @@ class Sealer:
             stuck = {found.path.name for found in self._waiting() if not self._seal(found)}
             self._retain(stuck)
             self._index()
+            if self._twins is not None:
+                self._twins.wake()
             if self._again_at is None:
                 self._pause = _FIRST_PAUSE
 

@@ -1,0 +1,104 @@
+"""``rimp sql``: asks a recording in SQL, once or in a shell."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rimp_otel.cli.options import (
+    UsageError,
+    add_color,
+    add_json,
+    add_path,
+    count,
+    recording_path,
+)
+from rimp_otel.cli.recording import open_recording, say
+from rimp_otel.cli.sqlformat import FORMATS, answer
+
+if TYPE_CHECKING:
+    from rimp_otel.otlp.signals import Signal
+
+__all__ = ["add_parser"]
+
+_DESCRIPTION = """\
+Ask a recording in SQL; without SQL, in a shell.
+
+  rimp sql "SELECT SpanName, quantile_cont(Duration, 0.99) FROM otel_traces GROUP BY 1"
+
+The views: otel_traces, otel_logs, otel_metrics_gauge, otel_metrics_sum, otel_metrics_histogram,
+otel_metrics_exponential_histogram, otel_metrics_summary. 'DESCRIBE otel_logs' shows their columns.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """``rimp sql``."""
+    parser = subparsers.add_parser(
+        "sql",
+        help="ask the recording in SQL",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sql", metavar="SQL", nargs="?", help="what to ask; from a pipe, its text")
+    parser.add_argument("recording", metavar="PATH", nargs="?", help="the recording, as --path")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="how to print rows (default: table, or as the name given to --output ends)",
+    )
+    parser.add_argument("--output", metavar="FILE", help="where to, instead of standard output")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, help="how long a statement may take"
+    )
+    parser.add_argument(
+        "--max-rows", metavar="N", type=count, default=sys.maxsize, help="the most rows to print"
+    )
+    add_path(parser)
+    add_json(parser, "each row")
+    add_color(parser)
+    parser.set_defaults(command=_run)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: give seconds above 0")
+    return seconds
+
+
+def _run(args: argparse.Namespace) -> int:
+    args.path = args.recording or args.path
+    path = recording_path(args)
+    open_recording(path)  # or say that there is none
+    args.format = _format(args)
+    # These need DuckDB and the SDK, whose import takes longer than the whole of `rimp --help`.
+    from rimp_otel.cli.sqlshell import Shell
+    from rimp_otel.query import connect
+
+    with connect(path, args.timeout, _tell if sys.stderr.isatty() else None) as connection:
+        if args.sql is None and sys.stdin.isatty():
+            return Shell(connection, args).run()
+        return answer(connection, args, args.sql if args.sql is not None else sys.stdin.read())
+
+
+def _format(args: argparse.Namespace) -> str:
+    if args.json:
+        return "json"
+    suffix = Path(args.output or "").suffix.removeprefix(".")
+    given = args.format or {"jsonl": "json", "": "table"}.get(suffix, suffix)
+    if given not in FORMATS:
+        raise UsageError(f"--output {args.output}: say how to write it with --format")
+    if given == "parquet" and not args.output and sys.stdout.isatty():
+        raise UsageError("Parquet is not for a terminal: name a file with --output")
+    return str(given)
+
+
+def _tell(signal: Signal, done: int, total: int) -> None:
+    say(
+        f"decoding sealed {signal.value}, file {done + 1} of {total}; kept as Parquet for next time"
+    )

@@ -1,0 +1,22 @@
+"""The benchmark of SQL works; what it measures is not asserted here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.benchmarks.sql import measure
+
+
+def test_every_figure_is_there(tmp_path: Path) -> None:
+    """Over few spans; both sides answer the same, or it would raise."""
+    rows = measure(tmp_path, spans=1_000, rounds=1, json_spans=None)
+    assert [what.split(",")[0] for what, *_ in rows] == [
+        "sealing",
+        "memory of sealing all",
+        "Parquet",
+        "p99 by operation over 1",
+        "one trace by its id",
+        "active JSON lines into p99 by operation",
+        "active JSON lines into a table of all columns",
+    ]
+    assert all(figure and target for _, figure, target, _ in rows)
