@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 import rimp_otel
 
 from .processes import run
@@ -138,13 +140,35 @@ def test_import_loads_no_extra():
     """Nor anything else that is slow and not needed."""
     script = """
     import sys
-    import rimp_otel, rimp_otel.storage
+    from rimp_otel import *
     extras = ("pydantic", "dateutil", "google.protobuf", "opentelemetry.proto", "flask", "requests",
               "opentelemetry.instrumentation", "zstandard", "duckdb", "pyarrow", "yaml", "multiprocessing",
               "rimp_otel.cli")
     print([name for name in extras if name in sys.modules])
     """
     assert run(script) == "[]\n"
+
+
+def test_the_package_gives_its_names_when_they_are_asked_for():
+    """All that ``__all__`` says, from where a type checker finds them, and nothing before that."""
+    script = """
+    import sys
+    import rimp_otel
+    before = [name for name in sys.modules if name.startswith(("rimp_otel.", "opentelemetry"))]
+    print(before, all(getattr(rimp_otel, name).__name__ == name for name in rimp_otel.__all__))
+    print(rimp_otel.storage.FileStorage is rimp_otel.FileStorage, "install" in dir(rimp_otel))
+    """
+    assert run(script) == "[] True\nTrue True\n"
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    typed = {
+        alias.name: target
+        for target, node in imported(tree)
+        if target.startswith("rimp_otel.")
+        for alias in node.names
+    }
+    assert typed == {name: f"rimp_otel.{home}" for name, home in rimp_otel._HOMES.items()}
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        rimp_otel.nonsense  # noqa: B018
 
 
 def test_works_without_extras():

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from rimp_otel.cli.options import Parser, UsageError
@@ -16,8 +15,19 @@ from rimp_otel.errors import ConfigurationError, RimpError
 
 __all__ = ["COMMANDS", "build_parser", "main"]
 
-COMMANDS = ("run", "demo", "tail", "traces", "trace", "stats", "verify", "repair", "sql", "seal")
-"""The subcommands: each is a module here with an ``add_parser(subparsers)``."""
+COMMANDS = {
+    "run": "record a program",
+    "demo": "record a small service, and show the recording",
+    "tail": "show the newest records, and follow",
+    "traces": "list the newest traces",
+    "trace": "show one trace as a waterfall",
+    "stats": "say what a recording holds",
+    "verify": "check every line of a recording",
+    "repair": "mend a recording",
+    "sql": "ask the recording in SQL",
+    "seal": "make Parquet files of what is sealed",
+}
+"""The subcommands, and what each does: each is a module here with an ``add_parser(subparsers)``."""
 
 _DESCRIPTION = """\
 A flight recorder for Python services: record what they do, and look at it.
@@ -29,8 +39,13 @@ A flight recorder for Python services: record what they do, and look at it.
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with every subcommand."""
+def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """The parser with every subcommand.
+
+    Args:
+        argv: what is to be parsed: of the subcommands that it does not name, there is only what
+            the help says about them, since importing all of them takes longer than the help.
+    """
     parser = Parser(
         prog="rimp",
         description=_DESCRIPTION,
@@ -38,9 +53,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, help="print the version and exit")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for name in COMMANDS:
-        if find_spec(f"rimp_otel.cli.{name}"):
+    named = None if argv is None else next((word for word in argv if word in COMMANDS), "")
+    for name, what in COMMANDS.items():
+        if named in (None, name):
             import_module(f"rimp_otel.cli.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=what)
     return parser
 
 
@@ -64,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     130 an interrupt.
     """
     _never_fail_to_encode()
-    parser = build_parser()
+    argv = sys.argv[1:] if argv is None else argv
+    parser = build_parser(argv)
     args = parser.parse_args(argv)
     if not hasattr(args, "command"):
         parser.print_help()
