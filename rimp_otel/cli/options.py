@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO, TypeVar
 
+from rimp_otel.cli.moments import (
+    MOMENT_FORMS,
+    Window,
+    parse_duration,
+    parse_moment,
+    parse_window,
+)
 from rimp_otel.cli.render import Glyphs, Style
 from rimp_otel.config import DEFAULT_PATHS
 from rimp_otel.errors import ConfigurationError, RimpError
-from rimp_otel.times import to_unix_nano
 
 __all__ = [
     "Parser",
@@ -23,15 +28,18 @@ __all__ = [
     "add_color",
     "add_json",
     "add_path",
+    "add_since",
     "count",
+    "duration",
     "output_style",
     "output_width",
     "point_in_time",
     "recording_path",
+    "window",
+    "window_of",
 ]
 
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+T = TypeVar("T")
 
 
 class UsageError(RimpError):
@@ -85,21 +93,49 @@ def count(text: str) -> int:
     return int(text)
 
 
+def add_since(parser: argparse.ArgumentParser) -> None:
+    """``--since`` and ``--until``: from when to when."""
+    parser.add_argument(
+        "--since",
+        metavar="T",
+        type=point_in_time,
+        help=f"nothing from before T: {MOMENT_FORMS}",
+    )
+    parser.add_argument(
+        "--until",
+        metavar="T",
+        type=point_in_time,
+        help="nothing from T on, which is given likewise",
+    )
+
+
+def window_of(args: argparse.Namespace) -> Window:
+    """What ``--since`` and ``--until`` say."""
+    if args.since is not None and args.until is not None and args.since >= args.until:
+        raise UsageError("--until is not after --since: there is no time between them")
+    return Window(args.since, args.until)
+
+
 def point_in_time(text: str) -> int:
-    """Nanoseconds since the epoch, from an age such as ``15m``, ISO 8601, or epoch seconds."""
-    if age := _AGE.fullmatch(text.strip()):
-        return time.time_ns() - round(float(age[1]) * _SECONDS[age[2]] * 10**9)
+    """Nanoseconds since the epoch, of what `parse_moment` takes."""
+    return _parsed(lambda: parse_moment(text, time.time_ns()))
+
+
+def window(text: str) -> Window:
+    """A window such as ``2h..1h``."""
+    return _parsed(lambda: parse_window(text, time.time_ns()))
+
+
+def duration(text: str) -> int:
+    """Nanoseconds, of what `parse_duration` takes."""
+    return _parsed(lambda: parse_duration(text))
+
+
+def _parsed(parse: Callable[[], T]) -> T:
     try:
-        return to_unix_nano(_number(text))
+        return parse()
     except ConfigurationError as error:
-        raise argparse.ArgumentTypeError(f"{error}, or an age such as 90s, 15m, 2h, 1d") from None
-
-
-def _number(text: str) -> str | float:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def recording_path(args: argparse.Namespace, env: Mapping[str, str] = os.environ) -> Path:

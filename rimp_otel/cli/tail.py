@@ -13,10 +13,11 @@ from rimp_otel.cli.options import (
     add_color,
     add_json,
     add_path,
+    add_since,
     count,
     output_style,
-    point_in_time,
     recording_path,
+    window_of,
 )
 from rimp_otel.cli.recording import (
     Record,
@@ -73,13 +74,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         type=count,
         help="how many of the newest, or all (default: 10; with --since, all)",
     )
-    parser.add_argument(
-        "--since",
-        metavar="T",
-        type=point_in_time,
-        default=0,
-        help="nothing from before T: an age such as 90s, 15m, 2h or 1d, ISO 8601, or epoch seconds",
-    )
+    add_since(parser)
     parser.add_argument(
         "--signal",
         nargs="+",
@@ -105,7 +100,7 @@ class _Printer:
         self, reader: Reader, signals: Collection[Signal], args: argparse.Namespace
     ) -> None:
         self.reader, self.signals, self.args = reader, signals, args
-        self.style = output_style(args)
+        self.style, self.window = output_style(args), window_of(args)
         self.reported = 0
 
     def show_new(self, number: int = sys.maxsize, final: bool = False) -> None:
@@ -117,7 +112,7 @@ class _Printer:
 
     def _new(self, number: int, final: bool) -> list[Record]:
         records = (r for data in self.reader.poll(final) for r in records_of(data, self.signals))
-        wanted = (record for record in records if time_of(record) >= self.args.since)
+        wanted = (record for record in records if self.window.holds(time_of(record)))
         # nlargest keeps no more than it returns, however long the recording is.
         return sorted(heapq.nlargest(number, wanted, key=time_of), key=time_of)
 
@@ -130,7 +125,7 @@ class _Printer:
 def _number(args: argparse.Namespace) -> int:
     if args.number is not None:
         return int(args.number)
-    return sys.maxsize if args.since else _DEFAULT_NUMBER
+    return _DEFAULT_NUMBER if args.since is None else sys.maxsize
 
 
 def follow(show_new: Callable[[], None], sleep: Callable[[float], None] = time.sleep) -> NoReturn:
