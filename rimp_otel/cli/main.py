@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "record a program",
     "demo": "record a small service, and show the recording",
     "tail": "show the newest records, and follow",
+    "logs": "show log records, by what they say",
     "traces": "list the newest traces",
     "trace": "show one trace as a waterfall",
     "stats": "say what a recording holds",
@@ -34,6 +35,7 @@ A flight recorder for Python services: record what they do, and look at it.
 
   rimp run -- python app.py    record a program
   rimp tail -f                 watch it
+  rimp logs --severity warn    look for what it complained about
   rimp traces                  list its newest traces
   rimp trace 4bf92f35          show one of them
 """

@@ -15,7 +15,9 @@ from rimp_otel.otlp.signals import Signal
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
+    from rimp_otel.cli.moments import Window
     from rimp_otel.data import TelemetryData
+    from rimp_otel.filters import Filter
     from rimp_otel.storage.reader import RecordingReader
     from rimp_otel.storage.sqlite.reader import DatabaseReader
 
@@ -32,6 +34,7 @@ __all__ = [
     "record_json",
     "records_of",
     "report_damage",
+    "retrieve",
     "say",
     "service_of",
     "span_id_of",
@@ -78,6 +81,20 @@ def report_damage(reader: Reader, reported: int = 0) -> int:
     if total > reported:
         say(f"skipped {plural(total - reported, 'damaged line')}; 'rimp stats' lists them")
     return total
+
+
+def retrieve(
+    reader: RecordingReader, window: Window, wanted: Filter | None = None, limit: int | None = None
+) -> TelemetryData:
+    """The records of the window that match, oldest first; of more than ``limit``, the newest.
+
+    A span's time is its start here. No more files are read than it takes.
+    """
+    from rimp_otel.filters import Filter
+    from rimp_otel.storage import retrieval
+    from rimp_otel.storage.base import Selection
+
+    return retrieval.retrieve(reader, Selection(*window, limit, wanted or Filter()))
 
 
 def records_of(
@@ -171,6 +188,7 @@ def _event_json(event: TelemetryEvent) -> dict[str, Any]:
         **_head(Signal.LOGS, event, event.source),
         "severity": event.event_type.value,
         "severity_number": event.severity_number,
+        "severity_text": event.severity_text,
         "event_name": event.event_name,
         "message": event.message,
         "attributes": event.metadata,

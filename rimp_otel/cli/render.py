@@ -14,6 +14,7 @@ import unicodedata
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 from rimp_otel.times import from_unix_nano
@@ -50,6 +51,9 @@ _CODES = {
     "bright_magenta": 95,
     "bright_cyan": 96,
 }
+
+_LONGEST = 4_000
+_MOST_PAIRS = 50
 
 # C0, DEL, C1, and what is invisible or reorders its surroundings: soft hyphen, bidi marks,
 # embeddings, overrides and isolates, line separators, zero-width spaces, tags, lone surrogates.
@@ -111,11 +115,17 @@ class Style(NamedTuple):
         return f"\x1b[{';'.join(str(_CODES[look]) for look in looks)}m{text}\x1b[0m"
 
     def clean(self, text: object) -> str:
-        """The text with everything escaped that would do more than appear."""
-        safe = _UNSAFE.sub(_escape, str(text))
+        """The text with everything escaped that would do more than appear; what is longer than
+        4,000 characters is cut."""
+        safe = _UNSAFE.sub(_escape, self._cut(str(text)))
         if self.unicode or safe.isascii():
             return safe
         return safe.encode("ascii", "backslashreplace").decode()
+
+    def _cut(self, text: str) -> str:
+        if len(text) <= _LONGEST:
+            return text
+        return f"{text[:_LONGEST]}{self.glyphs.ellipsis} ({len(text):,} characters)"
 
     def value(self, value: object, limit: int = 80) -> str:
         """One attribute's value, cut to ``limit`` columns; quoted where it would read as several."""
@@ -127,11 +137,13 @@ class Style(NamedTuple):
         return clip(self.clean(plain), limit, self.glyphs.ellipsis)
 
     def pairs(self, attributes: Mapping[str, Any], limit: int = 80) -> list[str]:
-        """Each attribute as ``key=value``."""
-        return [
+        """Each attribute as ``key=value``; of more than 50, how many there are besides."""
+        pairs = [
             f"{clip(self.clean(key), limit, self.glyphs.ellipsis)}={self.value(value, limit)}"
-            for key, value in attributes.items()
+            for key, value in islice(attributes.items(), _MOST_PAIRS)
         ]
+        more = len(attributes) - len(pairs)
+        return [*pairs, f"(+{more:,} more)"] if more > 0 else pairs
 
     def duration(self, nanos: int) -> str:
         """`format_duration` in the characters that the output can hold."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rimp_otel.cli.choosing import trace_prefix
 from rimp_otel.cli.options import (
     UsageError,
     add_color,
@@ -64,21 +64,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "id",
         metavar="ID",
-        type=_prefix,
+        type=trace_prefix,
         help="the trace's id, or as many of its first digits as tell it from the others",
     )
     add_path(parser)
     add_json(parser, "the trace")
     add_color(parser)
     parser.set_defaults(command=_run)
-
-
-def _prefix(text: str) -> str:
-    if not re.fullmatch("[0-9a-fA-F]{1,32}", text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a trace id: give 1 to 32 hexadecimal digits, as 'rimp traces' shows"
-        )
-    return text.lower()
 
 
 def _run(args: argparse.Namespace) -> int:

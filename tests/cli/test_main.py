@@ -31,11 +31,13 @@ def test_version(rimp: Any) -> None:
 
 def test_help_of_every_command(rimp: Any) -> None:
     """Each has one, and each of its options says what it does."""
-    for name in ("tail", "traces", "trace", "stats", "verify", "repair"):
+    for name in sorted(frame.COMMANDS):
         assert rimp(name, "--help").out.startswith(f"usage: rimp {name} [-h]")
 
 
-@pytest.mark.parametrize("command", ["tail", "traces", "stats", "trace 4b", "verify", "repair"])
+@pytest.mark.parametrize(
+    "command", ["tail", "logs", "traces", "stats", "trace 4b", "verify", "repair"]
+)
 def test_no_recording(rimp: Any, command: str) -> None:
     """Every command that reads says where it looked, and what to do."""
     assert rimp(*command.split(), "--path", "no\x1bwhere") == (

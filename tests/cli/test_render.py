@@ -38,6 +38,18 @@ def test_every_control_and_format_character_is_escaped() -> None:
     assert [point for point in unsafe if not Style().clean(chr(point)).isprintable()] == []
 
 
+def test_what_is_huge_is_cut() -> None:
+    """A message of 10 MB, or an attribute, or a thousand attributes, does not flood a terminal."""
+    huge = "\x1b" * 10_000_000
+    assert Style().clean(huge) == r"\x1b" * 4_000 + "… (10,000,000 characters)"
+    assert Style().clean("x" * 4_000) == "x" * 4_000
+    assert len(Style().value(huge)) == 80
+    assert len(Style().value(["x" * 10_000_000, 1])) == 80
+    pairs = Style().pairs({f"k{i}": i for i in range(1_000)})
+    assert pairs[49:] == ["k49=49", "(+950 more)"]
+    assert Style().pairs({f"k{i}": i for i in range(50)})[49:] == ["k49=49"]
+
+
 def test_ordinary_text_is_left_alone() -> None:
     """Letters of any script, emoji with joiners, and backslashes stay as they are."""
     text = "naïve Ünïcode 日本語 क्\u200dष 👩\u200d🚀 C:\\temp"
