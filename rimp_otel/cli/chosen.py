@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rimp_otel.cli.waterfall import exception_text
 from rimp_otel.filters import Filter
 from rimp_otel.models import TelemetryEvent, TelemetryMetric
+from rimp_otel.records import exception_text
 
 __all__ = ["Chosen"]
 

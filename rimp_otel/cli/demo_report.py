@@ -19,8 +19,9 @@ from rimp_otel.cli.recording import (
 )
 from rimp_otel.cli.render import Style, clip, columns, pad, plural
 from rimp_otel.cli.stats import count_recording, format_stats
-from rimp_otel.cli.waterfall import EVENT_MARKS, brief_attributes, render_trace
+from rimp_otel.cli.waterfall import EVENT_MARKS, render_trace
 from rimp_otel.models import HistogramPoint, TelemetryEvent
+from rimp_otel.records import brief_attributes
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan

@@ -36,7 +36,7 @@ from rimp_otel.models import TelemetryEvent
 
 if TYPE_CHECKING:
     from rimp_otel.cli.chosen import Chosen
-    from rimp_otel.storage.reader import RecordingReader
+    from rimp_otel.cli.recording import Reader
 
 __all__ = ["add_parser", "format_log"]
 
@@ -96,7 +96,7 @@ def _number(args: argparse.Namespace) -> int:
 
 
 class _Printer:
-    def __init__(self, reader: RecordingReader, chosen: Chosen, args: argparse.Namespace) -> None:
+    def __init__(self, reader: Reader, chosen: Chosen, args: argparse.Namespace) -> None:
         self.reader, self.chosen, self.args = reader, chosen, args
         self.style, self.window = output_style(args), window_of(args)
         self.reported = 0

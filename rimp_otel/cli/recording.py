@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
+from rimp_otel.cli.moments import Window
 from rimp_otel.cli.options import UsageError
+from rimp_otel.cli.progress import Progress
 from rimp_otel.cli.render import Style, format_utc, plural
 from rimp_otel.models import SummaryPoint, TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.signals import Signal
+from rimp_otel.records import (
+    Record,
+    duration_of,
+    end_of,
+    has_failed,
+    is_interrupted,
+    parent_id_of,
+    service_of,
+    span_id_of,
+    start_of,
+    time_of,
+    trace_id_of,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from rimp_otel.cli.moments import Window
     from rimp_otel.data import TelemetryData
     from rimp_otel.filters import Filter
     from rimp_otel.storage.reader import RecordingReader
@@ -25,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Record",
+    "batches",
     "duration_of",
     "end_of",
     "has_failed",
@@ -43,12 +58,11 @@ __all__ = [
     "trace_id_of",
 ]
 
-Record = Union["ReadableSpan", TelemetryEvent, TelemetryMetric]
-"""One record of any signal."""
 
-
-def open_recording(path: Path, wait: bool = False) -> Reader:
-    """A reader of what is recorded at ``path``.
+def open_recording(
+    path: Path, wait: bool = False, signals: Collection[Signal] = frozenset(Signal)
+) -> Reader:
+    """A reader of what is recorded at ``path``, which need not decode other than these signals.
 
     Raises:
         UsageError: there is nothing, and the caller does not want to ``wait`` until there is.
@@ -57,7 +71,8 @@ def open_recording(path: Path, wait: bool = False) -> Reader:
     from rimp_otel.storage.reader import RecordingReader
     from rimp_otel.storage.sqlite.reader import DatabaseReader, is_database
 
-    reader: Reader = DatabaseReader(path) if is_database(path) else RecordingReader(path)
+    kind = DatabaseReader if is_database(path) else RecordingReader
+    reader: Reader = kind(path, _decoder(signals))
     if not reader.files():
         nothing = (
             f"no recording at {path}: record one with 'rimp run -- python app.py', "
@@ -67,6 +82,16 @@ def open_recording(path: Path, wait: bool = False) -> Reader:
             raise UsageError(nothing)
         say(f"waiting; {nothing}")
     return reader
+
+
+def _decoder(signals: Collection[Signal]) -> Callable[[bytes], TelemetryData]:
+    from rimp_otel.data import TelemetryData
+    from rimp_otel.otlp.decode import signal_of
+
+    if len(signals) == len(Signal):
+        return TelemetryData.decoded
+    nothing = TelemetryData()
+    return lambda line: TelemetryData.decoded(line) if signal_of(line) in signals else nothing
 
 
 def say(message: str) -> None:
@@ -84,17 +109,50 @@ def report_damage(reader: Reader, reported: int = 0) -> int:
 
 
 def retrieve(
-    reader: RecordingReader, window: Window, wanted: Filter | None = None, limit: int | None = None
+    reader: Reader, window: Window, wanted: Filter | None = None, limit: int | None = None
 ) -> TelemetryData:
     """The records of the window that match, oldest first; of more than ``limit``, the newest.
 
-    A span's time is its start here. No more files are read than it takes.
+    A span's time is its start here. Of files, no more is read than it takes.
     """
     from rimp_otel.filters import Filter
     from rimp_otel.storage import retrieval
-    from rimp_otel.storage.base import Selection
+    from rimp_otel.storage.base import Selection, untimed
+    from rimp_otel.storage.reader import RecordingReader
 
-    return retrieval.retrieve(reader, Selection(*window, limit, wanted or Filter()))
+    selection = Selection(*window, limit, wanted or Filter())
+    if isinstance(reader, RecordingReader):
+        return retrieval.retrieve(reader, selection)
+    found: list[tuple[int, str, Record]] = []
+    for data in reader.poll(final=True):
+        found += selection.of_timed(data)
+        if limit is not None and len(found) > max(4 * limit, 10_000):
+            found = selection.newest(found)
+    return untimed(selection.newest(found))
+
+
+def batches(
+    reader: Reader,
+    window: Window = Window(),  # noqa: B008 (immutable)
+    signals: Collection[Signal] = frozenset(Signal),
+) -> Iterator[TelemetryData]:
+    """All that is recorded, in batches, in any order; without what is known to lie outside of the
+    window or to be of another signal. Says on a terminal how far it is."""
+    from rimp_otel.filters import Filter
+    from rimp_otel.storage.base import Selection
+    from rimp_otel.storage.reader import RecordingReader
+    from rimp_otel.storage.search import Search
+
+    with Progress("reading", len(reader.files()), "files") as progress:
+        if not isinstance(reader, RecordingReader):
+            yield from reader.poll(final=True)
+            return
+        search = Search(Selection(*window, None, Filter(frozenset(signals))))
+        for source in reader.newest_first(search):
+            for _, data in source:
+                yield data
+                progress.advance(0)
+            progress.advance()
 
 
 def records_of(
@@ -107,62 +165,6 @@ def records_of(
         yield from data.events
     if Signal.METRICS in signals:
         yield from data.metrics
-
-
-def time_of(record: Record) -> int:
-    """When the record came to be: of a span, its end (its start, while it has none)."""
-    if isinstance(record, TelemetryEvent):
-        return record.time_unix_nano or record.observed_time_unix_nano
-    if isinstance(record, TelemetryMetric):
-        return record.time_unix_nano
-    return record.end_time or record.start_time or 0
-
-
-def start_of(span: ReadableSpan) -> int:
-    """Nanoseconds since the epoch; 0 where it is not known."""
-    return span.start_time or 0
-
-
-def end_of(span: ReadableSpan) -> int | None:
-    """Nanoseconds since the epoch; None while the span has not ended."""
-    return span.end_time or None
-
-
-def duration_of(span: ReadableSpan) -> int | None:
-    """Nanoseconds from start to end; None while one of them is not known."""
-    start, end = start_of(span), end_of(span)
-    return end - start if start and end else None
-
-
-def trace_id_of(span: ReadableSpan) -> int:
-    """The trace that the span belongs to."""
-    return span.context.trace_id if span.context else 0
-
-
-def span_id_of(span: ReadableSpan) -> int:
-    """The span's id; 0 for a span that was recorded without."""
-    return span.context.span_id if span.context else 0
-
-
-def parent_id_of(span: ReadableSpan) -> int:
-    """The id of the span's parent; 0 for a root."""
-    return span.parent.span_id if span.parent else 0
-
-
-def has_failed(span: ReadableSpan) -> bool:
-    """Whether the span's status is an error."""
-    return span.status.status_code.name == "ERROR"
-
-
-def is_interrupted(span: ReadableSpan) -> bool:
-    """Whether the span was open when its process died; its end is the last sign of life then."""
-    return bool((span.attributes or {}).get("rimp.interrupted"))
-
-
-def service_of(record: Record) -> str:
-    """The ``service.name`` of the record's resource; empty where it has none."""
-    attributes = record.resource.attributes if record.resource else {}
-    return str(attributes.get("service.name", ""))
 
 
 def record_json(record: Record) -> dict[str, Any]:

@@ -33,9 +33,10 @@ from rimp_otel.cli.recording import (
     trace_id_of,
 )
 from rimp_otel.cli.render import Style, columns, format_number, format_time, service_look, to_json
-from rimp_otel.cli.waterfall import EVENT_MARKS, brief_attributes, exception_text
+from rimp_otel.cli.waterfall import EVENT_MARKS
 from rimp_otel.models import SummaryPoint, TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.signals import Signal
+from rimp_otel.records import brief_attributes, exception_text
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
+from rimp_otel.cli.choosing import add_choices, add_min_duration, chosen
 from rimp_otel.cli.options import (
     add_color,
     add_json,
@@ -17,17 +18,17 @@ from rimp_otel.cli.options import (
     output_style,
     output_width,
     recording_path,
+    window_of,
 )
 from rimp_otel.cli.recording import (
+    batches,
     end_of,
     has_failed,
     open_recording,
     parent_id_of,
     report_damage,
     service_of,
-    span_id_of,
     start_of,
-    time_of,
     trace_id_of,
 )
 from rimp_otel.cli.render import (
@@ -39,20 +40,15 @@ from rimp_otel.cli.render import (
     service_look,
     to_json,
 )
-from rimp_otel.models import TelemetryEvent
+from rimp_otel.otlp.signals import Signal
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import Event, ReadableSpan
+    from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = [
-    "Entry",
-    "Node",
     "TraceSummary",
     "add_parser",
-    "build_tree",
-    "entry_time",
     "format_traces",
-    "in_order",
     "summarize",
     "unique_digits",
 ]
@@ -63,7 +59,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "traces",
         help="list the newest traces",
-        description="List the newest traces, the newest first.",
+        description="List the newest traces that meet all of the conditions.",
     )
     parser.add_argument(
         "-n",
@@ -73,6 +69,16 @@ def add_parser(subparsers: Any) -> None:
         default=20,
         help="how many traces, or all (default: 20)",
     )
+    parser.add_argument(
+        "--sort",
+        choices=list(_ORDERS),
+        default="time",
+        help="by start, duration, failed spans or number of spans, the greatest first "
+        "(default: time)",
+    )
+    add_min_duration(parser, "only traces")
+    parser.add_argument("--errors", action="store_true", help="only traces with failed spans")
+    add_choices(parser, "only traces with a span of this name")
     add_path(parser)
     add_json(parser, "each trace")
     add_color(parser)
@@ -80,18 +86,30 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    reader = open_recording(recording_path(args))
-    summaries = summarize(span for data in reader.poll(final=True) for span in data.spans)
-    newest = heapq.nlargest(args.number, summaries, key=lambda trace: trace.start)
+    signals = (Signal.TRACES,)
+    reader = open_recording(recording_path(args), signals=signals)
+    window, wanted = window_of(args), chosen(args, "traces")
+    # A trace begins in the window; the spans that belong to it may begin later.
+    read = batches(reader, window.widened(_LONGEST), signals)
+    summaries = summarize((span for data in read for span in data.spans), wanted.matches)
+    found = [trace for trace in summaries if window.holds(trace.start) and _is_wanted(trace, args)]
+    first = heapq.nlargest(args.number, found, key=_ORDERS[args.sort])
     if args.json:
-        lines = [to_json(trace.as_json()) for trace in newest]
+        lines = [to_json(trace.as_json()) for trace in first]
     else:
         digits = unique_digits(trace.trace_id for trace in summaries)
-        lines = format_traces(newest, output_width(), output_style(args), digits)
+        lines = format_traces(first, output_width(), output_style(args), digits)
     for line in lines:
         print(line)
     report_damage(reader)
     return 0
+
+
+def _is_wanted(trace: TraceSummary, args: argparse.Namespace) -> bool:
+    if args.errors and not trace.errors:
+        return False
+    is_long = args.min_duration is None or trace.end - trace.start >= args.min_duration
+    return trace.is_chosen and is_long
 
 
 @dataclass
@@ -105,6 +123,8 @@ class TraceSummary:
     service: str = ""
     spans: int = 0
     errors: int = 0
+    #: Whether one of its spans was looked for.
+    is_chosen: bool = False
     _root: tuple[bool, int] = (True, 0)
 
     def add(self, span: ReadableSpan) -> None:
@@ -132,8 +152,11 @@ class TraceSummary:
         }
 
 
-def summarize(spans: Iterable[ReadableSpan]) -> list[TraceSummary]:
-    """The traces that the spans make, in the order in which they were first met."""
+def summarize(
+    spans: Iterable[ReadableSpan], choose: Callable[[ReadableSpan], bool] = lambda _: True
+) -> list[TraceSummary]:
+    """The traces that the spans make, in the order in which they were first met; a trace is chosen
+    by one of its spans."""
     traces: dict[int, TraceSummary] = {}
     for span in spans:
         trace_id = trace_id_of(span)
@@ -141,6 +164,7 @@ def summarize(spans: Iterable[ReadableSpan]) -> list[TraceSummary]:
         if trace is None:
             trace = traces[trace_id] = TraceSummary(trace_id)
         trace.add(span)
+        trace.is_chosen = trace.is_chosen or choose(span)
     return list(traces.values())
 
 
@@ -150,6 +174,14 @@ def unique_digits(trace_ids: Iterable[int]) -> int:
     first_different = ((128 - (left ^ right).bit_length()) // 4 for left, right in pairs)
     return max(8, 1 + max(first_different, default=0))
 
+
+_LONGEST = 3_600 * 10**9
+_ORDERS: dict[str, Callable[[TraceSummary], Any]] = {
+    "time": lambda trace: trace.start,
+    "duration": lambda trace: trace.end - trace.start,
+    "errors": lambda trace: (trace.errors, trace.start),
+    "spans": lambda trace: (trace.spans, trace.start),
+}
 
 _HEADINGS = ("START", "TRACE", "DURATION", "SPANS", "ERRORS", "SERVICE", "NAME")
 _HEADING_LOOKS = ("dim",) * len(_HEADINGS)
@@ -194,93 +226,3 @@ def _line(row: Sequence[str], widths: Sequence[int], looks: Sequence[str], style
         painted = style.paint(text, look) if look else text
         cells.append(gap + painted if index in _NUMBERS else painted + gap)
     return "  ".join(cells).rstrip()
-
-
-@dataclass
-class Node:
-    """A span with what belongs under it. ``flaw`` is what is odd about its place: "orphan" (its
-    parent is not recorded), "circle" (its ancestors are its descendants), "skewed" (it starts
-    before its parent), or nothing."""
-
-    span: ReadableSpan
-    flaw: str = ""
-    children: list[Node] = field(default_factory=list)
-    events: list[TelemetryEvent] = field(default_factory=list)
-
-
-Entry = Union[Node, TelemetryEvent, "Event"]
-"""What can stand under a span: another span, a log record, a span event."""
-
-
-def build_tree(spans: Iterable[ReadableSpan], events: Iterable[TelemetryEvent]) -> list[Entry]:
-    """The roots of the spans' tree, and the events of no known span, in the order of time."""
-    nodes = [Node(span) for span in sorted(spans, key=start_of)]
-    by_id: dict[int, Node] = {}
-    for node in nodes:
-        by_id.setdefault(span_id_of(node.span), node)
-    by_id.pop(0, None)
-    roots = _link(nodes, by_id)
-    loose: list[TelemetryEvent] = []
-    for event in events:
-        owner = by_id.get(event.span_id)
-        (owner.events if owner else loose).append(event)
-    return in_order([*roots, *loose])
-
-
-def _link(nodes: list[Node], by_id: Mapping[int, Node]) -> list[Node]:
-    roots = []
-    for node in nodes:
-        parent_id = parent_id_of(node.span)
-        if parent := by_id.get(parent_id):
-            parent.children.append(node)
-            skewed = 0 < start_of(node.span) < start_of(parent.span)
-            node.flaw = "skewed" if skewed else ""
-        else:
-            roots.append(node)
-            node.flaw = "orphan" if parent_id else ""
-    return roots + _open_circles(nodes, roots, by_id)
-
-
-def _open_circles(nodes: list[Node], roots: list[Node], by_id: Mapping[int, Node]) -> list[Node]:
-    """Spans that no root leads to come from circles; the earliest of a circle becomes a root."""
-    seen = _reached(roots)
-    opened = []
-    for node in nodes:
-        if id(node) not in seen:
-            first = min(_circle_above(node, by_id), key=lambda one: start_of(one.span))
-            siblings = by_id[parent_id_of(first.span)].children
-            siblings[:] = [sibling for sibling in siblings if sibling is not first]
-            first.flaw = "circle"
-            opened.append(first)
-            seen |= _reached([first])
-    return opened
-
-
-def _circle_above(node: Node, by_id: Mapping[int, Node]) -> list[Node]:
-    path: dict[int, Node] = {}
-    while id(node) not in path:
-        path[id(node)] = node
-        node = by_id[parent_id_of(node.span)]
-    climbed = list(path.values())
-    return climbed[list(path).index(id(node)) :]
-
-
-def _reached(roots: list[Node]) -> set[int]:
-    seen, stack = set(), list(roots)
-    while stack:
-        node = stack.pop()
-        seen.add(id(node))
-        stack.extend(node.children)
-    return seen
-
-
-def in_order(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries by time: spans by their start."""
-    return sorted(entries, key=entry_time)
-
-
-def entry_time(entry: Entry) -> int:
-    """Where in time an entry belongs, in nanoseconds since the epoch."""
-    if isinstance(entry, Node):
-        return start_of(entry.span)
-    return time_of(entry) if isinstance(entry, TelemetryEvent) else entry.timestamp

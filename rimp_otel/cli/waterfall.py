@@ -6,14 +6,17 @@ clocks that disagree, tens of thousands of spans.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rimp_otel.cli.recording import (
+from rimp_otel.cli.render import SERVICE_LOOKS, Style, clip, columns, format_time, pad, plural
+from rimp_otel.models import EventType, TelemetryEvent
+from rimp_otel.records import (
+    brief_attributes,
     duration_of,
     end_of,
+    exception_text,
     has_failed,
     is_interrupted,
     service_of,
@@ -21,14 +24,12 @@ from rimp_otel.cli.recording import (
     time_of,
     trace_id_of,
 )
-from rimp_otel.cli.render import SERVICE_LOOKS, Style, clip, columns, format_time, pad, plural
-from rimp_otel.cli.traces import Entry, Node, build_tree, entry_time, in_order
-from rimp_otel.models import EventType, TelemetryEvent
+from rimp_otel.tree import Entry, Node, build_tree, entry_time, in_order
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import Event, ReadableSpan
 
-__all__ = ["EVENT_MARKS", "brief_attributes", "exception_text", "render_trace"]
+__all__ = ["EVENT_MARKS", "render_trace"]
 
 _NARROWEST = 50
 EVENT_MARKS = {
@@ -38,7 +39,6 @@ EVENT_MARKS = {
     EventType.ERROR: ("ERROR", ("red",)),
 }
 """The word for each type of event, and its looks."""
-_FRAME = re.compile(r'^\s*File "([^"\n]+)", line (\d+), in (.+)$', re.MULTILINE)
 
 
 def render_trace(
@@ -110,25 +110,6 @@ def _flow(pieces: Sequence[_Piece], between: str, width: int, style: Style) -> l
         lines[-1] += style.paint(between, "dim") * bool(used) + style.paint(text, *looks)
         used += needed
     return lines
-
-
-def brief_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes that tell a reader something: without what the instrumentation of logging
-    says about the code and the thread, and what `exception_text` or a mark says better."""
-    noise = ("code.", "thread.", "exception.", "rimp.interrupted")
-    return {key: value for key, value in attributes.items() if not key.startswith(noise)}
-
-
-def exception_text(attributes: Mapping[str, Any]) -> str:
-    """The exception that the attributes describe, and where it was raised; empty for none."""
-    kind = str(attributes.get("exception.type", ""))
-    message = str(attributes.get("exception.message", ""))
-    text = ": ".join(part for part in (kind, message) if part)
-    frames = _FRAME.findall(str(attributes.get("exception.stacktrace", "")))
-    if text and frames:
-        file, line, function = frames[-1]
-        text += f" (in {function}, {file.rpartition('/')[2]}:{line})"
-    return text
 
 
 class _Row(NamedTuple):

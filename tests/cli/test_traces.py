@@ -11,6 +11,7 @@ import pytest
 from rimp_otel.cli.render import Style
 from rimp_otel.cli.traces import format_traces, summarize, unique_digits
 from rimp_otel.data import TelemetryData
+from rimp_otel.storage import FileStorage
 
 from .records import HOSTILE, HOSTILE_SHOWN, MS, T0, TRACE, span, without_our_colour
 
@@ -64,6 +65,54 @@ def test_number_and_json(rimp: Any, record: Any) -> None:
         "errors": 1,
     }
     assert len(rimp("traces", "--json", "-n", "all").out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("argv", "names"),
+    [
+        ([], ["newest", "GET /", "lost parent"]),
+        (["--service", "worker"], ["newest"]),
+        (["--name", "SELECT"], ["GET /"]),
+        (["--name", "*t*"], ["newest", "lost parent"]),
+        (["--name", "SELECT", "--service", "worker"], []),
+        (["--attr", "service.name=stock"], ["lost parent"]),
+        (["--errors"], ["newest"]),
+        (["--min-duration", "26ms"], ["newest", "GET /"]),
+        (["--min-duration", "26.1ms"], ["newest"]),
+        (["--since", "2026-11-18T11:06:40.004Z"], ["newest", "GET /"]),
+        (["--until", "2026-11-18T11:06:40.005Z"], ["GET /", "lost parent"]),
+        (["--sort", "duration", "-n", "2"], ["newest", "GET /"]),
+        (["--sort", "spans", "-n", "2"], ["GET /", "newest"]),
+        (["--sort", "errors", "-n", "2"], ["newest", "GET /"]),
+        (["--sort", "time", "-n", "1"], ["newest"]),
+    ],
+)
+def test_choices(rimp: Any, record: Any, argv: list[str], names: list[str]) -> None:
+    """By one span of the trace, and by the trace as a whole."""
+    record(three_traces())
+    lines = rimp("traces", "--json", *argv).out.splitlines()
+    assert [json.loads(line)["name"] for line in lines] == names
+
+
+def test_chosen_traces_are_shown_whole(rimp: Any, record: Any) -> None:
+    """A condition on a span does not leave out the others."""
+    record(three_traces())
+    (line,) = rimp("traces", "--json", "--name", "SELECT").out.splitlines()
+    assert (json.loads(line)["spans"], json.loads(line)["duration_ns"]) == (2, 26 * MS)
+
+
+def test_sealed_files_outside_of_the_window_stay_closed(rimp: Any, record: Any) -> None:
+    """What their names say is enough; an hour of margin is for the spans of long traces."""
+    path = record(TelemetryData(spans=[span("old", 1, trace_id=1)]))
+    FileStorage(path).rotate()
+    (sealed,) = (path / "sealed").iterdir()
+    sealed.write_bytes(b"not zstd")
+    later = span("new", 1, 0, 7_200_000, 7_200_001, trace_id=2)
+    record(TelemetryData(spans=[later]))
+    assert "skipped 1 damaged line" in rimp("traces").err
+    code, out, err = rimp("traces", "--since", "2026-11-18T13:06:40Z", "--json")
+    assert (code, err) == (0, "")
+    assert [json.loads(line)["name"] for line in out.splitlines()] == ["new"]
 
 
 def test_no_traces(rimp: Any, record: Any) -> None:

@@ -8,10 +8,10 @@ import pytest
 from opentelemetry.sdk.trace import Event, ReadableSpan
 
 from rimp_otel.cli.render import Style, columns
-from rimp_otel.cli.waterfall import brief_attributes, exception_text, render_trace
+from rimp_otel.cli.waterfall import render_trace
 from rimp_otel.models import EventType
 
-from .records import HOSTILE, MS, STACK, T0, checkout, event, raised, span, without_our_colour
+from .records import HOSTILE, MS, T0, checkout, event, raised, span, without_our_colour
 
 
 def body(spans: list[ReadableSpan], width: int = 60, **style: bool) -> list[str]:
@@ -250,17 +250,3 @@ def test_repeated_span_ids() -> None:
     """Spans that share an id are all shown; children belong to the first."""
     spans = [span("a", 1, 0, 0, 9), span("again", 1, 0, 1, 9), span("c", 2, 1, 2, 9)]
     assert [line.split("  ")[0] for line in body(spans)] == ["a", "└─ c", "again"]
-
-
-def test_exceptions_tell_where_they_were_raised() -> None:
-    """The innermost frame of the stack, without the directories."""
-    attributes = {"exception.type": "E", "exception.message": "m", "exception.stacktrace": STACK}
-    assert exception_text(attributes) == "E: m (in charge, bank.py:42)"
-    assert exception_text({"exception.type": "E"}) == "E"
-    assert exception_text({"other": 1}) == ""
-
-
-def test_brief_attributes() -> None:
-    """What says nothing new is left out."""
-    noise = {"code.line.number": 3, "thread.id": 1, "exception.type": "E", "order": 7}
-    assert brief_attributes(noise) == {"order": 7}
