@@ -44,6 +44,7 @@ __all__ = [
     "end_of",
     "has_failed",
     "is_interrupted",
+    "of_signal",
     "open_recording",
     "parent_id_of",
     "record_json",
@@ -60,19 +61,24 @@ __all__ = [
 
 
 def open_recording(
-    path: Path, wait: bool = False, signals: Collection[Signal] = frozenset(Signal)
+    path: Path, wait: bool = False, is_wanted: Callable[[bytes], bool] | None = None
 ) -> Reader:
-    """A reader of what is recorded at ``path``, which need not decode other than these signals.
+    """A reader of what is recorded at ``path``.
+
+    Args:
+        path: of the recording.
+        wait: whether to go on where there is nothing yet.
+        is_wanted: asked for every line before it is decoded. (What is in journals comes anyway.)
 
     Raises:
-        UsageError: there is nothing, and the caller does not want to ``wait`` until there is.
+        UsageError: there is nothing, and the caller does not want to wait.
     """
     # Reading needs the SDK, whose import takes longer than the whole of `rimp --help`.
     from rimp_otel.storage.reader import RecordingReader
     from rimp_otel.storage.sqlite.reader import DatabaseReader, is_database
 
     kind = DatabaseReader if is_database(path) else RecordingReader
-    reader: Reader = kind(path, _decoder(signals))
+    reader: Reader = kind(path, _decoder(is_wanted))
     if not reader.files():
         nothing = (
             f"no recording at {path}: record one with 'rimp run -- python app.py', "
@@ -84,14 +90,20 @@ def open_recording(
     return reader
 
 
-def _decoder(signals: Collection[Signal]) -> Callable[[bytes], TelemetryData]:
+def _decoder(is_wanted: Callable[[bytes], bool] | None) -> Callable[[bytes], TelemetryData]:
     from rimp_otel.data import TelemetryData
-    from rimp_otel.otlp.decode import signal_of
 
-    if len(signals) == len(Signal):
+    if is_wanted is None:
         return TelemetryData.decoded
     nothing = TelemetryData()
-    return lambda line: TelemetryData.decoded(line) if signal_of(line) in signals else nothing
+    return lambda line: TelemetryData.decoded(line) if is_wanted(line) else nothing
+
+
+def of_signal(*signals: Signal) -> Callable[[bytes], bool]:
+    """What wants the lines of these signals."""
+    from rimp_otel.otlp.decode import signal_of
+
+    return lambda line: signal_of(line) in signals
 
 
 def say(message: str) -> None:

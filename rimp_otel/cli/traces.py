@@ -24,6 +24,7 @@ from rimp_otel.cli.recording import (
     batches,
     end_of,
     has_failed,
+    of_signal,
     open_recording,
     parent_id_of,
     report_damage,
@@ -86,11 +87,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    signals = (Signal.TRACES,)
-    reader = open_recording(recording_path(args), signals=signals)
+    reader = open_recording(recording_path(args), is_wanted=of_signal(Signal.TRACES))
     window, wanted = window_of(args), chosen(args, "traces")
     # A trace begins in the window; the spans that belong to it may begin later.
-    read = batches(reader, window.widened(_LONGEST), signals)
+    read = batches(reader, window.widened(_LONGEST), (Signal.TRACES,))
     summaries = summarize((span for data in read for span in data.spans), wanted.matches)
     found = [trace for trace in summaries if window.holds(trace.start) and _is_wanted(trace, args)]
     first = heapq.nlargest(args.number, found, key=_ORDERS[args.sort])

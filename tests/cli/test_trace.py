@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rimp_otel.cli.render import Style
+from rimp_otel.cli.trace import mentions
 from rimp_otel.cli.waterfall import render_trace
 from rimp_otel.data import TelemetryData
 
@@ -53,6 +54,33 @@ def test_only_this_trace(rimp: Any, record: Any) -> None:
     )
     trace = json.loads(rimp("trace", "4b", "--json").out)
     assert (len(trace["spans"]), trace["logs"]) == (1, [])
+
+
+def test_files_of_others_with_ids_of_their_own_kind(rimp: Any) -> None:
+    """In upper case, with blanks, or in base64: each line that can hold the trace is decoded."""
+    pair = '"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"%s","spanId":"%s","traceId" : "%s"}]}]}]'
+    lines = [
+        pair % ("hex", "00000000000000A1", f"{TRACE:032X}"),
+        pair % ("base64", "AAAAAAAAAKE=", "S/kvNXezTaajzpKdDg5HNg=="),
+        pair % ("other", "00000000000000a1", f"{TRACE + 1:032x}"),
+    ]
+    Path("telemetry").mkdir()
+    Path("telemetry/traces.jsonl").write_text("".join(f"{{{line}}}\n" for line in lines))
+    for digits in (f"{TRACE:032x}", f"{TRACE:032x}"[:31]):
+        if len(digits) == 32:
+            trace = json.loads(rimp("trace", digits, "--json").out)
+            assert sorted(one["name"] for one in trace["spans"]) == ["base64", "hex"]
+        else:
+            assert "is the start of" in rimp("trace", digits).err
+
+
+def test_mentions() -> None:
+    """What cannot hold the trace is not decoded."""
+    own = b'{"traceId":"4bf92f3577b34da6a3ce929d0e0e4736","x":"","traceId":""}'
+    assert mentions("4bf9")(own)
+    assert not mentions("4bf8")(own)
+    assert not mentions("4bf8")(b'{"logRecords":[{"body":{"stringValue":"abc"}}]}')
+    assert mentions("4bf8")(b'{"traceId" : "S/kvNXezTaajzpKdDg5HNg"}')
 
 
 def test_no_such_trace(rimp: Any, shop: Path) -> None:
