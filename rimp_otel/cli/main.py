@@ -22,6 +22,7 @@ COMMANDS = {
     "logs": "show log records, by what they say",
     "traces": "list the newest traces",
     "trace": "show one trace as a waterfall",
+    "metrics": "list the metrics, or show one over time",
     "stats": "say what a recording holds",
     "verify": "check every line of a recording",
     "repair": "mend a recording",

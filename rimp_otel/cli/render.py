@@ -12,7 +12,7 @@ import math
 import re
 import unicodedata
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
@@ -85,12 +85,13 @@ class Glyphs(NamedTuple):
     ellipsis: str = "…"
     between: str = " · "
     micro: str = "µ"
+    spark: str = "▁▂▃▄▅▆▇█"
 
 
 _ASCII = Glyphs(
     *("|- ", "`- ", "|  ", "..."),
     *("=", "=", "=", "~", ":"),
-    *("*", "x", "#", "?", "@", "<", "..", " | ", "u"),
+    *("*", "x", "#", "?", "@", "<", "..", " | ", "u", "_.-=+*%#"),
 )
 
 
@@ -145,9 +146,30 @@ class Style(NamedTuple):
         more = len(attributes) - len(pairs)
         return [*pairs, f"(+{more:,} more)"] if more > 0 else pairs
 
+    def sparkline(self, values: Sequence[float | None]) -> str:
+        """One character for each value, as high as it is between the smallest and the greatest; a
+        blank where there is none."""
+        known = [value for value in values if value is not None and math.isfinite(value)]
+        if not known:
+            return " " * len(values)
+        low, high = min(known), max(known)
+        steps = self.glyphs.spark
+        return "".join(
+            " " if value is None or not math.isfinite(value) else steps[_level(value, low, high)]
+            for value in values
+        )
+
     def duration(self, nanos: int) -> str:
         """`format_duration` in the characters that the output can hold."""
         return format_duration(nanos).replace("µ", self.glyphs.micro)
+
+
+def _level(value: float, low: float, high: float) -> int:
+    last = len(Glyphs().spark) - 1
+    if high <= low:
+        return last // 2
+    # Halved, so that the difference of two floats is one too.
+    return round((value / 2 - low / 2) / (high / 2 - low / 2) * last)
 
 
 def service_look(service: str) -> str:

@@ -35,12 +35,12 @@ from rimp_otel.cli.recording import (
 from rimp_otel.cli.render import (
     Style,
     clip,
-    columns,
     format_time,
     format_utc,
     service_look,
     to_json,
 )
+from rimp_otel.cli.tables import Column, format_table
 from rimp_otel.otlp.signals import Signal
 
 if TYPE_CHECKING:
@@ -183,9 +183,15 @@ _ORDERS: dict[str, Callable[[TraceSummary], Any]] = {
     "spans": lambda trace: (trace.spans, trace.start),
 }
 
-_HEADINGS = ("START", "TRACE", "DURATION", "SPANS", "ERRORS", "SERVICE", "NAME")
-_HEADING_LOOKS = ("dim",) * len(_HEADINGS)
-_NUMBERS = {2, 3, 4}  # the columns that stand at the right
+_COLUMNS = (
+    Column("START"),
+    Column("TRACE"),
+    Column("DURATION", is_number=True),
+    Column("SPANS", is_number=True),
+    Column("ERRORS", is_number=True),
+    Column("SERVICE"),
+    Column("NAME"),
+)
 
 
 def format_traces(
@@ -194,11 +200,8 @@ def format_traces(
     """The traces as a table; of each id, the first ``digits``."""
     if not traces:
         return ["no traces"]
-    rows = [_HEADINGS, *(_cells(trace, style, digits) for trace in traces)]
-    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
-    widths[-1] = max(width - sum(widths[:-1]) - 2 * len(widths[:-1]), 12)
-    looks = [_HEADING_LOOKS, *(_looks(trace) for trace in traces)]
-    return [_line(row, widths, look, style) for row, look in zip(rows, looks, strict=True)]
+    rows = [_cells(trace, style, digits) for trace in traces]
+    return format_table(_COLUMNS, rows, width, style, [_looks(trace) for trace in traces])
 
 
 def _cells(trace: TraceSummary, style: Style, digits: int) -> tuple[str, ...]:
@@ -216,13 +219,3 @@ def _cells(trace: TraceSummary, style: Style, digits: int) -> tuple[str, ...]:
 def _looks(trace: TraceSummary) -> tuple[str, ...]:
     bad = "red" if trace.errors else ""
     return ("dim", "", "", "", bad, service_look(trace.service), bad)
-
-
-def _line(row: Sequence[str], widths: Sequence[int], looks: Sequence[str], style: Style) -> str:
-    cells = []
-    for index, (text, width, look) in enumerate(zip(row, widths, looks, strict=True)):
-        text = clip(text, width, style.glyphs.ellipsis)
-        gap = " " * (width - columns(text))
-        painted = style.paint(text, look) if look else text
-        cells.append(gap + painted if index in _NUMBERS else painted + gap)
-    return "  ".join(cells).rstrip()

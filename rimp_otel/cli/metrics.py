@@ -1,0 +1,287 @@
+"""``rimp metrics``: what was measured, as a list, or one metric over time."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rimp_otel.cli.choosing import add_choices, chosen
+from rimp_otel.cli.metriclist import MetricSummary, format_metrics, summarize_metrics
+from rimp_otel.cli.moments import Window
+from rimp_otel.cli.options import (
+    add_color,
+    add_json,
+    add_path,
+    count,
+    output_style,
+    output_width,
+    recording_path,
+    window_of,
+)
+from rimp_otel.cli.recording import batches, of_signal, open_recording, report_damage
+from rimp_otel.cli.render import (
+    Style,
+    clip,
+    columns,
+    format_bytes,
+    format_number,
+    format_time,
+    format_utc,
+    service_look,
+    to_json,
+)
+from rimp_otel.cli.series import Series, series_of
+from rimp_otel.errors import StorageError
+from rimp_otel.models import MetricKind, SummaryPoint, TelemetryMetric
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.records import service_of
+
+__all__ = ["add_parser", "format_series", "series_json"]
+
+_BUCKETS = 40
+_SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+
+
+def add_parser(subparsers: Any) -> None:
+    """``rimp metrics``."""
+    parser = subparsers.add_parser(
+        "metrics",
+        help="list the metrics, or show one over time",
+        description="List the metrics that are recorded; or, of one, show each set of attributes "
+        "with its newest value, rate, percentiles, and course.",
+    )
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        help="of a metric to show; * stands for anything (default: list all of them)",
+    )
+    parser.add_argument(
+        "-n",
+        "--number",
+        metavar="N",
+        type=count,
+        default=50,
+        help="how many sets of attributes to show, or all (default: 50)",
+    )
+    add_choices(parser)
+    add_path(parser)
+    add_json(parser, "each metric, or each set of attributes,")
+    add_color(parser)
+    parser.set_defaults(command=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    reader = open_recording(recording_path(args), is_wanted=of_signal(Signal.METRICS))
+    window, wanted = window_of(args), chosen(args, "metrics")
+    points = (
+        point
+        for data in batches(reader, window, (Signal.METRICS,))
+        for point in data.metrics
+        if window.holds(point.time_unix_nano) and wanted.matches(point)
+    )
+    if args.name is None:
+        lines = _list(summarize_metrics(points), args)
+    else:
+        lines = _show(list(points), window, args)
+    for line in lines:
+        print(line)
+    report_damage(reader)
+    return 0
+
+
+def _list(metrics: list[MetricSummary], args: argparse.Namespace) -> Iterable[str]:
+    if args.json:
+        return [to_json(metric.as_json()) for metric in metrics]
+    return format_metrics(metrics, output_width(), output_style(args))
+
+
+def _show(points: list[TelemetryMetric], window: Window, args: argparse.Namespace) -> Iterator[str]:
+    if not points:
+        raise StorageError(
+            f"no points of a metric {args.name} in {recording_path(args)} (that meet the other "
+            "conditions); 'rimp metrics' lists what there is"
+        )
+    times = [point.time_unix_nano for point in points]
+    first, last = window.start or min(times), window.end or max(times)
+    series = series_of(points, window.start or 0)
+    shown = series[: args.number]
+    if args.json:
+        yield from (to_json(series_json(one, first, last)) for one in shown)
+        return
+    yield from format_series(shown, first, last, output_width(), output_style(args))
+    if len(shown) < len(series):
+        yield f"and {len(series) - len(shown):,} more; choose among them with --attr, or see them with -n all"
+
+
+def format_series(
+    series: Sequence[Series], first: int, last: int, width: int, style: Style
+) -> list[str]:
+    """Each series in two lines, under a heading for each metric."""
+    lines: list[str] = []
+    before, resources = None, _resources(series)
+    for one in series:
+        metric = one.last
+        if (metric.name, metric.kind, metric.unit) != before:
+            before = (metric.name, metric.kind, metric.unit)
+            lines += [*([""] if lines else []), *_heading(one, first, last, width, style)]
+        lines += _lines(one, resources, first, last, width, style)
+    return lines
+
+
+def _heading(one: Series, first: int, last: int, width: int, style: Style) -> list[str]:
+    metric, between = one.last, style.glyphs.between
+    facts = [metric.kind.value.replace("_", " ")]
+    if metric.temporality:
+        facts.append(metric.temporality.name.lower())
+    if metric.kind is MetricKind.SUM and metric.is_monotonic:
+        facts.append("monotonic")
+    if metric.unit:
+        facts.append(style.clean(metric.unit))
+    facts.append(f"{format_time(first)} to {format_time(last)} ({style.duration(last - first)})")
+    head = style.paint(style.clean(metric.name) or "(no name)", "bold")
+    about = clip(style.clean(metric.description), width, style.glyphs.ellipsis)
+    return [head, style.paint(between.join(facts), "dim"), *([about] if about else [])]
+
+
+def _lines(
+    one: Series, resources: _Alike, first: int, last: int, width: int, style: Style
+) -> list[str]:
+    service = style.clean(service_of(one.last)) or "(no service)"
+    pairs = style.pairs({**one.last.tags, **_telling(one, resources)})
+    label = "  ".join([style.paint(service, service_look(service_of(one.last))), *pairs])
+    facts = "  ".join(_facts(one, style))
+    used = columns("  ".join(_facts(one, style._replace(color=False))))
+    cells = min(_BUCKETS, max(width - used - 4, 8))
+    spark = style.sparkline(one.history(first, last, cells)) if len(one.points) > 1 else ""
+    return [label, f"  {facts}  {style.paint(spark, 'cyan')}".rstrip()]
+
+
+_Alike = dict[tuple[str, str, str], list[Mapping[str, Any]]]
+
+
+def _resources(series: Sequence[Series]) -> _Alike:
+    """The resources of the series that have metric, service and attributes in common."""
+    found: _Alike = {}
+    for one in series:
+        found.setdefault(_label(one), []).append(_resource(one))
+    return found
+
+
+def _label(one: Series) -> tuple[str, str, str]:
+    return one.last.name, service_of(one.last), repr(one.last.tags)
+
+
+def _telling(one: Series, resources: _Alike) -> Mapping[str, Any]:
+    """What tells a series from others like it: where resources differ, as in the process's id."""
+    others = resources[_label(one)]
+    return {
+        key: value
+        for key, value in _resource(one).items()
+        if any(key not in other or other[key] != value for other in others)
+    }
+
+
+def _resource(one: Series) -> Mapping[str, Any]:
+    return one.last.resource.attributes if one.last.resource else {}
+
+
+def _facts(one: Series, style: Style) -> list[str]:
+    metric, unit = one.last, one.last.unit
+    if one.is_distribution:
+        return _distribution_facts(one, unit, style)
+    if isinstance(metric.point, SummaryPoint):
+        quantiles = [
+            f"p{share * 100:g} {_amount(q, unit, style)}" for share, q in metric.point.quantiles
+        ]
+        return [f"n={metric.point.count:,}", *_rate(one, "", style), *quantiles]
+    value = _amount(metric.value, unit, style) if metric.has_value else "no value"
+    return [style.paint(value, "bold"), *(_rate(one, unit, style) or _extremes(one, unit, style))]
+
+
+def _distribution_facts(one: Series, unit: str, style: Style) -> list[str]:
+    total = one.distribution()
+    if total is None or not total.count:
+        return ["n=0"]
+    facts = [f"n={total.count:,}", *_rate(one, "", style)]
+    if total.mean is not None:
+        facts.append(f"mean {_amount(total.mean, unit, style)}")
+    quantiles = {name: total.quantile(share) for name, share in _SHARES.items() if name != "p90"}
+    facts += [
+        style.paint(f"{name} {_amount(value, unit, style)}", "bold")
+        for name, value in quantiles.items()
+        if value is not None
+    ]
+    return facts if total.max is None else [*facts, f"max {_amount(total.max, unit, style)}"]
+
+
+def _rate(one: Series, unit: str, style: Style) -> list[str]:
+    rate = one.rate() if one.adds_up else None
+    return [] if rate is None else [f"{_amount(_rounded(rate), unit, style)}/s"]
+
+
+def _extremes(one: Series, unit: str, style: Style) -> list[str]:
+    values = [point.value for point in one.points if point.has_value]
+    if one.adds_up or len(values) < 2:
+        return []
+    low, high = (_amount(value, unit, style) for value in (min(values), max(values)))
+    return [f"min {low}", f"max {high}"]
+
+
+_NANOS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+
+
+def _amount(value: float, unit: str, style: Style) -> str:
+    """A number with its UCUM unit, in a size that can be read where that is known."""
+    if not math.isfinite(value):
+        return f"{value} {style.clean(unit)}".rstrip()
+    if unit in _NANOS:
+        return style.duration(round(value * _NANOS[unit]))
+    if unit == "By":
+        return "-" * (value < 0) + format_bytes(abs(round(value)))
+    # UCUM's 1 stands for no unit; after a number it would read as another one.
+    return format_number(value) + (f" {style.clean(unit)}" if unit not in ("", "1") else "")
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.3g}")
+
+
+def series_json(one: Series, first: int, last: int) -> dict[str, Any]:
+    """A series as ``rimp metrics NAME --json`` prints it; docs/cli.md describes the shape."""
+    metric, total = one.last, one.distribution()
+    history = one.history(first, last, _BUCKETS)
+    return {
+        "name": metric.name,
+        "kind": metric.kind.value,
+        "unit": metric.unit,
+        "description": metric.description,
+        "temporality": metric.temporality.name.lower(),
+        "monotonic": metric.is_monotonic,
+        "service": service_of(metric),
+        "scope": metric.scope.name if metric.scope else "",
+        "attributes": metric.tags,
+        "resource": _resource(one),
+        "points": len(one.points),
+        "time": format_utc(metric.time_unix_nano),
+        "value": metric.value if metric.has_value else None,
+        "rate_per_second": one.rate() if one.adds_up else None,
+        "distribution": None if total is None else _distribution_json(total),
+        "quantiles": dict(metric.point.quantiles)
+        if isinstance(metric.point, SummaryPoint)
+        else None,
+        "history": {"start": format_utc(first), "end": format_utc(last), "values": history},
+    }
+
+
+def _distribution_json(total: Any) -> dict[str, Any]:
+    quantiles = {name: total.quantile(share) for name, share in _SHARES.items()}
+    return {
+        "count": total.count,
+        "sum": total.sum,
+        "mean": total.mean,
+        "max": total.max,
+        **quantiles,
+    }

@@ -1,0 +1,253 @@
+"""``rimp metrics``: the list, and one metric over time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rimp_otel.cli.metriclist import format_metrics, summarize_metrics
+from rimp_otel.cli.metrics import format_series
+from rimp_otel.cli.render import Style
+from rimp_otel.cli.series import series_of
+from rimp_otel.data import TelemetryData
+from rimp_otel.models import (
+    Buckets,
+    ExponentialHistogramPoint,
+    HistogramPoint,
+    MetricKind,
+    ResourceInfo,
+    SummaryPoint,
+    TelemetryMetric,
+    Temporality,
+)
+
+from .records import HOSTILE, HOSTILE_SHOWN, T0, without_our_colour
+
+S = 10**9
+SHOP = ResourceInfo({"service.name": "shop"})
+
+
+def requests(
+    values: tuple[int, ...], pid: int = 1, unit: str = "{request}"
+) -> list[TelemetryMetric]:
+    """A counter, measured every ten seconds."""
+    return [
+        TelemetryMetric(
+            "requests",
+            value,
+            unit,
+            {"route": "/"},
+            T0 + 10 * i * S,
+            T0 - 10 * S,
+            MetricKind.SUM,
+            Temporality.CUMULATIVE,
+            True,
+            "Requests that were handled.",
+            resource=ResourceInfo({"service.name": "shop", "process.pid": pid}),
+        )
+        for i, value in enumerate(values)
+    ]
+
+
+def distribution(
+    kind: MetricKind, point: Any, unit: str = "s", value: float = 2.0
+) -> TelemetryMetric:
+    """A histogram's point, or a summary's."""
+    return TelemetryMetric(
+        "latency",
+        value,
+        unit,
+        {},
+        T0,
+        T0 - S,
+        kind,
+        Temporality.CUMULATIVE,
+        point=point,
+        resource=SHOP,
+    )
+
+
+def test_list(rimp: Any, shop: Path) -> None:
+    """By name."""
+    assert rimp("metrics") == (
+        0,
+        """\
+NAME                  KIND       UNIT   SERIES  POINTS  LAST                SERVICES
+http.server.duration  histogram  s           1       1  11-18 11:06:40.250  shop
+queue.length          gauge      {job}       1       1  11-18 11:06:40.000  shop
+""",
+        "",
+    )
+
+
+def test_list_as_json(rimp: Any, shop: Path) -> None:
+    """One object a line."""
+    first, _ = map(json.loads, rimp("metrics", "--json").out.splitlines())
+    assert first == {
+        "name": "http.server.duration",
+        "kind": "histogram",
+        "unit": "s",
+        "description": "",
+        "series": 1,
+        "points": 1,
+        "first": "2026-11-18T11:06:40.250000000Z",
+        "last": "2026-11-18T11:06:40.250000000Z",
+        "services": ["shop"],
+    }
+
+
+def test_no_metrics(rimp: Any, record: Any) -> None:
+    """Which is no failure; that there is no such metric is one."""
+    record(TelemetryData(metrics=requests((1,))))
+    assert rimp("metrics", "--service", "x") == (0, "no metrics\n", "")
+    code, out, err = rimp("metrics", "\x1bx")
+    assert (code, out) == (1, "")
+    assert err.startswith("rimp: no points of a metric \\x1bx in telemetry ")
+
+
+def test_counter(rimp: Any, record: Any) -> None:
+    """Newest value, rate, course; what tells the series apart stands with the attributes."""
+    record(TelemetryData(metrics=[*requests((10, 30, 70)), *requests((5,), pid=2)]))
+    assert rimp("metrics", "requests") == (
+        0,
+        """\
+requests
+sum · cumulative · monotonic · {request} · 2026-11-18 11:06:40.000 to 2026-11-18 11:07:00.000 (20 s)
+Requests that were handled.
+shop  route=/  process.pid=1
+  70 {request}  2.33 {request}/s  ▁                  ▃                   █
+shop  route=/  process.pid=2
+  5 {request}  0.5 {request}/s
+""",
+        "",
+    )
+
+
+def test_counter_of_a_window(rimp: Any, record: Any) -> None:
+    """What was counted before is not in the rate."""
+    record(TelemetryData(metrics=requests((1_000, 1_030, 1_070))))
+    (line,) = rimp("metrics", "requests", "--since", "2026-11-18", "--json").out.splitlines()
+    assert json.loads(line)["rate_per_second"] == 1070 / 30
+    (line,) = rimp("metrics", "req*", "--since", "2026-11-18T11:06:45Z", "--json").out.splitlines()
+    assert json.loads(line)["rate_per_second"] == 4
+
+
+def shown(*points: TelemetryMetric) -> list[str]:
+    """The lines about the points, without the headings."""
+    first, last = points[0].time_unix_nano, points[-1].time_unix_nano
+    lines = format_series(series_of(points), first, last, 100, Style())
+    return [line.strip() for line in lines if line.startswith("  ")]
+
+
+def test_gauge() -> None:
+    """Newest value and extremes, in sizes that can be read."""
+    points = [TelemetryMetric("m", v, "By", {}, T0 + i * S) for i, v in enumerate((5e6, 1e6, 2e6))]
+    (line,) = shown(*points)
+    assert line.startswith("2.0 MB  min 1.0 MB  max 5.0 MB  █")
+    assert shown(TelemetryMetric("m", -1_500, "By", time_unix_nano=T0)) == ["-1.5 kB"]
+    assert shown(TelemetryMetric("m", 0.25, "1", time_unix_nano=T0)) == ["0.25"]
+    assert shown(TelemetryMetric("m", 0.25, "s", time_unix_nano=T0)) == ["250 ms"]
+    assert shown(TelemetryMetric("m", float("inf"), "s", time_unix_nano=T0)) == ["inf s"]
+    assert shown(TelemetryMetric("m", 0, flags=1, time_unix_nano=T0)) == ["no value"]
+
+
+def test_histograms() -> None:
+    """Percentiles of both kinds; without buckets, what there is."""
+    explicit = HistogramPoint(10, 2.0, (5, 4, 1), (0.1, 0.5), max=0.7)
+    assert shown(distribution(MetricKind.HISTOGRAM, explicit)) == [
+        "n=10  10/s  mean 200 ms  p50 100 ms  p95 600 ms  p99 680 ms  max 700 ms"
+    ]
+    exponential = ExponentialHistogramPoint(4, 2.0, 0, 0, 0.0, Buckets(-1, (2, 2)))
+    assert shown(distribution(MetricKind.EXPONENTIAL_HISTOGRAM, exponential)) == [
+        "n=4  4/s  mean 500 ms  p50 1 s  p95 1.87 s  p99 1.97 s"
+    ]
+    bare, empty = HistogramPoint(4, 2.0), HistogramPoint(0)
+    assert shown(distribution(MetricKind.HISTOGRAM, bare)) == ["n=4  4/s  mean 500 ms"]
+    assert shown(distribution(MetricKind.HISTOGRAM, empty)) == ["n=0"]
+
+
+def test_summary() -> None:
+    """Its own quantiles."""
+    point = SummaryPoint(4, 2.0, ((0.5, 0.25), (0.999, 1.5)))
+    assert shown(distribution(MetricKind.SUMMARY, point)) == ["n=4  4/s  p50 250 ms  p99.9 1.5 s"]
+
+
+def test_json_of_a_histogram(rimp: Any, record: Any) -> None:
+    """Everything that is shown, and more."""
+    explicit = HistogramPoint(10, 2.0, (5, 4, 1), (0.1, 0.5), max=0.7)
+    record(TelemetryData(metrics=[distribution(MetricKind.HISTOGRAM, explicit)]))
+    (line,) = rimp("metrics", "latency", "--json").out.splitlines()
+    found = json.loads(line)
+    assert found["history"].pop("values")[0] is not None
+    assert found == {
+        "name": "latency",
+        "kind": "histogram",
+        "unit": "s",
+        "description": "",
+        "temporality": "cumulative",
+        "monotonic": False,
+        "service": "shop",
+        "scope": "",
+        "attributes": {},
+        "resource": {"service.name": "shop"},
+        "points": 1,
+        "time": "2026-11-18T11:06:40.000000000Z",
+        "value": 2.0,
+        "rate_per_second": 10.0,
+        "distribution": {
+            "count": 10, "sum": 2.0, "mean": 0.2, "max": 0.7,
+            "p50": 0.1, "p90": 0.5, "p95": pytest.approx(0.6), "p99": pytest.approx(0.68),
+        },
+        "quantiles": None,
+        "history": {
+            "start": "2026-11-18T11:06:40.000000000Z",
+            "end": "2026-11-18T11:06:40.000000000Z",
+        },
+    }  # fmt: skip
+
+
+def test_many_series(rimp: Any, record: Any) -> None:
+    """A metric with too many attributes does not flood the terminal."""
+    points = [
+        TelemetryMetric("m", i, tags={"user": f"{i:02}"}, time_unix_nano=T0) for i in range(60)
+    ]
+    record(TelemetryData(metrics=points))
+    lines = rimp("metrics", "m").out.splitlines()
+    assert lines[-1] == "and 10 more; choose among them with --attr, or see them with -n all"
+    assert sum("user=" in line for line in lines) == 50
+    assert rimp("metrics", "m", "-n", "all").out.count("user=") == 60
+    assert rimp("metrics", "m", "--attr", "user=07").out.splitlines()[-2:] == [
+        "(no service)  user=07",
+        "  7",
+    ]
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_hostile_metrics(color: bool) -> None:
+    """Names, units, descriptions, services, keys and values come out escaped."""
+    point = TelemetryMetric(
+        HOSTILE,
+        1,
+        HOSTILE,
+        {HOSTILE: HOSTILE},
+        T0,
+        description=HOSTILE,
+        resource=ResourceInfo({"service.name": HOSTILE}),
+    )
+    lines = format_series(series_of([point]), T0, T0, 300, Style(color))
+    lines += format_metrics(summarize_metrics([point]), 300, Style(color))
+    for line in map(without_our_colour, lines):
+        assert line.isprintable() or not line
+    assert sum(HOSTILE_SHOWN in line for line in lines) == 6
+
+
+def test_sparkline() -> None:
+    """From the smallest to the greatest; blanks where there is nothing."""
+    assert Style().sparkline([0, None, 7, 3.5]) == "▁ █▅"
+    assert Style().sparkline([2, 2]) == "▄▄"
+    assert Style().sparkline([None, float("nan")]) == "  "
+    assert Style().sparkline([-1.7e308, 1.7e308]) == "▁█"
+    assert Style(unicode=False).sparkline([0, 7]) == "_#"
