@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 from rimp_otel.cli.options import Parser, UsageError
@@ -23,6 +24,8 @@ COMMANDS = {
     "traces": "list the newest traces",
     "trace": "show one trace as a waterfall",
     "metrics": "list the metrics, or show one over time",
+    "export": "write a trace and what was around it into a bundle",
+    "import": "add OTLP files to a recording",
     "stats": "say what a recording holds",
     "verify": "check every line of a recording",
     "repair": "mend a recording",
@@ -59,7 +62,8 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     named = None if argv is None else next((word for word in argv if word in COMMANDS), "")
     for name, what in COMMANDS.items():
         if named in (None, name):
-            import_module(f"rimp_otel.cli.{name}").add_parser(subparsers)
+            module = name + "_" * iskeyword(name)
+            import_module(f"rimp_otel.cli.{module}").add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=what)
     return parser

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Record",
     "batches",
+    "counts_json",
+    "counts_text",
     "duration_of",
     "end_of",
     "has_failed",
@@ -177,6 +179,20 @@ def records_of(
         yield from data.events
     if Signal.METRICS in signals:
         yield from data.metrics
+
+
+_NOUNS = {Signal.TRACES: "span", Signal.LOGS: "log record", Signal.METRICS: "data point"}
+
+
+def counts_text(records: Mapping[Signal, int]) -> str:
+    """How many records there are, such as ``7 spans and 1 data point``; ``nothing`` for none."""
+    texts = [plural(records[s], noun) for s, noun in _NOUNS.items() if records.get(s)]
+    return ", ".join(texts[:-1]) + " and " * (len(texts) > 1) + texts[-1] if texts else "nothing"
+
+
+def counts_json(records: Mapping[Signal, int]) -> dict[str, int]:
+    """How many records of each signal there are."""
+    return {signal.value: records.get(signal, 0) for signal in Signal}
 
 
 def record_json(record: Record) -> dict[str, Any]:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from rimp_otel.cli.recording import Reader
     from rimp_otel.data import TelemetryData
 
-__all__ = ["Trace", "add_parser", "find_trace", "mentions"]
+__all__ = ["Trace", "add_parser", "find_trace", "mentions", "read_trace"]
 
 
 class Trace(NamedTuple):
@@ -82,7 +82,7 @@ def add_parser(subparsers: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     path = recording_path(args)
     reader = open_recording(path, is_wanted=mentions(args.id))
-    trace = find_trace(_batches(reader, args.id), args.id, path)
+    trace = find_trace(read_trace(reader, args.id), args.id, path)
     if args.json:
         print(to_json(trace.as_json()))
     else:
@@ -92,7 +92,8 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _batches(reader: Reader, trace_id: str) -> Iterable[TelemetryData]:
+def read_trace(reader: Reader, trace_id: str) -> Iterable[TelemetryData]:
+    """The batches that hold the traces whose ids start so, and perhaps more."""
     from rimp_otel.cli.chosen import Chosen
 
     signals = (Signal.TRACES, Signal.LOGS)

@@ -19,7 +19,7 @@ from rimp_otel.otlp.signals import Signal
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-__all__ = ["line_from_protobuf", "protobuf_from_line"]
+__all__ = ["line_from_protobuf", "protobuf_from_line", "signal_of_protobuf"]
 
 _MESSAGES = {
     Signal.TRACES: ("opentelemetry.proto.trace.v1.trace_pb2", "TracesData"),
@@ -46,6 +46,40 @@ def line_from_protobuf(signal: Signal, data: bytes) -> bytes:
     json_format = _import("google.protobuf.json_format")
     plain = json_format.MessageToDict(message, use_integers_for_enums=True)
     return normalize_line(msgspec.json.encode(plain or {signal.resource_key: []}))
+
+
+def signal_of_protobuf(data: bytes) -> Signal:
+    """The signal of a message in protobuf's binary form, which does not say it: of the three, the
+    one that knows the most of its fields, and can be read as OTLP.
+
+    Raises:
+        DecodeError: it is none of them.
+        MissingExtraError: protobuf or opentelemetry-proto is not installed.
+    """
+    known = {signal: _known_bytes(signal, data) for signal in Signal}
+    best = max(known.values())
+    # A metric whose name has sixteen bytes could be a span without times; no real span is a metric.
+    candidates = [signal for signal in reversed(Signal) if known[signal] == best]
+    if best <= 0 < len(data):
+        raise DecodeError("not OTLP protobuf: neither TracesData, LogsData nor MetricsData")
+    while len(candidates) > 1:
+        try:
+            line_from_protobuf(candidates[0], data)
+            break
+        except DecodeError:
+            candidates.pop(0)
+    return candidates[0]
+
+
+def _known_bytes(signal: Signal, data: bytes) -> int:
+    message = _new_message(signal)
+    protobuf = _import("google.protobuf.message")
+    try:
+        message.ParseFromString(data)
+    except protobuf.DecodeError:
+        return -1
+    message.DiscardUnknownFields()
+    return int(message.ByteSize())
 
 
 def protobuf_from_line(text: str | bytes) -> Message:

@@ -1,0 +1,187 @@
+"""``rimp export``: a trace and what was around it, as a bundle of OTLP JSON lines."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rimp_otel.cli.choosing import trace_prefix
+from rimp_otel.cli.moments import Window
+from rimp_otel.cli.options import (
+    UsageError,
+    add_color,
+    add_json,
+    add_path,
+    add_since,
+    duration,
+    output_style,
+    recording_path,
+    window_of,
+)
+from rimp_otel.cli.recording import (
+    counts_json,
+    counts_text,
+    open_recording,
+    report_damage,
+    retrieve,
+)
+from rimp_otel.cli.render import format_bytes, to_json
+from rimp_otel.cli.trace import Trace, find_trace, mentions, read_trace
+from rimp_otel.otlp.signals import Signal
+from rimp_otel.records import end_of, start_of, time_of
+
+if TYPE_CHECKING:
+    from rimp_otel.data import TelemetryData
+
+__all__ = ["add_parser", "bundle", "window_around", "write_bundle"]
+
+_WINDOW = 300 * 10**9
+_DESCRIPTION = """\
+Write a trace, with all log records and metrics of the time around it, into a bundle: OTLP JSON
+lines, one file for each signal, which any OTLP tool reads, and rimp does with --path. Without
+--trace: everything of the time from --since to --until.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """``rimp export``."""
+    parser = subparsers.add_parser(
+        "export",
+        help="write a trace and what was around it into a bundle",
+        description=_DESCRIPTION,
+    )
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        type=Path,
+        help="a directory to make, or a .tar.gz, .tgz or .zip to write; what is there stays",
+    )
+    parser.add_argument(
+        "--trace",
+        metavar="ID",
+        type=trace_prefix,
+        help="the trace's id, or as many of its first digits as tell it from the others",
+    )
+    parser.add_argument(
+        "--window",
+        metavar="D",
+        type=duration,
+        default=_WINDOW,
+        help="how much of the time before and after the trace, such as 30s (default: 5m)",
+    )
+    add_since(parser)
+    add_path(parser)
+    add_json(parser, "what was written")
+    add_color(parser)
+    parser.set_defaults(command=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    path, window = recording_path(args), window_of(args)
+    if args.trace is None and window == Window():
+        raise UsageError("nothing is chosen: give --trace, or --since and --until")
+    if args.trace is not None and window != Window():
+        raise UsageError("--trace has its own time: give --window with it, or leave it out")
+    if os.path.lexists(args.out):
+        raise UsageError(f"{args.out} is there already: name another")
+    reader = open_recording(path, is_wanted=args.trace and mentions(args.trace))
+    if args.trace is None:
+        data = retrieve(reader, window)
+    else:
+        data = bundle(
+            find_trace(read_trace(reader, args.trace), args.trace, path), path, args.window
+        )
+    size = write_bundle(data, args.out)
+    records = {signal: data.count_of(signal) for signal in Signal}
+    if args.json:
+        print(to_json({"out": str(args.out), "bytes": size, "records": counts_json(records)}))
+    else:
+        name = output_style(args).clean(args.out)
+        print(f"{name}: {counts_text(records)} ({format_bytes(size)})")
+    report_damage(reader)
+    return 0
+
+
+def window_around(trace: Trace, nanos: int) -> Window:
+    """The time of a trace, and as much before and after it."""
+    times = [t for span in trace.spans for t in (start_of(span), end_of(span)) if t]
+    times += [time_of(event) for event in trace.events]
+    # The last moment belongs to it.
+    return Window(min(times, default=0), max(times, default=0) + 1).widened(nanos)
+
+
+def bundle(trace: Trace, path: Path, nanos: int) -> TelemetryData:
+    """A trace, with all log records and metrics that were recorded at ``path`` around it."""
+    from rimp_otel.data import TelemetryData
+    from rimp_otel.filters import Filter
+
+    wanted = Filter.of(signals=["logs", "metrics"])
+    around = retrieve(open_recording(path), window_around(trace, nanos), wanted)
+    return TelemetryData(around.events, around.metrics, trace.spans)
+
+
+def write_bundle(data: TelemetryData, out: Path) -> int:
+    """Writes a file for each signal that there are records of; whole, or not at all. Only its owner
+    may read it. Returns its bytes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    texts = {
+        f"{signal.value}.jsonl": b"".join(line + b"\n" for line in data.otlp_json(signal))
+        for signal in Signal
+        if data.count_of(signal)
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        _writer(out)(texts, unfinished)
+        os.rename(unfinished, out)
+    except BaseException:
+        shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink(missing_ok=True)
+        raise
+    return sum(map(len, texts.values())) if out.is_dir() else out.stat().st_size
+
+
+_Texts = dict[str, bytes]
+
+
+def _writer(out: Path) -> Callable[[_Texts, Path], None]:
+    if out.name.endswith((".tar.gz", ".tgz")):
+        return _write_tar
+    return _write_zip if out.suffix == ".zip" else _write_directory
+
+
+def _write_directory(texts: _Texts, path: Path) -> None:
+    path.mkdir(mode=0o700)
+    for name, text in texts.items():
+        with open(path / name, "xb", opener=_private) as file:
+            file.write(text)
+
+
+def _write_tar(texts: _Texts, path: Path) -> None:
+    with open(path, "xb", opener=_private) as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
+        for name, text in texts.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(text), 0o600
+            tar.addfile(member, io.BytesIO(text))
+
+
+def _write_zip(texts: _Texts, path: Path) -> None:
+    with (
+        open(path, "xb", opener=_private) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name, text in texts.items():
+            archive.writestr(name, text)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

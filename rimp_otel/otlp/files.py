@@ -1,0 +1,278 @@
+"""Files of OTLP messages as anybody writes them: JSON lines, JSON, protobuf, packed or not.
+
+What is read: one JSON message a line; one or several JSON messages that go over lines; a protobuf
+message; messages, each with its length in front (four bytes, big endian), as the Collector's file
+exporter writes protobuf and whatever it compresses; all of that in zstd or gzip. A file says by
+its content which of these it is, and its messages which signal they are of.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import msgspec
+
+from rimp_otel.errors import DecodeError
+from rimp_otel.otlp.decode import signal_of
+from rimp_otel.otlp.normalize import normalize_line
+from rimp_otel.otlp.protobuf import line_from_protobuf, signal_of_protobuf
+
+__all__ = ["LARGEST", "Message", "read_messages"]
+
+LARGEST = 256 * 1024 * 1024
+"""Bytes that a message may have, unpacked."""
+
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_BOM = b"\xef\xbb\xbf"
+_BLOCK = 1024 * 1024
+_PACKED_BLOCK = 4 * 1024  # of which a few bytes can become 128 KiB each
+_JSON = re.compile(rb'\s*(\{\s*("resource|$)|$)')
+_PROTOBUF = 0x0A  # field 1, with a length: what each of the three messages begins with
+_HEAD = 64
+_FOREIGN = (
+    "neither OTLP JSON (a message, or one a line) nor OTLP protobuf (a message, or messages "
+    "with their lengths in front)"
+)
+
+
+class Message(NamedTuple):
+    """A message out of a file, or what is wrong in its place."""
+
+    #: From 1: of the line that it begins in; of protobuf messages, which one it is.
+    number: int
+    #: Strict OTLP JSON on one line, without its end; None where it is refused.
+    line: bytes | None
+    #: Why it is refused.
+    reason: str = ""
+    #: What ``number`` counts: "line" or "message".
+    unit: str = "line"
+
+
+def read_messages(file: BinaryIO) -> Iterator[Message]:
+    """The messages of a file, in its order; what cannot be read costs only itself, as far as it can
+    be told where the next one begins.
+
+    Raises:
+        OSError: the file cannot be read.
+        MissingExtraError: it is protobuf, or zstd, and what reads that is not installed.
+    """
+    text = _unpacked(file)
+    try:
+        yield from _messages(text)
+    except (_Packed, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        yield Message(0, None, f"it cannot be unpacked to its end: {error}", "message")
+
+
+class _Packed(Exception):
+    """Packed text is damaged."""
+
+
+class _Unzstd(io.RawIOBase):
+    """zstd frames, one after the other, unpacked."""
+
+    def __init__(self, file: Any) -> None:
+        self._zstandard = _zstandard()
+        self._file = file
+        self._frame: Any = None
+        self._packed = self._text = b""
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills the buffer as far as there is text."""
+        while not self._text:
+            packed = self._packed or self._file.read(_PACKED_BLOCK)
+            if not packed:
+                if self._frame is not None:
+                    raise _Packed("it ends in the middle of a zstd frame")
+                return 0
+            self._unpack(packed)
+        text = self._text[: len(buffer)]
+        self._text = self._text[len(buffer) :]
+        buffer[: len(text)] = text
+        return len(text)
+
+    def _unpack(self, packed: bytes) -> None:
+        if self._frame is None:
+            self._frame = self._zstandard.ZstdDecompressor().decompressobj()
+        try:
+            self._text = self._frame.decompress(packed)
+        except self._zstandard.ZstdError as error:
+            raise _Packed(str(error)) from None
+        self._packed = self._frame.unused_data if self._frame.eof else b""
+        if self._frame.eof:
+            self._frame = None
+
+
+def _zstandard() -> Any:
+    try:
+        return importlib.import_module("zstandard")
+    except ImportError:
+        raise DecodeError(
+            "reading it takes the package zstandard, which is not installed"
+        ) from None
+
+
+def _unpacked(file: BinaryIO) -> io.BufferedReader:
+    raw = io.BufferedReader(cast(Any, file), _BLOCK)
+    head = raw.peek(4)[:4]
+    if head.startswith(_GZIP):
+        return io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=raw)), _BLOCK)
+    if head == _ZSTD:
+        return io.BufferedReader(_Unzstd(raw), _BLOCK)
+    return raw
+
+
+def _messages(file: io.BufferedReader) -> Iterator[Message]:
+    if file.peek(3)[:3] == _BOM:
+        file.read(3)
+    head = file.peek(_HEAD)[:_HEAD]
+    if not head:
+        return
+    # A message in protobuf may begin as JSON with an empty line in front does.
+    if head[0] == _PROTOBUF and not _JSON.match(head):
+        yield _protobuf(1, file.read(LARGEST + 1))
+    elif head[0] in b"{ \t\r\n":
+        yield from _json(file)
+    else:
+        yield from _with_lengths(file)
+
+
+def _json(file: io.BufferedReader) -> Iterator[Message]:
+    lines = _lines(file)
+    before: list[bytes] = []
+    size = 0
+    for line in lines:
+        if _is_message(line):
+            break
+        before.append(line)
+        size += len(line)
+        if size > LARGEST:
+            yield Message(1, None, _too_long())
+            return
+    else:
+        documents, wrong = _documents(b"".join(before))
+        yield from [*documents, *([wrong] if wrong else [])]
+        return
+    # What is before the first line that is a message: messages that go over lines, or damage.
+    documents, wrong = _documents(b"".join(before))
+    if wrong:
+        yield from _each_line([*before, line], 1)
+    else:
+        yield from documents
+        yield from _each_line([line], len(before) + 1)
+    yield from _each_line(lines, len(before) + 2)
+
+
+def _lines(file: io.BufferedReader) -> Iterator[bytes]:
+    while line := file.readline(LARGEST + 1):
+        yield line
+        while len(line) > LARGEST and not line.endswith(b"\n"):
+            line = file.readline(_BLOCK)  # what follows of a line that is too long
+
+
+def _each_line(lines: Iterable[bytes], first: int) -> Iterator[Message]:
+    for number, line in enumerate(lines, first):
+        text = line.strip()
+        if text:
+            yield _message(number, text)
+
+
+def _message(number: int, text: bytes, unit: str = "line") -> Message:
+    if len(text) > LARGEST:
+        return Message(number, None, _too_long(), unit)
+    try:
+        return Message(number, normalize_line(text), unit=unit)
+    except DecodeError as error:
+        return Message(number, None, error.reason, unit)
+
+
+def _is_message(line: bytes) -> bool:
+    """Whether a line stands for itself: JSON that has the key of a signal."""
+    try:
+        signal_of(line)
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except (DecodeError, msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _documents(text: bytes) -> tuple[list[Message], Message | None]:
+    """The JSON documents of a text, and what is wrong after the last of them."""
+    found: list[Message] = []
+    try:
+        rest = text.decode()
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        return [], Message(line, None, f"it is not UTF-8: {error.reason}")
+    decoder, at = json.JSONDecoder(), 0
+    while at < len(rest):
+        start = at + len(rest[at:]) - len(rest[at:].lstrip())
+        if start == len(rest):
+            break
+        try:
+            _, at = decoder.raw_decode(rest, start)
+        except json.JSONDecodeError as error:
+            return found, Message(error.lineno, None, f"JSON is malformed: {error.msg}")
+        except RecursionError:
+            return found, Message(rest.count("\n", 0, start) + 1, None, "nested too deeply")
+        found.append(_message(rest.count("\n", 0, start) + 1, rest[start:at].encode()))
+    return found, None
+
+
+def _with_lengths(file: io.BufferedReader) -> Iterator[Message]:
+    number = 0
+    while head := file.read(4):
+        number += 1
+        size = int.from_bytes(head, "big")
+        if len(head) < 4 or size > LARGEST:
+            why = "what follows is no message" if number > 1 else f"it is {_FOREIGN}"
+            yield Message(number, None, why, "message")
+            return
+        body = file.read(size)
+        if len(body) < size:
+            missing = (
+                f"{size - len(body):,} of its {size:,} bytes are missing: it ends in the middle"
+            )
+            yield Message(
+                number,
+                None,
+                missing if number > 1 else f"{missing}, or it is {_FOREIGN}",
+                "message",
+            )
+            return
+        if body:
+            yield _packed_message(number, body)
+
+
+def _packed_message(number: int, body: bytes) -> Message:
+    if body.startswith(_ZSTD):
+        try:
+            body = io.BufferedReader(_Unzstd(io.BytesIO(body))).read(LARGEST + 1)
+        except _Packed as error:
+            return Message(number, None, f"it cannot be unpacked: {error}", "message")
+    if body.lstrip()[:1] == b"{":
+        return _message(number, body.strip(), "message")
+    return _protobuf(number, body)
+
+
+def _protobuf(number: int, data: bytes) -> Message:
+    if len(data) > LARGEST:
+        return Message(number, None, _too_long(), "message")
+    try:
+        return Message(number, line_from_protobuf(signal_of_protobuf(data), data), unit="message")
+    except DecodeError as error:
+        return Message(number, None, error.reason, "message")
+
+
+def _too_long() -> str:
+    return f"it is longer than {LARGEST // 1024 // 1024} MiB"
