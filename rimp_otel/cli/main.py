@@ -24,6 +24,7 @@ COMMANDS = {
     "traces": "list the newest traces",
     "trace": "show one trace as a waterfall",
     "metrics": "list the metrics, or show one over time",
+    "diff": "say what is different: slower, failing, new calls, new errors",
     "export": "write a trace and what was around it into a bundle",
     "import": "add OTLP files to a recording",
     "stats": "say what a recording holds",

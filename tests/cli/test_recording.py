@@ -95,6 +95,7 @@ def test_event_json() -> None:
         "scope": "app",
         "severity": "info",
         "severity_number": 9,
+        "severity_text": "",
         "event_name": "",
         "message": "hello",
         "attributes": {"n": 1},
