@@ -10,6 +10,7 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 
 from rimp_otel.convert import log_record_from_event, metrics_to_sdk
+from rimp_otel.html.batch import batch_html
 from rimp_otel.models import TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.decode import decode_line, signal_of
 from rimp_otel.otlp.fragment import Fragment, lines
@@ -18,6 +19,7 @@ from rimp_otel.otlp.metrics import metric_fragment
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.spans import span_fragment
 from rimp_otel.sources import Chained, Events, Lines, LogRecords, Metrics, SdkMetrics, Source, Spans
+from rimp_otel.trace import Trace
 
 __all__ = ["TelemetryData"]
 
@@ -188,6 +190,17 @@ class TelemetryData:
         """How many of them turned out, when they were encoded, to be impossible to encode."""
         return self._skipped.get(signal, 0)
 
+    def trace(self, trace_id: int | str) -> Trace:
+        """What the batch holds of one trace; a notebook shows it as a waterfall.
+
+        Args:
+            trace_id: a number, or hexadecimal digits: the first ones, if they tell it from the others.
+
+        Raises:
+            ConfigurationError: it is no trace id, or that of no trace or of several.
+        """
+        return Trace.of(trace_id, self.spans, self.events)
+
     def share(self) -> TelemetryData:
         """The same records in a batch of its own, with lists of its own."""
         return TelemetryData.from_sources(self._sources)
@@ -197,6 +210,9 @@ class TelemetryData:
 
     def __bool__(self) -> bool:
         return bool(self._sources)
+
+    def _repr_html_(self) -> str:
+        return batch_html(self.spans, self.events, self.metrics)
 
     def __repr__(self) -> str:
         counts = ", ".join(

@@ -16,10 +16,11 @@ PACKAGE = Path(rimp_otel.__file__).parent
 LAYERS = [
     {"errors", "forking", "reporting"},
     {"times", "exiting", "slots"},
-    {"models", "config"},
+    {"models", "config", "texts"},
     {"otlp", "records"},
     {"convert", "context", "filters", "tree"},
-    {"sources", "selfmetrics"},
+    {"sources", "selfmetrics", "html"},
+    {"trace"},
     {"data"},
     {"raw", "buffer", "given"},
     {"counts"},

@@ -33,9 +33,10 @@ from rimp_otel.cli.recording import (
     retrieve,
 )
 from rimp_otel.cli.render import format_bytes, to_json
-from rimp_otel.cli.trace import Trace, find_trace, mentions, read_trace
+from rimp_otel.cli.trace import find_trace, mentions, read_trace
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.records import end_of, start_of, time_of
+from rimp_otel.trace import Trace
 
 if TYPE_CHECKING:
     from rimp_otel.data import TelemetryData

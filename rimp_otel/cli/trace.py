@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rimp_otel.cli.choosing import trace_prefix
 from rimp_otel.cli.moments import Window
@@ -25,39 +25,27 @@ from rimp_otel.cli.recording import (
     record_json,
     report_damage,
     retrieve,
-    start_of,
-    time_of,
-    trace_id_of,
 )
 from rimp_otel.cli.render import to_json
 from rimp_otel.cli.waterfall import render_trace
 from rimp_otel.errors import StorageError
-from rimp_otel.models import TelemetryEvent
 from rimp_otel.otlp.signals import Signal
+from rimp_otel.trace import Trace, traces_like
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
-
     from rimp_otel.cli.recording import Reader
     from rimp_otel.data import TelemetryData
 
-__all__ = ["Trace", "add_parser", "find_trace", "mentions", "read_trace"]
+__all__ = ["add_parser", "find_trace", "mentions", "read_trace", "trace_json"]
 
 
-class Trace(NamedTuple):
-    """What is recorded of one trace, each list in the order of time."""
-
-    trace_id: int
-    spans: list[ReadableSpan]
-    events: list[TelemetryEvent]
-
-    def as_json(self) -> dict[str, Any]:
-        """The trace as ``rimp trace --json`` prints it."""
-        return {
-            "trace_id": f"{self.trace_id:032x}",
-            "spans": [record_json(span) for span in self.spans],
-            "logs": [record_json(event) for event in self.events],
-        }
+def trace_json(trace: Trace) -> dict[str, Any]:
+    """The trace as ``rimp trace --json`` prints it."""
+    return {
+        "trace_id": f"{trace.trace_id:032x}",
+        "spans": [record_json(span) for span in trace.spans],
+        "logs": [record_json(event) for event in trace.events],
+    }
 
 
 def add_parser(subparsers: Any) -> None:
@@ -84,7 +72,7 @@ def _run(args: argparse.Namespace) -> int:
     reader = open_recording(path, is_wanted=mentions(args.id))
     trace = find_trace(read_trace(reader, args.id), args.id, path)
     if args.json:
-        print(to_json(trace.as_json()))
+        print(to_json(trace_json(trace)))
     else:
         lines = render_trace(trace.spans, trace.events, output_width(), output_style(args))
         print("\n".join(lines))
@@ -120,33 +108,12 @@ def find_trace(batches: Iterable[TelemetryData], prefix: str, path: Path) -> Tra
         UsageError: several do.
         StorageError: none does.
     """
-    matches = _matcher(prefix)
-    found: dict[int, Trace] = {}
-    for data in batches:
-        for span in data.spans:
-            if matches(trace_id_of(span)):
-                _among(found, trace_id_of(span)).spans.append(span)
-        for event in data.events:
-            if matches(event.trace_id):
-                _among(found, event.trace_id).events.append(event)
+    found = traces_like(prefix, ((data.spans, data.events) for data in batches))
     if not found:
         raise StorageError(f"no trace {prefix} in {path}; 'rimp traces' lists what there is")
     if len(found) > 1:
-        raise UsageError(_ambiguous(prefix, found))
-    (trace,) = found.values()
-    trace.spans.sort(key=start_of)
-    trace.events.sort(key=time_of)
-    return trace
-
-
-def _matcher(prefix: str) -> Callable[[int], bool]:
-    start, shift = int(prefix, 16), 128 - 4 * len(prefix)
-    # No trace has the id 0: it stands for records outside of any.
-    return lambda trace_id: trace_id != 0 and trace_id >> shift == start
-
-
-def _among(found: dict[int, Trace], trace_id: int) -> Trace:
-    return found.setdefault(trace_id, Trace(trace_id, [], []))
+        raise UsageError(_ambiguous(prefix, [trace.trace_id for trace in found]))
+    return found[0]
 
 
 def _ambiguous(prefix: str, found: Iterable[int]) -> str:

@@ -1,0 +1,83 @@
+"""One trace: its spans and log records, in the order of time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from rimp_otel.errors import ConfigurationError
+from rimp_otel.html.waterfall import trace_html
+from rimp_otel.models import TelemetryEvent
+from rimp_otel.records import start_of, time_of, trace_id_of
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+__all__ = ["Trace", "traces_like"]
+
+
+class Trace(NamedTuple):
+    """What is recorded of one trace, each list in the order of time. A notebook shows it as a
+    waterfall."""
+
+    trace_id: int
+    spans: list[ReadableSpan]
+    events: list[TelemetryEvent]
+
+    @classmethod
+    def of(
+        cls, trace_id: int | str, spans: Iterable[ReadableSpan], events: Iterable[TelemetryEvent]
+    ) -> Trace:
+        """The one trace of this id among spans and events.
+
+        Args:
+            trace_id: a number, or hexadecimal digits: the first ones, if they tell it from the others.
+            spans: of any traces.
+            events: of any traces, or none.
+
+        Raises:
+            ConfigurationError: it is no trace id, or that of no trace or of several.
+        """
+        digits = f"{trace_id:032x}" if isinstance(trace_id, int) else trace_id
+        if not isinstance(digits, str) or not re.fullmatch("[0-9a-fA-F]{1,32}", digits):
+            raise ConfigurationError(
+                f"trace_id={trace_id!r} is not allowed: give a number, or 1 to 32 hexadecimal digits"
+            )
+        found = traces_like(digits.lower(), [(spans, events)])
+        if len(found) != 1:
+            many = "several traces begin" if found else "no trace begins"
+            raise ConfigurationError(f"trace_id={trace_id!r} is not allowed: {many} so")
+        return found[0]
+
+    def _repr_html_(self) -> str:
+        return trace_html(self.spans, self.events)
+
+
+def traces_like(
+    prefix: str, batches: Iterable[tuple[Iterable[ReadableSpan], Iterable[TelemetryEvent]]]
+) -> list[Trace]:
+    """All traces whose ids start with these lower-case hexadecimal digits."""
+    matches = _matcher(prefix)
+    found: dict[int, Trace] = {}
+    for spans, events in batches:
+        for span in spans:
+            if matches(trace_id_of(span)):
+                _among(found, trace_id_of(span)).spans.append(span)
+        for event in events:
+            if matches(event.trace_id):
+                _among(found, event.trace_id).events.append(event)
+    for trace in found.values():
+        trace.spans.sort(key=start_of)
+        trace.events.sort(key=time_of)
+    return list(found.values())
+
+
+def _matcher(prefix: str) -> Callable[[int], bool]:
+    start, shift = int(prefix, 16), 128 - 4 * len(prefix)
+    # No trace has the id 0: it stands for records outside of any.
+    return lambda trace_id: trace_id != 0 and trace_id >> shift == start
+
+
+def _among(found: dict[int, Trace], trace_id: int) -> Trace:
+    return found.setdefault(trace_id, Trace(trace_id, [], []))

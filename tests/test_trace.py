@@ -1,0 +1,49 @@
+"""One trace out of a batch."""
+
+from __future__ import annotations
+
+import pytest
+
+from rimp_otel import ConfigurationError, TelemetryData
+from rimp_otel.trace import Trace
+
+from .cli.records import TRACE, checkout, event, span
+
+
+def batch() -> TelemetryData:
+    """A checkout, in the wrong order, and other things."""
+    spans, events = checkout()
+    others = [span("other", 1, trace_id=TRACE + 1)]
+    return TelemetryData([*events[::-1], event("none", trace_id=0)], [], [*spans[::-1], *others])
+
+
+@pytest.mark.parametrize("trace_id", [TRACE, f"{TRACE:032x}", f"{TRACE:032X}"])
+def test_trace(trace_id: int | str) -> None:
+    """Spans and events of it alone, in the order of time."""
+    trace = batch().trace(trace_id)
+    assert isinstance(trace, Trace)
+    assert trace.trace_id == TRACE
+    assert [one.name for one in trace.spans][:2] == ["POST /checkout", "SELECT cart"]
+    assert [one.message for one in trace.events][:2] == ["cart loaded", "stock is low"]
+    assert trace._repr_html_().startswith("<div><div>trace 4bf92f35")
+
+
+def test_first_digits() -> None:
+    """Are enough, where they tell it from the others."""
+    assert TelemetryData(events=[event("x")]).trace("4bf9").trace_id == TRACE
+    with pytest.raises(ConfigurationError, match="several traces begin so"):
+        batch().trace("4bf9")
+
+
+@pytest.mark.parametrize("trace_id", [0, "0" * 32, "abc", TRACE + 7])
+def test_no_trace(trace_id: int | str) -> None:
+    """0 is none."""
+    with pytest.raises(ConfigurationError, match="no trace begins so"):
+        batch().trace(trace_id)
+
+
+@pytest.mark.parametrize("trace_id", ["", "xyz", "1" * 33, None, -1, b"4b", 2**128])
+def test_no_id(trace_id: object) -> None:
+    """The message says what one is."""
+    with pytest.raises(ConfigurationError, match="give a number, or 1 to 32 hexadecimal digits"):
+        batch().trace(trace_id)  # type: ignore[arg-type]
