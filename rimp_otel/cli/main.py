@@ -23,6 +23,7 @@ COMMANDS = {
     "logs": "show log records, by what they say",
     "traces": "list the newest traces",
     "trace": "show one trace as a waterfall",
+    "top": "watch services and operations: rates, errors, latencies",
     "metrics": "list the metrics, or show one over time",
     "diff": "say what is different: slower, failing, new calls, new errors",
     "export": "write a trace and what was around it into a bundle",
@@ -40,6 +41,7 @@ A flight recorder for Python services: record what they do, and look at it.
 
   rimp run -- python app.py    record a program
   rimp tail -f                 watch it
+  rimp top                     watch rates, errors and latencies
   rimp logs --severity warn    look for what it complained about
   rimp traces                  list its newest traces
   rimp trace 4bf92f35          show one of them

@@ -49,6 +49,7 @@ __all__ = [
     "of_signal",
     "open_recording",
     "parent_id_of",
+    "reader_of",
     "record_json",
     "records_of",
     "report_damage",
@@ -75,12 +76,7 @@ def open_recording(
     Raises:
         UsageError: there is nothing, and the caller does not want to wait.
     """
-    # Reading needs the SDK, whose import takes longer than the whole of `rimp --help`.
-    from rimp_otel.storage.reader import RecordingReader
-    from rimp_otel.storage.sqlite.reader import DatabaseReader, is_database
-
-    kind = DatabaseReader if is_database(path) else RecordingReader
-    reader: Reader = kind(path, _decoder(is_wanted))
+    reader = reader_of(path, is_wanted)
     if not reader.files():
         nothing = (
             f"no recording at {path}: record one with 'rimp run -- python app.py', "
@@ -90,6 +86,16 @@ def open_recording(
             raise UsageError(nothing)
         say(f"waiting; {nothing}")
     return reader
+
+
+def reader_of(path: Path, is_wanted: Callable[[bytes], bool] | None = None) -> Reader:
+    """A reader of what is recorded at ``path``, where there need be nothing yet."""
+    # Reading needs the SDK, whose import takes longer than the whole of `rimp --help`.
+    from rimp_otel.storage.reader import RecordingReader
+    from rimp_otel.storage.sqlite.reader import DatabaseReader, is_database
+
+    kind = DatabaseReader if is_database(path) else RecordingReader
+    return kind(path, _decoder(is_wanted))
 
 
 def _decoder(is_wanted: Callable[[bytes], bool] | None) -> Callable[[bytes], TelemetryData]:

@@ -29,9 +29,11 @@ from rimp_otel.texts import (
 __all__ = [
     "SERVICE_LOOKS",
     "Glyphs",
+    "Piece",
     "Style",
     "clip",
     "columns",
+    "flow",
     "format_bytes",
     "format_duration",
     "format_number",
@@ -42,6 +44,9 @@ __all__ = [
     "service_look",
     "to_json",
 ]
+
+Piece = tuple[str, tuple[str, ...]]
+"""A text and its looks."""
 
 SERVICE_LOOKS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_magenta")
 """The colours for services; red is for errors alone."""
@@ -145,13 +150,13 @@ class Style(NamedTuple):
         more = len(attributes) - len(pairs)
         return [*pairs, f"(+{more:,} more)"] if more > 0 else pairs
 
-    def sparkline(self, values: Sequence[float | None]) -> str:
-        """One character for each value, as high as it is between the smallest and the greatest; a
-        blank where there is none."""
+    def sparkline(self, values: Sequence[float | None], low: float | None = None) -> str:
+        """One character for each value, as high as it is between the smallest (or ``low``) and the
+        greatest; a blank where there is none."""
         known = [value for value in values if value is not None and math.isfinite(value)]
         if not known:
             return " " * len(values)
-        low, high = min(known), max(known)
+        low, high = min(known) if low is None else low, max(known)
         steps = self.glyphs.spark
         return "".join(
             " " if value is None or not math.isfinite(value) else steps[_level(value, low, high)]
@@ -166,7 +171,7 @@ class Style(NamedTuple):
 def _level(value: float, low: float, high: float) -> int:
     last = len(Glyphs().spark) - 1
     if high <= low:
-        return last // 2
+        return last // 2 if value else 0
     # Halved, so that the difference of two floats is one too.
     return round((value / 2 - low / 2) / (high / 2 - low / 2) * last)
 
@@ -203,6 +208,19 @@ def clip(text: str, width: int, ellipsis: str = "…") -> str:
 def pad(text: str, width: int) -> str:
     """The text, filled up with spaces to ``width`` columns."""
     return text + " " * (width - columns(text))
+
+
+def flow(pieces: Sequence[Piece], between: str, width: int, style: Style) -> list[str]:
+    """The pieces side by side, in as many lines as they need."""
+    lines, used = [""], 0
+    for text, looks in pieces:
+        needed = columns(between + text)
+        if used and used + needed > width:
+            lines.append("")
+            used = 0
+        lines[-1] += style.paint(between, "dim") * bool(used) + style.paint(text, *looks)
+        used += needed
+    return lines
 
 
 def to_json(value: Any) -> str:

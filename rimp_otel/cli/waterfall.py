@@ -10,7 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rimp_otel.cli.render import SERVICE_LOOKS, Style, clip, columns, format_time, pad, plural
+from rimp_otel.cli.render import (
+    SERVICE_LOOKS,
+    Piece,
+    Style,
+    clip,
+    columns,
+    flow,
+    format_time,
+    pad,
+    plural,
+)
 from rimp_otel.models import EventType, TelemetryEvent
 from rimp_otel.records import (
     brief_attributes,
@@ -73,21 +83,18 @@ def _header(
     dots = [(f"{style.glyphs.dot} {service}", (look,)) for service, look in drawing.services]
     return [
         f"{style.paint(name, 'bold')}  {duration}".rstrip(),
-        *_flow(_facts(spans, events, drawing.scale), style.glyphs.between, width, style),
-        *(_flow(dots, "  ", width, style) if dots else []),
+        *flow(_facts(spans, events, drawing.scale), style.glyphs.between, width, style),
+        *(flow(dots, "  ", width, style) if dots else []),
     ]
-
-
-_Piece = tuple[str, tuple[str, ...]]
 
 
 def _facts(
     spans: Sequence[ReadableSpan], events: Sequence[TelemetryEvent], scale: _Scale
-) -> list[_Piece]:
+) -> list[Piece]:
     ids = [trace_id_of(span) for span in spans] + [event.trace_id for event in events]
     failed = sum(map(has_failed, spans))
     dim = ("dim",)
-    facts: list[_Piece] = [
+    facts: list[Piece] = [
         (f"trace {ids[0] if ids else 0:032x}", dim),
         (format_time(scale.start), dim),
         (plural(len(spans), "span"), dim),
@@ -97,19 +104,6 @@ def _facts(
     if failed:
         facts.append((plural(failed, "error"), ("red",)))
     return facts
-
-
-def _flow(pieces: Sequence[_Piece], between: str, width: int, style: Style) -> list[str]:
-    """The pieces side by side, in as many lines as they need."""
-    lines, used = [""], 0
-    for text, looks in pieces:
-        needed = columns(between + text)
-        if used and used + needed > width:
-            lines.append("")
-            used = 0
-        lines[-1] += style.paint(between, "dim") * bool(used) + style.paint(text, *looks)
-        used += needed
-    return lines
 
 
 class _Row(NamedTuple):

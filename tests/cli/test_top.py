@@ -1,0 +1,249 @@
+"""``rimp top``: frames, the terminal, and how it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rimp_otel.cli.live import Live
+from rimp_otel.cli.render import Style
+from rimp_otel.cli.top import Watched, format_picture
+from rimp_otel.data import TelemetryData
+
+from .records import HOSTILE, MS, T0, event, span, without_our_colour
+
+S = 1_000 * MS
+AT = "2026-11-18T11:06:41Z"
+
+
+def test_one_frame(rimp: Any, shop: Path) -> None:
+    """Totals; services, each with its operations; the most frequent first."""
+    assert rimp("top", "--at", AT) == (
+        0,
+        """\
+rimp top  telemetry                                               11:06:41 · last 1 m 0 s · by spans
+0.117 spans/s  42.9% errors  p50 81 ms  p95 231 ms  p99 231 ms  0.05 logs/s  1 logged error
+1 logged warning
+▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁█  3 services
+
+SERVICE  SPANS/S  ERRORS     P50     P95     P99  OPERATION
+shop      0.0667   50.0%  122 ms  231 ms  231 ms
+          0.0167           81 ms   81 ms   81 ms  GET /stock
+          0.0167  100.0%  122 ms  122 ms  122 ms  POST /charge
+          0.0167  100.0%  231 ms  231 ms  231 ms  POST /checkout
+          0.0167           13 ms   13 ms   13 ms  SELECT cart
+stock     0.0333           74 ms   74 ms   74 ms
+          0.0167           74 ms   74 ms   74 ms  GET /stock/{sku}
+          0.0167           58 ms   58 ms   58 ms  SELECT stock
+payment   0.0167  100.0%  111 ms  111 ms  111 ms
+          0.0167  100.0%  111 ms  111 ms  111 ms  charge card
+""",
+        "",
+    )
+
+
+def test_choices(rimp: Any, shop: Path) -> None:
+    """Another order, one service, another window."""
+    operations = [
+        line.split("ms  ")[-1]
+        for line in rimp("top", "--at", AT, "--sort", "p95").out.splitlines()[7:11]
+    ]
+    assert operations == ["POST /checkout", "POST /charge", "GET /stock", "SELECT cart"]
+    assert "payment" not in rimp("top", "--at", AT, "--service", "shop").out
+    assert (
+        "no span has ended in the last 700 ms" in rimp("top", "--at", AT, "--window", "700ms").out
+    )
+    assert rimp("top", "--window", "0s").err == (
+        "rimp: --window and --interval must be longer than nothing\n"
+    )
+
+
+def test_json(rimp: Any, shop: Path) -> None:
+    """One object for a frame."""
+    found = json.loads(rimp("top", "--at", AT, "--json").out)
+    load = {
+        "spans": 7,
+        "spans_per_second": 7 / 60,
+        "errors": 3,
+        "p50_ns": 81 * MS,
+        "p95_ns": 231 * MS,
+        "p99_ns": 231 * MS,
+    }
+    assert (found["time"], found["window_ns"]) == ("2026-11-18T11:06:41.000000000Z", 60 * S)
+    assert found["total"] == load
+    assert found["services"][0]["service"] == "shop"
+    assert {"service": "payment", "name": "charge card"}.items() <= found["operations"][-1].items()
+    assert found["logs"] == {"debug": 0, "info": 1, "warning": 1, "error": 1}
+
+
+def test_nothing_now(rimp: Any, shop: Path) -> None:
+    """Without a terminal there is one frame, of now; what was recorded long ago is not in it."""
+    code, out, _ = rimp("top")
+    assert (code, out.splitlines()[-1]) == (0, "no span has ended in the last 1 m 0 s")
+    assert "▁" * 30 in out
+
+
+def test_what_is_recorded_meanwhile(record: Any) -> None:
+    """Is counted once, also what came between the readers' first looks."""
+    path = record(TelemetryData(spans=[span("before", 1, 0, 0, 1)]))
+    watched = Watched(path, 60 * S)
+    record(TelemetryData(spans=[span("between", 2, 0, 0, 1)]))
+    assert watched.picture(T0 + S).total.spans == 2
+    record(TelemetryData(spans=[span("after", 3, 0, 0, 1)], events=[event("x")]))
+    picture = watched.picture(T0 + S)
+    assert (picture.total.spans, picture.logs.total()) == (3, 1)
+
+
+def frame(height: int, width: int = 100, style: Style = Style(), operations: int = 30) -> list[str]:  # noqa: B008
+    """A frame of many operations."""
+    watched = Live(60 * S)
+    watched.add([span(f"op {i}", i + 1, 0, 0, 1 + i) for i in range(operations)], [])
+    return format_picture(watched.picture(T0 + S), "telemetry", "spans", width, height, style)
+
+
+def test_frames_fit_the_terminal() -> None:
+    """However small it is, what does not fit is counted."""
+    assert len(frame(99)) == 36
+    assert len(frame(20)) == 20
+    assert frame(20)[-1] == "and 17 more"
+    assert [len(frame(height)) for height in (0, 1, 5, 6)] == [0, 1, 5, 6]
+    assert max(map(len, frame(99, 70))) <= 70
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_hostile_records(color: bool) -> None:
+    """Nothing raw on the terminal."""
+    watched = Live(60 * S)
+    watched.add([span(HOSTILE, 1, 0, 0, 1, HOSTILE, HOSTILE)], [])
+    lines = format_picture(watched.picture(T0 + S), HOSTILE, "spans", 200, 99, Style(color))
+    assert all(without_our_colour(line).isprintable() or not line for line in lines)
+
+
+class Terminal:
+    """A terminal with the command in it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
+        self.process, self.descriptor = process, descriptor
+        self.text = ""
+
+    def until(self, pattern: str) -> str:
+        """All that was shown, up to this."""
+        deadline = time.monotonic() + 60
+        while not re.search(pattern, self.text):
+            assert time.monotonic() < deadline, self.text
+            if select.select([self.descriptor], [], [], 1)[0]:
+                try:
+                    self.text += os.read(self.descriptor, 65_536).decode()
+                except OSError:
+                    break
+        shown, self.text = self.text, ""
+        return shown
+
+    def resize(self, columns: int, lines: int) -> None:
+        """As a window manager does it."""
+        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def modes(self) -> Any:
+        """How the terminal treats what is typed."""
+        return termios.tcgetattr(self.descriptor)[3]
+
+
+@contextmanager
+def terminal(*argv: str) -> Iterator[Terminal]:
+    """The command on a terminal of 80 columns and 24 lines."""
+    descriptor, inner = pty.openpty()
+    shown = Terminal(None, descriptor)  # type: ignore[arg-type]
+    shown.resize(80, 24)
+    env = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
+    env.pop("COLUMNS")
+    shown.process = subprocess.Popen(
+        [sys.executable, "-m", "rimp_otel.cli.main", "top", *argv],
+        stdin=inner, stdout=inner, stderr=inner, env=env, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(inner)
+    try:
+        yield shown
+    finally:
+        shown.process.kill()
+        shown.process.wait()
+        os.close(descriptor)
+
+
+LEFT = r"\x1b\[\?25h\x1b\[\?1049l"
+
+
+def test_watching(shop: Path) -> None:
+    """Frames follow one another; s sorts, a resize is followed at once, q quits; and the terminal is
+    as it was."""
+    with terminal("--interval", "1h") as shown:
+        before = shown.modes()
+        text = shown.until("by spans")
+        assert "\x1b[?1049h\x1b[?25l\x1b[H" in text
+        assert shown.modes() != before
+        os.write(shown.descriptor, b"s")
+        assert "\x1b[H" in shown.until("by errors")
+        shown.resize(60, 10)
+        os.kill(shown.process.pid, signal.SIGWINCH)
+        line = without_our_colour(shown.until(r"by errors")).split("\r\n")[0].split("\x1b[H")[1]
+        assert len(line.split("\x1b")[0]) == 60
+        os.write(shown.descriptor, b"q")
+        shown.until(LEFT)
+        assert shown.process.wait(60) == 0
+        assert shown.modes() == before
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_however_it_ends(shop: Path, number: signal.Signals, code: int) -> None:
+    """The terminal is given back, and nothing is said."""
+    with terminal() as shown:
+        before = shown.modes()
+        shown.until("by spans")
+        shown.process.send_signal(number)
+        assert "Traceback" not in shown.until(LEFT)
+        assert shown.process.wait(60) == code
+        assert shown.modes() == before
+
+
+def test_stopped_and_continued(shop: Path) -> None:
+    """Ctrl-Z gives the terminal back until the process goes on."""
+    with terminal("--interval", "1h") as shown:
+        before = shown.modes()
+        shown.until("by spans")
+        os.write(shown.descriptor, b"\x1a")
+        shown.until(LEFT)
+        os.waitpid(shown.process.pid, os.WUNTRACED)
+        assert shown.modes() == before
+        shown.process.send_signal(signal.SIGCONT)
+        assert "\x1b[?1049h" in shown.until("by spans")
+        os.write(shown.descriptor, b"q")
+        assert shown.process.wait(60) == 0
+
+
+def test_what_is_recorded_appears(shop: Path, record: Any) -> None:
+    """Within an interval."""
+    with terminal("--interval", "50ms") as shown:
+        shown.until("no span has ended")
+        now = time.time_ns() - T0
+        record(TelemetryData(spans=[span("news", 1, 0, now // MS - 5, now // MS)]))
+        shown.until("news")
+        os.write(shown.descriptor, b"q")
+        assert shown.process.wait(60) == 0
