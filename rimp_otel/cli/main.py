@@ -33,6 +33,7 @@ COMMANDS = {
     "repair": "mend a recording",
     "sql": "ask the recording in SQL",
     "seal": "make Parquet files of what is sealed",
+    "completion": "print a script for completion in a shell",
 }
 """The subcommands, and what each does: each is a module here with an ``add_parser(subparsers)``."""
 
