@@ -34,6 +34,7 @@ from rimp_otel.cli.recording import (
 )
 from rimp_otel.cli.render import format_bytes, to_json
 from rimp_otel.cli.trace import find_trace, mentions, read_trace
+from rimp_otel.errors import StorageError
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.records import end_of, start_of, time_of
 from rimp_otel.trace import Trace
@@ -98,6 +99,10 @@ def _run(args: argparse.Namespace) -> int:
     else:
         data = bundle(
             find_trace(read_trace(reader, args.trace), args.trace, path), path, args.window
+        )
+    if not data:
+        raise StorageError(
+            f"nothing was recorded in {path} in that time; {args.out} is not written"
         )
     size = write_bundle(data, args.out)
     records = {signal: data.count_of(signal) for signal in Signal}

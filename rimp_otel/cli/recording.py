@@ -76,16 +76,32 @@ def open_recording(
     Raises:
         UsageError: there is nothing, and the caller does not want to wait.
     """
+    if path.is_file():
+        raise UsageError(_is_a_file(path))
     reader = reader_of(path, is_wanted)
     if not reader.files():
-        nothing = (
-            f"no recording at {path}: record one with 'rimp run -- python app.py', "
+        if not wait:
+            raise UsageError(_nothing(path))
+        say(f"waiting; {_nothing(path)}")
+    return reader
+
+
+def _is_a_file(path: Path) -> str:
+    if path.suffix == ".jsonl" and path.stem.split(".")[0] in set(Signal):
+        return f"{path} is one file of a recording: give its directory, {path.parent}"
+    return f"{path} is a file, and no recording: 'rimp import' makes one of an OTLP file"
+
+
+def _nothing(path: Path) -> str:
+    if path.is_dir() and any(path.iterdir()):
+        return (
+            f"no recording at {path}, but other files: 'rimp import' makes one of OTLP files; "
             "or name another with --path"
         )
-        if not wait:
-            raise UsageError(nothing)
-        say(f"waiting; {nothing}")
-    return reader
+    return (
+        f"no recording at {path}: record one with 'rimp run -- python app.py', "
+        "or name another with --path"
+    )
 
 
 def reader_of(path: Path, is_wanted: Callable[[bytes], bool] | None = None) -> Reader:

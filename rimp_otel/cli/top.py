@@ -43,7 +43,6 @@ from rimp_otel.records import service_of
 
 if TYPE_CHECKING:
     from rimp_otel.data import TelemetryData
-    from rimp_otel.storage.reader import RecordingReader
 
 __all__ = ["Watched", "add_parser", "format_picture", "picture_json"]
 
@@ -142,15 +141,16 @@ class Watched:
         # What is recorded between the two readers' first looks, both give; it counts once.
         self._reader = open_recording(path, wait, wanted)
         self._reader.skip()
-        self._past: RecordingReader | None = reader_of(path, wanted)
+        self._past = reader_of(path, wanted)
+        self._has_past = False
 
     def picture(self, now: int) -> Picture:
         """What goes on now."""
-        if self._past is not None:
+        if not self._has_past:
+            self._has_past = True
             window = Window(now - 2 * self._live.window - 60 * _S, now)
             for data in batches(self._past, window, (Signal.TRACES, Signal.LOGS)):
                 self._add(data)
-            self._past = None
         for data in self._reader.poll():
             self._add(data)
         return self._live.picture(now)
@@ -164,7 +164,7 @@ class Watched:
 
     def report(self) -> None:
         """Says what could not be read."""
-        report_damage(self._reader)
+        report_damage(self._past)
 
 
 def _print_json(watched: Watched, args: argparse.Namespace, is_live: bool) -> None:
