@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import heapq
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rimp_otel.cli.choosing import (
     add_choices,
@@ -14,6 +13,7 @@ from rimp_otel.cli.choosing import (
     regular_expression,
     trace_prefix,
 )
+from rimp_otel.cli.feed import Feed, show
 from rimp_otel.cli.options import (
     add_color,
     add_json,
@@ -24,19 +24,11 @@ from rimp_otel.cli.options import (
     window_of,
 )
 from rimp_otel.cli.recording import (
-    open_recording,
     record_json,
-    report_damage,
-    retrieve,
-    time_of,
 )
 from rimp_otel.cli.render import Style, to_json
-from rimp_otel.cli.tail import follow, format_record
+from rimp_otel.cli.tail import format_record
 from rimp_otel.models import TelemetryEvent
-
-if TYPE_CHECKING:
-    from rimp_otel.cli.chosen import Chosen
-    from rimp_otel.cli.recording import Reader
 
 __all__ = ["add_parser", "format_log"]
 
@@ -78,13 +70,13 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    # Whoever follows may be there before the recording is.
-    reader = open_recording(recording_path(args), wait=args.follow)
-    printer = _Printer(reader, chosen(args, "logs"), args)
-    if args.follow:
-        printer.show_new(_number(args))
-        follow(printer.show_new)
-    printer.show_all(_number(args))
+    style = output_style(args)
+    feed = Feed(recording_path(args), window_of(args), chosen(args, "logs"), args.follow)
+
+    def line(record: Any) -> str:
+        return to_json(record_json(record)) if args.json else format_log(record, style)
+
+    show(feed, _number(args), args.follow, line)
     return 0
 
 
@@ -93,36 +85,6 @@ def _number(args: argparse.Namespace) -> int:
         return int(args.number)
     is_narrow = args.since is not None or args.until is not None or args.trace
     return sys.maxsize if is_narrow else _DEFAULT_NUMBER
-
-
-class _Printer:
-    def __init__(self, reader: Reader, chosen: Chosen, args: argparse.Namespace) -> None:
-        self.reader, self.chosen, self.args = reader, chosen, args
-        self.style, self.window = output_style(args), window_of(args)
-        self.reported = 0
-
-    def show_all(self, number: int) -> None:
-        """Print the newest ``number`` that are there."""
-        self._print(retrieve(self.reader, self.window, self.chosen, number).events)
-
-    def show_new(self, number: int = sys.maxsize) -> None:
-        """Print the newest ``number`` of what has been recorded since the last call."""
-        new = (
-            event
-            for data in self.reader.poll()
-            for event in data.events
-            if self.window.holds(time_of(event)) and self.chosen.matches(event)
-        )
-        self._print(sorted(heapq.nlargest(number, new, key=time_of), key=time_of))
-
-    def _print(self, events: list[TelemetryEvent]) -> None:
-        for event in events:
-            if self.args.json:
-                print(to_json(record_json(event)))
-            else:
-                print(format_log(event, self.style))
-        sys.stdout.flush()
-        self.reported = report_damage(self.reader, self.reported)
 
 
 def format_log(event: TelemetryEvent, style: Style) -> str:

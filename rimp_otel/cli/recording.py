@@ -63,6 +63,9 @@ __all__ = [
 ]
 
 
+_FOREIGN = {".jsonl", ".json", ".pb", ".bin", ".proto", ".zst", ".gz", ".tgz", ".tar", ".zip"}
+
+
 def open_recording(
     path: Path, wait: bool = False, is_wanted: Callable[[bytes], bool] | None = None
 ) -> Reader:
@@ -76,7 +79,7 @@ def open_recording(
     Raises:
         UsageError: there is nothing, and the caller does not want to wait.
     """
-    if path.is_file():
+    if path.is_file() and path.suffix in _FOREIGN:
         raise UsageError(_is_a_file(path))
     reader = reader_of(path, is_wanted)
     if not reader.files():

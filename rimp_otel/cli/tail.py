@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import heapq
 import sys
-import time
-from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from rimp_otel.cli.feed import Feed, show
 from rimp_otel.cli.options import (
     add_color,
     add_json,
@@ -24,10 +23,7 @@ from rimp_otel.cli.recording import (
     duration_of,
     has_failed,
     is_interrupted,
-    open_recording,
     record_json,
-    records_of,
-    report_damage,
     service_of,
     time_of,
     trace_id_of,
@@ -41,12 +37,10 @@ from rimp_otel.records import brief_attributes, exception_text
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from rimp_otel.cli.recording import Reader
 
-__all__ = ["add_parser", "follow", "format_record"]
+__all__ = ["add_parser", "format_record"]
 
 _DEFAULT_NUMBER = 10
-_POLL_SECONDS = 0.2
 _ORIGIN_WIDTH = 16
 
 
@@ -87,53 +81,22 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    # Whoever follows may be there before the recording is.
-    reader = open_recording(recording_path(args), wait=args.follow)
-    printer = _Printer(reader, {Signal(name) for name in args.signal or Signal}, args)
-    printer.show_new(_number(args), final=not args.follow)
-    if args.follow:
-        follow(printer.show_new)
+    from rimp_otel.filters import Filter
+
+    style, wanted = output_style(args), Filter.of(signals=args.signal)
+    feed = Feed(recording_path(args), window_of(args), wanted, args.follow)
+
+    def line(record: Record) -> str:
+        return to_json(record_json(record)) if args.json else format_record(record, style)
+
+    show(feed, _number(args), args.follow, line)
     return 0
-
-
-class _Printer:
-    def __init__(
-        self, reader: Reader, signals: Collection[Signal], args: argparse.Namespace
-    ) -> None:
-        self.reader, self.signals, self.args = reader, signals, args
-        self.style, self.window = output_style(args), window_of(args)
-        self.reported = 0
-
-    def show_new(self, number: int = sys.maxsize, final: bool = False) -> None:
-        """Print the newest ``number`` of what has been recorded since the last call."""
-        for record in self._new(number, final):
-            print(self._line(record))
-        sys.stdout.flush()
-        self.reported = report_damage(self.reader, self.reported)
-
-    def _new(self, number: int, final: bool) -> list[Record]:
-        records = (r for data in self.reader.poll(final) for r in records_of(data, self.signals))
-        wanted = (record for record in records if self.window.holds(time_of(record)))
-        # nlargest keeps no more than it returns, however long the recording is.
-        return sorted(heapq.nlargest(number, wanted, key=time_of), key=time_of)
-
-    def _line(self, record: Record) -> str:
-        if self.args.json:
-            return to_json(record_json(record))
-        return format_record(record, self.style)
 
 
 def _number(args: argparse.Namespace) -> int:
     if args.number is not None:
         return int(args.number)
     return _DEFAULT_NUMBER if args.since is None else sys.maxsize
-
-
-def follow(show_new: Callable[[], None], sleep: Callable[[float], None] = time.sleep) -> NoReturn:
-    """Show what is new, again and again, until something raises: an interrupt, a closed pipe."""
-    while True:
-        sleep(_POLL_SECONDS)
-        show_new()
 
 
 def format_record(record: Record, style: Style) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.cli import logs
+from rimp_otel.cli import feed
+from rimp_otel.cli.feed import follow
 from rimp_otel.cli.logs import format_log
 from rimp_otel.cli.render import Style
-from rimp_otel.cli.tail import follow
 from rimp_otel.data import TelemetryData
 from rimp_otel.models import EventType
 
@@ -133,7 +133,7 @@ def test_following(rimp: Any, record: Any, monkeypatch: pytest.MonkeyPatch) -> N
     def follow_on(show_new: Any) -> None:
         follow(show_new, sleep=lambda _: work_meanwhile())
 
-    monkeypatch.setattr(logs, "follow", follow_on)
+    monkeypatch.setattr(feed, "follow", follow_on)
     code, out, err = rimp("logs", "-f", "--grep", "^(first|second)", "--json")
     assert code == 130
     assert [json.loads(line)["message"] for line in out.splitlines()] == ["first", "second"]

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.cli import tail
+from rimp_otel.cli import feed
+from rimp_otel.cli.feed import follow
 from rimp_otel.cli.render import Style
-from rimp_otel.cli.tail import follow, format_record
+from rimp_otel.cli.tail import format_record
 from rimp_otel.data import TelemetryData
 from rimp_otel.models import EventType, MetricKind, TelemetryEvent, TelemetryMetric
 
@@ -155,7 +156,7 @@ def test_following(rimp: Any, record: Any, monkeypatch: pytest.MonkeyPatch) -> N
     def follow_on(show_new: Any) -> None:
         follow(show_new, sleep=lambda _: work_meanwhile())
 
-    monkeypatch.setattr(tail, "follow", follow_on)
+    monkeypatch.setattr(feed, "follow", follow_on)
     code, out, err = rimp("tail", "-f")
     assert code == 130
     assert [line.split("  ")[-2].strip() for line in out.splitlines()] == [
