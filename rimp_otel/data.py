@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 
-from rimp_otel.convert import log_record_from_event, metrics_to_sdk
+import rimp_otel.convert as convert
+import rimp_otel.otlp as otlp
 from rimp_otel.html.batch import batch_html
 from rimp_otel.models import TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.decode import decode_line, signal_of
 from rimp_otel.otlp.fragment import Fragment, lines
 from rimp_otel.otlp.logs import event_fragment
-from rimp_otel.otlp.metrics import metric_fragment
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.spans import span_fragment
 from rimp_otel.sources import Chained, Events, Lines, LogRecords, Metrics, SdkMetrics, Source, Spans
 from rimp_otel.trace import Trace
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs import ReadableLogRecord
+    from opentelemetry.sdk.metrics.export import MetricsData
 
 __all__ = ["TelemetryData"]
 
 _ENCODERS: dict[Signal, Callable[[Any], Fragment]] = {
     Signal.TRACES: span_fragment,
     Signal.LOGS: event_fragment,
-    Signal.METRICS: metric_fragment,
+    Signal.METRICS: lambda metric: otlp.metric_fragment(metric),
 }
 
 
@@ -153,12 +155,12 @@ class TelemetryData:
     @property
     def log_records(self) -> list[ReadableLogRecord]:
         """The events as the SDK's log records, for an OpenTelemetry exporter."""
-        return [log_record_from_event(event) for event in self.events]
+        return [convert.log_record_from_event(event) for event in self.events]
 
     @property
     def metrics_data(self) -> MetricsData:
         """The metrics as the SDK's, for an OpenTelemetry exporter (which knows no summaries)."""
-        return metrics_to_sdk(self.metrics)
+        return convert.metrics_to_sdk(self.metrics)
 
     def fragments(self, signal: Signal) -> list[Fragment]:
         """The signal's records as single texts, each with its time and what it belongs to."""

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 
-from rimp_otel.convert import event_from_log_record, metrics_from_sdk
+import rimp_otel.convert as convert
+import rimp_otel.otlp as otlp
 from rimp_otel.models import TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.decode import count_records, decode_line
 from rimp_otel.otlp.fragment import Fragment
 from rimp_otel.otlp.logs import event_fragment, log_record_fragment
-from rimp_otel.otlp.metrics import metric_fragment, metrics_data_fragments
 from rimp_otel.otlp.spans import span_fragment
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics.export import MetricsData
 
 __all__ = [
     "Chained",
@@ -92,7 +94,10 @@ class Events(_Objects):
 class Metrics(_Objects):
     """TelemetryMetrics."""
 
-    encode: Callable[[TelemetryMetric], Fragment] = staticmethod(metric_fragment)
+    @staticmethod
+    def encode(metric: TelemetryMetric) -> Fragment:
+        """The record as text."""
+        return otlp.metric_fragment(metric)
 
 
 class LogRecords(_Objects):
@@ -102,7 +107,7 @@ class LogRecords(_Objects):
 
     def objects(self) -> list[Any]:
         """The records as objects."""
-        return [event_from_log_record(record) for record in self._records]
+        return [convert.event_from_log_record(record) for record in self._records]
 
 
 class SdkMetrics:
@@ -122,11 +127,11 @@ class SdkMetrics:
 
     def objects(self) -> list[TelemetryMetric]:
         """The records as objects."""
-        return metrics_from_sdk(self._data)
+        return convert.metrics_from_sdk(self._data)
 
     def fragments(self) -> Iterator[Fragment | None]:
         """The records as text."""
-        return metrics_data_fragments(self._data)
+        return otlp.metrics_data_fragments(self._data)
 
 
 class Lines:

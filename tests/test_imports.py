@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,23 @@ def test_the_package_gives_its_names_when_they_are_asked_for():
     assert typed == {name: f"rimp_otel.{home}" for name, home in rimp_otel._HOMES.items()}
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         rimp_otel.nonsense  # noqa: B018
+
+
+def test_reading_loads_neither_logs_nor_metrics_of_the_sdk():
+    """They take a third of the time until `rimp tail` shows something; what needs them gets them."""
+    script = """
+    import sys
+    from rimp_otel.storage.reader import RecordingReader
+    print([name for name in ("opentelemetry.sdk.metrics", "opentelemetry.sdk._logs") if name in sys.modules])
+    from rimp_otel import TelemetryData, TelemetryEvent, TelemetryMetric
+    data = TelemetryData([TelemetryEvent("a", "m")], [TelemetryMetric("m", 1)])
+    print(len(data.log_records), len(data.metrics_data.resource_metrics))
+    print(len(TelemetryData.from_metrics_data(data.metrics_data).metrics))
+    """
+    assert run(script) == "[]\n1 1\n1\n"
+    for package in ("convert", "otlp"):
+        with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+            getattr(importlib.import_module(f"rimp_otel.{package}"), "nonsense")  # noqa: B009
 
 
 def test_works_without_extras():

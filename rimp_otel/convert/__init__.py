@@ -1,21 +1,26 @@
 """Our records and the OpenTelemetry SDK's, each made from the other.
 
 So any OpenTelemetry exporter is a consumer, and can replay a stored window. Spans need nothing
-of it: they are the SDK's ``ReadableSpan`` everywhere.
+of it: they are the SDK's ``ReadableSpan`` everywhere. Each name is loaded when it is first asked for
+(PEP 562): who only reads a recording needs neither the SDK's logs nor its metrics.
 """
 
 from __future__ import annotations
 
-from rimp_otel.convert.from_metrics import metrics_from_sdk
-from rimp_otel.convert.logs import event_from_log_record, log_record_from_event
-from rimp_otel.convert.origins import (
-    resource_from_sdk,
-    resource_to_sdk,
-    scope_from_sdk,
-    scope_to_sdk,
-)
-from rimp_otel.convert.to_metrics import metrics_to_sdk
-from rimp_otel.convert.values import body_text
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rimp_otel.convert.from_metrics import metrics_from_sdk
+    from rimp_otel.convert.logs import event_from_log_record, log_record_from_event
+    from rimp_otel.convert.origins import (
+        resource_from_sdk,
+        resource_to_sdk,
+        scope_from_sdk,
+        scope_to_sdk,
+    )
+    from rimp_otel.convert.to_metrics import metrics_to_sdk
+    from rimp_otel.convert.values import body_text
 
 __all__ = [
     "body_text",
@@ -28,3 +33,20 @@ __all__ = [
     "scope_from_sdk",
     "scope_to_sdk",
 ]
+
+_MODULES = {
+    "from_metrics": ("metrics_from_sdk",),
+    "logs": ("event_from_log_record", "log_record_from_event"),
+    "origins": ("resource_from_sdk", "resource_to_sdk", "scope_from_sdk", "scope_to_sdk"),
+    "to_metrics": ("metrics_to_sdk",),
+    "values": ("body_text",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    module = _HOMES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+    return value
