@@ -105,7 +105,7 @@ def test_sealed_files_outside_of_the_window_stay_closed(rimp: Any, record: Any) 
     """What their names say is enough; an hour of margin is for the spans of long traces."""
     path = record(TelemetryData(spans=[span("old", 1, trace_id=1)]))
     FileStorage(path).rotate()
-    (sealed,) = (path / "sealed").iterdir()
+    (sealed,) = (path / "sealed").glob("*.zst")
     sealed.write_bytes(b"not zstd")
     later = span("new", 1, 0, 7_200_000, 7_200_001, trace_id=2)
     record(TelemetryData(spans=[later]))
