@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from rimp_otel.cli.choosing import add_choices, add_min_duration, chosen
+from rimp_otel.cli.moments import Window
 from rimp_otel.cli.options import (
     add_color,
     add_json,
@@ -27,7 +28,9 @@ from rimp_otel.cli.recording import (
     of_signal,
     open_recording,
     parent_id_of,
+    reader_of,
     report_damage,
+    retrieve,
     service_of,
     start_of,
     trace_id_of,
@@ -45,6 +48,9 @@ from rimp_otel.otlp.signals import Signal
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
+
+    from rimp_otel.cli.chosen import Chosen
+    from rimp_otel.storage.reader import RecordingReader
 
 __all__ = [
     "TraceSummary",
@@ -87,13 +93,22 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    reader = open_recording(recording_path(args), is_wanted=of_signal(Signal.TRACES))
-    window, wanted = window_of(args), chosen(args, "traces")
+    path, window, wanted = recording_path(args), window_of(args), chosen(args, "traces")
+    reader = open_recording(path, is_wanted=of_signal(Signal.TRACES))
     # A trace begins in the window; the spans that belong to it may begin later.
-    read = batches(reader, window.widened(_LONGEST), (Signal.TRACES,))
-    summaries = summarize((span for data in read for span in data.spans), wanted.matches)
-    found = [trace for trace in summaries if window.holds(trace.start) and _is_wanted(trace, args)]
-    first = heapq.nlargest(args.number, found, key=_ORDERS[args.sort])
+    wide = window.widened(_LONG)
+
+    def is_wanted(trace: TraceSummary) -> bool:
+        return window.holds(trace.start) and _is_wanted(trace, args)
+
+    summaries = None
+    if args.sort == "time" and args.number < _MANY:
+        summaries = _newest(reader, wide, wanted, is_wanted, args.number)
+    if summaries is None:
+        reader = reader_of(path, of_signal(Signal.TRACES))
+        read = batches(reader, wide, (Signal.TRACES,))
+        summaries = summarize((span for data in read for span in data.spans), wanted.matches)
+    first = heapq.nlargest(args.number, filter(is_wanted, summaries), key=_ORDERS[args.sort])
     if args.json:
         lines = [to_json(trace.as_json()) for trace in first]
     else:
@@ -103,6 +118,28 @@ def _run(args: argparse.Namespace) -> int:
         print(line)
     report_damage(reader)
     return 0
+
+
+def _newest(
+    reader: RecordingReader,
+    window: Window,
+    wanted: Chosen,
+    is_wanted: Callable[[TraceSummary], bool],
+    number: int,
+) -> list[TraceSummary] | None:
+    """Traces, with the newest ``number`` that are wanted among them, out of the newest spans; None if
+    so few spans do not say which they are."""
+    from rimp_otel.filters import Filter
+
+    limit = max(_FEW, 100 * number)
+    spans = retrieve(reader, window, Filter.of(signals=["traces"]), limit).spans
+    summaries = summarize(spans, wanted.matches)
+    if len(spans) < limit:
+        return summaries
+    oldest = start_of(spans[0])
+    # Of one without its root, more may have begun before all that was read.
+    whole = [one for one in summaries if one.has_root or one.start > oldest + _LONG]
+    return whole if sum(map(is_wanted, whole)) >= number else None
 
 
 def _is_wanted(trace: TraceSummary, args: argparse.Namespace) -> bool:
@@ -126,6 +163,11 @@ class TraceSummary:
     #: Whether one of its spans was looked for.
     is_chosen: bool = False
     _root: tuple[bool, int] = (True, 0)
+
+    @property
+    def has_root(self) -> bool:
+        """Whether the span that began the trace was among those counted."""
+        return not self._root[0]
 
     def add(self, span: ReadableSpan) -> None:
         """Count one more span of the trace."""
@@ -175,7 +217,9 @@ def unique_digits(trace_ids: Iterable[int]) -> int:
     return max(8, 1 + max(first_different, default=0))
 
 
-_LONGEST = 3_600 * 10**9
+_LONG = 600 * 10**9
+_FEW = 30_000
+_MANY = 10_000
 _ORDERS: dict[str, Callable[[TraceSummary], Any]] = {
     "time": lambda trace: trace.start,
     "duration": lambda trace: trace.end - trace.start,

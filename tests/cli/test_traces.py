@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rimp_otel.cli import traces
 from rimp_otel.cli.render import Style
 from rimp_otel.cli.traces import format_traces, summarize, unique_digits
 from rimp_otel.data import TelemetryData
@@ -113,6 +114,31 @@ def test_sealed_files_outside_of_the_window_stay_closed(rimp: Any, record: Any) 
     code, out, err = rimp("traces", "--since", "2026-11-18T13:06:40Z", "--json")
     assert (code, err) == (0, "")
     assert [json.loads(line)["name"] for line in out.splitlines()] == ["new"]
+
+
+def test_the_newest_are_found_without_reading_all(
+    rimp: Any, record: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless they are too few among the newest spans, or their beginning is not."""
+    monkeypatch.setattr(traces, "_FEW", 4)
+    monkeypatch.setattr(traces, "_LONG", 2_000 * MS)
+    read = []
+    look = traces.batches
+    monkeypatch.setattr(traces, "batches", lambda *args: read.append(1) or look(*args))
+    spans = [span(f"t{i}", 1, 0, 10 * i, 10 * i + 5, trace_id=i + 1) for i in range(300)]
+    # Of a trace that began long before, the end is among the newest spans.
+    spans += [span("long", 1, 0, 0, 4_000, trace_id=TRACE)]
+    spans += [span("end of it", i, 1, 3_000 + i, 3_001 + i, trace_id=TRACE) for i in range(2, 102)]
+    record(TelemetryData(spans=spans))
+
+    def names(*argv: str) -> list[str]:
+        return [
+            json.loads(line)["name"] for line in rimp("traces", "--json", *argv).out.splitlines()
+        ]
+
+    assert (names("-n", "2"), read) == (["t299", "t298"], [])
+    assert (names("-n", "1", "--name", "t7"), read) == (["t7"], [1])
+    assert (names("-n", "1", "--service", "nobody"), read) == ([], [1, 1])
 
 
 def test_no_traces(rimp: Any, record: Any) -> None:
