@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rimp_otel.cli.options import add_color, add_json, add_path, output_style, recording_path
+from rimp_otel.cli.progress import Progress
 from rimp_otel.cli.recording import (
     Record,
     has_failed,
@@ -179,9 +180,11 @@ def count_recording(
     from rimp_otel.storage.slotstates import look_at_slots
 
     stats = RecordingStats()
-    for data in reader.poll(final=True) if batches is None else batches:
-        for record in records_of(data):
-            stats.add(record)
+    with Progress("counting", 0, "records") as progress:
+        for data in reader.poll(final=True) if batches is None else batches:
+            for record in records_of(data):
+                stats.add(record)
+            progress.advance(len(data))
     stats.files = reader.files()
     stats.journals = look_at_slots(reader.layout)
     stats.damaged = reader.damaged
