@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,7 +15,7 @@ from rimp_otel.cli.progress import Progress
 from rimp_otel.cli.recording import counts_json, counts_text
 from rimp_otel.cli.render import Style, plural, to_json
 from rimp_otel.cli.sources import DAMAGED, Source, size_of, sources_of
-from rimp_otel.errors import MissingExtraError, StorageError
+from rimp_otel.errors import DecodeError, MissingExtraError, StorageError
 from rimp_otel.otlp.signals import Signal
 
 if TYPE_CHECKING:
@@ -90,10 +92,10 @@ def _run(args: argparse.Namespace) -> int:
     store, close = (_count, _nothing) if args.dry_run else _storage(path)
     style, taken = output_style(args), list[Taken]()
     try:
-        with Progress("importing", total, "bytes") as progress:
+        with Progress("importing", total, "bytes") as progress, _interruptible() as check:
             for source in _sources(args.files, progress):
                 taken.append(Taken(source.name))
-                take(source, taken[-1], store)
+                take(source, taken[-1], store, check)
                 progress.clear()
                 _print(taken[-1], args, style)
     except KeyboardInterrupt:
@@ -106,6 +108,29 @@ def _run(args: argparse.Namespace) -> int:
         if not args.json:
             print(_summary(taken, str(path), args.dry_run, style))
     return 1 if any(one.refused or one.failure for one in taken) else 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Has Ctrl-C wait for a moment at which what is stored is what is said to be; the second does
+    not wait. Gives what is to be called at such moments."""
+    pressed: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+        check()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _sources(files: list[str], progress: Progress) -> Iterator[Source]:
@@ -138,55 +163,88 @@ def _nothing() -> None:
     pass
 
 
-def take(source: Source, taken: Taken, store: Callable[[TelemetryData], None]) -> None:
+def take(
+    source: Source,
+    taken: Taken,
+    store: Callable[[TelemetryData], None],
+    check: Callable[[], None] = _nothing,
+) -> None:
     """Stores what can be read of a file, and notes in ``taken`` what that was: at any moment, no
-    more and no less than what is stored. A file of up to 32 MiB is stored at once, or not at all."""
+    more and no less than what is stored. A file of up to 32 MiB is stored at once, or not at all.
+
+    Args:
+        source: the file.
+        taken: what is known of it, which is added to.
+        store: as a storage has it.
+        check: called between messages; may raise.
+    """
     try:
         with source.open() as file:
-            _take(file, taken, store)
+            _take(file, taken, store, check)
     except (MissingExtraError, StorageError, OSError, *DAMAGED) as error:
         taken.failure = str(error)
 
 
-def _take(file: BinaryIO, taken: Taken, store: Callable[[TelemetryData], None]) -> None:
-    from rimp_otel.data import TelemetryData
-    from rimp_otel.errors import DecodeError
+def _take(
+    file: BinaryIO,
+    taken: Taken,
+    store: Callable[[TelemetryData], None],
+    check: Callable[[], None],
+) -> None:
     from rimp_otel.otlp.files import read_messages
 
-    waiting: list[TelemetryData] = []
-    size = 0
-
-    def flush() -> None:
-        if waiting:
-            store(TelemetryData.concat(waiting))
-        for data in waiting:
-            taken.messages += 1
-            taken.records.update({signal: data.count_of(signal) for signal in Signal})
-        waiting.clear()
-
+    waiting = _Waiting(store)
     for message in read_messages(file):
-        if message.line is None:
-            taken.refuse(message.unit, message.number, message.reason)
-            continue
+        check()
+        if message.line is None or (why := waiting.add(message.line)):
+            taken.refuse(message.unit, message.number, why if message.line else message.reason)
+        elif waiting.size > _AT_ONCE:
+            waiting.flush(taken)
+    waiting.flush(taken)
+
+
+class _Waiting:
+    """Messages that were read and are not stored yet."""
+
+    def __init__(self, store: Callable[[TelemetryData], None]) -> None:
+        self._store = store
+        self._clear()
+
+    def _clear(self) -> None:
+        self.size = 0
+        self._messages = 0
+        self._lines: list[bytes] = []
+        self._records: Counter[Signal] = Counter()
+
+    def add(self, line: bytes) -> str:
+        """One more message, if it can be read; why it cannot, else."""
+        from rimp_otel.data import TelemetryData
+
         try:
-            waiting.append(_batch(TelemetryData.decoded(message.line), len(message.line)))
+            data = TelemetryData.decoded(line)
         except DecodeError as error:
-            taken.refuse(message.unit, message.number, error.reason)
-            continue
-        size += len(message.line)
-        if size > _AT_ONCE:
-            flush()
-            size = 0
-    flush()
+            return error.reason
+        one = next(filter(data.count_of, Signal), None)
+        if one is not None and len(line) > _LONG_LINE:
+            # Into lines of a length that readers like.
+            whole = TelemetryData(events=data.events, metrics=data.metrics, spans=data.spans)
+            self._lines += whole.otlp_json(one)
+        elif one is not None:
+            self._lines.append(line)
+        self.size += len(line)
+        self._messages += 1
+        self._records.update({one: len(data)} if one else {})
+        return ""
 
+    def flush(self, taken: Taken) -> None:
+        """Stores all of them, and notes that."""
+        from rimp_otel.data import TelemetryData
 
-def _batch(data: TelemetryData, size: int) -> TelemetryData:
-    """The batch, in lines of a length that readers like."""
-    from rimp_otel.data import TelemetryData
-
-    if size <= _LONG_LINE:
-        return data
-    return TelemetryData(events=data.events, metrics=data.metrics, spans=data.spans)
+        if self._lines:
+            self._store(TelemetryData.from_otlp_json(self._lines))
+        taken.messages += self._messages
+        taken.records.update(self._records)
+        self._clear()
 
 
 def _print(taken: Taken, args: argparse.Namespace, style: Style) -> None:

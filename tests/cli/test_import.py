@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import signal
 import sys
 import tarfile
 import zipfile
@@ -19,6 +20,7 @@ from rimp_otel.cli.import_ import Taken, take
 from rimp_otel.cli.sources import Source
 from rimp_otel.data import TelemetryData
 from rimp_otel.errors import MissingExtraError, StorageError
+from rimp_otel.otlp.normalize import normalize_line
 from rimp_otel.otlp.protobuf import protobuf_from_line
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.storage import FileStorage
@@ -216,6 +218,38 @@ def test_interrupt(rimp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         "telemetry: took nothing from 1 file, 1 file not to the end\n",
         "",
     )
+
+
+def test_interrupted_in_the_middle(rimp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C waits until what is stored is counted; what is said is what is there."""
+    monkeypatch.setattr(import_, "_AT_ONCE", 1)
+    Path("x.jsonl").write_bytes(texts()[Signal.LOGS] * 5)
+    stored = []
+    store = FileStorage.store
+
+    def press(self: FileStorage, data: TelemetryData) -> None:
+        store(self, data)
+        stored.append(len(data))
+        if len(stored) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(FileStorage, "store", press)
+    assert rimp("import", "x.jsonl") == (
+        130,
+        "x.jsonl: interrupted\nx.jsonl: 6 log records\n"
+        "telemetry: took 6 log records from 1 file, 1 file not to the end\n",
+        "",
+    )
+    assert len(recorded().events) == 6
+
+
+def test_lines_are_stored_as_they_are(rimp: Any) -> None:
+    """But for what is not strict OTLP JSON in them."""
+    (line,) = texts()[Signal.TRACES].splitlines()
+    Path("x.jsonl").write_bytes((line.replace(b'"name":', b' "name" : ') + b"\n") * 2)
+    rimp("import", "x.jsonl")
+    (file,) = Path("telemetry").glob("traces*.jsonl")
+    assert file.read_bytes().splitlines() == [normalize_line(line)] * 2
 
 
 def test_protobuf_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
