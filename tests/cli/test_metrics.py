@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from rimp_otel.cli.metriclist import format_metrics, summarize_metrics
-from rimp_otel.cli.metrics import format_series
 from rimp_otel.cli.render import Style
 from rimp_otel.cli.series import series_of
+from rimp_otel.cli.seriestext import format_series
 from rimp_otel.data import TelemetryData
 from rimp_otel.models import (
     Buckets,

@@ -22,8 +22,9 @@ from typing import Any
 import pytest
 
 from rimp_otel.cli.live import Live
+from rimp_otel.cli.picture import format_picture
 from rimp_otel.cli.render import Style
-from rimp_otel.cli.top import Watched, format_picture
+from rimp_otel.cli.top import Watched
 from rimp_otel.data import TelemetryData
 
 from .records import HOSTILE, MS, T0, event, span, without_our_colour
