@@ -149,9 +149,10 @@ def _raising(error: Exception) -> Callable[[], Any]:
 
 
 def _storage(path: Any) -> tuple[Callable[[TelemetryData], None], Callable[[], None]]:
-    from rimp_otel.storage import FileStorage
+    from rimp_otel.storage import FileStorage, SQLiteStorage
+    from rimp_otel.storage.sqlite.reader import is_database
 
-    storage = FileStorage(path)
+    storage = SQLiteStorage(path) if is_database(path) else FileStorage(path)
     return storage.store, storage.close
 
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from rimp_otel.cli.chosen import Chosen
-    from rimp_otel.storage.reader import RecordingReader
+    from rimp_otel.cli.recording import Reader
 
 __all__ = [
     "TraceSummary",
@@ -121,7 +121,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _newest(
-    reader: RecordingReader,
+    reader: Reader,
     window: Window,
     wanted: Chosen,
     is_wanted: Callable[[TraceSummary], bool],

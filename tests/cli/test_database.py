@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from rimp_otel import FileStorage, SQLiteStorage, TelemetryData
+from rimp_otel.cli.feed import Feed
+from rimp_otel.cli.moments import Window
+from rimp_otel.filters import Filter
 
-from .records import checkout
+from .records import checkout, event
 from .test_run import LOG_ONE, RIMP, environment
 
 
@@ -32,7 +35,21 @@ def database() -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", [["traces"], ["tail", "-n", "all"], ["stats", "--json"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["traces"],
+        ["traces", "--errors", "--name", "charge card", "--json"],
+        ["tail", "-n", "all"],
+        ["tail", "-n", "3"],
+        ["logs"],
+        ["logs", "--severity", "warn", "--grep", "stock", "--until", "2026-11-19"],
+        ["metrics"],
+        ["top", "--at", "2026-11-18T11:06:41Z", "--json"],
+        ["trace", "4bf92f3577b34da6a3ce929d0e0e4736"],
+        ["stats", "--json"],
+    ],
+)
 def test_as_from_files(rimp: Any, database: Path, command: list[str]) -> None:
     """What is said of the records does not depend on where they lie."""
     FileStorage("files").store(shop())
@@ -54,6 +71,28 @@ def test_trace(rimp: Any, database: Path) -> None:
     assert rimp("trace", prefix, "--path", str(database)).out == (
         rimp("trace", prefix, "--path", "files").out
     )
+
+
+def test_diff_and_export(rimp: Any, database: Path) -> None:
+    """Of databases, too; and a database is what can be imported into."""
+    assert rimp("diff", "telemetry.db", "telemetry.db", "--window-b", "2026..").code == 0
+    assert rimp("export", "--trace", "4b", "out", "--path", str(database)).out.startswith(
+        "out: 7 spans and 3 log"
+    )
+    assert rimp("import", "out", "--path", "again.db").code == 0
+    again = SQLiteStorage("again.db").retrieve()
+    assert (len(again.spans), len(again.events)) == (7, 3)
+
+
+def test_following(rimp: Any, database: Path) -> None:
+    """What is stored after the newest were shown is shown too, once."""
+    feed = Feed(database, Window(), Filter(), follows=True)
+    assert len(feed.newest(4)) == 4
+    assert feed.new() == []
+    storage = SQLiteStorage(database)
+    storage.store(TelemetryData(events=[event("news")]))
+    storage.close()
+    assert [record.message for record in feed.new()] == ["news"]  # type: ignore[union-attr]
 
 
 def test_files(rimp: Any, database: Path) -> None:
