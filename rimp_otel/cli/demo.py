@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def _run(args: argparse.Namespace) -> int:
         if not is_installed(module):
             raise MissingExtraError(package, "demo")
     make_room(args.path, args.keep)
+    # Now, since code in C that is interrupted while it is imported may swallow what a signal raises.
+    import_module("rimp_otel.storage.reader")
     with _ended_by_signals(), _progress(), serving(args.path) as service:
         visited = visit(service)
     reader = open_recording(args.path)
