@@ -90,6 +90,7 @@ def measure(directory: Path, spans: int, rounds: int, json_spans: int | None) ->
         *sealing(path, spans),
         bytes_per_span(path, spans),
         quantiles(path, texts, spans, rounds, json_spans or spans),
+        *against_chdb(path, rounds),
         one_trace(path, rounds),
         *decoding(directory, texts[0], rounds),
     ]
@@ -289,6 +290,27 @@ def quantiles(path: Path, texts: list[Path], spans: int, rounds: int, json_spans
         "<= 1/50",
         slow >= 50 * quick,
     )
+
+
+def against_chdb(path: Path, rounds: int) -> list[Row]:
+    """The same over the same Parquet, against ClickHouse in the process, where that is installed."""
+    try:
+        from chdb.session import Session
+    except ImportError:
+        print("chdb is not installed, so it is not compared: pip install chdb", file=sys.stderr)
+        return []
+    asked = (
+        "SELECT ServiceName, SpanName, count() AS n, quantileExactLow(0.99)(Duration) AS p99"
+        f" FROM file('{path}/sealed/*.parquet', Parquet) GROUP BY ALL ORDER BY ALL"
+    )
+    session, ratios = Session(), []
+    with connect(path) as ours:
+        ours.execute(_OURS).fetchall(), session.query(asked, "JSONCompactEachRow")
+        for _ in range(rounds):
+            own = _timed(lambda: ours.execute(_OURS).fetchall())
+            ratios.append(own / _timed(lambda: session.query(asked, "JSONCompactEachRow")))
+    ratio = statistics.median(ratios)
+    return [("p99 by operation, of chDB over the same Parquet", f"{ratio:.2f}", "<= 1", ratio <= 1)]
 
 
 def one_trace(path: Path, rounds: int) -> Row:
