@@ -15,6 +15,7 @@ from time import time_ns
 from typing import Any
 
 from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs._internal import SynchronousMultiLogRecordProcessor
 
 from rimp_otel.collector import TelemetryCollector
 from rimp_otel.context import current_span_context
@@ -45,6 +46,8 @@ class DirectLogging:
         self._handler = handler
         self._provider: Any = provider
         self._processors = provider._multi_log_record_processor
+        if type(self._processors) is not SynchronousMultiLogRecordProcessor:
+            raise AttributeError("the provider's processors may see or change what they are given")
         limits: Any = provider._log_record_limits
         most = limits.max_log_record_attributes
         self._most = sys.maxsize if most is None else most

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits, LogRecordProcessor
+from opentelemetry.sdk._logs._internal import SynchronousMultiLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
@@ -132,6 +133,17 @@ def test_whoever_else_sees_records_sees_them() -> None:
     ]
     assert found == [False] * 5
     assert cut.direct.take(record_of(a=5))
+
+
+def test_processors_of_another_kind_are_not_passed_by() -> None:
+    """They may leave records out, or change them."""
+
+    class Quiet(SynchronousMultiLogRecordProcessor):
+        def on_emit(self, log_record: Any) -> None: ...
+
+    provider = LoggerProvider(multi_log_record_processor=Quiet(), shutdown_on_exit=False)
+    provider.add_log_record_processor(TelemetryCollector())
+    assert direct_logging(handlers.LoggingHandler(logger_provider=provider)) is None
 
 
 def test_a_collector_that_is_off_takes_nothing() -> None:
