@@ -295,6 +295,44 @@ def test_listeners_are_for_realtime_mode():
     assert heard.count == 0
 
 
+def test_listener_that_is_added_while_another_thread_looks():
+    """It is told of what comes after: whoever began to look before does not undo it."""
+    heard = Gathered()
+
+    class Interrupted(TelemetryCollector):
+        is_armed = False
+
+        @property
+        def _put(self):
+            return self.put
+
+        @_put.setter
+        def _put(self, put):
+            if self.is_armed:
+                self.is_armed = False
+                self.add_listener(heard)
+            self.put = put
+
+    collector = Interrupted(TelemetryConfig(realtime_mode=True))
+    collector.is_armed = True
+    collector._look()
+    collector.collect_event("a", "b")
+    assert heard.count == 1
+
+
+def test_exception_of_a_signal_handler_leaves_no_record_that_never_comes(monkeypatch):
+    """What it interrupts is counted only once it is complete."""
+    collector = TelemetryCollector()
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rimp_otel.collector.time_ns", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        collector.collect_event("a", "b")
+    assert collector.stats() == CollectorStats(0, 0, 0, {}, 0)
+
+
 def test_listener_that_raises_is_counted_and_isolated():
     """The next one is called, and the application knows nothing of it."""
     collector = small(realtime_mode=True)
