@@ -97,6 +97,9 @@ def test_one_record(both) -> None:
         {"event.name": "placed"},
         {"": "an empty key"},
         {"levelno": 0, "levelname": "NOTSET"},
+        {"created": -1.0},
+        {"created": 0.0},
+        {"created": 1e11},
         {str(number): number for number in range(200)},
     ],
 )
@@ -133,6 +136,16 @@ def test_whoever_else_sees_records_sees_them() -> None:
     ]
     assert found == [False] * 5
     assert cut.direct.take(record_of(a=5))
+
+
+def test_a_message_that_is_no_text_is_left_to_the_handler(both) -> None:
+    """A record of the program's own class may give any value, which becomes the body."""
+
+    class Structured(logging.LogRecord):
+        def getMessage(self) -> Any:
+            return {"order": 4}
+
+    assert not both.direct.take(Structured("shop", logging.INFO, "p", 1, "m", (), None))
 
 
 def test_processors_of_another_kind_are_not_passed_by() -> None:
