@@ -21,6 +21,7 @@ from rimp_otel import (
     TelemetryConfig,
     TelemetryStream,
 )
+from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.signals import Signal
 
 from .doubles import Gathered, ListStorage
@@ -318,6 +319,20 @@ def test_listener_that_is_added_while_another_thread_looks():
     collector._look()
     collector.collect_event("a", "b")
     assert heard.count == 1
+
+
+def test_time_before_1970_costs_itself(monkeypatch):
+    """As a program's tests set it, with a clock of their own."""
+    collector = TelemetryCollector()
+    monkeypatch.setattr("rimp_otel.collector.time_ns", lambda: -5)
+    collector.collect_event("a", "b")
+    collector.collect_metric("c", 1)
+    data = collector.flush()
+    for signal, record in ((Signal.LOGS, data.events[0]), (Signal.METRICS, data.metrics[0])):
+        (line,) = data.otlp_json(signal)
+        (read,) = decode_line(line).records
+        assert read.time_unix_nano == 0
+        assert record.time_unix_nano == -5
 
 
 def test_exception_of_a_signal_handler_leaves_no_record_that_never_comes(monkeypatch):

@@ -153,7 +153,8 @@ def native_event_json(
     after = f',"attributes":[{attributes_json(metadata)}]' if metadata else ""
     if context is not None:
         after += _context(context.trace_id, context.span_id, context.trace_flags)
-    time = str(time_unix_nano)  # once: a number of 19 digits takes as long as all the rest
+    # Once: a number of 19 digits takes as long as all the rest.
+    time = str(time_unix_nano) if time_unix_nano >= 0 else "0"
     return (
         f'{{"timeUnixNano":"{time}","observedTimeUnixNano":"{time}"'
         f',"severityNumber":{_SEVERITIES[event_type]}'
