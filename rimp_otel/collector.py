@@ -115,9 +115,17 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     def _look(self) -> None:
         """Finds out whether native records may be put into the buffer without more ado."""
-        is_plain = not (self._journal or self._realtime or self._behind) and self._enabled
-        self._put = self._buffer.records.append if is_plain else None
-        self._attend_at = _ALWAYS
+        while True:
+            is_plain = self._is_plain
+            self._put = self._buffer.records.append if is_plain else None
+            self._attend_at = _ALWAYS
+            # Another thread, or a signal handler, may have changed it and looked meanwhile.
+            if is_plain == self._is_plain:
+                return
+
+    @property
+    def _is_plain(self) -> bool:
+        return self._enabled and not (self._journal or self._realtime or self._behind)
 
     @property
     def _limit(self) -> int:
@@ -162,8 +170,10 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         put = self._put
         if put is not None:
             kept = None if metadata is None else copied(metadata)
+            record = (EVENT, time_ns(), source, message, kind, kept, context)
+            # Nothing between the two: what is counted is in the buffer.
             collected = self._count_one()
-            put((EVENT, time_ns(), source, message, kind, kept, context))
+            put(record)
             if collected >= self._attend_at:
                 self._attend(collected)
             return

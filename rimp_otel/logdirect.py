@@ -15,6 +15,7 @@ from time import time_ns
 from typing import Any
 
 from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs._internal import SynchronousMultiLogRecordProcessor
 
 from rimp_otel.collector import TelemetryCollector
 from rimp_otel.context import current_span_context
@@ -23,6 +24,7 @@ from rimp_otel.otlp.logs import usual_log_json
 __all__ = ["DirectLogging", "direct_logging"]
 
 _MOST_CACHED = 1_024
+_MOST = 2**64 - 1
 _SCALARS = frozenset({str, int, float, bool})
 # What the handler makes the record's event name of.
 _NAMES_OF_EVENTS = frozenset({"otel.event.name", "event.name"})
@@ -45,6 +47,8 @@ class DirectLogging:
         self._handler = handler
         self._provider: Any = provider
         self._processors = provider._multi_log_record_processor
+        if type(self._processors) is not SynchronousMultiLogRecordProcessor:
+            raise AttributeError("the provider's processors may see or change what they are given")
         limits: Any = provider._log_record_limits
         most = limits.max_log_record_attributes
         self._most = sys.maxsize if most is None else most
@@ -85,8 +89,11 @@ class DirectLogging:
         level = self._levels.get((record.levelno, record.levelname)) or self._level_of(record)
         if not level[0] or not logger._logger_config.is_enabled:
             return False
-        time, context = int(record.created * 1e9), current_span_context()
-        text = usual_log_json(time, time_ns(), *level, record.getMessage(), attributes, context)
+        time, observed = int(record.created * 1e9), time_ns()
+        message, context = record.getMessage(), current_span_context()
+        if not (0 < time <= _MOST and 0 < observed <= _MOST and type(message) is str):
+            return False
+        text = usual_log_json(time, observed, *level, message, attributes, context)
         logger._logger_metrics.emit_log()
         processors[0].take_log(time, text, logger._resource, logger._instrumentation_scope)
         return True

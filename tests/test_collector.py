@@ -21,6 +21,7 @@ from rimp_otel import (
     TelemetryConfig,
     TelemetryStream,
 )
+from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.signals import Signal
 
 from .doubles import Gathered, ListStorage
@@ -293,6 +294,58 @@ def test_listeners_are_for_realtime_mode():
     collector.add_listener(heard)
     collector.collect_event("a", "b")
     assert heard.count == 0
+
+
+def test_listener_that_is_added_while_another_thread_looks():
+    """It is told of what comes after: whoever began to look before does not undo it."""
+    heard = Gathered()
+
+    class Interrupted(TelemetryCollector):
+        is_armed = False
+
+        @property
+        def _put(self):
+            return self.put
+
+        @_put.setter
+        def _put(self, put):
+            if self.is_armed:
+                self.is_armed = False
+                self.add_listener(heard)
+            self.put = put
+
+    collector = Interrupted(TelemetryConfig(realtime_mode=True))
+    collector.is_armed = True
+    collector._look()
+    collector.collect_event("a", "b")
+    assert heard.count == 1
+
+
+def test_time_before_1970_costs_itself(monkeypatch):
+    """As a program's tests set it, with a clock of their own."""
+    collector = TelemetryCollector()
+    monkeypatch.setattr("rimp_otel.collector.time_ns", lambda: -5)
+    collector.collect_event("a", "b")
+    collector.collect_metric("c", 1)
+    data = collector.flush()
+    for signal, record in ((Signal.LOGS, data.events[0]), (Signal.METRICS, data.metrics[0])):
+        (line,) = data.otlp_json(signal)
+        (read,) = decode_line(line).records
+        assert read.time_unix_nano == 0
+        assert record.time_unix_nano == -5
+
+
+def test_exception_of_a_signal_handler_leaves_no_record_that_never_comes(monkeypatch):
+    """What it interrupts is counted only once it is complete."""
+    collector = TelemetryCollector()
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rimp_otel.collector.time_ns", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        collector.collect_event("a", "b")
+    assert collector.stats() == CollectorStats(0, 0, 0, {}, 0)
 
 
 def test_listener_that_raises_is_counted_and_isolated():

@@ -8,7 +8,7 @@ from opentelemetry.trace import SpanContext
 
 from rimp_otel.models import EventType, ScopeInfo, TelemetryEvent
 from rimp_otel.otlp.fragment import Fragment, resource_wrapping, scope_wrapping
-from rimp_otel.otlp.numbers import fixed64, span_id_json, trace_id_json, uint32
+from rimp_otel.otlp.numbers import enumerated, fixed64, span_id_json, trace_id_json, uint32
 from rimp_otel.otlp.values import attributes_json, quote, text_json, value_json
 
 __all__ = [
@@ -60,7 +60,9 @@ def _quick_text(log: Any) -> str | None:
         if type(time) is not int or type(observed) is not int or type(body) is not str:
             return None
         severity = log.severity_number._value_
-        if not (0 < time <= _MOST and 0 < observed <= _MOST and severity) or attributes.dropped:
+        if type(severity) is not int or not 0 < severity < 2**31 or attributes.dropped:
+            return None
+        if not (0 < time <= _MOST and 0 < observed <= _MOST):
             return None
         kept, after = attributes._dict, ""
         if kept:
@@ -151,7 +153,8 @@ def native_event_json(
     after = f',"attributes":[{attributes_json(metadata)}]' if metadata else ""
     if context is not None:
         after += _context(context.trace_id, context.span_id, context.trace_flags)
-    time = str(time_unix_nano)  # once: a number of 19 digits takes as long as all the rest
+    # Once: a number of 19 digits takes as long as all the rest.
+    time = str(time_unix_nano) if time_unix_nano >= 0 else "0"
     return (
         f'{{"timeUnixNano":"{time}","observedTimeUnixNano":"{time}"'
         f',"severityNumber":{_SEVERITIES[event_type]}'
@@ -188,7 +191,7 @@ def _log_json(
     if observed:
         text += f'"observedTimeUnixNano":"{observed}",'
     if severity_number:
-        text += f'"severityNumber":{uint32(severity_number)},'
+        text += f'"severityNumber":{enumerated(severity_number)},'
     if severity_text:
         text += f'"severityText":{text_json(severity_text)},'
     text += f'"body":{value_json(body)}'

@@ -106,7 +106,8 @@ def native_wrapping(name: str, unit: str) -> Wrapping:
 def native_metric_json(time_unix_nano: int, value: float, tags: Any) -> str:
     """What ``metric_fragment`` would make of a native metric, without making the metric."""
     attributes = attributes_json(tags) if tags else ""
-    text = f'{{"timeUnixNano":"{time_unix_nano}",{number_field(value)}'
+    time = time_unix_nano if time_unix_nano >= 0 else 0
+    text = f'{{"timeUnixNano":"{time}",{number_field(value)}'
     return f'{text},"attributes":[{attributes}]}}' if attributes else text + "}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["fixed64", "sint32", "span_id_json", "trace_id_json", "uint32"]
+__all__ = ["enumerated", "fixed64", "sint32", "span_id_json", "trace_id_json", "uint32"]
 
 _FIXED64_MAX = 2**64 - 1
 _TRACE_ID_MAX = 2**128 - 1
@@ -20,6 +20,11 @@ def fixed64(value: Any) -> int:
 def uint32(value: Any) -> int:
     """An unsigned 32-bit integer, likewise."""
     return _bounded(value, 2**32 - 1)
+
+
+def enumerated(value: Any) -> int:
+    """The number of an enumeration's member, likewise; OTLP has none below 0."""
+    return _bounded(value, 2**31 - 1)
 
 
 def sint32(value: Any) -> int:

@@ -83,6 +83,8 @@ def _quick_number(point: Any) -> str | None:
 def _quick_histogram(point: Any) -> str | None:
     try:
         count, counts = point.count, list(point.bucket_counts)
+        if type(count) is not int:
+            return None
         # Python writes them all at once: looking at each costs as much as all else. What is no
         # integer, or a negative one, is not of digits alone.
         listed = str(counts)[1:-1]

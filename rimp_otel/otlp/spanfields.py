@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceState
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
-from rimp_otel.otlp.numbers import fixed64, span_id_json, trace_id_json, uint32
+from rimp_otel.otlp.numbers import enumerated, fixed64, span_id_json, trace_id_json, uint32
 from rimp_otel.otlp.values import attributes_json, text_json
 
 __all__ = [
@@ -112,8 +112,8 @@ def _kind(span: Any, kind: Any) -> int:
         return foreign
     try:
         # The SDK counts from 0, OTLP from 1; _value_, since value is a slow descriptor.
-        return int(kind._value_) + 1
-    except (AttributeError, TypeError, ValueError):
+        return enumerated(int(kind._value_) + 1)
+    except (AttributeError, TypeError, ValueError, OverflowError):
         return 0
 
 
@@ -174,6 +174,8 @@ def status_field(status: Status | None) -> str:
     if status is None:
         return ""
     code, message = status.status_code, status.description
+    if type(code) is not StatusCode:
+        code = _UNSET
     if code is _UNSET and not message:
         return ',"status":{}'
     parts = [f'"code":{code.value}'] if code is not _UNSET else []

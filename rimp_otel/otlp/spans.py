@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from rimp_otel.otlp.fragment import Fragment, resource_wrapping, scope_wrapping
@@ -71,9 +71,16 @@ def _quick_text(span: Any) -> str | None:
         trace_id, span_id, _, flags, state, is_valid = span._context
         start, end, name, parent = span._start_time, span._end_time, span._name, span._parent
         attributes, events = span._attributes, span._events
-        links, status = span._links, span._status
+        links, status, kind = span._links, span._status, span._kind
         is_usual = type(start) is int is type(end) and type(name) is str and is_valid
-        if not is_usual or start < 0 or end < 0 or start > _MOST or end > _MOST:
+        if (
+            not is_usual
+            or type(kind) is not SpanKind
+            or start < 0
+            or end < 0
+            or start > _MOST
+            or end > _MOST
+        ):
             return None
         flags = flags & 0xFF | HAS_IS_REMOTE
         before = "" if state is DEFAULT_TRACE_STATE else trace_state_field(state)
@@ -98,7 +105,7 @@ def _quick_text(span: Any) -> str | None:
             after += status_field(status)
         return (
             f'{{"traceId":"{trace_id:032x}","spanId":"{span_id:016x}"{before},"flags":{flags}'
-            f',"name":{quote(name)},"kind":{span._kind._value_ + 1}'
+            f',"name":{quote(name)},"kind":{kind._value_ + 1}'
             f',"startTimeUnixNano":"{start}","endTimeUnixNano":"{end}"{after}}}'
         )
     except Exception:  # whatever an odd value raises: the careful way repairs it

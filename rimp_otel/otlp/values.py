@@ -276,6 +276,8 @@ def _is_like_text(value: object) -> bool:
 
 
 def _text_of(value: object) -> str:
+    if isinstance(value, str):
+        return str.__str__(value)  # of a member of an enumeration, str() would be its name
     try:
         return str.__str__(str(value))
     except Exception as error:

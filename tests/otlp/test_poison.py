@@ -6,8 +6,10 @@ and every line must be read by protobuf's JSON parser and survive protobuf's bin
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry._logs import LogRecord
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
@@ -309,6 +312,16 @@ def test_a_poisoned_name_costs_itself(name):
     metrics = [Metric(n, "", "", Gauge([point_of(1)])) for n in ("healthy", name)]
     records = records_in(Signal.METRICS, data_of(Signal.METRICS, data_with(*metrics)))
     assert [metric.name for metric in records] == ["healthy", found.name]
+
+
+@pytest.mark.parametrize("value", ["INFO", 1.5, -3, 10**12, True, None, math.inf])
+def test_a_poisoned_enumeration_costs_itself(value):
+    """A span's kind and status, and a severity, of the application's own enumerations."""
+    own = Enum("own", {"VALUE": value}).VALUE
+    span = span_of("poisoned", kind=own, status=SimpleNamespace(status_code=own, description="x"))
+    assert cost_of(Signal.TRACES, span, span_of("healthy")).status.message == "x"
+    log = log_of("poisoned", severity_number=own, attributes=BoundedAttributes(attributes={}))
+    assert cost_of(Signal.LOGS, log, log_of("healthy")).body.string_value == "poisoned"
 
 
 @pytest.mark.parametrize("signal", list(Signal))

@@ -103,6 +103,7 @@ def test_one_histogram() -> None:
         {"bucket_counts": [True, True, 0]},
         {"bucket_counts": [], "explicit_bounds": ()},
         {"count": 3},
+        {"count": float(histogram_of().count)},
         {"sum": math.inf},
         {"min": -math.inf},
         {"max": math.nan},

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rimp_otel.otlp.decode import decode_line
-from rimp_otel.otlp.numbers import fixed64, sint32, span_id_json, trace_id_json, uint32
+from rimp_otel.otlp.numbers import enumerated, fixed64, sint32, span_id_json, trace_id_json, uint32
 from rimp_otel.otlp.values import (
     MAX_DEPTH,
     MAX_VALUES,
@@ -227,9 +227,19 @@ def test_a_number_outside_of_its_range_becomes_the_bound(value, expected):
     assert fixed64(value) == expected
 
 
+def test_a_kind_of_string_is_its_own_characters():
+    """As a name and as a key, nested too; whether or not its characters were a key before."""
+    before = attributes_json({Colour.RED: {Colour.RED: 1}})
+    assert attributes_json({"red": {"red": 1}}) == before
+    assert attributes_json({Colour.RED: {Colour.RED: 1}}) == before
+    assert text_json(Colour.RED) == '"red"'
+    assert plain({Colour.RED: Colour.RED}) == {"red": "red"}
+
+
 def test_numbers_have_their_bounds():
     """Of ids, of unsigned and of signed 32-bit integers."""
     assert (uint32(2**32), uint32(-1)) == (2**32 - 1, 0)
+    assert (enumerated(2**31), enumerated(-1), enumerated("INFO")) == (2**31 - 1, 0, 0)
     assert (sint32(2**31), sint32(-(2**40)), sint32("x")) == (2**31 - 1, -(2**31), 0)
     assert trace_id_json(2**128) == "f" * 32
     assert span_id_json(-1) == "0" * 16
