@@ -17,9 +17,12 @@ SPAN_KEY = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, context_api.C
 
 
 def span_context_of(span: Any) -> SpanContext | None:
-    """The span's context; None for an invalid one."""
-    context: SpanContext = span.get_span_context()
-    return context if context.trace_id else None
+    """The span's context; None for an invalid one, or where a foreign span gives none."""
+    try:
+        context: SpanContext = span.get_span_context()
+        return context if context.trace_id else None
+    except Exception:  # whatever an object of the application's raises
+        return None
 
 
 def _read_public() -> Mapping[str, object]:

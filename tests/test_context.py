@@ -45,6 +45,17 @@ def test_inside_of_a_remote_span(read):
         assert read() is remote
 
 
+def test_a_foreign_span_that_gives_no_context(read):
+    """Is none: whoever collects is told nothing."""
+
+    class Foreign(NonRecordingSpan):
+        def get_span_context(self):
+            raise RuntimeError("no")
+
+    with trace.use_span(Foreign(SpanContext(1, 2, False))):
+        assert read() is None
+
+
 def test_this_sdk_has_the_fast_way():
     """Else collecting is slower than the figures that are documented."""
     assert context._choose() is not context._read_public

@@ -329,7 +329,7 @@ class OpenSpans:
                     0 if parent is None else parent[1],
                     context[3] & 0xFF
                     | (_HAS_IS_REMOTE if parent is None or not parent[2] else _IS_REMOTE),
-                    span._kind._value_ + 1,
+                    span._kind._value_ + 1 | 0,  # raises for what is no int
                     start,
                     known[2],
                     "",
@@ -407,7 +407,7 @@ def _fields_fast(span: Any, origin: int) -> _Fields:
         context[1],
         0 if parent is None else parent[1],
         context[3] & 0xFF | (_IS_REMOTE if parent is not None and parent[2] else _HAS_IS_REMOTE),
-        span._kind._value_ + 1,
+        span._kind._value_ + 1 | 0,  # raises for what is no int
         start,
         origin,
         "" if state is DEFAULT_TRACE_STATE or not state else state.to_header(),
