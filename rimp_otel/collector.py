@@ -16,9 +16,9 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from rimp_otel.buffer import MemoryBuffer
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.context import SPAN_KEY, current_context, span_context_of
-from rimp_otel.convert import resource_from_sdk
+from rimp_otel.convert.origins import resource_from_sdk
 from rimp_otel.counts import CollectorStats, Counts
-from rimp_otel.data import TelemetryData
+from rimp_otel.data import TelemetryData, load_decoding
 from rimp_otel.forking import in_forked_child
 from rimp_otel.given import copied, number
 from rimp_otel.given import event_type as event_type_of
@@ -408,6 +408,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     def add_listener(self, listener: Listener) -> None:
         """Calls ``listener`` with each record at once; only with ``realtime_mode``."""
+        load_decoding()
         self._set_listeners((*self._listeners, listener))
 
     def remove_listener(self, listener: Listener) -> None:

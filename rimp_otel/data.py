@@ -9,21 +9,27 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 import rimp_otel.convert as convert
 import rimp_otel.otlp as otlp
-from rimp_otel.html.batch import batch_html
+from rimp_otel.lazy import lazy, load
 from rimp_otel.models import TelemetryEvent, TelemetryMetric
-from rimp_otel.otlp.decode import decode_line, signal_of
 from rimp_otel.otlp.fragment import Fragment, lines
 from rimp_otel.otlp.logs import event_fragment
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.spans import span_fragment
 from rimp_otel.sources import Chained, Events, Lines, LogRecords, Metrics, SdkMetrics, Source, Spans
-from rimp_otel.trace import Trace
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.metrics.export import MetricsData
 
-__all__ = ["TelemetryData"]
+    from rimp_otel import trace
+    from rimp_otel.html import batch as html
+    from rimp_otel.otlp import decode
+else:
+    html = lazy("rimp_otel.html.batch")
+    decode = lazy("rimp_otel.otlp.decode")
+    trace = lazy("rimp_otel.trace")
+
+__all__ = ["TelemetryData", "load_decoding"]
 
 _ENCODERS: dict[Signal, Callable[[Any], Fragment]] = {
     Signal.TRACES: span_fragment,
@@ -85,7 +91,7 @@ class TelemetryData:
         by_signal: dict[Signal, list[bytes]] = {}
         for text in texts:
             line = text.encode() if isinstance(text, str) else text
-            by_signal.setdefault(signal_of(line), []).append(line.strip())
+            by_signal.setdefault(decode.signal_of(line), []).append(line.strip())
         return cls.from_sources(
             {signal: Lines(found, _ENCODERS[signal]) for signal, found in by_signal.items()}
         )
@@ -97,7 +103,7 @@ class TelemetryData:
         Raises:
             DecodeError: the line is not OTLP JSON.
         """
-        signal, records = decode_line(line)
+        signal, records = decode.decode_line(line)
         return cls.from_sources({signal: Lines([line], _ENCODERS[signal], records)})
 
     @classmethod
@@ -192,7 +198,7 @@ class TelemetryData:
         """How many of them turned out, when they were encoded, to be impossible to encode."""
         return self._skipped.get(signal, 0)
 
-    def trace(self, trace_id: int | str) -> Trace:
+    def trace(self, trace_id: int | str) -> trace.Trace:
         """What the batch holds of one trace; a notebook shows it as a waterfall.
 
         Args:
@@ -201,7 +207,7 @@ class TelemetryData:
         Raises:
             ConfigurationError: it is no trace id, or that of no trace or of several.
         """
-        return Trace.of(trace_id, self.spans, self.events)
+        return trace.Trace.of(trace_id, self.spans, self.events)
 
     def share(self) -> TelemetryData:
         """The same records in a batch of its own, with lists of its own."""
@@ -214,7 +220,7 @@ class TelemetryData:
         return bool(self._sources)
 
     def _repr_html_(self) -> str:
-        return batch_html(self.spans, self.events, self.metrics)
+        return html.batch_html(self.spans, self.events, self.metrics)
 
     def __repr__(self) -> str:
         counts = ", ".join(
@@ -226,3 +232,10 @@ class TelemetryData:
             )
         )
         return f"TelemetryData({counts})"
+
+
+def load_decoding() -> None:
+    """Imports what makes objects of records, for whoever will ask for them while they are recorded."""
+    load(decode)
+    for name in convert.__all__:
+        getattr(convert, name)

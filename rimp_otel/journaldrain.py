@@ -9,11 +9,11 @@ from collections.abc import Callable
 from rimp_otel.collector import TelemetryCollector
 from rimp_otel.data import TelemetryData
 from rimp_otel.drain import Drain
+from rimp_otel.journal.aside import put_aside
 from rimp_otel.journal.buffer import Journal
 from rimp_otel.journal.frames import LETTERS
 from rimp_otel.journal.header import Intent, State
 from rimp_otel.journal.homes import Home
-from rimp_otel.journal.leftovers import put_aside
 from rimp_otel.journal.recovery import twins_of
 from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.slices import Slice, Slices, Twins

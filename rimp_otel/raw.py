@@ -13,19 +13,24 @@ tuple, told apart by its first element, since nothing is cheaper to make:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from rimp_otel.data import TelemetryData
+from rimp_otel.lazy import lazy
 from rimp_otel.models import EventType, ResourceInfo, TelemetryEvent, TelemetryMetric
-from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.fragment import Fragment, lines, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.logs import event_scope, native_event_json
 from rimp_otel.otlp.metrics import native_metric_json, native_wrapping
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.spans import span_fragment
 from rimp_otel.otlp.values import plain
+
+if TYPE_CHECKING:
+    from rimp_otel.otlp import decode
+else:
+    decode = lazy("rimp_otel.otlp.decode")
 
 __all__ = [
     "ENCODED",
@@ -139,7 +144,7 @@ def _is_encoded(record: RawRecord) -> bool:
 
 def _decoded(record: Any) -> Any:
     (line,) = lines(record[1], [record[2]])
-    return decode_line(line).records[0]
+    return decode.decode_line(line).records[0]
 
 
 def _make_span(record: Any, _: ResourceInfo) -> ReadableSpan:

@@ -13,14 +13,18 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 import rimp_otel.convert as convert
 import rimp_otel.otlp as otlp
+from rimp_otel.lazy import lazy
 from rimp_otel.models import TelemetryEvent, TelemetryMetric
-from rimp_otel.otlp.decode import count_records, decode_line
 from rimp_otel.otlp.fragment import Fragment
 from rimp_otel.otlp.logs import event_fragment, log_record_fragment
 from rimp_otel.otlp.spans import span_fragment
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
+
+    from rimp_otel.otlp import decode
+else:
+    decode = lazy("rimp_otel.otlp.decode")
 
 __all__ = [
     "Chained",
@@ -153,13 +157,13 @@ class Lines:
         if self._objects is not None:
             return len(self._objects)
         if self._count is None:
-            self._count = sum(count_records(line) for line in self.lines)
+            self._count = sum(decode.count_records(line) for line in self.lines)
         return self._count
 
     def objects(self) -> list[Any]:
         """The records as objects."""
         if self._objects is None:
-            self._objects = [record for line in self.lines for record in decode_line(line).records]
+            self._objects = [record for line in self.lines for record in decode.decode_line(line).records]
         return self._objects
 
     def fragments(self) -> Iterator[Fragment | None]:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricReader, MetricsData
 from opentelemetry.sdk.metrics.view import Aggregation
@@ -14,21 +14,26 @@ from opentelemetry.sdk.metrics.view import Aggregation
 from rimp_otel.collector import TelemetryCollector
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.consumers import Consumer, ConsumerFunction, ConsumerStats
-from rimp_otel.data import TelemetryData
+from rimp_otel.data import TelemetryData, load_decoding
 from rimp_otel.drain import Drain
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.exiting import AtExit
 from rimp_otel.forking import in_forked_child
 from rimp_otel.journal.buffer import Journal
-from rimp_otel.journal.homes import DirectoryHome, FileHome, Home, StorageHome
+from rimp_otel.journal.homes import DirectoryHome, FileHome, Home, Remembering, StorageHome
 from rimp_otel.journal.target import Appendable
 from rimp_otel.journaldrain import JournalDrain
+from rimp_otel.lazy import lazy
 from rimp_otel.reporting import Reporter
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.file import FileStorage
 from rimp_otel.storage.memory import MemoryStorage
-from rimp_otel.storage.sqlite import SQLiteStorage
 from rimp_otel.worker import Request, Worker
+
+if TYPE_CHECKING:
+    from rimp_otel.storage import sqlite
+else:
+    sqlite = lazy("rimp_otel.storage.sqlite")
 
 __all__ = ["StreamStats", "TelemetryStream", "storage_for"]
 
@@ -57,7 +62,7 @@ def storage_for(config: TelemetryConfig) -> TelemetryStorage:
     if config.storage_backend == "file":
         return FileStorage.from_config(config)
     if config.storage_backend == "sqlite":
-        return SQLiteStorage.from_config(config)
+        return sqlite.SQLiteStorage.from_config(config)
     return MemoryStorage(config.memory_max_records, config.memory_max_bytes)
 
 
@@ -74,7 +79,7 @@ def home_of(
     """Where the journal for a storage lives; None where it is buffered in memory."""
     if files is not None:
         return FileHome(files)
-    if isinstance(storage, SQLiteStorage):
+    if isinstance(storage, Remembering):
         return StorageHome(storage)
     if config.journal_path is not None:
         return DirectoryHome.at(config.journal_path)
@@ -197,6 +202,7 @@ class TelemetryStream(MetricReader):
 
     def add_consumer(self, consumer: ConsumerFunction) -> None:
         """Hands ``consumer`` every batch that is stored from now on, on a thread of its own."""
+        load_decoding()
         entry = Consumer(consumer, self.collector.config.consumer_queue_size)
         self._consumers = (*self._consumers, entry)
         if self._wants_thread:

@@ -15,7 +15,7 @@ from .processes import run
 PACKAGE = Path(rimp_otel.__file__).parent
 
 LAYERS = [
-    {"errors", "forking", "reporting"},
+    {"errors", "forking", "lazy", "reporting"},
     {"times", "exiting", "slots"},
     {"models", "config", "texts"},
     {"otlp", "records"},
@@ -32,6 +32,7 @@ LAYERS = [
     {"worker", "journaldrain"},
     {"streaming"},
     {"exporters", "pipeline"},
+    {"configurator"},
     {"query"},
     {"rimp_otel"},
     {"cli"},
@@ -56,13 +57,25 @@ def modules():
 
 
 def imported(tree):
-    """The names of the modules that it imports, each with its statement."""
+    """The names of the modules that it imports, each with its statement; also those that are
+    imported later, since the type checker needs the statement."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            yield node.module or "", node
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & NAMES
+            for name in inner or {node.module or ""}:
+                yield name, node
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node
+
+
+def name_of(path):
+    """The module's name, given its path in the package."""
+    name = path.removesuffix(".py").removesuffix("__init__").replace("/", ".")
+    return f"rimp_otel.{name}".rstrip(".")
+
+
+NAMES = {name_of(path) for path, _ in modules()}
 
 
 def part_of(name):
@@ -96,7 +109,7 @@ def test_no_cycle_within_a_folder():
     """Each module of a folder can be imported first."""
     graph = {}
     for path, tree in modules():
-        name = "rimp_otel." + path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        name = name_of(path)
         graph[name] = {t for t, _ in imported(tree) if t.startswith("rimp_otel") and t != name}
     done: set[str] = set()
 
@@ -109,6 +122,16 @@ def test_no_cycle_within_a_folder():
 
     for name in graph:
         visit(name, [])
+
+
+def test_what_is_imported_later_is_what_the_type_checker_sees():
+    """``lazy`` gives a module that a statement for the type checker names."""
+    for path, tree in modules():
+        seen = {target for target, _ in imported(tree)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("lazy("):
+                (name,) = [argument.value for argument in node.value.args]
+                assert name in seen, (path, name)
 
 
 def test_imports_stand_at_the_top():

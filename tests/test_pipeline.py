@@ -197,7 +197,7 @@ def test_wrong_setting_is_named():
 
 CONFIGURATOR = """
 import os
-from rimp_otel.pipeline import RimpConfigurator
+from rimp_otel.configurator import RimpConfigurator
 before = dict(os.environ)
 RimpConfigurator().configure()
 assert dict(os.environ) == before, set(dict(os.environ).items()) ^ set(before.items())

@@ -13,11 +13,11 @@ from typing import Any
 
 from rimp_otel.errors import StorageError
 from rimp_otel.forking import process_mark
+from rimp_otel.journal.crashfile import CrashFile
 from rimp_otel.journal.frames import LETTERS
 from rimp_otel.journal.frames import definition as definition_of
 from rimp_otel.journal.header import HEADER_SIZE
 from rimp_otel.journal.homes import Home
-from rimp_otel.journal.interrupted import CrashFile
 from rimp_otel.journal.opened import OpenSpans
 from rimp_otel.journal.recovery import Recovered, next_number, recover
 from rimp_otel.journal.segment import Segment

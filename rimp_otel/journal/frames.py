@@ -11,15 +11,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from rimp_otel.errors import DecodeError
-from rimp_otel.otlp.decode import count_records, decode_line
+from rimp_otel.lazy import lazy
 from rimp_otel.otlp.fragment import Origin, Wrapping, line_of
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.values import to_bytes
+
+if TYPE_CHECKING:
+    from rimp_otel.otlp import decode
+else:
+    decode = lazy("rimp_otel.otlp.decode")
 
 __all__ = [
     "LETTERS",
@@ -150,6 +155,6 @@ def readable(signal: Signal, frames: list[Frame]) -> tuple[list[Frame], list[int
 def _is_readable(line: bytes, records: int) -> bool:
     """Whether a line can be decoded, into so many records."""
     try:
-        return len(decode_line(line).records) == records == count_records(line)
+        return len(decode.decode_line(line).records) == records == decode.count_records(line)
     except DecodeError:
         return False

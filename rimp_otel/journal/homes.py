@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
@@ -44,15 +45,18 @@ class Home(Protocol):
         """Forces to the device what was stored, before the journal lets go of it."""
 
 
-class Remembering(Protocol):
+class Remembering(ABC):
     """A storage that has a place for journals, and remembers how far each has been stored."""
 
+    @abstractmethod
     def journal(self, slot: int) -> Path:
         """The directory of a slot's journal."""
 
+    @abstractmethod
     def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterable[bytes]:
         """The signal's records of that time or a later one, as OTLP JSON lines."""
 
+    @abstractmethod
     def sync(self) -> None:
         """Forces to the device what was stored."""
 

@@ -11,16 +11,17 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from rimp_otel.data import TelemetryData
 from rimp_otel.errors import DecodeError
+from rimp_otel.journal.aside import put_aside
+from rimp_otel.journal.crashfile import crash_name
 from rimp_otel.journal.frames import LETTERS, Origins, definition, frames_in
 from rimp_otel.journal.header import HEADER_SIZE, Header
 from rimp_otel.journal.interrupted import (
     OpenSpansLeft,
     crash_event_fragment,
-    crash_name,
     interrupted_fragments,
     read_crash,
     read_open_spans,
@@ -32,16 +33,11 @@ from rimp_otel.otlp.signals import Signal
 from rimp_otel.otlp.values import to_bytes
 
 __all__ = [
-    "DAMAGED",
     "LeftoverLines",
     "Leftovers",
     "convert_leftovers",
-    "put_aside",
     "read_leftovers",
 ]
-
-DAMAGED: Final = ".damaged"
-"""What the names of files end with that were put aside."""
 
 _KINDS = re.compile(r"([0-9]{6,})\.(?:open|crash)")
 _TEMPORARY = ".tmp"
@@ -262,11 +258,3 @@ def _header(number: int) -> bytes:
 
 def _origin_of(fragment: Fragment) -> Origin:
     return fragment.resource, fragment.scope, fragment.metric
-
-
-def put_aside(path: Path) -> None:
-    """Renames a damaged file, so that nothing meets it again but ``rimp repair``."""
-    try:
-        path.rename(path.with_name(path.name + DAMAGED))
-    except OSError:
-        pass  # a directory that went away, or cannot be written: then it is met again

@@ -34,11 +34,11 @@ import msgspec
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from rimp_otel.buffer import Counter
+from rimp_otel.convert.values import attributes_from_sdk
 from rimp_otel.journal.mapping import Mapping
-from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.fragment import Origin, Wrapping, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.numbers import fixed64, trace_id_json
-from rimp_otel.otlp.values import attributes_json, text_json, to_bytes
+from rimp_otel.otlp.values import read_back, text_json, to_bytes
 
 __all__ = [
     "ENDING",
@@ -442,12 +442,8 @@ def _fields_safely(span: Any, origin: int) -> _Fields:
 
 def _repaired(attributes: Any) -> dict[Any, Any]:
     """The attributes as whoever reads the span's OTLP JSON gets them."""
-    line = (
-        '{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"","attributes":['
-        f"{attributes_json(attributes)}]}}]}}]}}]}}"
-    )
-    (span,) = decode_line(to_bytes(line)).records
-    return dict(span.attributes)
+    as_read: dict[Any, Any] = read_back(attributes_from_sdk(attributes))
+    return as_read
 
 
 def _cut(fields: _Fields) -> bytes:

@@ -12,23 +12,31 @@ import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from rimp_otel.journal.aside import put_aside
 from rimp_otel.journal.header import HEADER_SIZE
 from rimp_otel.journal.homes import Home
-from rimp_otel.journal.leftovers import convert_leftovers, put_aside
 from rimp_otel.journal.segment import Segment, segment_number
 from rimp_otel.journal.slices import Twins
 from rimp_otel.journal.target import NO_FILE, End
+from rimp_otel.lazy import lazy
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.reporting import Reporter
 from rimp_otel.slots import Slot
+
+if TYPE_CHECKING:
+    from rimp_otel.journal import leftovers
+else:
+    leftovers = lazy("rimp_otel.journal.leftovers")
 
 __all__ = ["Recovered", "newest_ends", "next_number", "recover", "segment_files", "twins_of"]
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TIMES = re.compile(rb'imeUnixNano":"([0-9]{1,20})"')
 _NUMBERED = re.compile(r"([0-9]{6,})\.")
+# What ``leftovers`` makes segments of, or removes.
+_BESIDE = (".open", ".crash", ".tmp")
 
 
 class Recovered(NamedTuple):
@@ -100,9 +108,11 @@ def _first_time(segment: Segment) -> int:
 def _convert(slot: Slot, home: Home, reporter: Reporter) -> int:
     """Makes segments of what is beside them; returns how much of it was damaged."""
     directory = slot.directory
+    if not any(name.endswith(_BESIDE) for name in _names(directory)):
+        return 0
     stored = partial(home.lines_since, Signal.TRACES) if slot.rebooted else None
     try:
-        damaged = convert_leftovers(directory, stored)
+        damaged = leftovers.convert_leftovers(directory, stored)
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise  # then nothing can be drained either; it must not come before

@@ -25,6 +25,7 @@ __all__ = [
     "double_json",
     "plain",
     "quote",
+    "read_back",
     "text_json",
     "to_bytes",
     "value_json",
@@ -101,6 +102,17 @@ def plain(value: Any) -> Any:
     Repairs as this module says, except for surrogates. Never raises.
     """
     return value if type(value) in _SCALARS else _Copier().copy(value)
+
+
+def read_back(plain_value: Any) -> Any:
+    """A value that ``plain`` gave, as whoever reads its OTLP JSON gets it, with tuples for lists."""
+    if type(plain_value) is str:
+        return to_bytes(plain_value).decode()
+    if type(plain_value) is int:
+        return plain_value if _INT_MIN <= plain_value <= _INT_MAX else _digits(plain_value)
+    if type(plain_value) is dict:
+        return {read_back(key): read_back(item) for key, item in plain_value.items()}
+    return tuple(map(read_back, plain_value)) if type(plain_value) is list else plain_value
 
 
 def to_bytes(text: str) -> bytes:

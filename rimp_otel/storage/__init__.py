@@ -1,12 +1,19 @@
-"""Where batches are kept. ``TelemetryStorage`` is what to subclass for a backend of one's own."""
+"""Where batches are kept. ``TelemetryStorage`` is what to subclass for a backend of one's own.
+
+Each name is loaded when it is first asked for (PEP 562): who records into files needs no SQLite.
+"""
 
 from __future__ import annotations
 
-from rimp_otel.storage.base import TelemetryStorage, select
-from rimp_otel.storage.file import FileStorage
-from rimp_otel.storage.memory import MemoryStorage
-from rimp_otel.storage.policy import FileStats
-from rimp_otel.storage.sqlite import SQLiteStats, SQLiteStorage
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rimp_otel.storage.base import TelemetryStorage, select
+    from rimp_otel.storage.file import FileStorage
+    from rimp_otel.storage.memory import MemoryStorage
+    from rimp_otel.storage.policy import FileStats
+    from rimp_otel.storage.sqlite import SQLiteStats, SQLiteStorage
 
 __all__ = [
     "FileStats",
@@ -17,3 +24,24 @@ __all__ = [
     "TelemetryStorage",
     "select",
 ]
+
+_HOMES = {
+    "FileStats": "policy",
+    "FileStorage": "file",
+    "MemoryStorage": "memory",
+    "SQLiteStats": "sqlite",
+    "SQLiteStorage": "sqlite",
+    "TelemetryStorage": "base",
+    "select": "base",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,10 +14,16 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rimp_otel.journal.target import End
+from rimp_otel.lazy import lazy
 from rimp_otel.storage.durability import sync_directory, sync_file
-from rimp_otel.storage.extent import times_in
+
+if TYPE_CHECKING:
+    from rimp_otel.storage import extent
+else:
+    extent = lazy("rimp_otel.storage.extent")
 
 __all__ = ["Appender"]
 
@@ -161,7 +167,7 @@ class Appender:
         """
         if self._born is None:
             changed = os.fstat(self._file).st_mtime
-            times = times_in(self.first_line())
+            times = extent.times_in(self.first_line())
             self._born = min(changed, times[1] / 1e9) if times and times[1] else changed
         return self._born
 

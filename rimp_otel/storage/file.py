@@ -31,20 +31,24 @@ from rimp_otel.config import TelemetryConfig
 from rimp_otel.data import TelemetryData
 from rimp_otel.filters import Conditions
 from rimp_otel.journal.target import End
+from rimp_otel.lazy import lazy
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.slots import Slot
 from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size
 from rimp_otel.storage.layout import Layout
-from rimp_otel.storage.lookback import rotated_since
 from rimp_otel.storage.policy import FilePolicy, FileStats
-from rimp_otel.storage.reader import DamagedLine, RecordingReader
-from rimp_otel.storage.retrieval import iter_retrieve, retrieve
 from rimp_otel.storage.sealing import Sealer
 from rimp_otel.storage.writer import Writer
 from rimp_otel.times import TimeLike
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from rimp_otel.storage import lookback, reader, retrieval
+else:
+    lookback = lazy("rimp_otel.storage.lookback")
+    reader = lazy("rimp_otel.storage.reader")
+    retrieval = lazy("rimp_otel.storage.retrieval")
 
 __all__ = ["FileStorage"]
 
@@ -108,7 +112,7 @@ class FileStorage(TelemetryStorage):
         self.layout = Layout(path)
         self.policy = FilePolicy.of(config)
         #: Lines that the last ``retrieve`` skipped, because they were no OTLP JSON.
-        self.damaged: list[DamagedLine] = []
+        self.damaged: list[reader.DamagedLine] = []
         # Absolute, so that a program that changes its working directory goes on where it was.
         self._absolute = Layout(Path(os.path.abspath(self.layout.path)))
         self._shared: Writer | None = None
@@ -183,11 +187,11 @@ class FileStorage(TelemetryStorage):
             StorageError: a file cannot be read.
         """
         selection = Selection.of(start_time, end_time, limit, **conditions)
-        reader = RecordingReader(self._absolute.path)
+        recording = reader.RecordingReader(self._absolute.path)
         try:
-            return retrieve(reader, selection)
+            return retrieval.retrieve(recording, selection)
         finally:
-            self.damaged = reader.damaged
+            self.damaged = recording.damaged
 
     def iter_retrieve(
         self,
@@ -216,11 +220,11 @@ class FileStorage(TelemetryStorage):
         return self._batches(selection, checked_batch_size(batch_size))
 
     def _batches(self, selection: Selection, size: int) -> Iterator[TelemetryData]:
-        reader = RecordingReader(self._absolute.path)
+        recording = reader.RecordingReader(self._absolute.path)
         try:
-            yield from iter_retrieve(reader, selection, size)
+            yield from retrieval.iter_retrieve(recording, selection, size)
         finally:
-            self.damaged = reader.damaged
+            self.damaged = recording.damaged
 
     def close(self) -> None:
         """Syncs and closes the files, and gives their slot back; the next batch opens them again.
@@ -302,7 +306,7 @@ class FileStorage(TelemetryStorage):
         """
         file_id, _ = self._journaled.end_of(signal)
         yield from self._journaled.lines_after(signal, End(file_id, 0))
-        yield from rotated_since(self._absolute, signal, time_unix_nano)
+        yield from lookback.rotated_since(self._absolute, signal, time_unix_nano)
 
     def sync(self) -> None:
         """Forces to the device what was appended since the last time; nothing with "never".

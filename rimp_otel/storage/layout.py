@@ -27,7 +27,7 @@ from typing import NamedTuple
 from rimp_otel.errors import StorageError
 from rimp_otel.otlp.signals import Signal
 
-__all__ = ["SUFFIXES", "Layout", "SealedName", "fingerprint"]
+__all__ = ["SUFFIXES", "TEMPORARY", "Layout", "SealedName", "fingerprint", "is_unfinished"]
 
 SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 """How the names of sealed files end, by their compression."""
@@ -41,6 +41,9 @@ _SEALED = re.compile(
     re.ASCII,
 )
 _COMPRESSIONS = {suffix.removeprefix(".jsonl"): name for name, suffix in SUFFIXES.items()}
+
+TEMPORARY = re.compile(r"\.([a-z]+-[0-9a-f]{16})\.tmp-[0-9]+", re.ASCII)
+"""The names of what a waiting file is being sealed into; the group is that file's stem."""
 
 
 class Layout:
@@ -152,6 +155,12 @@ class SealedName(NamedTuple):
 
     def __str__(self) -> str:
         return self.stem + SUFFIXES[self.compression]
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a name is of what is still to be sealed, or of what was begun."""
+    parsed = SealedName.parse(name)
+    return parsed.is_waiting if parsed else TEMPORARY.fullmatch(name) is not None
 
 
 def fingerprint(first_line: bytes) -> str:

@@ -8,7 +8,6 @@ does it again. A lock on the waiting file keeps two from doing so at once.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -20,14 +19,13 @@ from rimp_otel.storage.durability import sync_directory, sync_file
 from rimp_otel.storage.extent import Extent
 from rimp_otel.storage.facts import facts_of
 from rimp_otel.storage.indexing import TAIL, Indexer, write_index
-from rimp_otel.storage.layout import SealedName
+from rimp_otel.storage.layout import TEMPORARY, SealedName
 from rimp_otel.storage.locking import acquire, release
 from rimp_otel.storage.retention import delete, list_sealed
 
-__all__ = ["is_unfinished", "remove_stale", "seal"]
+__all__ = ["remove_stale", "seal"]
 
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_TEMPORARY = re.compile(r"\.([a-z]+-[0-9a-f]{16})\.tmp-[0-9]+", re.ASCII)
 _READ_SIZE = 64 * 1024
 
 _locked: set[int] = set()
@@ -188,7 +186,7 @@ def _remove_others(directory: Path, sealed: SealedName) -> None:
 def _remove_temporary(path: Path, name: SealedName) -> None:
     """Removes what was begun by others: they are dead, since the file's lock is ours."""
     for other in os.listdir(path.parent):
-        match = _TEMPORARY.fullmatch(other)
+        match = TEMPORARY.fullmatch(other)
         if match and match[1] == name.stem:
             _unlink(path.with_name(other))
 
@@ -199,12 +197,6 @@ def _unlink(path: Path) -> None:
             path.unlink()
     except FileNotFoundError:
         pass
-
-
-def is_unfinished(name: str) -> bool:
-    """Whether a name is of what is still to be sealed, or of what was begun."""
-    parsed = SealedName.parse(name)
-    return parsed.is_waiting if parsed else _TEMPORARY.fullmatch(name) is not None
 
 
 def remove_stale(directory: Path) -> None:
@@ -218,7 +210,7 @@ def remove_stale(directory: Path) -> None:
     except FileNotFoundError:
         return
     for name in names:
-        match = _TEMPORARY.fullmatch(name)
+        match = TEMPORARY.fullmatch(name)
         # Looked at now, not in the list: somebody may have begun just after it was made.
         if match and not os.path.lexists(directory / f"{match[1]}.jsonl"):
             _unlink(directory / name)

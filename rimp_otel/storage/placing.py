@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rimp_otel.errors import StorageError
-from rimp_otel.journal.leftovers import DAMAGED
+from rimp_otel.journal.aside import DAMAGED
 from rimp_otel.slots import LOCK
 from rimp_otel.storage.layout import SUFFIXES, Layout, SealedName
 from rimp_otel.storage.problems import Problem

@@ -9,7 +9,6 @@ spaces and tabs at its end, which JSON allows.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def rotate(appender: Appender, signal: Signal, sealed: Path, syncs: bool) -> Non
     id = fingerprint(appender.first_line())
     if _is_taken(id, signal, _names(sealed)):
         # Its first line is none of ours, such as an empty one. It must not replace another file.
-        id = secrets.token_hex(8)
+        id = os.urandom(8).hex()
     os.rename(appender.path, sealed / str(SealedName(signal, id)))
     appender.close()
     if syncs:

@@ -6,15 +6,21 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from rimp_otel.lazy import lazy
 from rimp_otel.reporting import Reporter
-from rimp_otel.storage.indexing import make_index, opened_index
-from rimp_otel.storage.layout import Layout
+from rimp_otel.storage.layout import Layout, is_unfinished
 from rimp_otel.storage.locking import ProcessLock
-from rimp_otel.storage.packing import is_unfinished, remove_stale, seal
 from rimp_otel.storage.policy import FilePolicy, FileStats
-from rimp_otel.storage.retention import Sealed, list_sealed, retain
-from rimp_otel.storage.twinning import TwinMaker
+
+if TYPE_CHECKING:
+    from rimp_otel.storage import indexing, packing, retention, twinning
+else:
+    indexing = lazy("rimp_otel.storage.indexing")
+    packing = lazy("rimp_otel.storage.packing")
+    retention = lazy("rimp_otel.storage.retention")
+    twinning = lazy("rimp_otel.storage.twinning")
 
 __all__ = ["Sealer"]
 
@@ -47,7 +53,7 @@ class Sealer:
         self._clock = clock
         self._monotonic = monotonic
         self._reporter = Reporter()
-        self._twins = TwinMaker(layout.path, monotonic=monotonic) if policy.seal else None
+        self._twins = twinning.TwinMaker(layout.path, monotonic=monotonic) if policy.seal else None
         self._begin()
 
     def _begin(self) -> None:
@@ -120,18 +126,22 @@ class Sealer:
             if self._again_at is None:
                 self._pause = _FIRST_PAUSE
 
-    def _waiting(self) -> list[Sealed]:
+    def _waiting(self) -> list[retention.Sealed]:
         try:
-            remove_stale(self._directory)
-            return [found for found in list_sealed(self._directory) if found.name.is_waiting]
+            packing.remove_stale(self._directory)
+            return [
+                found for found in retention.list_sealed(self._directory) if found.name.is_waiting
+            ]
         except OSError as error:
             self._fail("seal", f"cannot look into {self._directory}", error)
             return []
 
-    def _seal(self, found: Sealed) -> bool:
+    def _seal(self, found: retention.Sealed) -> bool:
         """False where that failed."""
         try:
-            size = seal(found.path, found.name, self._policy.compression, self._policy.syncs)
+            size = packing.seal(
+                found.path, found.name, self._policy.compression, self._policy.syncs
+            )
         except OSError as error:
             self._stats += FileStats(seal_failures=1)
             self._fail("seal", f"cannot seal {found.path}", error)
@@ -143,7 +153,7 @@ class Sealer:
     def _retain(self, stuck: set[str]) -> None:
         policy = self._policy
         try:
-            deleted = retain(
+            deleted = retention.retain(
                 self._directory, policy.retain_size, policy.retain_age, self._clock(), stuck
             )
         except OSError as error:
@@ -157,13 +167,13 @@ class Sealer:
         """Makes the index of one file that has none, as those of earlier versions; not of all at
         once, since the application wants the processor more."""
         try:
-            for found in reversed(list_sealed(self._directory)):
+            for found in reversed(retention.list_sealed(self._directory)):
                 if not found.name.is_waiting and str(found.name) not in self._indexed:
-                    with opened_index(found.path, found.name) as index:
+                    with indexing.opened_index(found.path, found.name) as index:
                         is_there = index is not None
                     self._indexed.add(str(found.name))
                     if not is_there:
-                        make_index(found.path, found.name)
+                        indexing.make_index(found.path, found.name)
                         return
         except OSError as error:
             self._reporter.say("index", f"cannot index the files in {self._directory}: {error}")

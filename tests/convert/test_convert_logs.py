@@ -27,7 +27,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from rimp_otel.convert import body_text, event_from_log_record, log_record_from_event
+from rimp_otel.convert.logs import event_from_log_record, log_record_from_event
+from rimp_otel.convert.values import body_text
 from rimp_otel.models import EventType, ResourceInfo, ScopeInfo, TelemetryEvent
 
 SPAN = set_span_in_context(

@@ -27,7 +27,8 @@ from opentelemetry.sdk.metrics.export import Buckets as SdkBuckets
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from rimp_otel.convert import metrics_from_sdk, metrics_to_sdk
+from rimp_otel.convert.from_metrics import metrics_from_sdk
+from rimp_otel.convert.to_metrics import metrics_to_sdk
 from rimp_otel.models import (
     Buckets,
     Exemplar,

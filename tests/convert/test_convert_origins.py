@@ -8,8 +8,8 @@ import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from rimp_otel.convert import (
-    origins,
+from rimp_otel.convert import origins
+from rimp_otel.convert.origins import (
     resource_from_sdk,
     resource_to_sdk,
     scope_from_sdk,

@@ -24,12 +24,9 @@ from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
-from rimp_otel.convert import (
-    event_from_log_record,
-    log_record_from_event,
-    metrics_from_sdk,
-    metrics_to_sdk,
-)
+from rimp_otel.convert.from_metrics import metrics_from_sdk
+from rimp_otel.convert.logs import event_from_log_record, log_record_from_event
+from rimp_otel.convert.to_metrics import metrics_to_sdk
 from rimp_otel.models import (
     EventType,
     ExponentialHistogramPoint,

@@ -9,10 +9,10 @@ from fractions import Fraction
 
 import pytest
 
-from rimp_otel.convert import body_text
 from rimp_otel.convert.values import (
     attributes_from_sdk,
     attributes_to_sdk,
+    body_text,
     value_from_sdk,
     value_to_sdk,
 )

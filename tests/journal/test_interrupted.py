@@ -17,8 +17,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind, StatusCode
 
+from rimp_otel.journal.crashfile import CrashFile
 from rimp_otel.journal.interrupted import (
-    CrashFile,
     InterruptedSpan,
     OpenSpansLeft,
     crash_event_fragment,
@@ -44,7 +44,7 @@ import os, signal, sys
 from pathlib import Path
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from rimp_otel.journal.interrupted import CrashFile
+from rimp_otel.journal.crashfile import CrashFile
 from rimp_otel.journal.opened import OpenSpans
 
 directory = Path(sys.argv[1])

@@ -165,7 +165,8 @@ def test_no_room_for_what_is_beside(left, monkeypatch):
     def no_room(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("rimp_otel.journal.recovery.convert_leftovers", no_room)
+    (left / "000007.open").touch()
+    monkeypatch.setattr("rimp_otel.journal.leftovers.convert_leftovers", no_room)
     with pytest.raises(OSError, match="No space left"):
         take(left)
     monkeypatch.undo()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from rimp_otel.convert import body_text
+from rimp_otel.convert.values import body_text
 from rimp_otel.models import (
     Buckets,
     EventType,

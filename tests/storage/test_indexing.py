@@ -316,7 +316,7 @@ def test_full_disk_costs_only_the_index(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
 
         full.setattr("rimp_otel.storage.packing.write_index", fail)
-        full.setattr("rimp_otel.storage.sealing.make_index", fail)
+        full.setattr("rimp_otel.storage.indexing.make_index", fail)
         storage.rotate()
     (sealed,) = files(storage.layout.sealed)
     assert sealed.name.endswith(".zst")

@@ -13,6 +13,7 @@ from rimp_otel.data import TelemetryData
 from rimp_otel.errors import ConfigurationError, StorageError
 from rimp_otel.filters import Conditions
 from rimp_otel.forking import in_forked_child
+from rimp_otel.journal.homes import Remembering
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size
 from rimp_otel.storage.locking import ProcessLock
@@ -34,7 +35,7 @@ _DEFAULT = TelemetryConfig()
 _LOCK_TIMEOUT = 2.0
 
 
-class SQLiteStorage(TelemetryStorage):
+class SQLiteStorage(TelemetryStorage, Remembering):
     """Keeps batches in one SQLite file, indexed by time and by trace, with full-text search.
 
     Each batch is one transaction. Several processes may record into one file, and read it at any
