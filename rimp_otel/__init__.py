@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         StorageError,
     )
     from rimp_otel.exporters import RimpLogRecordExporter, RimpMetricExporter, RimpSpanExporter
-    from rimp_otel.models import EventType, TelemetryEvent, TelemetryMetric
+    from rimp_otel.kinds import EventType
+    from rimp_otel.models import TelemetryEvent, TelemetryMetric
     from rimp_otel.pipeline import Telemetry, install
     from rimp_otel.storage import FileStorage, MemoryStorage, SQLiteStorage, TelemetryStorage
     from rimp_otel.streaming import TelemetryStream
@@ -63,7 +64,8 @@ _MODULES = {
         "StorageError",
     ),
     "exporters": ("RimpLogRecordExporter", "RimpMetricExporter", "RimpSpanExporter"),
-    "models": ("EventType", "TelemetryEvent", "TelemetryMetric"),
+    "kinds": ("EventType",),
+    "models": ("TelemetryEvent", "TelemetryMetric"),
     "pipeline": ("Telemetry", "install"),
     "storage": ("FileStorage", "MemoryStorage", "SQLiteStorage", "TelemetryStorage"),
     "streaming": ("TelemetryStream",),

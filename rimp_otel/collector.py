@@ -25,7 +25,7 @@ from rimp_otel.given import event_type as event_type_of
 from rimp_otel.given import text as text_of
 from rimp_otel.journal.buffer import Journal
 from rimp_otel.journal.frames import LETTERS
-from rimp_otel.models import EventType, ResourceInfo
+from rimp_otel.kinds import EventType, ResourceInfo
 from rimp_otel.otlp.fragment import Fragment
 from rimp_otel.otlp.logs import log_fragment, log_record_text, log_time, native_event_json
 from rimp_otel.otlp.metrics import native_metric_json

@@ -10,7 +10,6 @@ from opentelemetry.sdk.trace import ReadableSpan
 import rimp_otel.convert as convert
 import rimp_otel.otlp as otlp
 from rimp_otel.lazy import lazy, load
-from rimp_otel.models import TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.fragment import Fragment, lines
 from rimp_otel.otlp.logs import event_fragment
 from rimp_otel.otlp.signals import Signal
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from rimp_otel import trace
     from rimp_otel.html import batch as html
+    from rimp_otel.models import TelemetryEvent, TelemetryMetric
     from rimp_otel.otlp import decode
 else:
     html = lazy("rimp_otel.html.batch")

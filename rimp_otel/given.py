@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rimp_otel.models import EventType
+from rimp_otel.kinds import EventType
 from rimp_otel.otlp.values import plain
 
 __all__ = ["copied", "event_type", "number", "text"]

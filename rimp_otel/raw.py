@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from rimp_otel.data import TelemetryData
+from rimp_otel.kinds import EventType, ResourceInfo
 from rimp_otel.lazy import lazy
-from rimp_otel.models import EventType, ResourceInfo, TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.fragment import Fragment, lines, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.logs import event_scope, native_event_json
 from rimp_otel.otlp.metrics import native_metric_json, native_wrapping
@@ -28,8 +28,10 @@ from rimp_otel.otlp.spans import span_fragment
 from rimp_otel.otlp.values import plain
 
 if TYPE_CHECKING:
+    from rimp_otel import models
     from rimp_otel.otlp import decode
 else:
+    models = lazy("rimp_otel.models")
     decode = lazy("rimp_otel.otlp.decode")
 
 __all__ = [
@@ -152,10 +154,12 @@ def _make_span(record: Any, _: ResourceInfo) -> ReadableSpan:
     return span
 
 
-def _make_event(record: Any, resource: ResourceInfo) -> TelemetryEvent:
+def _make_event(record: Any, resource: ResourceInfo) -> models.TelemetryEvent:
     _, time, source, message, kind, metadata, context = record
     # The lists and dicts are made anew each time: what one consumer does to them, no other sees.
-    event = TelemetryEvent(source, message, EventType(kind), plain(metadata or {}), time, time)
+    event = models.TelemetryEvent(
+        source, message, EventType(kind), plain(metadata or {}), time, time
+    )
     event.scope, event.resource = event_scope(source), resource
     if context is not None:
         event.trace_id, event.span_id = context.trace_id, context.span_id
@@ -163,9 +167,9 @@ def _make_event(record: Any, resource: ResourceInfo) -> TelemetryEvent:
     return event
 
 
-def _make_metric(record: Any, resource: ResourceInfo) -> TelemetryMetric:
+def _make_metric(record: Any, resource: ResourceInfo) -> models.TelemetryMetric:
     _, time, name, value, unit, tags = record
-    return TelemetryMetric(name, value, unit, plain(tags or {}), time, resource=resource)
+    return models.TelemetryMetric(name, value, unit, plain(tags or {}), time, resource=resource)
 
 
 def _encode_span(record: Any, _: ResourceInfo) -> Fragment:

@@ -14,7 +14,6 @@ from opentelemetry.sdk.trace import ReadableSpan
 import rimp_otel.convert as convert
 import rimp_otel.otlp as otlp
 from rimp_otel.lazy import lazy
-from rimp_otel.models import TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.fragment import Fragment
 from rimp_otel.otlp.logs import event_fragment, log_record_fragment
 from rimp_otel.otlp.spans import span_fragment
@@ -22,6 +21,7 @@ from rimp_otel.otlp.spans import span_fragment
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
 
+    from rimp_otel.models import TelemetryEvent, TelemetryMetric
     from rimp_otel.otlp import decode
 else:
     decode = lazy("rimp_otel.otlp.decode")

@@ -23,16 +23,16 @@ from rimp_otel.journal.buffer import Journal
 from rimp_otel.journal.homes import DirectoryHome, FileHome, Home, Remembering, StorageHome
 from rimp_otel.journal.target import Appendable
 from rimp_otel.journaldrain import JournalDrain
-from rimp_otel.lazy import lazy
+from rimp_otel.lazy import lazy, load_soon
 from rimp_otel.reporting import Reporter
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.file import FileStorage
-from rimp_otel.storage.memory import MemoryStorage
 from rimp_otel.worker import Request, Worker
 
 if TYPE_CHECKING:
-    from rimp_otel.storage import sqlite
+    from rimp_otel.storage import memory, sqlite
 else:
+    memory = lazy("rimp_otel.storage.memory")
     sqlite = lazy("rimp_otel.storage.sqlite")
 
 __all__ = ["StreamStats", "TelemetryStream", "storage_for"]
@@ -63,7 +63,7 @@ def storage_for(config: TelemetryConfig) -> TelemetryStorage:
         return FileStorage.from_config(config)
     if config.storage_backend == "sqlite":
         return sqlite.SQLiteStorage.from_config(config)
-    return MemoryStorage(config.memory_max_records, config.memory_max_bytes)
+    return memory.MemoryStorage(config.memory_max_records, config.memory_max_bytes)
 
 
 def files_of(storage: TelemetryStorage) -> Appendable | None:
@@ -286,6 +286,7 @@ class TelemetryStream(MetricReader):
             self._worker.wake()
 
     def _tick(self) -> float:
+        load_soon()
         if self._wants_thread and time.monotonic() >= self._metrics_due:
             self._metrics_due = time.monotonic() + self._metric_interval
             self._begin_collecting()

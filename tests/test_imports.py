@@ -17,7 +17,8 @@ PACKAGE = Path(rimp_otel.__file__).parent
 LAYERS = [
     {"errors", "forking", "lazy", "reporting"},
     {"times", "exiting", "slots"},
-    {"models", "config", "texts"},
+    {"kinds", "config", "texts"},
+    {"models"},
     {"otlp", "records"},
     {"convert", "context", "filters", "tree"},
     {"sources", "selfmetrics", "html"},

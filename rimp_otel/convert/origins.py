@@ -10,7 +10,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from rimp_otel.convert.values import attributes_from_sdk, attributes_to_sdk
-from rimp_otel.models import ResourceInfo, ScopeInfo
+from rimp_otel.kinds import ResourceInfo, ScopeInfo
 
 __all__ = [
     "bounded_attributes",

@@ -33,8 +33,8 @@ else:
 __all__ = ["Recovered", "newest_ends", "next_number", "recover", "segment_files", "twins_of"]
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_TIMES = re.compile(rb'imeUnixNano":"([0-9]{1,20})"')
-_NUMBERED = re.compile(r"([0-9]{6,})\.")
+_TIMES = rb'imeUnixNano":"([0-9]{1,20})"'
+_NUMBERED = r"([0-9]{6,})\."
 # What ``leftovers`` makes segments of, or removes.
 _BESIDE = (".open", ".crash", ".tmp")
 
@@ -102,7 +102,7 @@ def twins_of(recovered: Recovered, home: Home) -> Twins:
 def _first_time(segment: Segment) -> int:
     """The time of its oldest record, or an earlier one."""
     data = segment.read(HEADER_SIZE, segment.size)
-    return min(map(int, _TIMES.findall(data)), default=0)
+    return min(map(int, re.findall(_TIMES, data)), default=0)
 
 
 def _convert(slot: Slot, home: Home, reporter: Reporter) -> int:
@@ -179,5 +179,5 @@ def _names(directory: Path) -> Iterator[str]:
 
 def next_number(directory: Path) -> int:
     """A number that no file in the directory has."""
-    found = [int(match[1]) for name in _names(directory) if (match := _NUMBERED.match(name))]
+    found = [int(match[1]) for name in _names(directory) if (match := re.match(_NUMBERED, name))]
     return max(found, default=0) + 1

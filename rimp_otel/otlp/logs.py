@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanContext
 
-from rimp_otel.models import EventType, ScopeInfo, TelemetryEvent
+from rimp_otel.kinds import EventType, ScopeInfo
 from rimp_otel.otlp.fragment import Fragment, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.numbers import enumerated, fixed64, span_id_json, trace_id_json, uint32
 from rimp_otel.otlp.values import attributes_json, quote, text_json, value_json
+
+if TYPE_CHECKING:
+    from rimp_otel.models import TelemetryEvent
 
 __all__ = [
     "event_fragment",

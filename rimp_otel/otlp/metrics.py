@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.metrics.export import MetricsData
 
-from rimp_otel.models import (
-    ExponentialHistogramPoint,
-    HistogramPoint,
-    MetricKind,
-    SummaryPoint,
-    TelemetryMetric,
-)
+from rimp_otel.kinds import MetricKind
+from rimp_otel.lazy import lazy
 from rimp_otel.otlp.fragment import Fragment, Wrapping, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.numbers import fixed64
 from rimp_otel.otlp.pointfields import (
@@ -25,6 +20,11 @@ from rimp_otel.otlp.pointfields import (
 )
 from rimp_otel.otlp.sdkpoints import SDK_KINDS, point_writer
 from rimp_otel.otlp.values import attributes_json, text_json
+
+if TYPE_CHECKING:
+    from rimp_otel import models
+else:
+    models = lazy("rimp_otel.models")
 
 __all__ = ["metric_fragment", "metrics_data_fragments", "native_metric_json", "native_wrapping"]
 
@@ -75,7 +75,7 @@ def _sdk_wrapping(metric: Any) -> Wrapping:
     )
 
 
-def metric_fragment(metric: TelemetryMetric) -> Fragment:
+def metric_fragment(metric: models.TelemetryMetric) -> Fragment:
     """A TelemetryMetric as a fragment."""
     text = point_json(
         metric.tags,
@@ -135,13 +135,13 @@ def _wrapping(
     return Wrapping(f'{head},"{_KEYS[kind]}":{{"dataPoints":[', f"]{tail}}}}}")
 
 
-def _own_value(metric: TelemetryMetric) -> str:
+def _own_value(metric: models.TelemetryMetric) -> str:
     point = metric.point
-    if isinstance(point, HistogramPoint):
+    if isinstance(point, models.HistogramPoint):
         return histogram_fields(point)
-    if isinstance(point, ExponentialHistogramPoint):
+    if isinstance(point, models.ExponentialHistogramPoint):
         return exponential_histogram_fields(point)
-    if isinstance(point, SummaryPoint):
+    if isinstance(point, models.SummaryPoint):
         return summary_fields(point)
     # OTLP's "no recorded value" has no number at all.
     return "" if metric.flags & 1 and metric.value != metric.value else number_field(metric.value)

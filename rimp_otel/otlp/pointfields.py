@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rimp_otel.models import Buckets, SummaryPoint
+from opentelemetry.sdk.metrics.export import Buckets
+
 from rimp_otel.otlp.numbers import fixed64, sint32, span_id_json, trace_id_json, uint32
 from rimp_otel.otlp.values import attributes_json, double_json
+
+if TYPE_CHECKING:
+    from rimp_otel.models import SummaryPoint
 
 __all__ = [
     "exponential_histogram_fields",
@@ -94,7 +98,7 @@ def _sum_min_max(point: Any) -> str:
 
 def _buckets(name: str, buckets: Any) -> str:
     # Where there are none, ours is None and the SDK's is empty.
-    if buckets is None or not (buckets.bucket_counts or isinstance(buckets, Buckets)):
+    if buckets is None or (isinstance(buckets, Buckets) and not buckets.bucket_counts):
         return ""
     counts = ",".join([f'"{fixed64(count)}"' for count in buckets.bucket_counts])
     return f',"{name}":{{"offset":{sint32(buckets.offset)},"bucketCounts":[{counts}]}}'

@@ -11,7 +11,7 @@ from typing import Any
 
 from opentelemetry.sdk.metrics.export import ExponentialHistogram, Gauge, Histogram, Sum
 
-from rimp_otel.models import MetricKind
+from rimp_otel.kinds import MetricKind
 from rimp_otel.otlp.pointfields import (
     exponential_histogram_fields,
     histogram_fields,

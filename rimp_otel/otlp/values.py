@@ -39,7 +39,7 @@ MAX_VALUES = 10_000
 """Values in one nested attribute or body."""
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
-_SURROGATES = re.compile("[\ud800-\udfff]")
+_SURROGATES = "[\ud800-\udfff]"
 _SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
 _MAX_PREFIXES = 4_096
 
@@ -121,7 +121,7 @@ def to_bytes(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         merged = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-        return _SURROGATES.sub("\ufffd", merged).encode()
+        return re.sub(_SURROGATES, "\ufffd", merged).encode()
 
 
 def _pair(key: Any, value: Any) -> str:

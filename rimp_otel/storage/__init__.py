@@ -9,10 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rimp_otel.storage.base import TelemetryStorage, select
+    from rimp_otel.storage.base import TelemetryStorage
     from rimp_otel.storage.file import FileStorage
     from rimp_otel.storage.memory import MemoryStorage
     from rimp_otel.storage.policy import FileStats
+    from rimp_otel.storage.selecting import select
     from rimp_otel.storage.sqlite import SQLiteStats, SQLiteStorage
 
 __all__ = [
@@ -32,7 +33,7 @@ _HOMES = {
     "SQLiteStats": "sqlite",
     "SQLiteStorage": "sqlite",
     "TelemetryStorage": "base",
-    "select": "base",
+    "select": "selecting",
 }
 
 

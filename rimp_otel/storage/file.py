@@ -29,26 +29,27 @@ from weakref import WeakValueDictionary
 
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.data import TelemetryData
-from rimp_otel.filters import Conditions
 from rimp_otel.journal.target import End
 from rimp_otel.lazy import lazy
 from rimp_otel.otlp.signals import Signal
 from rimp_otel.slots import Slot
-from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size
+from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.layout import Layout
 from rimp_otel.storage.policy import FilePolicy, FileStats
 from rimp_otel.storage.sealing import Sealer
 from rimp_otel.storage.writer import Writer
-from rimp_otel.times import TimeLike
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from rimp_otel.storage import lookback, reader, retrieval
+    from rimp_otel.filters import Conditions
+    from rimp_otel.storage import lookback, reader, retrieval, selecting
+    from rimp_otel.times import TimeLike
 else:
     lookback = lazy("rimp_otel.storage.lookback")
     reader = lazy("rimp_otel.storage.reader")
     retrieval = lazy("rimp_otel.storage.retrieval")
+    selecting = lazy("rimp_otel.storage.selecting")
 
 __all__ = ["FileStorage"]
 
@@ -186,7 +187,7 @@ class FileStorage(TelemetryStorage):
             ConfigurationError: an argument is not allowed.
             StorageError: a file cannot be read.
         """
-        selection = Selection.of(start_time, end_time, limit, **conditions)
+        selection = selecting.Selection.of(start_time, end_time, limit, **conditions)
         recording = reader.RecordingReader(self._absolute.path)
         try:
             return retrieval.retrieve(recording, selection)
@@ -216,10 +217,10 @@ class FileStorage(TelemetryStorage):
             ConfigurationError: an argument is not allowed.
             StorageError: a file cannot be read; while iterating.
         """
-        selection = Selection.of(start_time, end_time, None, **conditions)
-        return self._batches(selection, checked_batch_size(batch_size))
+        selection = selecting.Selection.of(start_time, end_time, None, **conditions)
+        return self._batches(selection, selecting.checked_batch_size(batch_size))
 
-    def _batches(self, selection: Selection, size: int) -> Iterator[TelemetryData]:
+    def _batches(self, selection: selecting.Selection, size: int) -> Iterator[TelemetryData]:
         recording = reader.RecordingReader(self._absolute.path)
         try:
             yield from retrieval.iter_retrieve(recording, selection, size)

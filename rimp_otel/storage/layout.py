@@ -20,12 +20,17 @@ from __future__ import annotations
 
 import os
 import re
-from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rimp_otel.errors import StorageError
+from rimp_otel.lazy import lazy
 from rimp_otel.otlp.signals import Signal
+
+if TYPE_CHECKING:
+    import hashlib
+else:
+    hashlib = lazy("hashlib", soon=True)
 
 __all__ = ["SUFFIXES", "TEMPORARY", "Layout", "SealedName", "fingerprint", "is_unfinished"]
 
@@ -34,15 +39,15 @@ SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 
 _SIGNALS = "|".join(signal.value for signal in Signal)
 _SLOT = r"(?:\.([1-9][0-9]{0,4}))?"
-_ACTIVE = re.compile(rf"journal{_SLOT}|(?:{_SIGNALS}){_SLOT}\.jsonl", re.ASCII)
-_SEALED = re.compile(
+# Compiled when they are first used: who records looks at few names, or none.
+_ACTIVE = rf"journal{_SLOT}|(?:{_SIGNALS}){_SLOT}\.jsonl"
+_SEALED = (
     rf"({_SIGNALS})-(?:(0|[1-9][0-9]{{0,19}})-(0|[1-9][0-9]{{0,19}})-)?([0-9a-f]{{16}})"
-    r"\.jsonl(\.zst|\.gz)?",
-    re.ASCII,
+    r"\.jsonl(\.zst|\.gz)?"
 )
 _COMPRESSIONS = {suffix.removeprefix(".jsonl"): name for name, suffix in SUFFIXES.items()}
 
-TEMPORARY = re.compile(r"\.([a-z]+-[0-9a-f]{16})\.tmp-[0-9]+", re.ASCII)
+TEMPORARY = r"\.([a-z]+-[0-9a-f]{16})\.tmp-[0-9]+"
 """The names of what a waiting file is being sealed into; the group is that file's stem."""
 
 
@@ -112,7 +117,7 @@ class Layout:
 
     def _slot_of(self, name: str) -> int | None:
         """The slot that a name belongs to; None of a name that is not the recording's."""
-        match = _ACTIVE.fullmatch(name.removeprefix(self._prefix))
+        match = re.fullmatch(_ACTIVE, name.removeprefix(self._prefix), re.ASCII)
         if match is None or not name.startswith(self._prefix):
             return None
         return int(match[1] or match[2] or 0)
@@ -134,7 +139,7 @@ class SealedName(NamedTuple):
     @classmethod
     def parse(cls, name: str) -> SealedName | None:
         """What a name says; None of one that is not the recording's."""
-        match = _SEALED.fullmatch(name)
+        match = re.fullmatch(_SEALED, name, re.ASCII)
         if match is None:
             return None
         signal, first, last, id, suffix = match.groups()
@@ -160,12 +165,12 @@ class SealedName(NamedTuple):
 def is_unfinished(name: str) -> bool:
     """Whether a name is of what is still to be sealed, or of what was begun."""
     parsed = SealedName.parse(name)
-    return parsed.is_waiting if parsed else TEMPORARY.fullmatch(name) is not None
+    return parsed.is_waiting if parsed else re.fullmatch(TEMPORARY, name) is not None
 
 
 def fingerprint(first_line: bytes) -> str:
     """The id of a file's content, by its first line: 16 hexadecimal digits. Its end is left out."""
-    return blake2b(first_line.removesuffix(b"\n"), digest_size=8).hexdigest()
+    return hashlib.blake2b(first_line.removesuffix(b"\n"), digest_size=8).hexdigest()
 
 
 def _dotted(slot: int) -> str:

@@ -12,7 +12,8 @@ from rimp_otel.filters import Conditions
 from rimp_otel.forking import in_forked_child
 from rimp_otel.otlp.fragment import Fragment, lines
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size, untimed
+from rimp_otel.storage.base import TelemetryStorage
+from rimp_otel.storage.selecting import Selection, checked_batch_size, untimed
 from rimp_otel.times import TimeLike
 
 if TYPE_CHECKING:

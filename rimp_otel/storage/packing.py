@@ -8,6 +8,7 @@ does it again. A lock on the waiting file keeps two from doing so at once.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -186,7 +187,7 @@ def _remove_others(directory: Path, sealed: SealedName) -> None:
 def _remove_temporary(path: Path, name: SealedName) -> None:
     """Removes what was begun by others: they are dead, since the file's lock is ours."""
     for other in os.listdir(path.parent):
-        match = TEMPORARY.fullmatch(other)
+        match = re.fullmatch(TEMPORARY, other)
         if match and match[1] == name.stem:
             _unlink(path.with_name(other))
 
@@ -210,7 +211,7 @@ def remove_stale(directory: Path) -> None:
     except FileNotFoundError:
         return
     for name in names:
-        match = TEMPORARY.fullmatch(name)
+        match = re.fullmatch(TEMPORARY, name)
         # Looked at now, not in the list: somebody may have begun just after it was made.
         if match and not os.path.lexists(directory / f"{match[1]}.jsonl"):
             _unlink(directory / name)

@@ -8,9 +8,9 @@ from operator import itemgetter
 from typing import Any
 
 from rimp_otel.data import TelemetryData
-from rimp_otel.storage.base import TIMES, Selection, untimed
 from rimp_otel.storage.reader import RecordingReader
 from rimp_otel.storage.search import Search
+from rimp_otel.storage.selecting import TIMES, Selection, untimed
 from rimp_otel.storage.sweep import sweep
 
 __all__ = ["iter_retrieve", "retrieve"]

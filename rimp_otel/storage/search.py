@@ -5,8 +5,8 @@ from __future__ import annotations
 from heapq import heappush, heapreplace
 
 from rimp_otel.filters import Filter
-from rimp_otel.storage.base import Selection
 from rimp_otel.storage.content import Content
+from rimp_otel.storage.selecting import Selection
 
 __all__ = ["Search"]
 

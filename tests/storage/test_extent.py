@@ -6,8 +6,8 @@ import pytest
 
 from rimp_otel import TelemetryData, TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.base import timed
 from rimp_otel.storage.extent import Extent, times_in
+from rimp_otel.storage.selecting import timed
 
 from ..contract.samples import everything
 

@@ -9,8 +9,8 @@ import pytest
 from rimp_otel import TelemetryData, TelemetryEvent, TelemetryMetric
 from rimp_otel.filters import Filter
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.base import timed
 from rimp_otel.storage.facts import LATEST, NO_FACTS, facts_of
+from rimp_otel.storage.selecting import timed
 
 from ..contract.samples import NOON, SECOND, everything
 

@@ -150,6 +150,7 @@ def test_missing_permission_is_named(tmp_path):
     script = """
     import os, sys
     from rimp_otel import FileStorage, StorageError, TelemetryData, TelemetryEvent
+    FileStorage(sys.argv[1]).retrieve()  # what it imports, the user may not be able to read
     if os.geteuid() == 0:
         os.setgid(65534), os.setuid(65534)
     else:

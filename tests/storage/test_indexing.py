@@ -16,7 +16,6 @@ from rimp_otel.config import TelemetryConfig
 from rimp_otel.filters import Filter
 from rimp_otel.storage import compression, indexing
 from rimp_otel.storage import seeking as seekings
-from rimp_otel.storage.base import Selection
 from rimp_otel.storage.index import Index
 from rimp_otel.storage.indexing import build_index, fault_of, index_path, opened_index
 from rimp_otel.storage.inspection import Inspection
@@ -26,6 +25,7 @@ from rimp_otel.storage.reader import RecordingReader
 from rimp_otel.storage.repairing import Repair
 from rimp_otel.storage.retrieval import retrieve
 from rimp_otel.storage.sealing import Sealer
+from rimp_otel.storage.selecting import Selection
 
 from .recordings import files, text_of
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.base import Selection
 from rimp_otel.storage.content import Content
 from rimp_otel.storage.layout import SealedName
 from rimp_otel.storage.search import Search
+from rimp_otel.storage.selecting import Selection
 
 SECOND = 10**9
 

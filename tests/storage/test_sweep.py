@@ -19,7 +19,7 @@ from rimp_otel import (
     TelemetryMetric,
 )
 from rimp_otel.storage import compression, sweep
-from rimp_otel.storage.base import timed
+from rimp_otel.storage.selecting import timed
 
 from .journaled import Journaled
 from .recordings import files

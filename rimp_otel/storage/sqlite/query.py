@@ -10,7 +10,7 @@ from rimp_otel.data import TelemetryData
 from rimp_otel.errors import ConfigurationError, DecodeError
 from rimp_otel.otlp.fragment import Fragment, lines
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.base import Selection
+from rimp_otel.storage.selecting import Selection
 from rimp_otel.storage.sqlite.connection import Connection
 from rimp_otel.storage.sqlite.origins import Wrappings
 from rimp_otel.storage.sqlite.rows import LARGEST_TIME

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rimp_otel.data import TelemetryData
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.base import Selection, untimed
+from rimp_otel.storage.selecting import Selection, untimed
 from rimp_otel.storage.sqlite.connection import Connection
 from rimp_otel.storage.sqlite.opening import reading
 from rimp_otel.storage.sqlite.query import PAGE, SELECT, DamagedRecord, Index, Place, Query, Rows

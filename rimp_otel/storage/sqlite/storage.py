@@ -15,8 +15,9 @@ from rimp_otel.filters import Conditions
 from rimp_otel.forking import in_forked_child
 from rimp_otel.journal.homes import Remembering
 from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size
+from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.locking import ProcessLock
+from rimp_otel.storage.selecting import Selection, checked_batch_size
 from rimp_otel.storage.sqlite.gate import GATE
 from rimp_otel.storage.sqlite.layout import DatabaseLayout
 from rimp_otel.storage.sqlite.query import DamagedRecord, words_of

@@ -99,7 +99,7 @@ def test_views_for_whoever_asks_with_sql(tmp_path):
 )
 def test_indexes_are_used(path, conditions, index):
     """For times, and for traces."""
-    from rimp_otel.storage.base import Selection
+    from rimp_otel.storage.selecting import Selection
     from rimp_otel.storage.sqlite.query import Query
 
     times = {name: conditions.pop(name, None) for name in ("start_time", "end_time", "limit")}
