@@ -163,7 +163,9 @@ class Lines:
     def objects(self) -> list[Any]:
         """The records as objects."""
         if self._objects is None:
-            self._objects = [record for line in self.lines for record in decode.decode_line(line).records]
+            self._objects = [
+                record for line in self.lines for record in decode.decode_line(line).records
+            ]
         return self._objects
 
     def fragments(self) -> Iterator[Fragment | None]:

@@ -156,8 +156,8 @@ def retrieve(
     """
     from rimp_otel.filters import Filter
     from rimp_otel.storage import retrieval
-    from rimp_otel.storage.base import Selection, untimed
     from rimp_otel.storage.reader import RecordingReader
+    from rimp_otel.storage.selecting import Selection, untimed
 
     selection = Selection(*window, limit, wanted or Filter())
     if isinstance(reader, RecordingReader):
@@ -178,9 +178,9 @@ def batches(
     """All that is recorded, in batches, in any order; without what is known to lie outside of the
     window or to be of another signal. Says on a terminal how far it is."""
     from rimp_otel.filters import Filter
-    from rimp_otel.storage.base import Selection
     from rimp_otel.storage.reader import RecordingReader
     from rimp_otel.storage.search import Search
+    from rimp_otel.storage.selecting import Selection
 
     with Progress("reading", len(reader.files()), "files") as progress:
         if not isinstance(reader, RecordingReader):
