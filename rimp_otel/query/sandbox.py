@@ -35,6 +35,10 @@ _REFUSED = (
     " EXPLAIN of those"
 )
 
+# What DuckDB keeps of files' contents: one that is replaced, since it was damaged, would be read from
+# there (seen with DuckDB 1.5).
+_CONTENT_CACHE = "enable_external_file_cache"
+
 
 def close_off(raw: Any, directories: Sequence[Path], spill: Path) -> None:
     """Prepares a connection for queries of others, and lets nobody undo that.
@@ -52,6 +56,10 @@ def close_off(raw: Any, directories: Sequence[Path], spill: Path) -> None:
     raw.execute("SET parquet_metadata_cache = true")
     raw.execute(f"SET temp_directory = {_literal(str(spill))}")
     raw.execute(f"SET allowed_directories = [{', '.join(map(_literal, allowed))}]")
+    try:
+        raw.execute(f"SET {_CONTENT_CACHE} = false")
+    except duckdb.Error:  # a version that has no such cache
+        pass
     raw.execute("SET enable_external_access = false")
     for macro in (*MACROS, *QUANTILES):
         raw.execute(f"CREATE MACRO {macro}")

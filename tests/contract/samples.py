@@ -62,7 +62,10 @@ def span() -> ReadableSpan:
 
 def bare_span() -> ReadableSpan:
     """With next to nothing, a second later."""
-    return ReadableSpan("bare", SpanContext(1, 2, False, 1), start_time=NOON + SECOND)
+    # Not the SDK's default, which differs from one version to the next.
+    nameless = Resource({"service.name": "nameless"})
+    context = SpanContext(1, 2, False, 1)
+    return ReadableSpan("bare", context, resource=nameless, start_time=NOON + SECOND)
 
 
 def events() -> list[TelemetryEvent]:
