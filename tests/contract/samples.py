@@ -63,9 +63,9 @@ def span() -> ReadableSpan:
 def bare_span() -> ReadableSpan:
     """With next to nothing, a second later."""
     # Not the SDK's default, which differs from one version to the next.
-    nameless = Resource({"service.name": "nameless"})
+    unnamed = Resource({"service.name": "unnamed"})
     context = SpanContext(1, 2, False, 1)
-    return ReadableSpan("bare", context, resource=nameless, start_time=NOON + SECOND)
+    return ReadableSpan("bare", context, resource=unnamed, start_time=NOON + SECOND)
 
 
 def events() -> list[TelemetryEvent]:

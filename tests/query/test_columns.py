@@ -72,7 +72,7 @@ def test_bare_span(connection, everything_stored):
     """Has empty texts; one that has no end, no duration."""
     sql = "SELECT SpanKind, Duration, StatusCode, ParentSpanId, ServiceName, SpanAttributes"
     found = ask(connection, f"{sql} FROM otel_traces WHERE SpanName = 'bare'")
-    assert found == [("Internal", 0, "Unset", "", "nameless", {})]
+    assert found == [("Internal", 0, "Unset", "", "unnamed", {})]
 
 
 def test_lookup_of_traces(connection, everything_stored):

@@ -80,7 +80,7 @@ def test_views_for_whoever_asks_with_sql(tmp_path):
     storage.close()
     assert query(path, "SELECT trace_id, name, service, duration, status FROM spans") == [
         ("80000000000000000000000000000001", "checkout", "shop", 250, 2),
-        ("00000000000000000000000000000001", "bare", "nameless", None, 0),
+        ("00000000000000000000000000000001", "bare", "unnamed", None, 0),
     ]
     found = query(path, "SELECT span_id, name, severity, message FROM logs WHERE severity > 9")
     assert found == [("8000000000000000", "login.failed", 14, "login")]
