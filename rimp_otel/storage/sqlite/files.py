@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 from rimp_otel.errors import StorageError
@@ -13,6 +14,9 @@ __all__ = ["SUFFIXES", "check_file", "make_file"]
 
 SUFFIXES = ("-wal", "-shm")
 """What SQLite keeps beside a database that is open, and nobody else may touch."""
+
+# Seconds. Making a file takes a millisecond.
+_LONGEST_WAIT, _PAUSE = 1.0, 0.001
 
 
 def make_file(path: Path) -> None:
@@ -37,8 +41,11 @@ def _make_alone(path: Path) -> None:
     """While nobody else does. What a removed database left beside it would spoil the new one."""
     directory = os.open(path.parent, os.O_RDONLY)
     try:
-        if not acquire(directory):
-            raise StorageError(f"cannot record into {path}: another process is just making it")
+        until = time.monotonic() + _LONGEST_WAIT
+        while not acquire(directory):
+            if time.monotonic() >= until:
+                raise StorageError(f"cannot record into {path}: another process is just making it")
+            time.sleep(_PAUSE)
         if not os.path.lexists(path):
             for suffix in SUFFIXES:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
