@@ -17,17 +17,8 @@ from pathlib import Path
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
 from rimp_otel.journal.opened import OpenSpans
+from tests.benchmarks.workload import ATTRIBUTES, NAME
 
-_ATTRIBUTES = {
-    "http.request.method": "GET",
-    "http.route": "/api/users/{id}",
-    "http.response.status_code": 200,
-    "client.address": "10.0.0.1",
-    "user.id": "u-1234",
-    "cache.hit": False,
-    "db.duration": 12.5,
-    "db.rows": 17,
-}
 _TARGET = 3.0
 
 
@@ -94,7 +85,7 @@ def _time(tracer, spans: int) -> float:
     gc.collect()
     start = time.process_time()
     for _ in range(spans):
-        tracer.start_span("GET /api/users/{id}", attributes=_ATTRIBUTES).end()
+        tracer.start_span(NAME, attributes=ATTRIBUTES).end()
     return (time.process_time() - start) / spans * 1e6
 
 

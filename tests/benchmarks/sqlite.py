@@ -26,17 +26,8 @@ from opentelemetry.trace import SpanContext
 
 from rimp_otel import SQLiteStorage, TelemetryData, TelemetryEvent
 from rimp_otel.otlp.signals import Signal
+from tests.benchmarks.workload import ATTRIBUTES
 
-_ATTRIBUTES = {
-    "http.request.method": "GET",
-    "http.route": "/api/users/{id}",
-    "http.response.status_code": 200,
-    "client.address": "10.0.0.1",
-    "user.id": "u-1234",
-    "cache.hit": False,
-    "db.duration": 12.5,
-    "db.rows": 17,
-}
 _BATCH = 256
 _SPANS_A_TRACE = 10
 _RESOURCE = Resource({"service.name": "shop", "service.instance.id": "1", "host.name": "web"})
@@ -69,7 +60,7 @@ def spans(number: int) -> Iterator[ReadableSpan]:
             "GET /api/users/{id}",
             context,
             resource=_RESOURCE,
-            attributes=_ATTRIBUTES,
+            attributes=ATTRIBUTES,
             start_time=start,
             end_time=start + 250_000,
             instrumentation_scope=_SCOPE,
