@@ -15,7 +15,7 @@ from .processes import run
 PACKAGE = Path(rimp_otel.__file__).parent
 
 LAYERS = [
-    {"errors", "forking", "lazy", "reporting"},
+    {"errors", "forking", "lazy", "names", "reporting"},
     {"times", "exiting", "slots"},
     {"kinds", "config", "texts"},
     {"models"},

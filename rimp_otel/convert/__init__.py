@@ -7,8 +7,9 @@ of it: they are the SDK's ``ReadableSpan`` everywhere. Each name is loaded when 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rimp_otel.names import on_demand
 
 if TYPE_CHECKING:
     from rimp_otel.convert.from_metrics import metrics_from_sdk
@@ -43,10 +44,4 @@ _MODULES = {
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    module = _HOMES.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
-    return value
+__getattr__, __dir__ = on_demand(__name__, _HOMES)

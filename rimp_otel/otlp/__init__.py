@@ -9,17 +9,15 @@ metrics, which who only reads a recording does not wait for.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rimp_otel.names import on_demand
 
 if TYPE_CHECKING:
     from rimp_otel.otlp.metrics import metric_fragment, metrics_data_fragments
 
 __all__ = ["metric_fragment", "metrics_data_fragments"]
 
+_HOMES = dict.fromkeys(__all__, "metrics")
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.metrics"), name)
-    return value
+__getattr__, __dir__ = on_demand(__name__, _HOMES)

@@ -5,8 +5,9 @@ Each name is loaded when it is first asked for (PEP 562): who records into files
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rimp_otel.names import on_demand
 
 if TYPE_CHECKING:
     from rimp_otel.storage.base import TelemetryStorage
@@ -36,13 +37,4 @@ _HOMES = {
     "select": "selecting",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = on_demand(__name__, _HOMES)
