@@ -20,9 +20,7 @@ from rimp_otel.convert.origins import resource_from_sdk
 from rimp_otel.counts import CollectorStats, Counts
 from rimp_otel.data import TelemetryData, load_decoding
 from rimp_otel.forking import in_forked_child
-from rimp_otel.given import copied, number
-from rimp_otel.given import event_type as event_type_of
-from rimp_otel.given import text as text_of
+from rimp_otel.given import copied, event_type_of, number, text_of
 from rimp_otel.journal.buffer import Journal
 from rimp_otel.journal.frames import LETTERS
 from rimp_otel.kinds import EventType, ResourceInfo

@@ -7,7 +7,7 @@ from typing import Any
 from rimp_otel.kinds import EventType
 from rimp_otel.otlp.values import plain
 
-__all__ = ["copied", "event_type", "number", "text"]
+__all__ = ["copied", "event_type_of", "number", "text_of"]
 
 _SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
 
@@ -35,7 +35,7 @@ def number(value: Any) -> float | int | None:
         return None
 
 
-def text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """What there is to read of it."""
     found = plain(value)
     try:
@@ -44,7 +44,7 @@ def text(value: Any) -> str:
         return f"<a {type(value).__name__} that cannot be read: {type(error).__name__}>"
 
 
-def event_type(value: Any) -> EventType:
+def event_type_of(value: Any) -> EventType:
     """The type that it names; INFO, where it names none."""
     try:
         return value if isinstance(value, EventType) else EventType(str(value).lower())

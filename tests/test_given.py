@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from rimp_otel import EventType
-from rimp_otel.given import copied, event_type, number, text
+from rimp_otel.given import copied, event_type_of, number, text_of
 
 
 class Odd:
@@ -48,10 +48,10 @@ def test_numbers(given, found):
 
 def test_texts():
     """Whatever it is, something is to be read."""
-    assert text("a") == "a"
-    assert text(5) == "5"
-    assert text(10**5_000) == "<a int that cannot be read: ValueError>"
-    assert text(Odd()) == "<a Odd that cannot be read: RuntimeError>"
+    assert text_of("a") == "a"
+    assert text_of(5) == "5"
+    assert text_of(10**5_000) == "<a int that cannot be read: ValueError>"
+    assert text_of(Odd()) == "<a Odd that cannot be read: RuntimeError>"
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_texts():
 )
 def test_event_types(given, found):
     """By name too; what names none is information."""
-    assert event_type(given) is found
+    assert event_type_of(given) is found

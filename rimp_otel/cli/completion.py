@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-__all__ = ["add_parser", "bash_script", "described", "fish_script", "zsh_script"]
+__all__ = ["add_completion_parser", "bash_script", "described", "fish_script", "zsh_script"]
 
 _FILES = {"PATH", "FILE", "OUT", "DIR", "A", "B"}
 _DESCRIPTION = """\
@@ -20,7 +20,7 @@ Print a script that completes commands and options in a shell:
 """
 
 
-def add_parser(subparsers: Any) -> None:
+def add_completion_parser(subparsers: Any) -> None:
     """``rimp completion``."""
     parser = subparsers.add_parser(
         "completion",
@@ -29,10 +29,10 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("shell", metavar="SHELL", choices=list(_SCRIPTS), help="bash, zsh or fish")
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_completion)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_completion(args: argparse.Namespace) -> int:
     from rimp_otel.cli.main import build_parser
 
     print(_SCRIPTS[args.shell](described(build_parser())), end="")

@@ -20,7 +20,7 @@ from rimp_otel.cli.recording import open_recording
 from rimp_otel.cli.run import is_installed
 from rimp_otel.errors import MissingExtraError
 
-__all__ = ["add_parser"]
+__all__ = ["add_demo_parser"]
 
 _REQUIRED = {
     "flask": "flask",
@@ -46,7 +46,7 @@ _OWN = re.compile(
 )
 
 
-def add_parser(subparsers: Any) -> None:
+def add_demo_parser(subparsers: Any) -> None:
     """``rimp demo``."""
     parser = subparsers.add_parser(
         "demo",
@@ -67,10 +67,10 @@ def add_parser(subparsers: Any) -> None:
         help="add to the recording of an earlier demo, instead of replacing it",
     )
     add_color(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_demo)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_demo(args: argparse.Namespace) -> int:
     from rimp_otel.cli.demo_report import format_demo
     from rimp_otel.cli.demo_service import serving
     from rimp_otel.cli.demo_visit import visit

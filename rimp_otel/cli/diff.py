@@ -29,7 +29,7 @@ from rimp_otel.records import service_of, start_of, time_of
 if TYPE_CHECKING:
     from rimp_otel.data import TelemetryData
 
-__all__ = ["add_parser"]
+__all__ = ["add_diff_parser"]
 
 _DESCRIPTION = """\
 Compare two recordings, or two times of one: which operations take longer or less, fail more often
@@ -40,7 +40,7 @@ or less, which calls came and went, which errors are new. What may be chance is 
 """
 
 
-def add_parser(subparsers: Any) -> None:
+def add_diff_parser(subparsers: Any) -> None:
     """``rimp diff``."""
     parser = subparsers.add_parser(
         "diff",
@@ -72,7 +72,7 @@ def add_parser(subparsers: Any) -> None:
     add_path(parser)
     add_json(parser, "the differences")
     add_color(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_diff)
 
 
 def _percent(text: str) -> float:
@@ -81,7 +81,7 @@ def _percent(text: str) -> float:
     return float(text.rstrip("%")) / 100
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_diff(args: argparse.Namespace) -> int:
     (path_a, window_a), (path_b, window_b) = _sides(args)
     before = _activity(path_a, window_a, args.service)
     after = _activity(path_b, window_b, args.service)

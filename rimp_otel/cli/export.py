@@ -42,7 +42,7 @@ from rimp_otel.trace import Trace
 if TYPE_CHECKING:
     from rimp_otel.data import TelemetryData
 
-__all__ = ["add_parser", "bundle", "window_around", "write_bundle"]
+__all__ = ["add_export_parser", "bundle", "window_around", "write_bundle"]
 
 _WINDOW = 300 * 10**9
 _DESCRIPTION = """\
@@ -52,7 +52,7 @@ lines, one file for each signal, which any OTLP tool reads, and rimp does with -
 """
 
 
-def add_parser(subparsers: Any) -> None:
+def add_export_parser(subparsers: Any) -> None:
     """``rimp export``."""
     parser = subparsers.add_parser(
         "export",
@@ -82,10 +82,10 @@ def add_parser(subparsers: Any) -> None:
     add_path(parser)
     add_json(parser, "what was written")
     add_color(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_export)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_export(args: argparse.Namespace) -> int:
     path, window = recording_path(args), window_of(args)
     if args.trace is None and window == Window():
         raise UsageError("nothing is chosen: give --trace, or --since and --until")

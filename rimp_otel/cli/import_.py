@@ -21,7 +21,7 @@ from rimp_otel.otlp.signals import Signal
 if TYPE_CHECKING:
     from rimp_otel.data import TelemetryData
 
-__all__ = ["Taken", "add_parser", "take"]
+__all__ = ["Taken", "add_import_parser", "take"]
 
 _AT_ONCE = 32 * 1024 * 1024
 _LONG_LINE = 256 * 1024
@@ -33,7 +33,7 @@ or not; directories and archives of them; - is standard input.
 """
 
 
-def add_parser(subparsers: Any) -> None:
+def add_import_parser(subparsers: Any) -> None:
     """``rimp import``."""
     parser = subparsers.add_parser(
         "import",
@@ -52,7 +52,7 @@ def add_parser(subparsers: Any) -> None:
     add_path(parser)
     add_json(parser, "what was taken from each file")
     add_color(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_import)
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Taken:
         }
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_import(args: argparse.Namespace) -> int:
     path = recording_path(args)
     total = sum(map(size_of, args.files))
     store, close = (_count, _nothing) if args.dry_run else _storage(path)

@@ -30,12 +30,12 @@ from rimp_otel.cli.render import Style, to_json
 from rimp_otel.cli.tail import format_record
 from rimp_otel.models import TelemetryEvent
 
-__all__ = ["add_parser", "format_log"]
+__all__ = ["add_logs_parser", "format_log"]
 
-_DEFAULT_NUMBER = 20
+_DEFAULT_LOG_COUNT = 20
 
 
-def add_parser(subparsers: Any) -> None:
+def add_logs_parser(subparsers: Any) -> None:
     """``rimp logs``."""
     parser = subparsers.add_parser(
         "logs",
@@ -66,25 +66,25 @@ def add_parser(subparsers: Any) -> None:
     add_path(parser)
     add_json(parser, "each record")
     add_color(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_logs)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_logs(args: argparse.Namespace) -> int:
     style = output_style(args)
     feed = Feed(recording_path(args), window_of(args), chosen(args, "logs"), args.follow)
 
     def line(record: Any) -> str:
         return to_json(record_json(record)) if args.json else format_log(record, style)
 
-    show(feed, _number(args), args.follow, line)
+    show(feed, _log_count(args), args.follow, line)
     return 0
 
 
-def _number(args: argparse.Namespace) -> int:
+def _log_count(args: argparse.Namespace) -> int:
     if args.number is not None:
         return int(args.number)
     is_narrow = args.since is not None or args.until is not None or args.trace
-    return sys.maxsize if is_narrow else _DEFAULT_NUMBER
+    return sys.maxsize if is_narrow else _DEFAULT_LOG_COUNT
 
 
 def format_log(event: TelemetryEvent, style: Style) -> str:

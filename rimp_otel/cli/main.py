@@ -35,7 +35,7 @@ COMMANDS = {
     "seal": "make Parquet files of what is sealed",
     "completion": "print a script for completion in a shell",
 }
-"""The subcommands, and what each does: each is a module here with an ``add_parser(subparsers)``."""
+"""The subcommands, and what each does: each is a module here with a function ``add_<name>_parser(subparsers)``."""
 
 _DESCRIPTION = """\
 A flight recorder for Python services: record what they do, and look at it.
@@ -67,7 +67,8 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     for name, what in COMMANDS.items():
         if named in (None, name):
             module = name + "_" * iskeyword(name)
-            import_module(f"rimp_otel.cli.{module}").add_parser(subparsers)
+            add = getattr(import_module(f"rimp_otel.cli.{module}"), f"add_{name}_parser")
+            add(subparsers)
         else:
             subparsers.add_parser(name, help=what)
     return parser

@@ -29,10 +29,10 @@ from rimp_otel.errors import StorageError
 from rimp_otel.models import TelemetryMetric
 from rimp_otel.otlp.signals import Signal
 
-__all__ = ["add_parser"]
+__all__ = ["add_metrics_parser"]
 
 
-def add_parser(subparsers: Any) -> None:
+def add_metrics_parser(subparsers: Any) -> None:
     """``rimp metrics``."""
     parser = subparsers.add_parser(
         "metrics",
@@ -58,10 +58,10 @@ def add_parser(subparsers: Any) -> None:
     add_path(parser)
     add_json(parser, "each metric, or each set of attributes,")
     add_color(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_metrics)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_metrics(args: argparse.Namespace) -> int:
     reader = open_recording(recording_path(args), is_wanted=of_signal(Signal.METRICS))
     window, wanted = window_of(args), chosen(args, "metrics")
     points = (

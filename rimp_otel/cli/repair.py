@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rimp_otel.storage.repairing import Action
     from rimp_otel.storage.slotstates import SlotState
 
-__all__ = ["add_parser"]
+__all__ = ["add_repair_parser"]
 
 _DESCRIPTION = """\
 Mend what can be mended, and keep what cannot.
@@ -28,7 +28,7 @@ writing is left alone. It may be interrupted, and run again, at any time.
 """
 
 
-def add_parser(subparsers: Any) -> None:
+def add_repair_parser(subparsers: Any) -> None:
     """``rimp repair``."""
     parser = subparsers.add_parser(
         "repair",
@@ -47,10 +47,10 @@ def add_parser(subparsers: Any) -> None:
     add_path(parser)
     add_json(parser, "what was done")
     add_color(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_repair)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_repair(args: argparse.Namespace) -> int:
     path = recording_path(args)
     return _foresee(path, args) if args.dry_run else _repair(path, args)
 

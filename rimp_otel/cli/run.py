@@ -23,7 +23,7 @@ from rimp_otel.otlp.signals import Signal
 if TYPE_CHECKING:
     from rimp_otel.cli.added import Added
 
-__all__ = ["add_parser", "is_installed", "program_env", "service_name"]
+__all__ = ["add_run_parser", "is_installed", "program_env", "service_name"]
 
 _SITE = Path(__file__).with_name("site")
 
@@ -40,7 +40,7 @@ installed beside the program. Processes that it starts are recorded too.
 """
 
 
-def add_parser(subparsers: Any) -> None:
+def add_run_parser(subparsers: Any) -> None:
     """``rimp run``."""
     parser = subparsers.add_parser(
         "run",
@@ -65,10 +65,10 @@ def add_parser(subparsers: Any) -> None:
         nargs=argparse.REMAINDER,
         help="the program with its arguments, such as: python app.py",
     )
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_run)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_run(args: argparse.Namespace) -> int:
     # What argparse does with the -- differs between versions of Python.
     command = args.program[1:] if args.program[:1] == ["--"] else args.program
     if not command:

@@ -15,7 +15,7 @@ from rimp_otel.cli.render import format_bytes, plural, to_json
 if TYPE_CHECKING:
     from rimp_otel.query.sealing import Sealed
 
-__all__ = ["add_parser"]
+__all__ = ["add_seal_parser"]
 
 _DESCRIPTION = """\
 Make a Parquet twin of every sealed file that has none, so that SQL answers at once.
@@ -25,7 +25,7 @@ low priority, and may be interrupted, and run again, at any time.
 """
 
 
-def add_parser(subparsers: Any) -> None:
+def add_seal_parser(subparsers: Any) -> None:
     """``rimp seal``."""
     parser = subparsers.add_parser(
         "seal",
@@ -44,10 +44,10 @@ def add_parser(subparsers: Any) -> None:
     )
     add_path(parser)
     add_json(parser, "what was done")
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_seal)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_seal(args: argparse.Namespace) -> int:
     args.path = args.recording or args.path
     path = recording_path(args)
     open_recording(path)  # or say that there is none

@@ -21,7 +21,7 @@ from rimp_otel.cli.sqlformat import FORMATS, answer
 if TYPE_CHECKING:
     from rimp_otel.otlp.signals import Signal
 
-__all__ = ["add_parser"]
+__all__ = ["add_sql_parser"]
 
 _DESCRIPTION = """\
 Ask a recording in SQL; without SQL, in a shell.
@@ -33,7 +33,7 @@ otel_metrics_exponential_histogram, otel_metrics_summary. 'DESCRIBE otel_logs' s
 """
 
 
-def add_parser(subparsers: Any) -> None:
+def add_sql_parser(subparsers: Any) -> None:
     """``rimp sql``."""
     parser = subparsers.add_parser(
         "sql",
@@ -58,7 +58,7 @@ def add_parser(subparsers: Any) -> None:
     add_path(parser)
     add_json(parser, "each row")
     add_color(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_sql)
 
 
 def _seconds(text: str) -> float:
@@ -71,7 +71,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_sql(args: argparse.Namespace) -> int:
     args.path = args.recording or args.path
     path = recording_path(args)
     open_recording(path)  # or say that there is none

@@ -44,13 +44,13 @@ if TYPE_CHECKING:
 __all__ = [
     "RecordingStats",
     "SealedFiles",
-    "add_parser",
+    "add_stats_parser",
     "count_recording",
     "format_stats",
 ]
 
 
-def add_parser(subparsers: Any) -> None:
+def add_stats_parser(subparsers: Any) -> None:
     """``rimp stats``."""
     parser = subparsers.add_parser(
         "stats",
@@ -60,10 +60,10 @@ def add_parser(subparsers: Any) -> None:
     add_path(parser)
     add_json(parser, "the statistics")
     add_color(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_stats)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_stats(args: argparse.Namespace) -> int:
     path = recording_path(args)
     reader = open_recording(path)
     stats = count_recording(reader)

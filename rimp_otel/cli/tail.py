@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 
-__all__ = ["add_parser", "format_record"]
+__all__ = ["add_tail_parser", "format_record"]
 
 _DEFAULT_NUMBER = 10
 _ORIGIN_WIDTH = 16
 
 
-def add_parser(subparsers: Any) -> None:
+def add_tail_parser(subparsers: Any) -> None:
     """``rimp tail``."""
     parser = subparsers.add_parser(
         "tail",
@@ -55,7 +55,7 @@ def add_parser(subparsers: Any) -> None:
     add_path(parser)
     add_json(parser, "each record")
     add_color(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_tail)
 
 
 def _add_choices(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +80,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_tail(args: argparse.Namespace) -> int:
     from rimp_otel.filters import Filter
 
     style, wanted = output_style(args), Filter.of(signals=args.signal)

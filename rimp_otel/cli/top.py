@@ -32,12 +32,12 @@ from rimp_otel.records import service_of
 if TYPE_CHECKING:
     from rimp_otel.data import TelemetryData
 
-__all__ = ["Watched", "add_parser"]
+__all__ = ["Watched", "add_top_parser"]
 
 _S = 10**9
 
 
-def add_parser(subparsers: Any) -> None:
+def add_top_parser(subparsers: Any) -> None:
     """``rimp top``."""
     parser = subparsers.add_parser(
         "top",
@@ -72,10 +72,10 @@ def add_parser(subparsers: Any) -> None:
     add_path(parser)
     add_json(parser, "each frame")
     add_color(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_top)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_top(args: argparse.Namespace) -> int:
     if not args.window or not args.interval:
         raise UsageError("--window and --interval must be longer than nothing")
     is_live = not args.once and args.at is None

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rimp_otel.cli.recording import Reader
     from rimp_otel.data import TelemetryData
 
-__all__ = ["add_parser", "find_trace", "mentions", "read_trace", "trace_json"]
+__all__ = ["add_trace_parser", "find_trace", "mentions", "read_trace", "trace_json"]
 
 
 def trace_json(trace: Trace) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def trace_json(trace: Trace) -> dict[str, Any]:
     }
 
 
-def add_parser(subparsers: Any) -> None:
+def add_trace_parser(subparsers: Any) -> None:
     """``rimp trace``."""
     parser = subparsers.add_parser(
         "trace",
@@ -64,10 +64,10 @@ def add_parser(subparsers: Any) -> None:
     add_path(parser)
     add_json(parser, "the trace")
     add_color(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_trace)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_trace(args: argparse.Namespace) -> int:
     path = recording_path(args)
     reader = open_recording(path, is_wanted=mentions(args.id))
     trace = find_trace(read_trace(reader, args.id), args.id, path)

@@ -54,14 +54,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TraceSummary",
-    "add_parser",
+    "add_traces_parser",
     "format_traces",
     "summarize",
     "unique_digits",
 ]
 
 
-def add_parser(subparsers: Any) -> None:
+def add_traces_parser(subparsers: Any) -> None:
     """``rimp traces``."""
     parser = subparsers.add_parser(
         "traces",
@@ -89,10 +89,10 @@ def add_parser(subparsers: Any) -> None:
     add_path(parser)
     add_json(parser, "each trace")
     add_color(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_traces)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_traces(args: argparse.Namespace) -> int:
     path, window, wanted = recording_path(args), window_of(args), chosen(args, "traces")
     reader = open_recording(path, is_wanted=of_signal(Signal.TRACES))
     # A trace begins in the window; the spans that belong to it may begin later.

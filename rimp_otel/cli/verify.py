@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rimp_otel.storage.slotstates import SlotState
 
 __all__ = [
-    "add_parser",
+    "add_verify_parser",
     "format_problem",
     "format_summary",
     "inspect",
@@ -40,7 +40,7 @@ __all__ = [
 _NOUNS = {Signal.TRACES: "span", Signal.LOGS: "log record", Signal.METRICS: "data point"}
 
 
-def add_parser(subparsers: Any) -> None:
+def add_verify_parser(subparsers: Any) -> None:
     """``rimp verify``."""
     parser = subparsers.add_parser(
         "verify",
@@ -56,10 +56,10 @@ def add_parser(subparsers: Any) -> None:
     add_path(parser)
     add_json(parser, "what was found")
     add_color(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run_verify)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_verify(args: argparse.Namespace) -> int:
     path = recording_path(args)
     style = output_style(args)
     found = []
