@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rimp_otel.batch import TelemetryData
     from rimp_otel.collector import CollectorStats, TelemetryCollector
     from rimp_otel.config import TelemetryConfig
-    from rimp_otel.data import TelemetryData
     from rimp_otel.errors import (
         ConfigurationError,
         DecodeError,
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
         RimpError,
         StorageError,
     )
-    from rimp_otel.exporters import RimpLogRecordExporter, RimpMetricExporter, RimpSpanExporter
-    from rimp_otel.kinds import EventType
-    from rimp_otel.models import TelemetryEvent, TelemetryMetric
-    from rimp_otel.pipeline import Telemetry, install
+    from rimp_otel.models.records import EventType, TelemetryEvent, TelemetryMetric
+    from rimp_otel.otel.exporters import RimpLogRecordExporter, RimpMetricExporter, RimpSpanExporter
+    from rimp_otel.otel.install import Telemetry, install
     from rimp_otel.storage import FileStorage, MemoryStorage, SQLiteStorage, TelemetryStorage
     from rimp_otel.streaming import TelemetryStream
 
@@ -53,9 +52,9 @@ __all__ = [
 ]
 
 _MODULES = {
+    "batch": ("TelemetryData",),
     "collector": ("CollectorStats", "TelemetryCollector"),
     "config": ("TelemetryConfig",),
-    "data": ("TelemetryData",),
     "errors": (
         "ConfigurationError",
         "DecodeError",
@@ -63,10 +62,9 @@ _MODULES = {
         "RimpError",
         "StorageError",
     ),
-    "exporters": ("RimpLogRecordExporter", "RimpMetricExporter", "RimpSpanExporter"),
-    "kinds": ("EventType",),
-    "models": ("TelemetryEvent", "TelemetryMetric"),
-    "pipeline": ("Telemetry", "install"),
+    "models.records": ("EventType", "TelemetryEvent", "TelemetryMetric"),
+    "otel.exporters": ("RimpLogRecordExporter", "RimpMetricExporter", "RimpSpanExporter"),
+    "otel.install": ("Telemetry", "install"),
     "storage": ("FileStorage", "MemoryStorage", "SQLiteStorage", "TelemetryStorage"),
     "streaming": ("TelemetryStream",),
 }

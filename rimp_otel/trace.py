@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from rimp_otel.errors import ConfigurationError
-from rimp_otel.html.waterfall import trace_html
-from rimp_otel.models import TelemetryEvent
-from rimp_otel.records import start_of, time_of, trace_id_of
+from rimp_otel.models.accessors import start_of, time_of, trace_id_of
+from rimp_otel.models.records import TelemetryEvent
+from rimp_otel.render.trace_svg import trace_html
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from rimp_otel.data import TelemetryData
+from rimp_otel.batch import TelemetryData
 from rimp_otel.storage import TelemetryStorage, select
 
 DEADLINE = 20.0

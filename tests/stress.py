@@ -16,7 +16,7 @@ from typing import NamedTuple
 from opentelemetry.sdk.trace import TracerProvider
 
 from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream
-from rimp_otel.storage.reader import RecordingReader
+from rimp_otel.storage.files.reader import RecordingReader
 
 
 class Result(NamedTuple):

@@ -7,8 +7,7 @@ import os
 import pytest
 
 from rimp_otel.lazy import lazy
-
-from .processes import run
+from tests.processes import run
 
 FORBID = """
 import os, sys

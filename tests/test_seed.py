@@ -13,7 +13,7 @@ from rimp_otel import (
     TelemetryStorage,
 )
 from rimp_otel.storage import MemoryStorage
-from rimp_otel.streaming import TelemetryStream
+from rimp_otel.streaming.stream import TelemetryStream
 
 
 def test_simple_collection():

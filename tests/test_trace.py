@@ -6,8 +6,7 @@ import pytest
 
 from rimp_otel import ConfigurationError, TelemetryData
 from rimp_otel.trace import Trace
-
-from .cli.records import TRACE, checkout, event, span
+from tests.cli.records import TRACE, checkout, event, span
 
 
 def batch() -> TelemetryData:

@@ -89,7 +89,7 @@ def _arguments(parser: argparse.ArgumentParser) -> Iterator[Argument]:
 
 def _listed(action: argparse.Action) -> list[str]:
     """Names that a type knows, though any case of them, or a number, is taken too."""
-    from rimp_otel.cli.choosing import SEVERITIES, severity
+    from rimp_otel.cli.options import SEVERITIES, severity
 
     return list(SEVERITIES) if action.type is severity else []
 

@@ -3,24 +3,66 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import os
 import re
 import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from importlib import import_module
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rimp_otel.cli.demo_service import Service, ServiceError
 from rimp_otel.cli.options import UsageError, add_color, output_style, output_width
-from rimp_otel.cli.recording import open_recording
+from rimp_otel.cli.output import open_recording
 from rimp_otel.cli.run import is_installed
+from rimp_otel.cli.stats import count_recording, format_stats
 from rimp_otel.errors import MissingExtraError
+from rimp_otel.journal.slots import is_owned
+from rimp_otel.models.accessors import (
+    brief_attributes,
+    duration_of,
+    is_interrupted,
+    parent_id_of,
+    start_of,
+    time_of,
+    trace_id_of,
+)
+from rimp_otel.models.records import HistogramPoint, TelemetryEvent
+from rimp_otel.render.format import plural
+from rimp_otel.render.terminal import Style, clip, columns, pad, to_json
+from rimp_otel.render.trace_text import EVENT_MARKS, render_trace
 
-__all__ = ["add_demo_parser"]
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from rimp_otel.batch import TelemetryData
+    from rimp_otel.cli.output import Reader
+
+__all__ = [
+    "ORDERS",
+    "REQUESTS",
+    "Visit",
+    "add_demo_parser",
+    "format_demo",
+    "format_histogram",
+    "quantile",
+    "visit",
+]
+
+
+# --- ``rimp demo``: records a real service, and shows the recording.
 
 _REQUIRED = {
     "flask": "flask",
@@ -71,16 +113,14 @@ def add_demo_parser(subparsers: Any) -> None:
 
 
 def _run_demo(args: argparse.Namespace) -> int:
-    from rimp_otel.cli.demo_report import format_demo
     from rimp_otel.cli.demo_service import serving
-    from rimp_otel.cli.demo_visit import visit
 
     for package, module in _REQUIRED.items():
         if not is_installed(module):
             raise MissingExtraError(package, "demo")
     make_room(args.path, args.keep)
     # Now, since code in C that is interrupted while it is imported may swallow what a signal raises.
-    import_module("rimp_otel.storage.reader")
+    import_module("rimp_otel.storage.files.reader")
     with _ended_by_signals(), _progress(), serving(args.path) as service:
         visited = visit(service)
     reader = open_recording(args.path)
@@ -144,3 +184,351 @@ def _progress() -> Iterator[None]:
         yield
     finally:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+# --- The customers of ``rimp demo``'s shop, the last of whom never gets an answer.
+
+ORDERS = "shop.orders"
+"""The metric that counts them."""
+
+_LONGEST_WAIT, _PAUSE = 15.0, 0.005
+"""Seconds to wait for a sign, and between two looks."""
+
+
+class Request(NamedTuple):
+    """What a customer asks for; an order, where there is a card."""
+
+    path: str
+    card: str = ""
+    quantity: int = 1
+
+
+def _requests() -> Iterator[Request]:
+    for number in range(10):
+        yield Request("/products")
+        yield Request(f"/products/{('tea', 'mug', 'kettle')[number % 3]}")
+        card = "1881" if number in (3, 7) else "0069" if number == 5 else "4242"
+        yield Request("tea" if number % 2 else "mug", card, 1 + number % 3)
+        if number % 3 == 0:
+            yield Request("/products/toaster")
+            yield Request("kettle", "4242", 2)
+        elif number % 4 == 0:
+            yield Request("tea", "4242", 3)
+
+
+REQUESTS = tuple(_requests())
+"""The same every time: some are slow, some ask for what there is not, one card is refused."""
+
+_ENDLESS = Request("mug", "0404")
+_LAST = (Request("/products"), Request("/products/tea"), Request("/products/mug"))
+_SIGN = "the bank does not answer"
+
+
+class Visit(NamedTuple):
+    """How the requests went."""
+
+    #: Nanoseconds since the epoch.
+    began: int
+    #: Of those that were answered.
+    statuses: Counter[int]
+    seconds: float
+
+
+def visit(service: Service) -> Visit:
+    """Sends the requests, one after the other; then kills the service while it handles one, at the
+    very moment at which it has answered the last of the others.
+
+    Raises:
+        ServiceError: the service did not do what it should.
+    """
+    began, started = time.time_ns(), time.monotonic()
+    watcher = _Watcher(service.path)
+    statuses = Counter(_status(service.address, request) for request in REQUESTS)
+    ordered = sum(bool(request.card) for request in REQUESTS)
+    watcher.wait_for("its metrics", lambda: watcher.orders == ordered)
+    never_answered = threading.Thread(target=_wait, args=(service.address, _ENDLESS), daemon=True)
+    never_answered.start()
+    watcher.wait_for("the last order", lambda: watcher.is_charging)
+    statuses += Counter(_status(service.address, request) for request in _LAST)
+    service.kill()
+    watcher.wait_for("its end", watcher.is_alone)
+    return Visit(began, statuses, time.monotonic() - started)
+
+
+def _wait(address: str, request: Request) -> None:
+    try:
+        _status(address, request)
+    except (OSError, http.client.HTTPException):
+        pass  # as it must be: who would answer has been killed
+
+
+def _status(address: str, request: Request) -> int:
+    path, body = request.path, None
+    if request.card:
+        order = {"sku": request.path, "quantity": request.quantity, "card": request.card}
+        path, body = "/checkout", to_json(order).encode()
+    # Loopback needs no proxy, whatever the environment says.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(address + path, body, timeout=_LONGEST_WAIT) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+class _Watcher:
+    """Sees in the recording what the service does, while it does it."""
+
+    def __init__(self, path: Path) -> None:
+        from rimp_otel.storage.files.reader import RecordingReader
+
+        self._reader = RecordingReader(path)
+        self._reader.skip()
+        self._outcomes: dict[str, float] = {}
+        #: Whether it waits for the bank.
+        self.is_charging = False
+
+    @property
+    def orders(self) -> float:
+        """How many it has counted."""
+        return sum(self._outcomes.values())
+
+    def is_alone(self) -> bool:
+        """Whether nobody records there any more."""
+        layout = self._reader.layout
+        return not any(is_owned(layout.journal(slot)) for slot in layout.slots())
+
+    def wait_for(self, what: str, is_there: Callable[[], bool]) -> None:
+        """Looks again and again, until it is there.
+
+        Raises:
+            ServiceError: that takes too long.
+        """
+        deadline = time.monotonic() + _LONGEST_WAIT
+        while not is_there():
+            if time.monotonic() > deadline:
+                raise ServiceError(f"the service did not show {what} in {_LONGEST_WAIT:g} s")
+            time.sleep(_PAUSE)
+            for data in self._reader.poll():
+                self._see(data)
+
+    def _see(self, data: TelemetryData) -> None:
+        for metric in data.metrics:
+            if metric.name == ORDERS:
+                self._outcomes[str(metric.tags["outcome"])] = metric.value
+        self.is_charging |= any(event.message == _SIGN for event in data.events)
+
+
+# --- What ``rimp demo`` shows: the recording at a glance.
+
+LATENCY = "shop.checkout.duration"
+
+
+class _Page(NamedTuple):
+    data: TelemetryData
+    width: int
+    style: Style
+
+    def title(self, text: str, remark: str = "") -> str:
+        remark = clip(remark, self.width - columns(text) - 2, self.style.glyphs.ellipsis)
+        return (
+            f"{self.style.paint(text, 'bold', 'cyan')}  {self.style.paint(remark, 'dim')}".rstrip()
+        )
+
+    def spans(self, trace_id: int) -> list[ReadableSpan]:
+        return [span for span in self.data.spans if trace_id_of(span) == trace_id]
+
+    def events(self, trace_id: int) -> list[TelemetryEvent]:
+        events = [event for event in self.data.events if event.trace_id == trace_id]
+        return sorted(events, key=time_of)
+
+
+def format_demo(reader: Reader, visit: Visit, look: str, width: int, style: Style) -> list[str]:
+    """The recording of the demo as lines of text.
+
+    Args:
+        reader: of the recording, from its start.
+        visit: how the requests went that were recorded.
+        look: how ``--path`` names the recording on a command line.
+        width: columns of the terminal.
+        style: what the terminal can show.
+    """
+    from rimp_otel.batch import TelemetryData
+
+    data = TelemetryData.concat(reader.poll(final=True))
+    page = _Page(data, width, style)
+    finished = (span for span in _roots(data) if not is_interrupted(span))
+    slowest = max(finished, key=lambda span: duration_of(span) or 0, default=None)
+    failure = next((event for event in data.events if "exception.type" in event.metadata), None)
+    sections = [
+        _visit(visit, page),
+        _stats(reader, page),
+        _slowest(slowest, page),
+        _failure(failure, page),
+        _killed(visit, page),
+        _latency(page),
+        _next(trace_id_of(slowest) if slowest else 0, look, page),
+    ]
+    return [line for section in sections for line in ("", *section)][1:]
+
+
+def _roots(data: TelemetryData) -> Iterator[ReadableSpan]:
+    return (span for span in data.spans if not parent_id_of(span))
+
+
+def _visit(visit: Visit, page: _Page) -> Iterator[str]:
+    yield page.title("A small shop", "Flask, SQLite, an HTTP call, logging, and no recording code")
+    answers = [
+        page.style.paint(
+            f"{count} {HTTPStatus(status).phrase}", *(["red"] if status >= 500 else [])
+        )
+        for status, count in sorted(visit.statuses.items())
+    ]
+    between = page.style.glyphs.between
+    total = plural(visit.statuses.total(), "request")
+    yield f"{total} in {visit.seconds:.1f} s{between}{between.join(answers)}"
+
+
+def _stats(reader: Reader, page: _Page) -> Iterator[str]:
+    stats = count_recording(reader, [page.data])
+    yield page.title("Recorded", "rimp stats")
+    # The last line says that nothing is damaged.
+    yield from format_stats(stats, page.style)[: None if stats.damaged else -1]
+
+
+def _slowest(root: ReadableSpan | None, page: _Page) -> Iterator[str]:
+    if root is None:
+        return
+    trace_id = trace_id_of(root)
+    yield page.title("The slowest request", f"rimp trace {trace_id:032x}"[:19])
+    yield from render_trace(page.spans(trace_id), page.events(trace_id), page.width, page.style)
+
+
+def _failure(failure: TelemetryEvent | None, page: _Page) -> Iterator[str]:
+    if failure is None:
+        return
+    spans = page.spans(failure.trace_id)
+    start = min(map(start_of, spans), default=time_of(failure))
+    name = next((span.name for span in spans if not parent_id_of(span)), "")
+    trace = f"rimp trace {failure.trace_id:032x}"[:19]
+    yield page.title("The request that failed", f"{page.style.clean(name)}   {trace}")
+    for event in page.events(failure.trace_id) or [failure]:
+        yield from _event(event, start, page)
+
+
+def _event(event: TelemetryEvent, start: int, page: _Page) -> Iterator[str]:
+    style = page.style
+    word, looks = EVENT_MARKS[event.event_type]
+    after = "+" + style.duration(time_of(event) - start)
+    head = f"{after:>10}  {style.paint(f'{word:5}', *looks)}  "
+    rest = [style.clean(event.message), *style.pairs(brief_attributes(event.metadata))]
+    yield head + clip("  ".join(rest), page.width - 19, style.glyphs.ellipsis)
+    if "exception.type" in event.metadata:
+        yield from _exception(event, page)
+
+
+def _killed(visit: Visit, page: _Page) -> Iterator[str]:
+    requests = [
+        span
+        for span in _roots(page.data)
+        if span.kind.name == "SERVER" and start_of(span) >= visit.began
+    ]
+    cut = [span for span in requests if is_interrupted(span)]
+    trace = f"rimp trace {trace_id_of(cut[0]):032x}"[:19] if cut else ""
+    yield page.title("Killed by SIGKILL in the middle of a request", trace)
+    answered, recorded = visit.statuses.total(), len(requests) - len(cut)
+    looks = ("green", "bold") if answered == recorded else ("red", "bold")
+    verdict = page.style.paint(f"{recorded:,} are recorded", *looks)
+    yield f"{plural(answered, 'request')} were answered, {verdict}; and of the one that was not:"
+    for span in cut[:1]:
+        trace_id = trace_id_of(span)
+        lines = render_trace(page.spans(trace_id), page.events(trace_id), page.width, page.style)
+        # Without what stands above the axis, and below: the title says it.
+        start, end = lines.index(""), len(lines) - lines[::-1].index("")
+        yield from lines[start : end - 1]
+
+
+_FRAME = re.compile(r'^  File "([^"\n]+)", line (\d+), in (.+)\n    (.*)$', re.MULTILINE)
+
+
+def _exception(event: TelemetryEvent, page: _Page) -> Iterator[str]:
+    style, attributes = page.style, event.metadata
+    indent = " " * 19
+    text = f"{attributes['exception.type']}: {attributes.get('exception.message', '')}"
+    yield indent + style.paint(clip(style.clean(text), page.width - 19), "red", "bold")
+    frames = _FRAME.findall(str(attributes.get("exception.stacktrace", "")))
+    for file, line, function, code in frames:
+        if file == frames[-1][0]:  # not those of the libraries on the way there
+            place = f"{file.rpartition('/')[2]}:{line}"
+            shown = style.clean(f"{pad(place, 12)}  {pad(function, 10)}  {code}")
+            yield indent + style.paint(clip(shown, page.width - 19, style.glyphs.ellipsis), "dim")
+
+
+def _latency(page: _Page) -> Iterator[str]:
+    newest = {
+        (metric.name, str(sorted(metric.tags.items()))): metric
+        for metric in sorted(page.data.metrics, key=time_of)
+    }
+    points = [metric for (name, _), metric in newest.items() if name == LATENCY]
+    if not points or not isinstance(points[0].point, HistogramPoint):
+        return
+    orders = [metric for (name, _), metric in newest.items() if name == ORDERS]
+    ended = [f"{metric.value} {page.style.clean(metric.tags['outcome'])}" for metric in orders]
+    yield page.title(f"A metric: {LATENCY}", f"orders: {', '.join(sorted(ended))}")
+    yield from format_histogram(points[0].point, page.width, page.style)
+
+
+def format_histogram(point: HistogramPoint, width: int, style: Style) -> list[str]:
+    """A histogram of seconds: a bar for each bucket, and percentiles."""
+    counts = point.bucket_counts
+    filled = [index for index, count in enumerate(counts) if count] or [0]
+    bounds = [f"{style.duration(_nanos(bound))}" for bound in point.explicit_bounds]
+    labels = [*(f"up to {bound}" for bound in bounds), f"over {bounds[-1]}" if bounds else "all"]
+    room = width - 24
+    lines = []
+    for index in range(filled[0], filled[-1] + 1):
+        bar = style.glyphs.bar * round(room * counts[index] / max(counts))
+        lines.append(
+            f"{labels[index]:>14}  {counts[index]:>4}  {style.paint(bar, 'green')}".rstrip()
+        )
+    quantiles = [(f"p{share}", quantile(point, share / 100)) for share in (50, 90, 99)]
+    if point.max is not None:
+        quantiles.append(("max", point.max))
+    shown = [f"{style.paint(name, 'bold')} {style.duration(_nanos(s))}" for name, s in quantiles]
+    return [*lines, f"{'':>14}        " + "   ".join(shown)]
+
+
+def _nanos(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def quantile(point: HistogramPoint, share: float) -> float:
+    """The value below which ``share`` of the measurements lie, evenly spread in their bucket."""
+    least = point.min if point.min is not None else 0.0
+    most = point.max if point.max is not None else max(point.explicit_bounds, default=least)
+    edges = [least, *(min(max(bound, least), most) for bound in point.explicit_bounds), most]
+    wanted = share * point.count
+    for index, reached in enumerate(accumulate(point.bucket_counts)):
+        if reached and reached >= wanted:
+            count = point.bucket_counts[index]
+            part = (wanted - (reached - count)) / count
+            return edges[index] + part * (edges[index + 1] - edges[index])
+    return most
+
+
+def _next(trace_id: int, look: str, page: _Page) -> Iterator[str]:
+    commands = [
+        (f"rimp traces --path {look}", "all requests, the newest first"),
+        (f"rimp trace {trace_id:032x}"[:19] + f" --path {look}", "one of them"),
+        (f"rimp tail --path {look}", "everything in the order of time; -f follows"),
+        (
+            f"rimp verify --path {look}",
+            "whether every line is whole, and what waits in the journal",
+        ),
+        ("rimp run -- python app.py", "your own program"),
+    ]
+    wide = max(columns(command) for command, _ in commands)
+    yield page.title("What next")
+    for command, remark in commands:
+        yield f"  {pad(command, wide)}   {page.style.paint(remark, 'dim')}"

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from rimp_otel.cli.render import Style
 from rimp_otel.errors import RimpError
+from rimp_otel.render.terminal import Style
 
 __all__ = ["Service", "ServiceError", "service_file", "serving"]
 

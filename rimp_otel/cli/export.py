@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rimp_otel.cli.choosing import trace_prefix
-from rimp_otel.cli.moments import Window
 from rimp_otel.cli.options import (
     UsageError,
     add_color,
@@ -23,24 +21,21 @@ from rimp_otel.cli.options import (
     duration,
     output_style,
     recording_path,
+    trace_prefix,
     window_of,
 )
-from rimp_otel.cli.recording import (
-    counts_json,
-    counts_text,
-    open_recording,
-    report_damage,
-    retrieve,
-)
-from rimp_otel.cli.render import format_bytes, to_json
-from rimp_otel.cli.trace import find_trace, mentions, read_trace
+from rimp_otel.cli.output import counts_json, counts_text, open_recording, report_damage, retrieve
+from rimp_otel.cli.timespec import Window
+from rimp_otel.cli.traces import find_trace, mentions, read_trace
 from rimp_otel.errors import StorageError
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.records import end_of, start_of, time_of
+from rimp_otel.models.accessors import end_of, start_of, time_of
+from rimp_otel.models.records import Signal
+from rimp_otel.render.format import format_bytes
+from rimp_otel.render.terminal import to_json
 from rimp_otel.trace import Trace
 
 if TYPE_CHECKING:
-    from rimp_otel.data import TelemetryData
+    from rimp_otel.batch import TelemetryData
 
 __all__ = ["add_export_parser", "bundle", "window_around", "write_bundle"]
 
@@ -125,8 +120,8 @@ def window_around(trace: Trace, nanos: int) -> Window:
 
 def bundle(trace: Trace, path: Path, nanos: int) -> TelemetryData:
     """A trace, with all log records and metrics that were recorded at ``path`` around it."""
-    from rimp_otel.data import TelemetryData
-    from rimp_otel.filters import Filter
+    from rimp_otel.batch import TelemetryData
+    from rimp_otel.models.filters import Filter
 
     wanted = Filter.of(signals=["logs", "metrics"])
     around = retrieve(open_recording(path), window_around(trace, nanos), wanted)

@@ -7,12 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from keyword import iskeyword
 from typing import Any
 
 from rimp_otel.cli.options import Parser, UsageError
-from rimp_otel.cli.render import Style
 from rimp_otel.errors import ConfigurationError, RimpError
+from rimp_otel.render.terminal import Style
 
 __all__ = ["COMMANDS", "build_parser", "main"]
 
@@ -35,7 +34,16 @@ COMMANDS = {
     "seal": "make Parquet files of what is sealed",
     "completion": "print a script for completion in a shell",
 }
-"""The subcommands, and what each does: each is a module here with a function ``add_<name>_parser(subparsers)``."""
+"""The subcommands, and what each does. Each has a function ``add_<name>_parser(subparsers)``."""
+
+_MODULES = {
+    "import": "import_",
+    "logs": "tail",
+    "repair": "verify",
+    "seal": "parquet",
+    "trace": "traces",
+}
+"""The modules of the subcommands that are not named like theirs."""
 
 _DESCRIPTION = """\
 A flight recorder for Python services: record what they do, and look at it.
@@ -66,9 +74,8 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     named = None if argv is None else next((word for word in argv if word in COMMANDS), "")
     for name, what in COMMANDS.items():
         if named in (None, name):
-            module = name + "_" * iskeyword(name)
-            add = getattr(import_module(f"rimp_otel.cli.{module}"), f"add_{name}_parser")
-            add(subparsers)
+            module = import_module(f"rimp_otel.cli.{_MODULES.get(name, name)}")
+            getattr(module, f"add_{name}_parser")(subparsers)
         else:
             subparsers.add_parser(name, help=what)
     return parser

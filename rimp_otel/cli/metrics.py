@@ -3,33 +3,254 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rimp_otel.cli.choosing import add_choices, chosen
-from rimp_otel.cli.metriclist import MetricSummary, format_metrics, summarize_metrics
-from rimp_otel.cli.moments import Window
+from rimp_otel.analysis.metrics import Series, series_of
+from rimp_otel.analysis.summaries import MetricSummary, summarize_metrics
 from rimp_otel.cli.options import (
+    add_choices,
     add_color,
     add_json,
     add_path,
+    chosen,
     count,
     output_style,
     output_width,
     recording_path,
     window_of,
 )
-from rimp_otel.cli.recording import batches, of_signal, open_recording, report_damage
-from rimp_otel.cli.render import (
+from rimp_otel.cli.output import batches, of_signal, open_recording, report_damage
+from rimp_otel.cli.timespec import Window
+from rimp_otel.errors import StorageError
+from rimp_otel.models.accessors import service_of
+from rimp_otel.models.records import MetricKind, Signal, SummaryPoint, TelemetryMetric
+from rimp_otel.render.format import format_bytes, format_number, format_time, format_utc
+from rimp_otel.render.terminal import (
+    Column,
+    Style,
+    clip,
+    columns,
+    format_table,
+    service_look,
     to_json,
 )
-from rimp_otel.cli.series import series_of
-from rimp_otel.cli.seriestext import format_series, series_json
-from rimp_otel.errors import StorageError
-from rimp_otel.models import TelemetryMetric
-from rimp_otel.otlp.signals import Signal
 
-__all__ = ["add_metrics_parser"]
+__all__ = ["BUCKETS", "add_metrics_parser", "format_metrics", "format_series", "series_json"]
+
+
+# --- The list that ``rimp metrics`` prints: one line for each metric.
+
+_COLUMNS = (
+    Column("NAME", looks="bold"),
+    Column("KIND"),
+    Column("UNIT"),
+    Column("SERIES", is_number=True),
+    Column("POINTS", is_number=True),
+    Column("LAST", looks="dim"),
+    Column("SERVICES"),
+)
+
+
+def format_metrics(metrics: list[MetricSummary], width: int, style: Style) -> list[str]:
+    """The metrics as a table."""
+    if not metrics:
+        return ["no metrics"]
+    rows = [
+        (
+            style.clean(metric.name) or "(no name)",
+            metric.kind.replace("_", " "),
+            style.clean(metric.unit),
+            f"{len(metric.series):,}",
+            f"{metric.points:,}",
+            format_time(metric.last, "%m-%d %H:%M:%S"),
+            ", ".join(style.clean(service) or "(no service)" for service in metric.services),
+        )
+        for metric in metrics
+    ]
+    return format_table(_COLUMNS, rows, width, style)
+
+
+# --- Series of a metric, as lines of text and as JSON.
+
+BUCKETS = 40
+"""How many parts of time a course has."""
+_SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+
+
+def format_series(
+    series: Sequence[Series], first: int, last: int, width: int, style: Style
+) -> list[str]:
+    """Each series in two lines, under a heading for each metric."""
+    lines: list[str] = []
+    before, resources = None, _resources(series)
+    for one in series:
+        metric = one.last
+        if (metric.name, metric.kind, metric.unit) != before:
+            before = (metric.name, metric.kind, metric.unit)
+            lines += [*([""] if lines else []), *_heading(one, first, last, width, style)]
+        lines += _lines(one, resources, first, last, width, style)
+    return lines
+
+
+def _heading(one: Series, first: int, last: int, width: int, style: Style) -> list[str]:
+    metric, between = one.last, style.glyphs.between
+    facts = [metric.kind.value.replace("_", " ")]
+    if metric.temporality:
+        facts.append(metric.temporality.name.lower())
+    if metric.kind is MetricKind.SUM and metric.is_monotonic:
+        facts.append("monotonic")
+    if metric.unit:
+        facts.append(style.clean(metric.unit))
+    facts.append(f"{format_time(first)} to {format_time(last)} ({style.duration(last - first)})")
+    head = style.paint(style.clean(metric.name) or "(no name)", "bold")
+    about = clip(style.clean(metric.description), width, style.glyphs.ellipsis)
+    return [head, style.paint(between.join(facts), "dim"), *([about] if about else [])]
+
+
+def _lines(
+    one: Series, resources: _Alike, first: int, last: int, width: int, style: Style
+) -> list[str]:
+    service = style.clean(service_of(one.last)) or "(no service)"
+    pairs = style.pairs({**one.last.tags, **_telling(one, resources)})
+    label = "  ".join([style.paint(service, service_look(service_of(one.last))), *pairs])
+    facts = "  ".join(_facts(one, style))
+    used = columns("  ".join(_facts(one, style._replace(color=False))))
+    cells = min(BUCKETS, max(width - used - 4, 8))
+    spark = style.sparkline(one.history(first, last, cells)) if len(one.points) > 1 else ""
+    return [label, f"  {facts}  {style.paint(spark, 'cyan')}".rstrip()]
+
+
+_Alike = dict[tuple[str, str, str], list[Mapping[str, Any]]]
+
+
+def _resources(series: Sequence[Series]) -> _Alike:
+    """The resources of the series that have metric, service and attributes in common."""
+    found: _Alike = {}
+    for one in series:
+        found.setdefault(_label(one), []).append(_resource(one))
+    return found
+
+
+def _label(one: Series) -> tuple[str, str, str]:
+    return one.last.name, service_of(one.last), repr(one.last.tags)
+
+
+def _telling(one: Series, resources: _Alike) -> Mapping[str, Any]:
+    """What tells a series from others like it: where resources differ, as in the process's id."""
+    others = resources[_label(one)]
+    return {
+        key: value
+        for key, value in _resource(one).items()
+        if any(key not in other or other[key] != value for other in others)
+    }
+
+
+def _resource(one: Series) -> Mapping[str, Any]:
+    return one.last.resource.attributes if one.last.resource else {}
+
+
+def _facts(one: Series, style: Style) -> list[str]:
+    metric, unit = one.last, one.last.unit
+    if one.is_distribution:
+        return _distribution_facts(one, unit, style)
+    if isinstance(metric.point, SummaryPoint):
+        quantiles = [
+            f"p{share * 100:g} {_amount(q, unit, style)}" for share, q in metric.point.quantiles
+        ]
+        return [f"n={metric.point.count:,}", *_rate(one, "", style), *quantiles]
+    value = _amount(metric.value, unit, style) if metric.has_value else "no value"
+    return [style.paint(value, "bold"), *(_rate(one, unit, style) or _extremes(one, unit, style))]
+
+
+def _distribution_facts(one: Series, unit: str, style: Style) -> list[str]:
+    total = one.distribution()
+    if total is None or not total.count:
+        return ["n=0"]
+    facts = [f"n={total.count:,}", *_rate(one, "", style)]
+    if total.mean is not None:
+        facts.append(f"mean {_amount(total.mean, unit, style)}")
+    quantiles = {name: total.quantile(share) for name, share in _SHARES.items() if name != "p90"}
+    facts += [
+        style.paint(f"{name} {_amount(value, unit, style)}", "bold")
+        for name, value in quantiles.items()
+        if value is not None
+    ]
+    return facts if total.max is None else [*facts, f"max {_amount(total.max, unit, style)}"]
+
+
+def _rate(one: Series, unit: str, style: Style) -> list[str]:
+    rate = one.rate() if one.adds_up else None
+    return [] if rate is None else [f"{_amount(_rounded(rate), unit, style)}/s"]
+
+
+def _extremes(one: Series, unit: str, style: Style) -> list[str]:
+    values = [point.value for point in one.points if point.has_value]
+    if one.adds_up or len(values) < 2:
+        return []
+    low, high = (_amount(value, unit, style) for value in (min(values), max(values)))
+    return [f"min {low}", f"max {high}"]
+
+
+_NANOS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+
+
+def _amount(value: float, unit: str, style: Style) -> str:
+    """A number with its UCUM unit, in a size that can be read where that is known."""
+    if not math.isfinite(value):
+        return f"{value} {style.clean(unit)}".rstrip()
+    if unit in _NANOS:
+        return style.duration(round(value * _NANOS[unit]))
+    if unit == "By":
+        return "-" * (value < 0) + format_bytes(abs(round(value)))
+    # UCUM's 1 stands for no unit; after a number it would read as another one.
+    return format_number(value) + (f" {style.clean(unit)}" if unit not in ("", "1") else "")
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.3g}")
+
+
+def series_json(one: Series, first: int, last: int) -> dict[str, Any]:
+    """A series as ``rimp metrics NAME --json`` prints it; docs/cli.md describes the shape."""
+    metric, total = one.last, one.distribution()
+    history = one.history(first, last, BUCKETS)
+    return {
+        "name": metric.name,
+        "kind": metric.kind.value,
+        "unit": metric.unit,
+        "description": metric.description,
+        "temporality": metric.temporality.name.lower(),
+        "monotonic": metric.is_monotonic,
+        "service": service_of(metric),
+        "scope": metric.scope.name if metric.scope else "",
+        "attributes": metric.tags,
+        "resource": _resource(one),
+        "points": len(one.points),
+        "time": format_utc(metric.time_unix_nano),
+        "value": metric.value if metric.has_value else None,
+        "rate_per_second": one.rate() if one.adds_up else None,
+        "distribution": None if total is None else _distribution_json(total),
+        "quantiles": dict(metric.point.quantiles)
+        if isinstance(metric.point, SummaryPoint)
+        else None,
+        "history": {"start": format_utc(first), "end": format_utc(last), "values": history},
+    }
+
+
+def _distribution_json(total: Any) -> dict[str, Any]:
+    quantiles = {name: total.quantile(share) for name, share in _SHARES.items()}
+    return {
+        "count": total.count,
+        "sum": total.sum,
+        "mean": total.mean,
+        "max": total.max,
+        **quantiles,
+    }
+
+
+# --- ``rimp metrics``: what was measured, as a list, or one metric over time.
 
 
 def add_metrics_parser(subparsers: Any) -> None:

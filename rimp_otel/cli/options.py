@@ -4,40 +4,51 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
-from rimp_otel.cli.moments import (
-    MOMENT_FORMS,
-    Window,
-    parse_duration,
-    parse_moment,
-    parse_window,
-)
-from rimp_otel.cli.render import Glyphs, Style
+from rimp_otel.cli.timespec import MOMENT_FORMS, Window, parse_duration, parse_moment, parse_window
 from rimp_otel.config import DEFAULT_PATHS
 from rimp_otel.errors import ConfigurationError, RimpError
+from rimp_otel.render.terminal import Glyphs, Style
+
+if TYPE_CHECKING:
+    from rimp_otel.cli.record_filter import Chosen
 
 __all__ = [
+    "SEVERITIES",
     "Parser",
     "UsageError",
+    "add_attr",
+    "add_choices",
     "add_color",
     "add_json",
+    "add_min_duration",
     "add_path",
+    "add_severity",
     "add_since",
+    "attribute",
+    "chosen",
     "count",
     "duration",
     "output_style",
     "output_width",
     "point_in_time",
     "recording_path",
+    "regular_expression",
+    "severity",
+    "trace_prefix",
     "window",
     "window_of",
 ]
+
+
+# --- The options that several commands share, and what the environment says about them.
 
 T = TypeVar("T")
 
@@ -174,3 +185,119 @@ def _holds_boxes(stream: Any) -> bool:
 def output_width() -> int:
     """The terminal's width in columns; COLUMNS overrides it, and a pipe has 100."""
     return shutil.get_terminal_size((100, 24)).columns
+
+
+# --- The options by which several commands choose records, and what they choose.
+
+SEVERITIES = {
+    "trace": 1,
+    "debug": 5,
+    "info": 9,
+    "warn": 13,
+    "warning": 13,
+    "error": 17,
+    "fatal": 21,
+}
+"""The lowest OTLP severity number of each."""
+
+
+def add_choices(parser: argparse.ArgumentParser, name: str = "") -> None:
+    """``--service``, ``--name`` (where there are any), ``--attr``, ``--since`` and ``--until``."""
+    parser.add_argument("--service", metavar="NAME", help="only of this service")
+    if name:
+        parser.add_argument("--name", metavar="NAME", help=f"{name}; * stands for anything")
+    add_attr(parser)
+    add_since(parser)
+
+
+def add_attr(parser: argparse.ArgumentParser) -> None:
+    """``--attr``, as often as one likes."""
+    parser.add_argument(
+        "--attr",
+        metavar="K=V",
+        type=attribute,
+        action="append",
+        default=[],
+        help="only with this attribute, of their own or of their resource; K alone: with any value",
+    )
+
+
+def add_severity(parser: argparse.ArgumentParser) -> None:
+    """``--severity``, also called ``--level``."""
+    parser.add_argument(
+        "--severity",
+        "--level",
+        metavar="LEVEL",
+        type=severity,
+        help="only as bad as this or worse: trace, debug, info, warn, error, fatal, or a number "
+        "from 1 to 24",
+    )
+
+
+def add_min_duration(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--min-duration``."""
+    parser.add_argument(
+        "--min-duration",
+        metavar="D",
+        type=duration,
+        help=f"{what} that took so long or longer, such as 250ms or 1.5s",
+    )
+
+
+def attribute(text: str) -> tuple[str, str | None]:
+    """``k=v`` or ``k``. The key ends at the first equals sign."""
+    key, sign, value = text.partition("=")
+    if not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: give KEY=VALUE, or KEY")
+    return key, value if sign else None
+
+
+def severity(text: str) -> int:
+    """OTLP's number of a severity."""
+    number = SEVERITIES.get(text.lower()) or (int(text) if text.isdecimal() else 0)
+    if not 1 <= number <= 24:
+        names = ", ".join(name for name in SEVERITIES if name != "warning")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no severity: give {names}, or a number from 1 to 24"
+        )
+    return number
+
+
+def regular_expression(text: str) -> re.Pattern[str]:
+    """A regular expression of Python's ``re``."""
+    try:
+        return re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no regular expression: {error}; put a \\ before what is meant literally"
+        ) from None
+
+
+def trace_prefix(text: str) -> str:
+    """The first digits of a trace's id."""
+    if not re.fullmatch("[0-9a-fA-F]{1,32}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a trace id: give 1 to 32 hexadecimal digits, as 'rimp traces' shows"
+        )
+    return text.lower()
+
+
+def chosen(args: argparse.Namespace, signal: str) -> Chosen:
+    """What the options choose among the records of a signal.
+
+    Raises:
+        ConfigurationError: an option has a value that is not allowed.
+    """
+    from rimp_otel.cli.record_filter import Chosen
+
+    if args.service == "":
+        raise ConfigurationError("--service='' is not allowed: give the name of a service")
+    return Chosen.by(
+        [signal],
+        args.service,
+        getattr(args, "name", None),
+        args.attr,
+        severity=getattr(args, "severity", None),
+        grep=getattr(args, "grep", None),
+        trace=getattr(args, "trace", None),
+    )

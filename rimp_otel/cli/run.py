@@ -12,20 +12,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rimp_otel.cli.child_process import run_program
 from rimp_otel.cli.options import UsageError, add_path, recording_path
-from rimp_otel.cli.process import run_program
-from rimp_otel.cli.recorded import without
-from rimp_otel.cli.recording import say
-from rimp_otel.cli.render import format_bytes, plural
+from rimp_otel.cli.output import say
 from rimp_otel.errors import MissingExtraError
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
+from rimp_otel.otel.autorecord import without
+from rimp_otel.render.format import format_bytes, plural
 
 if TYPE_CHECKING:
-    from rimp_otel.cli.added import Added
+    from rimp_otel.cli.run_summary import Added
 
 __all__ = ["add_run_parser", "is_installed", "program_env", "service_name"]
 
-_SITE = Path(__file__).with_name("site")
+_SITE = Path(__file__).parents[1] / "otel" / "autorecord_site"
 
 _REQUIRED = {
     "opentelemetry-instrumentation": "opentelemetry.instrumentation.auto_instrumentation",
@@ -90,7 +90,7 @@ def is_installed(module: str) -> bool:
 
 def _record(args: argparse.Namespace, command: Sequence[str], env: Mapping[str, str]) -> int:
     # These need the SDK, whose import takes longer than the whole of `rimp run --help`.
-    from rimp_otel.cli.added import Added
+    from rimp_otel.cli.run_summary import Added
     from rimp_otel.config import TelemetryConfig
 
     enabled = TelemetryConfig.from_env(env).enabled  # raises what would fail in the program

@@ -7,19 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rimp_otel.cli.options import (
-    UsageError,
-    add_color,
-    add_json,
-    add_path,
-    count,
-    recording_path,
-)
-from rimp_otel.cli.recording import open_recording, say
-from rimp_otel.cli.sqlformat import FORMATS, answer
+from rimp_otel.cli.options import UsageError, add_color, add_json, add_path, count, recording_path
+from rimp_otel.cli.output import open_recording, say
+from rimp_otel.cli.sql_format import FORMATS, answer
 
 if TYPE_CHECKING:
-    from rimp_otel.otlp.signals import Signal
+    from rimp_otel.models.records import Signal
 
 __all__ = ["add_sql_parser"]
 
@@ -77,8 +70,8 @@ def _run_sql(args: argparse.Namespace) -> int:
     open_recording(path)  # or say that there is none
     args.format = _format(args)
     # These need DuckDB and the SDK, whose import takes longer than the whole of `rimp --help`.
-    from rimp_otel.cli.sqlshell import Shell
-    from rimp_otel.query import connect
+    from rimp_otel.cli.sql_shell import Shell
+    from rimp_otel.sql import connect
 
     with connect(path, args.timeout, _tell if sys.stderr.isatty() else None) as connection:
         if args.sql is None and sys.stdin.isatty():

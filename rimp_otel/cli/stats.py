@@ -10,44 +10,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rimp_otel.cli.options import add_color, add_json, add_path, output_style, recording_path
-from rimp_otel.cli.progress import Progress
-from rimp_otel.cli.recording import (
+from rimp_otel.cli.output import Progress, open_recording, records_of
+from rimp_otel.cli.verify import journals_text, slot_json
+from rimp_otel.models.accessors import (
     Record,
     has_failed,
     is_interrupted,
-    open_recording,
-    records_of,
     service_of,
     start_of,
     time_of,
     trace_id_of,
 )
-from rimp_otel.cli.render import (
-    Style,
-    format_bytes,
-    format_time,
-    format_utc,
-    pad,
-    plural,
-    service_look,
-    to_json,
-)
-from rimp_otel.cli.verify import journals_text, slot_json
-from rimp_otel.models import EventType, TelemetryEvent, TelemetryMetric
+from rimp_otel.models.records import EventType, TelemetryEvent, TelemetryMetric
+from rimp_otel.render.format import format_bytes, format_time, format_utc, plural
+from rimp_otel.render.terminal import Style, pad, service_look, to_json
 
 if TYPE_CHECKING:
-    from rimp_otel.cli.recording import Reader
-    from rimp_otel.data import TelemetryData
-    from rimp_otel.storage.reader import DamagedLine, RecordingFile
-    from rimp_otel.storage.slotstates import SlotState
+    from rimp_otel.batch import TelemetryData
+    from rimp_otel.cli.output import Reader
+    from rimp_otel.storage.files.reader import DamagedLine, RecordingFile
+    from rimp_otel.storage.files.verify import SlotState
 
-__all__ = [
-    "RecordingStats",
-    "SealedFiles",
-    "add_stats_parser",
-    "count_recording",
-    "format_stats",
-]
+__all__ = ["RecordingStats", "SealedFiles", "add_stats_parser", "count_recording", "format_stats"]
 
 
 def add_stats_parser(subparsers: Any) -> None:
@@ -177,7 +161,7 @@ def count_recording(
     reader: Reader, batches: Iterable[TelemetryData] | None = None
 ) -> RecordingStats:
     """Read all that the reader has not read yet, and count it; or ``batches``, if it has."""
-    from rimp_otel.storage.slotstates import look_at_slots
+    from rimp_otel.storage.files.verify import look_at_slots
 
     stats = RecordingStats()
     with Progress("counting", 0, "records") as progress:

@@ -3,42 +3,167 @@
 from __future__ import annotations
 
 import argparse
+import heapq
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from rimp_otel.cli.feed import Feed, show
 from rimp_otel.cli.options import (
+    add_choices,
     add_color,
     add_json,
     add_path,
+    add_severity,
     add_since,
+    chosen,
     count,
     output_style,
     recording_path,
+    regular_expression,
+    trace_prefix,
     window_of,
 )
-from rimp_otel.cli.recording import (
+from rimp_otel.cli.output import (
+    open_recording,
+    reader_of,
+    record_json,
+    records_of,
+    report_damage,
+    retrieve,
+)
+from rimp_otel.cli.timespec import Window
+from rimp_otel.models.accessors import (
     Record,
+    brief_attributes,
     duration_of,
+    exception_text,
     has_failed,
     is_interrupted,
-    record_json,
     service_of,
     time_of,
     trace_id_of,
 )
-from rimp_otel.cli.render import Style, columns, format_number, format_time, service_look, to_json
-from rimp_otel.cli.waterfall import EVENT_MARKS
-from rimp_otel.models import SummaryPoint, TelemetryEvent, TelemetryMetric
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.records import brief_attributes, exception_text
+from rimp_otel.models.records import Signal, SummaryPoint, TelemetryEvent, TelemetryMetric
+from rimp_otel.render.format import format_number, format_time
+from rimp_otel.render.terminal import Style, columns, service_look, to_json
+from rimp_otel.render.trace_text import EVENT_MARKS
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
+    from rimp_otel.batch import TelemetryData
+    from rimp_otel.models.filters import Filter
 
-__all__ = ["add_tail_parser", "format_record"]
+__all__ = [
+    "Feed",
+    "add_logs_parser",
+    "add_tail_parser",
+    "follow",
+    "format_log",
+    "format_record",
+    "show",
+]
+
+
+# --- The newest records of a recording, and those that follow: what ``rimp tail`` and ``rimp logs`` show.
+
+_POLL_SECONDS = 0.2
+_LONG = 3_600 * 10**9
+
+
+class Feed:
+    """Records in the order of time, a span at its end.
+
+    Args:
+        path: of the recording.
+        window: what is not in it is left out.
+        wanted: what the records must meet.
+        follows: whether more will be asked for; there need be nothing yet then.
+    """
+
+    def __init__(self, path: Path, window: Window, wanted: Filter, follows: bool) -> None:
+        self._path, self._window, self._wanted = path, window, wanted
+        self._follows = follows
+        self._reader = open_recording(path, wait=follows)
+        # What came between the two looks at the recording, and is given by the second one too.
+        self._given: Counter[str] = Counter()
+        self._reported = 0
+
+    def newest(self, number: int) -> list[Record]:
+        """The newest ``number`` of what there is now.
+
+        Of spans, those are looked through that started last: one that ended just now, but started
+        before thousands of others, can be missed.
+        """
+        if self._follows and number == sys.maxsize:
+            return self.new()
+        if self._follows:
+            self._reader.skip()
+        # Spans are found by their start.
+        window = Window(self._window.start and self._window.start - _LONG, self._window.end)
+        reader = reader_of(self._path)
+        limit = None if number == sys.maxsize else 20 * number + 2_000
+        found = self._chosen([retrieve(reader, window, self._wanted, limit if number else 0)])
+        if self._follows:
+            self._given = Counter(map(_text, found))
+        report_damage(reader)
+        return _newest(found, number)
+
+    def new(self) -> list[Record]:
+        """What has been recorded since the last call."""
+        found = self._chosen(self._reader.poll())
+        self._reported = report_damage(self._reader, self._reported)
+        if self._given:
+            found = [record for record in found if not self._is_given(record)]
+            self._given.clear()
+        return _newest(found, sys.maxsize)
+
+    def _chosen(self, batches: Iterable[TelemetryData]) -> list[Record]:
+        return [
+            record
+            for data in batches
+            for record in records_of(data, self._wanted.signals)
+            if self._window.holds(time_of(record)) and self._wanted.matches(record)
+        ]
+
+    def _is_given(self, record: Record) -> bool:
+        text = _text(record)
+        self._given[text] -= 1
+        return self._given[text] >= 0
+
+
+def _newest(records: list[Record], number: int) -> list[Record]:
+    return sorted(heapq.nlargest(number, records, key=time_of), key=time_of)
+
+
+def _text(record: Record) -> str:
+    return to_json(record_json(record))
+
+
+def show(feed: Feed, number: int, follows: bool, line: Callable[[Record], str]) -> None:
+    """Prints the newest ``number``, one line each, and then perhaps those that follow."""
+
+    def print_all(records: list[Record]) -> None:
+        for record in records:
+            print(line(record))
+        sys.stdout.flush()
+
+    print_all(feed.newest(number))
+    if follows:
+        follow(lambda: print_all(feed.new()))
+
+
+def follow(show_new: Callable[[], None], sleep: Callable[[float], None] = time.sleep) -> NoReturn:
+    """Show what is new, again and again, until something raises: an interrupt, a closed pipe."""
+    while True:
+        sleep(_POLL_SECONDS)
+        show_new()
+
+
+# --- ``rimp tail``: the newest records, one line each, and those that follow.
 
 _DEFAULT_NUMBER = 10
 _ORIGIN_WIDTH = 16
@@ -81,7 +206,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_tail(args: argparse.Namespace) -> int:
-    from rimp_otel.filters import Filter
+    from rimp_otel.models.filters import Filter
 
     style, wanted = output_style(args), Filter.of(signals=args.signal)
     feed = Feed(recording_path(args), window_of(args), wanted, args.follow)
@@ -171,3 +296,68 @@ def _dim(attributes: Mapping[str, Any], trace_id: int, style: Style) -> list[str
     if trace_id:
         parts.append(f"trace={trace_id:032x}"[:14])
     return [style.paint("  ".join(parts), "dim")] if parts else []
+
+
+# --- ``rimp logs``: log records by what they say, and those that follow.
+
+_DEFAULT_LOG_COUNT = 20
+
+
+def add_logs_parser(subparsers: Any) -> None:
+    """``rimp logs``."""
+    parser = subparsers.add_parser(
+        "logs",
+        help="show log records, by what they say",
+        description="Show the newest log records that meet all of the conditions.",
+    )
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="go on with what is recorded from now on"
+    )
+    parser.add_argument(
+        "-n",
+        "--number",
+        metavar="N",
+        type=count,
+        help="how many of the newest, or all (default: 20; with --since, --until or --trace, all)",
+    )
+    add_severity(parser)
+    parser.add_argument(
+        "--grep",
+        metavar="REGEX",
+        type=regular_expression,
+        help="only whose message, event name or exception holds this regular expression",
+    )
+    parser.add_argument(
+        "--trace", metavar="ID", type=trace_prefix, help="only of the traces whose ids start so"
+    )
+    add_choices(parser)
+    add_path(parser)
+    add_json(parser, "each record")
+    add_color(parser)
+    parser.set_defaults(command=_run_logs)
+
+
+def _run_logs(args: argparse.Namespace) -> int:
+    style = output_style(args)
+    feed = Feed(recording_path(args), window_of(args), chosen(args, "logs"), args.follow)
+
+    def line(record: Any) -> str:
+        return to_json(record_json(record)) if args.json else format_log(record, style)
+
+    show(feed, _log_count(args), args.follow, line)
+    return 0
+
+
+def _log_count(args: argparse.Namespace) -> int:
+    if args.number is not None:
+        return int(args.number)
+    is_narrow = args.since is not None or args.until is not None or args.trace
+    return sys.maxsize if is_narrow else _DEFAULT_LOG_COUNT
+
+
+def format_log(event: TelemetryEvent, style: Style) -> str:
+    """The line of ``rimp tail``, and the span that the record belongs to."""
+    line = format_record(event, style)
+    if not event.span_id:
+        return line
+    return f"{line}  {style.paint(f'span={event.span_id:016x}', 'dim')}"

@@ -4,61 +4,64 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rimp_otel.cli.choosing import add_choices, add_min_duration, chosen
-from rimp_otel.cli.moments import Window
+from rimp_otel.analysis.summaries import TraceSummary, summarize, unique_digits
 from rimp_otel.cli.options import (
+    UsageError,
+    add_choices,
     add_color,
     add_json,
+    add_min_duration,
     add_path,
+    chosen,
     count,
     output_style,
     output_width,
     recording_path,
+    trace_prefix,
     window_of,
 )
-from rimp_otel.cli.recording import (
+from rimp_otel.cli.output import (
     batches,
-    end_of,
-    has_failed,
     of_signal,
     open_recording,
-    parent_id_of,
     reader_of,
+    record_json,
     report_damage,
     retrieve,
-    service_of,
+)
+from rimp_otel.cli.timespec import Window
+from rimp_otel.errors import StorageError
+from rimp_otel.models.accessors import (
     start_of,
-    trace_id_of,
 )
-from rimp_otel.cli.render import (
-    Style,
-    clip,
-    format_time,
-    format_utc,
-    service_look,
-    to_json,
-)
-from rimp_otel.cli.tables import Column, format_table
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
+from rimp_otel.render.format import format_time
+from rimp_otel.render.terminal import Column, Style, clip, format_table, service_look, to_json
+from rimp_otel.render.trace_text import render_trace
+from rimp_otel.trace import Trace, traces_like
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
-
-    from rimp_otel.cli.chosen import Chosen
-    from rimp_otel.cli.recording import Reader
+    from rimp_otel.batch import TelemetryData
+    from rimp_otel.cli.output import Reader
+    from rimp_otel.cli.record_filter import Chosen
 
 __all__ = [
-    "TraceSummary",
+    "add_trace_parser",
     "add_traces_parser",
+    "find_trace",
     "format_traces",
-    "summarize",
-    "unique_digits",
+    "mentions",
+    "read_trace",
+    "trace_json",
 ]
+
+
+# --- What spans make together: traces, as trees and as lines of ``rimp traces``.
 
 
 def add_traces_parser(subparsers: Any) -> None:
@@ -129,7 +132,7 @@ def _newest(
 ) -> list[TraceSummary] | None:
     """Traces, with the newest ``number`` that are wanted among them, out of the newest spans; None if
     so few spans do not say which they are."""
-    from rimp_otel.filters import Filter
+    from rimp_otel.models.filters import Filter
 
     limit = max(_FEW, 100 * number)
     spans = retrieve(reader, window, Filter.of(signals=["traces"]), limit).spans
@@ -147,74 +150,6 @@ def _is_wanted(trace: TraceSummary, args: argparse.Namespace) -> bool:
         return False
     is_long = args.min_duration is None or trace.end - trace.start >= args.min_duration
     return trace.is_chosen and is_long
-
-
-@dataclass
-class TraceSummary:
-    """What a line about a trace says. Times are in nanoseconds since the epoch."""
-
-    trace_id: int
-    start: int = 0
-    end: int = 0
-    name: str = ""
-    service: str = ""
-    spans: int = 0
-    errors: int = 0
-    #: Whether one of its spans was looked for.
-    is_chosen: bool = False
-    _root: tuple[bool, int] = (True, 0)
-
-    @property
-    def has_root(self) -> bool:
-        """Whether the span that began the trace was among those counted."""
-        return not self._root[0]
-
-    def add(self, span: ReadableSpan) -> None:
-        """Count one more span of the trace."""
-        start = start_of(span)
-        # The root is the earliest span without a parent; where none is recorded, the earliest.
-        root = (bool(parent_id_of(span)), start)
-        if not self.spans or root < self._root:
-            self._root, self.name, self.service = root, span.name, service_of(span)
-        self.start = min(self.start or start, start or self.start)
-        self.end = max(self.end, end_of(span) or 0, start)
-        self.spans += 1
-        self.errors += has_failed(span)
-
-    def as_json(self) -> dict[str, Any]:
-        """The trace as ``rimp traces --json`` prints it."""
-        return {
-            "trace_id": f"{self.trace_id:032x}",
-            "start": format_utc(self.start),
-            "duration_ns": self.end - self.start,
-            "name": self.name,
-            "service": self.service,
-            "spans": self.spans,
-            "errors": self.errors,
-        }
-
-
-def summarize(
-    spans: Iterable[ReadableSpan], choose: Callable[[ReadableSpan], bool] = lambda _: True
-) -> list[TraceSummary]:
-    """The traces that the spans make, in the order in which they were first met; a trace is chosen
-    by one of its spans."""
-    traces: dict[int, TraceSummary] = {}
-    for span in spans:
-        trace_id = trace_id_of(span)
-        trace = traces.get(trace_id)
-        if trace is None:
-            trace = traces[trace_id] = TraceSummary(trace_id)
-        trace.add(span)
-        trace.is_chosen = trace.is_chosen or choose(span)
-    return list(traces.values())
-
-
-def unique_digits(trace_ids: Iterable[int]) -> int:
-    """How many leading digits tell the ids apart; 8 at least."""
-    pairs = pairwise(sorted(trace_ids))
-    first_different = ((128 - (left ^ right).bit_length()) // 4 for left, right in pairs)
-    return max(8, 1 + max(first_different, default=0))
 
 
 _LONG = 600 * 10**9
@@ -263,3 +198,89 @@ def _cells(trace: TraceSummary, style: Style, digits: int) -> tuple[str, ...]:
 def _looks(trace: TraceSummary) -> tuple[str, ...]:
     bad = "red" if trace.errors else ""
     return ("dim", "", "", "", bad, service_look(trace.service), bad)
+
+
+# --- ``rimp trace ID``: one trace as a waterfall.
+
+
+def trace_json(trace: Trace) -> dict[str, Any]:
+    """The trace as ``rimp trace --json`` prints it."""
+    return {
+        "trace_id": f"{trace.trace_id:032x}",
+        "spans": [record_json(span) for span in trace.spans],
+        "logs": [record_json(event) for event in trace.events],
+    }
+
+
+def add_trace_parser(subparsers: Any) -> None:
+    """``rimp trace``."""
+    parser = subparsers.add_parser(
+        "trace",
+        help="show one trace as a waterfall",
+        description="Show one trace as a waterfall, with its log records in place.",
+    )
+    parser.add_argument(
+        "id",
+        metavar="ID",
+        type=trace_prefix,
+        help="the trace's id, or as many of its first digits as tell it from the others",
+    )
+    add_path(parser)
+    add_json(parser, "the trace")
+    add_color(parser)
+    parser.set_defaults(command=_run_trace)
+
+
+def _run_trace(args: argparse.Namespace) -> int:
+    path = recording_path(args)
+    reader = open_recording(path, is_wanted=mentions(args.id))
+    trace = find_trace(read_trace(reader, args.id), args.id, path)
+    if args.json:
+        print(to_json(trace_json(trace)))
+    else:
+        lines = render_trace(trace.spans, trace.events, output_width(), output_style(args))
+        print("\n".join(lines))
+    report_damage(reader)
+    return 0
+
+
+def read_trace(reader: Reader, trace_id: str) -> Iterable[TelemetryData]:
+    """The batches that hold the traces whose ids start so, and perhaps more."""
+    from rimp_otel.cli.record_filter import Chosen
+
+    signals = (Signal.TRACES, Signal.LOGS)
+    if len(trace_id) < 32 or not int(trace_id, 16):
+        return batches(reader, signals=signals)
+    # A whole id is what a storage can look up.
+    return [retrieve(reader, Window(), Chosen.by(signals, trace=trace_id))]
+
+
+_OTHER_ID = re.compile(rb'"traceId"\s*:\s*"(?!"|[0-9a-fA-F]{32}")')
+
+
+def mentions(prefix: str) -> Callable[[bytes], bool]:
+    """Whether a line can hold records of the trace. Looking at its text takes a tenth of the time
+    of decoding it; one with ids in base64 has to be decoded."""
+    digits = prefix.encode()
+    return lambda line: digits in line.lower() or _OTHER_ID.search(line) is not None
+
+
+def find_trace(batches: Iterable[TelemetryData], prefix: str, path: Path) -> Trace:
+    """The one trace whose id starts with ``prefix``.
+
+    Raises:
+        UsageError: several do.
+        StorageError: none does.
+    """
+    found = traces_like(prefix, ((data.spans, data.events) for data in batches))
+    if not found:
+        raise StorageError(f"no trace {prefix} in {path}; 'rimp traces' lists what there is")
+    if len(found) > 1:
+        raise UsageError(_ambiguous(prefix, [trace.trace_id for trace in found]))
+    return found[0]
+
+
+def _ambiguous(prefix: str, found: Iterable[int]) -> str:
+    ids = [f"{trace_id:032x}" for trace_id in found]
+    more = f" and {len(ids) - 5:,} more" if len(ids) > 5 else ""
+    return f"{prefix} is the start of {', '.join(ids[:5])}{more}: give more digits"

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimp_otel.names import on_demand
+from rimp_otel.lazy_exports import on_demand
 
 if TYPE_CHECKING:
-    from rimp_otel.convert.from_metrics import metrics_from_sdk
     from rimp_otel.convert.logs import event_from_log_record, log_record_from_event
-    from rimp_otel.convert.origins import (
+    from rimp_otel.convert.metrics import metrics_from_sdk, metrics_to_sdk
+    from rimp_otel.convert.resources import (
+        body_text,
         resource_from_sdk,
         resource_to_sdk,
         scope_from_sdk,
         scope_to_sdk,
     )
-    from rimp_otel.convert.to_metrics import metrics_to_sdk
-    from rimp_otel.convert.values import body_text
 
 __all__ = [
     "body_text",
@@ -36,11 +35,15 @@ __all__ = [
 ]
 
 _MODULES = {
-    "from_metrics": ("metrics_from_sdk",),
+    "metrics": ("metrics_from_sdk", "metrics_to_sdk"),
     "logs": ("event_from_log_record", "log_record_from_event"),
-    "origins": ("resource_from_sdk", "resource_to_sdk", "scope_from_sdk", "scope_to_sdk"),
-    "to_metrics": ("metrics_to_sdk",),
-    "values": ("body_text",),
+    "resources": (
+        "body_text",
+        "resource_from_sdk",
+        "resource_to_sdk",
+        "scope_from_sdk",
+        "scope_to_sdk",
+    ),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

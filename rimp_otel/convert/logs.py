@@ -15,21 +15,19 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from rimp_otel.convert.origins import (
+from rimp_otel.convert.resources import (
+    attributes_from_sdk,
+    attributes_to_sdk,
+    body_text,
     bounded_attributes,
     resource_from_sdk,
     resource_to_sdk,
     scope_from_sdk,
     scope_to_sdk,
-)
-from rimp_otel.convert.values import (
-    attributes_from_sdk,
-    attributes_to_sdk,
-    body_text,
     value_from_sdk,
     value_to_sdk,
 )
-from rimp_otel.models import EventType, ScopeInfo, TelemetryEvent
+from rimp_otel.models.records import EventType, ScopeInfo, TelemetryEvent
 
 __all__ = ["event_from_log_record", "log_record_from_event"]
 

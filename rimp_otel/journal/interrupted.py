@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from struct import Struct
@@ -14,7 +16,7 @@ import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, TraceState
 
-from rimp_otel.journal.opened import (
+from rimp_otel.journal.open_spans import (
     ENDING,
     FREE,
     HEADER_SIZE,
@@ -25,30 +27,29 @@ from rimp_otel.journal.opened import (
     WORDS_SIZE,
     NotedSpan,
 )
-from rimp_otel.models import EventType, TelemetryEvent
-from rimp_otel.otlp.fragment import (
-    Fragment,
-    Origin,
-    Wrapping,
-    resource_wrapping,
-    scope_wrapping,
-)
-from rimp_otel.otlp.logs import event_fragment
-from rimp_otel.otlp.recorded import RecordedSpan
-from rimp_otel.otlp.spans import span_fragment
+from rimp_otel.models.records import EventType, TelemetryEvent
+from rimp_otel.otlp.decode_spans import RecordedSpan
+from rimp_otel.otlp.encode_logs import event_fragment
+from rimp_otel.otlp.encode_spans import span_fragment
+from rimp_otel.otlp.lines import Fragment, Origin, Wrapping, resource_wrapping, scope_wrapping
 from rimp_otel.otlp.values import to_bytes
 
 __all__ = [
     "Crash",
+    "CrashFile",
     "InterruptedSpan",
     "OpenSpansLeft",
     "crash_event_fragment",
+    "crash_name",
     "interrupted_fragment",
     "interrupted_fragments",
     "open_spans_in",
     "read_crash",
     "read_open_spans",
 ]
+
+
+# --- What a dead process leaves of what it was doing: the spans that were open, and its crash.
 
 _MOST_CRASH_TEXT: Final = 64 * 1024
 _FATAL: Final = 21
@@ -284,3 +285,84 @@ def crash_event_fragment(text: str, resource: Wrapping, time_unix_nano: int, pid
         event_name="rimp.crash",
     )
     return event_fragment(event)._replace(resource=resource)
+
+
+# --- The file that a crash of the process is written into.
+
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_FLAGS |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def crash_name(number: int) -> str:
+    """The name of a crash's file."""
+    return f"{number:06d}.crash"
+
+
+class CrashFile:
+    """Where faulthandler writes the stacks of all threads, if the process dies of a fatal signal.
+
+    That installs signal handlers (of SIGSEGV, SIGFPE, SIGABRT, SIGBUS and SIGILL), so it is only
+    done where it is asked for. It is one for a process: faulthandler writes to one file.
+
+    Args:
+        path: of the file.
+        file: its descriptor, for writing. It must stay open, or a crash is written into whatever
+            gets its number.
+    """
+
+    def __init__(self, path: Path, file: int) -> None:
+        self.path = path
+        self._file = file
+        self._opened = os.fstat(file)
+        self._was_enabled = faulthandler.is_enabled()
+        faulthandler.enable(file=file, all_threads=True)
+
+    @classmethod
+    def create(cls, directory: Path, number: int) -> CrashFile:
+        """Makes an empty file, and enables faulthandler with it.
+
+        Raises:
+            OSError: it could not be made.
+        """
+        path = directory / crash_name(number)
+        file = os.open(path, _FLAGS, 0o600)
+        try:
+            return cls(path, file)
+        except BaseException:
+            os.close(file)
+            path.unlink()
+            raise
+
+    def close(self) -> None:
+        """Puts faulthandler back: off, or writing to standard error if it was on before. Deletes
+        the file if it is empty."""
+        if self._file < 0:
+            return
+        self.abandon()
+        try:
+            if not self.path.stat().st_size:
+                self.path.unlink()
+        except FileNotFoundError:  # somebody removed it
+            pass
+
+    def abandon(self) -> None:
+        """The same in a forked child, whose parent goes on with the file."""
+        file, self._file = self._file, -1
+        if file < 0:
+            return
+        _restore(self._was_enabled)
+        try:
+            # A program that makes itself a daemon closes all descriptors, and opens others.
+            if os.path.samestat(os.fstat(file), self._opened):
+                os.close(file)
+        except OSError:
+            pass
+
+
+def _restore(was_enabled: bool) -> None:
+    faulthandler.disable()
+    if was_enabled:
+        try:
+            faulthandler.enable(sys.__stderr__ or 2)
+        except (RuntimeError, OSError, ValueError):  # a standard error that is no file, or closed
+            pass

@@ -14,21 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rimp_otel.journal.aside import put_aside
-from rimp_otel.journal.header import HEADER_SIZE
-from rimp_otel.journal.homes import Home
-from rimp_otel.journal.segment import Segment, segment_number
+from rimp_otel.journal.format import HEADER_SIZE
+from rimp_otel.journal.segment import Segment, put_aside, segment_number
 from rimp_otel.journal.slices import Twins
-from rimp_otel.journal.target import NO_FILE, End
+from rimp_otel.journal.slots import Slot
+from rimp_otel.journal.target import NO_FILE, End, Home
 from rimp_otel.lazy import lazy
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.reporting import Reporter
-from rimp_otel.slots import Slot
+from rimp_otel.models.records import Signal
+from rimp_otel.process import Reporter
 
 if TYPE_CHECKING:
-    from rimp_otel.journal import leftovers
+    from rimp_otel.journal import orphans as leftovers
 else:
-    leftovers = lazy("rimp_otel.journal.leftovers")
+    leftovers = lazy("rimp_otel.journal.orphans")
 
 __all__ = ["Recovered", "newest_ends", "next_number", "recover", "segment_files", "twins_of"]
 

@@ -2,17 +2,80 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import sys
 from collections.abc import Callable, Hashable
 from itertools import count
 from pathlib import Path
+from typing import Any, Final
 
-from rimp_otel.journal.frames import LETTERS, definition
-from rimp_otel.journal.header import HEADER_SIZE, Header, State, is_magic
-from rimp_otel.journal.mapping import Mapping
-from rimp_otel.otlp.fragment import Origin
+from rimp_otel.journal.format import HEADER_SIZE, LETTERS, Header, State, definition, is_magic
+from rimp_otel.otlp.lines import Origin
 
-__all__ = ["Segment", "segment_name", "segment_number", "sync_names"]
+__all__ = [
+    "DAMAGED",
+    "Mapping",
+    "Segment",
+    "put_aside",
+    "segment_name",
+    "segment_number",
+    "sync_names",
+]
+
+
+# --- Files in memory, whose mapping never touches a descriptor that is not its own any more.
+
+_KEEPS_NONE = sys.version_info >= (3, 13)
+_TRACKING: dict[str, Any] = {"trackfd": False} if _KEEPS_NONE else {}
+# Mappings whose descriptor was closed by somebody else: if they went, they would close it again.
+_orphans: list[Mapping] = []
+
+
+class Mapping(mmap.mmap):
+    """A file that is mapped into memory, for reading and writing."""
+
+    _descriptor: int
+    _opened: os.stat_result
+
+    @classmethod
+    def of(cls, file: int, size: int, offset: int = 0) -> Mapping:
+        """Maps an open file, which may be closed after.
+
+        Raises:
+            OSError: it cannot be mapped.
+        """
+        copy = -1 if _KEEPS_NONE else _next_descriptor(file)
+        memory = cls(file, size, offset=offset, **_TRACKING)
+        memory._opened = os.fstat(file)
+        memory._descriptor = copy if _is(copy, memory._opened) else -1
+        return memory
+
+    def close(self) -> None:
+        """Unmaps it, unless that would close somebody else's file."""
+        if self._descriptor < 0 or self.closed or _is(self._descriptor, self._opened):
+            super().close()
+        elif self not in _orphans:
+            self.seek(0, os.SEEK_END)  # so that nobody writes any more
+            _orphans.append(self)
+
+
+def _next_descriptor(file: int) -> int:
+    """The lowest number that is free: a copy that is made now gets it."""
+    copy = os.dup(file)
+    os.close(copy)
+    return copy
+
+
+def _is(descriptor: int, opened: os.stat_result) -> bool:
+    """Whether a descriptor is of that file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), opened)
+    except OSError:
+        return False
+
+
+# --- Segments: files of a fixed size, mapped into memory, that frames are written into one by one.
 
 _SUFFIX = ".seg"
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -240,3 +303,17 @@ def _reject(memory: Mapping | None) -> None:
     memory.close()
     if content:
         raise ValueError("its magic number is wrong")
+
+
+# --- Damaged files of a journal, which are put aside.
+
+DAMAGED: Final = ".damaged"
+"""What the names of files end with that were put aside."""
+
+
+def put_aside(path: Path) -> None:
+    """Renames a damaged file, so that nothing meets it again but ``rimp repair``."""
+    try:
+        path.rename(path.with_name(path.name + DAMAGED))
+    except OSError:
+        pass  # a directory that went away, or cannot be written: then it is met again

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from rimp_otel.data import TelemetryData
+from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import DecodeError
-from rimp_otel.journal.frames import (
+from rimp_otel.journal.format import (
+    HEADER_SIZE,
     LETTERS,
     Frame,
     Origins,
@@ -17,10 +18,9 @@ from rimp_otel.journal.frames import (
     line_of_frames,
     readable,
 )
-from rimp_otel.journal.header import HEADER_SIZE
 from rimp_otel.journal.segment import Segment
-from rimp_otel.otlp.fragment import LINE_SIZE, Origin, line_of
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp.lines import LINE_SIZE, Origin, line_of
 
 __all__ = ["Slice", "Slices", "Twins"]
 

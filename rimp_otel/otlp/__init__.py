@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimp_otel.names import on_demand
+from rimp_otel.lazy_exports import on_demand
 
 if TYPE_CHECKING:
-    from rimp_otel.otlp.metrics import metric_fragment, metrics_data_fragments
+    from rimp_otel.otlp.encode_metrics import metric_fragment, metrics_data_fragments
 
 __all__ = ["metric_fragment", "metrics_data_fragments"]
 
-_HOMES = dict.fromkeys(__all__, "metrics")
+_HOMES = dict.fromkeys(__all__, "encode_metrics")
 
 __getattr__, __dir__ = on_demand(__name__, _HOMES)

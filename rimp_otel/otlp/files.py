@@ -20,9 +20,8 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import msgspec
 
 from rimp_otel.errors import DecodeError
-from rimp_otel.otlp.decode import signal_of
-from rimp_otel.otlp.normalize import normalize_line
-from rimp_otel.otlp.protobuf import line_from_protobuf, signal_of_protobuf
+from rimp_otel.otlp.protobuf import line_from_protobuf, normalize_line, signal_of_protobuf
+from rimp_otel.otlp.scan import signal_of
 
 __all__ = ["LARGEST", "Message", "read_messages"]
 

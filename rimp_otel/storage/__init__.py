@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimp_otel.names import on_demand
+from rimp_otel.lazy_exports import on_demand
 
 if TYPE_CHECKING:
-    from rimp_otel.storage.base import TelemetryStorage
-    from rimp_otel.storage.file import FileStorage
+    from rimp_otel.storage.base import TelemetryStorage, select
+    from rimp_otel.storage.files.policy import FileStats
+    from rimp_otel.storage.files.storage import FileStorage
     from rimp_otel.storage.memory import MemoryStorage
-    from rimp_otel.storage.policy import FileStats
-    from rimp_otel.storage.selecting import select
     from rimp_otel.storage.sqlite import SQLiteStats, SQLiteStorage
 
 __all__ = [
@@ -28,13 +27,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "FileStats": "policy",
-    "FileStorage": "file",
+    "FileStats": "files.policy",
+    "FileStorage": "files.storage",
     "MemoryStorage": "memory",
     "SQLiteStats": "sqlite",
     "SQLiteStorage": "sqlite",
     "TelemetryStorage": "base",
-    "select": "selecting",
+    "select": "base",
 }
 
 __getattr__, __dir__ = on_demand(__name__, _HOMES)

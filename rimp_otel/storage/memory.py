@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from rimp_otel.data import TelemetryData
-from rimp_otel.filters import Conditions
-from rimp_otel.forking import in_forked_child
-from rimp_otel.otlp.fragment import Fragment, lines
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.base import TelemetryStorage
-from rimp_otel.storage.selecting import Selection, checked_batch_size, untimed
-from rimp_otel.times import TimeLike
+from rimp_otel.batch import TelemetryData
+from rimp_otel.models.filters import Conditions
+from rimp_otel.models.records import Signal
+from rimp_otel.models.times import TimeLike
+from rimp_otel.otlp.lines import Fragment, lines
+from rimp_otel.process import in_forked_child
+from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size, untimed
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

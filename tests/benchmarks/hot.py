@@ -26,7 +26,7 @@ from rimp_otel import (
     TelemetryData,
     TelemetryStream,
 )
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
 from tests.benchmarks.workload import spans, tracing
 
 Loop = Callable[[int], object]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
-from rimp_otel.journal.opened import OpenSpans
+from rimp_otel.journal.open_spans import OpenSpans
 from tests.benchmarks.workload import ATTRIBUTES, NAME
 
 _TARGET = 3.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
-from rimp_otel.storage.reader import RecordingReader, counted
+from rimp_otel.storage.files.reader import RecordingReader, counted
 
 _LONG = 600.0
 

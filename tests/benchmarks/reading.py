@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rimp_otel import FileStorage
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.layout import Layout, SealedName, fingerprint
-from rimp_otel.storage.packing import seal
-from rimp_otel.storage.reader import RecordingReader
+from rimp_otel.models.records import Signal
+from rimp_otel.storage.files.layout import Layout, SealedName, fingerprint
+from rimp_otel.storage.files.reader import RecordingReader
+from rimp_otel.storage.files.sealed_file import seal
 
 _BEGIN = 1_795_521_600_000_000_000
 _A_SECOND = 1_000

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rimp_otel import FileStorage, TelemetryData
-from rimp_otel.storage.layout import SealedName
+from rimp_otel.storage.files.layout import SealedName
 
 START = 1_767_225_600
 """2026-01-01T00:00:00Z, in seconds since the epoch."""

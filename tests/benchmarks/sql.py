@@ -21,12 +21,12 @@ from pathlib import Path
 
 import duckdb
 
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.query import connect
-from rimp_otel.query.twins import twin_path
-from rimp_otel.storage.content import list_contents
-from rimp_otel.storage.layout import SealedName, fingerprint
-from rimp_otel.storage.packing import seal as pack
+from rimp_otel.models.records import Signal
+from rimp_otel.sql import connect
+from rimp_otel.sql.parquet import twin_path
+from rimp_otel.storage.files.layout import SealedName, fingerprint
+from rimp_otel.storage.files.lines import list_contents
+from rimp_otel.storage.files.sealed_file import seal as pack
 
 _FILE = 64 * 1024 * 1024
 _LINE = 90
@@ -220,7 +220,7 @@ def _line(groups: dict[tuple[str, str], list[str]]) -> bytes:
 _SEAL = """
 import os, resource, sys, time
 os.sched_setaffinity(0, {next(iter(os.sched_getaffinity(0)))})
-from rimp_otel.query.sealing import seal
+from rimp_otel.sql.parquet import seal
 before = resource.getrusage(resource.RUSAGE_SELF)
 done = seal(sys.argv[1])
 after = resource.getrusage(resource.RUSAGE_SELF)

@@ -25,7 +25,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext
 
 from rimp_otel import SQLiteStorage, TelemetryData, TelemetryEvent
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
 from tests.benchmarks.workload import ATTRIBUTES
 
 _BATCH = 256

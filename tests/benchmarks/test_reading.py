@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from rimp_otel import FileStorage
-
-from .reading import make, run, trace_of
+from tests.benchmarks.reading import make, run, trace_of
 
 
 def test_in_small(tmp_path, capsys):

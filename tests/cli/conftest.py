@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import pytest
 
+from rimp_otel.batch import TelemetryData
 from rimp_otel.cli.main import main
-from rimp_otel.data import TelemetryData
-from rimp_otel.models import HistogramPoint, MetricKind, ResourceInfo, TelemetryMetric
+from rimp_otel.models.records import HistogramPoint, MetricKind, ResourceInfo, TelemetryMetric
 from rimp_otel.storage import FileStorage
-
-from .records import MS, T0, checkout
+from tests.cli.records import MS, T0, checkout
 
 
 class Result(NamedTuple):

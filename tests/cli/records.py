@@ -9,7 +9,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import SpanContext, Status, StatusCode
 
-from rimp_otel.models import EventType, ResourceInfo, TelemetryEvent
+from rimp_otel.models.records import EventType, ResourceInfo, TelemetryEvent
 
 T0 = 1_795_000_000_000_000_000
 """2026-11-18T11:06:40Z, in nanoseconds."""

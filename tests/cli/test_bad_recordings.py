@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from rimp_otel import TelemetryConfig
-from rimp_otel.collector import TelemetryCollector
-from rimp_otel.data import TelemetryData
+from rimp_otel.batch import TelemetryData
+from rimp_otel.collector.collector import TelemetryCollector
 from rimp_otel.storage import FileStorage
-from rimp_otel.streaming import TelemetryStream
-
-from .conftest import latency, queue
-from .records import checkout
+from rimp_otel.streaming.stream import TelemetryStream
+from tests.cli.conftest import latency, queue
+from tests.cli.records import checkout
 
 READING = [
     ["tail"],

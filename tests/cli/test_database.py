@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from rimp_otel import FileStorage, SQLiteStorage, TelemetryData
-from rimp_otel.cli.feed import Feed
-from rimp_otel.cli.moments import Window
-from rimp_otel.filters import Filter
-
-from .records import checkout, event
-from .test_run import LOG_ONE, RIMP, environment
+from rimp_otel.cli.tail import Feed
+from rimp_otel.cli.timespec import Window
+from rimp_otel.models.filters import Filter
+from tests.cli.records import checkout, event
+from tests.cli.test_run import LOG_ONE, RIMP, environment
 
 
 def shop() -> TelemetryData:

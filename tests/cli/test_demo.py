@@ -16,11 +16,10 @@ import pytest
 
 from rimp_otel import FileStorage, TelemetryData
 from rimp_otel.cli import demo, demo_service
-from rimp_otel.cli.demo import make_room
-from rimp_otel.cli.demo_report import format_histogram, quantile
+from rimp_otel.cli.demo import format_histogram, make_room, quantile
 from rimp_otel.cli.options import UsageError
-from rimp_otel.cli.render import Style
-from rimp_otel.models import HistogramPoint
+from rimp_otel.models.records import HistogramPoint
+from rimp_otel.render.terminal import Style
 
 for module in ("flask", "requests", "opentelemetry.instrumentation.flask"):
     pytest.importorskip(module)

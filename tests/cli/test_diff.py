@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.cli.comparing import compare
-from rimp_otel.cli.difftext import format_differences
-from rimp_otel.cli.operations import Activity
-from rimp_otel.cli.render import Style
-from rimp_otel.data import TelemetryData
+from rimp_otel.analysis.activity import Activity
+from rimp_otel.analysis.diff import compare
+from rimp_otel.batch import TelemetryData
+from rimp_otel.cli.diff import format_differences
+from rimp_otel.render.terminal import Style
 from rimp_otel.storage import FileStorage
-
-from .records import HOSTILE, MS, span, without_our_colour
+from tests.cli.records import HOSTILE, MS, span, without_our_colour
 
 
 def requests(

@@ -11,15 +11,13 @@ from typing import Any
 
 import pytest
 
+from rimp_otel.batch import TelemetryData
 from rimp_otel.cli import export
-from rimp_otel.data import TelemetryData
-from rimp_otel.models import TelemetryMetric
+from rimp_otel.models.records import Signal, TelemetryMetric
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.protobuf import protobuf_from_line
-from rimp_otel.otlp.signals import Signal
 from rimp_otel.storage import FileStorage
-
-from .records import MS, T0, TRACE, checkout, event, span
+from tests.cli.records import MS, T0, TRACE, checkout, event, span
 
 
 @pytest.fixture

@@ -15,18 +15,15 @@ from typing import Any
 
 import pytest
 
+from rimp_otel.batch import TelemetryData
 from rimp_otel.cli import import_
-from rimp_otel.cli.import_ import Taken, take
-from rimp_otel.cli.sources import Source
-from rimp_otel.data import TelemetryData
+from rimp_otel.cli.import_ import Source, Taken, take
 from rimp_otel.errors import MissingExtraError, StorageError
-from rimp_otel.otlp.normalize import normalize_line
-from rimp_otel.otlp.protobuf import protobuf_from_line
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp.protobuf import normalize_line, protobuf_from_line
 from rimp_otel.storage import FileStorage
-
-from .conftest import latency, queue
-from .records import HOSTILE, HOSTILE_SHOWN, checkout, event
+from tests.cli.conftest import latency, queue
+from tests.cli.records import HOSTILE, HOSTILE_SHOWN, checkout, event
 
 SPANS, EVENTS = checkout()
 DATA = TelemetryData(EVENTS, [queue(), latency()], SPANS)

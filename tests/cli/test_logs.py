@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.cli import feed
-from rimp_otel.cli.feed import follow
-from rimp_otel.cli.logs import format_log
-from rimp_otel.cli.render import Style
-from rimp_otel.data import TelemetryData
-from rimp_otel.models import EventType
-
-from .records import HOSTILE, HOSTILE_SHOWN, TRACE, event, without_our_colour
+from rimp_otel.batch import TelemetryData
+from rimp_otel.cli import tail as feed
+from rimp_otel.cli.tail import follow, format_log
+from rimp_otel.models.records import EventType
+from rimp_otel.render.terminal import Style
+from tests.cli.records import HOSTILE, HOSTILE_SHOWN, TRACE, event, without_our_colour
 
 
 def test_everything(rimp: Any, shop: Path) -> None:

@@ -116,7 +116,7 @@ def test_help_imports_no_sdk() -> None:
 import sys
 from rimp_otel.cli.main import main
 main([])
-print([name for name in sys.modules if name.startswith(("opentelemetry", "rimp_otel.cli.t"))])
+print([name for name in sys.modules if name.startswith(("opentelemetry", "rimp_otel.cli.tail"))])
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.endswith("\n[]\n")

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.cli.metriclist import format_metrics, summarize_metrics
-from rimp_otel.cli.render import Style
-from rimp_otel.cli.series import series_of
-from rimp_otel.cli.seriestext import format_series
-from rimp_otel.data import TelemetryData
-from rimp_otel.models import (
+from rimp_otel.analysis.metrics import series_of
+from rimp_otel.analysis.summaries import summarize_metrics
+from rimp_otel.batch import TelemetryData
+from rimp_otel.cli.metrics import format_metrics, format_series
+from rimp_otel.models.records import (
     Buckets,
     ExponentialHistogramPoint,
     HistogramPoint,
@@ -23,8 +22,8 @@ from rimp_otel.models import (
     TelemetryMetric,
     Temporality,
 )
-
-from .records import HOSTILE, HOSTILE_SHOWN, T0, without_our_colour
+from rimp_otel.render.terminal import Style
+from tests.cli.records import HOSTILE, HOSTILE_SHOWN, T0, without_our_colour
 
 S = 10**9
 SHOP = ResourceInfo({"service.name": "shop"})

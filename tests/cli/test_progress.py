@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from rimp_otel.cli.progress import Progress
+from rimp_otel.cli.output import Progress
 
 
 class Terminal(io.StringIO):

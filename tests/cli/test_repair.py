@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ..processes import run
-from ..storage.journaled import Journaled
+from tests.processes import run
+from tests.storage.journaled import Journaled
 
 
 @pytest.fixture

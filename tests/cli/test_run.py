@@ -435,7 +435,7 @@ def test_ignored_signals_stay_ignored() -> None:
 
 IN_PROCESS = """
 import os, signal
-from rimp_otel.cli.process import run_program
+from rimp_otel.cli.child_process import run_program
 
 def state():
     return signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(signal.SIGWINCH)

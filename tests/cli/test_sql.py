@@ -14,12 +14,12 @@ import pyarrow.parquet
 import pytest
 
 from rimp_otel import TelemetryData
-from rimp_otel.cli import sqlformat, sqlshell
-from rimp_otel.cli.sqlformat import safe_cell
-from rimp_otel.cli.sqlshell import Shell
-from rimp_otel.query import connect
-
-from .records import HOSTILE, HOSTILE_SHOWN, event, span
+from rimp_otel.cli import sql_format as sqlformat
+from rimp_otel.cli import sql_shell as sqlshell
+from rimp_otel.cli.sql_format import safe_cell
+from rimp_otel.cli.sql_shell import Shell
+from rimp_otel.sql import connect
+from tests.cli.records import HOSTILE, HOSTILE_SHOWN, event, span
 
 ERRORS = "SELECT SpanName, Duration FROM otel_traces WHERE StatusCode = 'Error' ORDER BY Duration"
 
@@ -291,7 +291,7 @@ def test_shell_on_a_terminal(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPa
 def test_without_the_extra(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer is the command that installs it."""
     for name in list(sys.modules):
-        if name.startswith(("rimp_otel.query", "rimp_otel.cli.sqlshell", "pyarrow")):
+        if name.startswith(("rimp_otel.sql", "rimp_otel.cli.sql_shell", "pyarrow")):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "duckdb", None)
     for argv in (["sql", "SELECT 1"], ["seal"]):

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from rimp_otel import FileStorage, TelemetryData
-from rimp_otel.cli.render import Style, format_bytes
 from rimp_otel.cli.stats import RecordingStats, format_stats
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.reader import DamagedLine, RecordingFile
-
-from ..storage.journaled import Journaled
-from .records import HOSTILE, HOSTILE_SHOWN, event, span, without_our_colour
+from rimp_otel.models.records import Signal
+from rimp_otel.render.format import format_bytes
+from rimp_otel.render.terminal import Style
+from rimp_otel.storage.files.reader import DamagedLine, RecordingFile
+from tests.cli.records import HOSTILE, HOSTILE_SHOWN, event, span, without_our_colour
+from tests.storage.journaled import Journaled
 
 
 def test_for_people(rimp: Any, shop: Path) -> None:

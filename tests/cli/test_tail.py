@@ -12,15 +12,13 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.cli import feed
-from rimp_otel.cli.feed import follow
-from rimp_otel.cli.render import Style
-from rimp_otel.cli.tail import format_record
-from rimp_otel.data import TelemetryData
-from rimp_otel.models import EventType, MetricKind, TelemetryEvent, TelemetryMetric
-
-from .conftest import latency, queue
-from .records import HOSTILE, HOSTILE_SHOWN, T0, event, raised, span, without_our_colour
+from rimp_otel.batch import TelemetryData
+from rimp_otel.cli import tail as feed
+from rimp_otel.cli.tail import follow, format_record
+from rimp_otel.models.records import EventType, MetricKind, TelemetryEvent, TelemetryMetric
+from rimp_otel.render.terminal import Style
+from tests.cli.conftest import latency, queue
+from tests.cli.records import HOSTILE, HOSTILE_SHOWN, T0, event, raised, span, without_our_colour
 
 
 def test_everything(rimp: Any, shop: Path) -> None:

@@ -21,13 +21,11 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.cli.live import Live
-from rimp_otel.cli.picture import format_picture
-from rimp_otel.cli.render import Style
-from rimp_otel.cli.top import Watched
-from rimp_otel.data import TelemetryData
-
-from .records import HOSTILE, MS, T0, event, span, without_our_colour
+from rimp_otel.analysis.activity import Live
+from rimp_otel.batch import TelemetryData
+from rimp_otel.cli.top import Watched, format_picture
+from rimp_otel.render.terminal import Style
+from tests.cli.records import HOSTILE, MS, T0, event, span, without_our_colour
 
 S = 1_000 * MS
 AT = "2026-11-18T11:06:41Z"

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.cli.render import Style
-from rimp_otel.cli.trace import mentions
-from rimp_otel.cli.waterfall import render_trace
-from rimp_otel.data import TelemetryData
-
-from .records import HOSTILE, TRACE, checkout, event, span
+from rimp_otel.batch import TelemetryData
+from rimp_otel.cli.traces import mentions
+from rimp_otel.render.terminal import Style
+from rimp_otel.render.trace_text import render_trace
+from tests.cli.records import HOSTILE, TRACE, checkout, event, span
 
 
 def test_waterfall(rimp: Any, shop: Path) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from rimp_otel.analysis.summaries import summarize, unique_digits
+from rimp_otel.batch import TelemetryData
 from rimp_otel.cli import traces
-from rimp_otel.cli.render import Style
-from rimp_otel.cli.traces import format_traces, summarize, unique_digits
-from rimp_otel.data import TelemetryData
+from rimp_otel.cli.traces import format_traces
+from rimp_otel.render.terminal import Style
 from rimp_otel.storage import FileStorage
-
-from .records import HOSTILE, HOSTILE_SHOWN, MS, T0, TRACE, span, without_our_colour
+from tests.cli.records import HOSTILE, HOSTILE_SHOWN, MS, T0, TRACE, span, without_our_colour
 
 
 def three_traces() -> TelemetryData:

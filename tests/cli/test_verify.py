@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 
 from rimp_otel.cli import verify
-from rimp_otel.cli.render import Style
+from rimp_otel.models.records import Signal
 from rimp_otel.otlp import protobuf
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.problems import Problem
-
-from ..storage.journaled import Journaled
-from .records import HOSTILE, HOSTILE_SHOWN, without_our_colour
+from rimp_otel.render.terminal import Style
+from rimp_otel.storage.files.verify import Problem
+from tests.cli.records import HOSTILE, HOSTILE_SHOWN, without_our_colour
+from tests.storage.journaled import Journaled
 
 
 def damage(path: Path) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from rimp_otel import FileStorage, MemoryStorage, SQLiteStorage, TelemetryData, TelemetryStorage
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
 from rimp_otel.storage import select
 
 

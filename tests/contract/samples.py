@@ -10,7 +10,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceState
 
 from rimp_otel import EventType, TelemetryData, TelemetryEvent, TelemetryMetric
-from rimp_otel.models import (
+from rimp_otel.models.records import (
     Buckets,
     Exemplar,
     ExponentialHistogramPoint,

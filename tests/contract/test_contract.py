@@ -17,9 +17,17 @@ from rimp_otel import (
     TelemetryMetric,
     TelemetryStream,
 )
-from rimp_otel.otlp.signals import Signal
-
-from .samples import NOON, SECOND, bare_span, events, everything, metrics, span, span_fields
+from rimp_otel.models.records import Signal
+from tests.contract.samples import (
+    NOON,
+    SECOND,
+    bare_span,
+    events,
+    everything,
+    metrics,
+    span,
+    span_fields,
+)
 
 
 @pytest.fixture

@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 import zstandard
 
 from rimp_otel import FileStorage, TelemetryData
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.layout import Layout, SealedName, fingerprint
-
-from .marks import is_whole
+from rimp_otel.models.records import Signal
+from rimp_otel.storage.files.layout import Layout, SealedName, fingerprint
+from tests.crash.marks import is_whole
 
 __all__ = [
     "Found",

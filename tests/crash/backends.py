@@ -9,11 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from rimp_otel.storage.layout import Layout
-from rimp_otel.storage.sqlite.layout import DatabaseLayout
+from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.sqlite.reader import DatabaseReader
-
-from .audit import Found, by_reader, found_in, in_files, note_record, nothing
+from rimp_otel.storage.sqlite.schema import DatabaseLayout
+from tests.crash.audit import Found, by_reader, found_in, in_files, note_record, nothing
 
 __all__ = ["BACKENDS", "Backend"]
 

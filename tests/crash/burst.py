@@ -13,10 +13,9 @@ from pathlib import Path
 from opentelemetry.sdk.trace import TracerProvider
 
 from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream
-
-from .audit import by_reader, compare, in_files
-from .marks import check_of
-from .running import Outcome, Program, directory
+from tests.crash.audit import by_reader, compare, in_files
+from tests.crash.marks import check_of
+from tests.crash.running import Outcome, Program, directory
 
 
 def burst(path: Path, threads: int, spans: int) -> Outcome:

@@ -21,16 +21,14 @@ from typing import NamedTuple
 import zstandard
 
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
-from rimp_otel.journal import opened
-from rimp_otel.journal.frames import end_of_frames
-from rimp_otel.journal.header import HEADER_SIZE
-from rimp_otel.storage import compression
-from rimp_otel.storage.sealing import Sealer
-
-from .audit import Found, by_reader
-from .lives import Writer, live
-from .marks import check_of
-from .running import Outcome, Program, directory, each_seed
+from rimp_otel.journal import open_spans as opened
+from rimp_otel.journal.format import HEADER_SIZE, end_of_frames
+from rimp_otel.storage.files import blocks as compression
+from rimp_otel.storage.files.sealer import Sealer
+from tests.crash.audit import Found, by_reader
+from tests.crash.lives import Writer, live
+from tests.crash.marks import check_of
+from tests.crash.running import Outcome, Program, directory, each_seed
 
 _SPARSE = 997
 _SPANS = 8

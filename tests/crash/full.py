@@ -20,11 +20,10 @@ from typing import Any
 from opentelemetry.sdk.trace import TracerProvider
 
 from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream
-from rimp_otel.storage.sealing import Sealer
-
-from .audit import by_reader, compare, in_files
-from .marks import check_of
-from .running import Outcome, Program, call_in_child, directory, each_seed
+from rimp_otel.storage.files.sealer import Sealer
+from tests.crash.audit import by_reader, compare, in_files
+from tests.crash.marks import check_of
+from tests.crash.running import Outcome, Program, call_in_child, directory, each_seed
 
 RECORDS = 1_500
 _PAGE = 4_096

@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
-
-from ..processes import ROOT
-from . import victim
-from .audit import Found, compare
-from .backends import BACKENDS, Backend
-from .running import Outcome, Program, directory, each_seed, reap
+from tests.crash import victim
+from tests.crash.audit import Found, compare
+from tests.crash.backends import BACKENDS, Backend
+from tests.crash.running import Outcome, Program, directory, each_seed, reap
+from tests.processes import ROOT
 
 DEADLINE = 60.0
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM}

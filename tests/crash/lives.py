@@ -24,14 +24,13 @@ from rimp_otel import (
     TelemetryData,
     TelemetryStream,
 )
-from rimp_otel.journal.header import Header
-from rimp_otel.models import TelemetryEvent
-from rimp_otel.storage import durability
-from rimp_otel.storage.sealing import Sealer
-
-from .audit import by_reader, compare
-from .marks import check_of
-from .running import reap
+from rimp_otel import fsutil as durability
+from rimp_otel.journal.format import Header
+from rimp_otel.models.records import TelemetryEvent
+from rimp_otel.storage.files.sealer import Sealer
+from tests.crash.audit import by_reader, compare
+from tests.crash.marks import check_of
+from tests.crash.running import reap
 
 __all__ = ["CALLS", "Died", "Life", "Writer", "intercept", "is_torn", "live"]
 

@@ -21,9 +21,9 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from ..processes import ROOT
-from .audit import by_reader
-from .running import directory
+from tests.crash.audit import by_reader
+from tests.crash.running import directory
+from tests.processes import ROOT
 
 SPANS = 400
 FILES = {"ours": "telemetry", "file": "spans.jsonl"}

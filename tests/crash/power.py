@@ -20,13 +20,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rimp_otel.storage.layout import Layout
-
-from .audit import by_reader, compare, in_files
-from .kill import recover
-from .lives import Life, intercept, live
-from .running import Outcome, Program, call_in_child, directory, each_seed
-from .simulate import policy
+from rimp_otel.storage.files.layout import Layout
+from tests.crash.audit import by_reader, compare, in_files
+from tests.crash.kill import recover
+from tests.crash.lives import Life, intercept, live
+from tests.crash.running import Outcome, Program, call_in_child, directory, each_seed
+from tests.crash.simulate import policy
 
 PAGE = 4_096
 _Tree = dict[str, int]

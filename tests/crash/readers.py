@@ -17,12 +17,11 @@ from collections import Counter
 from pathlib import Path
 
 from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream
-from rimp_otel.storage.reader import RecordingReader
-
-from .audit import Found, by_reader, compare, found_in, in_files
-from .kill import recover
-from .marks import check_of
-from .running import Outcome, Program, call_in_child, directory, reap
+from rimp_otel.storage.files.reader import RecordingReader
+from tests.crash.audit import Found, by_reader, compare, found_in, in_files
+from tests.crash.kill import recover
+from tests.crash.marks import check_of
+from tests.crash.running import Outcome, Program, call_in_child, directory, reap
 
 WRITERS = 4
 _PER_LIFE = 2_000

@@ -19,9 +19,8 @@ from typing import Any
 from opentelemetry.sdk.trace import TracerProvider
 
 from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream
-
-from .burst import judge
-from .running import Outcome, Program, directory
+from tests.crash.burst import judge
+from tests.crash.running import Outcome, Program, directory
 
 THREADS = 4
 INTERVAL = 300e-6

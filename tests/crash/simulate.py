@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel import FileStorage
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.layout import Layout, SealedName
-from rimp_otel.storage.reader import RecordingReader
-
-from .audit import Found, by_reader, compare, found_in, in_files
-from .kill import recover
-from .lives import Life, intercept, is_torn, live
-from .running import Outcome, Program, call_in_child, directory, each_seed
+from rimp_otel.models.records import Signal
+from rimp_otel.storage.files.layout import Layout, SealedName
+from rimp_otel.storage.files.reader import RecordingReader
+from tests.crash.audit import Found, by_reader, compare, found_in, in_files
+from tests.crash.kill import recover
+from tests.crash.lives import Life, intercept, is_torn, live
+from tests.crash.running import Outcome, Program, call_in_child, directory, each_seed
 
 
 def policy(chance: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from rimp_otel import FileStorage
-
-from ..processes import run, run_process
+from tests.processes import run, run_process
 
 LOAD = """
 import os, signal, sys, threading, time

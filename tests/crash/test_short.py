@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ..processes import run_process
+from tests.processes import run_process
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="needs /proc, pidfds and pipe sizes"

@@ -28,13 +28,12 @@ from pathlib import Path
 from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.protobuf import protobuf_from_line
-from rimp_otel.storage.layout import Layout
-
-from ..processes import ROOT
-from .audit import by_reader, compare, in_files, texts
-from .kill import recover
-from .marks import check_of
-from .running import Outcome, Program, call_in_child, directory, reap
+from rimp_otel.storage.files.layout import Layout
+from tests.crash.audit import by_reader, compare, in_files, texts
+from tests.crash.kill import recover
+from tests.crash.marks import check_of
+from tests.crash.running import Outcome, Program, call_in_child, directory, reap
+from tests.processes import ROOT
 
 WORKERS = 8
 SERVER = """

@@ -64,7 +64,7 @@ from rimp_otel import (
     RimpSpanExporter,
     TelemetryStorage,
 )
-from rimp_otel.models import Exemplar, MetricKind, Temporality
+from rimp_otel.models.records import Exemplar, MetricKind, Temporality
 
 TRACE_ID = 0xD4CDA95B652F4A1592B449D5929FDA1B
 SPAN_ID = 0x6E0C63257DE34C92

@@ -51,7 +51,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, StatusCode, TraceFlags
 
 from rimp_otel import MemoryStorage, RimpLogRecordExporter, RimpMetricExporter, RimpSpanExporter
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
 from tests.otlp.official import assert_same, differences, message_of, our_message
 
 SCOPE = InstrumentationScope("test-scope", "1.0")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from rimp_otel.errors import StorageError
-from rimp_otel.journal.homes import DirectoryHome
-from rimp_otel.journal.target import End
-from rimp_otel.otlp.fragment import Fragment, Wrapping
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.journal.target import DirectoryHome, End
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp.lines import Fragment, Wrapping
 
 RESOURCE = Wrapping('{"resource":{},', "}")
 SCOPE = Wrapping('{"scope":{"name":"s"},', "}")

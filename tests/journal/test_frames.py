@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rimp_otel import TelemetryEvent
-from rimp_otel.journal.frames import (
+from rimp_otel.journal.format import (
     Origins,
     definition,
     end_of_frames,
@@ -15,10 +15,10 @@ from rimp_otel.journal.frames import (
     line_of_frames,
     readable,
 )
+from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
-from rimp_otel.otlp.fragment import Wrapping
-from rimp_otel.otlp.logs import event_fragment
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.otlp.encode_logs import event_fragment
+from rimp_otel.otlp.lines import Wrapping
 
 RESOURCE, SCOPE = Wrapping('{"resource":{},', "}"), Wrapping('{"scope":{"name":"s"},', "}")
 METRIC = Wrapping('{"name":"m","gauge":{"dataPoints":[', "]}}")

@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import pytest
 
-from rimp_otel.journal.header import HEADER_SIZE, SIGNALS, Header, Intent, read_state
+from rimp_otel.journal.format import HEADER_SIZE, SIGNALS, Header, Intent, read_state
 from rimp_otel.journal.target import End
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
 
 TRACES, LOGS, METRICS = SIGNALS
 

@@ -17,8 +17,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind, StatusCode
 
-from rimp_otel.journal.crashfile import CrashFile
 from rimp_otel.journal.interrupted import (
+    CrashFile,
     InterruptedSpan,
     OpenSpansLeft,
     crash_event_fragment,
@@ -28,11 +28,11 @@ from rimp_otel.journal.interrupted import (
     read_crash,
     read_open_spans,
 )
-from rimp_otel.journal.opened import SLOT_SIZE, SLOTS_START, NotedSpan, OpenSpans
+from rimp_otel.journal.open_spans import SLOT_SIZE, SLOTS_START, NotedSpan, OpenSpans
+from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
-from rimp_otel.otlp.fragment import Wrapping, lines, resource_wrapping
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.otlp.spans import span_text
+from rimp_otel.otlp.encode_spans import span_text
+from rimp_otel.otlp.lines import Wrapping, lines, resource_wrapping
 from tests.otlp import strategies
 from tests.otlp.official import assert_same, parsed
 from tests.processes import ROOT
@@ -44,8 +44,8 @@ import os, signal, sys
 from pathlib import Path
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from rimp_otel.journal.crashfile import CrashFile
-from rimp_otel.journal.opened import OpenSpans
+from rimp_otel.journal.interrupted import CrashFile
+from rimp_otel.journal.open_spans import OpenSpans
 
 directory = Path(sys.argv[1])
 table = OpenSpans.create(directory, 1, most=32)
@@ -156,7 +156,7 @@ BUSY = """
 import os, sys, threading
 from pathlib import Path
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from rimp_otel.journal.opened import OpenSpans
+from rimp_otel.journal.open_spans import OpenSpans
 
 table = OpenSpans.create(Path(sys.argv[1]), 1, most=64)
 

@@ -8,16 +8,15 @@ import os
 
 import pytest
 
-from rimp_otel.journal.buffer import Journal
-from rimp_otel.journal.header import HEADER_SIZE, Intent
+from rimp_otel.journal.format import HEADER_SIZE, Intent
+from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.recovery import next_number, recover, segment_files
 from rimp_otel.journal.segment import segment_name
+from rimp_otel.journal.slots import LOCK
 from rimp_otel.journal.target import End
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.reporting import Reporter
-from rimp_otel.slots import LOCK
-
-from .records import Home, append, die
+from rimp_otel.models.records import Signal
+from rimp_otel.process import Reporter
+from tests.journal.records import Home, append, die
 
 
 @pytest.fixture
@@ -166,7 +165,7 @@ def test_no_room_for_what_is_beside(left, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     (left / "000007.open").touch()
-    monkeypatch.setattr("rimp_otel.journal.leftovers.convert_leftovers", no_room)
+    monkeypatch.setattr("rimp_otel.journal.orphans.convert_leftovers", no_room)
     with pytest.raises(OSError, match="No space left"):
         take(left)
     monkeypatch.undo()

@@ -7,9 +7,9 @@ import resource
 
 import pytest
 
-from rimp_otel.journal.header import HEADER_SIZE
+from rimp_otel.journal.format import HEADER_SIZE
 from rimp_otel.journal.segment import Segment, segment_name, segment_number
-from rimp_otel.otlp.fragment import Wrapping
+from rimp_otel.otlp.lines import Wrapping
 
 ORIGIN = Wrapping("{", "}"), Wrapping("{", "}"), None
 SIZE = 64 * 1024

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from rimp_otel.data import TelemetryData
-from rimp_otel.journal.buffer import Journal
-from rimp_otel.journal.header import HEADER_SIZE
+from rimp_otel.batch import TelemetryData
+from rimp_otel.journal.format import HEADER_SIZE
+from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.slices import Slices, Twins
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.reporting import Reporter
-
-from .records import Home, append, log, numbers_of
+from rimp_otel.models.records import Signal
+from rimp_otel.process import Reporter
+from tests.journal.records import Home, append, log, numbers_of
 
 ALL = list(range(300))
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from rimp_otel.convert.values import body_text
-from rimp_otel.models import (
+from rimp_otel.convert.resources import body_text
+from rimp_otel.models.records import (
     Buckets,
     EventType,
     Exemplar,

@@ -22,8 +22,8 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
 
-from rimp_otel.data import TelemetryData
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.batch import TelemetryData
+from rimp_otel.models.records import Signal
 
 __all__ = [
     "MESSAGES",

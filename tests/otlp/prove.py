@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 from opentelemetry.sdk.metrics.export import MetricsData
 
-from rimp_otel.data import TelemetryData
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.batch import TelemetryData
+from rimp_otel.models.records import Signal
 from tests.otlp import generate
 from tests.otlp.choices import RandomSource, Source
 from tests.otlp.official import (

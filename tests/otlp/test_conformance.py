@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from rimp_otel.errors import DecodeError
-from rimp_otel.otlp.decode import count_records, decode_line, signal_of
-from rimp_otel.otlp.normalize import normalize_line
-from rimp_otel.otlp.protobuf import line_from_protobuf, protobuf_from_line
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp.decode import decode_line
+from rimp_otel.otlp.protobuf import line_from_protobuf, normalize_line, protobuf_from_line
+from rimp_otel.otlp.scan import count_records, signal_of
 
 FOLDER = Path(__file__).parents[3] / "shared" / "conformance"
 

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanKind, StatusCode
 
 from rimp_otel.errors import DecodeError
-from rimp_otel.models import (
+from rimp_otel.models.records import (
     Buckets,
     EventType,
     Exemplar,
@@ -24,14 +24,16 @@ from rimp_otel.models import (
     MetricKind,
     ResourceInfo,
     ScopeInfo,
+    Signal,
     SummaryPoint,
     TelemetryEvent,
     TelemetryMetric,
     Temporality,
 )
-from rimp_otel.otlp import origins, recorded
-from rimp_otel.otlp.decode import count_records, decode_line, signal_of
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.otlp import decode_common as origins
+from rimp_otel.otlp import decode_spans as recorded
+from rimp_otel.otlp.decode import decode_line
+from rimp_otel.otlp.scan import count_records, signal_of
 
 TRACE_ID = "5b8efff798038103d269b633813fc60c"
 SPAN_ID = "eee19b7ec3c1b174"

@@ -12,8 +12,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from rimp_otel.otlp.logs import _careful_text, _quick_text
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp.encode_logs import _careful_text, _quick_text
 from tests.otlp import strategies
 from tests.otlp.official import assert_same, lines_of, message_of
 

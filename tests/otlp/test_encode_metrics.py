@@ -28,7 +28,7 @@ from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
 from tests.otlp import strategies
 from tests.otlp.official import assert_same, lines_of, message_of, official_message
 

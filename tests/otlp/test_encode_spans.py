@@ -21,10 +21,9 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from rimp_otel.otlp.fragment import LINE_SIZE
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.otlp.spanfields import careful_text
-from rimp_otel.otlp.spans import _quick_text, is_sampled, span_text
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp.encode_spans import _quick_text, careful_text, is_sampled, span_text
+from rimp_otel.otlp.lines import LINE_SIZE
 from tests.otlp import strategies
 from tests.otlp.official import assert_same, differences, lines_of, message_of, official_message
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from rimp_otel.models.records import Signal
 from rimp_otel.otlp import files
-from rimp_otel.otlp.decode import count_records
 from rimp_otel.otlp.files import Message, read_messages
 from rimp_otel.otlp.protobuf import protobuf_from_line, signal_of_protobuf
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.otlp.scan import count_records
 
 FOLDER = Path(__file__).parents[3] / "shared" / "conformance"
 COUNTS = {

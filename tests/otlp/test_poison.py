@@ -39,11 +39,10 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceState
 
-from rimp_otel.data import TelemetryData
-from rimp_otel.models import ResourceInfo, TelemetryEvent, TelemetryMetric
+from rimp_otel.batch import TelemetryData
+from rimp_otel.collector.buffer import EVENT, METRIC, batch_of
+from rimp_otel.models.records import ResourceInfo, Signal, TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.decode import decode_line
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.raw import EVENT, METRIC, batch_of
 from tests.otlp import strategies
 from tests.otlp.official import MESSAGES, binary, data_of, parsed
 

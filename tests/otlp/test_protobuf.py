@@ -15,9 +15,10 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from rimp_otel.errors import DecodeError, MissingExtraError
-from rimp_otel.otlp.decode import count_records, decode_line
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.protobuf import line_from_protobuf, protobuf_from_line
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.otlp.scan import count_records
 
 MESSAGES = {Signal.TRACES: TracesData, Signal.LOGS: LogsData, Signal.METRICS: MetricsData}
 ID_SIZES = {"trace_id": 16, "span_id": 8, "parent_span_id": 8}

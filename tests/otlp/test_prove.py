@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.otlp import spanfields
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp import encode_spans as spanfields
 from tests.otlp import generate
 from tests.otlp.choices import EXTENDED, RandomSource
 from tests.otlp.official import binary, lines_of, official_message, our_message

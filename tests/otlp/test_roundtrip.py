@@ -18,8 +18,8 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Link, SpanContext
 
-from rimp_otel.data import TelemetryData
-from rimp_otel.models import (
+from rimp_otel.batch import TelemetryData
+from rimp_otel.models.records import (
     Buckets,
     EventType,
     Exemplar,
@@ -28,12 +28,12 @@ from rimp_otel.models import (
     MetricKind,
     ResourceInfo,
     ScopeInfo,
+    Signal,
     SummaryPoint,
     TelemetryEvent,
     TelemetryMetric,
     Temporality,
 )
-from rimp_otel.otlp.signals import Signal
 from tests.otlp import strategies
 from tests.otlp.official import binary, data_of, message_of
 

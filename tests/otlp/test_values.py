@@ -16,15 +16,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rimp_otel.otlp.decode import decode_line
-from rimp_otel.otlp.numbers import enumerated, fixed64, sint32, span_id_json, trace_id_json, uint32
 from rimp_otel.otlp.values import (
     MAX_DEPTH,
     MAX_VALUES,
     attributes_json,
     double_json,
+    enumerated,
+    fixed64,
     plain,
+    sint32,
+    span_id_json,
     text_json,
     to_bytes,
+    trace_id_json,
+    uint32,
     value_json,
 )
 from tests.otlp import strategies

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig
-from rimp_otel.journal.buffer import Journal
-from rimp_otel.journal.homes import FileHome
-from rimp_otel.journaldrain import JournalDrain
-from rimp_otel.reporting import Reporter
-
-from ..journal.records import die
+from rimp_otel.journal.journal import Journal
+from rimp_otel.journal.target import FileHome
+from rimp_otel.process import Reporter
+from rimp_otel.streaming.journal_drain import JournalDrain
+from tests.journal.records import die
 
 
 class Journaled:

@@ -9,8 +9,8 @@ from pathlib import Path
 import zstandard
 
 from rimp_otel import TelemetryData, TelemetryEvent
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.layout import Layout, SealedName, fingerprint
+from rimp_otel.models.records import Signal
+from rimp_otel.storage.files.layout import Layout, SealedName, fingerprint
 
 
 def batch(*messages: str) -> TelemetryData:

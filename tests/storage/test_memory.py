@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from rimp_otel import MemoryStorage, TelemetryData, TelemetryEvent
-
-from ..contract.samples import everything
-from ..processes import run
+from tests.contract.samples import everything
+from tests.processes import run
 
 
 def batch(*messages):

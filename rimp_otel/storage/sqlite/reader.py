@@ -6,17 +6,15 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rimp_otel.data import TelemetryData
+from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import StorageError
-from rimp_otel.journal.reading import Damage, read_journal
-from rimp_otel.slots import LOCK
-from rimp_otel.storage.reader import DamagedLine, Kind, RecordingFile
-from rimp_otel.storage.shown import Shown
-from rimp_otel.storage.snapshot import JournalLine
-from rimp_otel.storage.sqlite.files import SUFFIXES
-from rimp_otel.storage.sqlite.layout import DatabaseLayout
-from rimp_otel.storage.sqlite.opening import reading
+from rimp_otel.journal.reader import Damage, read_journal
+from rimp_otel.journal.slots import LOCK
+from rimp_otel.storage.files.reader import DamagedLine, Kind, RecordingFile
+from rimp_otel.storage.files.snapshot import JournalLine, Shown
+from rimp_otel.storage.sqlite.connection import SUFFIXES
 from rimp_otel.storage.sqlite.query import PAGE, SELECT, Rows
+from rimp_otel.storage.sqlite.schema import DatabaseLayout, reading
 
 __all__ = ["DatabaseReader", "is_database"]
 

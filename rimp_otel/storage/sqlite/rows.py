@@ -9,9 +9,9 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from rimp_otel.errors import DecodeError
-from rimp_otel.otlp import wire
-from rimp_otel.otlp.fragment import Wrapping
-from rimp_otel.otlp.scalars import (
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp import messages as wire
+from rimp_otel.otlp.decode_common import (
     SEVERITIES,
     STATUS_CODES,
     any_value,
@@ -20,7 +20,7 @@ from rimp_otel.otlp.scalars import (
     id_bytes,
     uint64,
 )
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.otlp.lines import Wrapping
 
 __all__ = ["LARGEST_TIME", "Columns", "Part", "Row", "rows_of"]
 

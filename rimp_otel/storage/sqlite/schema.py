@@ -8,11 +8,31 @@ records. ``messages`` is FTS5's index of the messages of log records, where SQLi
 
 from __future__ import annotations
 
-from rimp_otel.errors import StorageError
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.sqlite.connection import Connection, knows_fts5
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-__all__ = ["APPLICATION_ID", "NUMBERS", "SIGNALS", "has_index", "is_readable", "prepare"]
+from rimp_otel.errors import StorageError
+from rimp_otel.models.records import Signal
+from rimp_otel.storage.files.layout import Layout
+from rimp_otel.storage.sqlite.connection import SUFFIXES, Connection, knows_fts5, wait_for
+from rimp_otel.storage.sqlite.fork_gate import GATE
+
+__all__ = [
+    "APPLICATION_ID",
+    "NUMBERS",
+    "SIGNALS",
+    "DatabaseLayout",
+    "has_index",
+    "is_readable",
+    "prepare",
+    "reading",
+]
+
+
+# --- The tables of a recording in SQLite, and how older ones become today's.
 
 APPLICATION_ID = 0x52494D50
 """What SQLite's header says whose file it is: "RIMP"."""
@@ -156,3 +176,90 @@ def has_index(db: Connection) -> bool:
 
 def _lacks_index(db: Connection) -> bool:
     return knows_fts5() and not has_index(db)
+
+
+# --- Opening a database file in order to read it, also where nothing can be written.
+
+
+@contextmanager
+def reading(path: Path, seconds: float) -> Iterator[Connection | None]:
+    """Gives a connection in a transaction that only reads; None where nothing is recorded yet.
+
+    Args:
+        path: of the file.
+        seconds: how long to wait while it is locked.
+
+    Raises:
+        StorageError: it cannot be read, or is no recording.
+    """
+    if not os.path.lexists(path):
+        yield None
+        return
+    with GATE.use():
+        db = _open(path, seconds)
+        try:
+            yield db
+        finally:
+            if db is not None:
+                db.roll_back()
+                db.close()
+
+
+def _open(path: Path, seconds: float) -> Connection | None:
+    try:
+        return wait_for(lambda: _begin(path, "rw"), seconds)
+    except StorageError as error:
+        for mode in _other_modes(path):
+            try:
+                return _begin(path, mode)
+            except StorageError:
+                continue
+        raise error
+
+
+def _other_modes(path: Path) -> list[str]:
+    # Without a log, nobody is writing: then the file needs no locks, which cannot be had in a
+    # directory that cannot be written.
+    has_log = path.with_name(path.name + SUFFIXES[0]).exists()
+    return ["ro"] if has_log else ["ro", "immutable"]
+
+
+def _begin(path: Path, mode: str) -> Connection | None:
+    db = Connection(path, mode)
+    try:
+        db.execute("PRAGMA query_only = ON")
+        db.execute("BEGIN")
+        if is_readable(db):
+            return db
+    except BaseException:
+        db.close()
+        raise
+    db.close()
+    return None
+
+
+# --- What lies beside a database file: the journals of those who write into it.
+
+_SLOT = re.compile(r"\.journal(?:\.([1-9][0-9]{0,4}))?", re.ASCII)
+
+
+class DatabaseLayout(Layout):
+    """For ``telemetry.db``, the directories ``telemetry.db.journal``, ``telemetry.db.journal.1``
+    and so on. (``telemetry.db-journal`` would be SQLite's.)"""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        self.is_family = True  # beside each other, not in a directory of that name
+
+    def file(self, signal: Signal, slot: int = 0) -> Path:
+        """The file of all of them."""
+        return self.path
+
+    def _named(self, name: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{name}")
+
+    def _slot_of(self, name: str) -> int | None:
+        match = _SLOT.fullmatch(name.removeprefix(self.path.name))
+        if match is None or not name.startswith(self.path.name):
+            return None
+        return int(match[1] or 0)

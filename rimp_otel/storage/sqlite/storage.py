@@ -8,24 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rimp_otel.batch import TelemetryData
 from rimp_otel.config import TelemetryConfig
-from rimp_otel.data import TelemetryData
 from rimp_otel.errors import ConfigurationError, StorageError
-from rimp_otel.filters import Conditions
-from rimp_otel.forking import in_forked_child
-from rimp_otel.journal.homes import Remembering
-from rimp_otel.otlp.signals import Signal
-from rimp_otel.storage.base import TelemetryStorage
-from rimp_otel.storage.locking import ProcessLock
-from rimp_otel.storage.selecting import Selection, checked_batch_size
-from rimp_otel.storage.sqlite.gate import GATE
-from rimp_otel.storage.sqlite.layout import DatabaseLayout
-from rimp_otel.storage.sqlite.query import DamagedRecord, words_of
-from rimp_otel.storage.sqlite.retention import Retention
-from rimp_otel.storage.sqlite.retrieval import Retrieval
+from rimp_otel.journal.target import Remembering
+from rimp_otel.models.filters import Conditions
+from rimp_otel.models.records import Signal
+from rimp_otel.models.times import TimeLike
+from rimp_otel.process import ProcessLock, in_forked_child
+from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size
+from rimp_otel.storage.sqlite.fork_gate import GATE
+from rimp_otel.storage.sqlite.query import DamagedRecord, Retrieval, words_of
 from rimp_otel.storage.sqlite.rows import rows_of
-from rimp_otel.storage.sqlite.writer import SQLiteStats, Writer
-from rimp_otel.times import TimeLike
+from rimp_otel.storage.sqlite.schema import DatabaseLayout
+from rimp_otel.storage.sqlite.writer import Retention, SQLiteStats, Writer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -213,7 +209,7 @@ class SQLiteStorage(TelemetryStorage, Remembering):
         with self._alone() as writer:
             writer.close()
 
-    # What follows is for a journal: see ``rimp_otel.journal.homes.StorageHome``.
+    # What follows is for a journal: see ``rimp_otel.journal.target.StorageHome``.
 
     def journal(self, slot: int) -> Path:
         """The directory of a slot's journal."""

@@ -5,20 +5,186 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 from rimp_otel.errors import StorageError
-from rimp_otel.storage.sqlite.connection import Connection, is_locked, wait_for
-from rimp_otel.storage.sqlite.files import SUFFIXES, check_file, make_file
-from rimp_otel.storage.sqlite.origins import Numbers
-from rimp_otel.storage.sqlite.retention import Retention
-from rimp_otel.storage.sqlite.rows import Part, Row
+from rimp_otel.otlp.lines import Wrapping
+from rimp_otel.storage.sqlite.connection import (
+    SUFFIXES,
+    Connection,
+    check_file,
+    is_locked,
+    make_file,
+    wait_for,
+)
+from rimp_otel.storage.sqlite.rows import LARGEST_TIME, Part, Row
 from rimp_otel.storage.sqlite.schema import NUMBERS, has_index, prepare
 
-__all__ = ["SQLiteStats", "Writer"]
+__all__ = ["Numbers", "Retention", "SQLiteStats", "Wrappings", "Writer"]
+
+
+# --- Deletes the oldest records, a few with each batch, so that nobody waits for it.
+
+_LEAST, _TIMES_ARRIVED = 256, 2
+# Pages that are given back to the disk at once; and that stay with the file, for what comes next.
+_GIVEN_BACK, _KEPT = 256, 1_024
+_OLDEST = "SELECT id FROM records WHERE time <= ? ORDER BY time, id LIMIT ?"
+_UNINDEX = (
+    "INSERT INTO messages (messages, rowid, message) SELECT 'delete', id, message FROM records"
+    " WHERE id = ? AND id <= (SELECT indexed_to FROM state) AND message IS NOT NULL"
+)
+_UNUSED = (
+    "DELETE FROM origins WHERE last_record <"
+    " (SELECT coalesce(min(id), (SELECT next_id FROM state)) FROM records)"
+)
+
+
+class Retention(NamedTuple):
+    """What is kept.
+
+    Each batch makes room for about twice its records, so that a file which has become too large,
+    or its records too old, shrinks steadily.
+    """
+
+    #: Bytes of the file that may be in use; None for any number.
+    size: int | None = None
+    #: Seconds; None for ever.
+    age: float | None = None
+    #: Seconds since the epoch.
+    clock: Callable[[], float] = time.time
+
+    def run(self, db: Connection, has_index: bool, arrived: int) -> int:
+        """Deletes what is not to be kept any more, as far as it has to be done now.
+
+        Args:
+            db: may write; not in a transaction.
+            has_index: whether there is an index of messages.
+            arrived: records that were just stored.
+
+        Returns:
+            How many records were deleted; 0 where that was not possible now.
+        """
+        if self.size is None and self.age is None:
+            return 0
+        try:
+            before = self._before(db)
+            if before is None:
+                return 0
+            db.execute("BEGIN IMMEDIATE")
+            with db.committing():
+                deleted = _delete(db, before, max(_LEAST, _TIMES_ARRIVED * arrived), has_index)
+            _give_back(db)
+        except StorageError:
+            return 0  # the next batch brings the next attempt
+        return deleted
+
+    def _before(self, db: Connection) -> int | None:
+        """Records of up to this time may go; None for none."""
+        if self.size is not None and _size_in_use(db) > self.size:
+            return LARGEST_TIME
+        if self.age is None:
+            return None
+        before = round((self.clock() - self.age) * 1e9) - 1
+        found = db.execute("SELECT 1 FROM records WHERE time <= ? LIMIT 1", (before,))
+        return before if found else None
+
+
+def _delete(db: Connection, before: int, most: int, has_index: bool) -> int:
+    ids = db.execute(_OLDEST, (before, most))
+    if has_index:
+        db.change_many(_UNINDEX, ids)
+    db.change_many("DELETE FROM records WHERE id = ?", ids)
+    db.change(_UNUSED)
+    return len(ids)
+
+
+def _size_in_use(db: Connection) -> int:
+    return (_pragma(db, "page_count") - _pragma(db, "freelist_count")) * _pragma(db, "page_size")
+
+
+def _give_back(db: Connection) -> None:
+    if _pragma(db, "freelist_count") > _KEPT:
+        db.run(f"PRAGMA incremental_vacuum({_GIVEN_BACK})")
+
+
+def _pragma(db: Connection, name: str) -> int:
+    ((value,),) = db.execute(f"PRAGMA {name}")
+    return int(value)
+
+
+# --- Resources, scopes and metrics by number: each text once, however many records refer to it.
+
+_MOST_KNOWN = 4_096
+
+
+class Numbers:
+    """Gives the numbers of parts, within transactions that write.
+
+    What is remembered from one to the next may be wrong by then: a transaction was rolled back,
+    or another process has deleted what no record referred to any more. ``use`` finds that out.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Part, int] = {}
+
+    def forget(self) -> None:
+        """After a transaction that was rolled back."""
+        self._known.clear()
+
+    def use(self, db: Connection, parts: Iterable[Part], record: int) -> dict[Part, int]:
+        """The numbers of all parts, new ones included, noted to be in use up to a record.
+
+        Raises:
+            StorageError: they could not be written.
+        """
+        if len(self._known) > _MOST_KNOWN:
+            self.forget()
+        return {part: self._use(db, part, record) for part in parts}
+
+    def _use(self, db: Connection, part: Part, record: int) -> int:
+        number = self._known.get(part)
+        if number is None:
+            number = self._known[part] = _number(db, part, record)
+        if not db.change("UPDATE origins SET last_record = ? WHERE id = ?", (record, number)):
+            number = self._known[part] = _number(db, part, record)
+        return number
+
+
+def _number(db: Connection, part: Part, record: int) -> int:
+    head, tail = part.wrapping
+    digest = blake2b(f"{part.kind}\0{head}\0{tail}".encode(), digest_size=16).digest()
+    found = db.execute("SELECT id FROM origins WHERE digest = ?", (digest,))
+    if not found:
+        db.change(
+            "INSERT INTO origins (kind, digest, name, head, tail, last_record)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (part.kind, digest, part.name, head, tail, record),
+        )
+        found = db.execute("SELECT last_insert_rowid()")
+    return int(found[0][0])
+
+
+class Wrappings:
+    """Gives what numbers stand for, within one transaction that reads."""
+
+    def __init__(self, db: Connection) -> None:
+        self._db = db
+        self._known: dict[int, Wrapping] = {}
+
+    def __getitem__(self, number: int) -> Wrapping:
+        found = self._known.get(number)
+        if found is None:
+            rows = self._db.execute("SELECT head, tail FROM origins WHERE id = ?", (number,))
+            # None only where the file is damaged; then the record cannot be read either.
+            found = self._known[number] = Wrapping(*rows[0]) if rows else Wrapping("", "")
+        return found
+
+
+# --- What writes into a database file: each batch in one transaction, with the slice's place.
 
 _INSERT = f"INSERT INTO records VALUES ({', '.join('?' * 14)})"
 _INDEX = "INSERT INTO messages (rowid, message) VALUES (?, ?)"

@@ -11,7 +11,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, PeriodicExportingMetricReader
 
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryData, TelemetryStream
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
 from tests.benchmarks import peers
 from tests.benchmarks.child import check
 from tests.benchmarks.model import Case, Contender, Figures, Row, Task

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel import FileStorage
-from rimp_otel.storage.reader import RecordingReader
-from rimp_otel.storage.selecting import timed
+from rimp_otel.storage.base import timed
+from rimp_otel.storage.files.reader import RecordingReader
 from tests.benchmarks.child import check
 from tests.benchmarks.model import Case, Contender, Figures, Row, Task
 from tests.benchmarks.ours import recorded

@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 
 from rimp_otel import FileStorage
-from rimp_otel.storage.reader import RecordingReader
+from rimp_otel.storage.files.reader import RecordingReader
 from tests.benchmarks import peers
 from tests.benchmarks.child import check
 from tests.benchmarks.model import Case, Contender, Figures, Row, Task

@@ -8,10 +8,9 @@ import pytest
 
 from rimp_otel import SQLiteStorage, StorageError
 from rimp_otel.storage.sqlite.reader import DatabaseReader, is_database
-
-from ...journal.records import die
-from .databases import SECOND, batch, messages, query
-from .test_writer import Dies, Journaled
+from tests.journal.records import die
+from tests.storage.sqlite.databases import SECOND, batch, messages, query
+from tests.storage.sqlite.test_writer import Dies, Journaled
 
 
 def polled(reader):

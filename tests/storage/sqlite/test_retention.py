@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from rimp_otel import SQLiteStorage, TelemetryConfig, TelemetryData, TelemetryEvent
-from rimp_otel.models import ResourceInfo
-from rimp_otel.storage.sqlite.retention import Retention
-
-from .databases import SECOND, batch, is_whole, messages, query
+from rimp_otel.models.records import ResourceInfo
+from rimp_otel.storage.sqlite.writer import Retention
+from tests.storage.sqlite.databases import SECOND, batch, is_whole, messages, query
 
 
 def test_by_age(tmp_path):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from rimp_otel import DecodeError, TelemetryData
-from rimp_otel.otlp.fragment import Fragment, lines
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp.lines import Fragment, lines
 from rimp_otel.storage.sqlite.rows import rows_of
-
-from ...contract.samples import NOON, everything
+from tests.contract.samples import NOON, everything
 
 
 @pytest.mark.parametrize("signal", list(Signal))

@@ -6,9 +6,8 @@ import pytest
 
 from rimp_otel import SQLiteStorage, StorageError
 from rimp_otel.storage.sqlite import schema
-
-from ...contract.samples import everything
-from .databases import batch, is_whole, messages, query, stored
+from tests.contract.samples import everything
+from tests.storage.sqlite.databases import batch, is_whole, messages, query, stored
 
 
 @pytest.fixture
@@ -99,7 +98,7 @@ def test_views_for_whoever_asks_with_sql(tmp_path):
 )
 def test_indexes_are_used(path, conditions, index):
     """For times, and for traces."""
-    from rimp_otel.storage.selecting import Selection
+    from rimp_otel.storage.base import Selection
     from rimp_otel.storage.sqlite.query import Query
 
     times = {name: conditions.pop(name, None) for name in ("start_time", "end_time", "limit")}

@@ -19,14 +19,13 @@ from rimp_otel import (
     TelemetryEvent,
     install,
 )
-from rimp_otel.otlp.signals import Signal
+from rimp_otel.models.records import Signal
 from rimp_otel.storage import FileStorage
 from rimp_otel.storage import SQLiteStorage as Exported
-from rimp_otel.streaming import storage_for
-
-from ...contract.samples import everything
-from ...processes import run
-from .databases import batch, is_whole, messages, query, stored
+from rimp_otel.streaming.stream import storage_for
+from tests.contract.samples import everything
+from tests.processes import run
+from tests.storage.sqlite.databases import batch, is_whole, messages, query, stored
 
 
 @pytest.fixture

@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 
 from rimp_otel import SQLiteStorage, StorageError, TelemetryCollector, TelemetryConfig
-from rimp_otel.journal.buffer import Journal
-from rimp_otel.journal.homes import StorageHome
-from rimp_otel.journaldrain import JournalDrain
-from rimp_otel.reporting import Reporter
-from rimp_otel.slots import Slot
-
-from ...contract.samples import everything
-from ...journal.records import die
-from .databases import batch, messages, query, stored
+from rimp_otel.journal.journal import Journal
+from rimp_otel.journal.slots import Slot
+from rimp_otel.journal.target import StorageHome
+from rimp_otel.process import Reporter
+from rimp_otel.streaming.journal_drain import JournalDrain
+from tests.contract.samples import everything
+from tests.journal.records import die
+from tests.storage.sqlite.databases import batch, messages, query, stored
 
 
 def sliced(slice_id, *texts):

@@ -1,0 +1,412 @@
+"""TelemetryData, the batch that crosses every line of the data flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Protocol
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+import rimp_otel.convert as convert
+import rimp_otel.otlp as otlp
+from rimp_otel.lazy import lazy, load
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp.encode_logs import event_fragment, log_record_fragment
+from rimp_otel.otlp.encode_spans import span_fragment
+from rimp_otel.otlp.lines import Fragment, lines
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs import ReadableLogRecord
+    from opentelemetry.sdk.metrics.export import MetricsData
+
+    from rimp_otel import trace
+    from rimp_otel.models.records import TelemetryEvent, TelemetryMetric
+    from rimp_otel.otlp import decode, scan
+    from rimp_otel.render import html
+else:
+    decode = lazy("rimp_otel.otlp.decode")
+    scan = lazy("rimp_otel.otlp.scan")
+    html = lazy("rimp_otel.render.html")
+    trace = lazy("rimp_otel.trace")
+
+__all__ = [
+    "Chained",
+    "Events",
+    "Lines",
+    "LogRecords",
+    "Metrics",
+    "SdkMetrics",
+    "Source",
+    "Spans",
+    "TelemetryData",
+    "encode_each",
+    "load_decoding",
+]
+
+
+# --- Where the records of a batch come from: each source gives them as objects and as fragments.
+
+
+class Source(Protocol):
+    """The records of one signal."""
+
+    def __len__(self) -> int:
+        """How many records there are."""
+
+    def objects(self) -> list[Any]:
+        """The records as ReadableSpan, TelemetryEvent or TelemetryMetric."""
+
+    def fragments(self) -> Iterator[Fragment | None]:
+        """The records as text; None stands for one that cannot be encoded at all."""
+
+
+def encode_each(
+    encode: Callable[[Any], Fragment], records: Iterable[Any]
+) -> Iterator[Fragment | None]:
+    """Each record's fragment: one that cannot be encoded costs itself, never its batch."""
+    for record in records:
+        try:
+            yield encode(record)
+        except Exception:
+            yield None
+
+
+class _Objects:
+    """Records that are the objects themselves."""
+
+    encode: Callable[[Any], Fragment]
+
+    def __init__(self, records: Iterable[Any]) -> None:
+        self._records = list(records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def objects(self) -> list[Any]:
+        """The records as objects."""
+        return self._records
+
+    def fragments(self) -> Iterator[Fragment | None]:
+        """The records as text."""
+        return encode_each(type(self).encode, self._records)
+
+
+class Spans(_Objects):
+    """ReadableSpans."""
+
+    encode: Callable[[ReadableSpan], Fragment] = staticmethod(span_fragment)
+
+
+class Events(_Objects):
+    """TelemetryEvents."""
+
+    encode: Callable[[TelemetryEvent], Fragment] = staticmethod(event_fragment)
+
+
+class Metrics(_Objects):
+    """TelemetryMetrics."""
+
+    @staticmethod
+    def encode(metric: TelemetryMetric) -> Fragment:
+        """The record as text."""
+        return otlp.metric_fragment(metric)
+
+
+class LogRecords(_Objects):
+    """The SDK's log records, as an exporter is given them."""
+
+    encode: Callable[[Any], Fragment] = staticmethod(log_record_fragment)
+
+    def objects(self) -> list[Any]:
+        """The records as objects."""
+        return [convert.event_from_log_record(record) for record in self._records]
+
+
+class SdkMetrics:
+    """The SDK's metrics, as a reader or an exporter is given them."""
+
+    def __init__(self, data: MetricsData) -> None:
+        self._data = data
+        self._count = sum(
+            len(metric.data.data_points)
+            for by_resource in data.resource_metrics
+            for by_scope in by_resource.scope_metrics
+            for metric in by_scope.metrics
+        )
+
+    def __len__(self) -> int:
+        return self._count
+
+    def objects(self) -> list[TelemetryMetric]:
+        """The records as objects."""
+        return convert.metrics_from_sdk(self._data)
+
+    def fragments(self) -> Iterator[Fragment | None]:
+        """The records as text."""
+        return otlp.metrics_data_fragments(self._data)
+
+
+class Lines:
+    """OTLP JSON lines of one signal, as they lie in a file."""
+
+    def __init__(
+        self,
+        lines: Sequence[bytes],
+        encode: Callable[[Any], Fragment],
+        objects: list[Any] | None = None,
+        count: int | None = None,
+    ) -> None:
+        self.lines = list(lines)
+        self._encode = encode
+        self._objects = objects
+        self._count = count
+
+    def __len__(self) -> int:
+        if self._objects is not None:
+            return len(self._objects)
+        if self._count is None:
+            self._count = sum(scan.count_records(line) for line in self.lines)
+        return self._count
+
+    def objects(self) -> list[Any]:
+        """The records as objects."""
+        if self._objects is None:
+            self._objects = [
+                record for line in self.lines for record in decode.decode_line(line).records
+            ]
+        return self._objects
+
+    def fragments(self) -> Iterator[Fragment | None]:
+        """The records as text."""
+        return encode_each(self._encode, self.objects())
+
+
+class Chained:
+    """The records of several sources, one after the other."""
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self.sources = list(sources)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sources))
+
+    def objects(self) -> list[Any]:
+        """The records as objects."""
+        return list(chain.from_iterable(source.objects() for source in self.sources))
+
+    def fragments(self) -> Iterator[Fragment | None]:
+        """The records as text."""
+        return chain.from_iterable(source.fragments() for source in self.sources)
+
+
+# --- TelemetryData, the batch that crosses every line of the data flow.
+
+_ENCODERS: dict[Signal, Callable[[Any], Fragment]] = {
+    Signal.TRACES: span_fragment,
+    Signal.LOGS: event_fragment,
+    Signal.METRICS: lambda metric: otlp.metric_fragment(metric),
+}
+
+
+class TelemetryData:
+    """A batch of events, metric points and spans.
+
+    It has two faces, OTLP JSON text and objects; either is made from the other when it is first
+    asked for, and then kept. A batch does not change once it is made; treat its lists as read-only.
+
+    Args:
+        events: log records and native events.
+        metrics: metric data points.
+        spans: finished OpenTelemetry spans.
+    """
+
+    __slots__ = ("_lines", "_objects", "_skipped", "_sources", "slice_id")
+
+    def __init__(
+        self,
+        events: Iterable[TelemetryEvent] = (),
+        metrics: Iterable[TelemetryMetric] = (),
+        spans: Iterable[ReadableSpan] = (),
+    ) -> None:
+        sources: dict[Signal, Source] = {
+            Signal.TRACES: Spans(spans),
+            Signal.LOGS: Events(events),
+            Signal.METRICS: Metrics(metrics),
+        }
+        self._set(sources)
+
+    def _set(self, sources: Mapping[Signal, Source]) -> None:
+        self._sources = {signal: source for signal, source in sources.items() if len(source)}
+        self._objects: dict[Signal, list[Any]] = {}
+        self._lines: dict[Signal, list[bytes]] = {}
+        self._skipped: dict[Signal, int] = {}
+        #: Of a batch out of a journal: names it, and is the same again where the batch is stored
+        #: again after the process died half way. A storage that remembers it keeps records once.
+        self.slice_id: str | None = None
+
+    @classmethod
+    def from_sources(cls, sources: Mapping[Signal, Source]) -> TelemetryData:
+        """A batch of records that are neither objects nor lines yet."""
+        data = cls.__new__(cls)
+        data._set(sources)
+        return data
+
+    @classmethod
+    def from_otlp_json(cls, texts: Iterable[str | bytes]) -> TelemetryData:
+        """A batch of OTLP JSON lines, of any signals. Their records are decoded when asked for.
+
+        Raises:
+            DecodeError: a line is of no signal (here), or not OTLP JSON (when it is decoded).
+        """
+        by_signal: dict[Signal, list[bytes]] = {}
+        for text in texts:
+            line = text.encode() if isinstance(text, str) else text
+            by_signal.setdefault(scan.signal_of(line), []).append(line.strip())
+        return cls.from_sources(
+            {signal: Lines(found, _ENCODERS[signal]) for signal, found in by_signal.items()}
+        )
+
+    @classmethod
+    def decoded(cls, line: bytes) -> TelemetryData:
+        """A batch of one OTLP JSON line, decoded at once.
+
+        Raises:
+            DecodeError: the line is not OTLP JSON.
+        """
+        signal, records = decode.decode_line(line)
+        return cls.from_sources({signal: Lines([line], _ENCODERS[signal], records)})
+
+    @classmethod
+    def of_lines(cls, signal: Signal, lines: list[bytes], records: int) -> TelemetryData:
+        """A batch of OTLP JSON lines of one signal that are known to hold so many records."""
+        return cls.from_sources({signal: Lines(lines, _ENCODERS[signal], count=records)})
+
+    @classmethod
+    def from_log_records(cls, records: Iterable[ReadableLogRecord]) -> TelemetryData:
+        """A batch of the SDK's log records."""
+        return cls.from_sources({Signal.LOGS: LogRecords(records)})
+
+    @classmethod
+    def from_metrics_data(cls, metrics_data: MetricsData) -> TelemetryData:
+        """A batch of the SDK's metrics."""
+        return cls.from_sources({Signal.METRICS: SdkMetrics(metrics_data)})
+
+    @classmethod
+    def concat(cls, batches: Iterable[TelemetryData]) -> TelemetryData:
+        """One batch with the records of all ``batches``, in their order."""
+        by_signal: dict[Signal, list[Source]] = {}
+        for batch in batches:
+            for signal, source in batch._sources.items():
+                by_signal.setdefault(signal, []).append(source)
+        return cls.from_sources(
+            {
+                signal: found[0] if len(found) == 1 else Chained(found)
+                for signal, found in by_signal.items()
+            }
+        )
+
+    @property
+    def events(self) -> list[TelemetryEvent]:
+        """Native events, and log records as events."""
+        return self._records(Signal.LOGS)
+
+    @property
+    def metrics(self) -> list[TelemetryMetric]:
+        """Metric data points, native ones and the OpenTelemetry instruments'."""
+        return self._records(Signal.METRICS)
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        """Spans that have ended."""
+        return self._records(Signal.TRACES)
+
+    def _records(self, signal: Signal) -> list[Any]:
+        records = self._objects.get(signal)
+        if records is None:
+            source = self._sources.get(signal)
+            # A list of this batch's own: what one consumer does to it, another does not see.
+            records = self._objects[signal] = list(source.objects()) if source else []
+        return records
+
+    @property
+    def log_records(self) -> list[ReadableLogRecord]:
+        """The events as the SDK's log records, for an OpenTelemetry exporter."""
+        return [convert.log_record_from_event(event) for event in self.events]
+
+    @property
+    def metrics_data(self) -> MetricsData:
+        """The metrics as the SDK's, for an OpenTelemetry exporter (which knows no summaries)."""
+        return convert.metrics_to_sdk(self.metrics)
+
+    def fragments(self, signal: Signal) -> list[Fragment]:
+        """The signal's records as single texts, each with its time and what it belongs to."""
+        source = self._sources.get(signal)
+        if source is None:
+            return []
+        encoded = [fragment for fragment in source.fragments() if fragment is not None]
+        self._skipped[signal] = len(source) - len(encoded)
+        return encoded
+
+    def otlp_json(self, signal: Signal) -> list[bytes]:
+        """The signal's records as OTLP JSON lines, each the body of an OTLP/HTTP JSON request."""
+        found = self._lines.get(signal)
+        if found is None:
+            source = self._sources.get(signal)
+            if isinstance(source, Lines):
+                found = source.lines
+            else:
+                found = list(lines(signal, self.fragments(signal)))
+            self._lines[signal] = found
+        return found
+
+    def count_of(self, signal: Signal) -> int:
+        """How many records of the signal there are."""
+        source = self._sources.get(signal)
+        return len(source) if source else 0
+
+    def skipped_of(self, signal: Signal) -> int:
+        """How many of them turned out, when they were encoded, to be impossible to encode."""
+        return self._skipped.get(signal, 0)
+
+    def trace(self, trace_id: int | str) -> trace.Trace:
+        """What the batch holds of one trace; a notebook shows it as a waterfall.
+
+        Args:
+            trace_id: a number, or hexadecimal digits: the first ones, if they tell it from the others.
+
+        Raises:
+            ConfigurationError: it is no trace id, or that of no trace or of several.
+        """
+        return trace.Trace.of(trace_id, self.spans, self.events)
+
+    def share(self) -> TelemetryData:
+        """The same records in a batch of its own, with lists of its own."""
+        return TelemetryData.from_sources(self._sources)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._sources.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._sources)
+
+    def _repr_html_(self) -> str:
+        return html.batch_html(self.spans, self.events, self.metrics)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{name}={self.count_of(signal)}"
+            for name, signal in (
+                ("events", Signal.LOGS),
+                ("metrics", Signal.METRICS),
+                ("spans", Signal.TRACES),
+            )
+        )
+        return f"TelemetryData({counts})"
+
+
+def load_decoding() -> None:
+    """Imports what makes objects of records, for whoever will ask for them while they are recorded."""
+    load(decode)
+    for name in convert.__all__:
+        getattr(convert, name)

@@ -1,0 +1,377 @@
+"""Reading recordings for the commands, and what a record is in their JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rimp_otel.cli.options import UsageError
+from rimp_otel.cli.timespec import Window
+from rimp_otel.models.accessors import (
+    Record,
+    duration_of,
+    parent_id_of,
+    service_of,
+    span_id_of,
+    start_of,
+    time_of,
+    trace_id_of,
+)
+from rimp_otel.models.records import Signal, SummaryPoint, TelemetryEvent, TelemetryMetric
+from rimp_otel.render.format import format_utc, plural
+from rimp_otel.render.terminal import Style, clip
+
+__all__ = [
+    "Progress",
+    "batches",
+    "counts_json",
+    "counts_text",
+    "of_signal",
+    "open_recording",
+    "reader_of",
+    "record_json",
+    "records_of",
+    "report_damage",
+    "retrieve",
+    "say",
+]
+
+
+# --- A bar for what takes long: on standard error, and only where that is a terminal.
+
+_PATIENCE = 0.5
+_EVERY = 0.1
+_BAR = 24
+
+
+class Progress:
+    """How far something is. It appears after half a second, and goes without a trace.
+
+    Args:
+        what: is being done, such as "reading".
+        total: of what is to be done, in ``unit``; 0 where that is not known.
+        unit: what is counted, such as "files".
+        stream: standard error, if not given.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        unit: str = "files",
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.done = 0
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._next = clock() + _PATIENCE
+        self._is_shown = False
+        self._is_on = self._stream.isatty()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.clear()
+
+    def advance(self, by: int = 1, what: str = "") -> None:
+        """So much more is done; ``what`` names what comes now."""
+        self.done += by
+        self.what = what or self.what
+        if self._is_on and self._clock() >= self._next:
+            self._next = self._clock() + _EVERY
+            self._draw()
+
+    def clear(self) -> None:
+        """Takes the bar away, as before something else is printed."""
+        if self._is_shown:
+            self._write("\r\x1b[K")
+            self._is_shown = False
+
+    def _draw(self) -> None:
+        self._is_shown = True
+        text = clip(
+            f"rimp: {Style().clean(self.what)}  {self._state()}", _columns(self._stream) - 1
+        )
+        self._write(f"\r\x1b[K{text}")
+
+    def _state(self) -> str:
+        if not self.total:
+            return f"{self.done:,} {self.unit}"
+        share = min(self.done / self.total, 1.0)
+        full = int(share * _BAR)
+        return f"[{'#' * full}{' ' * (_BAR - full)}] {share:4.0%} of {self.total:,} {self.unit}"
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._is_on = False  # a terminal that has gone away stops nothing
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+# --- Reading recordings for the commands, and what a record is in their JSON.
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from rimp_otel.batch import TelemetryData
+    from rimp_otel.models.filters import Filter
+    from rimp_otel.storage.files.reader import RecordingReader
+    from rimp_otel.storage.sqlite.reader import DatabaseReader
+
+    Reader = RecordingReader | DatabaseReader
+
+
+_FOREIGN = {".jsonl", ".json", ".pb", ".bin", ".proto", ".zst", ".gz", ".tgz", ".tar", ".zip"}
+
+
+def open_recording(
+    path: Path, wait: bool = False, is_wanted: Callable[[bytes], bool] | None = None
+) -> Reader:
+    """A reader of what is recorded at ``path``.
+
+    Args:
+        path: of the recording.
+        wait: whether to go on where there is nothing yet.
+        is_wanted: asked for every line before it is decoded. (What is in journals comes anyway.)
+
+    Raises:
+        UsageError: there is nothing, and the caller does not want to wait.
+    """
+    if path.is_file() and path.suffix in _FOREIGN:
+        raise UsageError(_is_a_file(path))
+    reader = reader_of(path, is_wanted)
+    if not reader.files():
+        if not wait:
+            raise UsageError(_nothing(path))
+        say(f"waiting; {_nothing(path)}")
+    return reader
+
+
+def _is_a_file(path: Path) -> str:
+    if path.suffix == ".jsonl" and path.stem.split(".")[0] in set(Signal):
+        return f"{path} is one file of a recording: give its directory, {path.parent}"
+    return f"{path} is a file, and no recording: 'rimp import' makes one of an OTLP file"
+
+
+def _nothing(path: Path) -> str:
+    if path.is_dir() and any(path.iterdir()):
+        return (
+            f"no recording at {path}, but other files: 'rimp import' makes one of OTLP files; "
+            "or name another with --path"
+        )
+    return (
+        f"no recording at {path}: record one with 'rimp run -- python app.py', "
+        "or name another with --path"
+    )
+
+
+def reader_of(path: Path, is_wanted: Callable[[bytes], bool] | None = None) -> Reader:
+    """A reader of what is recorded at ``path``, where there need be nothing yet."""
+    # Reading needs the SDK, whose import takes longer than the whole of `rimp --help`.
+    from rimp_otel.storage.files.reader import RecordingReader
+    from rimp_otel.storage.sqlite.reader import DatabaseReader, is_database
+
+    kind = DatabaseReader if is_database(path) else RecordingReader
+    return kind(path, _decoder(is_wanted))
+
+
+def _decoder(is_wanted: Callable[[bytes], bool] | None) -> Callable[[bytes], TelemetryData]:
+    from rimp_otel.batch import TelemetryData
+
+    if is_wanted is None:
+        return TelemetryData.decoded
+    nothing = TelemetryData()
+    return lambda line: TelemetryData.decoded(line) if is_wanted(line) else nothing
+
+
+def of_signal(*signals: Signal) -> Callable[[bytes], bool]:
+    """What wants the lines of these signals."""
+    from rimp_otel.otlp.scan import signal_of
+
+    return lambda line: signal_of(line) in signals
+
+
+def say(message: str) -> None:
+    """A remark for a person, on standard error."""
+    # It can quote a path or a recorded text.
+    print(f"rimp: {Style().clean(message)}", file=sys.stderr, flush=True)
+
+
+def report_damage(reader: Reader, reported: int = 0) -> int:
+    """Say that lines were skipped, if more than ``reported`` were; returns how many were."""
+    total = len(reader.damaged)
+    if total > reported:
+        say(f"skipped {plural(total - reported, 'damaged line')}; 'rimp stats' lists them")
+    return total
+
+
+def retrieve(
+    reader: Reader, window: Window, wanted: Filter | None = None, limit: int | None = None
+) -> TelemetryData:
+    """The records of the window that match, oldest first; of more than ``limit``, the newest.
+
+    A span's time is its start here. Of files, no more is read than it takes.
+    """
+    from rimp_otel.models.filters import Filter
+    from rimp_otel.storage.base import Selection, untimed
+    from rimp_otel.storage.files import query as retrieval
+    from rimp_otel.storage.files.reader import RecordingReader
+
+    selection = Selection(*window, limit, wanted or Filter())
+    if isinstance(reader, RecordingReader):
+        return retrieval.retrieve(reader, selection)
+    found: list[tuple[int, str, Record]] = []
+    for data in reader.poll(final=True):
+        found += selection.of_timed(data)
+        if limit is not None and len(found) > max(4 * limit, 10_000):
+            found = selection.newest(found)
+    return untimed(selection.newest(found))
+
+
+def batches(
+    reader: Reader,
+    window: Window = Window(),  # noqa: B008 (immutable)
+    signals: Collection[Signal] = frozenset(Signal),
+) -> Iterator[TelemetryData]:
+    """All that is recorded, in batches, in any order; without what is known to lie outside of the
+    window or to be of another signal. Says on a terminal how far it is."""
+    from rimp_otel.models.filters import Filter
+    from rimp_otel.storage.base import Selection
+    from rimp_otel.storage.files.reader import RecordingReader, Search
+
+    with Progress("reading", len(reader.files()), "files") as progress:
+        if not isinstance(reader, RecordingReader):
+            yield from reader.poll(final=True)
+            return
+        search = Search(Selection(*window, None, Filter(frozenset(signals))))
+        for source in reader.newest_first(search):
+            for _, data in source:
+                yield data
+                progress.advance(0)
+            progress.advance()
+
+
+def records_of(
+    data: TelemetryData, signals: Collection[Signal] = frozenset(Signal)
+) -> Iterator[Record]:
+    """The records of these signals."""
+    if Signal.TRACES in signals:
+        yield from data.spans
+    if Signal.LOGS in signals:
+        yield from data.events
+    if Signal.METRICS in signals:
+        yield from data.metrics
+
+
+_NOUNS = {Signal.TRACES: "span", Signal.LOGS: "log record", Signal.METRICS: "data point"}
+
+
+def counts_text(records: Mapping[Signal, int]) -> str:
+    """How many records there are, such as ``7 spans and 1 data point``; ``nothing`` for none."""
+    texts = [plural(records[s], noun) for s, noun in _NOUNS.items() if records.get(s)]
+    return ", ".join(texts[:-1]) + " and " * (len(texts) > 1) + texts[-1] if texts else "nothing"
+
+
+def counts_json(records: Mapping[Signal, int]) -> dict[str, int]:
+    """How many records of each signal there are."""
+    return {signal.value: records.get(signal, 0) for signal in Signal}
+
+
+def record_json(record: Record) -> dict[str, Any]:
+    """The record as ``--json`` prints it; docs/cli.md describes the shape."""
+    if isinstance(record, TelemetryEvent):
+        return _event_json(record)
+    if isinstance(record, TelemetryMetric):
+        return _metric_json(record)
+    return _span_json(record)
+
+
+def _head(signal: Signal, record: Record, scope: str) -> dict[str, Any]:
+    return {
+        "signal": signal.value,
+        "time": format_utc(time_of(record)),
+        "service": service_of(record),
+        "scope": scope,
+    }
+
+
+def _event_json(event: TelemetryEvent) -> dict[str, Any]:
+    return {
+        **_head(Signal.LOGS, event, event.source),
+        "severity": event.event_type.value,
+        "severity_number": event.severity_number,
+        "severity_text": event.severity_text,
+        "event_name": event.event_name,
+        "message": event.message,
+        "attributes": event.metadata,
+        "trace_id": _hex(event.trace_id, 32),
+        "span_id": _hex(event.span_id, 16),
+    }
+
+
+def _metric_json(metric: TelemetryMetric) -> dict[str, Any]:
+    return {
+        **_head(Signal.METRICS, metric, metric.scope.name if metric.scope else ""),
+        "name": metric.name,
+        "kind": metric.kind.value,
+        "value": metric.value if metric.has_value else None,
+        "unit": metric.unit,
+        "attributes": metric.tags,
+        **_distribution_json(metric),
+    }
+
+
+def _distribution_json(metric: TelemetryMetric) -> Mapping[str, Any]:
+    point = metric.point
+    if point is None:
+        return {}
+    if isinstance(point, SummaryPoint):
+        return {"count": point.count, "quantiles": dict(point.quantiles)}
+    return {"count": point.count, "min": point.min, "max": point.max}
+
+
+def _span_json(span: ReadableSpan) -> dict[str, Any]:
+    scope = span.instrumentation_scope
+    return {
+        **_head(Signal.TRACES, span, scope.name if scope else ""),
+        "name": span.name,
+        "kind": span.kind.name.lower(),
+        "trace_id": _hex(trace_id_of(span), 32),
+        "span_id": _hex(span_id_of(span), 16),
+        "parent_span_id": _hex(parent_id_of(span), 16),
+        "start": format_utc(start_of(span)),
+        "duration_ns": duration_of(span),
+        "status": span.status.status_code.name.lower(),
+        "status_message": span.status.description or "",
+        "attributes": span.attributes or {},
+        "events": [
+            {"time": format_utc(e.timestamp), "name": e.name, "attributes": e.attributes or {}}
+            for e in span.events
+        ],
+    }
+
+
+def _hex(number: int, digits: int) -> str | None:
+    return f"{number:0{digits}x}" if number else None

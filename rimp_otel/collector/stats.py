@@ -1,0 +1,242 @@
+"""The SDK's self-observability metrics, for our components.
+
+Names and attributes: OpenTelemetry semantic conventions, "SDK metrics". Recorded where the SDK's
+own switch for them, OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED, is true.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, NamedTuple, Protocol
+
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
+
+from rimp_otel.batch import TelemetryData
+from rimp_otel.models.records import Signal
+from rimp_otel.process import Counter
+
+__all__ = ["CollectorStats", "Counts", "ExporterMetrics", "observe_processor"]
+
+
+# --- What becomes of the records, counted exactly.
+
+
+class CollectorStats(NamedTuple):
+    """Exact counts of records. ``collected == stored + pending + sum(dropped.values())``."""
+
+    #: Records that were taken in, of all signals; data points of OpenTelemetry metrics too.
+    collected: int
+    #: Of those, in the storage; without a stream, returned by ``flush()``.
+    stored: int
+    #: Of those, neither stored nor dropped yet.
+    pending: int
+    #: Of those, lost, by reason: "buffer_full", "journal_full", "encoding", "invalid_value",
+    #: "storage_error", and "damaged" (in the journal of a process that died).
+    dropped: dict[str, int]
+    #: Calls of a listener that raised.
+    listener_errors: int
+    #: Of those collected, found in the journal of a process that died.
+    recovered: int = 0
+
+
+class Counts:
+    """The counts of one collector.
+
+    ``collected`` and ``drop`` are for any thread, signal handler or finaliser; all else is for the
+    one that stores.
+    """
+
+    def __init__(self) -> None:
+        #: Records that were taken in.
+        self.collected = Counter()
+        #: Calls of a listener that raised.
+        self.listener_errors = Counter()
+        self._dropped: dict[tuple[str, Signal], Counter] = {}
+        self._stored = dict.fromkeys(Signal, 0)
+        self._points = 0
+        self._recovered = 0
+
+    def collect_points(self, points: int, unencoded: int = 0) -> None:
+        """Counts data points of OpenTelemetry's instruments, and those that cannot be encoded."""
+        self._points += points + unencoded
+        self.drop("encoding", Signal.METRICS, unencoded)
+
+    def recover(self, signal: Signal, records: int, damaged: int) -> None:
+        """Counts records that an earlier process left, and those of them that are damaged."""
+        self._recovered += records + damaged
+        self.drop("damaged", signal, damaged)
+
+    def store(self, data: TelemetryData) -> None:
+        """Counts a batch as stored, but for the records in it that could not be encoded."""
+        for signal in Signal:
+            skipped = data.skipped_of(signal)
+            self._stored[signal] += data.count_of(signal) - skipped
+            self.drop("encoding", signal, skipped)
+
+    def drop_batch(self, reason: str, data: TelemetryData) -> None:
+        """Counts a batch as lost."""
+        for signal in Signal:
+            self.drop(reason, signal, data.count_of(signal))
+
+    def drop(self, reason: str, signal: Signal, records: int = 1) -> None:
+        """Counts records as lost."""
+        if not records:
+            return
+        # setdefault is one call into C: two threads get the same counter.
+        counter = self._dropped.setdefault((reason, signal), Counter())
+        for _ in range(records):
+            counter.add_one()
+
+    def stats(self) -> CollectorStats:
+        """All of them, over the signals."""
+        # In this order: a record that arrives meanwhile shows as pending, never as negative.
+        stored = sum(self._stored.values())
+        dropped: dict[str, int] = {}
+        for (reason, _), counter in list(self._dropped.items()):
+            dropped[reason] = dropped.get(reason, 0) + counter.value
+        recovered = self._recovered
+        collected = self.collected.value + self._points + recovered
+        pending = collected - stored - sum(dropped.values())
+        errors = self.listener_errors.value
+        return CollectorStats(collected, stored, pending, dropped, errors, recovered)
+
+    def of(self, signal: Signal) -> tuple[int, dict[str, int]]:
+        """Of one signal: how many records were stored, and how many were dropped, by reason."""
+        dropped = {
+            reason: counter.value
+            for (reason, of), counter in list(self._dropped.items())
+            if of is signal
+        }
+        return self._stored[signal], dropped
+
+
+# --- The SDK's self-observability metrics, for our components.
+
+_METER = "rimp_otel"
+_NOUNS = {Signal.TRACES: "span", Signal.LOGS: "log", Signal.METRICS: "metric_data_point"}
+_numbers: dict[str, Iterator[int]] = {}
+
+
+def enabled() -> bool:
+    """Whether the SDK's switch is on."""
+    return os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() == "true"
+
+
+class Processor(Protocol):
+    """What is observed of a collector."""
+
+    @property
+    def pending(self) -> int:
+        """How many records are in the buffer."""
+
+    @property
+    def capacity(self) -> int | None:
+        """How many records the buffer can hold; None where it is not bounded in records."""
+
+    def counted(self, signal: Signal) -> tuple[int, dict[str, int]]:
+        """Records stored, and records dropped by reason."""
+
+
+def observe_processor(processor: Processor, meter_provider: MeterProvider | None = None) -> None:
+    """Records ``otel.sdk.processor.*`` of a collector: its counts are read, never pushed."""
+    if not enabled():
+        return
+    meter = get_meter(_METER, meter_provider=meter_provider)
+    alive = weakref.ref(processor)
+    for signal, noun in ((Signal.TRACES, "span"), (Signal.LOGS, "log")):
+        attributes = _component(f"rimp_{noun}_processor")
+        prefix = f"otel.sdk.processor.{noun}"
+        meter.create_observable_counter(
+            f"{prefix}.processed",
+            [_watch(alive, _processed(signal, attributes))],
+            unit=f"{{{noun}}}",
+            description=f"The number of {noun}s for which the processing has finished.",
+        )
+        meter.create_observable_up_down_counter(
+            f"{prefix}.queue.size",
+            [_watch(alive, _reading("pending", attributes))],
+            unit=f"{{{noun}}}",
+            description=f"The number of records in the queue that the {noun}s wait in.",
+        )
+        meter.create_observable_up_down_counter(
+            f"{prefix}.queue.capacity",
+            [_watch(alive, _reading("capacity", attributes))],
+            unit=f"{{{noun}}}",
+            description=f"The most records that the queue of the {noun}s can hold.",
+        )
+
+
+def _watch(
+    alive: weakref.ref[Any], read: Callable[[Any], Iterable[Observation]]
+) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def callback(_: CallbackOptions) -> Iterable[Observation]:
+        processor = alive()
+        return [] if processor is None else read(processor)
+
+    return callback
+
+
+def _reading(name: str, attributes: dict[str, Any]) -> Callable[[Processor], Iterable[Observation]]:
+    def read(processor: Processor) -> Iterable[Observation]:
+        value = getattr(processor, name)
+        if value is not None:
+            yield Observation(value, attributes)
+
+    return read
+
+
+def _processed(
+    signal: Signal, attributes: dict[str, Any]
+) -> Callable[[Processor], Iterable[Observation]]:
+    def read(processor: Processor) -> Iterable[Observation]:
+        stored, dropped = processor.counted(signal)
+        yield Observation(stored, attributes)
+        for reason, records in dropped.items():
+            kind = "queue_full" if reason in {"buffer_full", "journal_full"} else reason
+            yield Observation(records, {**attributes, "error.type": kind})
+
+    return read
+
+
+class ExporterMetrics:
+    """Records ``otel.sdk.exporter.*`` of one exporter; does nothing where the switch is off."""
+
+    def __init__(self, signal: Signal, meter_provider: MeterProvider | None = None) -> None:
+        self._enabled = enabled()
+        if not self._enabled:
+            return
+        noun = _NOUNS[signal]
+        self._attributes = _component(f"rimp_{noun.partition('_')[0]}_exporter")
+        meter = get_meter(_METER, meter_provider=meter_provider)
+        unit = "{data_point}" if signal is Signal.METRICS else f"{{{noun}}}"
+        self._inflight = meter.create_up_down_counter(f"otel.sdk.exporter.{noun}.inflight", unit)
+        self._exported = meter.create_counter(f"otel.sdk.exporter.{noun}.exported", unit)
+        self._duration = meter.create_histogram("otel.sdk.exporter.operation.duration", "s")
+
+    @contextmanager
+    def export(self, records: int) -> Iterator[None]:
+        """Measures one export; it failed, if the body of the ``with`` raises."""
+        if not self._enabled:
+            yield
+            return
+        start, attributes = time.perf_counter(), self._attributes
+        self._inflight.add(records, self._attributes)
+        try:
+            yield
+        except BaseException as error:
+            attributes = {**attributes, "error.type": type(error).__qualname__}
+            raise
+        finally:
+            self._inflight.add(-records, self._attributes)
+            self._exported.add(records, attributes)
+            self._duration.record(time.perf_counter() - start, attributes)
+
+
+def _component(kind: str) -> dict[str, Any]:
+    number = next(_numbers.setdefault(kind, count()))
+    return {"otel.component.type": kind, "otel.component.name": f"{kind}/{number}"}

@@ -1,0 +1,236 @@
+"""Where records come from: resources and scopes, ours and the SDK's."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from rimp_otel.models.records import ResourceInfo, ScopeInfo
+from rimp_otel.otlp.values import plain
+
+__all__ = [
+    "attributes_from_sdk",
+    "attributes_to_sdk",
+    "body_text",
+    "bounded_attributes",
+    "resource_from_sdk",
+    "resource_to_sdk",
+    "scope_from_sdk",
+    "scope_to_sdk",
+    "value_from_sdk",
+    "value_to_sdk",
+]
+
+
+# --- Attribute values: lists in our records, tuples in the SDK's, otherwise the same.
+
+_SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
+
+
+def attributes_from_sdk(attributes: Mapping[Any, Any] | None) -> dict[str, Any]:
+    """A copy in dicts and lists; empty for None. Never raises."""
+    return _attributes(attributes, value_from_sdk)
+
+
+def attributes_to_sdk(attributes: Mapping[Any, Any] | None) -> dict[str, Any]:
+    """A copy in dicts and tuples; empty for None. Never raises."""
+    return _attributes(attributes, value_to_sdk)
+
+
+def value_from_sdk(value: Any) -> Any:
+    """A copy in dicts and lists, repaired like a value that is encoded. Never raises."""
+    return value if type(value) in _SCALARS else plain(value)
+
+
+def value_to_sdk(value: Any) -> Any:
+    """A copy in dicts and tuples, likewise. Never raises."""
+    return _with_tuples(value_from_sdk(value))
+
+
+def body_text(body: Any) -> str:
+    """An event's message where ``body`` is its OTLP body: the text itself, empty for None, else
+    compact JSON, with bytes as base64 and null for NaN. Never raises."""
+    if isinstance(body, str):
+        return body
+    if body is None:
+        return ""
+    copied = value_from_sdk(body)
+    try:
+        return msgspec.json.encode(copied).decode()
+    except Exception:
+        return _lenient_json(copied)
+
+
+def _lenient_json(copied: Any) -> str:
+    """For what msgspec refuses: lone surrogates, integers outside 64 bits."""
+    try:
+        return json.dumps(copied, ensure_ascii=False, separators=(",", ":"), default=_base64)
+    except Exception as error:
+        return _unreadable(copied, error)
+
+
+def _base64(value: bytes) -> str:
+    return b64encode(value).decode()
+
+
+def _attributes(
+    attributes: Mapping[Any, Any] | None, convert: Callable[[Any], Any]
+) -> dict[str, Any]:
+    if attributes is None:
+        return {}
+    try:
+        # A list first: the application may add to its dict while it is read here.
+        items = list(attributes.items())
+    except Exception as error:
+        return {"rimp.repaired": _unreadable(attributes, error)}
+    return {key if type(key) is str else str(plain(key)): convert(value) for key, value in items}
+
+
+def _with_tuples(plain_value: Any) -> Any:
+    if type(plain_value) is list:
+        return tuple([_with_tuples(item) for item in plain_value])
+    if type(plain_value) is dict:
+        return {key: _with_tuples(item) for key, item in plain_value.items()}
+    return plain_value
+
+
+def _unreadable(value: object, error: Exception) -> str:
+    return f"<a {type(value).__name__} that cannot be read: {type(error).__name__}>"
+
+
+# --- Where records come from: resources and scopes, ours and the SDK's.
+
+_MAX_CACHED = 1_024
+# What None becomes. Known by identity, it can become None again; an empty one stays an empty one.
+_NO_RESOURCE = Resource({})
+_NO_SCOPE = InstrumentationScope("")
+# Given to a constructor, attributes are cleaned again, and what it drops is logged.
+_FILLABLE = hasattr(BoundedAttributes(), "_dict")
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def resource_to_sdk(resource: ResourceInfo | None) -> Resource:
+    """The SDK's Resource; one object for equal ones, so ``resource`` may not change. No resource
+    becomes an empty one."""
+    return _NO_RESOURCE if resource is None else _resources_to_sdk(resource)
+
+
+def resource_from_sdk(resource: Resource | None) -> ResourceInfo | None:
+    """Our record of a Resource; one object for equal ones. None for what None has become."""
+    return None if resource is None or resource is _NO_RESOURCE else _resources_from_sdk(resource)
+
+
+def scope_to_sdk(scope: ScopeInfo | None) -> InstrumentationScope:
+    """The SDK's InstrumentationScope; one object for equal ones, so ``scope`` may not change. No
+    scope becomes one without a name."""
+    return _NO_SCOPE if scope is None else _scopes_to_sdk(scope)
+
+
+def scope_from_sdk(scope: InstrumentationScope | None) -> ScopeInfo | None:
+    """Our record of a scope; one object for equal ones. None for what None has become."""
+    return None if scope is None or scope is _NO_SCOPE else _scopes_from_sdk(scope)
+
+
+def bounded_attributes(attributes: dict[str, Any], dropped: int) -> BoundedAttributes:
+    """The SDK's attributes with a count of dropped ones; takes over the dict it is given."""
+    made = BoundedAttributes(attributes=_seed(attributes))
+    _fill(made, attributes, dropped)
+    return made
+
+
+def _seed(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {} if _FILLABLE else attributes
+
+
+def _fill(target: Any, attributes: dict[str, Any], dropped: int) -> None:
+    if _FILLABLE:
+        target._dict = attributes
+    target.dropped = dropped
+
+
+def _make_resource(info: ResourceInfo) -> Resource:
+    attributes = attributes_to_sdk(info.attributes)
+    made = Resource(_seed(attributes), info.schema_url)
+    _fill(made.attributes, attributes, info.dropped_attributes_count)
+    return made
+
+
+def _make_scope(info: ScopeInfo) -> InstrumentationScope:
+    attributes = attributes_to_sdk(info.attributes)
+    made = InstrumentationScope(info.name, info.version or None, info.schema_url, _seed(attributes))
+    _fill(made.attributes, attributes, info.dropped_attributes_count)
+    return made
+
+
+def _make_resource_info(resource: Resource) -> ResourceInfo:
+    return ResourceInfo(
+        attributes_from_sdk(resource.attributes),
+        resource.schema_url or "",
+        _dropped(resource),
+    )
+
+
+def _make_scope_info(scope: InstrumentationScope) -> ScopeInfo:
+    return ScopeInfo(
+        scope.name or "",
+        scope.version or "",
+        attributes_from_sdk(scope.attributes),
+        scope.schema_url or "",
+        _dropped(scope),
+    )
+
+
+def _dropped(owner: Any) -> int:
+    if isinstance(owner, (ResourceInfo, ScopeInfo)):
+        return owner.dropped_attributes_count
+    return getattr(owner.attributes, "dropped", 0)
+
+
+class _Cache(Generic[S, T]):
+    """Converts; the same object for the same one, and for another one of equal value."""
+
+    def __init__(self, convert: Callable[[S], T]) -> None:
+        self._convert = convert
+        # Holds what was converted too, so that no other object can get its id.
+        self._by_id: dict[int, tuple[S, T]] = {}
+        self._by_value: dict[str, T] = {}
+
+    def __call__(self, source: S) -> T:
+        entry = self._by_id.get(id(source))
+        return self._add(source) if entry is None else entry[1]
+
+    def _add(self, source: S) -> T:
+        made = self._convert(source)
+        try:
+            made = _bounded(self._by_value).setdefault(_value_of(made), made)
+        except Exception:
+            pass  # an integer of too many digits, for one: then it is known by identity alone
+        _bounded(self._by_id)[id(source)] = (source, made)
+        return made
+
+
+def _value_of(owner: Any) -> str:
+    # As text, in which 1, 1.0 and True differ.
+    named = (getattr(owner, "name", None), getattr(owner, "version", None), owner.schema_url)
+    return repr((named, dict(owner.attributes), _dropped(owner)))
+
+
+def _bounded(cache: dict[Any, Any]) -> dict[Any, Any]:
+    if len(cache) >= _MAX_CACHED:
+        cache.clear()
+    return cache
+
+
+_resources_to_sdk = _Cache(_make_resource)
+_resources_from_sdk = _Cache(_make_resource_info)
+_scopes_to_sdk = _Cache(_make_scope)
+_scopes_from_sdk = _Cache(_make_scope_info)

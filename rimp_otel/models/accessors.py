@@ -1,0 +1,108 @@
+"""What can be said about a record of any signal, without the SDK being imported for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Union
+
+from rimp_otel.models.records import TelemetryEvent, TelemetryMetric
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+__all__ = [
+    "Record",
+    "brief_attributes",
+    "duration_of",
+    "end_of",
+    "exception_text",
+    "has_failed",
+    "is_interrupted",
+    "parent_id_of",
+    "service_of",
+    "span_id_of",
+    "start_of",
+    "time_of",
+    "trace_id_of",
+]
+
+Record = Union["ReadableSpan", TelemetryEvent, TelemetryMetric]
+"""One record of any signal."""
+
+_FRAME = re.compile(r'^\s*File "([^"\n]+)", line (\d+), in (.+)$', re.MULTILINE)
+
+
+def time_of(record: Record) -> int:
+    """When the record came to be: of a span, its end (its start, while it has none)."""
+    if isinstance(record, TelemetryEvent):
+        return record.time_unix_nano or record.observed_time_unix_nano
+    if isinstance(record, TelemetryMetric):
+        return record.time_unix_nano
+    return record.end_time or record.start_time or 0
+
+
+def start_of(span: ReadableSpan) -> int:
+    """Nanoseconds since the epoch; 0 where it is not known."""
+    return span.start_time or 0
+
+
+def end_of(span: ReadableSpan) -> int | None:
+    """Nanoseconds since the epoch; None while the span has not ended."""
+    return span.end_time or None
+
+
+def duration_of(span: ReadableSpan) -> int | None:
+    """Nanoseconds from start to end; None while one of them is not known."""
+    start, end = start_of(span), end_of(span)
+    return end - start if start and end else None
+
+
+def trace_id_of(span: ReadableSpan) -> int:
+    """The trace that the span belongs to."""
+    return span.context.trace_id if span.context else 0
+
+
+def span_id_of(span: ReadableSpan) -> int:
+    """The span's id; 0 for a span that was recorded without."""
+    return span.context.span_id if span.context else 0
+
+
+def parent_id_of(span: ReadableSpan) -> int:
+    """The id of the span's parent; 0 for a root."""
+    return span.parent.span_id if span.parent else 0
+
+
+def has_failed(span: ReadableSpan) -> bool:
+    """Whether the span's status is an error."""
+    return span.status.status_code.name == "ERROR"
+
+
+def is_interrupted(span: ReadableSpan) -> bool:
+    """Whether the span was open when its process died; its end is the last sign of life then."""
+    return bool((span.attributes or {}).get("rimp.interrupted"))
+
+
+def service_of(record: Record) -> str:
+    """The ``service.name`` of the record's resource; empty where it has none."""
+    attributes = record.resource.attributes if record.resource else {}
+    return str(attributes.get("service.name", ""))
+
+
+def brief_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that tell a reader something: without what the instrumentation of logging
+    says about the code and the thread, and what `exception_text` or a mark says better."""
+    noise = ("code.", "thread.", "exception.", "rimp.interrupted")
+    return {key: value for key, value in attributes.items() if not key.startswith(noise)}
+
+
+def exception_text(attributes: Mapping[str, Any]) -> str:
+    """The exception that the attributes describe, and where it was raised; empty for none."""
+    kind = str(attributes.get("exception.type", ""))
+    message = str(attributes.get("exception.message", ""))
+    text = ": ".join(part for part in (kind, message) if part)
+    frames = _FRAME.findall(str(attributes.get("exception.stacktrace", "")))
+    if text and frames:
+        file, line, function = frames[-1]
+        text += f" (in {function}, {file.rpartition('/')[2]}:{line})"
+    return text

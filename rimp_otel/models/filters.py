@@ -1,0 +1,221 @@
+"""What ``retrieve`` can be asked for beyond a range of times: conditions that a record must meet."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypedDict
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from rimp_otel.errors import ConfigurationError
+from rimp_otel.models.records import EventType, Signal, TelemetryEvent, TelemetryMetric
+
+__all__ = ["Conditions", "Filter"]
+
+_ALL = frozenset(Signal)
+_TRACE_ID = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
+_VALUES = (str, bool, int, float, bytes, type(None))
+
+
+class Conditions(TypedDict, total=False):
+    """The keyword arguments of ``Filter.of``, which every ``retrieve`` of a filter takes."""
+
+    signals: Iterable[Signal | str] | None
+    service: str | None
+    name: str | None
+    trace_id: int | str | None
+    min_duration: float | timedelta | None
+    severity: EventType | int | None
+    attributes: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Conditions, all of which must hold; true if there are any. Made by ``Filter.of``."""
+
+    #: Of which signals there can be records that match, given all the conditions.
+    signals: frozenset[Signal] = _ALL
+    service: str | None = None
+    name: str | None = None
+    trace_id: int | None = None
+    #: In nanoseconds.
+    min_duration: int | None = None
+    #: OTLP's number.
+    severity: int | None = None
+    #: Keys and values.
+    attributes: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        signals: Iterable[Signal | str] | None = None,
+        service: str | None = None,
+        name: str | None = None,
+        trace_id: int | str | None = None,
+        min_duration: float | timedelta | None = None,
+        severity: EventType | int | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Filter:
+        """Checks and converts conditions; None is none. A record that lacks what a condition is
+        about does not match it.
+
+        Args:
+            signals: "traces", "logs", "metrics", or some of them in a list.
+            service: the resource's ``service.name``.
+            name: of a span, of a metric, or a log record's event name.
+            trace_id: a number, or 32 hexadecimal digits; of spans and log records.
+            min_duration: how long a span took at least: seconds, or a timedelta.
+            severity: how bad a log record is at least: an EventType, or OTLP's number, 1 to 24.
+            attributes: values that the record's own attributes (an event's metadata, a metric's
+                tags) have; true is not 1, but 1 is 1.0, and a list is a tuple.
+
+        Raises:
+            ConfigurationError: a condition has a value that is not allowed.
+        """
+        wanted = _ALL if signals is None else _signals(signals)
+        if trace_id is not None:
+            wanted &= {Signal.TRACES, Signal.LOGS}
+        if min_duration is not None:
+            wanted &= {Signal.TRACES}
+        if severity is not None:
+            wanted &= {Signal.LOGS}
+        return cls(
+            wanted,
+            _text("service", service),
+            _text("name", name),
+            None if trace_id is None else _trace_id(trace_id),
+            None if min_duration is None else _nanoseconds(min_duration),
+            None if severity is None else _severity(severity),
+            () if attributes is None else _attributes(attributes),
+        )
+
+    def __bool__(self) -> bool:
+        return self != _EVERYTHING
+
+    def matches(self, record: ReadableSpan | TelemetryEvent | TelemetryMetric) -> bool:
+        """Whether all conditions hold for a record."""
+        if isinstance(record, TelemetryEvent):
+            return Signal.LOGS in self.signals and self._holds_event(record)
+        if isinstance(record, TelemetryMetric):
+            return Signal.METRICS in self.signals and self._holds_common(
+                record, record.name, record.tags
+            )
+        return Signal.TRACES in self.signals and self._holds_span(record)
+
+    def _holds_span(self, span: ReadableSpan) -> bool:
+        if self.trace_id is not None and (
+            span.context is None or span.context.trace_id != self.trace_id
+        ):
+            return False
+        if self.min_duration is not None:
+            start, end = span.start_time, span.end_time
+            if not start or not end or end - start < self.min_duration:
+                return False
+        return self._holds_common(span, span.name, span.attributes)
+
+    def _holds_event(self, event: TelemetryEvent) -> bool:
+        if self.trace_id is not None and event.trace_id != self.trace_id:
+            return False
+        if self.severity is not None and event.severity_number < self.severity:
+            return False
+        return self._holds_common(event, event.event_name, event.metadata)
+
+    def _holds_common(self, record: Any, name: str, attributes: Mapping[str, Any] | None) -> bool:
+        if self.name is not None and name != self.name:
+            return False
+        if self.service is not None and _service_of(record) != self.service:
+            return False
+        own = attributes or {}
+        return all(key in own and _is_same(own[key], value) for key, value in self.attributes)
+
+
+_EVERYTHING = Filter()
+
+
+def _service_of(record: Any) -> Any:
+    return None if record.resource is None else record.resource.attributes.get("service.name")
+
+
+def _is_same(recorded: Any, wanted: Any) -> bool:
+    if isinstance(recorded, bool) or isinstance(wanted, bool):
+        return recorded is wanted
+    if isinstance(wanted, (list, tuple)):
+        return (
+            isinstance(recorded, (list, tuple))
+            and len(recorded) == len(wanted)
+            and all(map(_is_same, recorded, wanted))
+        )
+    if isinstance(wanted, Mapping):
+        return (
+            isinstance(recorded, Mapping)
+            and recorded.keys() == wanted.keys()
+            and all(_is_same(recorded[key], value) for key, value in wanted.items())
+        )
+    return bool(recorded == wanted)
+
+
+def _signals(signals: Any) -> frozenset[Signal]:
+    try:
+        return frozenset(map(Signal, [signals] if isinstance(signals, str) else signals))
+    except (TypeError, ValueError):
+        raise _refusal("signals", signals, "some of 'traces', 'logs' and 'metrics'") from None
+
+
+def _text(argument: str, text: Any) -> str | None:
+    if text is None or (isinstance(text, str) and text):
+        return text
+    raise _refusal(argument, text, "a string that is not empty")
+
+
+def _trace_id(trace_id: Any) -> int:
+    number = trace_id
+    if isinstance(trace_id, str) and _TRACE_ID.fullmatch(trace_id):
+        number = int(trace_id, 16)
+    if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 2**128:
+        return number
+    raise _refusal("trace_id", trace_id, "32 hexadecimal digits, or a number of 1 to 128 bits")
+
+
+def _nanoseconds(duration: Any) -> int:
+    nanos = None
+    if isinstance(duration, timedelta):
+        nanos = duration // timedelta(microseconds=1) * 1_000
+    elif isinstance(duration, (int, float)) and not isinstance(duration, bool):
+        nanos = round(duration * 1e9) if math.isfinite(duration) else None
+    if nanos is None or nanos < 0:
+        raise _refusal("min_duration", duration, "seconds that are not negative, or a timedelta")
+    return nanos
+
+
+def _severity(severity: Any) -> int:
+    if isinstance(severity, EventType):
+        return severity.severity_number
+    if isinstance(severity, int) and not isinstance(severity, bool) and 1 <= severity <= 24:
+        return severity
+    raise _refusal("severity", severity, "an EventType, or a number of 1 to 24")
+
+
+def _attributes(attributes: Any) -> tuple[tuple[str, Any], ...]:
+    if not isinstance(attributes, Mapping) or not all(isinstance(key, str) for key in attributes):
+        raise _refusal("attributes", attributes, "a mapping of keys to values")
+    for key, value in attributes.items():
+        if not _is_value(value):
+            raise _refusal(f"attributes[{key!r}]", value, "a value that an attribute can have")
+    return tuple(attributes.items())
+
+
+def _is_value(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_value, value))
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_value(item) for key, item in value.items())
+    return isinstance(value, _VALUES)
+
+
+def _refusal(argument: str, value: object, allowed: str) -> ConfigurationError:
+    return ConfigurationError(f"{argument}={value!r} is not allowed: give {allowed}, or None")

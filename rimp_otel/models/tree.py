@@ -1,0 +1,105 @@
+"""The spans of a trace as trees: whatever was recorded of them, with parents missing or in circles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Union
+
+from rimp_otel.models.accessors import parent_id_of, span_id_of, start_of, time_of
+from rimp_otel.models.records import TelemetryEvent
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import Event, ReadableSpan
+
+__all__ = ["Entry", "Node", "build_tree", "entry_time", "in_order"]
+
+
+@dataclass
+class Node:
+    """A span with what belongs under it. ``flaw`` is what is odd about its place: "orphan" (its
+    parent is not recorded), "circle" (its ancestors are its descendants), "skewed" (it starts
+    before its parent), or nothing."""
+
+    span: ReadableSpan
+    flaw: str = ""
+    children: list[Node] = field(default_factory=list)
+    events: list[TelemetryEvent] = field(default_factory=list)
+
+
+Entry = Union[Node, TelemetryEvent, "Event"]
+"""What can stand under a span: another span, a log record, a span event."""
+
+
+def build_tree(spans: Iterable[ReadableSpan], events: Iterable[TelemetryEvent]) -> list[Entry]:
+    """The roots of the spans' tree, and the events of no known span, in the order of time."""
+    nodes = [Node(span) for span in sorted(spans, key=start_of)]
+    by_id: dict[int, Node] = {}
+    for node in nodes:
+        by_id.setdefault(span_id_of(node.span), node)
+    by_id.pop(0, None)
+    roots = _link(nodes, by_id)
+    loose: list[TelemetryEvent] = []
+    for event in events:
+        owner = by_id.get(event.span_id)
+        (owner.events if owner else loose).append(event)
+    return in_order([*roots, *loose])
+
+
+def _link(nodes: list[Node], by_id: Mapping[int, Node]) -> list[Node]:
+    roots = []
+    for node in nodes:
+        parent_id = parent_id_of(node.span)
+        if parent := by_id.get(parent_id):
+            parent.children.append(node)
+            skewed = 0 < start_of(node.span) < start_of(parent.span)
+            node.flaw = "skewed" if skewed else ""
+        else:
+            roots.append(node)
+            node.flaw = "orphan" if parent_id else ""
+    return roots + _open_circles(nodes, roots, by_id)
+
+
+def _open_circles(nodes: list[Node], roots: list[Node], by_id: Mapping[int, Node]) -> list[Node]:
+    """Spans that no root leads to come from circles; the earliest of a circle becomes a root."""
+    seen = _reached(roots)
+    opened = []
+    for node in nodes:
+        if id(node) not in seen:
+            first = min(_circle_above(node, by_id), key=lambda one: start_of(one.span))
+            siblings = by_id[parent_id_of(first.span)].children
+            siblings[:] = [sibling for sibling in siblings if sibling is not first]
+            first.flaw = "circle"
+            opened.append(first)
+            seen |= _reached([first])
+    return opened
+
+
+def _circle_above(node: Node, by_id: Mapping[int, Node]) -> list[Node]:
+    path: dict[int, Node] = {}
+    while id(node) not in path:
+        path[id(node)] = node
+        node = by_id[parent_id_of(node.span)]
+    climbed = list(path.values())
+    return climbed[list(path).index(id(node)) :]
+
+
+def _reached(roots: list[Node]) -> set[int]:
+    seen, stack = set(), list(roots)
+    while stack:
+        node = stack.pop()
+        seen.add(id(node))
+        stack.extend(node.children)
+    return seen
+
+
+def in_order(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries by time: spans by their start."""
+    return sorted(entries, key=entry_time)
+
+
+def entry_time(entry: Entry) -> int:
+    """Where in time an entry belongs, in nanoseconds since the epoch."""
+    if isinstance(entry, Node):
+        return start_of(entry.span)
+    return time_of(entry) if isinstance(entry, TelemetryEvent) else entry.timestamp

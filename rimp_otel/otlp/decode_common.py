@@ -1,0 +1,301 @@
+"""The values within OTLP's messages: ids, enumerations, integers, bytes, and attribute values."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from binascii import unhexlify
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from msgspec import Raw
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from rimp_otel.errors import DecodeError
+from rimp_otel.models.records import ResourceInfo, ScopeInfo
+from rimp_otel.otlp import messages as wire
+from rimp_otel.otlp.messages import AnyValue, KeyValue
+
+__all__ = [
+    "SEVERITIES",
+    "SPAN_KINDS",
+    "STATUS_CODES",
+    "TEMPORALITIES",
+    "Cache",
+    "RecordedResource",
+    "RecordedScope",
+    "any_value",
+    "attributes_of",
+    "boolean",
+    "bounded",
+    "enum_number",
+    "id_bytes",
+    "id_number",
+    "plain_bytes",
+    "remember",
+    "resource_info",
+    "scope_info",
+    "sdk_resource",
+    "sdk_scope",
+    "uint64",
+]
+
+
+# --- The values within OTLP's messages: ids, enumerations, integers, bytes, and attribute values.
+
+_UINT64_MAX = 2**64 - 1
+_URL_SAFE = str.maketrans("-_", "+/")
+
+Sequence = Callable[[Iterable[Any]], Any]
+"""What an array becomes: ``tuple``, as in the SDK, or ``list``, as in our own records."""
+
+
+def _names(prefix: str, names: str) -> dict[str, int]:
+    return {prefix + name: number for number, name in enumerate(names.split())}
+
+
+SPAN_KINDS = _names("SPAN_KIND_", "UNSPECIFIED INTERNAL SERVER CLIENT PRODUCER CONSUMER")
+STATUS_CODES = _names("STATUS_CODE_", "UNSET OK ERROR")
+TEMPORALITIES = _names("AGGREGATION_TEMPORALITY_", "UNSPECIFIED DELTA CUMULATIVE")
+SEVERITIES = _names(
+    "SEVERITY_NUMBER_",
+    "UNSPECIFIED TRACE TRACE2 TRACE3 TRACE4 DEBUG DEBUG2 DEBUG3 DEBUG4 INFO INFO2 INFO3 INFO4"
+    " WARN WARN2 WARN3 WARN4 ERROR ERROR2 ERROR3 ERROR4 FATAL FATAL2 FATAL3 FATAL4",
+)
+
+
+def attributes_of(pairs: list[KeyValue] | None, sequence: Sequence) -> dict[str, Any]:
+    """Attributes, or a map, as a dictionary; of a key that is there twice, the last value."""
+    if not pairs:
+        return {}
+    # Most values are strings: those are taken here, without a call.
+    attributes: dict[Any, Any] = {
+        pair.key: text
+        if (value := pair.value) is not None and (text := value.string_value) is not None
+        else any_value(value, sequence)
+        for pair in pairs
+    }
+    if None in attributes:
+        attributes[""] = attributes.pop(None)
+    return attributes
+
+
+def any_value(value: AnyValue | None, sequence: Sequence) -> Any:
+    """An attribute's value or a body; None where no value is set."""
+    if value is None:
+        return None
+    if value.string_value is not None:
+        return value.string_value
+    if value.int_value is not None:
+        return value.int_value
+    if value.double_value is not None:
+        return value.double_value
+    if value.bool_value is not None:
+        return boolean(value.bool_value, "boolValue")
+    return _container_or_bytes(value, sequence)
+
+
+def _container_or_bytes(value: AnyValue, sequence: Sequence) -> Any:
+    if value.array_value is not None:
+        return sequence([any_value(item, sequence) for item in value.array_value.values or ()])
+    if value.kvlist_value is not None:
+        return attributes_of(value.kvlist_value.values, sequence)
+    return None if value.bytes_value is None else plain_bytes(value.bytes_value)
+
+
+def id_number(text: str | None, size: int, field: str) -> int:
+    """An id of ``size`` bytes as a number; 0 if there is none."""
+    if not text:
+        return 0
+    if len(text) == 2 * size:
+        try:
+            return int.from_bytes(unhexlify(text), "big")
+        except ValueError:
+            pass  # for id_bytes to refuse
+    return int.from_bytes(id_bytes(text, size, field), "big")
+
+
+def id_bytes(text: str, size: int, field: str) -> bytes:
+    """An id, out of hex digits or, from protobuf's own JSON, out of base64.
+
+    The two have different lengths, so that neither is ever taken for the other.
+    """
+    try:
+        decoded = unhexlify(text) if len(text) == 2 * size else _base64(text)
+    except ValueError:
+        decoded = b""
+    if len(decoded) == size and (len(text) == 2 * size or _is_canonical(text, decoded)):
+        return decoded
+    raise _refusal(field, text, f"neither {2 * size} hex digits nor base64 of {size} bytes")
+
+
+def plain_bytes(text: str) -> bytes:
+    """The bytes of a ``bytesValue``: base64, standard or URL-safe, padded or not."""
+    try:
+        return _base64(text)
+    except ValueError:
+        raise _refusal("bytesValue", text, "not base64") from None
+
+
+def _base64(text: str) -> bytes:
+    digits = text.rstrip("=").translate(_URL_SAFE)
+    padded = digits + "=" * (-len(digits) % 4)
+    if len(text) not in (len(digits), len(padded)):
+        raise ValueError("wrong padding")
+    return b64decode(padded, validate=True)
+
+
+def _is_canonical(text: str, decoded: bytes) -> bool:
+    # The last digit has bits to spare: several texts stand for the same bytes, one is right.
+    digits = text.rstrip("=").translate(_URL_SAFE)
+    return b64encode(decoded).decode().rstrip("=") == digits
+
+
+def enum_number(value: int | str | None, names: Mapping[str, int], field: str) -> int:
+    """The number of an enumeration's value, which may stand as its name; 0 if there is none."""
+    if not isinstance(value, str):
+        return value or 0
+    number = names.get(value)
+    if number is None:
+        raise _refusal(field, value, "not a name that OTLP defines")
+    return number
+
+
+def boolean(value: Any, field: str) -> bool:
+    """A value that must be true or false."""
+    if value is True or value is False:
+        return value
+    raise _refusal(field, value, "not true or false")
+
+
+def uint64(value: int | None, field: str) -> int:
+    """An unsigned 64-bit integer that msgspec has found to be an integer and not negative."""
+    if value is None:
+        return 0
+    if value > _UINT64_MAX:
+        raise _refusal(field, value, "more than 64 bits hold")
+    return value
+
+
+def _refusal(field: str, value: object, what: str) -> DecodeError:
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
+    return DecodeError(f"{field}={shown} is {what}")
+
+
+# --- Where records come from: resources and scopes, as the SDK's types and as our own.
+
+
+class RecordedResource(Resource):
+    """A resource that had lost attributes before it was recorded."""
+
+    dropped_attributes_count: int = 0
+
+
+class RecordedScope(InstrumentationScope):
+    """A scope that had lost attributes before it was recorded."""
+
+    dropped_attributes_count: int = 0
+
+
+T = TypeVar("T")
+Cache = dict[tuple[bytes, str], T]
+"""Objects by their JSON text and schema URL."""
+
+_MAX_CACHED = 1_024
+_MAX_CACHED_SIZE = 16_384
+# The public constructor checks each value again, and logs and drops what other languages allow.
+# It is what is left if an SDK should keep its values elsewhere.
+_SETS_ATTRIBUTES = isinstance(getattr(BoundedAttributes(), "_dict", None), dict)
+
+_resources: Cache[Resource] = {}
+_scopes: Cache[InstrumentationScope] = {}
+_resource_infos: Cache[ResourceInfo] = {}
+_scope_infos: Cache[ScopeInfo] = {}
+
+
+def sdk_resource(raw: Raw, schema_url: str) -> Resource:
+    """The SDK's Resource."""
+    return _look_up(_resources, raw, schema_url, _make_resource)
+
+
+def sdk_scope(raw: Raw, schema_url: str) -> InstrumentationScope:
+    """The SDK's InstrumentationScope."""
+    return _look_up(_scopes, raw, schema_url, _make_scope)
+
+
+def resource_info(raw: Raw, schema_url: str) -> ResourceInfo:
+    """Our own resource."""
+    return _look_up(_resource_infos, raw, schema_url, _make_resource_info)
+
+
+def scope_info(raw: Raw, schema_url: str) -> ScopeInfo:
+    """Our own scope."""
+    return _look_up(_scope_infos, raw, schema_url, _make_scope_info)
+
+
+def bounded(pairs: list[wire.KeyValue] | None, dropped: int | None) -> BoundedAttributes:
+    """Attributes as the SDK keeps them, with the number of those that it lost."""
+    values = attributes_of(pairs, tuple)
+    if _SETS_ATTRIBUTES:
+        attributes = BoundedAttributes()
+        attributes._dict = values
+    else:
+        attributes = BoundedAttributes(attributes=values)
+    if dropped:
+        attributes.dropped = dropped
+    return attributes
+
+
+def remember(cache: Cache[T], key: tuple[bytes, str], value: T) -> T:
+    """Puts ``value`` into a cache that stays small; gives what another thread put there first."""
+    if len(key[0]) > _MAX_CACHED_SIZE:
+        return value
+    if len(cache) >= _MAX_CACHED:
+        cache.clear()
+    return cache.setdefault(key, value)
+
+
+def _look_up(cache: Cache[T], raw: Raw, schema_url: str, make: Callable[[Raw, str], T]) -> T:
+    key = bytes(raw), schema_url
+    known = cache.get(key)
+    return remember(cache, key, make(raw, schema_url)) if known is None else known
+
+
+def _make_resource(raw: Raw, schema_url: str) -> Resource:
+    message = wire.load_resource(raw)
+    dropped = message.dropped_attributes_count or 0
+    resource = RecordedResource({}, schema_url) if dropped else Resource({}, schema_url)
+    if isinstance(resource, RecordedResource):
+        resource.dropped_attributes_count = dropped
+    resource._attributes = bounded(message.attributes, dropped)
+    return resource
+
+
+def _make_scope(raw: Raw, schema_url: str) -> InstrumentationScope:
+    message = wire.load_scope(raw)
+    dropped = message.dropped_attributes_count or 0
+    make = RecordedScope if dropped else InstrumentationScope
+    scope = make(message.name or "", message.version or None, schema_url)
+    if isinstance(scope, RecordedScope):
+        scope.dropped_attributes_count = dropped
+    scope._attributes = bounded(message.attributes, dropped)
+    return scope
+
+
+def _make_resource_info(raw: Raw, schema_url: str) -> ResourceInfo:
+    message = wire.load_resource(raw)
+    attributes = attributes_of(message.attributes, list)
+    return ResourceInfo(attributes, schema_url, message.dropped_attributes_count or 0)
+
+
+def _make_scope_info(raw: Raw, schema_url: str) -> ScopeInfo:
+    message = wire.load_scope(raw)
+    return ScopeInfo(
+        message.name or "",
+        message.version or "",
+        attributes_of(message.attributes, list),
+        schema_url,
+        message.dropped_attributes_count or 0,
+    )

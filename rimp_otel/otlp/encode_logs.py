@@ -1,0 +1,224 @@
+"""Log records and events to OTLP JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import SpanContext
+
+from rimp_otel.models.records import EventType, ScopeInfo
+from rimp_otel.otlp.lines import Fragment, resource_wrapping, scope_wrapping
+from rimp_otel.otlp.values import (
+    attributes_json,
+    enumerated,
+    fixed64,
+    quote,
+    span_id_json,
+    text_json,
+    trace_id_json,
+    uint32,
+    value_json,
+)
+
+if TYPE_CHECKING:
+    from rimp_otel.models.records import TelemetryEvent
+
+__all__ = [
+    "event_fragment",
+    "event_scope",
+    "log_fragment",
+    "log_record_fragment",
+    "log_record_text",
+    "log_time",
+    "native_event_json",
+    "usual_log_json",
+]
+
+_MOST = 2**64 - 1
+_MAX_SOURCES = 1_024
+_SEVERITIES = {kind.value: kind.severity_number for kind in EventType}
+_sources: dict[str, ScopeInfo] = {}
+
+
+def log_record_fragment(record: Any) -> Fragment:
+    """An SDK ReadableLogRecord or ReadWriteLogRecord as a fragment."""
+    text = log_record_text(record)
+    return log_fragment(log_time(record), text, record.resource, record.instrumentation_scope)
+
+
+def log_fragment(time_unix_nano: int, text: str, resource: Any, scope: Any) -> Fragment:
+    """The fragment of a log record whose text has been made."""
+    return Fragment(time_unix_nano, resource_wrapping(resource), scope_wrapping(scope), None, text)
+
+
+def log_time(record: Any) -> int:
+    """When it happened, or was observed, where that is not known; in nanoseconds."""
+    log = record.log_record
+    return fixed64(log.timestamp) or fixed64(log.observed_timestamp)
+
+
+def log_record_text(record: Any) -> str:
+    """The OTLP JSON object of an SDK log record."""
+    return _quick_text(record.log_record) or _careful_text(record)
+
+
+def _quick_text(log: Any) -> str | None:
+    """The text of a record as nearly all are; None for one that is odd in any way."""
+    # As in ``spans``: one f-string, and one look for what is odd.
+    try:
+        time, observed = log.timestamp, log.observed_timestamp
+        text, body = log.severity_text, log.body
+        attributes, trace_id = log.attributes, log.trace_id
+        if type(time) is not int or type(observed) is not int or type(body) is not str:
+            return None
+        severity = log.severity_number._value_
+        if type(severity) is not int or not 0 < severity < 2**31 or attributes.dropped:
+            return None
+        if not (0 < time <= _MOST and 0 < observed <= _MOST):
+            return None
+        kept, after = attributes._dict, ""
+        if kept:
+            after = f',"attributes":[{attributes_json(kept)}]'
+        if trace_id or log.trace_flags or log.span_id:
+            after += _context(trace_id, log.span_id, log.trace_flags)
+        if log.event_name:
+            after = f'{after},"eventName":{text_json(log.event_name)}'
+        named = f'"severityText":{text_json(text)},' if text else ""
+        return (
+            f'{{"timeUnixNano":"{time}","observedTimeUnixNano":"{observed}"'
+            f',"severityNumber":{severity},{named}"body":{{"stringValue":{quote(body)}}}'
+            f"{after}}}"
+        )
+    except Exception:  # whatever an odd value raises: the careful way repairs it
+        return None
+
+
+def usual_log_json(
+    time: int,
+    observed: int,
+    severity: int,
+    severity_text: str,
+    body: str,
+    attributes: dict[str, Any],
+    context: SpanContext | None,
+) -> str:
+    """The OTLP JSON object of a log record all whose fields are of these types, in their ranges,
+    and not empty (but for the attributes)."""
+    after = f',"attributes":[{attributes_json(attributes)}]' if attributes else ""
+    if context is not None:
+        after += _context(context.trace_id, context.span_id, context.trace_flags)
+    return (
+        f'{{"timeUnixNano":"{time}","observedTimeUnixNano":"{observed}","severityNumber":{severity}'
+        f',"severityText":{quote(severity_text)},"body":{{"stringValue":{quote(body)}}}{after}}}'
+    )
+
+
+def _careful_text(record: Any) -> str:
+    log = record.log_record
+    return _log_json(
+        fixed64(log.timestamp),
+        fixed64(log.observed_timestamp),
+        getattr(log.severity_number, "value", log.severity_number),
+        log.severity_text,
+        log.body,
+        getattr(log.attributes, "_dict", log.attributes),
+        record.dropped_attributes,
+        log.trace_id,
+        log.span_id,
+        log.trace_flags,
+        log.event_name,
+    )
+
+
+def event_fragment(event: TelemetryEvent) -> Fragment:
+    """A TelemetryEvent as a fragment."""
+    text = _log_json(
+        fixed64(event.time_unix_nano),
+        fixed64(event.observed_time_unix_nano),
+        event.severity_number,
+        event.severity_text,
+        event.body,
+        event.metadata,
+        event.dropped_attributes_count,
+        event.trace_id,
+        event.span_id,
+        event.trace_flags,
+        event.event_name,
+    )
+    return Fragment(
+        fixed64(event.time_unix_nano) or fixed64(event.observed_time_unix_nano),
+        resource_wrapping(event.resource),
+        scope_wrapping(event.scope or event_scope(event.source)),
+        None,
+        text,
+    )
+
+
+def native_event_json(
+    time_unix_nano: int, message: str, event_type: str, metadata: Any, context: Any
+) -> str:
+    """What ``event_fragment`` would make of a native event, without making the event.
+
+    Args:
+        event_type: the value of an EventType.
+    """
+    after = f',"attributes":[{attributes_json(metadata)}]' if metadata else ""
+    if context is not None:
+        after += _context(context.trace_id, context.span_id, context.trace_flags)
+    # Once: a number of 19 digits takes as long as all the rest.
+    time = str(time_unix_nano) if time_unix_nano >= 0 else "0"
+    return (
+        f'{{"timeUnixNano":"{time}","observedTimeUnixNano":"{time}"'
+        f',"severityNumber":{_SEVERITIES[event_type]}'
+        f',"body":{{"stringValue":{quote(message)}}}{after}}}'
+    )
+
+
+def event_scope(source: str) -> ScopeInfo:
+    """The scope of a native event; one object for each source, as long as they are not many."""
+    scope = _sources.get(source)
+    if scope is None:
+        if len(_sources) >= _MAX_SOURCES:
+            _sources.clear()
+        scope = _sources[source] = ScopeInfo(source)
+    return scope
+
+
+def _log_json(
+    time: int,
+    observed: int,
+    severity_number: Any,
+    severity_text: Any,
+    body: Any,
+    attributes: Any,
+    dropped: int,
+    trace_id: int,
+    span_id: int,
+    trace_flags: Any,
+    event_name: Any,
+) -> str:
+    text = "{"
+    if time:
+        text += f'"timeUnixNano":"{time}",'
+    if observed:
+        text += f'"observedTimeUnixNano":"{observed}",'
+    if severity_number:
+        text += f'"severityNumber":{enumerated(severity_number)},'
+    if severity_text:
+        text += f'"severityText":{text_json(severity_text)},'
+    text += f'"body":{value_json(body)}'
+    if encoded := attributes_json(attributes):
+        text += f',"attributes":[{encoded}]'
+    if dropped:
+        text += f',"droppedAttributesCount":{uint32(dropped)}'
+    text += _context(trace_id, span_id, trace_flags)
+    return f'{text},"eventName":{text_json(event_name)}}}' if event_name else text + "}"
+
+
+def _context(trace_id: int, span_id: int, trace_flags: Any) -> str:
+    text = ""
+    if trace_flags:
+        text = f',"flags":{uint32(trace_flags)}'
+    if trace_id:
+        text += f',"traceId":"{trace_id_json(trace_id)}"'
+    return f'{text},"spanId":"{span_id_json(span_id)}"' if span_id else text

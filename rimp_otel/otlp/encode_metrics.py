@@ -1,0 +1,398 @@
+"""Metrics to OTLP JSON: the SDK's MetricsData, and our own points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from struct import pack
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk.metrics.export import (
+    Buckets,
+    ExponentialHistogram,
+    Gauge,
+    Histogram,
+    MetricsData,
+    Sum,
+)
+
+from rimp_otel.lazy import lazy
+from rimp_otel.models.records import MetricKind
+from rimp_otel.otlp.lines import Fragment, Wrapping, resource_wrapping, scope_wrapping
+from rimp_otel.otlp.values import (
+    attributes_json,
+    double_json,
+    fixed64,
+    sint32,
+    span_id_json,
+    text_json,
+    trace_id_json,
+    uint32,
+)
+
+if TYPE_CHECKING:
+    from rimp_otel.models import records as models
+    from rimp_otel.models.records import SummaryPoint
+else:
+    models = lazy("rimp_otel.models.records")
+
+__all__ = [
+    "SDK_KINDS",
+    "exponential_histogram_fields",
+    "histogram_fields",
+    "metric_fragment",
+    "metrics_data_fragments",
+    "native_metric_json",
+    "native_wrapping",
+    "number_field",
+    "point_json",
+    "point_writer",
+    "summary_fields",
+]
+
+
+# --- The fields of a metric's data points as OTLP JSON, whatever is in them.
+
+_INT64 = range(-(2**63), 2**63)
+
+
+def point_json(
+    attributes: Any, start: Any, time: Any, value: str, exemplars: Sequence[Any], flags: Any
+) -> str:
+    """The object of a data point; ``value`` is what its kind has."""
+    text = f'{{"timeUnixNano":"{fixed64(time)}"'
+    if start:
+        text += f',"startTimeUnixNano":"{fixed64(start)}"'
+    if value:
+        text += f",{value}"
+    if encoded := attributes_json(attributes):
+        text += f',"attributes":[{encoded}]'
+    if exemplars:
+        text += f',"exemplars":[{",".join([_exemplar(exemplar) for exemplar in exemplars])}]'
+    return f'{text},"flags":{uint32(flags)}}}' if flags else text + "}"
+
+
+def number_field(value: Any) -> str:
+    """The value of a sum, a gauge or an exemplar."""
+    if isinstance(value, int) and int(value) in _INT64:
+        return f'"asInt":"{int(value)}"'
+    return f'"asDouble":{_double(value)}'
+
+
+def _double(value: Any) -> str:
+    try:
+        return double_json(float(value))
+    except OverflowError:
+        return '"-Infinity"' if value < 0 else '"Infinity"'
+
+
+def _exemplar(exemplar: Any) -> str:
+    text = f'{{"timeUnixNano":"{fixed64(exemplar.time_unix_nano)}",{number_field(exemplar.value)}'
+    # Outside of a span, ours are 0 and the SDK's None.
+    if exemplar.trace_id:
+        text += f',"traceId":"{trace_id_json(exemplar.trace_id)}"'
+    if exemplar.span_id:
+        text += f',"spanId":"{span_id_json(exemplar.span_id)}"'
+    attributes = attributes_json(exemplar.filtered_attributes)
+    return f'{text},"filteredAttributes":[{attributes}]}}' if attributes else text + "}"
+
+
+def histogram_fields(point: Any) -> str:
+    """The value of a histogram, the SDK's or ours."""
+    counts = ",".join([f'"{fixed64(count)}"' for count in point.bucket_counts])
+    bounds = ",".join([_double(bound) for bound in point.explicit_bounds])
+    text = f'"count":"{fixed64(point.count)}"{_sum_min_max(point)}'
+    if counts:
+        text += f',"bucketCounts":[{counts}]'
+    return f'{text},"explicitBounds":[{bounds}]' if bounds else text
+
+
+def exponential_histogram_fields(point: Any) -> str:
+    """The value of an exponential histogram, likewise."""
+    text = (
+        f'"count":"{fixed64(point.count)}"{_sum_min_max(point)}'
+        f',"scale":{sint32(point.scale)},"zeroCount":"{fixed64(point.zero_count)}"'
+    )
+    if threshold := getattr(point, "zero_threshold", 0.0):
+        text += f',"zeroThreshold":{_double(threshold)}'
+    text += _buckets("positive", point.positive)
+    return text + _buckets("negative", point.negative)
+
+
+def _sum_min_max(point: Any) -> str:
+    text = ""
+    for name in ("sum", "min", "max"):
+        value = getattr(point, name)
+        if value is not None:
+            text += f',"{name}":{_double(value)}'
+    return text
+
+
+def _buckets(name: str, buckets: Any) -> str:
+    # Where there are none, ours is None and the SDK's is empty.
+    if buckets is None or (isinstance(buckets, Buckets) and not buckets.bucket_counts):
+        return ""
+    counts = ",".join([f'"{fixed64(count)}"' for count in buckets.bucket_counts])
+    return f',"{name}":{{"offset":{sint32(buckets.offset)},"bucketCounts":[{counts}]}}'
+
+
+def summary_fields(point: SummaryPoint) -> str:
+    """The value of a summary."""
+    pairs = _quantiles(point.quantiles)
+    text = f'"count":"{fixed64(point.count)}","sum":{_double(point.sum)}'
+    return f'{text},"quantileValues":[{pairs}]' if pairs else text
+
+
+def _quantiles(quantiles: Iterable[tuple[float, float]]) -> str:
+    return ",".join(
+        f'{{"quantile":{_double(quantile)},"value":{_double(value)}}}'
+        for quantile, value in quantiles
+    )
+
+
+# --- The data points of the SDK's metrics to OTLP JSON.
+
+SDK_KINDS: dict[type, MetricKind] = {
+    Gauge: MetricKind.GAUGE,
+    Sum: MetricKind.SUM,
+    Histogram: MetricKind.HISTOGRAM,
+    ExponentialHistogram: MetricKind.EXPONENTIAL_HISTOGRAM,
+}
+
+_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+_MOST = 2**64 - 1
+_NUMBERS = {int, float}
+_MOST_BOUNDS = 256
+
+Writer = Callable[[Any], str]
+"""Makes the object of a data point. Raises what makes it impossible."""
+
+
+def point_writer(data: Any) -> Writer:
+    """What writes the points of one of the SDK's metrics.
+
+    Args:
+        data: the metric's Sum, Gauge, Histogram or ExponentialHistogram.
+
+    Raises:
+        KeyError: it is none of these.
+    """
+    quick, values = _WRITERS[type(data)]
+
+    def write(point: Any) -> str:
+        return quick(point) or _careful_text(point, values)
+
+    return write
+
+
+def _careful_text(point: Any, values: Callable[[Any], str]) -> str:
+    return point_json(
+        point.attributes,
+        point.start_time_unix_nano,
+        point.time_unix_nano,
+        values(point),
+        point.exemplars,
+        getattr(point, "flags", 0),
+    )
+
+
+def _quick_number(point: Any) -> str | None:
+    """None for a point that is odd in any way."""
+    try:
+        value = point.value
+        kind = type(value)
+        if kind is int and _INT_MIN <= value <= _INT_MAX:
+            return _quick_point(point, f'"asInt":"{value}"')
+        if kind is float and value - value == 0.0:
+            return _quick_point(point, f'"asDouble":{value!r}')
+    except Exception:  # whatever an odd value raises: the careful way repairs it
+        pass
+    return None
+
+
+def _quick_histogram(point: Any) -> str | None:
+    try:
+        count, counts = point.count, list(point.bucket_counts)
+        if type(count) is not int:
+            return None
+        # Python writes them all at once: looking at each costs as much as all else. What is no
+        # integer, or a negative one, is not of digits alone.
+        listed = str(counts)[1:-1]
+        if not listed.replace(", ", "").isdigit() or not sum(counts) == count <= _MOST:
+            return None
+        total, least, most = point.sum, point.min, point.max
+        if not {type(total), type(least), type(most)} <= _NUMBERS:
+            return None
+        total, least, most = float(total), float(least), float(most)
+        if (total - total) + (least - least) + (most - most) != 0.0:
+            return None  # an infinity, or NaN
+        quoted = listed.replace(", ", '","')
+        return _quick_point(
+            point,
+            f'"count":"{count}","sum":{total!r},"min":{least!r},"max":{most!r}'
+            f',"bucketCounts":["{quoted}"]{_bounds_of(point.explicit_bounds)}',
+        )
+    except Exception:
+        return None
+
+
+def _quick_exponential_histogram(_: Any) -> None:
+    return None
+
+
+def _quick_point(point: Any, value: str) -> str | None:
+    start, time = point.start_time_unix_nano, point.time_unix_nano
+    if point.exemplars or type(time) is not int or not 0 <= time <= _MOST:
+        return None
+    began = ""
+    if start:
+        if type(start) is not int or not 0 < start <= _MOST:
+            return None
+        began = f'"startTimeUnixNano":"{start}",'
+    encoded = attributes_json(point.attributes)
+    after = f',"attributes":[{encoded}]' if encoded else ""
+    return f'{{"timeUnixNano":"{time}",{began}{value}{after}}}'
+
+
+_bounds: dict[bytes, str] = {}
+
+
+def _bounds_of(bounds: Any) -> str:
+    """The field of a histogram's bounds, which all points of an instrument share."""
+    key = pack(f"{len(bounds)}d", *bounds)  # not the tuple: 0.0 is equal to -0.0, and 1 to 1.0
+    text = _bounds.get(key)
+    if text is None:
+        written = ",".join([double_json(float(bound)) for bound in bounds])
+        text = f',"explicitBounds":[{written}]' if written else ""
+        if len(_bounds) >= _MOST_BOUNDS:
+            _bounds.clear()
+        _bounds[key] = text
+    return text
+
+
+_WRITERS: dict[type, tuple[Callable[[Any], str | None], Callable[[Any], str]]] = {
+    Gauge: (_quick_number, lambda point: number_field(point.value)),
+    Sum: (_quick_number, lambda point: number_field(point.value)),
+    Histogram: (_quick_histogram, histogram_fields),
+    ExponentialHistogram: (_quick_exponential_histogram, exponential_histogram_fields),
+}
+
+
+# --- Metrics to OTLP JSON: the SDK's MetricsData, and our own points.
+
+_KEYS = {
+    MetricKind.GAUGE: "gauge",
+    MetricKind.SUM: "sum",
+    MetricKind.HISTOGRAM: "histogram",
+    MetricKind.EXPONENTIAL_HISTOGRAM: "exponentialHistogram",
+    MetricKind.SUMMARY: "summary",
+}
+
+
+def metrics_data_fragments(data: MetricsData) -> Iterator[Fragment | None]:
+    """The SDK's metrics as fragments, one for each data point; None for one that cannot be."""
+    for by_resource in data.resource_metrics:
+        resource = resource_wrapping(by_resource.resource)
+        for by_scope in by_resource.scope_metrics:
+            scope = scope_wrapping(by_scope.scope)
+            for metric in by_scope.metrics:
+                yield from _sdk_fragments(resource, scope, metric)
+
+
+def _sdk_fragments(resource: Wrapping, scope: Wrapping, metric: Any) -> Iterator[Fragment | None]:
+    points = metric.data.data_points
+    try:
+        text_of, wrapping = point_writer(metric.data), _sdk_wrapping(metric)
+    except Exception:  # one bad metric costs its points
+        yield from [None] * len(points)
+        return
+    for point in points:
+        try:
+            time = fixed64(point.time_unix_nano)
+            yield Fragment(time, resource, scope, wrapping, text_of(point))
+        except Exception:  # one bad point costs one point
+            yield None
+
+
+def _sdk_wrapping(metric: Any) -> Wrapping:
+    data = metric.data
+    return _wrapping(
+        metric.name,
+        metric.unit,
+        metric.description,
+        SDK_KINDS[type(data)],
+        int(getattr(data, "aggregation_temporality", 0)),
+        getattr(data, "is_monotonic", False),
+        "",
+    )
+
+
+def metric_fragment(metric: models.TelemetryMetric) -> Fragment:
+    """A TelemetryMetric as a fragment."""
+    text = point_json(
+        metric.tags,
+        metric.start_time_unix_nano,
+        metric.time_unix_nano,
+        _own_value(metric),
+        () if metric.kind is MetricKind.SUMMARY else metric.exemplars,
+        metric.flags,
+    )
+    wrapping = _wrapping(
+        metric.name,
+        metric.unit,
+        metric.description,
+        metric.kind,
+        int(metric.temporality),
+        metric.is_monotonic,
+        attributes_json(metric.metric_metadata),
+    )
+    resource, scope = resource_wrapping(metric.resource), scope_wrapping(metric.scope)
+    return Fragment(fixed64(metric.time_unix_nano), resource, scope, wrapping, text)
+
+
+def native_wrapping(name: str, unit: str) -> Wrapping:
+    """The gauge around the points of a native metric."""
+    return _wrapping(name, unit, "", MetricKind.GAUGE, 0, False, "")
+
+
+def native_metric_json(time_unix_nano: int, value: float, tags: Any) -> str:
+    """What ``metric_fragment`` would make of a native metric, without making the metric."""
+    attributes = attributes_json(tags) if tags else ""
+    time = time_unix_nano if time_unix_nano >= 0 else 0
+    text = f'{{"timeUnixNano":"{time}",{number_field(value)}'
+    return f'{text},"attributes":[{attributes}]}}' if attributes else text + "}"
+
+
+def _wrapping(
+    name: Any,
+    unit: Any,
+    description: Any,
+    kind: MetricKind,
+    temporality: int,
+    is_monotonic: bool,
+    metadata: str,
+) -> Wrapping:
+    head = f'{{"name":{text_json(name)}'
+    if description:
+        head += f',"description":{text_json(description)}'
+    if unit:
+        head += f',"unit":{text_json(unit)}'
+    if metadata:
+        head += f',"metadata":[{metadata}]'
+    # Of what a kind has no field for, protobuf's parser would refuse the whole line.
+    has_temporality = temporality and kind not in (MetricKind.GAUGE, MetricKind.SUMMARY)
+    tail = f',"aggregationTemporality":{temporality}' if has_temporality else ""
+    if is_monotonic and kind is MetricKind.SUM:
+        tail += ',"isMonotonic":true'
+    return Wrapping(f'{head},"{_KEYS[kind]}":{{"dataPoints":[', f"]{tail}}}}}")
+
+
+def _own_value(metric: models.TelemetryMetric) -> str:
+    point = metric.point
+    if isinstance(point, models.HistogramPoint):
+        return histogram_fields(point)
+    if isinstance(point, models.ExponentialHistogramPoint):
+        return exponential_histogram_fields(point)
+    if isinstance(point, models.SummaryPoint):
+        return summary_fields(point)
+    # OTLP's "no recorded value" has no number at all.
+    return "" if metric.flags & 1 and metric.value != metric.value else number_field(metric.value)

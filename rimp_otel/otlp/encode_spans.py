@@ -1,0 +1,288 @@
+"""The fields of a span as OTLP JSON, whatever is in them.
+
+Field for field what ``opentelemetry-exporter-otlp-proto-common`` puts into a message, and what it
+leaves out: the trace state of links, and the W3C trace flags in ``flags``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceState
+from opentelemetry.trace.span import DEFAULT_TRACE_STATE
+
+from rimp_otel.otlp.lines import Fragment, resource_wrapping, scope_wrapping
+from rimp_otel.otlp.values import (
+    attributes_json,
+    enumerated,
+    fixed64,
+    quote,
+    span_id_json,
+    text_json,
+    trace_id_json,
+    uint32,
+)
+
+__all__ = [
+    "HAS_IS_REMOTE",
+    "IS_REMOTE",
+    "attributes_field",
+    "careful_text",
+    "events_field",
+    "has_private_fields",
+    "is_sampled",
+    "links_field",
+    "span_fragment",
+    "span_text",
+    "status_field",
+    "trace_state_field",
+]
+
+
+# --- The fields of a span as OTLP JSON, whatever is in them.
+
+HAS_IS_REMOTE, IS_REMOTE = 0x100, 0x200
+_UNSET = StatusCode.UNSET
+
+Reader = Callable[[Any], tuple[Any, ...]]
+
+
+def careful_text(span: ReadableSpan) -> str:
+    """The OTLP JSON object of any span."""
+    (name, context, parent, kind, start, end, attributes, events, links, status) = _read(span)
+    return (
+        f"{{{_ids(context)}{_parent(parent)}"
+        f',"flags":{_flags(span, context, parent)},"name":{text_json(name)}'
+        f',"kind":{_kind(span, kind)}'
+        f',"startTimeUnixNano":"{fixed64(start)}","endTimeUnixNano":"{fixed64(end)}"'
+        f"{attributes_field(attributes)}{events_field(events)}{links_field(links)}"
+        f"{status_field(status)}}}"
+    )
+
+
+def _read_fast(span: Any) -> tuple[Any, ...]:
+    return (
+        span._name,
+        span._context,
+        span._parent,
+        span._kind,
+        span._start_time,
+        span._end_time,
+        span._attributes,
+        span._events,
+        span._links,
+        span._status,
+    )
+
+
+def _read_public(span: Any) -> tuple[Any, ...]:
+    return (
+        span.name,
+        span.context,
+        span.parent,
+        span.kind,
+        span.start_time,
+        span.end_time,
+        span.attributes,
+        span.events,
+        span.links,
+        span.status,
+    )
+
+
+def has_private_fields(span: ReadableSpan) -> bool:
+    """Whether this SDK keeps a span's fields where ours reads them, without copies and proxies."""
+    try:
+        return (*_read_fast(span), span._resource, span._instrumentation_scope) is not None
+    except AttributeError:
+        return False
+
+
+_read: Reader = _read_fast if has_private_fields(ReadableSpan("probe")) else _read_public
+
+
+def _ids(context: SpanContext | None) -> str:
+    if context is None:
+        return f'"traceId":"{trace_id_json(0)}","spanId":"{span_id_json(0)}"'
+    # A tuple, which is faster to read than its properties.
+    trace_id, span_id, _, _, state, *_ = context
+    text = f'"traceId":"{trace_id_json(trace_id)}","spanId":"{span_id_json(span_id)}"'
+    return text if state is DEFAULT_TRACE_STATE else text + trace_state_field(state)
+
+
+def _flags(owner: Any, context: SpanContext | None, remote: SpanContext | None) -> int:
+    # Of what was read from a foreign recording: the SDK has no field for them.
+    foreign: int | None = getattr(owner, "otlp_flags", None)
+    if foreign is not None:
+        return foreign
+    flags = HAS_IS_REMOTE if context is None else context[3] & 0xFF | HAS_IS_REMOTE
+    return flags if remote is None or not remote[2] else flags | IS_REMOTE
+
+
+def _kind(span: Any, kind: Any) -> int:
+    foreign: int | None = getattr(span, "otlp_kind", None)
+    if foreign is not None:
+        return foreign
+    try:
+        # The SDK counts from 0, OTLP from 1; _value_, since value is a slow descriptor.
+        return enumerated(int(kind._value_) + 1)
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        return 0
+
+
+def _parent(parent: SpanContext | None) -> str:
+    return "" if parent is None else f',"parentSpanId":"{span_id_json(parent[1])}"'
+
+
+def trace_state_field(state: TraceState | None) -> str:
+    """The trace state; nothing for an empty one."""
+    if not state:
+        return ""
+    header = ",".join([f"{key}={value}" for key, value in state.items()])
+    return f',"traceState":{text_json(header)}'
+
+
+def attributes_field(attributes: Any) -> str:
+    """The attributes, and how many were dropped; with a comma before, if there is anything."""
+    encoded = attributes_json(getattr(attributes, "_dict", attributes))
+    text = f',"attributes":[{encoded}]' if encoded else ""
+    dropped = getattr(attributes, "dropped", 0)
+    return f'{text},"droppedAttributesCount":{uint32(dropped)}' if dropped else text
+
+
+def _event(event: Any) -> str:
+    return (
+        f'{{"timeUnixNano":"{fixed64(event.timestamp)}","name":{text_json(event.name)}'
+        f"{attributes_field(event.attributes)}}}"
+    )
+
+
+def _link(link: Any) -> str:
+    context = link.context
+    return (
+        f"{{{_ids(context)}{attributes_field(link.attributes)}"
+        f',"flags":{_flags(link, context, context)}}}'
+    )
+
+
+def events_field(events: Any) -> str:
+    """The events, likewise."""
+    # What a BoundedList holds, whose own length and iterator are slow.
+    items = getattr(events, "_dq", events)
+    text = f',"events":[{",".join([_event(event) for event in items])}]' if items else ""
+    dropped = getattr(events, "dropped", 0)
+    return f'{text},"droppedEventsCount":{uint32(dropped)}' if dropped else text
+
+
+def links_field(links: Any) -> str:
+    """The links, likewise."""
+    items = getattr(links, "_dq", links)
+    text = f',"links":[{",".join([_link(link) for link in items])}]' if items else ""
+    dropped = getattr(links, "dropped", 0)
+    return f'{text},"droppedLinksCount":{uint32(dropped)}' if dropped else text
+
+
+def status_field(status: Status | None) -> str:
+    """The status; nothing for None."""
+    if status is None:
+        return ""
+    code, message = status.status_code, status.description
+    if type(code) is not StatusCode:
+        code = _UNSET
+    if code is _UNSET and not message:
+        return ',"status":{}'
+    parts = [f'"code":{code.value}'] if code is not _UNSET else []
+    if message:
+        parts.append(f'"message":{text_json(message)}')
+    return f',"status":{{{",".join(parts)}}}'
+
+
+# --- Spans to OTLP JSON: the way that nearly all take, and who falls back to the careful one.
+
+_MOST = 2**64 - 1
+_SAMPLED = 1
+_USUAL: Any = ReadableSpan
+
+
+def span_fragment(span: ReadableSpan, text: str | None = None) -> Fragment:
+    """The span as a fragment; ``text`` is its object, where that has been made."""
+    return Fragment(
+        fixed64(span.start_time),
+        resource_wrapping(span.resource),
+        scope_wrapping(span.instrumentation_scope),
+        None,
+        span_text(span) if text is None else text,
+    )
+
+
+def span_text(span: ReadableSpan) -> str:
+    """The OTLP JSON object of one span."""
+    return _quick_text(span) or careful_text(span)
+
+
+def is_sampled(span: Any) -> bool:
+    """Whether a span is to be recorded. Of what has no context, nothing is."""
+    try:
+        return bool(span._context[3] & _SAMPLED)  # a fifth of the time of the properties
+    except (AttributeError, TypeError, IndexError):
+        pass
+    try:
+        return bool(span.context.trace_flags & _SAMPLED)
+    except AttributeError:
+        return False
+
+
+# Half of the time of ``careful_text`` (python -m tests.benchmarks.instructions), by
+#
+# - private fields: each property is a call;
+# - one f-string: each function that makes a part of it is a call, and its text is copied once more;
+# - looking once whether anything is odd, instead of bringing each value into its range.
+def _quick_text(span: Any) -> str | None:
+    """The text of a span as the SDK ends it; None for one that is odd in any way."""
+    if type(span) is not _USUAL:
+        return None  # a subclass carries what the SDK has no field for
+    try:
+        trace_id, span_id, _, flags, state, is_valid = span._context
+        start, end, name, parent = span._start_time, span._end_time, span._name, span._parent
+        attributes, events = span._attributes, span._events
+        links, status, kind = span._links, span._status, span._kind
+        is_usual = type(start) is int is type(end) and type(name) is str and is_valid
+        if (
+            not is_usual
+            or type(kind) is not SpanKind
+            or start < 0
+            or end < 0
+            or start > _MOST
+            or end > _MOST
+        ):
+            return None
+        flags = flags & 0xFF | HAS_IS_REMOTE
+        before = "" if state is DEFAULT_TRACE_STATE else trace_state_field(state)
+        if parent is not None:
+            if not parent[5]:
+                return None
+            before = f'{before},"parentSpanId":"{parent[1]:016x}"'
+            if parent[2]:
+                flags |= IS_REMOTE
+        kept, after = attributes._dict, ""
+        if attributes.dropped:
+            after = attributes_field(attributes)
+        elif kept:
+            after = f',"attributes":[{attributes_json(kept)}]'
+        if events._dq or events.dropped:
+            after += events_field(events)
+        if links._dq or links.dropped:
+            after += links_field(links)
+        if status._status_code is _UNSET and not status._description:
+            after += ',"status":{}'
+        else:
+            after += status_field(status)
+        return (
+            f'{{"traceId":"{trace_id:032x}","spanId":"{span_id:016x}"{before},"flags":{flags}'
+            f',"name":{quote(name)},"kind":{kind._value_ + 1}'
+            f',"startTimeUnixNano":"{start}","endTimeUnixNano":"{end}"{after}}}'
+        )
+    except Exception:  # whatever an odd value raises: the careful way repairs it
+        return None

@@ -1,0 +1,457 @@
+"""OTLP's messages as they stand in JSON, typed, so that msgspec checks what it decodes.
+
+One class for each message of opentelemetry-proto 1.x, with its fields in snake case. Fields that
+it does not know are ignored, as the OTLP specification demands; ``null`` is the default, which is
+None here. 64-bit integers and doubles may stand as strings, enumerations as names and ids in
+base64: protobuf's own JSON mapping writes the latter two, which OTLP forbids and recordings hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from rimp_otel.errors import DecodeError
+from rimp_otel.models.records import Signal
+
+__all__ = [
+    "AnyValue",
+    "Buckets",
+    "Exemplar",
+    "ExponentialHistogramDataPoint",
+    "HistogramDataPoint",
+    "KeyValue",
+    "Line",
+    "Link",
+    "LogRecord",
+    "Message",
+    "Metric",
+    "NumberDataPoint",
+    "Resource",
+    "ResourceLogs",
+    "ResourceMetrics",
+    "ResourceSpans",
+    "Scope",
+    "Span",
+    "SpanEvent",
+    "Status",
+    "SummaryDataPoint",
+    "load",
+    "load_resource",
+    "load_scope",
+    "no_recursion_error",
+    "only_signal",
+    "parse",
+]
+
+# msgspec bounds integers within 64 signed bits only: `scalars.uint64` looks at the rest.
+UInt64 = Annotated[int, Meta(ge=0)]
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+UInt32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+SInt32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+OpenEnum = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+# Of these no value beyond today's could be kept by the SDK's and our own types: refuse it.
+ClosedEnum = Annotated[int, Meta(ge=0, le=2)]
+
+
+class Message(Struct, rename="camel", gc=False, omit_defaults=True):
+    """What all messages have in common."""
+
+
+class AnyValue(Message):
+    """A value. Should several fields be set, the first one in this order counts."""
+
+    string_value: str | None = None
+    int_value: Int64 | None = None
+    double_value: float | None = None
+    # Any: where msgspec takes "12" for an integer, it takes "true" and 1 for a boolean.
+    bool_value: Any = None
+    array_value: ArrayValue | None = None
+    kvlist_value: KeyValueList | None = None
+    bytes_value: str | None = None
+
+
+class KeyValue(Message):
+    """One attribute."""
+
+    key: str | None = None
+    value: AnyValue | None = None
+
+
+class ArrayValue(Message):
+    """A list of values."""
+
+    values: list[AnyValue] | None = None
+
+
+class KeyValueList(Message):
+    """A map of values."""
+
+    values: list[KeyValue] | None = None
+
+
+class EntityRef(Message):
+    """Which of a resource's attributes are about which entity."""
+
+    schema_url: str | None = None
+    type: str | None = None
+    id_keys: list[str] | None = None
+    description_keys: list[str] | None = None
+
+
+class Resource(Message):
+    """What produced the records."""
+
+    attributes: list[KeyValue] | None = None
+    dropped_attributes_count: UInt32 | None = None
+    entity_refs: list[EntityRef] | None = None
+
+
+class Scope(Message):
+    """The library that produced the records."""
+
+    name: str | None = None
+    version: str | None = None
+    attributes: list[KeyValue] | None = None
+    dropped_attributes_count: UInt32 | None = None
+
+
+class SpanEvent(Message):
+    """Something that happened within a span."""
+
+    time_unix_nano: UInt64 | None = None
+    name: str | None = None
+    attributes: list[KeyValue] | None = None
+    dropped_attributes_count: UInt32 | None = None
+
+
+class Link(Message):
+    """Another span that a span points to."""
+
+    trace_id: str | None = None
+    span_id: str | None = None
+    trace_state: str | None = None
+    attributes: list[KeyValue] | None = None
+    dropped_attributes_count: UInt32 | None = None
+    flags: UInt32 | None = None
+
+
+class Status(Message):
+    """How a span ended."""
+
+    message: str | None = None
+    code: ClosedEnum | str | None = None
+
+
+class Span(Message):
+    """A span."""
+
+    trace_id: str | None = None
+    span_id: str | None = None
+    trace_state: str | None = None
+    parent_span_id: str | None = None
+    flags: UInt32 | None = None
+    name: str | None = None
+    kind: OpenEnum | str | None = None
+    start_time_unix_nano: UInt64 | None = None
+    end_time_unix_nano: UInt64 | None = None
+    attributes: list[KeyValue] | None = None
+    dropped_attributes_count: UInt32 | None = None
+    events: list[SpanEvent] | None = None
+    dropped_events_count: UInt32 | None = None
+    links: list[Link] | None = None
+    dropped_links_count: UInt32 | None = None
+    status: Status | None = None
+
+
+class LogRecord(Message):
+    """A log record."""
+
+    time_unix_nano: UInt64 | None = None
+    observed_time_unix_nano: UInt64 | None = None
+    severity_number: OpenEnum | str | None = None
+    severity_text: str | None = None
+    body: AnyValue | None = None
+    attributes: list[KeyValue] | None = None
+    dropped_attributes_count: UInt32 | None = None
+    flags: UInt32 | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    event_name: str | None = None
+
+
+class Exemplar(Message):
+    """A single measurement; of the two values, the first one that is set counts."""
+
+    filtered_attributes: list[KeyValue] | None = None
+    time_unix_nano: UInt64 | None = None
+    as_double: float | None = None
+    as_int: Int64 | None = None
+    span_id: str | None = None
+    trace_id: str | None = None
+
+
+class NumberDataPoint(Message):
+    """A point of a gauge or a sum; of the two values, the first one that is set counts."""
+
+    attributes: list[KeyValue] | None = None
+    start_time_unix_nano: UInt64 | None = None
+    time_unix_nano: UInt64 | None = None
+    as_double: float | None = None
+    as_int: Int64 | None = None
+    exemplars: list[Exemplar] | None = None
+    flags: UInt32 | None = None
+
+
+class HistogramDataPoint(Message):
+    """A point of a histogram."""
+
+    attributes: list[KeyValue] | None = None
+    start_time_unix_nano: UInt64 | None = None
+    time_unix_nano: UInt64 | None = None
+    count: UInt64 | None = None
+    sum: float | None = None
+    bucket_counts: tuple[UInt64, ...] | None = None
+    explicit_bounds: tuple[float, ...] | None = None
+    exemplars: list[Exemplar] | None = None
+    flags: UInt32 | None = None
+    min: float | None = None
+    max: float | None = None
+
+
+class Buckets(Message):
+    """One half of an exponential histogram."""
+
+    offset: SInt32 | None = None
+    bucket_counts: tuple[UInt64, ...] | None = None
+
+
+class ExponentialHistogramDataPoint(Message):
+    """A point of an exponential histogram."""
+
+    attributes: list[KeyValue] | None = None
+    start_time_unix_nano: UInt64 | None = None
+    time_unix_nano: UInt64 | None = None
+    count: UInt64 | None = None
+    sum: float | None = None
+    scale: SInt32 | None = None
+    zero_count: UInt64 | None = None
+    positive: Buckets | None = None
+    negative: Buckets | None = None
+    flags: UInt32 | None = None
+    exemplars: list[Exemplar] | None = None
+    min: float | None = None
+    max: float | None = None
+    zero_threshold: float | None = None
+
+
+class ValueAtQuantile(Message):
+    """One quantile of a summary."""
+
+    quantile: float | None = None
+    value: float | None = None
+
+
+class SummaryDataPoint(Message):
+    """A point of a summary."""
+
+    attributes: list[KeyValue] | None = None
+    start_time_unix_nano: UInt64 | None = None
+    time_unix_nano: UInt64 | None = None
+    count: UInt64 | None = None
+    sum: float | None = None
+    quantile_values: list[ValueAtQuantile] | None = None
+    flags: UInt32 | None = None
+
+
+class Gauge(Message):
+    """Points that do not add up."""
+
+    data_points: list[NumberDataPoint] | None = None
+
+
+class Sum(Message):
+    """Points that add up."""
+
+    data_points: list[NumberDataPoint] | None = None
+    aggregation_temporality: ClosedEnum | str | None = None
+    is_monotonic: Any = None
+
+
+class Histogram(Message):
+    """Points with buckets of given bounds."""
+
+    data_points: list[HistogramDataPoint] | None = None
+    aggregation_temporality: ClosedEnum | str | None = None
+
+
+class ExponentialHistogram(Message):
+    """Points with buckets of exponentially growing bounds."""
+
+    data_points: list[ExponentialHistogramDataPoint] | None = None
+    aggregation_temporality: ClosedEnum | str | None = None
+
+
+class Summary(Message):
+    """Points with quantiles."""
+
+    data_points: list[SummaryDataPoint] | None = None
+
+
+class Metric(Message):
+    """A metric with its points, which are all of one kind."""
+
+    name: str | None = None
+    description: str | None = None
+    unit: str | None = None
+    gauge: Gauge | None = None
+    sum: Sum | None = None
+    histogram: Histogram | None = None
+    exponential_histogram: ExponentialHistogram | None = None
+    summary: Summary | None = None
+    metadata: list[KeyValue] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse points of two kinds; msgspec adds the place to the message."""
+        kinds = (self.gauge, self.sum, self.histogram, self.exponential_histogram, self.summary)
+        if kinds.count(None) < 4:
+            raise ValueError("a metric has points of one kind only")
+
+
+class ScopeSpans(Message):
+    """The spans of one scope."""
+
+    scope: Raw = Raw()
+    spans: list[Span] | None = None
+    schema_url: str | None = None
+
+
+class ResourceSpans(Message):
+    """The spans of one resource. Resources and scopes stay text, to be recognised by it."""
+
+    resource: Raw = Raw()
+    scope_spans: list[ScopeSpans] | None = None
+    schema_url: str | None = None
+
+
+class ScopeLogs(Message):
+    """The log records of one scope."""
+
+    scope: Raw = Raw()
+    log_records: list[LogRecord] | None = None
+    schema_url: str | None = None
+
+
+class ResourceLogs(Message):
+    """The log records of one resource."""
+
+    resource: Raw = Raw()
+    scope_logs: list[ScopeLogs] | None = None
+    schema_url: str | None = None
+
+
+class ScopeMetrics(Message):
+    """The metrics of one scope."""
+
+    scope: Raw = Raw()
+    metrics: list[Metric] | None = None
+    schema_url: str | None = None
+
+
+class ResourceMetrics(Message):
+    """The metrics of one resource."""
+
+    resource: Raw = Raw()
+    scope_metrics: list[ScopeMetrics] | None = None
+    schema_url: str | None = None
+
+
+class Line(Message):
+    """TracesData, LogsData or MetricsData; which one is for ``only_signal`` to say."""
+
+    resource_spans: list[ResourceSpans] | UnsetType | None = UNSET
+    resource_logs: list[ResourceLogs] | UnsetType | None = UNSET
+    resource_metrics: list[ResourceMetrics] | UnsetType | None = UNSET
+
+
+M = TypeVar("M")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_LINE = msgspec.json.Decoder(Line, strict=False)
+_RESOURCE = msgspec.json.Decoder(Resource | None, strict=False)
+_SCOPE = msgspec.json.Decoder(Scope | None, strict=False)
+
+
+def parse(text: str | bytes) -> tuple[Signal, Line]:
+    """The messages of one line of OTLP JSON.
+
+    Raises:
+        DecodeError: it is not OTLP JSON, as far as types go. Ids, names of enumerations, base64
+            and the upper bound of unsigned 64-bit integers are left to who reads those fields.
+    """
+    line = load(_LINE, text)
+    signal = only_signal(line)
+    if getattr(line, _ATTRIBUTES[signal]) is None:
+        setattr(line, _ATTRIBUTES[signal], [])
+    return signal, line
+
+
+def only_signal(line: Any) -> Signal:
+    """The one signal whose key is there."""
+    found = [signal for signal in Signal if getattr(line, _ATTRIBUTES[signal]) is not UNSET]
+    if len(found) != 1:
+        keys = ", ".join(signal.resource_key for signal in found or Signal)
+        raise DecodeError(
+            f"{'several signals in one line' if found else 'none of the keys'}: {keys}"
+        )
+    return found[0]
+
+
+_ATTRIBUTES = {
+    Signal.TRACES: "resource_spans",
+    Signal.LOGS: "resource_logs",
+    Signal.METRICS: "resource_metrics",
+}
+
+
+def load_resource(raw: Raw) -> Resource:
+    """The resource that a line left as text."""
+    return load(_RESOURCE, bytes(raw) or b"{}", "resource: ") or Resource()
+
+
+def load_scope(raw: Raw) -> Scope:
+    """The scope that a line left as text."""
+    return load(_SCOPE, bytes(raw) or b"{}", "scope: ") or Scope()
+
+
+def load(decoder: msgspec.json.Decoder[M], text: str | bytes, place: str = "") -> M:
+    """What ``decoder`` makes of ``text``; whatever is wrong with it is a DecodeError."""
+    try:
+        return decoder.decode(text)
+    except RecursionError:
+        raise DecodeError("nested too deeply") from None
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise DecodeError(place + _reason(error, text)) from None
+
+
+def _reason(error: Exception, text: str | bytes) -> str:
+    if "\0" in text if isinstance(text, str) else b"\0" in text:
+        return "holds NUL bytes: a torn or damaged line"
+    return str(error)
+
+
+def no_recursion_error(function: F) -> F:
+    """Of a function over nested values: too deep a nesting is a DecodeError."""
+
+    @wraps(function)
+    def guarded(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except RecursionError:
+            raise DecodeError("nested too deeply") from None
+
+    return guarded  # type: ignore[return-value]

@@ -1,0 +1,224 @@
+"""What an object does in a forked child, where threads are gone and locks may be held."""
+
+from __future__ import annotations
+
+import atexit
+import mmap
+import os
+import select
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from itertools import count
+from threading import RLock
+from typing import Any, Protocol, TextIO
+
+__all__ = [
+    "AtExit",
+    "Counter",
+    "Mark",
+    "ProcessLock",
+    "Reporter",
+    "in_forked_child",
+    "process_mark",
+]
+
+
+# --- What an object does in a forked child, where threads are gone and locks may be held.
+
+_PRUNE_AFTER = 64
+# Of Linux; the module mmap does not have it.
+_MADV_WIPEONFORK = 18
+
+_renewals: list[weakref.WeakMethod[Callable[[], None]]] = []
+_starts: list[weakref.WeakMethod[Callable[[], None]]] = []
+
+
+class Mark(Protocol):
+    """Its first item is true in the process that made it, and in no child of that."""
+
+    def __getitem__(self, index: int, /) -> int: ...
+
+
+def process_mark() -> Mark:
+    """Tells whether this process is another one than the one that called this.
+
+    Hooks are not enough: a fork from C runs none. And ``os.getpid`` is a system call, a tenth of what
+    recording an event costs; so it is a page of memory that the kernel empties in children.
+    """
+    try:
+        page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        page.madvise(_MADV_WIPEONFORK)
+    except (AttributeError, OSError, ValueError):  # no Linux, or one before 4.14
+        return _PidMark()
+    page[0] = 1
+    return page
+
+
+class _PidMark:
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def __getitem__(self, index: int, /) -> int:
+        return os.getpid() == self._pid
+
+
+def in_forked_child(renew: Callable[[], None], last: bool = False) -> None:
+    """Calls the bound method ``renew`` in every forked child, as long as its object lives.
+
+    Args:
+        renew: forgets what was the parent's. It must not start a thread: that thread would meet
+            what has not been renewed yet.
+        last: call it once everything has been renewed; then it may.
+    """
+    methods = _starts if last else _renewals
+    if len(methods) % _PRUNE_AFTER == 0:
+        methods[:] = [method for method in methods if method() is not None]
+    methods.append(weakref.WeakMethod(renew))
+
+
+def _renew_all() -> None:
+    for method in [*_renewals, *_starts]:
+        renew = method()
+        try:
+            if renew is not None:
+                renew()
+        except Exception:  # one that fails keeps no other from being renewed
+            sys.excepthook(*sys.exc_info())
+
+
+if hasattr(os, "register_at_fork"):
+    # One for all, since what is registered is never let go of.
+    os.register_at_fork(after_in_child=_renew_all)
+
+
+# --- What an object does when its process ends in order.
+
+_AFTER_ALL_OTHERS = -100
+
+
+class AtExit:
+    """Calls the bound method ``finish`` when the interpreter exits, and when a child process of
+    multiprocessing ends, which calls no atexit functions but finalizers of its own.
+
+    Keeps the method's object alive until ``let_go``: what it still has to do is not forgotten
+    with the last reference to it. After that, ``finish`` is called if the object still lives.
+    """
+
+    def __init__(self, finish: Callable[[], None]) -> None:
+        self._kept: Callable[[], None] | None = finish
+        self._finish = weakref.WeakMethod(finish)
+        atexit.register(self)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._meet_multiprocessing)
+        self._meet_multiprocessing()
+
+    def let_go(self) -> None:
+        """Keeps the object alive no longer."""
+        self._kept = None
+
+    def __call__(self) -> None:
+        """Calls it now."""
+        if finish := self._finish():
+            finish()
+
+    def _meet_multiprocessing(self) -> None:
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None and self._finish():
+            # After a fork multiprocessing forgets all finalizers, and then calls this.
+            util.register_after_fork(self, AtExit._finalize)
+            self._finalize()
+
+    def _finalize(self) -> None:
+        process, util = sys.modules["multiprocessing.process"], sys.modules["multiprocessing.util"]
+        if process.parent_process() is not None:
+            util.Finalize(None, self, exitpriority=_AFTER_ALL_OTHERS)
+
+
+# --- What the package itself has to say: to standard error, seldom, and never through ``logging``
+
+# What is written at once into a pipe that can take anything; in characters of up to four bytes.
+_LONGEST = 1_000
+
+
+class Reporter:
+    """Says each kind of thing at most once in ``pause`` seconds."""
+
+    def __init__(self, pause: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pause = pause
+        self._clock = clock
+        self._said: dict[str, float] = {}
+
+    def say(self, kind: str, message: str) -> None:
+        """Writes one line, unless something of this ``kind`` was said a short time ago, or standard
+        error is a pipe that is full: whoever collects must not wait for its reader."""
+        now = self._clock()
+        last = self._said.get(kind)
+        if last is not None and now - last < self._pause:
+            return
+        self._said[kind] = now
+        try:
+            if _has_room(sys.stderr):
+                sys.stderr.write(f"rimp: {message[:_LONGEST]}\n")
+        except Exception:
+            # Closed, or none, or busy with what this interrupts, or an object of the application's.
+            pass
+
+
+def _has_room(stream: TextIO) -> bool:
+    """Whether a line can be written without waiting, as far as that can be told."""
+    try:
+        ready = select.poll()
+        ready.register(stream.fileno(), select.POLLOUT)
+    except Exception:  # no file, or a closed one; or Windows, which cannot tell
+        return True
+    return bool(ready.poll(0))
+
+
+# --- The collector's buffer in memory, and the counting that goes with it.
+
+
+class Counter:
+    """A count that any thread, signal handler or finaliser adds to without a lock.
+
+    ``add_one`` is one call into C, which the interpreter does not interrupt; ``n += 1`` is several
+    steps, between which another thread's addition gets lost.
+    """
+
+    __slots__ = ("_count", "add_one")
+
+    def __init__(self) -> None:
+        self._count = count()
+        #: Adds one. What it returns has no meaning.
+        self.add_one: Callable[[], int] = self._count.__next__
+
+    @property
+    def value(self) -> int:
+        """How many times ``add_one`` was called."""
+        # The only way to read an itertools.count without counting, on every Python.
+        return int(repr(self._count)[len("count(") : -1])
+
+
+# --- Locks: among the threads of one process, and among the processes that meet at one file.
+
+
+class ProcessLock:
+    """A reentrant lock that a forked child has anew: there, nobody is left who would release it.
+
+    By the hook, which also covers a child that has its ancestor's pid; and by the pid, since a
+    fork by a C library runs no hooks.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+        in_forked_child(self._renew)
+
+    def _renew(self) -> None:
+        self._locks: dict[int, Any] = {}
+
+    def __call__(self) -> Any:
+        """The lock of this process, to be used in a ``with`` statement."""
+        pid = os.getpid()
+        lock = self._locks.get(pid)
+        return lock if lock is not None else self._locks.setdefault(pid, RLock())

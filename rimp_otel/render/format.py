@@ -1,0 +1,89 @@
+"""Recorded text made safe to look at; durations, numbers and times for people."""
+
+from __future__ import annotations
+
+import re
+
+from rimp_otel.models.times import from_unix_nano
+
+__all__ = [
+    "escaped",
+    "format_bytes",
+    "format_duration",
+    "format_number",
+    "format_time",
+    "format_utc",
+    "plural",
+]
+
+# C0, DEL, C1, and what is invisible or reorders its surroundings: soft hyphen, bidi marks,
+# embeddings, overrides and isolates, line separators, zero-width spaces, tags, lone surrogates.
+# The zero-width joiners stay: Persian, Hindi and emoji are spelt with them.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def escaped(text: str) -> str:
+    """The text with all escaped that would do more than appear: control characters, escape
+    sequences, what is invisible or reorders its surroundings."""
+    return _UNSAFE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
+
+
+def format_duration(nanos: int) -> str:
+    """A duration in three significant digits, such as ``12.3 ms`` or ``4 m 7 s``."""
+    if nanos < 0:
+        return "-" + format_duration(-nanos)
+    for unit, size in (("ns", 1), ("µs", 10**3), ("ms", 10**6)):
+        if nanos / size < 999.5:
+            return f"{nanos / size:.3g} {unit}"
+    seconds = nanos / 10**9
+    if seconds < 59.95:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} m {rest} s"
+    return f"{minutes // 60} h {minutes % 60} m"
+
+
+def format_number(value: float) -> str:
+    """A measured number, in six significant digits where it is no integer."""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
+
+
+def format_bytes(size: int) -> str:
+    """A size, such as ``1.2 MB``; a kB is 1,000 bytes."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} B"
+
+
+def format_time(time_unix_nano: int, layout: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Local time, to the millisecond; ``-`` where there is none."""
+    if not time_unix_nano:
+        return "-"
+    time = from_unix_nano(time_unix_nano)
+    try:
+        time = time.astimezone()
+    except (OverflowError, ValueError, OSError):
+        pass  # at the bounds of a datetime there is no local time
+    return f"{time.strftime(layout)}.{time.microsecond // 1_000:03d}"
+
+
+def format_utc(time_unix_nano: int) -> str | None:
+    """ISO 8601 in UTC, to the nanosecond, for JSON; None where there is none."""
+    if not time_unix_nano:
+        return None
+    whole = from_unix_nano(time_unix_nano).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{whole}.{time_unix_nano % 1_000_000_000:09d}Z"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count and its noun: ``1 span``, ``1,204 spans``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,0 +1,257 @@
+"""One active file: appending whole lines to it, by its only writer.
+
+What others do to it is noticed with the next append: a file that was renamed, deleted or replaced
+is made anew, one that was truncated is gone on with at its new end. A last line that does not end,
+of a writer that was killed, is ended: if it was whole but for that, it is a line; otherwise
+readers skip it and report it, and the next line is not spoilt by it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rimp_otel.fsutil import sync_directory, sync_file
+from rimp_otel.journal.target import End
+from rimp_otel.lazy import lazy
+
+if TYPE_CHECKING:
+    from rimp_otel.otlp import scan as extent
+else:
+    extent = lazy("rimp_otel.otlp.scan")
+
+__all__ = ["Appender"]
+
+_OPEN = (
+    os.O_RDWR  # reading, to look at the last byte
+    | os.O_APPEND
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_BLOCK = 64 * 1024
+# Two parts each; a call takes 1,024.
+_MOST_LINES = 512
+_user = getattr(os, "geteuid", lambda: 0)  # Windows has none, and reports 0 for every file
+
+
+class Appender:
+    """Holds one file open and appends to it. Not for several threads at once. Every method may
+    raise OSError.
+
+    Args:
+        path: of the file; its directory must be there.
+        syncs: whether ``sync`` does anything.
+        clock: gives seconds since the epoch.
+    """
+
+    def __init__(
+        self, path: Path, syncs: bool = True, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.path = path
+        #: Torn lines that were ended.
+        self.repaired = 0
+        #: Whether something was appended since the last sync.
+        self.is_dirty = False
+        self._syncs = syncs
+        self._clock = clock
+        self._file = -1
+        self._opened: os.stat_result | None = None
+        self._is_new = False
+        # Where our last line ended: if the file still ends there, its tail is whole.
+        self._end = -1
+        self._born: float | None = None
+        # Where the file is to be cut off, because that failed after a write that failed.
+        self._cut: End | None = None
+
+    def end(self, create: bool = True) -> End:
+        """Where the file ends, once its tail is repaired; (0, 0) where there is none.
+
+        Args:
+            create: make the file, if there is none.
+        """
+        status = self._current(create)
+        if status is None:
+            return End(0, 0)
+        size = self._cut_off(status)
+        if size < self._end:
+            self._born = None  # truncated by somebody else: it begins anew
+        if size != self._end and size and os.pread(self._file, 1, size - 1) != b"\n":
+            size += _write(self._file, b"\n")
+            self.is_dirty = True
+            self.repaired += 1
+        self._end = size
+        return End(status.st_ino, size)
+
+    def append(self, lines: Sequence[bytes], before: Callable[[End, int], None]) -> End:
+        """Appends all lines, or none of them. Calls ``before`` with where and how much."""
+        start = self.end()
+        size = sum(map(len, lines)) + len(lines)
+        try:
+            before(start, size)
+            _write_lines(self._file, lines)
+        except BaseException:
+            self.take_back(start)
+            raise
+        self.is_dirty = True
+        self._end = start.offset + size
+        return End(start.file_id, self._end)
+
+    def take_back(self, start: End) -> None:
+        """Cuts off what has been appended since the file ended there; never raises.
+
+        If that fails, it is done before anything else is appended.
+        """
+        self._cut, self._end = start, -1
+        try:
+            status = os.fstat(self._file)
+            if status.st_ino == start.file_id and self._is_same(status):
+                self._cut_off(status)
+        except OSError:
+            pass
+
+    def _cut_off(self, status: os.stat_result) -> int:
+        """Does what ``take_back`` could not; returns the file's size."""
+        cut, size = self._cut, status.st_size
+        if cut is not None and cut.file_id == status.st_ino and cut.offset < size:
+            os.ftruncate(self._file, cut.offset)
+            size = cut.offset
+        self._cut = None
+        return size
+
+    def settle(self, start: End, length: int) -> bool:
+        """Whether the line that was about to be written there is whole; a part is cut off."""
+        status = self._current(create=False)
+        if status is None or status.st_ino != start.file_id:
+            return False
+        end = start.offset + length
+        if status.st_size >= end and os.pread(self._file, 1, end - 1) == b"\n":
+            return True
+        if status.st_size > start.offset:
+            os.ftruncate(self._file, start.offset)
+            self.is_dirty = True
+            self.repaired += 1
+        return False
+
+    def lines_after(self, start: End) -> list[bytes]:
+        """The whole lines from there on, without their ends; none of another file."""
+        status = self._current(create=False)
+        if status is None or status.st_ino != start.file_id:
+            return []
+        text, offset = bytearray(), start.offset
+        while block := os.pread(self._file, 1024 * 1024, offset):
+            text += block
+            offset += len(block)
+        return bytes(text).split(b"\n")[:-1]
+
+    def first_line(self) -> bytes:
+        """The first line of the open file, without its end."""
+        text = bytearray()
+        while block := os.pread(self._file, _BLOCK, len(text)):
+            text += block
+            if (at := block.find(b"\n")) >= 0:
+                return bytes(text[: len(text) - len(block) + at])
+        return bytes(text)
+
+    @property
+    def born(self) -> float:
+        """When the open file began, in seconds since the epoch.
+
+        Files do not remember it everywhere. Of one that was there before, it is the newest time
+        in its first line, but not after its last change; where there is none, its last change.
+        """
+        if self._born is None:
+            changed = os.fstat(self._file).st_mtime
+            times = extent.times_in(self.first_line())
+            self._born = min(changed, times[1] / 1e9) if times and times[1] else changed
+        return self._born
+
+    def sync(self) -> None:
+        """Forces to the device what was appended, and the file's name where it is new."""
+        if self._syncs and self.is_dirty and self._file >= 0 and self._is_ours():
+            sync_file(self._file)
+            if self._is_new:
+                sync_directory(self.path.parent)
+        self.is_dirty = self._is_new = False
+
+    def close(self) -> None:
+        """Closes the file, if it is still that."""
+        ours = self._file >= 0 and self._is_ours()
+        file, self._file = self._file, -1
+        self._end, self._born = -1, None
+        if ours:
+            os.close(file)
+
+    def _current(self, create: bool) -> os.stat_result | None:
+        """The open file's status, opened or made anew where the name leads elsewhere now."""
+        if self._file >= 0:
+            try:
+                named, opened = os.stat(self.path), os.fstat(self._file)
+                if os.path.samestat(named, opened) and self._is_same(opened):
+                    return opened
+            except OSError:
+                pass
+            self._leave()
+        return self._open(create)
+
+    def _leave(self) -> None:
+        """Lets go of a file that was moved away; what it holds is worth a last sync."""
+        try:
+            self.sync()
+        except OSError:
+            pass
+        self.close()
+
+    def _open(self, create: bool) -> os.stat_result | None:
+        try:
+            self._file = os.open(self.path, _OPEN)
+        except FileNotFoundError:
+            if not create:
+                return None
+            self._file = os.open(self.path, _OPEN | os.O_CREAT, 0o600)
+            self._is_new = True
+            self._born = self._clock()
+        self._opened = os.fstat(self._file)
+        if not stat.S_ISREG(self._opened.st_mode):
+            self.close()
+            raise OSError(errno.EINVAL, "Not a regular file")
+        if self._opened.st_uid != _user():
+            self.close()
+            raise OSError(errno.EPERM, "It belongs to another user")
+        return self._opened
+
+    def _is_ours(self) -> bool:
+        """Whether the descriptor is still the file that was opened: a program that makes itself a
+        daemon closes all descriptors, and opens others in their place."""
+        try:
+            return self._is_same(os.fstat(self._file))
+        except OSError:
+            return False
+
+    def _is_same(self, status: os.stat_result) -> bool:
+        return self._opened is not None and os.path.samestat(self._opened, status)
+
+
+def _write_lines(file: int, lines: Sequence[bytes]) -> None:
+    """Writes the lines, each with its end, in as few calls as can be: each gives up the
+    interpreter, and gets it back late where other threads want it."""
+    if not hasattr(os, "writev"):  # pragma: no cover - Windows
+        _write(file, b"\n".join((*lines, b"")))
+        return
+    for first in range(0, len(lines), _MOST_LINES):
+        parts = [part for line in lines[first : first + _MOST_LINES] for part in (line, b"\n")]
+        written = os.writev(file, parts)
+        if written < sum(map(len, parts)):  # most likely the disk is full, which the rest will tell
+            _write(file, b"".join(parts)[written:])
+
+
+def _write(file: int, text: bytes) -> int:
+    view = memoryview(text)
+    while view:
+        view = view[os.write(file, view) :]
+    return len(text)

@@ -1,0 +1,230 @@
+"""Unpacking sealed files block by block, so that damage costs the block that it is in.
+
+A block is a zstd frame or a gzip member; ``compression`` makes them. Any file that ``zstd`` or
+``gzip`` made is read too. After damage, the next block is looked for by its magic number.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+__all__ = ["BLOCK_SIZE", "Gap", "Packed", "blocks", "compressor", "unpack", "unpack_blocks"]
+
+
+# --- Compressing lines in blocks, each of which can be read without the others.
+
+BLOCK_SIZE = 256 * 1024
+"""Bytes of text after which a block ends, with the line that passes them."""
+
+# Of zstd's, for blocks of this size: level 3 leaves a quarter more, level 9 takes a third longer.
+# The shortest match is longer than in any level, since ids in hexadecimal are full of short ones
+# that lead nowhere.
+_ZSTD = {"window_log": 18, "hash_log": 17, "chain_log": 18, "search_log": 3, "min_match": 6}
+_GZIP_LEVEL = 6
+
+Compress = Callable[[bytes], bytes]
+
+
+def compressor(compression: str) -> tuple[str, Compress]:
+    """What makes a block of a text, and the name of how it does.
+
+    Args:
+        compression: "zstd" or "gzip"; "zstd" where it is not installed is "gzip".
+    """
+    if compression == "zstd":
+        try:
+            # Not at the top: most processes never seal a file.
+            zstandard = importlib.import_module("zstandard")
+        except ImportError:
+            return "gzip", _gzip
+        parameters = zstandard.ZstdCompressionParameters(
+            **_ZSTD, strategy=zstandard.STRATEGY_LAZY2, write_checksum=True, write_content_size=True
+        )
+        return "zstd", zstandard.ZstdCompressor(compression_params=parameters).compress
+    return "gzip", _gzip
+
+
+def _gzip(text: bytes) -> bytes:
+    return gzip.compress(text, _GZIP_LEVEL, mtime=0)
+
+
+def blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines, with their ends, put together to texts of about ``BLOCK_SIZE``."""
+    gathered: list[bytes] = []
+    size = 0
+    for line in lines:
+        gathered.append(line)
+        size += len(line)
+        if size >= BLOCK_SIZE:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(gathered)
+
+
+# --- Unpacking sealed files block by block, so that damage costs the block that it is in.
+
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_SKIPPABLE = range(0x184D2A50, 0x184D2A60)
+_GZIP_MAGIC = b"\x1f\x8b\x08"
+_LARGEST_HEADER = 18
+_RAW, _RLE, _COMPRESSED = 0, 1, 2
+# What the zstd command accepts too: a damaged header must not make it allocate all there is.
+_LARGEST_WINDOW = 128 * 1024 * 1024
+_CHUNK = 64 * 1024
+
+
+class Gap(NamedTuple):
+    """A stretch of a packed file that cannot be unpacked."""
+
+    #: In bytes, in the packed file.
+    offset: int
+    #: Bytes of text that are missing; 0 where that is not known.
+    size: int
+    reason: str
+
+
+class Packed(NamedTuple):
+    """A block that could be unpacked."""
+
+    text: bytes
+    #: As it is in the file.
+    packed: memoryview
+
+
+def unpack(packed: bytes, compression: str) -> Iterator[bytes | Gap]:
+    """The text of each block, or what is missing in its place. Raises nothing.
+
+    Args:
+        packed: a whole file, or some of its blocks.
+        compression: "zstd" or "gzip".
+    """
+    for block in unpack_blocks(packed, compression):
+        yield block if isinstance(block, Gap) else block.text
+
+
+def unpack_blocks(packed: bytes, compression: str) -> Iterator[Packed | Gap]:
+    """The blocks themselves, likewise."""
+    if not packed:
+        yield Gap(0, 0, "it is empty")
+    elif compression == "gzip":
+        yield from _unpack(packed, _GZIP_MAGIC, _read_member)
+    else:
+        try:
+            # Not at the top: most processes never read a sealed file.
+            zstandard = importlib.import_module("zstandard")
+        except ImportError:
+            yield Gap(0, 0, "reading it takes the package zstandard, which is not installed")
+            return
+        yield from _unpack(packed, _ZSTD_MAGIC, _ZstdReader(zstandard).read)
+
+
+class _Block(NamedTuple):
+    """A block, as far as it could be read."""
+
+    #: Where it ends; -1 where that is not known.
+    end: int
+    #: None where it is damaged.
+    text: bytes | None
+    #: Bytes of its text, as its header says; 0 where that does not.
+    size: int = 0
+
+
+_DAMAGED = _Block(-1, None)
+
+
+def _unpack(
+    packed: bytes, magic: bytes, read: Callable[[memoryview, int], _Block]
+) -> Iterator[Packed | Gap]:
+    view, position = memoryview(packed), 0
+    while position < len(packed):
+        block = read(view, position)
+        if block.text is not None:
+            yield Packed(block.text, view[position : block.end])
+            position = block.end
+            continue
+        following = _next(packed, magic, position + 1)
+        if block.end == following:
+            size = block.size
+        else:
+            size = 0
+            # What looks like a block in the middle of a damaged one is none.
+            while following < len(packed) and read(view, following).text is None:
+                following = _next(packed, magic, following + 1)
+        yield Gap(position, size, f"bytes {position} to {following} cannot be unpacked")
+        position = following
+
+
+def _next(packed: bytes, magic: bytes, position: int) -> int:
+    """Where the next block may begin; the end, where there is none."""
+    found = packed.find(magic, position)
+    return len(packed) if found < 0 else found
+
+
+class _ZstdReader:
+    """Reads frames. Their headers and those of their blocks say where they end, which is much
+    faster than to hand over all that follows, and tells one damaged frame from the next."""
+
+    def __init__(self, zstandard: Any) -> None:
+        self._zstandard = zstandard
+        self._unpacker = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
+
+    def read(self, packed: memoryview, start: int) -> _Block:
+        """The frame that begins there."""
+        if int.from_bytes(packed[start : start + 4], "little") in _SKIPPABLE:
+            end = start + 8 + int.from_bytes(packed[start + 4 : start + 8], "little")
+            return _Block(end, b"") if end <= len(packed) else _DAMAGED
+        try:
+            head = bytes(packed[start : start + _LARGEST_HEADER])
+            header = self._zstandard.get_frame_parameters(head)
+            first = start + self._zstandard.frame_header_size(head)
+            end = _end_of_blocks(packed, first, 4 if header.has_checksum else 0)
+            if end < 0:
+                return _DAMAGED
+            size = header.content_size if header.content_size < 2**40 else 0
+            return _Block(end, self._unpack(packed[start:end]), size)
+        except (self._zstandard.ZstdError, MemoryError):
+            return _DAMAGED
+
+    def _unpack(self, frame: memoryview) -> bytes | None:
+        unpacker = self._unpacker.decompressobj()
+        try:
+            text: bytes = unpacker.decompress(frame)
+        except self._zstandard.ZstdError:
+            return None
+        return text if unpacker.eof else None
+
+
+def _end_of_blocks(packed: memoryview, position: int, check: int) -> int:
+    """Where a frame ends whose first block is there; -1 where it does not."""
+    is_last = 0
+    while not is_last:
+        if position + 3 > len(packed):
+            return -1
+        head = int.from_bytes(packed[position : position + 3], "little")
+        is_last, kind, size = head & 1, head >> 1 & 3, head >> 3
+        if kind not in (_RAW, _RLE, _COMPRESSED):
+            return -1
+        position += 3 + (1 if kind == _RLE else size)
+    return position + check if position + check <= len(packed) else -1
+
+
+def _read_member(packed: memoryview, start: int) -> _Block:
+    """The gzip member that begins there."""
+    unpacker = zlib.decompressobj(wbits=31)
+    pieces, position = [], start
+    try:
+        # In pieces: what follows the member is copied, as far as it was handed over.
+        while not unpacker.eof and position < len(packed):
+            chunk = packed[position : position + _CHUNK]
+            pieces.append(unpacker.decompress(chunk))
+            position += len(chunk)
+    except (zlib.error, MemoryError):
+        return _DAMAGED
+    if not unpacker.eof:
+        return _DAMAGED
+    return _Block(position - len(unpacker.unused_data), b"".join(pieces))

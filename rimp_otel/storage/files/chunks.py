@@ -1,0 +1,208 @@
+"""The lines of a content that may hold what is looked for, and as few others as can be.
+
+A content is cut into stretches, each of which is read at once: a block of a sealed file, or a line
+of one that is not compressed. What is known of a stretch without decoding it, out of the index or
+by a quick look at the line, says whether it is read at all. With neither (a damaged file), all of
+it is one stretch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import NamedTuple, Protocol
+
+from rimp_otel.models.filters import Filter
+from rimp_otel.otlp.scan import LATEST, facts_of
+from rimp_otel.storage.files.blocks import Gap, unpack
+from rimp_otel.storage.files.index import DamagedIndexError, Index, Row, build_index, opened_index
+from rimp_otel.storage.files.layout import SealedName
+from rimp_otel.storage.files.lines import Content, Found, Line, lines_of, reading
+
+__all__ = ["Stretch", "Stretches", "opened_stretches"]
+
+MayWant = Callable[[int, int], bool]
+"""Whether something is wanted out of a range of times, both ends included."""
+
+
+class Stretch(NamedTuple):
+    """Some lines that are read at once, and a range that holds their records' times."""
+
+    first: int
+    last: int
+    #: Which it is, for whoever gave it: in the order of the content.
+    key: int
+    #: In the file, for a line.
+    offset: int = 0
+    #: In the file, in bytes; 0 of all of a file.
+    size: int = 0
+
+    @property
+    def can_be_read_again(self) -> bool:
+        """Whether that is cheap."""
+        return self.size > 0
+
+
+class Stretches(Protocol):
+    """A content, cut into stretches."""
+
+    @property
+    def file_id(self) -> int:
+        """What tells its file from one that has taken its name."""
+
+    def stretches(self, filter: Filter) -> list[Stretch]:
+        """Those that may hold a record that matches, in their order."""
+
+    def lines(self, stretch: Stretch, filter: Filter, may_want: MayWant) -> Iterator[Line]:
+        """The lines of one that may hold a record that matches and is wanted. Damaged ones too."""
+
+
+@contextmanager
+def opened_stretches(
+    content: Content, find: Callable[[Content], Found | None], as_one: bool = False
+) -> Iterator[Stretches | None]:
+    """A content, cut into stretches; None if it was deleted.
+
+    Args:
+        content: which one.
+        find: opens it.
+        as_one: not to cut it, since all of it will be read.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    found = find(content)
+    if found is None:
+        yield None
+        return
+    with found.file:
+        name = SealedName.parse(found.path.name) if found.is_sealed else None
+        if name is None or name.is_waiting:
+            limit = content.limit
+            yield _Whole(found, limit) if as_one else _Plain(found, limit)
+        elif as_one or content.limit is not None:  # the latter was sealed since it was looked at
+            yield _Whole(found, content.limit)
+        else:
+            with opened_index(found.path, name) as index:
+                yield _indexed(found, index) or _Whole(found, None)
+
+
+def _indexed(found: Found, index: Index | None) -> Stretches | None:
+    with reading(found.path):
+        if index is not None and index.head.size == os.fstat(found.file.fileno()).st_size:
+            try:
+                index.blocks  # noqa: B018 - whether they can be read
+                return None if index.is_blank else _Blocks(found, index)
+            except DamagedIndexError:
+                pass
+        made = Index.of_bytes(build_index(found.file, found.compression))
+        return None if made.is_blank else _Blocks(found, made)
+
+
+class _File:
+    """One of a content."""
+
+    def __init__(self, found: Found) -> None:
+        self._found = found
+
+    @property
+    def file_id(self) -> int:
+        return os.fstat(self._found.file.fileno()).st_ino
+
+
+class _Blocks(_File):
+    """A sealed file with an index."""
+
+    def __init__(self, found: Found, index: Index) -> None:
+        super().__init__(found)
+        self._index = index
+
+    def stretches(self, filter: Filter) -> list[Stretch]:
+        try:
+            numbers = self._index.candidates(filter)
+        except DamagedIndexError:
+            numbers = list(range(self._index.head.blocks))
+        blocks = self._index.blocks
+        return [
+            Stretch(blocks[i].first, blocks[i].last, i, blocks[i].offset, blocks[i].packed)
+            for i in numbers
+        ]
+
+    def lines(self, stretch: Stretch, filter: Filter, may_want: MayWant) -> Iterator[Line]:
+        block = self._index.blocks[stretch.key]
+        text = self._text(block.offset, block.packed)
+        if isinstance(text, Gap):
+            yield Line(block.number, 0, None, text.reason)
+            return
+        rows = self._rows(stretch.key)
+        if rows is None or sum(row.size for row in rows) != len(text):
+            for number, line in enumerate(BytesIO(text), block.number):
+                yield Line(number, 0, line)
+            return
+        end = 0
+        for number, row in enumerate(rows, block.number):
+            start, end = end, end + row.size
+            if may_want(row.first, row.last) and _may_match(filter, text, start, end):
+                yield Line(number, 0, text[start:end])
+
+    def _text(self, offset: int, size: int) -> bytes | Gap:
+        with reading(self._found.path):
+            packed = os.pread(self._found.file.fileno(), size, offset)
+        if self._found.compression == "none":
+            return packed
+        pieces = list(unpack(packed, self._found.compression))
+        gap = next((piece for piece in pieces if isinstance(piece, Gap)), None)
+        if gap is not None:
+            return Gap(offset, 0, f"bytes {offset} to {offset + size} cannot be unpacked")
+        return b"".join(piece for piece in pieces if isinstance(piece, bytes))
+
+    def _rows(self, number: int) -> list[Row] | None:
+        try:
+            return self._index.rows(number)
+        except DamagedIndexError:
+            return None
+
+
+def _may_match(filter: Filter, text: bytes, start: int, end: int) -> bool:
+    return not filter or facts_of(text[start:end]).may_match(filter)
+
+
+class _Plain(_File):
+    """A file that is not compressed, and has no index."""
+
+    def __init__(self, found: Found, limit: int | None) -> None:
+        super().__init__(found)
+        self._limit = limit
+
+    def stretches(self, filter: Filter) -> list[Stretch]:
+        made = []
+        with reading(self._found.path):
+            for line in lines_of(self._found, 0, 0, self._limit, torn=True):
+                text = line.text or b""
+                facts = facts_of(text)
+                if facts.may_match(filter):
+                    start = line.end - len(text)
+                    made.append(Stretch(facts.first, facts.last, line.number, start, len(text)))
+        return made
+
+    def lines(self, stretch: Stretch, filter: Filter, may_want: MayWant) -> Iterator[Line]:
+        with reading(self._found.path):
+            text = os.pread(self._found.file.fileno(), stretch.size, stretch.offset)
+        yield Line(stretch.key, stretch.offset + stretch.size, text)
+
+
+class _Whole(_File):
+    """A file of which nothing is known beforehand."""
+
+    def __init__(self, found: Found, limit: int | None) -> None:
+        super().__init__(found)
+        self._limit = limit
+
+    def stretches(self, filter: Filter) -> list[Stretch]:
+        return [Stretch(0, LATEST, 0)]
+
+    def lines(self, stretch: Stretch, filter: Filter, may_want: MayWant) -> Iterator[Line]:
+        with reading(self._found.path):
+            yield from lines_of(self._found, 0, 0, self._limit, torn=True)

@@ -1,0 +1,524 @@
+"""The index of a sealed file: which of its blocks and lines may hold what is looked for.
+
+It is derived: whatever is wrong with it, the file is read without it. ``docs/format.md`` describes
+its parts, each of which ends with its own CRC-32, so that a reader checks what it uses and no more::
+
+    head      what file it is of, and how many of everything there are
+    fan-out   for each bucket of trace ids, how many entries are before it
+    blocks    where each begins, and the range of its times
+    rows      for each block, the same of its lines
+    buckets   of trace ids: 16 bits of a hash each, and the blocks that have them
+    labels    services and names, and the blocks that have them, as JSON
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from hashlib import blake2b
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+from zlib import crc32
+
+from rimp_otel.models.filters import Filter
+from rimp_otel.otlp.scan import LATEST, Facts, facts_of
+from rimp_otel.storage.files.blocks import Gap, blocks, unpack_blocks
+from rimp_otel.storage.files.layout import SealedName
+
+__all__ = [
+    "BLOCK",
+    "FAN",
+    "HEAD",
+    "MAGIC",
+    "MOST_BLOCKS",
+    "ROW",
+    "TAIL",
+    "Block",
+    "DamagedIndexError",
+    "Head",
+    "Index",
+    "Indexer",
+    "Row",
+    "build_index",
+    "fault_of",
+    "hash_of",
+    "index_path",
+    "make_index",
+    "opened_index",
+    "with_check",
+    "write_index",
+]
+
+
+# --- The index of a sealed file: which of its blocks and lines may hold what is looked for.
+
+MAGIC = b"rimpidx1"
+HEAD = struct.Struct("<8sQQ8sIIIIII")
+BLOCK = struct.Struct("<QIIIIQQQI")
+ROW = struct.Struct("<IQQQ")
+FAN = struct.Struct("<I")
+_CHECK = struct.Struct("<I")
+MOST_BLOCKS = 2**16
+
+
+class DamagedIndexError(Exception):
+    """It is no index, or damaged."""
+
+
+class Head(NamedTuple):
+    """What an index says about itself and its file."""
+
+    magic: bytes
+    #: Of the file, in bytes.
+    size: int
+    #: When the file was last changed, in nanoseconds since the epoch.
+    changed: int
+    #: A hash of the last bytes of all blocks, which are their checksums.
+    check: bytes
+    #: Blocks; 0 for a file that has to be read as a whole.
+    blocks: int
+    #: Lines in all blocks.
+    lines: int
+    #: Blocks with a line of which not all is known.
+    unknown: int
+    #: Buckets of trace ids, a power of two.
+    buckets: int
+    #: Entries in all buckets.
+    entries: int
+    #: Bytes of the labels.
+    labels: int
+
+
+class Block(NamedTuple):
+    """A block of a file; for times, see ``Facts``."""
+
+    offset: int
+    #: Bytes in the file.
+    packed: int
+    #: Bytes of text.
+    size: int
+    #: Of its first line, counted from 1.
+    number: int
+    lines: int
+    first: int
+    last: int
+    most: int
+    #: 1 where all is known about all lines, else 0.
+    is_known: int
+
+
+class Row(NamedTuple):
+    """A line; ``size`` is in bytes, with its end."""
+
+    size: int
+    first: int
+    last: int
+    most: int
+
+
+def hash_of(trace_id: int) -> int:
+    """32 bits: the upper half says the bucket, the lower is what stands in it."""
+    return crc32(trace_id.to_bytes(16, "big"))
+
+
+def with_check(part: bytes) -> bytes:
+    """A part as it stands in the file."""
+    return part + _CHECK.pack(crc32(part))
+
+
+class Index:
+    """An index that is read piece by piece. Any of its methods may find that it is damaged.
+
+    Args:
+        read: gives so many bytes from an offset on, or less where there are less.
+
+    Raises:
+        DamagedIndexError: it is damaged, or something else.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes]) -> None:
+        self._read = read
+        self.head = Head(*HEAD.unpack(self._part(0, HEAD.size)))
+        if self.head.magic != MAGIC:
+            raise DamagedIndexError
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> Index:
+        """One that is in memory."""
+        return cls(lambda offset, size: data[offset : offset + size])
+
+    @classmethod
+    def of_file(cls, file: int) -> Index:
+        """One in an open file, which must stay open."""
+        return cls(lambda offset, size: os.pread(file, size, offset))
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """In their order in the file."""
+        if not self.head.blocks:
+            return []
+        part = self._part(self._blocks_at, self.head.blocks * BLOCK.size)
+        return [Block(*values) for values in BLOCK.iter_unpack(part)]
+
+    def rows(self, number: int) -> list[Row]:
+        """The lines of one block."""
+        before = sum(block.lines for block in self.blocks[:number])
+        offset = self._rows_at + before * ROW.size + number * _CHECK.size
+        part = self._part(offset, self.blocks[number].lines * ROW.size)
+        return [Row(*values) for values in ROW.iter_unpack(part)]
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether it says only that the file has to be read as a whole."""
+        return not self.head.blocks
+
+    def candidates(self, filter: Filter) -> list[int]:
+        """The numbers of the blocks that may hold a record which matches; not of a blank one."""
+        everything = (1 << self.head.blocks) - 1
+        found = everything
+        if filter.trace_id is not None:
+            found &= self._holding(filter.trace_id)
+        if filter.service is not None or filter.name is not None:
+            found &= self._labelled(filter)
+        if found != everything and self.head.unknown:
+            found |= sum(1 << i for i, block in enumerate(self.blocks) if not block.is_known)
+        most = max(filter.min_duration or 0, filter.severity or 0)
+        return [i for i in _bits(found) if not most or self.blocks[i].most >= most]
+
+    def _holding(self, trace_id: int) -> int:
+        """The blocks that have a trace, as bits."""
+        head, hashed = self.head, hash_of(trace_id)
+        bucket = hashed >> 16 & (head.buckets - 1)
+        fan = self._part(_FAN_AT, (head.buckets + 1) * FAN.size)
+        start, end = struct.unpack_from("<II", fan, bucket * FAN.size)
+        offset = self._buckets_at + start * 4 + bucket * _CHECK.size
+        part = struct.unpack(f"<{2 * (end - start)}H", self._part(offset, (end - start) * 4))
+        found = 0
+        for print, block in zip(part[: end - start], part[end - start :], strict=True):
+            if print == hashed & 0xFFFF:
+                found |= 1 << block
+        return found
+
+    def _labelled(self, filter: Filter) -> int:
+        """The blocks that have the service and the name, as bits."""
+        labels = json.loads(self._part(self._labels_at, self.head.labels))
+        found = (1 << self.head.blocks) - 1
+        for kind, wanted in (("services", filter.service), ("names", filter.name)):
+            if wanted is not None and labels[kind] is not None:
+                found &= int(labels[kind].get(wanted, "0"), 16)
+        return found
+
+    def _part(self, offset: int, size: int) -> bytes:
+        data = self._read(offset, size + _CHECK.size)
+        part = data[:size]
+        if len(data) < size + _CHECK.size or data[size:] != _CHECK.pack(crc32(part)):
+            raise DamagedIndexError
+        return part
+
+    @property
+    def _blocks_at(self) -> int:
+        return _FAN_AT + (self.head.buckets + 1) * FAN.size + _CHECK.size
+
+    @property
+    def _rows_at(self) -> int:
+        return self._blocks_at + self.head.blocks * BLOCK.size + _CHECK.size
+
+    @property
+    def _buckets_at(self) -> int:
+        head = self.head
+        return self._rows_at + head.lines * ROW.size + head.blocks * _CHECK.size
+
+    @property
+    def _labels_at(self) -> int:
+        return self._buckets_at + self.head.entries * 4 + self.head.buckets * _CHECK.size
+
+
+_FAN_AT = HEAD.size + _CHECK.size
+
+
+def _bits(number: int) -> list[int]:
+    found: list[Any] = []
+    while number:
+        low = number & -number
+        found.append(low.bit_length() - 1)
+        number ^= low
+    return found
+
+
+# --- Making the index of a sealed file, while it is sealed or later, and finding it again.
+
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+# A pipe of that name must not keep the reader waiting.
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+TAIL = 8
+"""Bytes at the end of a block that tell it from others: with zstd and gzip, its checksum."""
+_BUCKET = 256
+_MOST_LABELS = 512
+_LONGEST_LABEL = 512
+_LARGEST = 2**32 - 1
+
+
+class Indexer:
+    """Gathers what an index says, line by line. A file that is not whole lines in whole blocks, or
+    is larger than can be said, gets an index that says so, and is read as a whole."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Block] = []
+        self._rows: list[bytes] = []
+        self._pending: list[tuple[int, Facts]] = []
+        self._offset, self._lines = 0, 0
+        self._check = blake2b(digest_size=8)
+        self._hashes, self._numbers = array("I"), array("H")
+        self._services: dict[str, int] | None = {}
+        self._names: dict[str, int] | None = {}
+        self._is_torn = False
+        self._is_possible = True
+
+    def add(self, line: bytes, facts: Facts) -> None:
+        """A line, with its end if it has one."""
+        if self._is_torn:
+            self.give_up()
+        self._is_torn = not line.endswith(b"\n")
+        self._pending.append((len(line), facts))
+
+    def give_up(self) -> None:
+        """The file cannot be indexed."""
+        self._is_possible = False
+
+    def end_block(self, packed: int, tail: bytes) -> None:
+        """The lines since the last block are one, of so many bytes, that ends in ``tail``."""
+        lines, self._pending = self._pending, []
+        size = sum(size for size, _ in lines)
+        if max(size, packed, self._lines) > _LARGEST or len(self._blocks) >= MOST_BLOCKS:
+            self.give_up()
+        if not self._is_possible:
+            return
+        rows = [Row(size, facts.first, facts.last, facts.most) for size, facts in lines]
+        self._rows.append(with_check(b"".join(ROW.pack(*row) for row in rows)))
+        self._blocks.append(
+            Block(
+                self._offset,
+                packed,
+                size,
+                self._lines + 1,
+                len(rows),
+                min((row.first for row in rows), default=LATEST),
+                max((row.last for row in rows), default=0),
+                max((row.most for row in rows), default=0),
+                int(all(facts.is_known for _, facts in lines)),
+            )
+        )
+        self._note(len(self._blocks) - 1, [facts for _, facts in lines])
+        self._offset += packed
+        self._lines += len(rows)
+        self._check.update(tail[-TAIL:])
+
+    def _note(self, number: int, lines: list[Facts]) -> None:
+        hashes = {hash_of(trace_id) for facts in lines for trace_id in facts.trace_ids}
+        self._hashes.extend(hashes)
+        self._numbers.extend([number] * len(hashes))
+        for facts in lines:
+            self._services = _labelled(self._services, facts.services, number)
+            self._names = _labelled(self._names, facts.names, number)
+
+    def build(self, size: int, changed: int) -> bytes:
+        """The index.
+
+        Args:
+            size: of the file, in bytes.
+            changed: when it was last changed, in nanoseconds since the epoch.
+        """
+        if not self._is_possible or self._pending or self._offset != size:
+            return _blank(size, changed)
+        buckets = self._buckets()
+        fan, before = [], 0
+        for prints, _ in [*buckets, (array("H"), None)]:
+            fan.append(FAN.pack(before))
+            before += len(prints)
+        labels = json.dumps({"services": _hex(self._services), "names": _hex(self._names)}).encode()
+        head = Head(
+            MAGIC,
+            size,
+            changed,
+            self._check.digest(),
+            len(self._blocks),
+            self._lines,
+            sum(not block.is_known for block in self._blocks),
+            len(buckets),
+            before,
+            len(labels),
+        )
+        parts = [
+            with_check(HEAD.pack(*head)),
+            with_check(b"".join(fan)),
+            with_check(b"".join(BLOCK.pack(*block) for block in self._blocks)),
+            *self._rows,
+            *(with_check(_shorts(prints) + _shorts(numbers)) for prints, numbers in buckets),
+            with_check(labels),
+        ]
+        return b"".join(parts)
+
+    def _buckets(self) -> list[tuple[array[int], array[int]]]:
+        count = 1
+        while count * _BUCKET < len(self._hashes) and count < 2**16:
+            count *= 2
+        buckets = [(array("H"), array("H")) for _ in range(count)]
+        for i, (hashed, number) in enumerate(zip(self._hashes, self._numbers, strict=True)):
+            prints, numbers = buckets[hashed >> 16 & (count - 1)]
+            prints.append(hashed & 0xFFFF)
+            numbers.append(number)
+            if not i % 4_096:
+                time.sleep(0)  # others want the interpreter too
+        return buckets
+
+
+def _labelled(
+    labels: dict[str, int] | None, found: Iterable[str], number: int
+) -> dict[str, int] | None:
+    """With the block's bit set for those that it has; None for too many."""
+    if labels is None:
+        return None
+    for label in found:
+        labels[label] = labels.get(label, 0) | 1 << number
+        if len(labels) > _MOST_LABELS or len(label) > _LONGEST_LABEL:
+            return None
+    return labels
+
+
+def _hex(labels: dict[str, int] | None) -> dict[str, str] | None:
+    return None if labels is None else {key: f"{bits:x}" for key, bits in sorted(labels.items())}
+
+
+def _shorts(numbers: array[int]) -> bytes:
+    return struct.pack(f"<{len(numbers)}H", *numbers)
+
+
+def _blank(size: int, changed: int) -> bytes:
+    check = blake2b(digest_size=8).digest()
+    return with_check(HEAD.pack(*Head(MAGIC, size, changed, check, 0, 0, 0, 0, 0, 0)))
+
+
+def build_index(file: BinaryIO, compression: str, changed: int | None = None) -> bytes:
+    """The index of a sealed file, as sealing it would have made it.
+
+    Args:
+        file: it, opened.
+        compression: how it is packed.
+        changed: when it was last changed, in nanoseconds, if it is to be said otherwise.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status, indexer = os.fstat(file.fileno()), Indexer()
+    file.seek(0)
+    if compression == "none":
+        for text in blocks(file):
+            _add_block(indexer, text, text)
+    else:
+        for block in unpack_blocks(file.read(), compression):
+            if isinstance(block, Gap):
+                indexer.give_up()
+                break
+            _add_block(indexer, *block)
+    return indexer.build(status.st_size, status.st_mtime_ns if changed is None else changed)
+
+
+def _add_block(indexer: Indexer, text: bytes, packed: bytes | memoryview) -> None:
+    for line in BytesIO(text):
+        indexer.add(line, facts_of(line))
+    indexer.end_block(len(packed), bytes(packed[-TAIL:]))
+    time.sleep(0)  # others want the interpreter too
+
+
+def index_path(path: Path, name: SealedName) -> Path:
+    """Where the index of a sealed file is."""
+    return path.with_name(name.stem + ".idx")
+
+
+def make_index(path: Path, name: SealedName) -> None:
+    """Makes the index of a sealed file, in the place of any that is there.
+
+    Raises:
+        OSError: the file cannot be read, or the index not be written.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | _FLAGS), "rb") as file:
+        index = build_index(file, name.compression)
+    write_index(path, name, index)
+
+
+def fault_of(path: Path, name: SealedName) -> str | None:
+    """What is wrong with the index of a sealed file, in words; None for nothing.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with opened_index(path, name) as index:
+        if index is None:
+            is_there = os.path.lexists(index_path(path, name))
+            return "it is damaged, or of another file" if is_there else "it is missing"
+        with path.open("rb") as file:
+            expected = build_index(file, name.compression, index.head.changed)
+    same = index_path(path, name).read_bytes() == expected
+    return None if same else "it does not say what its file holds"
+
+
+def write_index(path: Path, name: SealedName, index: bytes) -> None:
+    """Puts the index of a sealed file in its place; it needs no sync, since it is checked.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    made = path.with_name(f".{name.signal.value}-{name.id}.tmp-{os.getpid()}")
+    file = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+    try:
+        with os.fdopen(file, "wb") as target:
+            target.write(index)
+        os.rename(made, index_path(path, name))
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def opened_index(path: Path, name: SealedName) -> Iterator[Index | None]:
+    """The index of a sealed file; None where there is none, or it is not of this file."""
+    try:
+        file = os.open(index_path(path, name), os.O_RDONLY | _FLAGS | _NO_WAIT)
+    except OSError:
+        yield None
+        return
+    try:
+        yield _fitting(file, path, name)
+    finally:
+        os.close(file)
+
+
+def _fitting(file: int, path: Path, name: SealedName) -> Index | None:
+    try:
+        index, status = Index.of_file(file), os.stat(path)
+        if index.head.size != status.st_size:
+            return None
+        if index.head.changed == status.st_mtime_ns:
+            return index
+        # Copied, perhaps. What is compressed has checksums, which tell whether it is the same.
+        if name.compression != "none" and _check(path, index) == index.head.check:
+            return index
+    except (OSError, DamagedIndexError):
+        pass
+    return None
+
+
+def _check(path: Path, index: Index) -> bytes:
+    check = blake2b(digest_size=8)
+    with path.open("rb", 0) as file:
+        for block in index.blocks:
+            start = block.offset + max(block.packed - TAIL, 0)
+            check.update(os.pread(file.fileno(), block.offset + block.packed - start, start))
+    return check.digest()

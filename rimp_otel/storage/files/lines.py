@@ -1,0 +1,254 @@
+"""The contents of a recording: what one file after another holds, wherever that lies by now.
+
+A content is known by its signal and the fingerprint of its first line, which stay when its file is
+rotated and when it is sealed. So a reader that has read a part of it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from rimp_otel.errors import StorageError
+from rimp_otel.models.records import Signal
+from rimp_otel.storage.files.blocks import Gap, unpack
+from rimp_otel.storage.files.layout import SealedName, fingerprint
+
+__all__ = [
+    "Content",
+    "ContentId",
+    "Found",
+    "Line",
+    "find",
+    "fingerprint_of",
+    "last_line_end",
+    "lines_of",
+    "list_contents",
+    "open_file",
+    "reading",
+]
+
+ContentId = tuple[Signal, str]
+"""What a content is known by: its signal, and its fingerprint."""
+
+# A pipe of that name must not keep the reader waiting.
+_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_FLAGS |= getattr(os, "O_BINARY", 0)
+_BLOCK = 64 * 1024
+_ATTEMPTS = 10
+
+
+class Content(NamedTuple):
+    """What one file holds, or held when it was looked at."""
+
+    signal: Signal
+    #: The fingerprint of its first line.
+    id: str
+    #: Where it was.
+    path: Path
+    #: None of an active file.
+    name: SealedName | None = None
+    #: Bytes of its text that count; what follows is in the journal. None for all.
+    limit: int | None = None
+    #: Whether no record in it can also be among those of the journals that were read with it.
+    is_certain: bool = True
+
+    @property
+    def key(self) -> ContentId:
+        """What it is known by."""
+        return self.signal, self.id
+
+
+class Found(NamedTuple):
+    """Where a content is now."""
+
+    path: Path
+    file: BinaryIO
+    #: How it is packed: "zstd", "gzip" or "none".
+    compression: str
+    is_sealed: bool
+
+
+class Line(NamedTuple):
+    """A line of a content."""
+
+    #: Counted from 1.
+    number: int
+    #: Where it ends in the text, in bytes.
+    end: int
+    #: With its end, if it has one; None in the place of what cannot be read.
+    text: bytes | None
+    #: Why it cannot be read.
+    reason: str = ""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Makes errors of the system StorageErrors."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def open_file(path: Path) -> BinaryIO | None:
+    """Opens a file; None where there is none.
+
+    Raises:
+        StorageError: it cannot be read, or is something else than a file.
+    """
+    with reading(path):
+        try:
+            file = os.open(path, _FLAGS)
+        except FileNotFoundError:
+            return None
+        mode = os.fstat(file).st_mode
+        if stat.S_ISREG(mode):
+            return os.fdopen(file, "rb", _BLOCK)
+        os.close(file)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise OSError(errno.EINVAL, "Not a regular file")
+
+
+def list_contents(sealed: Path) -> list[Content]:
+    """The contents in the directory of sealed files, those first whose records are the oldest;
+    each once, also while it is being sealed. Those that wait to be sealed come last.
+
+    Raises:
+        StorageError: it is not possible to look.
+    """
+    with reading(sealed):
+        try:
+            with os.scandir(sealed) as entries:
+                names = [entry.name for entry in entries if entry.is_file()]
+        except FileNotFoundError:
+            return []
+    found: dict[ContentId, Content] = {}
+    for _, content in sorted(filter(None, [_named(sealed, name) for name in names])):
+        found.setdefault(content.key, content)
+    return list(found.values())
+
+
+_Age = tuple[bool, int, int, str]
+
+
+@lru_cache(maxsize=16_384)  # whoever follows a recording lists the same names all the time
+def _named(sealed: Path, name: str) -> tuple[_Age, Content] | None:
+    parsed = SealedName.parse(name)
+    if parsed is None:
+        return None
+    age = (parsed.is_waiting, parsed.last or 0, parsed.first or 0, name)
+    return age, Content(parsed.signal, parsed.id, sealed / name, parsed)
+
+
+def find(content: Content, sealed: Path) -> Found | None:
+    """Opens the file that a content lies in now; None if it was deleted.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    for _ in range(_ATTEMPTS):
+        file = open_file(content.path)
+        if file is not None:
+            if _is_it(content, file):
+                compression = content.name.compression if content.name else "none"
+                return Found(content.path, file, compression, content.name is not None)
+            file.close()
+        # It has been rotated, or sealed; or it was, and what it became was just being replaced.
+        later = {found.key: found for found in list_contents(sealed)}.get(content.key)
+        if later is None or later.path == content.path:
+            return None
+        content = later
+    return None
+
+
+def _is_it(content: Content, file: BinaryIO) -> bool:
+    with reading(content.path):
+        return content.name is not None or fingerprint_of(file) == content.id
+
+
+def fingerprint_of(file: BinaryIO) -> str | None:
+    """Of an active file, also before its first line has ended; None of an empty one."""
+    file.seek(0)
+    line = file.readline()
+    return fingerprint(line) if line else None
+
+
+def last_line_end(file: BinaryIO, size: int) -> int:
+    """Where the last whole line ends that lies within the first ``size`` bytes."""
+    while size > 0:
+        start = max(size - _BLOCK, 0)
+        at = os.pread(file.fileno(), size - start, start).rfind(b"\n")
+        if at >= 0:
+            return start + at + 1
+        size = start
+    return 0
+
+
+def lines_of(
+    found: Found, offset: int, number: int, limit: int | None, torn: bool
+) -> Iterator[Line]:
+    """The lines from a place on.
+
+    Args:
+        found: where they lie. What is appended from now on is not read.
+        offset: where the first of them begins in the text.
+        number: of the line before it.
+        limit: where the last of them ends in the text, at the latest; None for no limit.
+        torn: whether to give a last line without an end.
+    """
+    if found.compression == "none":
+        lines = _plain(found.file, offset, number)
+    else:
+        lines = _packed(found, offset)
+    for line in lines:
+        if limit is not None and line.end > limit:
+            return
+        if line.text is not None and not line.text.endswith(b"\n") and not torn:
+            return
+        yield line
+
+
+def _plain(file: BinaryIO, offset: int, number: int) -> Iterator[Line]:
+    size = os.fstat(file.fileno()).st_size
+    # Cut off, since a torn line at its end has been repaired.
+    offset = min(offset, size)
+    file.seek(offset)
+    while offset < size:
+        text = file.readline()
+        if not text:
+            return
+        offset, number = offset + len(text), number + 1
+        yield Line(number, offset, text)
+
+
+def _packed(found: Found, since: int) -> Iterator[Line]:
+    found.file.seek(0)
+    packed = found.file.read()
+    for line in _lines_in(unpack(packed, found.compression)):
+        if line.end > since or (line.text is None and line.end == since):
+            yield line
+
+
+def _lines_in(pieces: Iterable[bytes | Gap]) -> Iterator[Line]:
+    """Lines of unpacked blocks: usually they end with the blocks, but need not."""
+    rest, offset, number = b"", 0, 0
+    for piece in pieces:
+        if isinstance(piece, Gap):
+            number, offset = number + 1, offset + len(rest) + piece.size
+            yield Line(number, offset, None, piece.reason)
+            rest = b""
+            continue
+        *whole, rest = (rest + piece).split(b"\n")
+        for text in whole:
+            number, offset = number + 1, offset + len(text) + 1
+            yield Line(number, offset, text + b"\n")
+    if rest:
+        yield Line(number + 1, offset + len(rest), rest)

@@ -1,0 +1,304 @@
+"""Repairing a recording: what can be mended is, what cannot is kept; living writers are left alone.
+
+Each step leaves the recording whole or as it was, so that a repair may be killed at any moment, and
+done again; done again on what is whole, it changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from rimp_otel.errors import StorageError
+from rimp_otel.fsutil import acquire
+from rimp_otel.journal.format import (
+    HEADER_SIZE,
+    Frame,
+    Origins,
+    State,
+    end_of_frames,
+    frames_in,
+    line_of_frames,
+    read_state,
+    readable,
+)
+from rimp_otel.journal.slices import Twins
+from rimp_otel.journal.slots import Slot
+from rimp_otel.models.records import Signal
+from rimp_otel.storage.files.index import fault_of, index_path, make_index
+from rimp_otel.storage.files.journal_target import SlotStorage, SlotTakenError, take_slot
+from rimp_otel.storage.files.layout import Kind, Layout, SealedName, damaged_directory, places
+from rimp_otel.storage.files.policy import FilePolicy
+from rimp_otel.storage.files.retention import list_sealed
+from rimp_otel.storage.files.rewrite import Mended, keep, mend_active, mend_sealed, remove_temporary
+from rimp_otel.storage.files.sealer import Sealer
+from rimp_otel.storage.files.verify import look_at_slots, parse
+
+__all__ = ["Action", "Recover", "Repair", "salvage"]
+
+
+# --- Segments of a journal that a recovery put aside: what is only in them is stored after all.
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_SLICE = 90
+
+
+def salvage(path: Path, storage: SlotStorage) -> int:
+    """Stores the records of a damaged segment that are in no file yet.
+
+    Args:
+        path: of the segment.
+        storage: the files of the slot that it belonged to.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        OSError: it cannot be read.
+        StorageError: they could not be stored, or the recording cannot be read.
+    """
+    stored = 0
+    for signal, frames in _frames(path).items():
+        # Not if there are none: all files of the recording are read for this.
+        if frames:
+            frames = Twins({signal: storage.lines_since(signal, 0)}).without(signal, frames)
+        for start in range(0, len(frames), _SLICE):
+            line = line_of_frames(signal, frames[start : start + _SLICE])
+            storage.append_line(signal, line)
+        stored += len(frames)
+    return stored
+
+
+def _frames(path: Path) -> dict[Signal, list[Frame]]:
+    """The records in it that can be read, and are not known to be stored."""
+    with os.fdopen(os.open(path, _FLAGS), "rb") as file:
+        data = file.read()
+    text = data[HEADER_SIZE:]
+    found = frames_in(text[: end_of_frames(text)], HEADER_SIZE, Origins())
+    state = read_state(data[:HEADER_SIZE])
+    return {
+        signal: readable(signal, found.of(signal, _done(state, signal, data)))[0]
+        for signal in Signal
+    }
+
+
+def _done(state: State | None, signal: Signal, data: bytes) -> int:
+    """Up to where its records are stored; 0 where the header does not say it any more."""
+    done = state.done[signal] if state else 0
+    return done if data[max(done - 1, 0) : done] == b"\n" else 0
+
+
+# --- Repairing a recording: what can be mended is, what cannot is kept; living writers are left alone.
+
+_NEVER = 1e9
+"""Seconds."""
+
+Recover = Callable[[Slot, SlotStorage], "tuple[int, int, str]"]
+"""Stores what a slot's journal holds: gives the records that were stored, those that could not be
+read, and why not all were stored, which is empty where all were."""
+
+
+class Action(NamedTuple):
+    """Something that was done, or could not be done."""
+
+    path: Path
+    #: In words.
+    text: str
+    #: "recovered", "moved", "renamed", "ended", "removed", "sealed", "indexed", "lost"; "left" or "failed" where
+    #: nothing was done.
+    kind: str
+    #: Records, lines or files that it concerned.
+    number: int = 0
+
+
+class Repair:
+    """Repairs one recording.
+
+    Args:
+        layout: of the recording.
+        policy: how its files are kept.
+        recover: stores what a journal holds.
+        take_over: whether to take slots that another machine was the last to hold.
+    """
+
+    def __init__(
+        self, layout: Layout, policy: FilePolicy, recover: Recover, take_over: bool = False
+    ) -> None:
+        self._layout = layout
+        # What is old is none of a repair's business.
+        self._policy = policy._replace(
+            rotate_age=_NEVER, retain_size=None, retain_age=None, seal=False
+        )
+        self._recover = recover
+        self._take_over = take_over
+        self._damaged = damaged_directory(layout)
+
+    def run(self) -> Iterator[Action]:
+        """Does it, and says what it does.
+
+        Raises:
+            StorageError: the recording cannot be read at all.
+        """
+        for slot in self._layout.slots():
+            yield from self._slot(slot)
+        yield from self._sealed()
+
+    def _slot(self, number: int) -> Iterator[Action]:
+        journal = self._layout.journal(number)
+        try:
+            slot = take_slot(self._layout, number, self._take_over)
+        except SlotTakenError as error:
+            yield Action(journal, f"left alone: {_why(error)}", "left")
+            return
+        except StorageError as error:
+            yield Action(journal, str(error), "failed")
+            return
+        try:
+            yield from self._held(slot)
+        finally:
+            slot.release()
+
+    def _held(self, slot: Slot) -> Iterator[Action]:
+        storage = SlotStorage(self._layout, self._policy, slot)
+        try:
+            recovery = self._journal(slot, storage)
+            yield from recovery
+            if not any(action.kind == "failed" for action in recovery):
+                yield from self._files(slot, storage)
+        except (OSError, StorageError) as error:
+            yield Action(slot.directory, _told(error), "failed")
+        finally:
+            storage.release_slot()
+
+    def _journal(self, slot: Slot, storage: SlotStorage) -> list[Action]:
+        """Empties the slot's journal, if it holds anything."""
+        (state,) = [s for s in look_at_slots(self._layout) if s.number == slot.number]
+        if not state.size:
+            return []
+        records, damaged, failure = self._recover(slot, storage)
+        done = []
+        if records or not failure:
+            text = f"stored {_count(records, 'record')} that a process had left in it"
+            done.append(Action(slot.directory, text, "recovered", records))
+        if damaged:
+            text = f"{_count(damaged, 'record')} in it cannot be read"
+            done.append(Action(slot.directory, text, "lost", damaged))
+        if failure:
+            done.append(Action(slot.directory, f"not all could be stored: {failure}", "failed"))
+        return done
+
+    def _files(self, slot: Slot, storage: SlotStorage) -> Iterator[Action]:
+        for place in list(places(self._layout)):
+            if place.path.parent == slot.directory:
+                yield from self._beside(place.path, place.kind, storage)
+        storage.release_slot()  # closes its files, which are replaced now
+        for signal in Signal:
+            path = self._layout.file(signal, slot.number)
+            for left in remove_temporary(path):
+                yield Action(left, "removed, being left over", "removed")
+            if path.exists() and not path.is_symlink():
+                sealed = self._layout.sealed
+                mended = mend_active(path, signal, slot.number, parse, sealed, self._damaged)
+                yield from _told_of(path, mended)
+
+    def _beside(self, path: Path, kind: Kind, storage: SlotStorage) -> Iterator[Action]:
+        if kind is Kind.LEFT:
+            path.unlink(missing_ok=True)
+            yield Action(path, "removed, being left over", "removed")
+        elif kind is Kind.ASIDE and not path.is_symlink():
+            records = 0
+            if ".seg." in path.name:
+                records = salvage(path, storage)
+                storage.sync()
+            kept = keep(path, self._damaged)
+            text = f"stored {_count(records, 'record')} that it alone held, and moved it to {kept}"
+            yield Action(path, text, "moved", records)
+
+    def _sealed(self) -> Iterator[Action]:
+        directory = self._layout.sealed
+        if not directory.is_dir():
+            return
+        lock = os.open(directory, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            if not acquire(lock):
+                yield Action(directory, "left alone: it is being repaired", "left")
+                return
+            yield from self._seal()
+            yield from self._mend_sealed()
+            yield from self._index_sealed()
+        except OSError as error:
+            yield Action(directory, _told(error), "failed")
+        finally:
+            os.close(lock)
+
+    def _seal(self) -> Iterator[Action]:
+        sealer = Sealer(self._layout, self._policy)
+        left = [path for path, kind in places(self._layout) if kind is Kind.LEFT]
+        sealer.run()
+        if sealed := sealer.stats().sealed:
+            text = f"sealed {_count(sealed, 'file')} that waited for it"
+            yield Action(self._layout.sealed, text, "sealed", sealed)
+        for path in left:
+            if path.parent == self._layout.sealed:
+                path.unlink(missing_ok=True)
+                yield Action(path, "removed, being left over", "removed")
+
+    def _mend_sealed(self) -> Iterator[Action]:
+        names = [SealedName.parse(path.name) for path in sorted(self._layout.sealed.iterdir())]
+        known = [name for name in names if name is not None]
+        # What waits is somebody's who is just sealing it, or could not be sealed.
+        waiting = {(name.signal, name.id) for name in known if name.is_waiting}
+        for name in known:
+            path = self._layout.sealed / str(name)
+            if (name.signal, name.id) in waiting or path.is_symlink() or not _can_read(name):
+                continue
+            try:
+                yield from _told_of(path, mend_sealed(path, name, parse, self._damaged))
+            except FileNotFoundError:  # a living process's retention was faster
+                continue
+
+    def _index_sealed(self) -> Iterator[Action]:
+        for found in list_sealed(self._layout.sealed):
+            if found.name.is_waiting or not _can_read(found.name):
+                continue
+            try:
+                if fault_of(found.path, found.name) is not None:
+                    make_index(found.path, found.name)
+                    path = index_path(found.path, found.name)
+                    yield Action(path, "made, so that its file is read faster", "indexed", 1)
+            except FileNotFoundError:  # a living process's retention was faster
+                continue
+
+
+def _can_read(name: SealedName) -> bool:
+    return name.compression != "zstd" or find_spec("zstandard") is not None
+
+
+def _told_of(path: Path, mended: Mended | None) -> Iterator[Action]:
+    if mended is None:
+        return
+    if mended.path == path and mended.kept is None:
+        yield Action(path, "ended its last line", "ended", 1)
+        return
+    if mended.kept is None:
+        yield Action(path, f"renamed to {mended.path}, which is what it holds", "renamed")
+        return
+    what = _count(mended.damaged, "damaged line")
+    yield Action(path, f"moved {what} to {mended.kept}", "moved", mended.damaged)
+
+
+def _why(error: SlotTakenError) -> str:
+    return str(error).partition(": ")[2]
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot repair {error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

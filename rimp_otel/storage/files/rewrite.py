@@ -1,0 +1,316 @@
+"""Mending one file: what can be read stays in it, what cannot is kept in ``damaged/``.
+
+First what cannot be read is written there; then the file is replaced by one without it, which is
+one rename. So whenever it is interrupted, everything is where it was, or where it belongs; done
+again, it writes the same under the same name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from glob import escape
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from rimp_otel.errors import DecodeError
+from rimp_otel.fsutil import sync_directory, sync_file
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp.scan import Extent
+from rimp_otel.storage.files.blocks import blocks, compressor
+from rimp_otel.storage.files.index import make_index
+from rimp_otel.storage.files.layout import DERIVED, SUFFIXES, SealedName, fingerprint
+from rimp_otel.storage.files.lines import Found, Line, lines_of
+from rimp_otel.storage.files.verify import Parse
+from rimp_otel.storage.files.writer import make_unique
+
+__all__ = ["Mended", "keep", "mend_active", "mend_sealed", "remove_temporary"]
+
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+_SUFFIXES = sorted(SUFFIXES.values(), key=len, reverse=True)
+
+
+class Mended(NamedTuple):
+    """What was done to a file."""
+
+    #: Where it is now; None where nothing of it could be read.
+    path: Path | None
+    #: Lines and blocks that could not be read.
+    damaged: int
+    #: Where they are now; None where there were none.
+    kept: Path | None
+
+
+def mend_active(
+    path: Path, signal: Signal, slot: int, parse: Parse, sealed: Path, damaged: Path
+) -> Mended | None:
+    """Mends an active file whose slot is held, and whose journal is empty.
+
+    Args:
+        path: of the file.
+        signal: whose records it holds.
+        slot: its number.
+        parse: reads a line.
+        sealed: the directory of sealed files.
+        damaged: the directory for what cannot be read, made here where it is missing.
+
+    Returns:
+        What was done; None if there was nothing to do.
+
+    Raises:
+        OSError: it could not be done; all is as it was, or done in part.
+    """
+    with _opened(path) as file:
+        found = Found(path, file, "none", is_sealed=False)
+        look = _Look(found, parse)
+        if not look.damaged:
+            return Mended(path, 0, None) if _end(path, file) else None
+        kept = _keep_damaged(look, found, parse, damaged)
+        with _temporary(path) as (made, target):
+            good = _good(found, parse)
+            if look.begins_damaged:
+                good = _begun(good, lambda first: make_unique(first, signal, sealed, slot))
+            _write(target, good)
+            _publish(made, target, path)
+    return Mended(path, look.damaged, kept)
+
+
+def mend_sealed(path: Path, name: SealedName, parse: Parse, damaged: Path) -> Mended | None:
+    """Mends a sealed file, or corrects its name. The arguments and so on as above."""
+    with _opened(path) as file:
+        found = Found(path, file, name.compression, is_sealed=True)
+        look = _Look(found, parse)
+        if not look.damaged:
+            return _rename(path, _right_name(path, name, look))
+        kept = _keep_damaged(look, found, parse, damaged)
+        return _replace(found, name, parse, look, kept)
+
+
+class _Look:
+    """What a file holds."""
+
+    def __init__(self, found: Found, parse: Parse) -> None:
+        #: Lines and blocks that cannot be read.
+        self.damaged = 0
+        #: Whether it cannot be unpacked, in part.
+        self.has_gaps = False
+        #: Whether the first line is damaged.
+        self.begins_damaged = False
+        #: Lines that can be read.
+        self.good = 0
+        #: The first line, where it is not damaged.
+        self.first = b""
+        #: Of the lines that can be read.
+        self.extent = Extent()
+        for line in _lines(found):
+            self._add(line, _is_good(line, parse))
+
+    def _add(self, line: Line, is_good: bool) -> None:
+        text = line.text or b""
+        if not is_good:
+            self.damaged += 1
+            self.has_gaps = self.has_gaps or line.text is None
+            self.begins_damaged = self.begins_damaged or line.number == 1
+            return
+        self.good += 1
+        if line.number == 1:
+            self.first = text
+        if text.strip():
+            self.extent.add(text.strip())
+
+
+def _replace(found: Found, name: SealedName, parse: Parse, look: _Look, kept: Path) -> Mended:
+    path = found.path
+    if not look.good:
+        _forget(path)
+        return Mended(None, look.damaged, kept)
+    good = _good(found, parse)
+    if look.begins_damaged:  # then the file begins with another line, and has another id
+        first = make_unique(next(good).rstrip(b"\n"), name.signal, path.parent, 0)
+        good = chain([first + b"\n"], good)
+        name = name._replace(id=fingerprint(first))
+    else:
+        name = _right_name(path, name, look)
+    with _temporary(path) as (made, target):
+        _write(target, _packed(good, name.compression))
+        # Under the old name first: no two files hold the same at any time.
+        _publish(made, target, path)
+    _remove_derived(path)
+    make_index(path, SealedName.parse(path.name) or name)
+    renamed = _rename(path, name._replace(first=look.extent.first, last=look.extent.last))
+    return Mended(renamed.path if renamed else path, look.damaged, kept)
+
+
+def _lines(found: Found) -> Iterator[Line]:
+    return lines_of(found, 0, 0, None, torn=True)
+
+
+def _is_good(line: Line, parse: Parse) -> bool:
+    if line.text is None:
+        return False
+    text = line.text.strip()
+    try:
+        return not text or parse(text) >= 0
+    except DecodeError:
+        return False
+
+
+def _good(found: Found, parse: Parse) -> Iterator[bytes]:
+    """The lines that can be read, each with its end."""
+    for line in _lines(found):
+        if line.text is not None and _is_good(line, parse):
+            yield line.text if line.text.endswith(b"\n") else line.text + b"\n"
+
+
+def _begun(lines: Iterable[bytes], change: Callable[[bytes], bytes]) -> Iterator[bytes]:
+    for number, line in enumerate(lines):
+        yield line if number else change(line.rstrip(b"\n")) + b"\n"
+
+
+def _packed(lines: Iterable[bytes], compression: str) -> Iterator[bytes]:
+    if compression == "none":
+        return iter(lines)
+    _, compress = compressor(compression)
+    return (compress(text) for text in blocks(lines))
+
+
+def _end(path: Path, file: BinaryIO) -> bool:
+    """Ends a last line that is whole but for that; whether there was one."""
+    size = os.fstat(file.fileno()).st_size
+    if not size or os.pread(file.fileno(), 1, size - 1) == b"\n":
+        return False
+    with path.open("ab") as target:
+        target.write(b"\n")
+    return True
+
+
+def _right_name(path: Path, name: SealedName, look: _Look) -> SealedName:
+    id = fingerprint(look.first)
+    if id != name.id and not any(path.parent.glob(f"{name.signal.value}-*{id}.jsonl*")):
+        name = name._replace(id=id)
+    if not look.extent.last or name.first is None or name.last is None:
+        return name
+    first, last = min(name.first, look.extent.first), max(name.last, look.extent.last)
+    return name._replace(first=first, last=last)
+
+
+def _rename(path: Path, name: SealedName) -> Mended | None:
+    if str(name) == path.name:
+        return None
+    target = path.with_name(str(name))
+    os.rename(path, target)
+    _move_derived(path, name)
+    sync_directory(path.parent)
+    return Mended(target, 0, None)
+
+
+def _remove_derived(path: Path) -> None:
+    name = SealedName.parse(path.name)
+    if name is not None:
+        for suffix in DERIVED:
+            path.with_name(name.stem + suffix).unlink(missing_ok=True)
+
+
+def _move_derived(path: Path, name: SealedName) -> None:
+    before = SealedName.parse(path.name) or name
+    for suffix in DERIVED:
+        try:
+            os.rename(path.with_name(before.stem + suffix), path.with_name(name.stem + suffix))
+        except FileNotFoundError:
+            pass
+
+
+def _forget(path: Path) -> None:
+    path.unlink()
+    _remove_derived(path)
+    sync_directory(path.parent)
+
+
+def _keep_damaged(look: _Look, found: Found, parse: Parse, damaged: Path) -> Path:
+    """Copies what cannot be read, byte for byte: lines; or all of a file, if it is a part of it
+    that cannot be unpacked."""
+    path = found.path
+    if look.has_gaps:
+        return keep(path, damaged, moved=False)
+    target = _free_name(path, damaged, ".jsonl")
+    with _temporary(target) as (made, file):
+        _write(file, (line.text or b"" for line in _lines(found) if not _is_good(line, parse)))
+        _publish(made, file, target)
+    return target
+
+
+def keep(path: Path, damaged: Path, moved: bool = True) -> Path:
+    """Puts a whole file into the directory for what cannot be mended, which is made where it is
+    missing.
+
+    Raises:
+        OSError: that failed; it is where it was.
+    """
+    suffix = next((end for end in _SUFFIXES if path.name.endswith(end)), "")
+    target = _free_name(path, damaged, suffix)
+    if moved:
+        os.rename(path, target)
+        sync_directory(path.parent)
+    else:
+        with _temporary(target) as (made, file):
+            with path.open("rb") as source:
+                shutil.copyfileobj(source, file)
+            _publish(made, file, target)
+    sync_directory(damaged)
+    return target
+
+
+def _free_name(path: Path, damaged: Path, suffix: str) -> Path:
+    """A name that says what was damaged, and when it was last changed: the same for whoever does
+    this again because it was interrupted."""
+    damaged.mkdir(mode=0o700, exist_ok=True)
+    changed = os.stat(path).st_mtime_ns
+    when = time.strftime("%Y%m%dT%H%M%S", time.gmtime(changed // 10**9))
+    stem = path.name
+    for end in _SUFFIXES:
+        stem = stem.removesuffix(end)
+    return damaged / f"{stem}-{when}.{changed % 10**9:09d}Z{suffix}"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        yield file
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new file beside ``path``; removed, unless it was published. Whoever else began one is
+    dead, since its lock is ours."""
+    remove_temporary(path)
+    made = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with os.fdopen(os.open(made, _FLAGS, 0o600), "wb") as file:
+            yield made, file
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def remove_temporary(path: Path) -> list[Path]:
+    """Removes what was to replace ``path`` and did not; says what that was."""
+    left = list(path.parent.glob(f".{escape(path.name)}.tmp-*"))
+    for found in left:
+        found.unlink(missing_ok=True)
+    return left
+
+
+def _write(file: BinaryIO, texts: Iterable[bytes]) -> None:
+    for text in texts:
+        file.write(text)
+
+
+def _publish(made: Path, file: BinaryIO, path: Path) -> None:
+    file.flush()
+    sync_file(file.fileno())
+    os.rename(made, path)
+    sync_directory(path.parent)

@@ -1,0 +1,215 @@
+"""Sealing one file: its lines are compressed, and it is named after the times that they hold.
+
+A waiting file is the truth until it is deleted, and that is the last step: a death in between
+leaves it as it was, with perhaps a temporary file, or the sealed one, beside it. Whoever comes next
+does it again. A lock on the waiting file keeps two from doing so at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from rimp_otel.fsutil import acquire, release, sync_directory, sync_file
+from rimp_otel.otlp.scan import Extent, facts_of
+from rimp_otel.storage.files.blocks import blocks, compressor
+from rimp_otel.storage.files.index import TAIL, Indexer, write_index
+from rimp_otel.storage.files.layout import TEMPORARY, SealedName
+from rimp_otel.storage.files.retention import delete, list_sealed
+
+__all__ = ["remove_stale", "seal"]
+
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_READ_SIZE = 64 * 1024
+
+_locked: set[int] = set()
+
+
+def _close_inherited() -> None:
+    """In a forked child, which would keep the lock of a file that its parent seals."""
+    while _locked:
+        os.close(_locked.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
+
+
+def seal(path: Path, name: SealedName, compression: str, syncs: bool) -> int | None:
+    """Seals one waiting file.
+
+    Args:
+        path: its path.
+        name: what that says.
+        compression: one of ``SUFFIXES``.
+        syncs: whether what is made is forced to the device before the waiting file is deleted.
+
+    Returns:
+        The sealed file's size in bytes; None where somebody else seals it, or has done so.
+
+    Raises:
+        OSError: it could not be sealed; it waits as before.
+    """
+    try:
+        file = os.open(path, os.O_RDWR | _FLAGS)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(file, "rb", _READ_SIZE) as source:
+        if not acquire(file):
+            return None
+        _locked.add(file)
+        try:
+            if not _is_still(path, file):
+                return None
+            _remove_temporary(path, name)
+            return _seal(path, name, source, compression, syncs)
+        finally:
+            _locked.discard(file)
+            release(file)
+
+
+def _seal(path: Path, name: SealedName, source: BinaryIO, compression: str, syncs: bool) -> int:
+    size = os.fstat(source.fileno()).st_size
+    if not size:
+        path.unlink()
+        return 0
+    look = _Look()
+    if compression == "none":
+        for text in blocks(_lines(source, look)):
+            look.indexer.end_block(len(text), text[-TAIL:])
+        if syncs:
+            sync_file(source.fileno())
+        _publish(path, path, look, name, compression, syncs)
+        return size
+    compression, compress = compressor(compression)
+    made = path.with_name(f".{name.stem}.tmp-{os.getpid()}")
+    try:
+        size = _compress(source, made, compress, look, syncs)
+        _publish(made, path, look, name, compression, syncs)
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
+    return size
+
+
+class _Look:
+    """What is found while a file is read."""
+
+    def __init__(self) -> None:
+        self.extent = Extent()
+        self.indexer = Indexer()
+
+    def add(self, line: bytes) -> None:
+        """A line, with its end if it has one."""
+        facts = facts_of(line)
+        self.extent.add(line, facts)
+        self.indexer.add(line, facts)
+
+
+def _publish(
+    made: Path, path: Path, look: _Look, name: SealedName, compression: str, syncs: bool
+) -> None:
+    """Gives what was made its name, and only then deletes what it was made of."""
+    extent = look.extent
+    sealed = name._replace(first=extent.first, last=extent.last, compression=compression)
+    target = path.with_name(str(sealed))
+    os.rename(made, target)
+    if syncs:
+        sync_directory(path.parent)
+    _remove_others(path.parent, sealed)
+    try:
+        status = os.stat(target)
+        write_index(target, sealed, look.indexer.build(status.st_size, status.st_mtime_ns))
+    except OSError:
+        pass  # it is read without, and the index is made later
+    path.unlink(missing_ok=True)
+
+
+def _compress(
+    source: BinaryIO, path: Path, compress: Callable[[bytes], bytes], look: _Look, syncs: bool
+) -> int:
+    size = 0
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+    with os.fdopen(file, "wb", 0) as target:
+        for text in blocks(_lines(source, look)):
+            began = time.perf_counter()
+            packed = compress(text)
+            size += len(packed)
+            look.indexer.end_block(len(packed), packed[-TAIL:])
+            block = memoryview(packed)
+            while block:
+                block = block[target.write(block) :]
+            # Half of a processor at most: the application wants it more. A lower priority would
+            # be worse: a thread that waits for a processor may hold the interpreter meanwhile.
+            time.sleep(min(time.perf_counter() - began, 0.1))
+        if syncs:
+            sync_file(file)
+    return size
+
+
+def _lines(source: BinaryIO, look: _Look) -> Iterator[bytes]:
+    """The lines of a file. Lets other threads run after each 64 KiB or so."""
+    since = 0
+    for line in source:
+        look.add(line)
+        since += len(line)
+        if since >= _READ_SIZE:
+            since = 0
+            time.sleep(0)
+        yield line
+
+
+def _is_still(path: Path, file: int) -> bool:
+    """Whether the open file is a regular one, and still the one of that name."""
+    try:
+        opened, named = os.fstat(file), os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(opened.st_mode) and os.path.samestat(opened, named)
+
+
+def _remove_others(directory: Path, sealed: SealedName) -> None:
+    """Removes what was made of the same content by one who died before the waiting file was
+    deleted, with another compression."""
+    for found in list_sealed(directory):
+        same = (found.name.signal, found.name.id) == (sealed.signal, sealed.id)
+        if same and not found.name.is_waiting and found.name != sealed:
+            delete(found)
+
+
+def _remove_temporary(path: Path, name: SealedName) -> None:
+    """Removes what was begun by others: they are dead, since the file's lock is ours."""
+    for other in os.listdir(path.parent):
+        match = re.fullmatch(TEMPORARY, other)
+        if match and match[1] == name.stem:
+            _unlink(path.with_name(other))
+
+
+def _unlink(path: Path) -> None:
+    try:
+        if stat.S_ISREG(os.lstat(path).st_mode):
+            path.unlink()
+    except FileNotFoundError:
+        pass
+
+
+def remove_stale(directory: Path) -> None:
+    """Removes temporary files whose source is no longer there.
+
+    Raises:
+        OSError: one cannot be removed, or the directory not be looked into.
+    """
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return
+    for name in names:
+        match = re.fullmatch(TEMPORARY, name)
+        # Looked at now, not in the list: somebody may have begun just after it was made.
+        if match and not os.path.lexists(directory / f"{match[1]}.jsonl"):
+            _unlink(directory / name)

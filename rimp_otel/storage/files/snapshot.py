@@ -1,0 +1,351 @@
+"""What a recording consists of at one moment, while others append, rotate, seal and delete.
+
+Nobody is locked out. The order in which things are looked at makes it right. A record moves from a
+journal to the active file of its slot, and with that among the sealed ones; never back. So, for
+each slot: its files are opened, then its journal is read, which says up to where they count; then
+it is checked that they are still the active ones. The sealed files are listed last. What is
+found there and was not there before either is one of the opened files, which is left out, or was
+rotated meanwhile: it may hold what was read from a journal, and is said not to be certain.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, NamedTuple
+
+from rimp_otel.batch import TelemetryData
+from rimp_otel.errors import DecodeError
+from rimp_otel.journal.reader import Damage, JournalContents, read_journal
+from rimp_otel.journal.target import End
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp.lines import Fragment, lines
+from rimp_otel.storage.files.layout import Layout
+from rimp_otel.storage.files.lines import (
+    Content,
+    ContentId,
+    Found,
+    find,
+    fingerprint_of,
+    list_contents,
+    open_file,
+    reading,
+)
+
+__all__ = ["JournalLine", "Shown", "Snapshot"]
+
+
+# --- What a recording consists of at one moment, while others append, rotate, seal and delete.
+
+_ATTEMPTS = 10
+_MOST_OPEN = 96
+
+
+class JournalLine(NamedTuple):
+    """An OTLP JSON line of records that are in a journal, and in no file yet."""
+
+    signal: Signal
+    text: bytes
+
+
+class Snapshot:
+    """The contents of a recording. A context manager: it holds some of the files open.
+
+    Args:
+        layout: of the recording.
+
+    Raises:
+        StorageError: something cannot be read.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._sealed = layout.sealed
+        #: Of the sealed files, those first whose records are the oldest.
+        self.sealed: list[Content] = []
+        #: Of the active files, by slot.
+        self.active: list[Content] = []
+        #: Oldest first, for each slot.
+        self.journal: list[JournalLine] = []
+        #: In the journals.
+        self.damaged: list[Damage] = []
+        self._files: dict[ContentId, BinaryIO] = {}
+        # Of files that were opened without being read: what they hold is in the journal.
+        self._left_out: set[ContentId] = set()
+        self._opened = ExitStack()
+        with ExitStack() as on_error:
+            on_error.callback(self._opened.close)
+            self._look(layout)
+            on_error.pop_all()
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._opened.close()
+
+    def find(self, content: Content) -> Found | None:
+        """Opens a content; None if it was deleted meanwhile. Whoever gets it closes it.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        file = self._files.get(content.key)
+        if file is not None:
+            again = os.fdopen(os.dup(file.fileno()), "rb")
+            return Found(content.path, again, "none", is_sealed=False)
+        return find(content, self._sealed)
+
+    def _look(self, layout: Layout) -> None:
+        slots = layout.slots()  # those that appear from now on are the next snapshot's
+        before = {content.key for content in list_contents(layout.sealed)}
+        for slot in slots:
+            self._look_at_slot(layout, slot)
+        known = {content.key for content in self.active} | self._left_out
+        self.sealed = [
+            content if content.key in before else content._replace(is_certain=False)
+            for content in list_contents(layout.sealed)
+            if content.key not in known
+        ]
+
+    def _look_at_slot(self, layout: Layout, slot: int) -> None:
+        paths = {signal: layout.file(signal, slot) for signal in Signal}
+        for _ in range(_ATTEMPTS):
+            files = _ActiveFiles(paths)
+            try:
+                with reading(layout.journal(slot)):
+                    contents = read_journal(layout.journal(slot), files.is_whole)
+                if files.are_still_active():
+                    self._take(files, contents)
+                    return
+            finally:
+                files.close()
+        # They are rotated faster than we look. Read what is there now, to its end: it holds all
+        # that was not in the journal then, and perhaps some of what was.
+        files = _ActiveFiles(paths)
+        try:
+            self._take(files, contents, is_certain=False)
+        finally:
+            files.close()
+
+    def _take(
+        self, files: _ActiveFiles, contents: JournalContents, is_certain: bool = True
+    ) -> None:
+        self.journal += [JournalLine(signal, line) for signal, line, _ in contents.lines]
+        self.damaged += contents.damaged
+        for signal, file in files.opened.items():
+            limit = files.limit(signal, contents) if is_certain else None
+            id = fingerprint_of(file)
+            if id is None:
+                continue
+            # Without a limit of the journal's, it may hold what the journal holds too.
+            certain = is_certain and (bool(contents.ends) or not contents.lines)
+            content = Content(signal, id, files.paths[signal], None, limit, certain)
+            if limit == 0:
+                self._left_out.add(content.key)
+                continue
+            self.active.append(content)
+            if len(self._files) < _MOST_OPEN:
+                self._keep(content, file)
+
+    def _keep(self, content: Content, file: BinaryIO) -> None:
+        kept = os.fdopen(os.dup(file.fileno()), "rb")
+        self._files[content.key] = self._opened.enter_context(kept)
+
+
+class _ActiveFiles:
+    """The active files of a slot, opened."""
+
+    def __init__(self, paths: dict[Signal, Path]) -> None:
+        self.paths = paths
+        self.opened: dict[Signal, BinaryIO] = {}
+        try:
+            for signal, path in paths.items():
+                file = open_file(path)
+                if file is not None:
+                    self.opened[signal] = file
+            self._ends = {signal: _end_of(file) for signal, file in self.opened.items()}
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for file in self.opened.values():
+            file.close()
+
+    def is_whole(self, signal: Signal, start: End, length: int) -> bool:
+        """Whether the file holds a line, given by its begin and its length, in full."""
+        file = self.opened.get(signal)
+        if file is None:
+            return False
+        now, end = _end_of(file), start.offset + length
+        return (
+            now.file_id == start.file_id
+            and now.offset >= end
+            and os.pread(file.fileno(), 1, end - 1) == b"\n"
+        )
+
+    def are_still_active(self) -> bool:
+        """Whether there still are these files, and no others."""
+        return all(_inode(path) == self._inode(signal) for signal, path in self.paths.items())
+
+    def _inode(self, signal: Signal) -> int | None:
+        end = self._ends.get(signal)
+        return None if end is None else end.file_id
+
+    def limit(self, signal: Signal, contents: JournalContents) -> int | None:
+        """Up to where the file holds what the journal does not.
+
+        Of a file that the journal does not know, nothing was drained into it yet when the journal
+        was read: only what it held before counts, since what comes next is from there.
+        """
+        if not contents.size and not contents.lines:
+            return None
+        before = self._ends[signal]
+        end = contents.ends.get(signal)
+        return end.offset if end and end.file_id == before.file_id else before.offset
+
+
+def _end_of(file: BinaryIO) -> End:
+    status = os.fstat(file.fileno())
+    return End(status.st_ino, status.st_size)
+
+
+def _inode(path: Path) -> int | None:
+    with reading(path):
+        try:
+            return os.stat(path).st_ino
+        except FileNotFoundError:
+            return None
+
+
+# --- What a reader has given out of journals, so that it does not give it again out of files.
+
+_Record = tuple[Any, ...]
+
+
+class Shown:
+    """Remembers, from one poll to the next, the records that were given out of the journals.
+
+    What a journal held at the last poll, and does not any more, has come into a file since, and is
+    met there in this poll. So only that has to be looked for, and what the journals hold now is
+    all there is to remember. Records are told from each other by their text and what they belong
+    to; of two that are the same in all, it does not matter which is which.
+    """
+
+    def __init__(self) -> None:
+        #: Given out, and in a journal still, as far as is known.
+        self._given: list[JournalLine] = []
+        # Given out, and to be met in a file.
+        self._expected: Counter[_Record] = Counter()
+        # In the journals now, and in a file that is not certain too.
+        self._met: Counter[_Record] = Counter()
+        self._fresh: deque[JournalLine] = deque()
+        self._lines: list[JournalLine] = []
+        self._held: Counter[_Record] | None = None
+
+    def begin(self, journal: Iterable[JournalLine]) -> None:
+        """A poll begins, in which the journals hold these lines."""
+        gone = Counter(self._given)
+        self._lines = list(journal)
+        self._given, self._held = [], None
+        self._fresh.clear()
+        for line in self._lines:
+            if gone[line] > 0:
+                gone[line] -= 1
+                self._given.append(line)
+            else:
+                self._fresh.append(line)
+        self._expected += _records_of(gone.elements())
+        self._expected -= self._met
+        self._met = Counter()
+
+    def skip(self) -> None:
+        """Takes all that the journals hold for given out."""
+        self._given = self._lines
+        self._fresh.clear()
+        self.end()
+
+    def without(self, data: TelemetryData, is_certain: bool) -> TelemetryData | None:
+        """A line's records, out of a file, but for those that were given out; None for none.
+
+        Args:
+            data: the line.
+            is_certain: whether none of them is in a journal too, in this poll.
+        """
+        left: TelemetryData | None = data
+        if not is_certain and self._lines:
+            if self._held is None:
+                self._held = _records_of(self._lines)
+            left = _without(data, self._held, self._met)
+        return left and _without(left, self._expected)
+
+    def fresh(self) -> Iterator[TelemetryData]:
+        """What the journals hold and was not given out yet."""
+        while self._fresh:
+            line = self._fresh.popleft()
+            self._given.append(line)
+            data = _decoded(line)
+            left = data and _without(data, self._expected)
+            if left:
+                yield left
+
+    def end(self) -> None:
+        """All of this poll has been read: what was expected and not met was lost or deleted."""
+        self._expected.clear()
+        self._lines, self._held = [], None
+
+
+def _records_of(lines: Iterable[JournalLine]) -> Counter[_Record]:
+    found: Counter[_Record] = Counter()
+    for line in lines:
+        data = _decoded(line)
+        if data is not None:
+            found.update(map(_record, data.fragments(line.signal)))
+    return found
+
+
+def _decoded(line: JournalLine) -> TelemetryData | None:
+    try:
+        return TelemetryData.decoded(line.text)
+    except DecodeError:  # which the journal's reader has looked for, and reported
+        return None
+
+
+def _record(fragment: Fragment) -> _Record:
+    return fragment[1:]
+
+
+def _without(
+    data: TelemetryData, records: Counter[_Record], taken: Counter[_Record] | None = None
+) -> TelemetryData | None:
+    """The data without these records, each of which is then taken from them."""
+    if not records:
+        return data
+    texts: list[bytes] = []
+    is_changed = False
+    for signal in Signal:
+        kept = []
+        for fragment in data.fragments(signal):
+            record = _record(fragment)
+            if records[record] <= 0:
+                kept.append(fragment)
+                continue
+            is_changed = True
+            records[record] -= 1
+            if not records[record]:
+                del records[record]
+            if taken is not None:
+                taken[record] += 1
+        texts += lines(signal, kept)
+    if not is_changed:
+        return data
+    return TelemetryData.from_otlp_json(texts) if texts else None

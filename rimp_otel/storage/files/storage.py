@@ -1,0 +1,326 @@
+"""The storage in files: OTLP JSON lines, append-only, rotated, sealed and in the end deleted.
+
+On disk, for ``FileStorage("telemetry")`` (``layout`` has the names)::
+
+    telemetry/traces.jsonl  logs.jsonl  metrics.jsonl    what slot 0 writes: active files
+    telemetry/journal/                                   slot 0's lock, and its journal if any
+    telemetry/traces.1.jsonl  ...  journal.1/            slot 1: another process, at the same time
+    telemetry/sealed/                                    rotated files, compressed
+
+Every active file has one writer. ``store`` appends through a writer that all storages of one path
+and one policy in a process share, as the three exporters' are. A journal appends through one of its
+own, which nobody else uses: what it notes about where the files end stays true.
+
+What is promised. A batch given to ``store`` is in the files, whole, when ``store`` returns, or in
+none of them when it raises; a process killed in between may leave a part of the batch, but of no
+line. A power failure costs what came after the last sync: with "always" nothing, with "interval" at
+most ``sync_interval`` seconds of what is drained or stored steadily, with "never" what the
+system had not written by itself, which may be a file that was just sealed. A process that was
+killed loses nothing under any of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from rimp_otel.batch import TelemetryData
+from rimp_otel.config import TelemetryConfig
+from rimp_otel.journal.slots import Slot
+from rimp_otel.journal.target import End
+from rimp_otel.lazy import lazy
+from rimp_otel.models.records import Signal
+from rimp_otel.storage.base import TelemetryStorage
+from rimp_otel.storage.files.layout import Layout
+from rimp_otel.storage.files.policy import FilePolicy, FileStats
+from rimp_otel.storage.files.sealer import Sealer
+from rimp_otel.storage.files.writer import Writer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from rimp_otel.models.filters import Conditions
+    from rimp_otel.models.times import TimeLike
+    from rimp_otel.storage import base as selecting
+    from rimp_otel.storage.files import query as lookback
+    from rimp_otel.storage.files import query as retrieval
+    from rimp_otel.storage.files import reader
+else:
+    lookback = lazy("rimp_otel.storage.files.query")
+    reader = lazy("rimp_otel.storage.files.reader")
+    retrieval = lazy("rimp_otel.storage.files.query")
+    selecting = lazy("rimp_otel.storage.base")
+
+__all__ = ["FileStorage"]
+
+_DEFAULT = FilePolicy.of(TelemetryConfig())
+
+# Shared by the storages of this process, for as long as one of them is there.
+_writers: WeakValueDictionary[tuple[str, FilePolicy], Writer] = WeakValueDictionary()
+
+
+class FileStorage(TelemetryStorage):
+    """Appends batches to ``traces.jsonl``, ``logs.jsonl`` and ``metrics.jsonl``.
+
+    Each line is OTLP JSON as the OpenTelemetry file exporter specification has it. Lines are
+    appended whole; a batch is appended to all of its files or to none. Several processes may
+    write one recording: each has files of its own, and readers merge. Files are made when the first
+    record comes, readable by their owner alone (0600, directories 0700); symbolic links are not
+    followed.
+
+    Args:
+        path: a directory, or the name of a family of files that ends in ``.jsonl``:
+            ``/var/log/telemetry.jsonl`` stands for ``/var/log/telemetry-traces.jsonl`` and so on.
+        rotate_size: bytes that a file may have; what would exceed them goes into another. A
+            batch that is larger by itself has a file of its own.
+        rotate_age: seconds after which the next batch goes into another file.
+        compression: of sealed files: "zstd", "gzip" or "none".
+        retain_size: bytes of sealed files that are kept, the newest; None keeps all.
+        retain_age: seconds for which sealed files are kept; None keeps all.
+        seal: have the Parquet twins of sealed files made by a process of its own (extra ``sql``).
+        sync: when files are forced to the device, which only a power failure makes matter:
+            "interval", "always" (before ``store`` returns) or "never".
+        sync_interval: seconds between two syncs, with "interval".
+
+    Raises:
+        ConfigurationError: an argument has a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        rotate_size: int = _DEFAULT.rotate_size,
+        rotate_age: float = _DEFAULT.rotate_age,
+        compression: str = _DEFAULT.compression,
+        retain_size: int | None = _DEFAULT.retain_size,
+        retain_age: float | None = _DEFAULT.retain_age,
+        seal: bool = _DEFAULT.seal,
+        sync: str = _DEFAULT.sync,
+        sync_interval: float = _DEFAULT.sync_interval,
+    ) -> None:
+        config = TelemetryConfig(
+            storage_path=path,
+            rotate_size=rotate_size,
+            rotate_age=rotate_age,
+            compression=compression,
+            retain_size=retain_size,
+            retain_age=retain_age,
+            seal=seal,
+            sync=sync,
+            sync_interval=sync_interval,
+        )
+        self.layout = Layout(path)
+        self.policy = FilePolicy.of(config)
+        #: Lines that the last ``retrieve`` skipped, because they were no OTLP JSON.
+        self.damaged: list[reader.DamagedLine] = []
+        # Absolute, so that a program that changes its working directory goes on where it was.
+        self._absolute = Layout(Path(os.path.abspath(self.layout.path)))
+        self._shared: Writer | None = None
+        self._own: Writer | None = None
+        self._has_journal = False
+        self._further: list[FileStorage] = []
+
+    @property
+    def _writer(self) -> Writer:
+        """Of batches that are stored."""
+        if self._shared is None:
+            policy, layout = self.policy, self._absolute
+            made = Writer(layout, policy, Sealer(layout, policy))
+            self._shared = _writers.setdefault((os.fspath(layout.path), policy), made)
+        return self._shared
+
+    @property
+    def _journaled(self) -> Writer:
+        """Of lines that a journal drains."""
+        if self._own is None:
+            sealer = self._writer.sealer
+            self._own = Writer(self._absolute, self.policy, sealer, for_journal=True)
+        return self._own
+
+    @classmethod
+    def from_config(cls, config: TelemetryConfig) -> FileStorage:
+        """The storage that a configuration asks for."""
+        return cls(config.path, **FilePolicy.of(config)._asdict())
+
+    def store(self, data: TelemetryData) -> None:
+        """Appends the batch.
+
+        Raises:
+            StorageError: it could not be appended; then no file holds any of it.
+        """
+        self._writer.append_all({signal: data.otlp_json(signal) for signal in Signal})
+
+    def rotate(self) -> None:
+        """Seals what this storage has written so far, and what others left to be sealed; returns
+        when that is done. What cannot be sealed now waits, and is tried again.
+
+        Raises:
+            StorageError: a file could not be rotated; it is appended to as before.
+        """
+        self._writer.rotate()
+        if self._own is not None and self._own.is_open:
+            self._own.rotate()
+        self._writer.sealer.run()
+
+    def stats(self) -> FileStats:
+        """What has been done in this process, by this storage and those that share its files."""
+        owns = [storage._own for storage in (self, *self._further)]
+        own = sum((writer.stats() for writer in owns if writer is not None), FileStats())
+        return own + self._writer.stats() + self._writer.sealer.stats()
+
+    def retrieve(
+        self,
+        start_time: TimeLike | None = None,
+        end_time: TimeLike | None = None,
+        limit: int | None = None,
+        **conditions: Unpack[Conditions],
+    ) -> TelemetryData:
+        """The records of the range, as the contract says, that meet all ``conditions``. Changes
+        nothing on disk.
+
+        Args:
+            start_time, end_time, limit: as in the contract.
+            conditions: as ``Filter.of`` takes them.
+
+        Raises:
+            ConfigurationError: an argument is not allowed.
+            StorageError: a file cannot be read.
+        """
+        selection = selecting.Selection.of(start_time, end_time, limit, **conditions)
+        recording = reader.RecordingReader(self._absolute.path)
+        try:
+            return retrieval.retrieve(recording, selection)
+        finally:
+            self.damaged = recording.damaged
+
+    def iter_retrieve(
+        self,
+        start_time: TimeLike | None = None,
+        end_time: TimeLike | None = None,
+        *,
+        batch_size: int = 1_000,
+        **conditions: Unpack[Conditions],
+    ) -> Iterator[TelemetryData]:
+        """What ``retrieve`` would give, in batches of ``batch_size`` records, oldest first within a
+        batch and from one to the next; records of one time come in any order. For what does not
+        fit into memory: of that it takes the same for a recording of any size, as far as records
+        do not wait in journals. What is stored after the first batch was asked for is left out;
+        what retention deletes meanwhile may be.
+
+        Args:
+            start_time, end_time: as in the contract.
+            batch_size: records in each batch but the last.
+            conditions: as ``Filter.of`` takes them.
+
+        Raises:
+            ConfigurationError: an argument is not allowed.
+            StorageError: a file cannot be read; while iterating.
+        """
+        selection = selecting.Selection.of(start_time, end_time, None, **conditions)
+        return self._batches(selection, selecting.checked_batch_size(batch_size))
+
+    def _batches(self, selection: selecting.Selection, size: int) -> Iterator[TelemetryData]:
+        recording = reader.RecordingReader(self._absolute.path)
+        try:
+            yield from retrieval.iter_retrieve(recording, selection, size)
+        finally:
+            self.damaged = recording.damaged
+
+    def close(self) -> None:
+        """Syncs and closes the files, and gives their slot back; the next batch opens them again.
+
+        A journal that claimed a slot keeps it until ``release_slot``.
+        """
+        if self._shared is not None:
+            self._shared.close()
+
+    # What follows is for a journal: see ``rimp_otel.journal.target.Appendable``.
+
+    def journal(self, slot: int) -> Path:
+        """The directory of a slot's journal."""
+        return self._absolute.journal(slot)
+
+    def for_journal(self) -> FileStorage:
+        """What a journal appends by: this; for each further one another, which has its own slot."""
+        if not self._has_journal:
+            self._has_journal = True
+            return self
+        further = FileStorage(self._absolute.path, **self.policy._asdict())
+        further._has_journal = True
+        self._further.append(further)
+        return further
+
+    def take_slot(self) -> Slot:
+        """The slot whose files ``append`` writes, for one journal; taken where it was not yet.
+
+        Raises:
+            StorageError: none could be taken.
+        """
+        return self._journaled.take()
+
+    def release_slot(self) -> None:
+        """The journal is closed: syncs and closes its files, and gives the slot back."""
+        if self._own is not None:
+            self._own.close()
+
+    def append(
+        self, signal: Signal, lines: Sequence[bytes], before: Callable[[End, int], None]
+    ) -> End:
+        """Appends lines, given without their ends, to the signal's file of the journal's slot.
+
+        Raises:
+            StorageError: it could not be appended; the file is as it was.
+        """
+        return self._journaled.append(signal, lines, before)
+
+    def settle(self, signal: Signal, start: End, length: int) -> bool:
+        """After a death in the middle of ``append``: whether the line is whole; a part is cut off.
+
+        Raises:
+            StorageError: the file cannot be read or cut off.
+        """
+        return self._journaled.settle(signal, start, length)
+
+    def end_of(self, signal: Signal) -> End:
+        """Where the file ends, once a torn line at its end has been repaired; (0, 0) for none.
+
+        Raises:
+            StorageError: it cannot be read or repaired.
+        """
+        return self._journaled.end_of(signal)
+
+    def lines_after(self, signal: Signal, start: End) -> list[bytes]:
+        """The whole lines of the file from there on; none of another file.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        return self._journaled.lines_after(signal, start)
+
+    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterator[bytes]:
+        """The lines of the active file, and of rotated ones that may hold a record of that time or
+        a later one.
+
+        Raises:
+            StorageError: a file cannot be read.
+        """
+        file_id, _ = self._journaled.end_of(signal)
+        yield from self._journaled.lines_after(signal, End(file_id, 0))
+        yield from lookback.rotated_since(self._absolute, signal, time_unix_nano)
+
+    def sync(self) -> None:
+        """Forces to the device what was appended since the last time; nothing with "never".
+
+        Raises:
+            StorageError: the device refused; it is tried again the next time.
+        """
+        for writer in (self._shared, self._own):
+            if writer is not None:
+                writer.sync()
+
+    def __repr__(self) -> str:
+        return f"FileStorage({os.fspath(self.layout.path)!r})"

@@ -1,0 +1,392 @@
+"""The stream: moves records from the collector into the storage, and on to the consumers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricReader, MetricsData
+from opentelemetry.sdk.metrics.view import Aggregation
+
+from rimp_otel.batch import TelemetryData, load_decoding
+from rimp_otel.collector.collector import TelemetryCollector
+from rimp_otel.config import TelemetryConfig
+from rimp_otel.errors import ConfigurationError
+from rimp_otel.journal.journal import Journal
+from rimp_otel.journal.target import (
+    Appendable,
+    DirectoryHome,
+    FileHome,
+    Home,
+    Remembering,
+    StorageHome,
+)
+from rimp_otel.lazy import lazy, load_soon
+from rimp_otel.process import AtExit, Reporter, in_forked_child
+from rimp_otel.storage.base import TelemetryStorage
+from rimp_otel.storage.files.storage import FileStorage
+from rimp_otel.streaming.drain import Drain
+from rimp_otel.streaming.journal_drain import JournalDrain
+from rimp_otel.streaming.worker import Consumer, ConsumerFunction, ConsumerStats, Request, Worker
+
+if TYPE_CHECKING:
+    from rimp_otel.storage import memory, sqlite
+else:
+    memory = lazy("rimp_otel.storage.memory")
+    sqlite = lazy("rimp_otel.storage.sqlite")
+
+__all__ = ["StreamStats", "TelemetryStream", "storage_for"]
+
+
+# Waiting for longer raises OverflowError.
+_LONGEST_WAIT = threading.TIMEOUT_MAX / 2
+
+
+class StreamStats(NamedTuple):
+    """Exact counts of a stream."""
+
+    #: Calls of ``store`` that succeeded.
+    batches_stored: int
+    #: Calls of ``store`` that raised.
+    store_errors: int
+    #: Collections of OpenTelemetry's instruments that raised.
+    metric_errors: int
+    #: The consumers' counts, in the order in which they were added.
+    consumers: tuple[ConsumerStats, ...]
+    #: Segments, and notes of open spans, of processes that died, which were damaged and so put aside.
+    damaged: int = 0
+
+
+def storage_for(config: TelemetryConfig) -> TelemetryStorage:
+    """The storage that a configuration names."""
+    if config.storage_backend == "file":
+        return FileStorage.from_config(config)
+    if config.storage_backend == "sqlite":
+        return sqlite.SQLiteStorage.from_config(config)
+    return memory.MemoryStorage(config.memory_max_records, config.memory_max_bytes)
+
+
+def files_of(storage: TelemetryStorage) -> Appendable | None:
+    """The files that a journal may append to past ``store``; none, where ``store`` does more."""
+    if isinstance(storage, FileStorage) and type(storage).store is FileStorage.store:
+        return storage.for_journal()
+    return None
+
+
+def home_of(
+    storage: TelemetryStorage, files: Appendable | None, config: TelemetryConfig
+) -> Home | None:
+    """Where the journal for a storage lives; None where it is buffered in memory."""
+    if files is not None:
+        return FileHome(files)
+    if isinstance(storage, Remembering):
+        return StorageHome(storage)
+    if config.journal_path is not None:
+        return DirectoryHome.at(config.journal_path)
+    return DirectoryHome(storage.journal) if isinstance(storage, FileStorage) else None
+
+
+class TelemetryStream(MetricReader):
+    """Drains a collector into a storage, and hands what was stored to the consumers.
+
+    One background thread serves all three signals: it drains every ``flush_interval``, and when
+    the buffer is full; as a MetricReader it has OpenTelemetry's instruments collected every
+    ``metric_interval``, aside, since their callbacks are foreign code. A batch is stored first, then offered to the consumers. What a storage
+    refuses stays and is offered again, with growing pauses; what then finds no room in the buffer
+    is dropped and counted.
+
+    Nothing that hangs (a storage, a consumer) makes ``stop``, ``force_flush``, ``shutdown`` or
+    ``flush`` miss its deadline. A stream that was never started, or was stopped, still stores what
+    ``flush`` finds; at the interpreter's exit every stream stores what is left.
+
+    Args:
+        collector: what to drain; a collector has one stream.
+        storage: where to; the storage that the collector's configuration names, if not given.
+        interval: seconds between two drains; the configuration's ``flush_interval``, if not given.
+        preferred_temporality, preferred_aggregation: as for every MetricReader.
+    """
+
+    def __init__(
+        self,
+        collector: TelemetryCollector,
+        storage: TelemetryStorage | None = None,
+        interval: float | None = None,
+        preferred_temporality: dict[type, AggregationTemporality] | None = None,
+        preferred_aggregation: dict[type, Aggregation] | None = None,
+    ) -> None:
+        super().__init__(
+            preferred_temporality=preferred_temporality,
+            preferred_aggregation=preferred_aggregation,
+        )
+        config = collector.config
+        self.collector = collector
+        self.storage = storage_for(config) if storage is None else storage
+        self.interval = _checked(config.flush_interval if interval is None else interval)
+        self._metric_interval = config.metric_interval
+        self._timeout = config.flush_timeout
+        self._consumers: tuple[Consumer, ...] = ()
+        self._metric_errors = 0
+        self._metrics_due = time.monotonic() + self._metric_interval
+        self._metrics_ended = False
+        self._collecting: Request | None = None
+        self._exiting = False
+        # Whether the storage was waited for the last time without storing anything.
+        self._hangs = False
+        self._wants_thread = False
+        self._reporter = Reporter()
+        self._drain = self._make_drain()
+        self._worker = Worker(self._tick, "rimp-stream")
+        in_forked_child(self._renew)
+        in_forked_child(self._start_again, last=True)
+        self._exit = AtExit(self._at_exit)
+        if not config.enabled:
+            self._exit.let_go()
+
+    def _make_drain(self) -> Drain:
+        """Lets the collector buffer in a journal, where the storage has a place for one."""
+        collector, config, reporter = self.collector, self.collector.config, self._reporter
+        files = files_of(self.storage) if config.journal else None
+        home = home_of(self.storage, files, config) if config.journal else None
+        if home is None:
+            collector.attach(self)
+            return Drain(collector, self.storage, self._offer, reporter)
+        journal = Journal(
+            home,
+            config.journal_size,
+            reporter,
+            config.record_open_spans,
+            config.record_crashes,
+        )
+        collector.attach(self, journal)
+        return JournalDrain(collector, self.storage, self._offer, reporter, journal, home, files)
+
+    def start(self) -> None:
+        """Starts the background thread, where none runs. Does nothing if telemetry is disabled."""
+        if self.collector.config.enabled:
+            self._wants_thread = True
+            self._drain.recover()
+            self._worker.start()
+            # Now, since at its exit the interpreter starts no thread any more.
+            for consumer in self._consumers:
+                consumer.start()
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Stores what there is, lets the consumers finish, and ends the thread.
+
+        Args:
+            timeout: seconds this may take; the configuration's ``flush_timeout``, if not given.
+
+        Returns:
+            Whether all of it was done in that time.
+        """
+        deadline = self._deadline(timeout)
+        self._wants_thread = False  # nor collects the instruments again, once this has done so
+        done = self._flush_all(deadline, ending=True)
+        stopped = self._worker.stop(deadline)
+        for consumer in self._consumers:
+            consumer.close()
+        self._exit.let_go()
+        return done and stopped
+
+    def __enter__(self) -> TelemetryStream:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def add_consumer(self, consumer: ConsumerFunction) -> None:
+        """Hands ``consumer`` every batch that is stored from now on, on a thread of its own."""
+        load_decoding()
+        entry = Consumer(consumer, self.collector.config.consumer_queue_size)
+        self._consumers = (*self._consumers, entry)
+        if self._wants_thread:
+            entry.start()
+
+    def remove_consumer(self, consumer: ConsumerFunction) -> None:
+        """Offers ``consumer`` no more batches; those in its queue it still gets. One that was never
+        added is ignored."""
+        for entry in self._consumers:
+            if entry.function == consumer:
+                self._consumers = tuple(kept for kept in self._consumers if kept is not entry)
+                entry.close()
+                return
+
+    def flush(self) -> TelemetryData:
+        """Stores what is in the buffer, and lets the consumers handle it.
+
+        Returns:
+            What was in the buffer; less, if not all could be stored within ``flush_timeout``.
+        """
+        batches: list[TelemetryData] = []
+        deadline = self._deadline(None)
+        self._perform(lambda: self._drain.run(batches), deadline)
+        self._wait_for_consumers(deadline)
+        return TelemetryData.concat(batches)
+
+    def drain(self, timeout: float, ending: bool = False) -> bool:
+        """Stores what is in the buffer, and lets the consumers handle it.
+
+        Args:
+            timeout: seconds this may take.
+            ending: do not wait for a storage that hangs, if it has been waited for before.
+
+        Returns:
+            Whether that was done within ``timeout`` seconds, and the storage took all of it.
+        """
+        deadline = self._deadline(0.0 if ending and self._hangs else timeout)
+        return self._perform(self._drain.run, deadline) and self._wait_for_consumers(deadline)
+
+    def wake(self) -> None:
+        """Makes the thread drain now. Safe from any thread, signal handler or finaliser."""
+        if self._exiting and not self._worker.running:
+            self._drain.run_if_free()
+        else:
+            self._worker.wake()
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Collects OpenTelemetry's instruments, and stores all there is.
+
+        Returns:
+            Whether that was done in time, and the storage took all of it.
+        """
+        return self._flush_all(self._deadline(timeout_millis / 1_000), ending=False)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """Collects OpenTelemetry's instruments for the last time, and stores all there is.
+
+        Called by the MeterProvider. Spans, log records and native records that still arrive are
+        stored on: only ``stop`` and the interpreter's exit end the thread. It waits no longer than
+        ``flush_timeout``, and not at all for a storage that hangs and has been waited for before.
+        """
+        if not self._metrics_ended:
+            timeout = 0.0 if self._hangs else min(timeout_millis / 1_000, self._timeout)
+            self._flush_all(self._deadline(timeout), ending=False)
+            self._metrics_ended = True
+
+    def stats(self) -> StreamStats:
+        """What has been counted up to now."""
+        consumers = tuple(consumer.stats() for consumer in self._consumers)
+        drain = self._drain
+        return StreamStats(
+            drain.batches, drain.errors, self._metric_errors, consumers, drain.damaged
+        )
+
+    def _receive_metrics(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+    ) -> None:
+        data = TelemetryData.from_metrics_data(metrics_data)
+        if data and self.collector.config.enabled:
+            self._drain.take_in(data)
+            self._worker.wake()
+
+    def _tick(self) -> float:
+        load_soon()
+        if self._wants_thread and time.monotonic() >= self._metrics_due:
+            self._metrics_due = time.monotonic() + self._metric_interval
+            self._begin_collecting()
+        self._drain.run_when_due()
+        until_metrics = (
+            self._metrics_due - time.monotonic() if self._wants_thread else self.interval
+        )
+        return max(0.0, min(self.interval, until_metrics))
+
+    def _begin_collecting(self) -> Request | None:
+        """Collects the instruments on a thread of its own, unless that is being done: an observable
+        instrument's callback may hang."""
+        if self._collect is None or self._metrics_ended:
+            return None
+        if self._collecting is None or self._collecting.done.is_set():
+            self._collecting = self._worker.aside(self._collect_metrics)
+        return self._collecting
+
+    def _collect_metrics(self) -> None:
+        try:
+            self.collect(timeout_millis=self._timeout * 1_000)
+        except Exception as error:
+            self._metric_errors += 1
+            self._reporter.say("metrics", f"metrics could not be collected: {error!r}")
+
+    def _finish_collecting(self, deadline: float) -> bool:
+        """Has all that was measured up to now collected; False if that takes longer."""
+        running = self._collecting
+        if running is not None and not running.wait(deadline):
+            return False
+        collecting = self._begin_collecting()
+        return collecting is None or collecting.wait(deadline)
+
+    def _flush_all(self, deadline: float, ending: bool) -> bool:
+        def action() -> bool:
+            self._drain.run()  # at once, whatever the instruments' callbacks do
+            collected = self._finish_collecting(deadline)
+            stored = self._drain.run()
+            if ending:
+                self._drain.close()
+            return collected and stored
+
+        return self._perform(action, deadline) and self._wait_for_consumers(deadline)
+
+    def _perform(self, action: Callable[[], bool], deadline: float) -> bool:
+        if not self.collector.config.enabled:
+            return True  # there is nothing to store, and no thread to be started for it
+        batches = self._drain.batches
+        finished: list[bool] = []
+
+        def watched() -> bool:
+            stored = action()
+            finished.append(stored)
+            self._hangs = False
+            return stored
+
+        done, stored = self._worker.perform(watched, deadline)
+        self._hangs = not finished and self._drain.batches == batches
+        return bool(done and stored)
+
+    def _offer(self, data: TelemetryData) -> None:
+        for consumer in self._consumers:
+            consumer.offer(data.share())
+
+    def _wait_for_consumers(self, deadline: float) -> bool:
+        consumers = self._consumers
+        if self._worker.is_current or any(consumer.is_current for consumer in consumers):
+            return True  # a storage or a consumer that flushes: others may wait for it
+        waited = [consumer.wait(deadline) for consumer in consumers]
+        return all(waited)
+
+    def _deadline(self, timeout: float | None) -> float:
+        timeout = self._timeout if timeout is None else timeout
+        return time.monotonic() + min(max(0.0, timeout), _LONGEST_WAIT)
+
+    def _at_exit(self) -> None:
+        self._exiting = True
+        self.collector.write_through()
+        # The providers have waited for a storage that hangs, each on its own.
+        self.stop(0.0 if self._hangs else None)
+        self._drain.report_leftover()
+
+    def _renew(self) -> None:
+        """In a forked child: the thread, and what it was doing, are the parent's."""
+        self._reporter = Reporter()
+        self._drain.renew()
+        self._worker.renew()
+        self._collecting = None
+        for consumer in self._consumers:
+            consumer.renew()
+
+    def _start_again(self) -> None:
+        if self._wants_thread:
+            self._worker.start()
+
+
+def _checked(interval: float) -> float:
+    if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
+        raise ConfigurationError(f"interval={interval!r} is not allowed: give seconds above 0")
+    return float(min(interval, _LONGEST_WAIT))

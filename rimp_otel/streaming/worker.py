@@ -1,0 +1,359 @@
+"""The stream's background thread: does what is due, and what it is asked for in between."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from opentelemetry import context as context_api
+
+from rimp_otel.batch import TelemetryData
+
+__all__ = [
+    "Consumer",
+    "ConsumerFunction",
+    "ConsumerStats",
+    "Request",
+    "Worker",
+    "suppress_instrumentation",
+]
+
+
+# --- Consumers, each with a thread and a bounded queue of its own, so that none disturbs another.
+
+ConsumerFunction = Callable[[TelemetryData], object]
+"""Anything that takes a batch; what it returns is ignored."""
+
+
+class ConsumerStats(NamedTuple):
+    """Exact counts of one consumer, in records."""
+
+    #: The consumer's name, for people.
+    name: str
+    #: Records whose batch was handed to it, whether it raised or not.
+    delivered: int
+    #: Of those, records in batches on which it raised.
+    failed: int
+    #: Records that it never saw, because its queue was full.
+    missed: int
+
+
+class Consumer:
+    """Hands batches to one function, in their order, on a thread of its own.
+
+    Args:
+        function: what takes the batches.
+        queue_size: batches that may wait; what comes while it is full is missed, and counted.
+    """
+
+    def __init__(self, function: ConsumerFunction, queue_size: int) -> None:
+        self.function = function
+        self._queue_size = queue_size
+        self._delivered = self._failed = self._missed = 0
+        self._offered = self._finished = 0
+        self._last_error: BaseException | None = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Starts with an empty queue and no thread, as in a forked child."""
+        self._queue: deque[TelemetryData] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._finished = self._offered
+
+    def start(self) -> None:
+        """Starts the thread, where there is none. Else the first ``offer`` does."""
+        with self._changed:
+            self._start()
+
+    def offer(self, data: TelemetryData) -> None:
+        """Puts a batch into the queue. Never waits."""
+        with self._changed:
+            if len(self._queue) >= self._queue_size:
+                self._missed += len(data)
+                return
+            self._queue.append(data)
+            self._offered += 1
+            if self._start():
+                self._changed.notify_all()
+                return
+        self._deliver_waiting()
+
+    def _start(self) -> bool:
+        """Whether there is a thread now that will deliver."""
+        if self._thread is not None and self._thread.is_alive():
+            return True
+        self._closed = False
+        thread = threading.Thread(target=self._run, name="rimp-consumer", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is exiting, and starts no thread any more
+            return False
+        self._thread = thread
+        return True
+
+    def _run(self) -> None:
+        suppress_instrumentation()
+        while True:
+            with self._changed:
+                while not self._queue and not self._closed:
+                    self._changed.wait()
+                if not self._queue:
+                    self._thread = None  # under the lock: what is offered next starts another
+                    return
+            self._deliver_waiting(most=1)
+
+    def _deliver_waiting(self, most: int | None = None) -> None:
+        while self._queue and (most is None or most > 0):
+            data = self._queue.popleft()
+            self._deliver(data)
+            most = None if most is None else most - 1
+            with self._changed:
+                self._finished += 1
+                self._changed.notify_all()
+
+    def _deliver(self, data: TelemetryData) -> None:
+        records = len(data)
+        try:
+            self.function(data)
+        except BaseException as error:
+            # Even SystemExit: nothing that a consumer raises may end the thread that feeds it.
+            self._failed += records
+            self._last_error = error
+        self._delivered += records
+
+    def wait(self, deadline: float) -> bool:
+        """Waits until what has been offered up to now was handled; False after ``deadline``.
+
+        Args:
+            deadline: on ``time.monotonic``'s clock.
+        """
+        with self._changed:
+            offered = self._offered
+            while self._finished < offered:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    return False
+        return True
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is called by the consumer's function, on its thread."""
+        return threading.current_thread() is self._thread
+
+    def close(self) -> None:
+        """Ends the thread once the queue is empty. Another ``offer`` starts one again."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def last_error(self) -> BaseException | None:
+        """What the function raised last."""
+        return self._last_error
+
+    def stats(self) -> ConsumerStats:
+        """What has been counted up to now."""
+        name = getattr(self.function, "__qualname__", None) or repr(self.function)
+        return ConsumerStats(name, self._delivered, self._failed, self._missed)
+
+
+def suppress_instrumentation() -> None:
+    """Keeps OpenTelemetry from recording what this thread does, for the rest of its life."""
+    for name in ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY"):
+        key = getattr(context_api, name, None)
+        if key is not None:
+            context_api.attach(context_api.set_value(key, True))
+
+
+# --- The stream's background thread: does what is due, and what it is asked for in between.
+
+
+_PAUSE_AFTER_ERROR = 1.0
+
+
+class Request:
+    """Something to do on a thread, and whether it is done."""
+
+    def __init__(self, action: Callable[[], Any]) -> None:
+        self.action = action
+        self.done = threading.Event()
+        self.result: Any = None
+
+    def run(self) -> None:
+        """Does it. Raises nothing."""
+        try:
+            self.result = self.action()
+        except BaseException:
+            # What a storage may raise: not even SystemExit may end the thread.
+            self.result = None
+        finally:
+            self.done.set()
+
+    def wait(self, deadline: float) -> bool:
+        """Whether it is done before ``deadline`` (of ``time.monotonic``)."""
+        return self.done.wait(max(0.0, deadline - time.monotonic()))
+
+
+class _End:
+    """Ends the thread that takes it."""
+
+
+class Worker:
+    """A daemon thread that calls ``tick`` when it is due and when it is woken.
+
+    Args:
+        tick: called with no argument; returns the seconds until it is due again.
+        name: of the thread.
+    """
+
+    def __init__(self, tick: Callable[[], float], name: str) -> None:
+        self._tick = tick
+        self._name = name
+        self.renew()
+
+    def renew(self) -> None:
+        """Forgets the thread and all that it was asked for, as in a forked child."""
+        # SimpleQueue.put is one call into C that takes no lock which a signal handler could meet.
+        self._inbox: queue.SimpleQueue[Request | _End | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._woken = False
+        self._here = threading.local()
+        # Threads that were not waited for to their end, since what they do may hang.
+        self._left: list[threading.Thread] = []
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread lives."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is called by what the worker does, on whatever thread."""
+        return getattr(self._here, "working", False)
+
+    def start(self) -> bool:
+        """Starts the thread where there is none; False if the interpreter starts none any more."""
+        if self.running:
+            return True
+        inbox: queue.SimpleQueue[Request | _End | None] = queue.SimpleQueue()
+        thread = threading.Thread(target=self._run, args=(inbox,), name=self._name, daemon=True)
+        self._inbox, self._woken = inbox, False
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        self._thread = thread
+        return True
+
+    def wake(self) -> None:
+        """Makes a tick due now. Safe from a signal handler or a finaliser."""
+        if not self._woken:
+            self._woken = True
+            self._inbox.put(None)
+
+    def perform(self, action: Callable[[], Any], deadline: float) -> tuple[bool, Any]:
+        """Calls ``action`` on the thread, and waits for it.
+
+        Where there is no thread, it is called on one made for it, so that even an action that
+        hangs keeps no caller past the deadline; at the interpreter's exit, on the caller's. What
+        the worker does cannot wait for the worker: then it is not called at all.
+
+        Returns:
+            Whether it was done before ``deadline`` (of ``time.monotonic``), and what it returned.
+        """
+        if self.is_current:
+            return False, None
+        request = Request(action)
+        if self.running:
+            self._inbox.put(request)
+        elif not self._run_aside(request) and self._is_alone(deadline):
+            self._run_here(request)
+        done = request.wait(deadline)
+        return done, request.result if done else None
+
+    def aside(self, action: Callable[[], Any]) -> Request:
+        """Calls ``action`` on a thread made for it, since it may hang."""
+        request = Request(action)
+        if not self._run_aside(request):
+            self._run_here(request)
+        return request
+
+    def stop(self, deadline: float) -> bool:
+        """Ends the thread; False if it still runs at ``deadline``."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return True
+        self._inbox.put(_End())
+        if thread is threading.current_thread():
+            return False
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            self._left.append(thread)
+        return not thread.is_alive()
+
+    def _is_alone(self, deadline: float) -> bool:
+        """Whether no other thread does anything any more that it was asked for, at ``deadline``."""
+        for thread in self._left:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._left)
+
+    def _run(self, inbox: queue.SimpleQueue[Request | _End | None]) -> None:
+        suppress_instrumentation()
+        self._here.working = True
+        next_tick = time.monotonic() + self._tick_safely()
+        while True:
+            try:
+                message = inbox.get(timeout=max(0.0, next_tick - time.monotonic()))
+            except queue.Empty:
+                message = None
+            if isinstance(message, _End):
+                _run_rest(inbox)
+                return
+            if message is not None:
+                message.run()
+                continue
+            self._woken = False
+            next_tick = time.monotonic() + self._tick_safely()
+
+    def _tick_safely(self) -> float:
+        try:
+            return self._tick()
+        except BaseException:
+            return _PAUSE_AFTER_ERROR
+
+    def _run_aside(self, request: Request) -> bool:
+        """False if the interpreter starts no thread any more."""
+
+        def run() -> None:
+            suppress_instrumentation()
+            self._run_here(request)
+
+        thread = threading.Thread(target=run, name="rimp-aside", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        self._left = [*(left for left in self._left if left.is_alive()), thread]
+        return True
+
+    def _run_here(self, request: Request) -> None:
+        here = self._here
+        here.working = True
+        try:
+            request.run()
+        finally:
+            here.working = False
+
+
+def _run_rest(inbox: queue.SimpleQueue[Request | _End | None]) -> None:
+    """Does what was asked for while the thread was told to end."""
+    while not inbox.empty():
+        message = inbox.get()
+        if isinstance(message, Request):
+            message.run()

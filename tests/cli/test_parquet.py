@@ -1,0 +1,79 @@
+"""``rimp seal``: what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rimp_otel.storage import FileStorage
+
+
+@pytest.fixture(autouse=True)
+def priority(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """By how much the process's priority was lowered."""
+    lowered: list[int] = []
+    monkeypatch.setattr(os, "nice", lowered.append)
+    return lowered
+
+
+@pytest.fixture
+def sealed(shop: Path) -> Path:
+    """A recording of three sealed files."""
+    storage = FileStorage(shop)
+    storage.rotate()
+    storage._writer.sealer.run()
+    storage.close()
+    return shop
+
+
+def test_twins(rimp: Any, sealed: Path, priority: list[int]) -> None:
+    """Are made, with low priority; a second time there is nothing to do."""
+    code, out, err = rimp("seal")
+    assert (code, err) == (0, "")
+    assert out.startswith("made 3 twins; 12 records in ")
+    assert out.endswith(" of sealed files; 0 were there\n")
+    assert priority == [10]
+    assert rimp("seal", "--path", str(sealed)) == (0, "made 0 twins; 3 were there\n", "")
+    assert rimp("seal", str(sealed), "--check") == (0, "made 0 twins; 3 were there\n", "")
+    assert rimp("seal", "--rebuild").out.startswith("made 3 twins; ")
+
+
+def test_json(rimp: Any, sealed: Path) -> None:
+    """For programs."""
+    found = json.loads(rimp("seal", "--json").out)
+    assert found.pop("bytes") > found.pop("sealed_bytes") > 0
+    assert found == {
+        "made": 3,
+        "records": 12,
+        "damaged": 0,
+        "kept": 0,
+        "removed": 0,
+        "errors": [],
+        "is_busy": False,
+    }
+
+
+def test_errors(rimp: Any, sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 1."""
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rimp_otel.sql.parquet.make_twin", full)
+    code, out, err = rimp("seal")
+    assert (code, out) == (1, "made 0 twins; 0 were there\n")
+    assert err.count("No space left on device\n") == 3
+
+
+def test_twins_are_no_remark(rimp: Any, sealed: Path) -> None:
+    """Of rimp verify; nor are those that are just being made."""
+    rimp("seal")
+    (sealed / "sealed" / f".logs-1-2-{'a' * 16}.parquet.tmp").write_bytes(b"")
+    (sealed / "sealed" / f".logs-1-2-{'a' * 16}.parquet.tmp").chmod(0o600)
+    code, out, _ = rimp("verify")
+    assert code == 0
+    assert "it is not the recording's" not in out

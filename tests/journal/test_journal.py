@@ -1,0 +1,399 @@
+"""The journal: appended to from anywhere, nothing lost, nothing locked."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import signal
+import threading
+
+import pytest
+
+from rimp_otel.journal.format import HEADER_SIZE, Origins, frames_in
+from rimp_otel.journal.journal import Journal
+from rimp_otel.journal.segment import Segment
+from rimp_otel.journal.slices import Slices
+from rimp_otel.journal.slots import is_owned
+from rimp_otel.journal.target import DirectoryHome
+from rimp_otel.otlp.lines import Fragment, Wrapping
+from rimp_otel.process import Reporter
+
+MEBIBYTE = 1024 * 1024
+RESOURCE, SCOPE = Wrapping('{"resource":{},', "}"), Wrapping('{"scope":{},', "}")
+
+
+def fragment(text, scope=SCOPE):
+    """A record's text."""
+    return Fragment(1, RESOURCE, scope, None, text)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """A journal that is not open yet."""
+    journal = Journal(DirectoryHome.at(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
+    yield journal
+    journal.renew()
+
+
+def texts(journal):
+    """All records in its segments, in their order."""
+    found = []
+    for segment in journal.segments:
+        data = segment.read(HEADER_SIZE, segment.end())
+        frames = frames_in(data, HEADER_SIZE, Origins())
+        assert frames.damaged == []
+        found += [frame.text for frame in frames.records]
+    return found
+
+
+def drain(journal):
+    """Deals with all records; returns how many those were."""
+    records = 0
+    for segment in list(journal.segments):
+        slices = Slices(segment)
+        while pieces := slices.cut(segment.end()):
+            records += sum(piece.records for piece in pieces)
+            slices.advance()
+    return records
+
+
+def test_first_record_opens_it(journal, tmp_path):
+    """Before, there is nothing on disk."""
+    assert os.listdir(tmp_path) == []
+    assert journal.append("t", fragment("{}"))
+    assert sorted(os.listdir(tmp_path / "journal")) == ["000001.seg", "lock"]
+    assert is_owned(tmp_path / "journal")
+
+
+def test_known_origins(journal, tmp_path):
+    """Are appended to without their texts, in each segment once it has them."""
+    resource, other, scope = object(), object(), object()
+    one = fragment("1")
+    assert not journal.append_known("l", id(scope), resource, "1")
+    assert not journal.is_open
+    assert journal.append("l", one)
+    assert not journal.append_known("l", id(scope), resource, "2")
+    journal.learn("l", id(scope), resource, scope, one)
+    assert journal.append_known("l", id(scope), resource, "2")
+    assert not journal.append_known("l", id(scope), other, "3")
+    assert not journal.append_known("t", id(scope), resource, "3")
+    assert not journal.append_known("l", id(scope), resource, '"\ud800"')
+    assert not journal.append_known("l", id(scope), resource, "x" * MEBIBYTE)
+    journal.segments[-1].seal()
+    assert not journal.append_known("l", id(scope), resource, "3")
+    assert texts(journal) == ["1", "2"]
+    assert journal.append("l", one)
+    assert not journal.append_known("l", id(scope), resource, "4")
+    assert texts(journal) == ["1", "2", "1"]
+    journal.renew()
+    assert not journal.append_known("l", id(scope), resource, "5")
+
+
+def test_segments_follow_one_another(journal):
+    """In order, without a gap."""
+    for number in range(3_000):
+        assert journal.append("l", fragment(f'{{"n":{number},"x":"{"x" * 200}"}}'))
+    assert len(journal.segments) == 6
+    assert [int(text[5:].partition(",")[0]) for text in texts(journal)] == list(range(3_000))
+
+
+def test_far_behind_segments_are_larger(tmp_path):
+    """So that a backlog takes few descriptors."""
+    journal = Journal(DirectoryHome.at(tmp_path), 64 * MEBIBYTE, Reporter(), open_spans=False)
+    journal._segment_size = 64 * 1024
+    for _ in range(4_000):
+        assert journal.append("l", fragment('"' + "x" * 1_000 + '"'))
+    sizes = [segment.size // 1024 for segment in journal.segments]
+    assert sizes[:17] == [64] * 16 + [256]
+    assert set(sizes[16:]) == {256}
+    assert len(texts(journal)) == 4_000
+    journal.renew()
+
+
+def test_full(journal):
+    """What is refused is not there; once there is room, it goes on."""
+    taken = 0
+    while journal.append("l", fragment('"' + "x" * 1_000 + '"')):
+        taken += 1
+    assert journal.allocated <= MEBIBYTE
+    assert len(texts(journal)) == taken
+    assert drain(journal) == taken
+    while len(journal.segments) > 1:
+        journal.finished.append(journal.segments.popleft())
+    journal.delete_finished()
+    assert journal.append("l", fragment('"' + "x" * 1_000 + '"'))
+
+
+def test_record_that_is_larger_than_a_segment(journal):
+    """Gets one of its own."""
+    text = '"' + "x" * 300_000 + '"'
+    assert journal.append("l", fragment("1"))
+    assert journal.append("l", fragment(text))
+    assert texts(journal) == ["1", text]
+    assert not journal.append("l", fragment('"' + "x" * 2 * MEBIBYTE + '"'))
+    assert journal.append("l", fragment("2"))
+
+
+def test_lone_surrogate(journal):
+    """Is repaired, as in a line."""
+    assert journal.append("l", fragment('"\ud800"'))
+    assert texts(journal) == ['"\ufffd"']
+
+
+def test_each_segment_stands_for_itself(journal):
+    """It defines what it uses, once."""
+    scopes = [Wrapping(f'{{"scope":{{"name":"{name}"}},', "}") for name in "ab"]
+    for number in range(3_000):
+        journal.append("l", fragment('"' + "x" * 200 + '"', scopes[number % 2]))
+    for segment in journal.segments:
+        assert segment.read(HEADER_SIZE, segment.end()).count(b"\nd") <= 2
+    assert len(texts(journal)) == 3_000
+
+
+def test_close(journal, tmp_path):
+    """Leaves nothing but the lock file, and only if all has been dealt with."""
+    journal.append("l", fragment("1"))
+    assert not journal.close()
+    assert journal.append("l", fragment("2"))
+    assert drain(journal) == 2
+    assert journal.close()
+    assert os.listdir(tmp_path / "journal") == ["lock"]
+    assert not is_owned(tmp_path / "journal")
+    assert journal.append("l", fragment("3"))
+    assert texts(journal) == ["3"]
+
+
+def test_what_another_left(journal, tmp_path):
+    """Comes first; nothing of it is changed by being found."""
+    journal.append("l", fragment("1"))
+    journal.renew()
+    journal._home.release_slot()  # as a death does
+    other = Journal(DirectoryHome.at(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
+    assert len(other.open().segments) == 1
+    other.append("l", fragment("2"))
+    assert texts(other) == ["1", "2"]
+    other.renew()
+
+
+def test_forked_child(journal, tmp_path):
+    """Has a slot of its own, and touches nothing of its parent's."""
+    journal.append("l", fragment("1"))
+    child = os.fork()
+    if child == 0:
+        journal.append("l", fragment("2"))  # no hook was run: the process id told it
+        os._exit(int(texts(journal) != ["2"]))
+    assert os.waitpid(child, 0)[1] == 0
+    journal.append("l", fragment("3"))
+    assert texts(journal) == ["1", "3"]
+    assert sorted(os.listdir(tmp_path)) == ["journal", "journal.1"]
+    assert is_owned(tmp_path / "journal")
+    assert not is_owned(tmp_path / "journal.1")
+
+
+def test_directory_that_cannot_be_made(tmp_path, capsys):
+    """Is said once; records are refused."""
+    (tmp_path / "file").write_text("")
+    journal = Journal(DirectoryHome.at(tmp_path / "file"), MEBIBYTE, Reporter(), open_spans=False)
+    assert not journal.append("l", fragment("1"))
+    assert not journal.append("l", fragment("2"))
+    assert not journal.is_open
+    assert capsys.readouterr().err.count("rimp: the journal cannot be written: cannot record") == 1
+
+
+def test_directory_that_is_removed(journal, tmp_path):
+    """What is mapped goes on; a new segment is refused."""
+    journal.append("l", fragment("1"))
+    for path in (tmp_path / "journal").iterdir():
+        path.unlink()
+    (tmp_path / "journal").rmdir()
+    taken = 0
+    while journal.append("l", fragment('"' + "x" * 1_000 + '"')):
+        taken += 1
+    assert len(texts(journal)) == taken + 1
+
+
+class Collects:
+    """Collects when it is collected."""
+
+    def __init__(self, journal, done):
+        self.journal = journal
+        self.done = done
+        self.myself = self
+
+    def __del__(self):
+        if self.journal.append("m", fragment("4")):
+            self.done.append(1)
+
+
+def test_threads_signal_handlers_and_finalisers(tmp_path):
+    """All of them at once, through many segments: none is missing, none is torn."""
+    journal = Journal(DirectoryHome.at(tmp_path), 8 * MEBIBYTE, Reporter(), open_spans=False)
+    journal._segment_size = 64 * 1024
+    each = 5_000
+    done = []
+    fired = []
+
+    def handler(*_):
+        if journal.append("t", fragment("3")):
+            fired.append(1)
+        Collects(journal, done)
+
+    def collect(number):
+        for _ in range(each):
+            journal.append("l", fragment(f'"{number}{"x" * 20}"'))
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+    try:
+        threads = [threading.Thread(target=collect, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        collect(9)
+        for thread in threads:
+            thread.join()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    gc.collect()
+    found = texts(journal)
+    for number in (0, 1, 2, 3, 9):
+        assert found.count(f'"{number}{"x" * 20}"') == each
+    assert found.count("3") == len(fired)
+    assert found.count("4") == len(done)
+    journal.renew()
+
+
+def test_spare(journal):
+    """Is made once half of the segment is used, and taken when it is full."""
+    journal.append("l", fragment('"x"'))
+    journal.prepare()
+    assert journal.allocated == 128 * 1024
+    journal.append("l", fragment('"' + "x" * 70_000 + '"'))
+    journal.prepare()
+    journal.prepare()
+    assert journal.allocated == 2 * 128 * 1024
+    journal.append("l", fragment('"' + "x" * 70_000 + '"'))
+    assert journal.allocated == 2 * 128 * 1024
+    assert len(texts(journal)) == 3
+
+
+def test_finaliser_while_it_closes(journal, tmp_path, monkeypatch):
+    """What it collects is kept: the journal stays open with it."""
+    journal.append("l", fragment("1"))
+    drain(journal)
+    delete = Segment.delete
+
+    def collect_and_delete(segment):
+        monkeypatch.undo()
+        assert journal.append("l", fragment("2"))
+        delete(segment)
+
+    monkeypatch.setattr(Segment, "delete", collect_and_delete)
+    assert not journal.close()
+    assert texts(journal) == ["2"]
+    assert is_owned(tmp_path / "journal")
+    assert drain(journal) == 1
+    assert journal.close()
+    assert os.listdir(tmp_path / "journal") == ["lock"]
+
+
+def test_finaliser_while_its_slot_is_released(journal, monkeypatch):
+    """What it collects is refused, and so waits in memory: nothing is begun in that slot."""
+    journal.append("l", fragment("1"))
+    drain(journal)
+    taken = []
+    release = journal._home.release_slot
+
+    def collect_and_release():
+        taken.append(journal.append("l", fragment("2")))
+        release()
+
+    monkeypatch.setattr(journal._home, "release_slot", collect_and_release)
+    assert journal.close()
+    assert taken == [False]
+
+
+def test_segment_that_was_begun_twice(journal):
+    """By a thread and what interrupted it: the last one is gone on with, and all are drained."""
+    journal.append("l", fragment("1"))
+    first = journal._active
+    first.seal()
+    interrupted = journal._after(first, 1)
+    journal._active = first
+    journal._after(first, 1)
+    journal._active = interrupted
+    journal.prepare()
+    assert journal._active is journal.segments[-1]
+
+
+def test_directory_that_is_removed_is_made_anew(journal, tmp_path):
+    """With the next tick: from then on a death of the process loses nothing again."""
+    journal.append("l", fragment("1"))
+    shutil.rmtree(tmp_path)
+    journal.prepare()
+    assert is_owned(tmp_path / "journal")
+    journal.append("l", fragment("2"))
+    assert b" 2\n" in journal._active.path.read_bytes()
+    assert texts(journal) == ["1", "2"]
+
+
+def test_opening_that_hangs(tmp_path):
+    """Holds up another thread's records once, not each of them."""
+    opening, go_on = threading.Event(), threading.Event()
+
+    class Hangs(DirectoryHome):
+        def take_slot(self):
+            opening.set()
+            go_on.wait()
+            return super().take_slot()
+
+    home = Hangs(lambda number: tmp_path / f"journal.{number}")
+    journal = Journal(home, MEBIBYTE, Reporter(), open_spans=False)
+    thread = threading.Thread(target=journal.append, args=("l", fragment("1")))
+    thread.start()
+    opening.wait()
+    assert not journal.append("l", fragment("2"))
+    assert journal._is_held_up
+    assert not journal.append("l", fragment("3"))
+    go_on.set()
+    thread.join()
+    assert journal.append("l", fragment("4"))
+    assert texts(journal) == ["1", "4"]
+    journal.renew()
+
+
+def test_child_that_records_nothing_keeps_no_slot(journal, tmp_path):
+    """Whoever comes after the parent's death gets what it left."""
+    journal.append("l", fragment("1"))
+    (begun, begin), (ended, end) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(end)
+        os.write(begin, b"x")
+        os.read(ended, 1)
+        os._exit(0)
+    os.read(begun, 1)
+    journal._home.release_slot()  # as the parent's death does
+    assert not is_owned(tmp_path / "journal")
+    for file in (begun, begin, ended, end):
+        os.close(file)
+    os.waitpid(child, 0)
+
+
+def test_forgotten_home_gives_its_slot_back(tmp_path):
+    """With the last reference to it."""
+    home = DirectoryHome.at(tmp_path)
+    home.take_slot()
+    del home
+    assert not is_owned(tmp_path / "journal")
+
+
+def test_large_records_fill_the_journal(journal):
+    """One segment each, none of them empty; and past its size they are refused for good."""
+    large = fragment('"' + "x" * 300_000 + '"')
+    while journal.append("l", large):
+        pass
+    assert journal.is_full
+    assert len(texts(journal)) == 3
+    assert [s.end() > HEADER_SIZE for s in journal.segments] == [False, True, True, True]

@@ -1,0 +1,435 @@
+"""The table of open spans: what it notes, whoever interrupts it, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+import threading
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
+
+from rimp_otel.journal import open_spans as opened
+from rimp_otel.journal.interrupted import read_open_spans
+from rimp_otel.journal.open_spans import SLOT_SIZE, SLOTS_START, OpenSpans
+
+
+class Noting(SpanProcessor):
+    """What the collector does with the table."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def on_start(self, span, parent_context=None):
+        self.table.opened(span)
+
+    def on_end(self, span):
+        self.table.ending(span)
+        self.table.ended(span)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """An empty table of 16 slots."""
+    made = OpenSpans.create(tmp_path, 7, most=16)
+    yield made
+    made.close()
+
+
+def tracer_of(table, resource=None):
+    """A tracer whose spans the table notes."""
+    provider = TracerProvider(
+        resource=resource or Resource({"service.name": "shop"}), shutdown_on_exit=False
+    )
+    provider.add_span_processor(Noting(table))
+    return provider.get_tracer("test", "1.0")
+
+
+def noted(table):
+    """What somebody else reads in the table."""
+    left = read_open_spans(table.path)
+    assert left.damaged == 0
+    return [span.noted for span in left.spans]
+
+
+def test_file_is_private_and_whole(tmp_path):
+    """Its pages are all allocated, so that no write into it can fail."""
+    table = OpenSpans.create(tmp_path, 7)
+    status = table.path.stat()
+    assert table.path.name == "000007.open"
+    assert stat.S_IMODE(status.st_mode) == 0o600
+    assert status.st_size == table.size == SLOTS_START + 4_096 * SLOT_SIZE
+    assert status.st_blocks * 512 >= status.st_size
+    table.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_never_takes_a_file_that_is_there(tmp_path):
+    """Nor follows a link."""
+    (tmp_path / "000001.open").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError):
+        OpenSpans.create(tmp_path, 1)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_leaves_nothing_where_it_cannot_be_made(tmp_path, monkeypatch):
+    """A full disk is an error of the creation."""
+
+    def full(file, offset, size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space"):
+        OpenSpans.create(tmp_path, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_open_span_is_noted(table):
+    """With all that it had when it started."""
+    remote = SpanContext(0xABC, 0xDEF, True, TraceFlags(1), TraceState([("vendor", "x")]))
+    context = set_span_in_context(NonRecordingSpan(remote))
+    attributes = {"a": "é", "b": 1, "c": True, "d": 2.5, "e": ("x", "y")}
+    tracer_of(table).start_span(
+        "GET /", context, SpanKind.SERVER, attributes=attributes, start_time=123
+    )
+    (span,) = noted(table)
+    assert int.from_bytes(span.trace_id, "big") == 0xABC
+    assert (span.parent_span_id, span.flags & 0x301, span.kind) == (0xDEF, 0x301, 2)
+    assert (span.name, span.start_time_unix_nano, span.trace_state) == ("GET /", 123, "vendor=x")
+    assert span.attributes == {**attributes, "e": ["x", "y"]}
+    assert (span.dropped_attributes_count, span.is_cut) == (0, False)
+
+
+def test_a_span_that_ended_is_gone(table):
+    """Its slot is free for the next one."""
+    tracer = tracer_of(table)
+    for _ in range(100):
+        tracer.start_span("a").end()
+    assert (noted(table), table.tracked, table.untracked) == ([], 0, 0)
+
+
+def test_ending_is_marked(table):
+    """Between the two, it is not known whether its end was recorded."""
+    span = tracer_of(table).start_span("a")
+    table.ending(span)
+    (left,) = read_open_spans(table.path).spans
+    assert left.is_ending
+    assert table.is_ending
+    table.ended(span)
+    assert noted(table) == []
+    assert not table.is_ending
+
+
+def test_a_full_table_counts_what_it_does_not_note(table):
+    """And notes again once there is room."""
+    tracer = tracer_of(table)
+    spans = [tracer.start_span(f"{number}") for number in range(20)]
+    assert (table.tracked, table.untracked) == (16, 4)
+    for span in spans:
+        span.end()
+    tracer.start_span("again")
+    assert [span.name for span in noted(table)] == ["again"]
+
+
+def test_a_span_that_was_not_noted_may_end(table):
+    """That is no error, and changes nothing."""
+    other = tracer_of(SimpleNamespace(opened=lambda span: None)).start_span("a")
+    table.ending(other)
+    table.ended(other)
+    table.ended(other)
+    assert len(table._free) == 16
+
+
+def test_the_same_ids_twice(table):
+    """The first is noted, and no slot is lost."""
+    span = tracer_of(table).start_span("a")
+    table.opened(span)
+    assert (table.tracked, table.untracked) == (1, 1)
+    span.end()
+    assert len(table._free) == 16
+
+
+def test_a_span_that_ended_before_it_was_noted(table):
+    """A processor before ours can hand it to another thread."""
+    span = tracer_of(SimpleNamespace(**dict.fromkeys(("opened", "ending", "ended"), id)))
+    span = span.start_span("a")
+    span.end()
+    table.opened(span)
+    assert (table.tracked, len(table._free)) == (0, 16)
+
+
+@pytest.mark.parametrize("odd", [None, object(), SimpleNamespace(context=None), 5])
+def test_what_is_no_span_is_counted(table, odd):
+    """And raises nothing."""
+    table.opened(odd)
+    table.ending(odd)
+    table.ended(odd)
+    assert (table.untracked, len(table._free)) == (1, 16)
+
+
+def test_an_exception_of_the_application_passes(table):
+    """A timeout that a signal handler raises is not swallowed."""
+
+    class Timeout(Exception):
+        pass
+
+    class Interrupted:
+        @property
+        def _context(self):
+            raise Timeout
+
+    with pytest.raises(Timeout):
+        table.opened(Interrupted())
+
+
+def test_long_names_and_attributes(table):
+    """Small attributes are kept rather than long ones; a name is cut at a character."""
+    tracer = tracer_of(table)
+    tracer.start_span("é" * 90, attributes={"query": "x" * 5_000, "n": 1}, start_time=1)
+    tracer.start_span("n", attributes={f"key{i}": "v" * 60 for i in range(50)}, start_time=2)
+    tracer.start_span("é" * 5_000, attributes={"n": 1}, start_time=3)
+    first, second, third = noted(table)
+    assert (first.name, first.attributes, first.dropped_attributes_count) == ("é" * 90, {"n": 1}, 1)
+    assert (second.attributes, second.dropped_attributes_count) == ({}, 50)
+    assert (third.name, third.is_cut) == ("é" * 300 + "…", True)
+
+
+def test_values_that_do_not_fit_are_repaired(table):
+    """As in a span that ended."""
+    tracer = tracer_of(table)
+    given = tracer.start_span("a\ud800", attributes={"big": 2**70, "odd": "\ud800", "bytes": b"\0"})
+    (span,) = noted(table)
+    assert (span.name, span.attributes) == (
+        "a\ufffd",
+        # The oldest SDK makes text of bytes.
+        {"big": str(2**70), "odd": "\ufffd", "bytes": given.attributes["bytes"]},
+    )
+
+
+@pytest.mark.parametrize(("odd", "start"), [(1.5, 1), (None, 0), ("9", 9), (-1, 0)])
+def test_a_start_that_is_no_integer(table, odd, start):
+    """Is one when it comes back; and what is no name has none."""
+    span = tracer_of(table).start_span(None, start_time=1)
+    span.end()
+    span._start_time, span._end_time = odd, None
+    table.opened(span)
+    (left,) = noted(table)
+    assert (left.name, max(left.start_time_unix_nano, 0)) == ("", start)
+
+
+def test_without_the_private_fields(table):
+    """The public properties say the same."""
+    real = tracer_of(table).start_span("a", attributes={"k": (1, 2)}, start_time=5)
+    (fast,) = noted(table)
+    real.end()
+    names = [
+        "context",
+        "parent",
+        "name",
+        "kind",
+        "start_time",
+        "attributes",
+        "resource",
+        "instrumentation_scope",
+    ]
+    table.opened(SimpleNamespace(**{name: getattr(real, name) for name in names}))
+    assert noted(table) == [fast]
+
+
+def test_origins_stand_once(table):
+    """However many scope objects say the same; and one that says something else gets its own."""
+    tracer = tracer_of(table)
+    spans = [tracer.start_span("a") for _ in range(3)]
+    for number in range(300):
+        tracer._instrumentation_scope = InstrumentationScope("same", "1")
+        tracer.start_span(f"{number}").end()
+    spans.append(tracer.start_span("b"))
+    spans.append(tracer_of(table, Resource({"service.name": "bank\ud800"})).start_span("c"))
+    origins = [span.origin for span in read_open_spans(table.path).spans]
+    assert len(set(origins)) == 3
+    assert '"test"' in origins[0][1].head
+    assert '"same"' in origins[3][1].head
+    assert '"bank\ufffd"' in origins[4][0].head
+    assert len(table._by_scope) <= 256
+
+
+def test_too_many_origins(table):
+    """A span then keeps no scope; those before it keep theirs."""
+    tracer = tracer_of(table)
+    for number in range(1_100):
+        tracer._instrumentation_scope = InstrumentationScope(f"{number}" * 100)
+        span = tracer.start_span("a")
+        if number:
+            span.end()
+    tracer.start_span("b")
+    first, last = read_open_spans(table.path).spans
+    assert first.origin is not None
+    assert (last.origin, last.noted.name) == (None, "b")
+
+
+def test_closing(tmp_path):
+    """What happens after it is counted, and raises nothing."""
+    table = OpenSpans.create(tmp_path, 1, most=4)
+    tracer = tracer_of(table)
+    span = tracer.start_span("a")
+    table.close()
+    table.close()
+    span.end()
+    tracer.start_span("b").end()
+    table.alive(5)
+    assert (table.untracked, table.is_ending) == (1, False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_closing_without_deleting(table):
+    """The file then says what was open."""
+    tracer_of(table).start_span("a")
+    table.close(delete=False)
+    assert [span.name for span in noted(table)] == ["a"]
+
+
+def test_the_heartbeat(table):
+    """It is the last sign of life, from the creation on."""
+    assert read_open_spans(table.path).alive_unix_nano > 0
+    table.alive(1_234)
+    left = read_open_spans(table.path)
+    assert (left.alive_unix_nano, left.pid) == (1_234, os.getpid())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_changes_nothing(table):
+    """It abandons the table; the spans that its parent has open stay there."""
+    span = tracer_of(table).start_span("a")
+    before = table.path.read_bytes()
+    child = os.fork()
+    if not child:
+        try:
+            table.abandon()
+            span.end()
+            table.opened(span)
+            table.alive(9)
+            table.close()
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert table.path.read_bytes() == before
+    span.end()
+    assert noted(table) == []
+
+
+IDS = st.integers(1, 2**64 - 1)
+VALUES = st.one_of(
+    st.text(), st.integers(-(2**66), 2**66), st.floats(allow_nan=False), st.booleans(), st.binary()
+)
+
+
+@given(
+    name=st.text(),
+    ids=st.tuples(st.integers(1, 2**128 - 1), IDS),
+    attributes=st.dictionaries(st.text(min_size=1), VALUES, max_size=40),
+    start=st.integers(0, 2**64 - 1),
+)
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_whatever_a_span_is_called(table, name, ids, attributes, start):
+    """Its ids and start come back exactly; name and attributes, or a part of them that says so."""
+    parent = SpanContext(ids[0], ids[1], False, TraceFlags(1))
+    context = set_span_in_context(NonRecordingSpan(parent))
+    span = tracer_of(table).start_span(name, context, attributes=attributes, start_time=start)
+    (found,) = noted(table)
+    assert int.from_bytes(found.trace_id, "big") == ids[0]
+    assert (found.span_id, found.parent_span_id) == (span.context.span_id, ids[1])
+    assert found.start_time_unix_nano == (start or span.start_time)
+    assert found.name == name or (found.is_cut and found.name.endswith("…"))
+    assert len(found.attributes) + found.dropped_attributes_count == len(span.attributes)
+    span.end()
+    assert len(table._free) == 16
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+def test_threads_and_a_signal_handler(tmp_path):
+    """Each slot has one owner at a time, and none is lost."""
+    table = OpenSpans.create(tmp_path, 1, most=64)
+    tracer = tracer_of(table)
+    handled = []
+
+    def handler(number, frame):
+        with tracer.start_as_current_span("handled", attributes={"k": 1}):
+            handled.append(tracer.start_span("child"))
+        handled.pop().end()
+
+    def work():
+        for number in range(1_500):
+            spans = [tracer.start_span("w", attributes={"n": number}) for _ in range(3)]
+            table.opened(spans[0])
+            for span in spans:
+                span.end()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+        for thread in threads:
+            thread.start()
+        work()
+        for thread in threads:
+            thread.join()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert sorted(table._free) == list(range(0, 64 * 128, 128))
+    assert (noted(table), table.tracked, table.untracked) == ([], 0, 4 * 1_500)
+    table.close()
+
+
+def test_interrupted_at_every_step(table):
+    """Another span may start and end between any two instructions of the first."""
+    tracer = tracer_of(table)
+    others = [tracer.start_span(f"{number}") for number in range(3)]
+    inner = tracer_of(table)
+    steps = []
+    code = {OpenSpans.opened.__code__, OpenSpans.ending.__code__, OpenSpans.ended.__code__}
+
+    def tracing(frame, event, argument):
+        if frame.f_code not in code:
+            return None
+        frame.f_trace_opcodes = True
+        sys.settrace(None)
+        inner.start_span("inner").end()
+        steps.append(event)
+        if others:
+            others.pop().end()
+        sys.settrace(tracing)
+        return tracing
+
+    sys.settrace(tracing)
+    try:
+        span = tracer.start_span("outer")
+        span.end()
+    finally:
+        sys.settrace(None)
+    assert len(steps) > 100
+    assert (len(table._free), table.tracked, table.untracked) == (16, 0, 0)
+    assert noted(table) == []
+
+
+def test_the_layout_leaves_room():
+    """A name of 180 bytes fits whatever else there is."""
+    assert SLOT_SIZE - opened.WORDS_SIZE > opened._NAME_ROOM + 180

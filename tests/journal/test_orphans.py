@@ -1,0 +1,163 @@
+"""Spans that were open when a process died, and its crash: they come back once."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+
+from rimp_otel import TelemetryCollector, TelemetryConfig
+from rimp_otel.batch import TelemetryData
+from rimp_otel.journal.journal import Journal
+from rimp_otel.journal.orphans import convert_leftovers, read_leftovers
+from rimp_otel.journal.reader import read_journal
+from rimp_otel.journal.slots import is_owned
+from rimp_otel.process import Reporter
+from tests.journal.records import Home, die
+
+
+class Stream:
+    """Of a collector that nobody drains."""
+
+    def wake(self):
+        """Does nothing."""
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """A journal that is not open yet."""
+    journal = Journal(Home(tmp_path), 64 * 1024 * 1024, Reporter())
+    yield journal
+    journal.renew()
+
+
+@pytest.fixture
+def tracer(journal):
+    """Its spans are recorded in the journal."""
+    collector = TelemetryCollector(TelemetryConfig())
+    collector.attach(Stream(), journal)
+    resource = Resource({"service.name": "shop"})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(collector)
+    return provider.get_tracer("t")
+
+
+def spans_in(directory):
+    """What a reader finds: names, and whether they were interrupted."""
+    contents = read_journal(directory, lambda *_: False)
+    assert contents.damaged == []
+    return sorted(
+        (span.name, "rimp.interrupted" in span.attributes)
+        for _, line, _ in contents.lines
+        for span in TelemetryData.decoded(line).spans
+    )
+
+
+def test_open_spans_of_the_dead(journal, tracer, tmp_path):
+    """Are there for readers, and the same once they were made a segment."""
+    with tracer.start_as_current_span("done"):
+        pass
+    tracer.start_span("open")
+    directory = tmp_path / "journal"
+    assert spans_in(directory) == [("done", False)]
+    die(journal)
+    assert not is_owned(directory)
+    expected = [("done", False), ("open", True)]
+    assert spans_in(directory) == expected
+    assert convert_leftovers(directory) == 0
+    assert sorted(os.listdir(directory)) == ["000001.seg", "000002.seg", "lock"]
+    assert spans_in(directory) == expected
+    assert read_leftovers(directory, []) == ([], [])
+
+
+def test_conversion_that_was_killed(journal, tracer, tmp_path):
+    """Before the segment was there, or before the table was gone: the spans come once."""
+    tracer.start_span("open")
+    die(journal)
+    directory = tmp_path / "journal"
+    table = (directory / "000001.open").read_bytes()
+    (directory / "000001.tmp").write_bytes(b"half")
+    convert_leftovers(directory)
+    (directory / "000001.open").write_bytes(table)
+    assert spans_in(directory) == [("open", True)]
+    convert_leftovers(directory)
+    assert sorted(os.listdir(directory)) == ["000001.seg", "000002.seg", "lock"]
+    assert spans_in(directory) == [("open", True)]
+
+
+def test_span_that_was_just_being_recorded(journal, tracer, tmp_path):
+    """Is interrupted if its record is not there, whoever else names it."""
+    lost, kept = tracer.start_span("lost"), tracer.start_span("kept")
+    tracer.start_span("child", links=[]).end()
+    journal.open_spans.ending(lost)
+    journal.open_spans.ended = lambda span: None
+    kept.end()
+    die(journal)
+    assert spans_in(tmp_path / "journal") == [("child", False), ("kept", False), ("lost", True)]
+
+
+def test_no_segment_is_deleted_while_a_span_ends(journal, tracer):
+    """It may hold the span's record."""
+    span = tracer.start_span("a")
+    journal.open_spans.ending(span)
+    journal.finished.append(journal.segments.popleft())
+    journal.delete_finished()
+    assert len(journal.finished) == 1
+    journal.open_spans.ended(span)
+    journal.delete_finished()
+    assert len(journal.finished) == 0
+
+
+def test_a_span_whose_end_was_broken_off_keeps_only_so_much(journal, tracer):
+    """By an exception of a signal handler's: the journal must not get full of what is stored."""
+    span = tracer.start_span("a")
+    journal.open_spans.ending(span)
+    journal.finished.append(journal.segments.popleft())
+    journal._limit = journal.finished[0].size
+    journal.delete_finished()
+    assert len(journal.finished) == 0
+
+
+def test_damaged_table(journal, tracer, tmp_path):
+    """What can be read is there, the table is kept, and the damage counted."""
+    tracer.start_span("one")
+    tracer.start_span("two")
+    die(journal)
+    path = tmp_path / "journal" / "000001.open"
+    data = bytearray(path.read_bytes())
+    data[data.index(b"two")] ^= 1
+    path.write_bytes(data)
+    (damage,) = read_journal(path.parent, lambda *_: False).damaged
+    assert damage == (path, 0, "open spans in it are damaged")
+    assert convert_leftovers(path.parent) == 1
+    assert spans_in(path.parent) == [("one", True)]
+    assert path.with_name("000001.open.damaged").read_bytes() == bytes(data)
+
+
+def test_crash(journal, tracer, tmp_path):
+    """Comes back as an event of the resource that the process had."""
+    tracer.start_span("open")
+    die(journal)
+    directory = tmp_path / "journal"
+    (directory / "000001.crash").write_text("Fatal Python error: Segmentation fault\n\nstack\n")
+    contents = read_journal(directory, lambda *_: False)
+    (event,) = [
+        event for _, line, _ in contents.lines for event in TelemetryData.decoded(line).events
+    ]
+    assert event.message == "process crashed: Fatal Python error: Segmentation fault"
+    assert event.event_name == "rimp.crash"
+    assert event.severity_number == 21
+    assert event.metadata["exception.stacktrace"].endswith("stack\n")
+    assert event.resource.attributes["service.name"] == "shop"
+    convert_leftovers(directory)
+    assert not (directory / "000001.crash").exists()
+
+
+def test_no_crash(journal, tmp_path):
+    """An empty file is none."""
+    journal.open()
+    die(journal)
+    (tmp_path / "journal" / "000001.crash").write_text("")
+    assert read_leftovers(tmp_path / "journal", []) == ([], [])

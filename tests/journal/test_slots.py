@@ -1,0 +1,185 @@
+"""Writer slots: one holder each, whatever happens to the holder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from rimp_otel import StorageError
+from rimp_otel.journal.slots import LOCK, Slot, is_owned
+from tests.processes import ROOT
+
+
+@pytest.fixture
+def directory_of(tmp_path):
+    """The slots' directories below the test's."""
+    return lambda number: tmp_path / "t" / (f"journal.{number}" if number else "journal")
+
+
+def test_lowest_free_slot(directory_of):
+    """Two at once get two; what is released is the first to be taken again."""
+    first, second = Slot.take(directory_of), Slot.take(directory_of)
+    assert (first.number, second.number) == (0, 1)
+    first.release()
+    again = Slot.take(directory_of)
+    assert again.number == 0
+    again.release()
+    second.release()
+
+
+def test_owner_is_seen(directory_of):
+    """By readers, as long as it holds the slot."""
+    slot = Slot.take(directory_of)
+    assert is_owned(slot.directory)
+    slot.release()
+    assert not is_owned(slot.directory)
+    assert not is_owned(directory_of(7))
+
+
+def test_private(directory_of):
+    """The directory and the lock file are their owner's alone."""
+    slot = Slot.take(directory_of)
+    assert slot.directory.stat().st_mode & 0o777 == 0o700
+    assert (slot.directory / LOCK).stat().st_mode & 0o777 == 0o600
+    slot.release()
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from rimp_otel.journal.slots import Slot
+slot = Slot.take(lambda number: Path(sys.argv[1]) / f"journal.{number}")
+print(slot.number, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_killed_holder(tmp_path):
+    """Holds nothing any more."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert holder.stdout.readline() == b"0\n"
+    slot = Slot.take(lambda number: tmp_path / f"journal.{number}")
+    assert slot.number == 1
+    slot.release()
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    slot = Slot.take(lambda number: tmp_path / f"journal.{number}")
+    assert (slot.number, slot.rebooted) == (0, False)
+    slot.release()
+
+
+def test_forked_child_does_not_hold(directory_of):
+    """Nor does its release take the lock from the parent, nor its life keep the lock alive."""
+    slot = Slot.take(directory_of)
+    child = os.fork()
+    if child == 0:
+        ours = slot.is_ours
+        slot.release()
+        os._exit(int(ours or not is_owned(slot.directory)))
+    assert os.waitpid(child, 0)[1] == 0
+    assert slot.is_ours
+    assert is_owned(slot.directory)
+    slot.release()
+
+
+def sign(directory, machine, boot):
+    """Has somebody else leave the slot."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / LOCK).write_text(json.dumps({"machine": machine, "boot": boot}))
+
+
+def test_slot_of_another_machine(directory_of):
+    """Is left alone, unless there is nothing in it."""
+    sign(directory_of(0), "other", "other")
+    empty = Slot.take(directory_of)
+    assert (empty.number, empty.rebooted) == (0, True)
+    empty.release()
+    sign(directory_of(0), "other", "other")
+    (directory_of(0) / "000001.seg").write_text("x")
+    slot = Slot.take(directory_of)
+    assert slot.number == 1
+    slot.release()
+
+
+def test_slot_from_before_a_reboot(directory_of):
+    """Is taken, and says so."""
+    slot = Slot.take(directory_of)
+    owner = json.loads((slot.directory / LOCK).read_text())
+    slot.release()
+    sign(directory_of(0), owner["machine"], "before")
+    (directory_of(0) / "000001.seg").write_text("x")
+    slot = Slot.take(directory_of)
+    assert (slot.number, slot.rebooted) == (0, True)
+    slot.release()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"boot": 1}', "\0" * 100])
+def test_damaged_signature(directory_of, text):
+    """Is nobody's; that may be a loss of power's doing."""
+    directory_of(0).mkdir(parents=True)
+    (directory_of(0) / LOCK).write_text(text)
+    slot = Slot.take(directory_of)
+    assert (slot.number, slot.rebooted) == (0, True)
+    slot.release()
+
+
+def test_links_are_not_followed(directory_of, tmp_path):
+    """Neither the directory's nor the lock's."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    directory_of(0).parent.mkdir()
+    directory_of(0).symlink_to(elsewhere)
+    slot = Slot.take(directory_of)
+    assert slot.number == 1
+    assert os.listdir(elsewhere) == []
+    slot.release()
+    (directory_of(1) / LOCK).unlink()
+    (directory_of(1) / LOCK).symlink_to(tmp_path / "file")
+    with pytest.raises(StorageError, match="cannot record into"):
+        Slot.take(directory_of)
+
+
+def test_no_directory_can_be_made(tmp_path):
+    """The error says where, why, and what to do."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"cannot record into .*file: File exists; give a"):
+        Slot.take(lambda number: tmp_path / "file" / "journal")
+
+
+def test_descriptor_that_was_closed_by_others(directory_of, tmp_path):
+    """Another file that got its number is not closed."""
+    slot = Slot.take(directory_of)
+    os.close(slot._lock)
+    other = os.open(tmp_path / "other", os.O_CREAT | os.O_RDWR)
+    assert other == slot._lock
+    slot.release()
+    os.write(other, b"open")
+    os.close(other)
+
+
+def test_pipe_in_the_locks_place_keeps_no_reader_waiting(directory_of):
+    """It is nobody's."""
+    directory_of(0).mkdir(parents=True)
+    os.mkfifo(directory_of(0) / LOCK)
+    assert not is_owned(directory_of(0))
+
+
+def test_lock_file_that_was_removed(directory_of):
+    """Its slot is not held any more; its descriptor is closed all the same."""
+    slot = Slot.take(directory_of)
+    (slot.directory / LOCK).unlink()
+    assert not slot.is_held
+    file = slot._lock
+    slot.release()
+    with pytest.raises(OSError):
+        os.fstat(file)

@@ -1,0 +1,179 @@
+"""Conditions: what they match, and what is refused."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext
+
+from rimp_otel import ConfigurationError, EventType, TelemetryEvent, TelemetryMetric
+from rimp_otel.models.filters import Filter
+from rimp_otel.models.records import ResourceInfo, Signal
+
+TRACE = 0x0AF7651916CD43DD8448EB211C80319C
+
+
+def span(**fields):
+    """A span of 250 ms."""
+    fields = {"start_time": 1_000_000_000, "end_time": 1_250_000_000, **fields}
+    return ReadableSpan("GET /", SpanContext(TRACE, 1, False), **fields)
+
+
+def event(**fields):
+    """A warning with a name, of the trace."""
+    fields = {"event_type": EventType.WARNING, "trace_id": TRACE, "event_name": "login", **fields}
+    return TelemetryEvent("auth", "hello", **fields)
+
+
+def metric(**fields):
+    """A metric point."""
+    return TelemetryMetric("load", 1, **fields)
+
+
+def matching(**conditions):
+    """Which of the three match."""
+    made = Filter.of(**conditions)
+    records = {"span": span(), "event": event(), "metric": metric()}
+    return [name for name, record in records.items() if made.matches(record)]
+
+
+def test_no_conditions_match_everything():
+    """And are false; None is no condition."""
+    nothing = dict.fromkeys(
+        ["signals", "service", "name", "trace_id", "min_duration", "severity", "attributes"]
+    )
+    assert not Filter.of()
+    assert not Filter.of(**nothing)
+    assert not Filter.of(attributes={}, signals=["metrics", "logs", "traces"])
+    assert matching() == ["span", "event", "metric"]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "found", "signals"),
+    [
+        ({"signals": ["traces"]}, ["span"], {Signal.TRACES}),
+        ({"signals": "logs"}, ["event"], {Signal.LOGS}),
+        ({"signals": Signal.METRICS}, ["metric"], {Signal.METRICS}),
+        ({"signals": {Signal.LOGS, "traces"}}, ["span", "event"], {Signal.TRACES, Signal.LOGS}),
+        ({"signals": []}, [], set()),
+        ({"name": "GET /"}, ["span"], set(Signal)),
+        ({"name": "login"}, ["event"], set(Signal)),
+        ({"name": "load"}, ["metric"], set(Signal)),
+        ({"name": "hello"}, [], set(Signal)),
+        ({"trace_id": TRACE}, ["span", "event"], {Signal.TRACES, Signal.LOGS}),
+        ({"trace_id": f"{TRACE:032X}"}, ["span", "event"], {Signal.TRACES, Signal.LOGS}),
+        ({"trace_id": 1}, [], {Signal.TRACES, Signal.LOGS}),
+        ({"min_duration": 0.25}, ["span"], {Signal.TRACES}),
+        ({"min_duration": timedelta(milliseconds=250)}, ["span"], {Signal.TRACES}),
+        ({"min_duration": 0.2500001}, [], {Signal.TRACES}),
+        ({"severity": EventType.WARNING}, ["event"], {Signal.LOGS}),
+        ({"severity": 14}, [], {Signal.LOGS}),
+        ({"severity": 5, "min_duration": 0}, [], set()),
+        ({"signals": ["metrics"], "trace_id": TRACE}, [], set()),
+        ({"name": "GET /", "trace_id": TRACE, "min_duration": 0.1}, ["span"], {Signal.TRACES}),
+        ({"name": "GET /", "trace_id": TRACE, "min_duration": 1}, [], {Signal.TRACES}),
+    ],
+)
+def test_conditions(conditions, found, signals):
+    """All must hold; which signals there can be is known beforehand."""
+    assert matching(**conditions) == found
+    assert Filter.of(**conditions).signals == signals
+    assert Filter.of(**conditions)
+
+
+def test_what_a_record_lacks_does_not_match():
+    """A resource, an end, a start, a severity, a trace."""
+    assert not Filter.of(service="shop").matches(event())
+    assert not Filter.of(service="shop").matches(metric(resource=ResourceInfo()))
+    assert not Filter.of(min_duration=0).matches(span(end_time=None))
+    assert not Filter.of(min_duration=0).matches(span(start_time=0))
+    assert not Filter.of(min_duration=0).matches(span(end_time=1))
+    assert not Filter.of(severity=1).matches(event(severity_number=0))
+    assert not Filter.of(trace_id=TRACE).matches(event(trace_id=0))
+    assert not Filter.of(trace_id=TRACE).matches(ReadableSpan("GET /"))
+
+
+def test_service():
+    """Of all kinds of records."""
+    resource = ResourceInfo({"service.name": "shop"})
+    made = Filter.of(service="shop")
+    assert made.matches(span(resource=Resource(resource.attributes)))
+    assert made.matches(event(resource=resource))
+    assert made.matches(metric(resource=resource))
+    assert not Filter.of(service="sho").matches(event(resource=resource))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "wanted", "is_same"),
+    [
+        ("a", "a", True),
+        ("a", "b", False),
+        ("1", 1, False),
+        (1, 1.0, True),
+        (1, True, False),
+        (True, True, True),
+        (0, False, False),
+        (None, None, True),
+        ("", None, False),
+        (b"x", b"x", True),
+        ((1, 2), [1, 2], True),
+        ([1, 2], (1, 2), True),
+        ([1], [True], False),
+        ([1, 2], [1], False),
+        ("ab", ["a", "b"], False),
+        ({"x": [1]}, {"x": (1,)}, True),
+        ({"x": 1}, {"x": 1, "y": 2}, False),
+        (float("nan"), float("nan"), False),
+    ],
+)
+def test_attribute_values(recorded, wanted, is_same):
+    """Equal as OTLP's values are."""
+    made = Filter.of(attributes={"k": wanted})
+    assert made.matches(event(metadata={"k": recorded, "other": 1})) is is_same
+    assert made.matches(metric(tags={"k": recorded})) is is_same
+
+
+def test_all_attributes_must_be_there():
+    """Those of the record itself, not of what it belongs to."""
+    made = Filter.of(attributes={"a": 1, "b": None})
+    assert made.matches(span(attributes={"a": 1, "b": None, "c": 3}))
+    assert not made.matches(span(attributes={"a": 1}))
+    assert not made.matches(span())
+    assert not made.matches(metric(resource=ResourceInfo({"a": 1, "b": None})))
+
+
+@pytest.mark.parametrize(
+    ("conditions", "message"),
+    [
+        ({"signals": ["trace"]}, r"signals=\['trace'\] .*: give some of 'traces', 'logs' and 'm"),
+        ({"signals": 5}, "signals=5 is not allowed"),
+        ({"signals": [None]}, r"signals=\[None\] is not allowed"),
+        ({"service": 1}, "service=1 is not allowed: give a string that is not empty, or None"),
+        ({"name": ""}, "name='' is not allowed: give a string that is not empty, or None"),
+        ({"trace_id": "abc"}, "trace_id='abc' is not allowed: give 32 hexadecimal digits, or a nu"),
+        ({"trace_id": "0" * 32}, "trace_id='0{32}' is not allowed"),
+        ({"trace_id": "g" * 32}, "is not allowed"),
+        ({"trace_id": 0}, "trace_id=0 is not allowed"),
+        ({"trace_id": 2**128}, "is not allowed"),
+        ({"trace_id": True}, "trace_id=True is not allowed"),
+        ({"min_duration": -0.1}, "min_duration=-0.1 is not allowed: give seconds that are not neg"),
+        ({"min_duration": "1s"}, "min_duration='1s' is not allowed"),
+        ({"min_duration": float("nan")}, "min_duration=nan is not allowed"),
+        ({"min_duration": timedelta(-1)}, "is not allowed"),
+        ({"min_duration": True}, "min_duration=True is not allowed"),
+        ({"severity": 0}, "severity=0 is not allowed: give an EventType, or a number of 1 to 24"),
+        ({"severity": 25}, "severity=25 is not allowed"),
+        ({"severity": "error"}, "severity='error' is not allowed"),
+        ({"attributes": [("a", 1)]}, "attributes=.* is not allowed: give a mapping of keys to val"),
+        ({"attributes": {1: 2}}, "attributes={1: 2} is not allowed"),
+        ({"attributes": {"a": object}}, r"attributes\['a'\]=.* give a value that an attribute can"),
+        ({"attributes": {"a": [{"b": {1}}]}}, r"attributes\['a'\]=.* is not allowed"),
+    ],
+)
+def test_what_is_refused(conditions, message):
+    """With the argument's name, its value, and what is allowed."""
+    with pytest.raises(ConfigurationError, match=message):
+        Filter.of(**conditions)

@@ -1,0 +1,236 @@
+"""Events, metrics, and what pydantic makes of them."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timezone
+
+import pytest
+
+from rimp_otel import ConfigurationError, EventType, TelemetryEvent, TelemetryMetric
+from rimp_otel.models.records import (
+    Buckets,
+    Exemplar,
+    ExponentialHistogramPoint,
+    HistogramPoint,
+    MetricKind,
+    ResourceInfo,
+    ScopeInfo,
+    SummaryPoint,
+    Temporality,
+)
+from tests.processes import run
+
+NOON = 1_795_521_600_000_000_000
+
+
+def test_event_types_and_severity_numbers():
+    """Each type is the lowest number of its OTLP range, and takes in the whole range."""
+    assert [kind.severity_number for kind in EventType] == [5, 9, 13, 17]
+    numbers = {number: EventType.from_severity_number(number).name for number in range(25)}
+    assert [n for n in numbers if numbers[n] == "DEBUG"] == list(range(1, 9))
+    assert [n for n in numbers if numbers[n] == "INFO"] == [0, 9, 10, 11, 12]
+    assert [n for n in numbers if numbers[n] == "WARNING"] == [13, 14, 15, 16]
+    assert [n for n in numbers if numbers[n] == "ERROR"] == list(range(17, 25))
+
+
+def test_event_defaults():
+    """Body and severity number follow from the message and the type."""
+    event = TelemetryEvent("auth", "login", EventType.WARNING, time_unix_nano=NOON)
+    assert (event.body, event.severity_number, event.metadata) == ("login", 13, {})
+    assert event.timestamp == datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
+    assert event.timestamp.isoformat() == "2026-11-24T12:00:00+00:00"
+
+
+def test_event_body_may_be_none():
+    """None is a body, not the lack of one."""
+    assert TelemetryEvent("a", "", body=None).body is None
+
+
+def test_event_time_falls_back_to_the_observed_one():
+    """As OTLP recommends for records without a time."""
+    event = TelemetryEvent("a", "b", time_unix_nano=0, observed_time_unix_nano=NOON)
+    assert event.timestamp.year == 2026
+
+
+def test_events_share_no_metadata():
+    """Each has a dict of its own."""
+    first, second = TelemetryEvent("a", "b"), TelemetryEvent("a", "b")
+    first.metadata["x"] = 1
+    assert second.metadata == {}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: TelemetryEvent("a", "b", "info"),
+            "event_type='info' is not allowed: give EventType",
+        ),
+        (
+            lambda: TelemetryEvent("a", "b", metadata=[1]),
+            "metadata=[1] is not allowed: give a mapping",
+        ),
+        (
+            lambda: TelemetryMetric("a", "1"),
+            "value='1' is not allowed: give an int or a float",
+        ),
+        (lambda: TelemetryMetric("a", 1, tags=None), "tags=None is not allowed: give a mapping"),
+        (
+            lambda: TelemetryMetric("a", 1, kind=MetricKind.HISTOGRAM),
+            "point=None is not allowed: give HistogramPoint",
+        ),
+        (
+            lambda: TelemetryMetric("a", 1, point=SummaryPoint(1)),
+            "point=SummaryPoint(count=1, sum=0.0, quantiles=()) is not allowed: give NoneType",
+        ),
+    ],
+)
+def test_wrong_argument_is_named(make, message):
+    """With its value, and what is allowed."""
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    assert str(caught.value) == message
+
+
+def test_metric_defaults():
+    """A gauge, now, without a unit."""
+    metric = TelemetryMetric("load", 0.5)
+    assert (metric.unit or "", metric.tags, metric.kind) == ("", {}, MetricKind.GAUGE)
+    assert abs((datetime.now(timezone.utc) - metric.timestamp).total_seconds()) < 60
+    assert metric.has_value
+
+
+def test_metric_without_a_value():
+    """By its flag, or by NaN."""
+    assert not TelemetryMetric("load", 0, flags=1).has_value
+    assert not TelemetryMetric("load", math.nan).has_value
+
+
+EVENT = TelemetryEvent(
+    "auth",
+    "login",
+    EventType.ERROR,
+    {"user": "ann", "tries": 3, "nested": {"a": [1, 2.5, None, True]}},
+    NOON,
+    NOON + 1,
+    trace_id=2**127,
+    span_id=2**63,
+    trace_flags=1,
+    severity_text="ERR",
+    event_name="login.failed",
+    body={"k": [1]},
+    dropped_attributes_count=2,
+    scope=ScopeInfo("auth", "1.0", {"a": 1}, "https://s"),
+    resource=ResourceInfo({"service.name": "shop"}, "https://r"),
+)
+METRICS = [
+    TelemetryMetric("gauge", 1.5, "ms", {"a": 1}, NOON, description="d", metric_metadata={"m": 1}),
+    TelemetryMetric(
+        "sum",
+        7,
+        time_unix_nano=NOON,
+        start_time_unix_nano=NOON - 1,
+        kind=MetricKind.SUM,
+        temporality=Temporality.DELTA,
+        is_monotonic=True,
+        exemplars=[Exemplar(3, NOON, 1, 2, {"a": "b"}), Exemplar(2.5)],
+    ),
+    TelemetryMetric(
+        "histogram",
+        5.0,
+        kind=MetricKind.HISTOGRAM,
+        temporality=Temporality.CUMULATIVE,
+        point=HistogramPoint(2, 5.0, (1, 1), (2.5,), 1.0, 4.0),
+    ),
+    TelemetryMetric(
+        "exponential",
+        5.0,
+        kind=MetricKind.EXPONENTIAL_HISTOGRAM,
+        point=ExponentialHistogramPoint(3, 5.0, 2, 1, 0.5, Buckets(1, (1,)), Buckets(-1, (1,))),
+    ),
+    TelemetryMetric(
+        "summary",
+        5.0,
+        kind=MetricKind.SUMMARY,
+        point=SummaryPoint(2, 5.0, ((0.5, 2.0), (0.9, 3.0))),
+    ),
+]
+
+
+def adapter(kind):
+    """pydantic's view of a model."""
+    pydantic = pytest.importorskip("pydantic")
+    return pydantic.TypeAdapter(kind)
+
+
+def test_pydantic_event_round_trip():
+    """Through Python objects and through JSON."""
+    events = adapter(TelemetryEvent)
+    assert events.validate_python(events.dump_python(EVENT)) == EVENT
+    assert events.validate_json(events.dump_json(EVENT)) == EVENT
+    assert b'"event_type":"error"' in events.dump_json(EVENT)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_pydantic_metric_round_trip(metric):
+    """Of every kind, through Python objects and through JSON."""
+    metrics = adapter(TelemetryMetric)
+    assert metrics.validate_python(metrics.dump_python(metric)) == metric
+    assert metrics.validate_json(metrics.dump_json(metric)) == metric
+
+
+def test_pydantic_keeps_ints_ints():
+    """1 and 1.0 stay what they were."""
+    metrics = adapter(TelemetryMetric)
+    for value in (1, 1.0):
+        back = metrics.validate_json(metrics.dump_json(TelemetryMetric("a", value)))
+        assert type(back.value) is type(value)
+
+
+def test_pydantic_writes_what_json_has_no_number_for():
+    """NaN and the infinities go through JSON as strings, bytes as base64."""
+    metrics, events = adapter(TelemetryMetric), adapter(TelemetryEvent)
+    for value in (math.inf, -math.inf, 2**70):
+        back = metrics.validate_json(metrics.dump_json(TelemetryMetric("a", value)))
+        assert back.value == value
+    without_sum = TelemetryMetric("a", math.nan, kind=MetricKind.HISTOGRAM, point=HistogramPoint(1))
+    back = metrics.validate_json(metrics.dump_json(without_sum))
+    assert math.isnan(back.value)
+    assert back.point == HistogramPoint(1)
+    assert b'"/w=="' in events.dump_json(TelemetryEvent("a", "b", metadata={"x": b"\xff"}))
+
+
+def test_pydantic_fills_in_defaults():
+    """The least that an event and a metric need."""
+    event = adapter(TelemetryEvent).validate_python({"source": "a", "message": "b"})
+    assert (event.event_type, event.body, event.severity_number) == (EventType.INFO, "b", 9)
+    metric = adapter(TelemetryMetric).validate_python({"name": "a", "value": "2.5"})
+    assert metric.value == 2.5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"source": "a"},
+        {"source": 1, "message": "b"},
+        {"source": "a", "message": "b", "event_type": "fatal"},
+        {"source": "a", "message": "b", "metadata": 3},
+    ],
+)
+def test_pydantic_refuses_what_is_wrong(wrong):
+    """With its own error."""
+    pydantic = pytest.importorskip("pydantic")
+    with pytest.raises(pydantic.ValidationError):
+        adapter(TelemetryEvent).validate_python(wrong)
+
+
+def test_models_work_without_pydantic():
+    """It is not even asked for."""
+    script = """
+    import sys
+    sys.modules["pydantic"] = None
+    from rimp_otel import TelemetryEvent, TelemetryMetric
+    print(TelemetryEvent("a", "b").message, TelemetryMetric("c", 1).value)
+    """
+    assert run(script) == "b 1\n"

@@ -1,0 +1,182 @@
+"""Retention: what is deleted, and what never is."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from rimp_otel.storage.files.retention import Deleted, list_sealed, retain
+from tests.storage.recordings import names
+
+ID = "{:016x}"
+
+
+def sealed(directory, number, last, size=10, suffix=".jsonl.zst", signal="logs"):
+    """A sealed file of this size, with records until ``last`` seconds."""
+    path = directory / f"{signal}-1-{last * 10**9}-{ID.format(number)}{suffix}"
+    path.write_bytes(b"x" * size)
+    return path
+
+
+def waiting(directory, number, changed, size=10):
+    """A waiting file of this size, changed at this second."""
+    path = directory / f"logs-{ID.format(number)}.jsonl"
+    path.write_bytes(b"x" * size)
+    os.utime(path, (changed, changed))
+    return path
+
+
+def left(directory):
+    """The ids' numbers of the files that are there."""
+    return sorted(int(found.name.id, 16) for found in list_sealed(directory))
+
+
+def test_without_bounds_all_is_kept(tmp_path):
+    """And a directory that is not there is no error."""
+    sealed(tmp_path, 1, last=1)
+    assert retain(tmp_path, None, None, now=1e9) == Deleted(0, 0)
+    assert left(tmp_path) == [1]
+    assert retain(tmp_path / "missing", 0, 1.0, now=1e9) == Deleted(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [(100, [1, 2, 3]), (60, [1, 2, 3]), (59, [2, 3]), (31, [3]), (29, []), (0, [])],
+)
+def test_newest_are_kept(tmp_path, size, kept):
+    """As many as the bound holds, by when their records end; not by the files' own times."""
+    for number, last in ((3, 30), (2, 20), (1, 10)):
+        os.utime(sealed(tmp_path, number, last, number * 10), (100 - last, 100 - last))
+    deleted = retain(tmp_path, size, None, now=0)
+    assert left(tmp_path) == kept
+    gone = {1, 2, 3} - set(kept)
+    assert deleted == Deleted(len(gone), 10 * sum(gone))
+
+
+def test_nothing_older_than_what_went_is_kept(tmp_path):
+    """Although it would still fit."""
+    sealed(tmp_path, 3, last=30, size=10)
+    sealed(tmp_path, 2, last=20, size=100)
+    sealed(tmp_path, 1, last=10, size=1)
+    assert retain(tmp_path, 50, None, now=0) == Deleted(2, 101)
+    assert left(tmp_path) == [3]
+
+
+def test_old_ones_go(tmp_path):
+    """By their last record; a waiting one by its last change; without records, likewise."""
+    for number, last in ((1, 10), (2, 20), (3, 30)):
+        sealed(tmp_path, number, last)
+    waiting(tmp_path, 4, changed=15)
+    waiting(tmp_path, 5, changed=25)
+    empty = tmp_path / f"traces-0-0-{ID.format(6)}.jsonl"
+    empty.write_bytes(b"no record\n")
+    os.utime(empty, (25, 25))
+    assert retain(tmp_path, None, 20.0, now=40) == Deleted(2, 20)
+    assert left(tmp_path) == [2, 3, 5, 6]
+
+
+def test_waiting_files_count_only_where_they_are_stuck(tmp_path):
+    """The others are about to become smaller."""
+    waiting(tmp_path, 1, changed=10, size=1_000)
+    stuck = waiting(tmp_path, 2, changed=20, size=50)
+    sealed(tmp_path, 3, last=5, size=10)
+    assert retain(tmp_path, 60, None, now=0) == Deleted(0, 0)
+    assert retain(tmp_path, 60, None, now=0, stuck={stuck.name}) == Deleted(0, 0)
+    assert retain(tmp_path, 55, None, now=0, stuck={stuck.name}) == Deleted(1, 10)
+    assert retain(tmp_path, 40, None, now=0, stuck={stuck.name}) == Deleted(1, 50)
+    assert left(tmp_path) == [1]
+
+
+def test_waiting_file_that_is_being_sealed_stays(tmp_path):
+    """However old it is."""
+    fcntl = pytest.importorskip("fcntl")
+    path = waiting(tmp_path, 1, changed=1)
+    with path.open("rb") as sealer:
+        fcntl.flock(sealer, fcntl.LOCK_EX)
+        assert retain(tmp_path, None, 1.0, now=100) == Deleted(0, 0)
+        assert left(tmp_path) == [1]
+    assert retain(tmp_path, None, 1.0, now=100) == Deleted(1, 10)
+
+
+def test_what_was_derived_goes_along(tmp_path):
+    """By its name; of what stays, it stays."""
+    old, new = sealed(tmp_path, 1, last=10), sealed(tmp_path, 2, last=20)
+    for path in (old, new):
+        for suffix in (".idx", ".parquet", ".other"):
+            (tmp_path / path.name.replace(".jsonl.zst", suffix)).write_bytes(b"derived")
+    assert retain(tmp_path, 10, None, now=0) == Deleted(1, 10)
+    assert sorted(os.listdir(tmp_path)) == sorted(
+        [
+            old.name.replace(".jsonl.zst", ".other"),
+            new.name,
+            *(new.name.replace(".jsonl.zst", suffix) for suffix in (".idx", ".parquet", ".other")),
+        ]
+    )
+
+
+def test_foreign_files_are_never_touched(tmp_path):
+    """Nor links, nor directories, whatever they are called."""
+    directory = tmp_path / "sealed"
+    directory.mkdir()
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    for name in (
+        "notes.txt",
+        "traces.jsonl",
+        f"traces-1-2-{ID.format(1)}.jsonl.zst.bak",
+        f"traces-1-2-{ID.format(1)}.parquet",
+        f"xtraces-1-2-{ID.format(1)}.jsonl.zst",
+        f"traces-01-2-{ID.format(1)}.jsonl.zst",
+        f".traces-{ID.format(1)}.tmp-1",
+    ):
+        (directory / name).write_bytes(b"foreign")
+    (directory / f"traces-1-2-{ID.format(2)}.jsonl.zst").symlink_to(precious)
+    (directory / f"traces-{ID.format(3)}.jsonl").symlink_to(precious)
+    (directory / f"traces-1-2-{ID.format(4)}.jsonl.gz").mkdir()
+    before = names(directory)
+    assert retain(directory, 0, 0.001, now=1e9) == Deleted(0, 0)
+    assert names(directory) == before
+    assert precious.read_bytes() == b"precious"
+
+
+def test_derived_link_is_left(tmp_path):
+    """And what it leads to."""
+    directory = tmp_path / "sealed"
+    directory.mkdir()
+    path = sealed(directory, 1, last=10)
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    link = directory / path.name.replace(".jsonl.zst", ".idx")
+    link.symlink_to(precious)
+    assert retain(directory, 0, None, now=0) == Deleted(1, 10)
+    assert os.listdir(directory) == [link.name]
+    assert precious.exists()
+
+
+def test_one_that_cannot_be_deleted_keeps_no_other(tmp_path, monkeypatch):
+    """What went is counted, and the reason is given."""
+    stubborn = sealed(tmp_path, 1, last=10)
+    sealed(tmp_path, 2, last=20)
+    sealed(tmp_path, 3, last=5)
+    real = type(stubborn).unlink
+
+    def unlink(path, missing_ok=False):
+        if path == stubborn:
+            raise PermissionError(13, "Permission denied")
+        real(path, missing_ok)
+
+    monkeypatch.setattr(type(stubborn), "unlink", unlink)
+    deleted = retain(tmp_path, 0, None, now=0)
+    assert (deleted.files, deleted.bytes) == (2, 20)
+    assert isinstance(deleted.error, PermissionError)
+    assert left(tmp_path) == [1]
+
+
+def test_one_that_somebody_else_has_deleted(tmp_path, monkeypatch):
+    """Is not counted."""
+    sealed(tmp_path, 1, last=10)
+    found = list_sealed(tmp_path)
+    monkeypatch.setattr("rimp_otel.storage.files.retention.list_sealed", lambda directory: found)
+    found[0].path.unlink()
+    assert retain(tmp_path, 0, None, now=0) == Deleted(0, 0)

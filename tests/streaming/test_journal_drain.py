@@ -1,0 +1,422 @@
+"""From the journal into the storage: once, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from rimp_otel import StorageError, TelemetryCollector, TelemetryConfig, TelemetryMetric
+from rimp_otel.batch import TelemetryData
+from rimp_otel.journal.journal import Journal
+from rimp_otel.journal.reader import read_journal
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp.lines import LINE_SIZE
+from rimp_otel.process import Reporter
+from rimp_otel.streaming import journal_drain as journaldrain
+from rimp_otel.streaming.journal_drain import JournalDrain
+from tests.doubles import ListStorage
+from tests.journal.records import Home, append, die, numbers_of
+
+ALL = list(range(500))
+
+
+@pytest.fixture(autouse=True)
+def slices_of_one_line(monkeypatch):
+    """So that a few records take many steps."""
+    monkeypatch.setattr(journaldrain, "_USUAL_SLICE", LINE_SIZE)
+
+
+def each(numbers):
+    """The same of every signal."""
+    return dict.fromkeys(Signal, numbers)
+
+
+class FileDouble(Home, ListStorage):
+    """A storage that is appended to line by line."""
+
+    def __init__(self, path):
+        ListStorage.__init__(self)
+        Home.__init__(self, path)
+
+    def recorded(self):
+        """The numbers in its lines."""
+        return numbers_of(
+            [TelemetryData.decoded(line) for lines in self.lines.values() for line in lines]
+        )
+
+
+class Died(BaseException):
+    """Ends a test's process."""
+
+
+class Process:
+    """A collector with a journal, that can die."""
+
+    def __init__(self, storage, home, size=64 * 1024 * 1024, sync="never"):
+        self.offered = []
+        self.collector = TelemetryCollector(TelemetryConfig(sync=sync, sync_interval=600.0))
+        self.journal = Journal(home, size, Reporter(), open_spans=False)
+        self.collector.attach(self, self.journal)
+        self.drain = JournalDrain(
+            self.collector,
+            storage,
+            self.offered.append,
+            Reporter(),
+            self.journal,
+            home,
+            storage if isinstance(storage, FileDouble) else None,
+        )
+
+    def wake(self):
+        """Is never due by itself."""
+
+    def append(self, numbers):
+        """Records of all three signals, past the collector."""
+        for number in numbers:
+            append(self.journal, number)
+
+    def die(self):
+        """Without a word."""
+        die(self.journal)
+
+    def run_until_it_dies(self):
+        """Nothing is done any more once it is killed, also not what an exception would have done."""
+
+        def dead(*_):
+            raise Died
+
+        self.drain._failed = dead
+        for segment in self.journal.segments:
+            segment.header.give_up = lambda: None
+        with pytest.raises(Died):
+            self.drain.run()
+        self.die()
+
+
+@pytest.fixture
+def storage(tmp_path):
+    """A storage of files, in memory."""
+    return FileDouble(tmp_path)
+
+
+def test_everything_is_stored_once(storage):
+    """In its order, and offered to the consumers."""
+    process = Process(storage, storage)
+    process.append(ALL)
+    assert process.drain.run()
+    assert storage.recorded() == each(ALL)
+    assert numbers_of(process.offered) == each(ALL)
+    process.drain.close()
+    assert os.listdir(storage.path / "journal") == ["lock"]
+
+
+def test_killed_before_it_was_drained(storage):
+    """The next one stores it, and says that it was recovered."""
+    first = Process(storage, storage)
+    first.append(ALL)
+    first.die()
+    second = Process(storage, storage)
+    second.drain.recover()
+    second.append([500])
+    assert second.drain.run()
+    assert storage.recorded() == each([*ALL, 500])
+    stats = second.collector.stats()
+    assert (stats.recovered, stats.collected, stats.pending) == (1_500, 1_500, -3)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("line", range(1, 16))
+def test_killed_while_a_line_was_stored(storage, line, moment):
+    """Before it was there, or after: once, all the same."""
+    left = line
+
+    def die_at_last():
+        nonlocal left
+        left -= 1
+        if not left:
+            raise Died
+
+    first = Process(storage, storage)
+    first.append(ALL)
+    setattr(storage, moment, die_at_last)
+    # What happens to a process that is killed here: nothing.
+    first.drain._failed = lambda *_: (_ for _ in ()).throw(Died)
+    kept = dict.fromkeys(first.journal.segments)
+    for segment in kept:
+        segment.header.give_up = lambda: None
+    with pytest.raises(Died):
+        first.drain.run()
+    first.die()
+    storage.before = storage.after = lambda: None
+    second = Process(storage, storage)
+    second.drain.recover()
+    assert second.drain.run()
+    assert storage.recorded() == each(ALL)
+
+
+def test_killed_again_and_again(storage):
+    """Each takes over from the one before."""
+    for number in range(5):
+        process = Process(storage, storage)
+        process.append(range(100 * number, 100 * number + 100))
+        process.die()
+    last = Process(storage, storage)
+    last.drain.recover()
+    assert len(last.journal.segments) == 6
+    assert last.drain.run()
+    assert storage.recorded() == each(ALL)
+    assert len(last.journal.segments) == 1
+
+
+def test_storage_that_is_down(storage):
+    """Nothing is lost as long as there is room; then it goes on."""
+    process = Process(storage, storage)
+    storage.failing = True
+    process.append(ALL[:250])
+    assert not process.drain.run()
+    process.append(ALL[250:])
+    assert not process.drain.run()
+    assert storage.recorded() == each([])
+    storage.failing = False
+    assert process.drain.run()
+    assert storage.recorded() == each(ALL)
+
+
+def test_full_journal(tmp_path):
+    """What does not fit is dropped, and counted; what fits is stored."""
+    storage = FileDouble(tmp_path)
+    process = Process(storage, storage, size=1024 * 1024)
+    for number in range(4_000):
+        process.collector.collect_event("a", f"{number} {'x' * 500}")
+    stats = process.collector.stats()
+    assert set(stats.dropped) == {"journal_full"}
+    assert stats.pending + stats.dropped["journal_full"] == 4_000
+    assert process.drain.run()
+    kept = 4_000 - stats.dropped["journal_full"]
+    assert storage.recorded()[Signal.LOGS] == list(range(kept))
+    assert process.collector.stats().stored == kept
+    process.collector.collect_event("a", "4000")
+    assert process.drain.run()
+    assert storage.recorded()[Signal.LOGS][-1] == 4_000
+
+
+def test_storage_of_another_kind_gets_the_same_slice_again(tmp_path):
+    """With the same id, so that it can tell."""
+    seen = []
+
+    def dies(data):
+        seen.append((data.slice_id, len(data)))
+        if len(seen) == 2:
+            raise Died
+
+    home = Home(tmp_path)
+    first = Process(ListStorage(dies), home)
+    first.append(ALL)
+    first.run_until_it_dies()
+    storage = ListStorage(lambda data: seen.append((data.slice_id, len(data))))
+    second = Process(storage, home)
+    second.drain.recover()
+    second.append([500])
+    assert second.drain.run()
+    assert seen[1] == seen[2]
+    assert len({slice_id for slice_id, _ in seen}) == len(seen) - 1
+    assert all(slice_id for slice_id, _ in seen)
+    assert sum(map(len, storage.stored.batches)) == 1_503 - seen[0][1]
+
+
+def test_batch_that_cannot_be_stored(tmp_path):
+    """Is given up after three attempts, and counted; the rest is stored."""
+    home = Home(tmp_path)
+
+    def refuses(data):
+        if data.events and data.events[0].message == "bad":
+            raise ValueError
+
+    storage = ListStorage(refuses)
+    process = Process(storage, home)
+    process.collector.collect_event("a", "bad")
+    assert not process.drain.run()
+    process.collector.collect_event("a", "good")
+    assert not process.drain.run()
+    assert process.drain.run()
+    assert storage.stored.messages == ["good"]
+    assert process.collector.stats().dropped == {"storage_error": 1}
+    assert process.collector.stats().pending == 0
+
+
+def test_segments_are_deleted_once_they_are_synced(storage):
+    """Not before, where the policy asks for it."""
+    process = Process(storage, storage, size=1024 * 1024, sync="interval")
+    process.drain.sync()
+    process.append(range(300))
+    assert process.drain.run()
+    segments = len(process.journal.finished)
+    assert segments == 2
+    process.drain.sync()
+    assert len(process.journal.finished) == 0
+
+
+def test_closed_with_a_storage_that_is_down(storage):
+    """The journal stays, for the next one."""
+    process = Process(storage, storage)
+    process.append([1])
+    storage.failing = True
+    process.drain.close()
+    assert process.journal.is_open
+    process.die()
+    storage.failing = False
+    second = Process(storage, storage)
+    second.drain.recover()
+    assert second.drain.run()
+    assert storage.recorded() == each([1])
+
+
+def test_reader_at_any_moment(storage, tmp_path):
+    """Files up to their ends, and the journal from there: each record once."""
+    process = Process(storage, storage)
+    process.append(ALL)
+    checks = []
+
+    def whole(signal, start, length):
+        return storage.settle(signal, start, length)
+
+    def look():
+        contents = read_journal(tmp_path / "journal", whole)
+        batches = [TelemetryData.decoded(line) for _, line, _ in contents.lines]
+        for signal in Signal:
+            offset = 0
+            for line in storage.lines[signal]:
+                if offset < contents.ends[signal].offset:
+                    batches.insert(0, TelemetryData.decoded(line))
+                offset += len(line) + 1
+        found = numbers_of(batches)
+        checks.append({signal: sorted(found[signal]) for signal in Signal} == each(ALL))
+
+    look()
+    storage.before = storage.after = look
+    assert process.drain.run()
+    look()
+    assert len(checks) > 20
+    assert all(checks)
+
+
+def test_metrics_of_instruments(storage):
+    """Go through the journal as all else."""
+    process = Process(storage, storage)
+    process.drain.take_in(TelemetryData(metrics=[TelemetryMetric("m", 1), TelemetryMetric("m", 2)]))
+    assert process.collector.stats().pending == 2
+    process.die()
+    second = Process(storage, storage)
+    second.drain.recover()
+    assert second.drain.run()
+    assert storage.recorded()[Signal.METRICS] == [1, 2]
+
+
+def test_refused_by_the_storage_for_good(storage):
+    """StorageErrors are waited out for ever: the journal has room."""
+    process = Process(storage, storage)
+    storage.failing = True
+    process.append([1])
+    for _ in range(10):
+        assert not process.drain.run()
+    with pytest.raises(StorageError):
+        storage.append(Signal.LOGS, [b""], lambda *_: None)
+    storage.failing = False
+    assert process.drain.run()
+    assert storage.recorded() == each([1])
+
+
+def test_metrics_that_the_journal_takes_in_part(storage):
+    """The rest waits in memory; what cannot be encoded is counted once, wherever it stands."""
+    storage.before = lambda *_: None
+    process = Process(storage, storage)
+    points = [TelemetryMetric("m", number) for number in range(5)]
+    points[3].value = object()
+    append_to_journal = process.journal.append
+    room = iter([True, True])
+    process.journal.append = lambda *given: next(room, False) and append_to_journal(*given)
+    process.drain.take_in(TelemetryData(metrics=points))
+    stats = process.collector.stats()
+    assert (stats.collected, stats.pending, stats.dropped) == (5, 4, {"encoding": 1})
+    process.journal.append = append_to_journal
+    assert process.drain.run()
+    assert process.collector.stats().stored == 4
+    stored = [metric.value for data in storage.stored.batches for metric in data.metrics]
+    assert sorted(stored + storage.recorded()[Signal.METRICS]) == [0, 1, 2, 4]
+
+
+def test_metrics_are_counted_before_they_can_be_stored(storage):
+    """What is pending is never less than nothing."""
+    process = Process(storage, storage)
+    append_to_journal = process.journal.append
+
+    def append_and_drain(*given):
+        taken = append_to_journal(*given)
+        process.drain.run()
+        assert process.collector.stats().pending >= 0
+        return taken
+
+    process.journal.append = append_and_drain
+    process.drain.take_in(TelemetryData(metrics=[TelemetryMetric("m", n) for n in range(3)]))
+    assert process.collector.stats().stored == 3
+
+
+def test_exit_does_not_wait_for_a_record_that_never_comes(storage):
+    """Counted by a thread that the interpreter's exit stopped before its append."""
+    process = Process(storage, storage)
+    process.collector.counts.collected.add_one()
+    process.append([1])
+    process.collector.counts.collect_points(3)
+    process.drain.run_if_free()
+    assert process.collector.stats().pending == 1
+    assert storage.recorded() == each([1])
+
+
+def test_record_in_memory_when_the_journal_closes(storage):
+    """Of a finaliser that collected just then: it is stored before the storage is closed."""
+    storage.before = lambda *_: None
+    process = Process(storage, storage)
+    process.append([1])
+    process.drain.run()
+    release = storage.release_slot
+
+    def collect_and_release():
+        del storage.release_slot
+        process.collector.collect_event("finaliser", "late")
+        release()
+
+    storage.release_slot = collect_and_release
+    process.drain.close()
+    assert storage.stored.messages == ["late"]
+
+
+def test_leftover_is_said(storage, capsys):
+    """What is in the journal waits for the next process; what is in memory is lost with this one."""
+    storage.failing = True
+    process = Process(storage, storage)
+    process.drain.report_leftover()
+    process.collector.collect_event("a", "in the journal")
+    process.drain.report_leftover()
+    kept = "rimp: 1 records could not be stored; they are in the journal, for the next process"
+    assert capsys.readouterr().err == f"{kept} that records here\n"
+
+
+def test_leftover_in_memory_is_said(storage, capsys):
+    """Of a journal that could not be written: also what was to be stored already, and waits."""
+    storage.failing = True
+    process = Process(storage, storage)
+    process.collector.collect_event("a", "in the journal")
+    process.journal.append = process.journal.append_known = lambda *_: False
+    storage.before = lambda data: 1 / 0
+    for number in range(3):
+        process.collector.collect_event("a", f"in memory {number}")
+    process.drain.take_in(TelemetryData(metrics=[TelemetryMetric("m", 1.0)]))
+    assert not process.drain.run()
+    capsys.readouterr()
+    process.drain.report_leftover()
+    assert capsys.readouterr().err.splitlines() == [
+        "rimp: 1 records could not be stored; they are in the journal, for the next process"
+        " that records here",
+        "rimp: 4 records could not be stored and are lost",
+    ]

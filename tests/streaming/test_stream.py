@@ -1,0 +1,658 @@
+"""The stream: draining, consumers, deadlines, metrics."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+from opentelemetry.metrics import Observation
+from opentelemetry.sdk.metrics import Counter, MeterProvider
+from opentelemetry.sdk.metrics.export import AggregationTemporality
+from opentelemetry.sdk.trace import TracerProvider
+
+from rimp_otel import (
+    CollectorStats,
+    ConfigurationError,
+    FileStorage,
+    MemoryStorage,
+    StorageError,
+    TelemetryCollector,
+    TelemetryConfig,
+    TelemetryStream,
+)
+from rimp_otel.models.records import MetricKind, Temporality
+from tests.doubles import DEADLINE, Gate, Gathered, ListStorage
+
+QUICK = 4.0
+"""Seconds within which a call with a short deadline must be back, on a busy machine."""
+
+
+def make(storage=None, **settings):
+    """A stream that drains only when it is told to, unless the settings say otherwise."""
+    settings = {"flush_interval": 600.0, "metric_interval": 600.0, **settings}
+    collector = TelemetryCollector(TelemetryConfig(**settings))
+    return TelemetryStream(collector, ListStorage() if storage is None else storage)
+
+
+@pytest.fixture
+def gate():
+    """Opened at the end, so that no thread of a test goes on hanging."""
+    gate = Gate()
+    yield gate
+    gate.opened.set()
+
+
+def rimp_threads():
+    """Our threads that live."""
+    return [t for t in threading.enumerate() if t.name.startswith("rimp-")]
+
+
+def test_drains_by_interval():
+    """Without anybody asking for it."""
+    stream = make(flush_interval=0.01)
+    with stream:
+        stream.collector.collect_event("a", "1")
+        stream.storage.stored.wait_for(1)
+        stream.collector.collect_event("a", "2")
+        stream.storage.stored.wait_for(2)
+    assert stream.storage.stored.messages == ["1", "2"]
+
+
+def test_interval_of_its_own():
+    """Wins over the configuration's."""
+    collector = TelemetryCollector(TelemetryConfig(flush_interval=600.0))
+    with TelemetryStream(collector, ListStorage(), interval=0.01) as stream:
+        collector.collect_event("a", "1")
+        stream.storage.stored.wait_for(1)
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, float("nan"), True, "1"])
+def test_wrong_interval_is_named(wrong):
+    """As in the configuration."""
+    with pytest.raises(ConfigurationError, match=r"interval=.* give seconds above 0"):
+        TelemetryStream(TelemetryCollector(), ListStorage(), interval=wrong)
+
+
+def test_drains_when_the_buffer_is_full():
+    """Long before its interval is over."""
+    stream = make(buffer_size=5)
+    with stream:
+        assert stream.flush().events == []
+        for i in range(5):
+            stream.collector.collect_event("a", str(i))
+        stream.storage.stored.wait_for(5)
+
+
+def test_extreme_times_are_kept_to():
+    """Longer than what a thread can wait for is as long as it can."""
+    stream = make(flush_interval=1e300, metric_interval=1e300, flush_timeout=1e300)
+    with stream:
+        stream.collector.collect_event("a", "1")
+        assert len(stream.flush()) == 1
+        assert stream.force_flush(float("inf"))
+
+
+def test_storage_of_the_configuration(tmp_path):
+    """If none is given."""
+    assert type(make_default().storage) is MemoryStorage
+    stream = make_default(storage_backend="file", storage_path=tmp_path / "x")
+    assert repr(stream.storage) == f"FileStorage({str(tmp_path / 'x')!r})"
+    assert make_default(memory_max_records=7).storage.max_records == 7
+
+
+def make_default(**settings):
+    """A stream that makes its own storage."""
+    return TelemetryStream(TelemetryCollector(TelemetryConfig(**settings)))
+
+
+def test_stored_first_then_consumed():
+    """A consumer finds in the storage what it is handed."""
+    stream = make()
+    found = []
+    stream.add_consumer(lambda data: found.append(stream.storage.stored.count))
+    with stream:
+        stream.collector.collect_event("a", "1")
+        stream.collector.flush()
+    assert found == [1]
+
+
+def test_flush_returns_what_it_stored():
+    """When it returns, the consumers have handled it."""
+    stream = make()
+    gathered = Gathered()
+    stream.add_consumer(gathered)
+    with stream:
+        for i in range(1_000):
+            stream.collector.collect_event("a", str(i))
+        data = stream.collector.flush()
+        assert [event.message for event in data.events] == [str(i) for i in range(1_000)]
+        assert gathered.messages == stream.storage.stored.messages == [str(i) for i in range(1_000)]
+        assert not stream.collector.flush()
+
+
+def test_never_started():
+    """flush, force_flush and shutdown store all the same, and leave no thread."""
+    stream = make()
+    gathered = Gathered()
+    stream.add_consumer(gathered)
+    stream.collector.collect_event("a", "1")
+    assert len(stream.flush()) == 1
+    stream.collector.collect_event("a", "2")
+    assert stream.collector.force_flush()
+    stream.collector.collect_event("a", "3")
+    stream.collector.shutdown()
+    stream.collector.collect_event("a", "4")
+    assert stream.stop()
+    assert stream.storage.stored.messages == gathered.messages == ["1", "2", "3", "4"]
+    assert stream.storage.closed == 1
+
+
+def test_started_twice_has_one_thread():
+    """And stopped twice is no error."""
+    stream = make()
+    before = set(rimp_threads())
+    stream.start()
+    stream.start()
+    assert len(set(rimp_threads()) - before) == 1
+    assert stream.stop()
+    assert stream.stop()
+    assert set(rimp_threads()) <= before
+
+
+def test_stopped_and_started_again():
+    """What comes in between is stored too."""
+    stream = make()
+    gathered = Gathered()
+    stream.add_consumer(gathered)
+    for i in range(3):
+        with stream:
+            stream.collector.collect_event("a", f"{i} running")
+        stream.collector.collect_event("a", f"{i} stopped")
+    assert stream.stop()
+    expected = [f"{i} {state}" for i in range(3) for state in ("running", "stopped")]
+    assert stream.storage.stored.messages == gathered.messages == expected
+
+
+def test_removed_consumer_gets_no_more():
+    """What was never added is ignored."""
+    stream = make()
+    gathered, kept = Gathered(), Gathered()
+    stream.add_consumer(gathered)
+    stream.add_consumer(kept)
+    with stream:
+        stream.collector.collect_event("a", "1")
+        stream.flush()
+        stream.remove_consumer(gathered)
+        stream.remove_consumer(print)
+        stream.collector.collect_event("a", "2")
+        stream.flush()
+    assert gathered.messages == ["1"]
+    assert kept.messages == ["1", "2"]
+
+
+def test_consumers_share_no_lists():
+    """What one does to its batch, no other sees."""
+    stream = make()
+    gathered = Gathered()
+    stream.add_consumer(lambda data: data.events.clear())
+    stream.add_consumer(gathered)
+    with stream:
+        stream.collector.collect_event("a", "1")
+        data = stream.flush()
+    assert gathered.messages == ["1"]
+    assert len(data.events) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
+def test_raising_consumer_disturbs_nobody(error):
+    """It is counted, and called again."""
+
+    def broken(data):
+        raise error
+
+    stream = make()
+    gathered = Gathered()
+    stream.add_consumer(broken)
+    stream.add_consumer(gathered)
+    with stream:
+        for i in range(3):
+            stream.collector.collect_event("a", str(i))
+            assert stream.force_flush()
+    assert gathered.messages == stream.storage.stored.messages == ["0", "1", "2"]
+    assert [c[1:] for c in stream.stats().consumers] == [(3, 3, 0), (3, 0, 0)]
+
+
+def test_hanging_consumer_disturbs_nobody(gate):
+    """Storing and the others go on; what it misses is counted exactly; deadlines hold."""
+    stream = make(consumer_queue_size=2, flush_timeout=0.05)
+    gathered = Gathered()
+    stream.add_consumer(gate)
+    stream.add_consumer(gathered)
+    stream.start()
+    for i in range(10):
+        stream.collector.collect_event("a", str(i))
+        stream.collector.collect_metric("m", i)
+        assert len(stream.collector.flush()) == 2
+    gathered.wait_for(20)
+    assert stream.storage.stored.count == 20
+    hanging, fine = stream.stats().consumers
+    assert hanging[1:] == (0, 0, 2 * (10 - 1 - 2))
+    assert fine[1:] == (20, 0, 0)
+    before = time.monotonic()
+    assert not stream.force_flush(50)
+    assert not stream.collector.force_flush(50)
+    stream.collector.shutdown()
+    stream.shutdown(50)
+    assert not stream.stop(0.05)
+    assert time.monotonic() - before < QUICK
+    assert stream.collector.stats().pending == 0
+    gate.opened.set()
+    assert stream.stop(DEADLINE)
+    assert stream.stats().consumers[0][1:] == (6, 0, 14)
+
+
+def test_hanging_storage_keeps_nobody(gate):
+    """Each call is back at its deadline; afterwards nothing was lost or stored twice."""
+    stream = make(ListStorage(gate), flush_timeout=0.05)
+    stream.start()
+    stream.collector.collect_event("a", "1")
+    before = time.monotonic()
+    assert not stream.collector.flush()
+    assert not stream.force_flush(50)
+    assert not stream.collector.force_flush(50)
+    stream.collector.shutdown()
+    stream.shutdown(50)
+    assert not stream.stop(0.05)
+    stream.start()
+    stream.collector.collect_event("a", "2")
+    assert not stream.flush()
+    assert not stream.stop(0.05)
+    assert time.monotonic() - before < QUICK
+    assert stream.collector.stats() == CollectorStats(2, 0, 2, {}, 0)
+    gate.opened.set()
+    assert stream.stop(DEADLINE)
+    assert stream.storage.stored.messages == ["1", "2"]
+    assert stream.collector.stats() == CollectorStats(2, 2, 0, {}, 0)
+
+
+def test_hanging_storage_of_a_stream_that_was_never_started(gate):
+    """Keeps nobody either."""
+    stream = make(ListStorage(gate), flush_timeout=0.05)
+    stream.collector.collect_event("a", "1")
+    before = time.monotonic()
+    assert not stream.flush()
+    assert not stream.stop()
+    assert time.monotonic() - before < QUICK
+    gate.opened.set()
+    assert stream.stop(DEADLINE)
+    assert stream.storage.stored.messages == ["1"]
+
+
+def test_storage_down_for_a_while(capsys):
+    """Records wait, and are stored in order once it is back; consumers get them then."""
+    down = threading.Event()
+    down.set()
+
+    def refuse(data):
+        if down.is_set():
+            raise OSError("down")
+
+    stream = make(ListStorage(refuse), buffer_size=10)
+    gathered = Gathered()
+    stream.add_consumer(gathered)
+    with stream:
+        for i in range(100):
+            stream.collector.collect_event("a", str(i))
+            if i % 10 == 0:
+                assert not stream.force_flush()
+        assert gathered.count == 0
+        down.clear()
+        stream.force_flush()
+    assert stream.storage.stored.messages == gathered.messages == [str(i) for i in range(100)]
+    assert stream.collector.stats() == CollectorStats(100, 100, 0, {}, 0)
+    assert stream.stats().store_errors >= 10
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_storage_that_uses_the_stream(started):
+    """Whatever it calls from within store: it waits for nobody, and nothing is stored twice."""
+
+    def meddle(data):
+        stream.collector.collect_event("storage", "mine")
+        assert not stream.flush()
+        assert not stream.collector.force_flush()
+        stream.collector.shutdown()
+        stream.shutdown()
+        assert not stream.force_flush()
+        if len(stream.storage.attempts.batches) == 1:
+            stream.stop()
+
+    stream = make(ListStorage(meddle), flush_timeout=DEADLINE)
+    if started:
+        stream.start()
+    stream.collector.collect_event("a", "1")
+    before = time.monotonic()
+    assert len(stream.flush()) == 1
+    assert time.monotonic() - before < QUICK
+    assert stream.storage.stored.messages == ["1"]
+    assert stream.collector.stats().pending == 1
+    stream.storage.before = None
+    assert stream.stop()
+    assert stream.storage.stored.messages == ["1", "mine"]
+
+
+def test_consumers_that_flush_and_stop():
+    """Do not wait for themselves or each other, and stop the stream in fact."""
+    stream = make(flush_timeout=DEADLINE)
+    flushed = []
+    stream.add_consumer(lambda data: flushed.append(stream.flush()))
+    stream.add_consumer(lambda data: flushed.append(stream.collector.flush()))
+    stream.add_consumer(lambda data: stream.force_flush())
+    stream.add_consumer(lambda data: stream.stop())
+    stream.start()
+    stream.collector.collect_event("a", "1")
+    before = time.monotonic()
+    assert len(stream.flush()) == 1
+    assert time.monotonic() - before < QUICK
+    assert len(flushed) == 2
+    assert not stream._worker.running
+    assert stream.stop()
+
+
+def test_consumer_that_collects():
+    """What it collects is a batch of its own, later."""
+    stream = make()
+    stream.add_consumer(
+        lambda data: (
+            stream.collector.collect_event("c", "derived") if data.events[0].source == "a" else None
+        )
+    )
+    with stream:
+        stream.collector.collect_event("a", "1")
+        stream.flush()
+        assert stream.storage.stored.messages == ["1"]
+        stream.flush()
+    assert stream.storage.stored.messages == ["1", "derived"]
+
+
+def test_disabled_stream_has_no_thread(tmp_path):
+    """And no file, whatever is called."""
+    before = threading.active_count()
+    stream = make(FileStorage(tmp_path / "x"), enabled=False)
+    stream.add_consumer(print)
+    with stream:
+        stream.collector.collect_event("a", "1")
+        assert not stream.flush()
+        assert stream.force_flush()
+        assert threading.active_count() == before
+        provider = MeterProvider(metric_readers=[stream], shutdown_on_exit=False)
+        provider.get_meter("m").create_counter("c").add(1)
+        provider.force_flush()
+        provider.shutdown()
+    assert list(tmp_path.iterdir()) == []
+
+
+def points(stream):
+    """The data points that were stored."""
+    return [metric for batch in stream.storage.stored.batches for metric in batch.metrics]
+
+
+def test_metric_reader_of_real_instruments():
+    """Collected on force_flush and on stop, with their scope and resource."""
+    stream = make()
+    provider = MeterProvider(metric_readers=[stream], shutdown_on_exit=False)
+    meter = provider.get_meter("shop", "1.0")
+    counter = meter.create_counter("orders", "{order}", "Orders that came in")
+    meter.create_histogram("duration", "s").record(0.5, {"route": "/"})
+    meter.create_observable_gauge("depth", [lambda options: [Observation(7, {"q": "mail"})]])
+    with stream:
+        counter.add(2)
+        assert provider.force_flush()
+        by_name = {metric.name: metric for metric in points(stream)}
+        assert by_name["orders"].value == 2
+        assert by_name["orders"].kind is MetricKind.SUM
+        assert by_name["orders"].temporality is Temporality.CUMULATIVE
+        assert by_name["orders"].is_monotonic
+        assert by_name["orders"].unit == "{order}"
+        assert by_name["orders"].scope.name == "shop"
+        assert by_name["duration"].point.count == 1
+        assert by_name["depth"].tags == {"q": "mail"}
+        assert "service.name" in by_name["depth"].resource.attributes
+        counter.add(3)
+    assert [metric.value for metric in points(stream) if metric.name == "orders"] == [2, 5]
+    stats = stream.collector.stats()
+    assert (stats.collected, stats.stored, stats.pending) == (6, 6, 0)
+    provider.shutdown()
+
+
+def test_metrics_are_collected_by_interval():
+    """By the one thread that drains."""
+    stream = make(metric_interval=0.01)
+    provider = MeterProvider(metric_readers=[stream], shutdown_on_exit=False)
+    provider.get_meter("m").create_counter("c").add(1)
+    with stream:
+        stream.storage.stored.wait_for(3)
+    provider.shutdown()
+
+
+def test_preferred_temporality():
+    """As for every MetricReader."""
+    stream = TelemetryStream(
+        TelemetryCollector(),
+        ListStorage(),
+        preferred_temporality={Counter: AggregationTemporality.DELTA},
+    )
+    provider = MeterProvider(metric_readers=[stream], shutdown_on_exit=False)
+    counter = provider.get_meter("m").create_counter("c")
+    for _ in range(2):
+        counter.add(1)
+        provider.force_flush()
+    assert [(m.value, m.temporality) for m in points(stream)] == [(1, Temporality.DELTA)] * 2
+    provider.shutdown()
+    stream.stop()
+
+
+def test_spans_after_the_meter_providers_shutdown():
+    """Only metrics have ended with it."""
+    stream = make()
+    meters = MeterProvider(metric_readers=[stream], shutdown_on_exit=False)
+    meters.get_meter("m").create_counter("c").add(1)
+    tracers = TracerProvider(shutdown_on_exit=False)
+    tracers.add_span_processor(stream.collector)
+    with stream:
+        meters.shutdown()
+        assert len(points(stream)) == 1
+        tracers.get_tracer("t").start_span("late").end()
+        stream.collector.collect_event("a", "late")
+        tracers.shutdown()
+        assert stream.collector.stats().pending == 0
+        stream.shutdown()
+    assert [s.name for batch in stream.storage.stored.batches for s in batch.spans] == ["late"]
+    assert len(points(stream)) == 1
+
+
+def test_instrument_whose_callback_raises(caplog):
+    """Costs its own points."""
+
+    def broken(options):
+        raise ValueError
+
+    stream = make()
+    provider = MeterProvider(metric_readers=[stream], shutdown_on_exit=False)
+    meter = provider.get_meter("m")
+    meter.create_observable_gauge("broken", [broken])
+    meter.create_counter("c").add(1)
+    with stream:
+        stream.collector.collect_event("a", "1")
+        assert stream.force_flush()
+    assert "c" in {metric.name for metric in points(stream)}
+    assert stream.storage.stored.messages == ["1"]
+    provider.shutdown()
+
+
+def test_instrument_whose_callback_hangs(gate):
+    """Keeps nobody past a deadline, and no span or event from being stored."""
+
+    def hang(options):
+        gate()
+        return []
+
+    stream = make(flush_interval=0.01, metric_interval=0.01, flush_timeout=0.2)
+    provider = MeterProvider(metric_readers=[stream], shutdown_on_exit=False)
+    provider.get_meter("m").create_observable_gauge("hangs", [hang])
+    stream.start()
+    assert gate.reached.wait(DEADLINE)
+    before = time.monotonic()
+    stream.collector.collect_event("a", "1")
+    stream.storage.stored.wait_for(1)
+    assert not stream.force_flush(50)
+    stream.collector.collect_event("a", "2")
+    assert not stream.stop(0.05)
+    assert time.monotonic() - before < QUICK
+    assert stream.storage.stored.messages == ["1", "2"]
+
+
+def test_eight_threads_whole_way(tmp_path):
+    """The short form of ``python -m tests.stress``: exact to the record, down to the files."""
+    from tests.stress import stress
+
+    result = stress(tmp_path / "telemetry", threads=8, records=5_000)
+    assert result.collected == 80_000
+    assert result.pending == 0
+    assert result.stored + result.dropped == result.collected
+    assert result.in_files == result.stored
+
+
+def test_a_hanging_storage_is_waited_for_once_at_the_end():
+    """However many providers shut down after one another, none adds its own deadline."""
+    release = threading.Event()
+
+    class Hanging(ListStorage):
+        def store(self, data):
+            release.wait(30)
+
+    collector = TelemetryCollector(TelemetryConfig(flush_timeout=0.2))
+    stream = TelemetryStream(collector, Hanging())
+    waited = []
+    stream._deadline = lambda timeout, real=stream._deadline: (
+        waited.append(timeout) or real(timeout)
+    )
+    with stream:
+        collector.collect_event("app", "one")
+        collector.shutdown()
+        collector.shutdown()
+        stream.shutdown(timeout_millis=30_000)
+        assert waited == [0.2, 0.0, 0.0]
+        release.set()
+
+
+def test_a_storage_that_gets_over_it_is_waited_for_again():
+    """A slow storage is no hanging one: what it has stored since counts."""
+    stream = TelemetryStream(TelemetryCollector(TelemetryConfig(flush_timeout=0.2)), ListStorage())
+    stream._hangs = True
+    assert stream.drain(5)
+    assert stream._hangs is False
+
+
+def journal_of(stream):
+    """The files of its journal."""
+    return sorted(path.name for path in stream._drain._journal.segments[0].path.parent.iterdir())
+
+
+def test_files_have_a_journal(tmp_path):
+    """What was collected is on disk before it is stored, and nothing is left once it is."""
+    collector = TelemetryCollector(TelemetryConfig(flush_interval=600.0))
+    stream = TelemetryStream(collector, FileStorage(tmp_path))
+    collector.collect_event("a", "1")
+    assert journal_of(stream) == ["000001.open", "000002.seg", "lock"]
+    assert [event.message for event in FileStorage(tmp_path).retrieve().events] == ["1"]
+    assert not (tmp_path / "logs.jsonl").exists()
+    assert stream.stop()
+    assert os.listdir(tmp_path / "journal") == ["lock"]
+    assert [event.message for event in FileStorage(tmp_path).retrieve().events] == ["1"]
+
+
+def test_without_a_journal(tmp_path):
+    """Records wait in memory."""
+    collector = TelemetryCollector(TelemetryConfig(flush_interval=600.0, journal=False))
+    stream = TelemetryStream(collector, FileStorage(tmp_path / "t"))
+    collector.collect_event("a", "1")
+    assert not (tmp_path / "t").exists()
+    assert stream.stop()
+    assert [event.message for event in stream.storage.retrieve().events] == ["1"]
+
+
+def test_two_streams_of_one_storage(tmp_path):
+    """Each has a journal of its own, in a slot of its own."""
+    storage = FileStorage(tmp_path)
+    collectors = [TelemetryCollector(TelemetryConfig(flush_interval=600.0)) for _ in range(2)]
+    streams = [TelemetryStream(collector, storage) for collector in collectors]
+    for number, collector in enumerate(collectors):
+        collector.collect_event("a", str(number))
+    assert (tmp_path / "journal.1" / "000002.seg").exists()
+    assert all(stream.stop() for stream in streams)
+    assert sorted(event.message for event in storage.retrieve().events) == ["0", "1"]
+
+
+def test_storage_whose_store_does_more(tmp_path):
+    """Gets what the journal holds through ``store``, as ever."""
+    seen = []
+
+    class Loud(FileStorage):
+        def store(self, data):
+            seen.extend(event.message for event in data.events)
+            super().store(data)
+
+    collector = TelemetryCollector(TelemetryConfig(flush_interval=600.0))
+    stream = TelemetryStream(collector, Loud(tmp_path))
+    collector.collect_event("a", "1")
+    assert [event.message for event in FileStorage(tmp_path).retrieve().events] == ["1"]
+    assert stream.stop()
+    assert seen == ["1"]
+    assert [event.message for event in FileStorage(tmp_path).retrieve().events] == ["1"]
+
+
+def test_storage_of_ones_own_with_a_journal(tmp_path):
+    """Keeps what it could not store, for the next process."""
+
+    def refuses(data):
+        raise StorageError("down")
+
+    config = TelemetryConfig(flush_interval=600.0, journal_path=tmp_path)
+    collector = TelemetryCollector(config)
+    stream = TelemetryStream(collector, ListStorage(refuses))
+    collector.collect_event("a", "1")
+    assert not stream.stop()
+    stream._drain._journal.renew()
+    stream._drain._home.release_slot()  # as its death does
+    collector = TelemetryCollector(config)
+    stream = TelemetryStream(collector, ListStorage())
+    with stream:
+        collector.collect_event("a", "2")
+    assert stream.storage.stored.messages == ["1", "2"]
+    assert collector.stats().recovered == 1
+
+
+def test_memory_has_no_journal():
+    """It does not persist, so neither need its buffer."""
+    collector = TelemetryCollector(TelemetryConfig())
+    stream = TelemetryStream(collector, MemoryStorage())
+    collector.collect_event("a", "1")
+    assert collector.waiting == 1
+    assert stream.stop()
+
+
+def test_damaged_journal_is_counted(tmp_path, capsys):
+    """It is put aside, and keeps nothing from starting."""
+    journal = tmp_path / "journal"
+    journal.mkdir(mode=0o700)
+    (journal / "000001.seg").write_bytes(b"no segment" * 1_000)
+    stream = make(FileStorage(tmp_path))
+    with stream:
+        stream.collector.collect_event("a", "1")
+    assert stream.stats().damaged == 1
+    assert stream.collector.stats().stored == 1
+    assert sorted(os.listdir(journal)) == ["000001.seg.damaged", "lock"]
+    assert "000001.seg is damaged, and put aside" in capsys.readouterr().err

@@ -1,0 +1,198 @@
+"""The stream's background thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from rimp_otel.streaming.worker import Worker
+from tests.doubles import DEADLINE, Gate
+
+
+def soon():
+    """A deadline that is not reached."""
+    return time.monotonic() + DEADLINE
+
+
+class Ticks:
+    """Counts ticks, and can be waited for."""
+
+    def __init__(self, pause=60.0):
+        self.pause = pause
+        self.count = 0
+        self._changed = threading.Condition()
+
+    def __call__(self):
+        with self._changed:
+            self.count += 1
+            self._changed.notify_all()
+        return self.pause
+
+    def wait_for(self, count):
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.count >= count, DEADLINE)
+
+
+def test_ticks_when_due():
+    """As often as the tick itself asks for."""
+    ticks = Ticks(pause=0.001)
+    worker = Worker(ticks, "w")
+    worker.start()
+    ticks.wait_for(5)
+    assert worker.stop(soon())
+
+
+def test_ticks_when_woken():
+    """Once for any number of wakes before it comes to it."""
+    ticks = Ticks()
+    worker = Worker(ticks, "w")
+    worker.start()
+    ticks.wait_for(1)
+    worker.wake()
+    ticks.wait_for(2)
+    gate = Gate()
+    blocked = threading.Thread(target=worker.perform, args=(gate, soon()))
+    blocked.start()
+    assert gate.reached.wait(DEADLINE)
+    for _ in range(100):
+        worker.wake()
+    gate.opened.set()
+    blocked.join()
+    ticks.wait_for(3)
+    assert worker.perform(lambda: ticks.count, soon()) == (True, 3)
+    assert worker.stop(soon())
+
+
+def test_tick_that_raises_does_not_end_the_thread():
+    """Whatever it raises."""
+    raised = []
+    again = threading.Event()
+
+    def tick():
+        if len(raised) < 2:
+            raised.append(1)
+            raise SystemExit if raised else ValueError
+        again.set()
+        return 60.0
+
+    worker = Worker(tick, "w")
+    worker.start()
+    worker.wake()
+    worker.wake()
+    assert worker.perform(lambda: 1, soon()) == (True, 1)
+    worker.wake()
+    assert again.wait(DEADLINE)
+    assert worker.stop(soon())
+
+
+def test_perform_runs_on_the_thread():
+    """And returns what the action returns; None where it raises."""
+    worker = Worker(Ticks(), "rimp-test")
+    worker.start()
+    assert worker.perform(lambda: threading.current_thread().name, soon()) == (True, "rimp-test")
+    assert worker.perform(lambda: 1 / 0, soon()) == (True, None)
+
+    def leave():
+        raise SystemExit
+
+    assert worker.perform(leave, soon()) == (True, None)
+    assert worker.running
+    assert worker.stop(soon())
+
+
+def test_perform_without_a_thread():
+    """Is done aside; what hangs there keeps nobody past the deadline."""
+    worker = Worker(Ticks(), "w")
+    done, thread = worker.perform(threading.current_thread, soon())
+    assert done
+    assert thread is not threading.current_thread()
+    gate = Gate()
+    before = time.monotonic()
+    assert worker.perform(gate, before + 0.05) == (False, None)
+    assert time.monotonic() - before < 5.0
+    gate.opened.set()
+
+
+def test_perform_keeps_its_deadline_while_the_thread_hangs():
+    """The action is done later."""
+    worker = Worker(Ticks(), "w")
+    worker.start()
+    gate, done = Gate(), threading.Event()
+    assert worker.perform(gate, time.monotonic() + 0.05) == (False, None)
+    assert worker.perform(done.set, time.monotonic()) == (False, None)
+    assert not worker.stop(time.monotonic())
+    gate.opened.set()
+    assert done.wait(DEADLINE)
+
+
+def test_action_that_asks_for_another_is_not_served():
+    """It would wait for itself."""
+    worker = Worker(Ticks(), "w")
+    nested = lambda: (worker.is_current, worker.perform(lambda: 1, soon()))  # noqa: E731
+    assert worker.perform(nested, soon()) == (True, (True, (False, None)))
+    worker.start()
+    assert worker.perform(nested, soon()) == (True, (True, (False, None)))
+    assert not worker.is_current
+    assert worker.stop(soon())
+
+
+def test_stop_on_the_thread_itself():
+    """Does not wait for itself, and ends it."""
+    worker = Worker(Ticks(), "w")
+    worker.start()
+    thread = worker.perform(threading.current_thread, soon())[1]
+    assert worker.perform(lambda: worker.stop(soon()), soon()) == (True, False)
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+
+
+def test_start_stop_start():
+    """Twice is once; after a stop there is a new thread."""
+    worker = Worker(Ticks(), "w")
+    assert worker.start()
+    first = worker.perform(threading.current_thread, soon())[1]
+    assert worker.start()
+    assert worker.perform(threading.current_thread, soon())[1] is first
+    assert worker.stop(soon())
+    assert worker.stop(soon())
+    assert not worker.running
+    assert worker.start()
+    assert worker.perform(threading.current_thread, soon())[1] is not first
+    assert worker.stop(soon())
+
+
+def test_interpreter_that_starts_no_thread(monkeypatch):
+    """At its exit: start says so, and actions are done by the caller."""
+
+    def refuse(thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    worker = Worker(Ticks(), "w")
+    assert not worker.start()
+    assert not worker.running
+    done, thread = worker.perform(threading.current_thread, soon())
+    assert done
+    assert thread is threading.current_thread()
+    assert not worker.is_current
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_interpreter_that_starts_no_thread_while_one_hangs(monkeypatch, started):
+    """What hangs would keep the caller as well, whether it was stopped or done aside."""
+    worker = Worker(Ticks(), "w")
+    gate = Gate()
+    if started:
+        worker.start()
+    assert worker.perform(gate, time.monotonic() + 0.05) == (False, None)
+    worker.stop(time.monotonic())
+
+    def refuse(thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert worker.perform(lambda: 1, time.monotonic()) == (False, None)
+    gate.opened.set()
+    assert worker.perform(lambda: 1, soon()) == (True, 1)

@@ -1,0 +1,99 @@
+"""What is done in a forked child: everything is renewed before anything is started."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+import pytest
+
+from rimp_otel import process as forking
+from rimp_otel.process import in_forked_child
+from tests.processes import run
+
+
+def test_renewed_in_order_and_started_last():
+    """Whatever the order in which they were registered."""
+    script = """
+    import os
+    from rimp_otel.process import in_forked_child
+    class Part:
+        def __init__(self, name, last=False):
+            self.name = name
+            in_forked_child(self.renew, last=last)
+        def renew(self):
+            print(self.name, flush=True)
+    parts = [Part("first"), Part("thread", last=True), Part("second")]
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    """
+    assert run(script).split() == ["first", "second", "thread"]
+
+
+MARKS = """
+import ctypes, os
+from rimp_otel import process as forking
+if {plain}:
+    forking._MADV_WIPEONFORK = 9_999  # what a kernel does not know
+mark = forking.process_mark()
+assert mark[0]
+for fork in (os.fork, ctypes.PyDLL(None).fork):
+    if (child := fork()) == 0:
+        mine = forking.process_mark()
+        os._exit(10 if not mark[0] and mine[0] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 10
+assert mark[0]
+print(type(mark).__name__)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the page that is emptied is Linux's")
+def test_mark_of_a_process():
+    """Is another one in every child, also after a fork from C."""
+    assert run(MARKS.replace("{plain}", "False")).split() == ["mmap"]
+
+
+def test_mark_without_the_kernels_help():
+    """The same by the process's id."""
+    assert run(MARKS.replace("{plain}", "True")).split() == ["_PidMark"]
+
+
+def test_forgotten_with_its_object():
+    """Nothing is kept alive, and what is gone is not called."""
+
+    class Part:
+        def renew(self):
+            os._exit(1)
+
+    before = len(forking._renewals)
+    for _ in range(200):
+        in_forked_child(Part().renew)
+    gc.collect()
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(forking._renewals) - before < 100
+
+
+def test_one_that_fails_keeps_no_other_from_it():
+    """What it raises is printed, as Python does it with its own hooks."""
+    script = """
+    import os, sys
+    from rimp_otel.process import in_forked_child
+    class Part:
+        def __init__(self, error):
+            self.error = error
+            in_forked_child(self.renew)
+        def renew(self):
+            print(self.error, flush=True)
+            if self.error:
+                raise ValueError(self.error)
+    parts = [Part("broken"), Part("")]
+    sys.excepthook = lambda kind, error, trace: print("said", error, flush=True)
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    """
+    assert run(script).split("\n") == ["broken", "said broken", "", ""]
