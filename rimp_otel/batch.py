@@ -40,8 +40,14 @@ __all__ = [
     "Source",
     "Spans",
     "TelemetryData",
+    "batch_of_lines",
+    "decode_batch",
     "encode_each",
     "load_decoding",
+    "make_batch",
+    "set_slice_id",
+    "share_batch",
+    "skipped_count",
 ]
 
 
@@ -221,7 +227,7 @@ class TelemetryData:
         spans: finished OpenTelemetry spans.
     """
 
-    __slots__ = ("_lines", "_objects", "_skipped", "_sources", "slice_id")
+    __slots__ = ("_lines", "_objects", "_skipped", "_slice_id", "_sources")
 
     def __init__(
         self,
@@ -241,16 +247,7 @@ class TelemetryData:
         self._objects: dict[Signal, list[Any]] = {}
         self._lines: dict[Signal, list[bytes]] = {}
         self._skipped: dict[Signal, int] = {}
-        #: Of a batch out of a journal: names it, and is the same again where the batch is stored
-        #: again after the process died half way. A storage that remembers it keeps records once.
-        self.slice_id: str | None = None
-
-    @classmethod
-    def from_sources(cls, sources: Mapping[Signal, Source]) -> TelemetryData:
-        """A batch of records that are neither objects nor lines yet."""
-        data = cls.__new__(cls)
-        data._set(sources)
-        return data
+        self._slice_id: str | None = None
 
     @classmethod
     def from_otlp_json(cls, texts: Iterable[str | bytes]) -> TelemetryData:
@@ -263,34 +260,19 @@ class TelemetryData:
         for text in texts:
             line = text.encode() if isinstance(text, str) else text
             by_signal.setdefault(scan.signal_of(line), []).append(line.strip())
-        return cls.from_sources(
+        return make_batch(
             {signal: Lines(found, _ENCODERS[signal]) for signal, found in by_signal.items()}
         )
 
     @classmethod
-    def decoded(cls, line: bytes) -> TelemetryData:
-        """A batch of one OTLP JSON line, decoded at once.
-
-        Raises:
-            DecodeError: the line is not OTLP JSON.
-        """
-        signal, records = decode.decode_line(line)
-        return cls.from_sources({signal: Lines([line], _ENCODERS[signal], records)})
-
-    @classmethod
-    def of_lines(cls, signal: Signal, lines: list[bytes], records: int) -> TelemetryData:
-        """A batch of OTLP JSON lines of one signal that are known to hold so many records."""
-        return cls.from_sources({signal: Lines(lines, _ENCODERS[signal], count=records)})
-
-    @classmethod
     def from_log_records(cls, records: Iterable[ReadableLogRecord]) -> TelemetryData:
         """A batch of the SDK's log records."""
-        return cls.from_sources({Signal.LOGS: LogRecords(records)})
+        return make_batch({Signal.LOGS: LogRecords(records)})
 
     @classmethod
     def from_metrics_data(cls, metrics_data: MetricsData) -> TelemetryData:
         """A batch of the SDK's metrics."""
-        return cls.from_sources({Signal.METRICS: SdkMetrics(metrics_data)})
+        return make_batch({Signal.METRICS: SdkMetrics(metrics_data)})
 
     @classmethod
     def concat(cls, batches: Iterable[TelemetryData]) -> TelemetryData:
@@ -299,12 +281,21 @@ class TelemetryData:
         for batch in batches:
             for signal, source in batch._sources.items():
                 by_signal.setdefault(signal, []).append(source)
-        return cls.from_sources(
+        return make_batch(
             {
                 signal: found[0] if len(found) == 1 else Chained(found)
                 for signal, found in by_signal.items()
             }
         )
+
+    @property
+    def slice_id(self) -> str | None:
+        """The name of a batch from a journal; None for any other.
+
+        A batch that is stored again, because the process died meanwhile, has the same name again.
+        A storage that commits the name together with the records keeps each record exactly once.
+        """
+        return self._slice_id
 
     @property
     def events(self) -> list[TelemetryEvent]:
@@ -365,10 +356,6 @@ class TelemetryData:
         source = self._sources.get(signal)
         return len(source) if source else 0
 
-    def skipped_of(self, signal: Signal) -> int:
-        """How many of them turned out, when they were encoded, to be impossible to encode."""
-        return self._skipped.get(signal, 0)
-
     def trace(self, trace_id: int | str) -> trace.Trace:
         """What the batch holds of one trace; a notebook shows it as a waterfall.
 
@@ -379,10 +366,6 @@ class TelemetryData:
             ConfigurationError: it is no trace id, or that of no trace or of several.
         """
         return trace.Trace.of(trace_id, self.spans, self.events)
-
-    def share(self) -> TelemetryData:
-        """The same records in a batch of its own, with lists of its own."""
-        return TelemetryData.from_sources(self._sources)
 
     def __len__(self) -> int:
         return sum(map(len, self._sources.values()))
@@ -403,6 +386,46 @@ class TelemetryData:
             )
         )
         return f"TelemetryData({counts})"
+
+
+# What the other parts of the package make and ask of batches, and users do not.
+
+
+def make_batch(sources: Mapping[Signal, Source]) -> TelemetryData:
+    """Return a batch of these records, each signal's in whatever representation they are."""
+    data = TelemetryData.__new__(TelemetryData)
+    data._set(sources)
+    return data
+
+
+def decode_batch(line: bytes) -> TelemetryData:
+    """Return a batch of one OTLP JSON line, which is decoded at once.
+
+    Raises:
+        DecodeError: the line is not OTLP JSON.
+    """
+    signal, records = decode.decode_line(line)
+    return make_batch({signal: Lines([line], _ENCODERS[signal], records)})
+
+
+def batch_of_lines(signal: Signal, lines: list[bytes], records: int) -> TelemetryData:
+    """Return a batch of OTLP JSON lines of one signal that hold this number of records."""
+    return make_batch({signal: Lines(lines, _ENCODERS[signal], count=records)})
+
+
+def share_batch(data: TelemetryData) -> TelemetryData:
+    """Return a batch of the same records with lists of its own, for one more reader."""
+    return make_batch(data._sources)
+
+
+def skipped_count(data: TelemetryData, signal: Signal) -> int:
+    """Return how many of the signal's records could not be encoded; 0 until they were asked for."""
+    return data._skipped.get(signal, 0)
+
+
+def set_slice_id(data: TelemetryData, slice_id: str) -> None:
+    """Name a batch that is cut out of a journal; see ``TelemetryData.slice_id``."""
+    data._slice_id = slice_id
 
 
 def load_decoding() -> None:

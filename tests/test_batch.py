@@ -9,6 +9,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from rimp_otel import DecodeError, TelemetryData, TelemetryEvent, TelemetryMetric
+from rimp_otel.batch import decode_batch, share_batch, skipped_count
 from rimp_otel.models.records import Signal
 from tests.contract.samples import bare_span, everything, span
 
@@ -74,7 +75,7 @@ def test_line_that_is_damaged_inside():
     """Is refused when it is decoded, or at once if that is asked for."""
     line = b'{"resourceLogs":[{"scopeLogs":7}]}'
     with pytest.raises(DecodeError):
-        TelemetryData.decoded(line)
+        decode_batch(line)
     with pytest.raises(DecodeError):
         _ = TelemetryData.from_otlp_json([line]).events
 
@@ -98,10 +99,10 @@ def test_concat_keeps_the_order():
 def test_shared_batch_has_lists_of_its_own():
     """What is done to one is not seen in the other."""
     data = everything()
-    shared = data.share()
+    shared = share_batch(data)
     shared.events.clear()
     assert len(data.events) == 10
-    assert len(data.share().events) == 10
+    assert len(share_batch(data).events) == 10
 
 
 def test_record_that_cannot_be_encoded_is_skipped_and_counted():
@@ -109,8 +110,8 @@ def test_record_that_cannot_be_encoded_is_skipped_and_counted():
     data = TelemetryData(spans=[span(), object(), bare_span()])
     (line,) = data.otlp_json(Signal.TRACES)
     assert line.count(b'"spanId"') >= 2
-    assert data.skipped_of(Signal.TRACES) == 1
-    assert data.skipped_of(Signal.LOGS) == 0
+    assert skipped_count(data, Signal.TRACES) == 1
+    assert skipped_count(data, Signal.LOGS) == 0
     assert len(TelemetryData.from_otlp_json([line]).spans) == 2
 
 

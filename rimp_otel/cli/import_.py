@@ -356,10 +356,10 @@ class _Waiting:
 
     def add(self, line: bytes) -> str:
         """One more message, if it can be read; why it cannot, else."""
-        from rimp_otel.batch import TelemetryData
+        from rimp_otel.batch import TelemetryData, decode_batch
 
         try:
-            data = TelemetryData.decoded(line)
+            data = decode_batch(line)
         except DecodeError as error:
             return error.reason
         one = next(filter(data.count_of, Signal), None)

@@ -198,12 +198,12 @@ def reader_of(path: Path, is_wanted: Callable[[bytes], bool] | None = None) -> R
 
 
 def _decoder(is_wanted: Callable[[bytes], bool] | None) -> Callable[[bytes], TelemetryData]:
-    from rimp_otel.batch import TelemetryData
+    from rimp_otel.batch import TelemetryData, decode_batch
 
     if is_wanted is None:
-        return TelemetryData.decoded
+        return decode_batch
     nothing = TelemetryData()
-    return lambda line: TelemetryData.decoded(line) if is_wanted(line) else nothing
+    return lambda line: decode_batch(line) if is_wanted(line) else nothing
 
 
 def of_signal(*signals: Signal) -> Callable[[bytes], bool]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from rimp_otel.batch import TelemetryData
+from rimp_otel.batch import TelemetryData, make_batch
 from rimp_otel.lazy import lazy
 from rimp_otel.models.records import EventType, ResourceInfo, Signal
 from rimp_otel.otlp.encode_logs import event_scope, native_event_json
@@ -152,9 +152,7 @@ def batch_of(records: Iterable[RawRecord], resource: ResourceInfo) -> TelemetryD
             spans.append(record)
         else:
             by_signal[signal_of_raw(record)].append(record)
-    return TelemetryData.from_sources(
-        {signal: Raw(signal, found, resource) for signal, found in by_signal.items()}
-    )
+    return make_batch({signal: Raw(signal, found, resource) for signal, found in by_signal.items()})
 
 
 class Raw:

@@ -13,7 +13,7 @@ from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
-from rimp_otel.batch import TelemetryData, load_decoding
+from rimp_otel.batch import TelemetryData, load_decoding, share_batch
 from rimp_otel.collector.buffer import (
     ENCODED,
     EVENT,
@@ -450,7 +450,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             data = batch_of([record], self.resource)
             for listener in self._listeners:
                 try:
-                    listener(data.share())
+                    listener(share_batch(data))
                 except KeyboardInterrupt:
                     raise
                 except BaseException:  # even SystemExit

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
 
-from rimp_otel.batch import TelemetryData
+from rimp_otel.batch import TelemetryData, skipped_count
 from rimp_otel.models.records import Signal
 from rimp_otel.process import Counter
 
@@ -74,7 +74,7 @@ class Counts:
     def store(self, data: TelemetryData) -> None:
         """Counts a batch as stored, but for the records in it that could not be encoded."""
         for signal in Signal:
-            skipped = data.skipped_of(signal)
+            skipped = skipped_count(data, signal)
             self._stored[signal] += data.count_of(signal) - skipped
             self.drop("encoding", signal, skipped)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from rimp_otel.batch import TelemetryData
+from rimp_otel.batch import decode_batch
 from rimp_otel.errors import DecodeError
 from rimp_otel.journal.format import HEADER_SIZE, LETTERS, Header, Origins, definition, frames_in
 from rimp_otel.journal.interrupted import (
@@ -162,7 +162,7 @@ def _span_ids(lines: Iterable[bytes]) -> set[str]:
     found = set()
     for line in lines:
         try:
-            spans = TelemetryData.decoded(line.strip()).spans
+            spans = decode_batch(line.strip()).spans
         except DecodeError:
             continue
         found |= {f"{span.context.span_id:016x}" for span in spans}

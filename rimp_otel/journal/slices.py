@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from rimp_otel.batch import TelemetryData
+from rimp_otel.batch import decode_batch
 from rimp_otel.errors import DecodeError
 from rimp_otel.journal.format import (
     HEADER_SIZE,
@@ -107,7 +107,7 @@ def _take(hashes: Counter[int], frame: Frame) -> bool:
 def _texts_in(signal: Signal, line: bytes) -> list[str]:
     """The records' texts, as they are after decoding; none of a damaged line."""
     try:
-        data = TelemetryData.decoded(line.strip())
+        data = decode_batch(line.strip())
     except DecodeError:
         return []
     return [fragment.text for fragment in data.fragments(signal)]

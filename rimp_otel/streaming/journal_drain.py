@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rimp_otel.batch import TelemetryData
+from rimp_otel.batch import TelemetryData, batch_of_lines, set_slice_id, skipped_count
 from rimp_otel.collector.collector import TelemetryCollector
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.journal.format import LETTERS, Intent, State
@@ -119,7 +119,7 @@ class JournalDrain(Drain):
         fragments = data.fragments(Signal.METRICS)
         letter = LETTERS[Signal.METRICS]
         # Before they can be stored: what is pending is never less than nothing.
-        unencoded = data.skipped_of(Signal.METRICS)
+        unencoded = skipped_count(data, Signal.METRICS)
         self._collector.counts.collect_points(len(fragments), unencoded)
         for taken, fragment in enumerate(fragments):
             if not self._journal.append(letter, fragment):
@@ -174,7 +174,7 @@ class JournalDrain(Drain):
         self, segment: Segment, piece: Slice, taken: list[TelemetryData] | None
     ) -> bool:
         """Whether it is dealt with: stored, or given up."""
-        data = TelemetryData.of_lines(piece.signal, piece.lines, piece.records)
+        data = batch_of_lines(piece.signal, piece.lines, piece.records)
         if segment.recovered and piece is not self._counted:
             self._count_recovered(segment, piece)
         end, is_stored = segment.header.end(piece.signal), bool(data)
@@ -207,7 +207,7 @@ class JournalDrain(Drain):
         if self._appendable is not None:
             return self._appendable.append(piece.signal, piece.lines, before)
         slice_id = f"{segment.identity}-{piece.signal.value}-{piece.since}-{piece.stop}"
-        data.slice_id = slice_id
+        set_slice_id(data, slice_id)
         before(NO_FILE, 0)
         self._storage.store(data)
         return NO_FILE

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricReader, MetricsData
 from opentelemetry.sdk.metrics.view import Aggregation
 
-from rimp_otel.batch import TelemetryData, load_decoding
+from rimp_otel.batch import TelemetryData, load_decoding, share_batch
 from rimp_otel.collector.collector import TelemetryCollector
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.errors import ConfigurationError
@@ -352,7 +352,7 @@ class TelemetryStream(MetricReader):
 
     def _offer(self, data: TelemetryData) -> None:
         for consumer in self._consumers:
-            consumer.offer(data.share())
+            consumer.offer(share_batch(data))
 
     def _wait_for_consumers(self, deadline: float) -> bool:
         consumers = self._consumers

@@ -26,6 +26,7 @@ from rimp_otel import (
     TelemetryData,
     TelemetryStream,
 )
+from rimp_otel.batch import decode_batch
 from rimp_otel.models.records import Signal
 from tests.benchmarks.workload import spans, tracing
 
@@ -136,11 +137,11 @@ def _decode(directory: Path) -> tuple[Loop, Loop]:
     spans(tracing(collector), 100)
     collector.flush()
     (line, *_) = (directory / "traces.jsonl").read_bytes().splitlines()
-    records = len(TelemetryData.decoded(line).spans)
+    records = len(decode_batch(line).spans)
 
     def loop(wanted: int) -> None:
         for _ in range(wanted // records):
-            _ = TelemetryData.decoded(line).spans
+            _ = decode_batch(line).spans
 
     return loop, lambda records: None
 

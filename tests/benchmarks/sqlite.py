@@ -25,6 +25,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext
 
 from rimp_otel import SQLiteStorage, TelemetryData, TelemetryEvent
+from rimp_otel.batch import batch_of_lines, set_slice_id
 from rimp_otel.models.records import Signal
 from tests.benchmarks.workload import ATTRIBUTES
 
@@ -109,8 +110,8 @@ def from_lines(path: Path, records: list[list[bytes]]) -> None:
     """As the stream stores."""
     storage = SQLiteStorage(path)
     for number, lines in enumerate(records):
-        data = TelemetryData.of_lines(Signal.TRACES, lines, _BATCH)
-        data.slice_id = f"segment-traces-{number}-{number + 1}"
+        data = batch_of_lines(Signal.TRACES, lines, _BATCH)
+        set_slice_id(data, f"segment-traces-{number}-{number + 1}")
         storage.store(data)
     storage.close()
 

@@ -21,6 +21,7 @@ from rimp_otel import (
     TelemetryConfig,
     TelemetryStream,
 )
+from rimp_otel.batch import skipped_count
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
 from tests.doubles import Gathered, ListStorage
@@ -224,7 +225,7 @@ def test_odd_metadata_costs_at_most_itself(metadata):
     data = collector.flush()
     assert data.otlp_json(Signal.LOGS)
     assert data.otlp_json(Signal.METRICS)
-    assert data.skipped_of(Signal.LOGS) == data.skipped_of(Signal.METRICS) == 0
+    assert skipped_count(data, Signal.LOGS) == skipped_count(data, Signal.METRICS) == 0
     assert data.events[0].message == "b"
 
 

@@ -9,7 +9,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from rimp_otel import TelemetryCollector, TelemetryConfig
-from rimp_otel.batch import TelemetryData
+from rimp_otel.batch import decode_batch
 from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.orphans import convert_leftovers, read_leftovers
 from rimp_otel.journal.reader import read_journal
@@ -51,7 +51,7 @@ def spans_in(directory):
     return sorted(
         (span.name, "rimp.interrupted" in span.attributes)
         for _, line, _ in contents.lines
-        for span in TelemetryData.decoded(line).spans
+        for span in decode_batch(line).spans
     )
 
 
@@ -143,9 +143,7 @@ def test_crash(journal, tracer, tmp_path):
     directory = tmp_path / "journal"
     (directory / "000001.crash").write_text("Fatal Python error: Segmentation fault\n\nstack\n")
     contents = read_journal(directory, lambda *_: False)
-    (event,) = [
-        event for _, line, _ in contents.lines for event in TelemetryData.decoded(line).events
-    ]
+    (event,) = [event for _, line, _ in contents.lines for event in decode_batch(line).events]
     assert event.message == "process crashed: Fatal Python error: Segmentation fault"
     assert event.event_name == "rimp.crash"
     assert event.severity_number == 21

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rimp_otel.batch import TelemetryData
+from rimp_otel.batch import decode_batch
 from rimp_otel.journal.format import HEADER_SIZE, Intent
 from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.reader import read_journal
@@ -27,7 +27,7 @@ def journal(tmp_path):
 def read(journal, whole=lambda *_: False):
     """Its contents, and the numbers of the records in them."""
     contents = read_journal(journal.segments[0].path.parent, whole)
-    return contents, numbers_of([TelemetryData.decoded(line) for _, line, _ in contents.lines])
+    return contents, numbers_of([decode_batch(line) for _, line, _ in contents.lines])
 
 
 def test_all_that_is_not_stored(journal):

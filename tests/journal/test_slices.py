@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rimp_otel.batch import TelemetryData
+from rimp_otel.batch import decode_batch
 from rimp_otel.journal.format import HEADER_SIZE
 from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.segment import Segment
@@ -38,7 +38,7 @@ def cut_all(slices):
 
 def read(pieces):
     """The numbers of the records in the slices."""
-    return numbers_of([TelemetryData.decoded(line) for piece in pieces for line in piece.lines])
+    return numbers_of([decode_batch(line) for piece in pieces for line in piece.lines])
 
 
 def reopened(segment):
@@ -142,7 +142,7 @@ def test_twins(segment):
     for signal in Signal:
         segment.header.set_done(signal, HEADER_SIZE)
     twins = Twins({Signal.LOGS: lines[:2]})
-    stored = len(numbers_of([TelemetryData.decoded(line) for line in lines[:2]])[Signal.LOGS])
+    stored = len(numbers_of([decode_batch(line) for line in lines[:2]])[Signal.LOGS])
     found = read(cut_all(Slices(reopened(segment), twins)))
     assert found[Signal.LOGS] == ALL[stored:]
     assert found[Signal.TRACES] == ALL

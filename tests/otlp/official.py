@@ -22,7 +22,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
 
-from rimp_otel.batch import TelemetryData
+from rimp_otel.batch import TelemetryData, skipped_count
 from rimp_otel.models.records import Signal
 
 __all__ = [
@@ -65,7 +65,7 @@ def lines_of(signal: Signal, records: Any) -> list[bytes]:
     """Our lines; every record must have got into them."""
     data = data_of(signal, records)
     lines = data.otlp_json(signal)
-    assert data.skipped_of(signal) == 0
+    assert skipped_count(data, signal) == 0
     assert not any(byte < 0x20 for line in lines for byte in line)
     return lines
 

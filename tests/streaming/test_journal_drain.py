@@ -7,7 +7,7 @@ import os
 import pytest
 
 from rimp_otel import StorageError, TelemetryCollector, TelemetryConfig, TelemetryMetric
-from rimp_otel.batch import TelemetryData
+from rimp_otel.batch import TelemetryData, decode_batch
 from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.reader import read_journal
 from rimp_otel.models.records import Signal
@@ -41,9 +41,7 @@ class FileDouble(Home, ListStorage):
 
     def recorded(self):
         """The numbers in its lines."""
-        return numbers_of(
-            [TelemetryData.decoded(line) for lines in self.lines.values() for line in lines]
-        )
+        return numbers_of([decode_batch(line) for lines in self.lines.values() for line in lines])
 
 
 class Died(BaseException):
@@ -283,12 +281,12 @@ def test_reader_at_any_moment(storage, tmp_path):
 
     def look():
         contents = read_journal(tmp_path / "journal", whole)
-        batches = [TelemetryData.decoded(line) for _, line, _ in contents.lines]
+        batches = [decode_batch(line) for _, line, _ in contents.lines]
         for signal in Signal:
             offset = 0
             for line in storage.lines[signal]:
                 if offset < contents.ends[signal].offset:
-                    batches.insert(0, TelemetryData.decoded(line))
+                    batches.insert(0, decode_batch(line))
                 offset += len(line) + 1
         found = numbers_of(batches)
         checks.append({signal: sorted(found[signal]) for signal in Signal} == each(ALL))

@@ -16,7 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from rimp_otel.batch import TelemetryData
+from rimp_otel.batch import TelemetryData, batch_of_lines, decode_batch
 from rimp_otel.errors import DecodeError
 from rimp_otel.journal.reader import Damage
 from rimp_otel.models.filters import Filter
@@ -151,7 +151,7 @@ def counted(line: bytes) -> TelemetryData:
     Raises:
         DecodeError: it is not of OTLP JSON's shape.
     """
-    return TelemetryData.of_lines(signal_of(line), [line], count_records(line))
+    return batch_of_lines(signal_of(line), [line], count_records(line))
 
 
 class RecordingReader:
@@ -165,7 +165,7 @@ class RecordingReader:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        decode: Callable[[bytes], TelemetryData] = TelemetryData.decoded,
+        decode: Callable[[bytes], TelemetryData] = decode_batch,
     ) -> None:
         self.layout = Layout(path)
         #: Lines that were skipped so far, in the order in which they were met.

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
-from rimp_otel.batch import TelemetryData
+from rimp_otel.batch import TelemetryData, decode_batch
 from rimp_otel.errors import DecodeError
 from rimp_otel.journal.reader import Damage, JournalContents, read_journal
 from rimp_otel.journal.target import End
@@ -315,7 +315,7 @@ def _records_of(lines: Iterable[JournalLine]) -> Counter[_Record]:
 
 def _decoded(line: JournalLine) -> TelemetryData | None:
     try:
-        return TelemetryData.decoded(line.text)
+        return decode_batch(line.text)
     except DecodeError:  # which the journal's reader has looked for, and reported
         return None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rimp_otel.batch import TelemetryData
+from rimp_otel.batch import TelemetryData, decode_batch
 from rimp_otel.errors import ConfigurationError, DecodeError
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import Fragment, lines
@@ -188,7 +188,7 @@ class Rows:
     """
 
     def __init__(
-        self, db: Connection, decode: Callable[[bytes], TelemetryData] = TelemetryData.decoded
+        self, db: Connection, decode: Callable[[bytes], TelemetryData] = decode_batch
     ) -> None:
         self._db = db
         self._decode = decode

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rimp_otel.batch import TelemetryData
+from rimp_otel.batch import TelemetryData, decode_batch
 from rimp_otel.errors import StorageError
 from rimp_otel.journal.reader import Damage, read_journal
 from rimp_otel.journal.slots import LOCK
@@ -42,7 +42,7 @@ class DatabaseReader:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        decode: Callable[[bytes], TelemetryData] = TelemetryData.decoded,
+        decode: Callable[[bytes], TelemetryData] = decode_batch,
     ) -> None:
         self.layout = DatabaseLayout(path)
         #: Records that were skipped so far, in the order in which they were met.

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext
 
 from rimp_otel import EventType, FileStorage, TelemetryData, TelemetryEvent
+from rimp_otel.batch import decode_batch
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.models.filters import Filter
 from rimp_otel.storage.base import Selection
@@ -137,7 +138,7 @@ def test_decodes_no_more_than_it_takes(storage, number):
 
         def decode(line, read=read):
             read.append(line)
-            return TelemetryData.decoded(line)
+            return decode_batch(line)
 
         reader = RecordingReader(storage.layout.path, decode)
         retrieve(reader, Selection.of(**conditions))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rimp_otel import SQLiteStorage, StorageError, TelemetryCollector, TelemetryConfig
+from rimp_otel.batch import set_slice_id
 from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.slots import Slot
 from rimp_otel.journal.target import StorageHome
@@ -18,7 +19,7 @@ from tests.storage.sqlite.databases import batch, messages, query, stored
 def sliced(slice_id, *texts):
     """A batch out of a journal."""
     data = batch(*texts)
-    data.slice_id = slice_id
+    set_slice_id(data, slice_id)
     return data
 
 
