@@ -60,7 +60,7 @@ class TelemetryConfig:
         retain_size: bytes of sealed files, or of SQLite's file, that are kept, the newest; None
             keeps all.
         retain_age: seconds for which sealed files, or SQLite's records, are kept; None keeps all.
-        seal: have the Parquet twins of sealed files made by a process of its own (extra ``sql``).
+        parquet: have a background process make Parquet copies of sealed files (extra ``sql``).
         sync: when files are forced to the device, which only a power failure makes matter:
             "interval", "always" (before ``store`` returns) or "never".
         sync_interval: seconds between two syncs, with "interval".
@@ -69,6 +69,7 @@ class TelemetryConfig:
         flush_timeout: seconds that ``flush()`` and ``stop()`` wait at most, unless told otherwise.
         service_name: ``service.name`` of native records; OTEL_SERVICE_NAME, if not given.
         resource_attributes: more attributes of the resource of native records.
+        seal: older name of ``parquet``, which it sets; None once the configuration exists.
 
     Raises:
         ConfigurationError: a field has a value that is not allowed.
@@ -92,7 +93,7 @@ class TelemetryConfig:
     compression: str = "zstd"
     retain_size: int | None = None
     retain_age: float | None = None
-    seal: bool = False
+    parquet: bool = False
     sync: str = "interval"
     sync_interval: float = 5.0
     memory_max_records: int = 100_000
@@ -101,10 +102,14 @@ class TelemetryConfig:
     flush_timeout: float = 5.0
     service_name: str | None = None
     resource_attributes: Mapping[str, Any] = field(default_factory=dict)
+    seal: bool | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for entry in fields(self):
             _CHECKS[entry.name](entry.name, getattr(self, entry.name))
+        if self.seal is not None:
+            object.__setattr__(self, "parquet", self.parquet or self.seal)
+            object.__setattr__(self, "seal", None)
 
     @property
     def path(self) -> Path:
@@ -208,7 +213,7 @@ _CHECKS: dict[str, Check] = {
     "compression": _one_of(*COMPRESSIONS),
     "retain_size": _or_none(_count(0)),
     "retain_age": _or_none(_seconds),
-    "seal": _flag,
+    "parquet": _flag,
     "sync": _one_of(*SYNC_POLICIES),
     "sync_interval": _seconds,
     "memory_max_records": _count(1),
@@ -217,6 +222,7 @@ _CHECKS: dict[str, Check] = {
     "flush_timeout": _seconds,
     "service_name": _text,
     "resource_attributes": _attributes,
+    "seal": _or_none(_flag),
 }
 
 
@@ -243,7 +249,12 @@ def _from_rimp(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 # Of fields whose default does not show their type.
-_EXAMPLES: dict[str, Any] = {"resource_attributes": {}, "retain_size": 1, "retain_age": 1.0}
+_EXAMPLES: dict[str, Any] = {
+    "resource_attributes": {},
+    "retain_size": 1,
+    "retain_age": 1.0,
+    "seal": False,
+}
 
 
 def _example(entry: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import pytest
 
-from rimp_otel import ConfigurationError, TelemetryConfig
+from rimp_otel import ConfigurationError, FileStorage, TelemetryConfig
 
 WRONG = [
     ("enabled", 1, "enabled=1 is not allowed: give True or False"),
@@ -50,6 +50,7 @@ WRONG = [
     ("compression", "rar", "compression='rar' is not allowed: give 'zstd' or 'gzip' or 'none'"),
     ("retain_size", -1, "retain_size=-1 is not allowed: give an integer of at least 0"),
     ("retain_age", 0, "retain_age=0 is not allowed: give a number of seconds above 0"),
+    ("parquet", "yes", "parquet='yes' is not allowed: give True or False"),
     ("seal", "yes", "seal='yes' is not allowed: give True or False"),
     ("sync", "often", "sync='often' is not allowed: give 'interval' or 'always' or 'never'"),
     ("sync_interval", 0, "sync_interval=0 is not allowed: give a number of seconds above 0"),
@@ -127,7 +128,8 @@ FROM_ENV = [
     ("RIMP_COMPRESSION", "gzip", "compression", "gzip"),
     ("RIMP_RETAIN_SIZE", "9", "retain_size", 9),
     ("RIMP_RETAIN_AGE", "3600", "retain_age", 3_600.0),
-    ("RIMP_SEAL", "1", "seal", True),
+    ("RIMP_PARQUET", "1", "parquet", True),
+    ("RIMP_SEAL", "1", "parquet", True),
     ("RIMP_SYNC", "never", "sync", "never"),
     ("RIMP_SYNC_INTERVAL", "0.5", "sync_interval", 0.5),
     ("RIMP_MEMORY_MAX_RECORDS", "5", "memory_max_records", 5),
@@ -149,7 +151,18 @@ def test_field_from_environment(variable, text, name, value):
 
 def test_every_field_has_a_variable_above():
     """from_env knows all fields."""
-    assert {name for _, _, name, _ in FROM_ENV} == {field.name for field in fields(TelemetryConfig)}
+    known = {variable for variable, *_ in FROM_ENV}
+    assert known == {f"RIMP_{field.name.upper()}" for field in fields(TelemetryConfig)}
+
+
+def test_seal_is_the_older_name_of_parquet():
+    """Either turns it on, and a changed copy is as its arguments say."""
+    config = TelemetryConfig(seal=True)
+    assert config == TelemetryConfig(parquet=True)
+    assert "seal" not in repr(config)
+    assert not replace(config, parquet=False).parquet
+    assert TelemetryConfig(parquet=True, seal=False).parquet
+    assert FileStorage("telemetry", seal=True).policy.parquet
 
 
 def test_empty_variable_is_not_set():

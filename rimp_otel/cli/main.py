@@ -31,7 +31,7 @@ COMMANDS = {
     "verify": "check every line of a recording",
     "repair": "mend a recording",
     "sql": "ask the recording in SQL",
-    "seal": "make Parquet files of what is sealed",
+    "parquet": "convert sealed files to Parquet",
     "completion": "print a script for completion in a shell",
 }
 """The subcommands, and what each does. Each has a function ``add_<name>_parser(subparsers)``."""
@@ -40,10 +40,11 @@ _MODULES = {
     "import": "import_",
     "logs": "tail",
     "repair": "verify",
-    "seal": "parquet",
     "trace": "traces",
 }
 """The modules of the subcommands that are not named like theirs."""
+
+_OLDER_NAMES = {"seal": "parquet"}
 
 _DESCRIPTION = """\
 A flight recorder for Python services: record what they do, and look at it.
@@ -101,7 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     130 an interrupt.
     """
     _never_fail_to_encode()
-    argv = sys.argv[1:] if argv is None else argv
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv:
+        argv[0] = _OLDER_NAMES.get(argv[0], argv[0])
     parser = build_parser(argv)
     args = parser.parse_args(argv)
     if not hasattr(args, "command"):

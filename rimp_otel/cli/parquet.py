@@ -1,4 +1,4 @@
-"""``rimp seal``: makes Parquet twins of sealed files."""
+"""``rimp parquet``: converts sealed files to Parquet."""
 
 from __future__ import annotations
 
@@ -16,55 +16,54 @@ from rimp_otel.render.terminal import to_json
 if TYPE_CHECKING:
     from rimp_otel.sql.parquet import Sealed
 
-__all__ = ["add_seal_parser"]
+__all__ = ["add_parquet_parser"]
 
 _DESCRIPTION = """\
-Make a Parquet twin of every sealed file that has none, so that SQL answers at once.
+Convert every sealed file that has no Parquet copy yet, so that SQL queries start at once.
 
-Twins are derived: they can be deleted at any time, and go with their sealed files. It runs with
-low priority, and may be interrupted, and run again, at any time.
+Parquet copies are derived: they can be deleted at any time, and are deleted with their sealed
+files. The command runs at low priority, and can be interrupted and run again at any time.
+'rimp seal' is an older name of it.
 """
 
 
-def add_seal_parser(subparsers: Any) -> None:
-    """``rimp seal``."""
+def add_parquet_parser(subparsers: Any) -> None:
+    """Add ``rimp parquet`` to the commands."""
     parser = subparsers.add_parser(
-        "seal",
-        help="make Parquet files of what is sealed",
+        "parquet",
+        help="convert sealed files to Parquet",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recording", metavar="PATH", nargs="?", help="the recording, as --path")
     parser.add_argument(
-        "--rebuild", action="store_true", help="make the twins anew that there are, too"
+        "recording", metavar="PATH", nargs="?", help="the recording (same as --path)"
     )
+    parser.add_argument("--rebuild", action="store_true", help="convert all sealed files again")
     parser.add_argument(
-        "--check",
-        action="store_true",
-        help="read the twins that there are, and make those anew that are damaged",
+        "--check", action="store_true", help="read existing copies and replace damaged ones"
     )
     add_path(parser)
     add_json(parser, "what was done")
-    parser.set_defaults(command=_run_seal)
+    parser.set_defaults(command=_run_parquet)
 
 
-def _run_seal(args: argparse.Namespace) -> int:
+def _run_parquet(args: argparse.Namespace) -> int:
     args.path = args.recording or args.path
     path = recording_path(args)
-    open_recording(path)  # or say that there is none
+    open_recording(path)  # raises if there is none
     # These need PyArrow, whose import takes longer than the whole of `rimp --help`.
     from rimp_otel.sql.parquet import seal
 
-    _give_way()
+    _lower_priority()
     done = seal(path, _tell if sys.stderr.isatty() else None, args.rebuild, args.check)
     for error in done.errors:
         say(error)
-    print(to_json(_json(done)) if args.json else _text(done))
+    print(to_json(_parquet_json(done)) if args.json else _format_result(done))
     return 1 if done.errors else 0
 
 
-def _give_way() -> None:
-    """What is recorded is more urgent than this."""
+def _lower_priority() -> None:
+    # Recording is more urgent than this.
     try:
         os.nice(10)
     except OSError:
@@ -75,20 +74,20 @@ def _tell(path: Path, done: int, total: int) -> None:
     say(f"{path.name}, {done + 1} of {total}")
 
 
-def _json(done: Sealed) -> dict[str, Any]:
+def _parquet_json(done: Sealed) -> dict[str, Any]:
     return {**done._asdict(), "errors": list(done.errors)}
 
 
-def _text(done: Sealed) -> str:
+def _format_result(done: Sealed) -> str:
     if done.is_busy:
-        return "another process is making them"
-    parts = [f"made {plural(done.made, 'twin')}"]
+        return "another process is already converting this recording"
+    parts = [f"converted {plural(done.made, 'file')}"]
     if done.made:
-        sizes = f"{format_bytes(done.bytes)} from {format_bytes(done.sealed_bytes)}"
-        parts.append(f"{plural(done.records, 'record')} in {sizes} of sealed files")
-    parts.append(f"{done.kept:,} were there")
+        sizes = f"{format_bytes(done.sealed_bytes)} to {format_bytes(done.bytes)}"
+        parts[0] += f" ({plural(done.records, 'record')}, {sizes})"
+    parts.append(f"{done.kept:,} already converted")
     if done.removed:
-        parts.append(f"removed {done.removed:,} without a sealed file")
+        parts.append(f"removed {plural(done.removed, 'stale file')}")
     if done.damaged:
-        parts.append(f"left out {plural(done.damaged, 'damaged line')}; 'rimp verify' lists them")
-    return "; ".join(parts)
+        parts.append(f"skipped {plural(done.damaged, 'damaged line')} (see 'rimp verify')")
+    return ", ".join(parts)

@@ -272,7 +272,7 @@ def _leaves_of(path: str, kind: Any) -> Iterator[str]:
         yield path
 
 
-# --- ``rimp seal``: makes the Parquet twins that are missing, one after the other.
+# --- ``rimp parquet``: makes the Parquet twins that are missing, one after the other.
 
 _TWIN = re.compile(r"\.?(?P<stem>[a-z]+-[0-9]+-[0-9]+-[0-9a-f]{16})\.parquet(?P<unfinished>\.tmp)?")
 

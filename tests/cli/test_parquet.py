@@ -1,4 +1,4 @@
-"""``rimp seal``: what it says."""
+"""``rimp parquet``: what it prints."""
 
 from __future__ import annotations
 
@@ -32,19 +32,27 @@ def sealed(shop: Path) -> Path:
 
 def test_twins(rimp: Any, sealed: Path, priority: list[int]) -> None:
     """Are made, with low priority; a second time there is nothing to do."""
-    code, out, err = rimp("seal")
+    code, out, err = rimp("parquet")
     assert (code, err) == (0, "")
-    assert out.startswith("made 3 twins; 12 records in ")
-    assert out.endswith(" of sealed files; 0 were there\n")
+    assert out.startswith("converted 3 files (12 records, ")
+    assert out.endswith("), 0 already converted\n")
     assert priority == [10]
-    assert rimp("seal", "--path", str(sealed)) == (0, "made 0 twins; 3 were there\n", "")
-    assert rimp("seal", str(sealed), "--check") == (0, "made 0 twins; 3 were there\n", "")
-    assert rimp("seal", "--rebuild").out.startswith("made 3 twins; ")
+    assert rimp("parquet", "--path", str(sealed)) == (
+        0,
+        "converted 0 files, 3 already converted\n",
+        "",
+    )
+    assert rimp("parquet", str(sealed), "--check") == (
+        0,
+        "converted 0 files, 3 already converted\n",
+        "",
+    )
+    assert rimp("parquet", "--rebuild").out.startswith("converted 3 files (")
 
 
 def test_json(rimp: Any, sealed: Path) -> None:
     """For programs."""
-    found = json.loads(rimp("seal", "--json").out)
+    found = json.loads(rimp("parquet", "--json").out)
     assert found.pop("bytes") > found.pop("sealed_bytes") > 0
     assert found == {
         "made": 3,
@@ -64,16 +72,23 @@ def test_errors(rimp: Any, sealed: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("rimp_otel.sql.parquet.make_twin", full)
-    code, out, err = rimp("seal")
-    assert (code, out) == (1, "made 0 twins; 0 were there\n")
+    code, out, err = rimp("parquet")
+    assert (code, out) == (1, "converted 0 files, 0 already converted\n")
     assert err.count("No space left on device\n") == 3
 
 
 def test_twins_are_no_remark(rimp: Any, sealed: Path) -> None:
     """Of rimp verify; nor are those that are just being made."""
-    rimp("seal")
+    rimp("parquet")
     (sealed / "sealed" / f".logs-1-2-{'a' * 16}.parquet.tmp").write_bytes(b"")
     (sealed / "sealed" / f".logs-1-2-{'a' * 16}.parquet.tmp").chmod(0o600)
     code, out, _ = rimp("verify")
     assert code == 0
     assert "it is not the recording's" not in out
+
+
+def test_older_name(rimp: Any, sealed: Path) -> None:
+    """``rimp seal`` still works, and the list of commands does not show it."""
+    assert rimp("seal").out.startswith("converted 3 files (12 records, ")
+    assert "seal " not in rimp("--help").out
+    assert "'rimp seal' is an older name" in rimp("parquet", "--help").out

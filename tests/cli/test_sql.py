@@ -294,7 +294,7 @@ def test_without_the_extra(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPatc
         if name.startswith(("rimp_otel.sql", "rimp_otel.cli.sql_shell", "pyarrow")):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    for argv in (["sql", "SELECT 1"], ["seal"]):
+    for argv in (["sql", "SELECT 1"], ["parquet"]):
         assert rimp(*argv) == (
             1,
             "",

@@ -283,7 +283,7 @@ def _among_sealed(path: Path) -> Kind:
         return Kind.OWN if any(map(os.path.lexists, of)) else Kind.LEFT
     if suffix == ".tmp" and stem.startswith(".") and stem.endswith(DERIVED):
         own = SealedName.parse(os.path.splitext(stem[1:])[0] + ".jsonl")
-        return Kind.OWN if own else Kind.FOREIGN  # being made; 'rimp seal' removes what is left
+        return Kind.OWN if own else Kind.FOREIGN  # being made; 'rimp parquet' removes what is left
     found = _SEALING.fullmatch(path.name)
     if found is None:
         return Kind.LEFT if _REWRITTEN.fullmatch(path.name) else Kind.FOREIGN

@@ -1,6 +1,6 @@
 """Has the Parquet twins of sealed files made, by a process of its own and of the lowest priority.
 
-Nothing of that runs in the application: a shell starts ``rimp seal`` in the background and ends at
+Nothing of that runs in the application: a shell starts ``rimp parquet`` in the background and ends at
 once, so that the application gets no child of its own to look after. Of several that are started
 for one recording, all but one end at once.
 """
@@ -25,11 +25,11 @@ _LONGEST = 10.0
 _PACKAGES = {"duckdb": "DuckDB", "pyarrow": "PyArrow"}
 _SITE = Path(__file__).parents[2] / "otel" / "autorecord_site"
 _IN_BACKGROUND = 'nice -n 19 "$@" </dev/null >/dev/null 2>&1 &'
-_COMMAND = ("-m", "rimp_otel.cli.main", "seal", "--path")
+_COMMAND = ("-m", "rimp_otel.cli.main", "parquet", "--path")
 
 
 class TwinMaker:
-    """Starts ``rimp seal`` now and then.
+    """Starts ``rimp parquet`` now and then.
 
     Args:
         path: of the recording.
@@ -60,7 +60,7 @@ class TwinMaker:
         except MissingExtraError as error:
             self._reporter.say("extra", f"no Parquet twins are made: {error}")
         except (OSError, subprocess.SubprocessError) as error:
-            self._reporter.say("start", f"'rimp seal' cannot be started: {error}")
+            self._reporter.say("start", f"'rimp parquet' cannot be started: {error}")
 
     def _command(self) -> list[str]:
         for module, name in _PACKAGES.items():

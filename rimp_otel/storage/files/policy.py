@@ -20,7 +20,7 @@ class FilePolicy(NamedTuple):
     compression: str
     retain_size: int | None
     retain_age: float | None
-    seal: bool
+    parquet: bool
     sync: str
     sync_interval: float
 

@@ -130,7 +130,7 @@ class Repair:
         self._layout = layout
         # What is old is none of a repair's business.
         self._policy = policy._replace(
-            rotate_age=_NEVER, retain_size=None, retain_age=None, seal=False
+            rotate_age=_NEVER, retain_size=None, retain_age=None, parquet=False
         )
         self._recover = recover
         self._take_over = take_over

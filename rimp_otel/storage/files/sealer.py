@@ -55,7 +55,9 @@ class Sealer:
         self._clock = clock
         self._monotonic = monotonic
         self._reporter = Reporter()
-        self._twins = twinning.TwinMaker(layout.path, monotonic=monotonic) if policy.seal else None
+        self._twins = (
+            twinning.TwinMaker(layout.path, monotonic=monotonic) if policy.parquet else None
+        )
         self._begin()
 
     def _begin(self) -> None:

@@ -80,10 +80,11 @@ class FileStorage(TelemetryStorage):
         compression: of sealed files: "zstd", "gzip" or "none".
         retain_size: bytes of sealed files that are kept, the newest; None keeps all.
         retain_age: seconds for which sealed files are kept; None keeps all.
-        seal: have the Parquet twins of sealed files made by a process of its own (extra ``sql``).
+        parquet: have a background process make Parquet copies of sealed files (extra ``sql``).
         sync: when files are forced to the device, which only a power failure makes matter:
             "interval", "always" (before ``store`` returns) or "never".
         sync_interval: seconds between two syncs, with "interval".
+        seal: older name of ``parquet``.
 
     Raises:
         ConfigurationError: an argument has a value that is not allowed.
@@ -98,9 +99,10 @@ class FileStorage(TelemetryStorage):
         compression: str = _DEFAULT.compression,
         retain_size: int | None = _DEFAULT.retain_size,
         retain_age: float | None = _DEFAULT.retain_age,
-        seal: bool = _DEFAULT.seal,
+        parquet: bool = _DEFAULT.parquet,
         sync: str = _DEFAULT.sync,
         sync_interval: float = _DEFAULT.sync_interval,
+        seal: bool | None = None,
     ) -> None:
         config = TelemetryConfig(
             storage_path=path,
@@ -109,9 +111,10 @@ class FileStorage(TelemetryStorage):
             compression=compression,
             retain_size=retain_size,
             retain_age=retain_age,
-            seal=seal,
+            parquet=parquet,
             sync=sync,
             sync_interval=sync_interval,
+            seal=seal,
         )
         self.layout = Layout(path)
         self.policy = FilePolicy.of(config)

@@ -34,7 +34,7 @@ def test_at_most_once_a_minute():
     for clock.now in (0, 1, 59.9, 60, 61):
         maker.wake()
     assert len(started) == 2
-    assert started[0][-5:] == ["-m", "rimp_otel.cli.main", "seal", "--path", "/rec"]
+    assert started[0][-5:] == ["-m", "rimp_otel.cli.main", "parquet", "--path", "/rec"]
     assert started[0][4] == sys.executable
 
 
@@ -67,7 +67,7 @@ def test_what_fails(error, capsys):
         raise error
 
     TwinMaker(Path("/rec"), start).wake()
-    assert capsys.readouterr().err.startswith("rimp: 'rimp seal' cannot be started: ")
+    assert capsys.readouterr().err.startswith("rimp: 'rimp parquet' cannot be started: ")
 
 
 def test_environment():
@@ -76,7 +76,7 @@ def test_environment():
     given = {
         "PATH": "/bin",
         "OTEL_PYTHON_CONFIGURATOR": "rimp",
-        "RIMP_SEAL": "1",
+        "RIMP_PARQUET": "1",
         "PYTHONPATH": os.pathsep.join([site, "/lib"]),
     }
     assert environment(given) == {
@@ -87,17 +87,17 @@ def test_environment():
 
 
 def test_only_where_it_is_asked_for(tmp_path, monkeypatch):
-    """RIMP_SEAL is off by default; rotating wakes it where it is on."""
+    """RIMP_PARQUET is off by default; rotating wakes it where it is on."""
     started = []
     monkeypatch.setattr(twinning, "_run", started.append)
-    for seal in (False, True):
-        storage = FileStorage(tmp_path / str(seal), seal=seal)
+    for parquet in (False, True):
+        storage = FileStorage(tmp_path / str(parquet), parquet=parquet)
         storage.store(batch("a"))
         storage.rotate()
         storage._writer.sealer.run()
         storage.close()
     assert {command[-1] for command in started} == {str(tmp_path / "True")}
-    assert TelemetryConfig.from_env({"RIMP_SEAL": "1"}).seal
+    assert TelemetryConfig.from_env({"RIMP_PARQUET": "1"}).parquet
 
 
 def test_a_real_process(tmp_path):
@@ -107,7 +107,7 @@ def test_a_real_process(tmp_path):
     script = """
     import os, sys
     from rimp_otel import FileStorage, TelemetryData, TelemetryEvent
-    storage = FileStorage(sys.argv[1], seal=True)
+    storage = FileStorage(sys.argv[1], parquet=True)
     storage.store(TelemetryData(events=[TelemetryEvent("a", "b")]))
     storage.rotate()
     storage._writer.sealer.run()

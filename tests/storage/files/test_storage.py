@@ -394,7 +394,7 @@ def test_options_are_checked(tmp_path):
         ("compression", "lzma"),
         ("retain_size", -1),
         ("retain_age", 0),
-        ("seal", 1),
+        ("parquet", 1),
         ("sync", "sometimes"),
         ("sync_interval", None),
     ):
@@ -410,7 +410,7 @@ def test_storage_of_a_configuration(tmp_path):
         "compression": "gzip",
         "retain_size": 3,
         "retain_age": 4.0,
-        "seal": True,
+        "parquet": True,
         "sync": "never",
         "sync_interval": 6.0,
     }
