@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import signal
-import sys
 import threading
 import time
 import urllib.error
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rimp_otel.cli.demo_service import Service, ServiceError
 from rimp_otel.cli.options import UsageError, add_color, output_style, output_width
-from rimp_otel.cli.output import open_recording
+from rimp_otel.cli.output import Progress, open_recording
 from rimp_otel.cli.run import is_installed
 from rimp_otel.cli.stats import count_recording, format_stats
 from rimp_otel.errors import MissingExtraError
@@ -121,7 +120,12 @@ def _run_demo(args: argparse.Namespace) -> int:
     make_room(args.path, args.keep)
     # Now, since code in C that is interrupted while it is imported may swallow what a signal raises.
     import_module("rimp_otel.storage.files.reader")
-    with _ended_by_signals(), _progress(), serving(args.path) as service:
+    with (
+        _ended_by_signals(),
+        Progress("a small shop is being visited") as progress,
+        serving(args.path) as service,
+    ):
+        progress.show()
         visited = visit(service)
     reader = open_recording(args.path)
     look = shlex.quote(str(args.path))
@@ -171,19 +175,6 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _progress() -> Iterator[None]:
-    """Says on a terminal what takes the time."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    print("rimp: a small shop is being visited ...", end="", file=sys.stderr, flush=True)
-    try:
-        yield
-    finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 # --- The customers of ``rimp demo``'s shop, the last of whom never gets an answer.

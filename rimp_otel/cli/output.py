@@ -42,37 +42,39 @@ __all__ = [
 ]
 
 
-# --- A bar for what takes long: on standard error, and only where that is a terminal.
+# Progress of a long operation: on standard error, and only if that is a terminal.
 
-_PATIENCE = 0.5
-_EVERY = 0.1
-_BAR = 24
+_SECONDS_BEFORE_FIRST_DRAWING = 0.5
+_SECONDS_BETWEEN_DRAWINGS = 0.1
+_BAR_WIDTH = 24
 
 
 class Progress:
-    """How far something is. It appears after half a second, and goes without a trace.
+    """A progress bar on a terminal, which leaves no trace when it is done.
+
+    Within a ``with`` statement; it may be entered again. Use it in one thread.
 
     Args:
-        what: is being done, such as "reading".
-        total: of what is to be done, in ``unit``; 0 where that is not known.
-        unit: what is counted, such as "files".
-        stream: standard error, if not given.
-        clock: seconds.
+        label: of what is being done, such as "reading".
+        total: how much there is to do, in ``unit``; 0 if that is not known.
+        unit: what is counted, such as "files"; empty to show the label alone.
+        stream: where to draw; standard error by default.
+        clock: returns seconds.
     """
 
     def __init__(
         self,
-        what: str,
-        total: int,
-        unit: str = "files",
+        label: str,
+        total: int = 0,
+        unit: str = "",
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.what, self.total, self.unit = what, total, unit
+        self.label, self.total, self.unit = label, total, unit
         self.done = 0
         self._stream = stream or sys.stderr
         self._clock = clock
-        self._next = clock() + _PATIENCE
+        self._next = clock() + _SECONDS_BEFORE_FIRST_DRAWING
         self._is_shown = False
         self._is_on = self._stream.isatty()
 
@@ -87,33 +89,52 @@ class Progress:
     ) -> None:
         self.clear()
 
-    def advance(self, by: int = 1, what: str = "") -> None:
-        """So much more is done; ``what`` names what comes now."""
+    def advance(self, by: int = 1, label: str = "") -> None:
+        """Count ``by`` more as done. The bar appears after half a second, and is drawn ten times
+        a second at most.
+
+        Args:
+            by: how much more is done.
+            label: replaces the label, if it is not empty.
+        """
         self.done += by
-        self.what = what or self.what
+        self.label = label or self.label
         if self._is_on and self._clock() >= self._next:
-            self._next = self._clock() + _EVERY
+            self._next = self._clock() + _SECONDS_BETWEEN_DRAWINGS
+            self._draw()
+
+    def show(self, label: str = "", done: int = 0, total: int = 0) -> None:
+        """Draw the bar at once, as before a step that may take long.
+
+        Args:
+            label: replaces the label, if it is not empty.
+            done: how much is done.
+            total: how much there is to do; 0 if that is not known.
+        """
+        self.label, self.done, self.total = label or self.label, done, total
+        if self._is_on:
             self._draw()
 
     def clear(self) -> None:
-        """Takes the bar away, as before something else is printed."""
+        """Remove the bar, as before something else is printed."""
         if self._is_shown:
             self._write("\r\x1b[K")
             self._is_shown = False
 
     def _draw(self) -> None:
         self._is_shown = True
-        text = clip(
-            f"rimp: {Style().clean(self.what)}  {self._state()}", _columns(self._stream) - 1
-        )
-        self._write(f"\r\x1b[K{text}")
+        text = f"rimp: {Style().clean(self.label)}{self._state()}"
+        self._write(f"\r\x1b[K{clip(text, _columns_of(self._stream) - 1)}")
 
     def _state(self) -> str:
+        if not self.unit:
+            return " ..."
         if not self.total:
-            return f"{self.done:,} {self.unit}"
+            return f"  {self.done:,} {self.unit}"
         share = min(self.done / self.total, 1.0)
-        full = int(share * _BAR)
-        return f"[{'#' * full}{' ' * (_BAR - full)}] {share:4.0%} of {self.total:,} {self.unit}"
+        full = int(share * _BAR_WIDTH)
+        bar = "#" * full + " " * (_BAR_WIDTH - full)
+        return f"  [{bar}] {share:4.0%} of {self.total:,} {self.unit}"
 
     def _write(self, text: str) -> None:
         try:
@@ -123,7 +144,7 @@ class Progress:
             self._is_on = False  # a terminal that has gone away stops nothing
 
 
-def _columns(stream: TextIO) -> int:
+def _columns_of(stream: TextIO) -> int:
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rimp_otel.cli.options import add_json, add_path, recording_path
-from rimp_otel.cli.output import open_recording, say
+from rimp_otel.cli.output import Progress, open_recording, say
 from rimp_otel.render.format import format_bytes, plural
 from rimp_otel.render.terminal import to_json
 
@@ -55,7 +53,13 @@ def _run_parquet(args: argparse.Namespace) -> int:
     from rimp_otel.sql.parquet import seal
 
     _lower_priority()
-    done = seal(path, _tell if sys.stderr.isatty() else None, args.rebuild, args.check)
+    with Progress("making Parquet files", unit="files") as progress:
+        done = seal(
+            path,
+            lambda file, number, total: progress.show(file.name, number, total),
+            args.rebuild,
+            args.check,
+        )
     for error in done.errors:
         say(error)
     print(to_json(_parquet_json(done)) if args.json else _format_result(done))
@@ -68,10 +72,6 @@ def _lower_priority() -> None:
         os.nice(10)
     except OSError:
         pass
-
-
-def _tell(path: Path, done: int, total: int) -> None:
-    say(f"{path.name}, {done + 1} of {total}")
 
 
 def _parquet_json(done: Sealed) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rimp_otel.cli.options import UsageError, add_color, add_json, add_path, count, recording_path
-from rimp_otel.cli.output import open_recording, say
+from rimp_otel.cli.output import Progress, open_recording
 from rimp_otel.cli.sql_format import FORMATS, answer
 
 if TYPE_CHECKING:
@@ -73,10 +73,17 @@ def _run_sql(args: argparse.Namespace) -> int:
     from rimp_otel.cli.sql_shell import Shell
     from rimp_otel.sql import connect
 
-    with connect(path, args.timeout, _tell if sys.stderr.isatty() else None) as connection:
+    progress = Progress("decoding", unit="files")
+
+    def show_progress(signal: Signal, done: int, total: int) -> None:
+        label = f"decoding sealed {signal.value}, kept as Parquet for next time"
+        progress.show(label, done, total)
+
+    with connect(path, args.timeout, show_progress) as connection:
         if args.sql is None and sys.stdin.isatty():
-            return Shell(connection, args).run()
-        return answer(connection, args, args.sql if args.sql is not None else sys.stdin.read())
+            return Shell(connection, args, progress).run()
+        sql = args.sql if args.sql is not None else sys.stdin.read()
+        return answer(connection, args, sql, progress)
 
 
 def _format(args: argparse.Namespace) -> str:
@@ -89,9 +96,3 @@ def _format(args: argparse.Namespace) -> str:
     if given == "parquet" and not args.output and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal: name a file with --output")
     return str(given)
-
-
-def _tell(signal: Signal, done: int, total: int) -> None:
-    say(
-        f"decoding sealed {signal.value}, file {done + 1} of {total}; kept as Parquet for next time"
-    )

@@ -15,7 +15,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rimp_otel.cli.options import output_style
-from rimp_otel.cli.output import say
+from rimp_otel.cli.output import Progress, say
 from rimp_otel.errors import QueryError
 from rimp_otel.render.format import plural
 from rimp_otel.render.terminal import Style, clip, columns, pad, to_json
@@ -36,10 +36,18 @@ _NUMBER = re.compile(r"U?(?:TINY|SMALL|BIG|HUGE)?INT(?:EGER)?|DOUBLE|FLOAT|DECIM
 _NESTED = re.compile(r"STRUCT|MAP|UNION|JSON|VARIANT|.*\[\d*\]$", re.DOTALL)
 
 
-def answer(connection: Connection, args: argparse.Namespace, sql: str) -> int:
-    """Prints what the statements give; returns the exit code."""
+def answer(connection: Connection, args: argparse.Namespace, sql: str, progress: Progress) -> int:
+    """Print the result of the statements; return the exit code.
+
+    Args:
+        connection: to ask.
+        args: the options of ``rimp sql``.
+        sql: one or more statements.
+        progress: which the connection shows; it is gone before anything is printed.
+    """
     try:
-        relation = connection.sql(sql)
+        with progress:
+            relation = connection.sql(sql)
         with connection.limited(sql), _target(args) as target:
             more = relation is not None and _write_rows(
                 relation, args.format, args.max_rows, target, output_style(args)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rimp_otel.cli.output import say
+from rimp_otel.cli.output import Progress, say
 from rimp_otel.cli.sql_format import FORMATS, answer
 from rimp_otel.errors import RimpError
 from rimp_otel.sql import Connection
@@ -60,19 +60,23 @@ class Shell:
     Args:
         connection: what to ask.
         args: the options of ``rimp sql``.
-        read: gives a line, after a prompt.
+        progress: which the connection shows.
+        read: returns a line, after a prompt.
     """
 
     def __init__(
         self,
         connection: Connection,
         args: argparse.Namespace,
+        progress: Progress,
         read: Callable[[str], str] = input,
     ) -> None:
         self._connection = connection
         self._args = args
+        self._progress = progress
         self._read = read
-        self._words = _words(connection)
+        with progress:
+            self._words = _words(connection)
         self._matches: list[str] = []
 
     def run(self) -> int:
@@ -93,7 +97,7 @@ class Shell:
             if text.startswith("."):
                 return self._command(*text.rstrip(";").split())
             if text:
-                answer(self._connection, self._args, text)
+                answer(self._connection, self._args, text, self._progress)
         except KeyboardInterrupt:
             print("^C")
         except EOFError:
@@ -117,7 +121,8 @@ class Shell:
         if name == ".tables":
             print("\n".join(VIEWS))
         elif name == ".columns" and len(words) == 1 and words[0] in VIEWS:
-            answer(self._connection, self._args, f"DESCRIBE {words[0]}")
+            statement = f"DESCRIBE {words[0]}"
+            answer(self._connection, self._args, statement, self._progress)
         elif name == ".format" and len(words) == 1 and words[0] in FORMATS[:-1]:
             self._args.format = words[0]
         else:

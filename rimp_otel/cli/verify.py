@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +15,7 @@ from rimp_otel.cli.options import (
     output_style,
     recording_path,
 )
-from rimp_otel.cli.output import open_recording
+from rimp_otel.cli.output import Progress, open_recording
 from rimp_otel.models.records import Signal
 from rimp_otel.render.format import format_bytes, plural
 from rimp_otel.render.terminal import Style, pad, to_json
@@ -67,10 +64,12 @@ def _run_verify(args: argparse.Namespace) -> int:
     path = recording_path(args)
     style = output_style(args)
     found = []
-    with inspect(path, args.protobuf) as inspection:
+    with Progress("checking") as progress:
+        inspection = inspect(path, progress, args.protobuf)
         for problem in inspection.problems():
             found.append(problem)
             if not args.json:
+                progress.clear()
                 print(format_problem(problem, style), flush=True)
     damaged = [problem for problem in found if problem.is_damage]
     if args.json:
@@ -81,9 +80,13 @@ def _run_verify(args: argparse.Namespace) -> int:
     return 1 if damaged else 0
 
 
-@contextmanager
-def inspect(path: Path, protobuf: bool = False) -> Iterator[Inspection]:
-    """Gives a look at the recording at ``path``, and says on a terminal how far it is.
+def inspect(path: Path, progress: Progress, protobuf: bool = False) -> Inspection:
+    """Return an inspection of the recording at ``path``.
+
+    Args:
+        path: of the recording.
+        progress: shows which file is being checked.
+        protobuf: whether to parse lines with protobuf, too.
 
     Raises:
         UsageError: there is nothing, or a database.
@@ -101,30 +104,11 @@ def inspect(path: Path, protobuf: bool = False) -> Iterator[Inspection]:
         )
     if protobuf:
         parse_strictly(b'{"resourceSpans":[]}')  # now, not after all that can be said without it
-    with _progress() as started:
-        yield Inspection(Layout(path), parse_strictly if protobuf else parse, started)
 
+    def show_file(path: Path) -> None:
+        progress.show(f"checking {path.name}")
 
-@contextmanager
-def _progress() -> Iterator[Callable[[Path], None]]:
-    """Says on a terminal which file is being read."""
-    if not sys.stderr.isatty():
-        yield lambda path: None
-        return
-    width = _columns()
-
-    def started(path: Path) -> None:
-        text = f"rimp: checking {Style().clean(path.name)} ..."[: width - 1]
-        print(f"\r\x1b[K{text}\r", end="", file=sys.stderr, flush=True)
-
-    try:
-        yield started
-    finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
-def _columns() -> int:
-    return os.get_terminal_size(sys.stderr.fileno()).columns
+    return Inspection(Layout(path), parse_strictly if protobuf else parse, show_file)
 
 
 def format_problem(problem: Problem, style: Style) -> str:
@@ -298,7 +282,8 @@ def _run_repair(args: argparse.Namespace) -> int:
 
 def _foresee(path: Path, args: argparse.Namespace) -> int:
     style = output_style(args)
-    with inspect(path) as inspection:
+    with Progress("checking") as progress:
+        inspection = inspect(path, progress)
         found = list(inspection.problems())
     plans = list(_plans(found, inspection))
     if args.json:
@@ -334,8 +319,7 @@ def _plan_for(slot: SlotState) -> str:
 
 def _repair(path: Path, args: argparse.Namespace) -> int:
     style = output_style(args)
-    with inspect(path):
-        pass  # there is something
+    inspect(path, Progress("checking"))  # or say that there is nothing
     done = []
     for action in _actions(path, args.take_over):
         done.append(action)
@@ -343,7 +327,8 @@ def _repair(path: Path, args: argparse.Namespace) -> int:
             look = {"failed": "red", "lost": "red", "left": "yellow"}.get(action.kind)
             text = style.paint(style.clean(action.text), *filter(None, [look]))
             print(f"{style.clean(action.path)}: {text}", flush=True)
-    with inspect(path) as inspection:
+    with Progress("checking") as progress:
+        inspection = inspect(path, progress)
         found = list(inspection.problems())
     damaged = [problem for problem in found if problem.is_damage]
     if args.json:

@@ -26,7 +26,7 @@ class Clock:
 def test_appears_after_half_a_second_and_goes() -> None:
     """What is quick shows none; while it is there it is drawn ten times a second at most."""
     stream, clock = Terminal(), Clock()
-    with Progress("reading", 4, stream=stream, clock=clock) as progress:
+    with Progress("reading", 4, "files", stream=stream, clock=clock) as progress:
         progress.advance()
         assert stream.getvalue() == ""
         clock.now = 0.5
@@ -37,7 +37,7 @@ def test_appears_after_half_a_second_and_goes() -> None:
         clock.now = 0.55
         progress.advance()
         clock.now = 0.7
-        progress.advance(what="\x1b[2J")
+        progress.advance(label="\x1b[2J")
     bar = "[########################] 100% of 4 files"
     assert stream.getvalue().endswith(f"\r\x1b[Krimp: \\x1b[2J  {bar}\r\x1b[K")
     assert stream.getvalue().count("rimp:") == 2
@@ -58,7 +58,7 @@ def test_without_a_total() -> None:
 def test_nothing_where_there_is_no_terminal() -> None:
     """A log file of a job is not filled with bars."""
     stream, clock = io.StringIO(), Clock()
-    with Progress("reading", 1, stream=stream, clock=clock) as progress:
+    with Progress("reading", 1, "files", stream=stream, clock=clock) as progress:
         clock.now = 9
         progress.advance()
     assert stream.getvalue() == ""
@@ -67,9 +67,23 @@ def test_nothing_where_there_is_no_terminal() -> None:
 def test_a_terminal_that_went_away_stops_nothing() -> None:
     """What is being done is more important."""
     stream, clock = Terminal(), Clock()
-    with Progress("reading", 1, stream=stream, clock=clock) as progress:
+    with Progress("reading", 1, "files", stream=stream, clock=clock) as progress:
         clock.now = 9
         stream.close()
         progress.advance()
         progress.advance()
     assert progress.done == 2
+
+
+def test_a_step_that_may_take_long_is_shown_at_once() -> None:
+    """Without a unit, its label is all there is to show."""
+    stream = Terminal()
+    progress = Progress("checking", stream=stream, clock=Clock())
+    with progress:
+        progress.show("checking traces.jsonl")
+        assert stream.getvalue() == "\r\x1b[Krimp: checking traces.jsonl ..."
+    with progress:
+        progress.unit = "files"
+        progress.show("decoding", 1, 2)
+    bar = "[############            ]  50% of 2 files"
+    assert stream.getvalue().endswith(f"\r\x1b[Krimp: decoding  {bar}\r\x1b[K")

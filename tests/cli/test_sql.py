@@ -16,6 +16,7 @@ import pytest
 from rimp_otel import TelemetryData
 from rimp_otel.cli import sql_format as sqlformat
 from rimp_otel.cli import sql_shell as sqlshell
+from rimp_otel.cli.output import Progress
 from rimp_otel.cli.sql_format import safe_cell
 from rimp_otel.cli.sql_shell import Shell
 from rimp_otel.sql import connect
@@ -221,7 +222,7 @@ def test_shell(shop: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> No
         "SELECT 2 AS b;",
     )
     with connect(shop) as connection:
-        assert Shell(connection, arguments(), read).run() == 0
+        assert Shell(connection, arguments(), Progress("decoding"), read).run() == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[:4] == [
         "SQL over the recording; .help for help",
@@ -248,14 +249,14 @@ def test_shell_sees_what_comes(
         return line
 
     with connect(shop) as connection:
-        Shell(connection, arguments(), read).run()
+        Shell(connection, arguments(), Progress("decoding"), read).run()
     assert capsys.readouterr().out.splitlines()[1:] == ["n", "4", "n", "5"]
 
 
 def test_completion(shop: Path) -> None:
     """Of views, columns and functions, in any case."""
     with connect(shop) as connection:
-        shell = Shell(connection, arguments(), typed())
+        shell = Shell(connection, arguments(), Progress("decoding"), typed())
     found = [shell._complete("otel_m", at) for at in range(6)]
     assert found[0] == "otel_metrics_exponential_histogram"
     assert found[-1] is None
@@ -267,11 +268,11 @@ def test_completion(shop: Path) -> None:
 def test_history(shop: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is kept, for its owner alone; a place that cannot be written to is no error."""
     with connect(shop) as connection:
-        Shell(connection, arguments(), typed(".quit")).run()
+        Shell(connection, arguments(), Progress("decoding"), typed(".quit")).run()
         history = home / "rimp-otel" / "sql_history"
         assert history.stat().st_mode & 0o777 == 0o600
         monkeypatch.setenv("XDG_STATE_HOME", str(shop / "traces.jsonl"))
-        assert Shell(connection, arguments(), typed(".quit")).run() == 0
+        assert Shell(connection, arguments(), Progress("decoding"), typed(".quit")).run() == 0
 
 
 def test_shell_on_a_terminal(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
