@@ -12,9 +12,9 @@ import rimp_otel.convert as convert
 import rimp_otel.otlp as otlp
 from rimp_otel.lazy import lazy, load
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.encode_logs import event_fragment, log_record_fragment
-from rimp_otel.otlp.encode_spans import span_fragment
-from rimp_otel.otlp.lines import Fragment, lines
+from rimp_otel.otlp.encode_logs import encode_event, encode_log_record
+from rimp_otel.otlp.encode_spans import encode_span
+from rimp_otel.otlp.lines import EncodedRecord, join_lines
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
@@ -63,13 +63,13 @@ class Source(Protocol):
     def objects(self) -> list[Any]:
         """The records as ReadableSpan, TelemetryEvent or TelemetryMetric."""
 
-    def fragments(self) -> Iterator[Fragment | None]:
+    def fragments(self) -> Iterator[EncodedRecord | None]:
         """The records as text; None stands for one that cannot be encoded at all."""
 
 
 def encode_each(
-    encode: Callable[[Any], Fragment], records: Iterable[Any]
-) -> Iterator[Fragment | None]:
+    encode: Callable[[Any], EncodedRecord], records: Iterable[Any]
+) -> Iterator[EncodedRecord | None]:
     """Each record's fragment: one that cannot be encoded costs itself, never its batch."""
     for record in records:
         try:
@@ -81,7 +81,7 @@ def encode_each(
 class _Objects:
     """Records that are the objects themselves."""
 
-    encode: Callable[[Any], Fragment]
+    encode: Callable[[Any], EncodedRecord]
 
     def __init__(self, records: Iterable[Any]) -> None:
         self._records = list(records)
@@ -93,7 +93,7 @@ class _Objects:
         """The records as objects."""
         return self._records
 
-    def fragments(self) -> Iterator[Fragment | None]:
+    def fragments(self) -> Iterator[EncodedRecord | None]:
         """The records as text."""
         return encode_each(type(self).encode, self._records)
 
@@ -101,28 +101,28 @@ class _Objects:
 class Spans(_Objects):
     """ReadableSpans."""
 
-    encode: Callable[[ReadableSpan], Fragment] = staticmethod(span_fragment)
+    encode: Callable[[ReadableSpan], EncodedRecord] = staticmethod(encode_span)
 
 
 class Events(_Objects):
     """TelemetryEvents."""
 
-    encode: Callable[[TelemetryEvent], Fragment] = staticmethod(event_fragment)
+    encode: Callable[[TelemetryEvent], EncodedRecord] = staticmethod(encode_event)
 
 
 class Metrics(_Objects):
     """TelemetryMetrics."""
 
     @staticmethod
-    def encode(metric: TelemetryMetric) -> Fragment:
+    def encode(metric: TelemetryMetric) -> EncodedRecord:
         """The record as text."""
-        return otlp.metric_fragment(metric)
+        return otlp.encode_metric(metric)
 
 
 class LogRecords(_Objects):
     """The SDK's log records, as an exporter is given them."""
 
-    encode: Callable[[Any], Fragment] = staticmethod(log_record_fragment)
+    encode: Callable[[Any], EncodedRecord] = staticmethod(encode_log_record)
 
     def objects(self) -> list[Any]:
         """The records as objects."""
@@ -148,9 +148,9 @@ class SdkMetrics:
         """The records as objects."""
         return convert.metrics_from_sdk(self._data)
 
-    def fragments(self) -> Iterator[Fragment | None]:
+    def fragments(self) -> Iterator[EncodedRecord | None]:
         """The records as text."""
-        return otlp.metrics_data_fragments(self._data)
+        return otlp.encode_metrics_data(self._data)
 
 
 class Lines:
@@ -159,7 +159,7 @@ class Lines:
     def __init__(
         self,
         lines: Sequence[bytes],
-        encode: Callable[[Any], Fragment],
+        encode: Callable[[Any], EncodedRecord],
         objects: list[Any] | None = None,
         count: int | None = None,
     ) -> None:
@@ -183,7 +183,7 @@ class Lines:
             ]
         return self._objects
 
-    def fragments(self) -> Iterator[Fragment | None]:
+    def fragments(self) -> Iterator[EncodedRecord | None]:
         """The records as text."""
         return encode_each(self._encode, self.objects())
 
@@ -201,17 +201,17 @@ class Chained:
         """The records as objects."""
         return list(chain.from_iterable(source.objects() for source in self.sources))
 
-    def fragments(self) -> Iterator[Fragment | None]:
+    def fragments(self) -> Iterator[EncodedRecord | None]:
         """The records as text."""
         return chain.from_iterable(source.fragments() for source in self.sources)
 
 
 # --- TelemetryData, the batch that crosses every line of the data flow.
 
-_ENCODERS: dict[Signal, Callable[[Any], Fragment]] = {
-    Signal.TRACES: span_fragment,
-    Signal.LOGS: event_fragment,
-    Signal.METRICS: lambda metric: otlp.metric_fragment(metric),
+_ENCODERS: dict[Signal, Callable[[Any], EncodedRecord]] = {
+    Signal.TRACES: encode_span,
+    Signal.LOGS: encode_event,
+    Signal.METRICS: lambda metric: otlp.encode_metric(metric),
 }
 
 
@@ -259,7 +259,7 @@ class TelemetryData:
         by_signal: dict[Signal, list[bytes]] = {}
         for text in texts:
             line = text.encode() if isinstance(text, str) else text
-            by_signal.setdefault(scan.signal_of(line), []).append(line.strip())
+            by_signal.setdefault(scan.signal_of_line(line), []).append(line.strip())
         return make_batch(
             {signal: Lines(found, _ENCODERS[signal]) for signal, found in by_signal.items()}
         )
@@ -330,7 +330,7 @@ class TelemetryData:
         """The metrics as the SDK's, for an OpenTelemetry exporter (which knows no summaries)."""
         return convert.metrics_to_sdk(self.metrics)
 
-    def fragments(self, signal: Signal) -> list[Fragment]:
+    def fragments(self, signal: Signal) -> list[EncodedRecord]:
         """The signal's records as single texts, each with its time and what it belongs to."""
         source = self._sources.get(signal)
         if source is None:
@@ -347,7 +347,7 @@ class TelemetryData:
             if isinstance(source, Lines):
                 found = source.lines
             else:
-                found = list(lines(signal, self.fragments(signal)))
+                found = list(join_lines(signal, self.fragments(signal)))
             self._lines[signal] = found
         return found
 

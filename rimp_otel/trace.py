@@ -14,7 +14,7 @@ from rimp_otel.render.trace_svg import trace_html
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["Trace", "traces_like"]
+__all__ = ["Trace", "find_traces"]
 
 
 class Trace(NamedTuple):
@@ -44,7 +44,7 @@ class Trace(NamedTuple):
             raise ConfigurationError(
                 f"trace_id={trace_id!r} is not allowed: give a number, or 1 to 32 hexadecimal digits"
             )
-        found = traces_like(digits.lower(), [(spans, events)])
+        found = find_traces(digits.lower(), [(spans, events)])
         if len(found) != 1:
             many = "several traces begin" if found else "no trace begins"
             raise ConfigurationError(f"trace_id={trace_id!r} is not allowed: {many} so")
@@ -54,30 +54,30 @@ class Trace(NamedTuple):
         return trace_html(self.spans, self.events)
 
 
-def traces_like(
+def find_traces(
     prefix: str, batches: Iterable[tuple[Iterable[ReadableSpan], Iterable[TelemetryEvent]]]
 ) -> list[Trace]:
     """All traces whose ids start with these lower-case hexadecimal digits."""
-    matches = _matcher(prefix)
+    matches = _prefix_matcher(prefix)
     found: dict[int, Trace] = {}
     for spans, events in batches:
         for span in spans:
             if matches(trace_id_of(span)):
-                _among(found, trace_id_of(span)).spans.append(span)
+                _trace_in(found, trace_id_of(span)).spans.append(span)
         for event in events:
             if matches(event.trace_id):
-                _among(found, event.trace_id).events.append(event)
+                _trace_in(found, event.trace_id).events.append(event)
     for trace in found.values():
         trace.spans.sort(key=start_of)
         trace.events.sort(key=time_of)
     return list(found.values())
 
 
-def _matcher(prefix: str) -> Callable[[int], bool]:
+def _prefix_matcher(prefix: str) -> Callable[[int], bool]:
     start, shift = int(prefix, 16), 128 - 4 * len(prefix)
     # No trace has the id 0: it stands for records outside of any.
     return lambda trace_id: trace_id != 0 and trace_id >> shift == start
 
 
-def _among(found: dict[int, Trace], trace_id: int) -> Trace:
+def _trace_in(found: dict[int, Trace], trace_id: int) -> Trace:
     return found.setdefault(trace_id, Trace(trace_id, [], []))

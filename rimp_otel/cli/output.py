@@ -229,9 +229,9 @@ def _decoder(is_wanted: Callable[[bytes], bool] | None) -> Callable[[bytes], Tel
 
 def of_signal(*signals: Signal) -> Callable[[bytes], bool]:
     """What wants the lines of these signals."""
-    from rimp_otel.otlp.scan import signal_of
+    from rimp_otel.otlp.scan import signal_of_line
 
-    return lambda line: signal_of(line) in signals
+    return lambda line: signal_of_line(line) in signals
 
 
 def say(message: str) -> None:

@@ -43,7 +43,7 @@ from rimp_otel.models.records import Signal
 from rimp_otel.render.format import format_time
 from rimp_otel.render.terminal import Column, Style, clip, format_table, service_look, to_json
 from rimp_otel.render.trace_text import render_trace
-from rimp_otel.trace import Trace, traces_like
+from rimp_otel.trace import Trace, find_traces
 
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
@@ -272,7 +272,7 @@ def find_trace(batches: Iterable[TelemetryData], prefix: str, path: Path) -> Tra
         UsageError: several do.
         StorageError: none does.
     """
-    found = traces_like(prefix, ((data.spans, data.events) for data in batches))
+    found = find_traces(prefix, ((data.spans, data.events) for data in batches))
     if not found:
         raise StorageError(f"no trace {prefix} in {path}; 'rimp traces' lists what there is")
     if len(found) > 1:

@@ -12,10 +12,10 @@ from rimp_otel.batch import TelemetryData, make_batch
 from rimp_otel.lazy import lazy
 from rimp_otel.models.records import EventType, ResourceInfo, Signal
 from rimp_otel.otlp.encode_logs import event_scope, native_event_json
-from rimp_otel.otlp.encode_metrics import native_metric_json, native_wrapping
-from rimp_otel.otlp.encode_spans import span_fragment
-from rimp_otel.otlp.lines import Fragment, lines, resource_wrapping, scope_wrapping
-from rimp_otel.otlp.values import plain
+from rimp_otel.otlp.encode_metrics import native_metric_envelope, native_metric_json
+from rimp_otel.otlp.encode_spans import encode_span
+from rimp_otel.otlp.lines import EncodedRecord, join_lines, resource_envelope, scope_envelope
+from rimp_otel.otlp.values import plain_value
 
 if TYPE_CHECKING:
     from rimp_otel.models import records as models
@@ -126,7 +126,7 @@ def encoded(record: RawRecord, resource: ResourceInfo) -> RawRecord:
         return record
 
 
-def fragment_of(record: RawRecord, resource: ResourceInfo) -> Fragment:
+def fragment_of(record: RawRecord, resource: ResourceInfo) -> EncodedRecord:
     """The record's text.
 
     Raises:
@@ -139,7 +139,7 @@ def fragment_of(record: RawRecord, resource: ResourceInfo) -> Fragment:
         return _encode_event(record, resource)
     if record[0] == METRIC:
         return _encode_metric(record, resource)
-    fragment: Fragment = record[2]
+    fragment: EncodedRecord = record[2]
     return fragment
 
 
@@ -176,7 +176,7 @@ class Raw:
             for record in self._records
         ]
 
-    def fragments(self) -> Iterator[Fragment | None]:
+    def fragments(self) -> Iterator[EncodedRecord | None]:
         """Their texts."""
         encode, resource = _ENCODERS[self._signal], self._resource
         for record in self._records:
@@ -194,7 +194,7 @@ def _is_encoded(record: RawRecord) -> bool:
 
 
 def _decoded(record: Any) -> Any:
-    (line,) = lines(record[1], [record[2]])
+    (line,) = join_lines(record[1], [record[2]])
     return decode.decode_line(line).records[0]
 
 
@@ -207,7 +207,7 @@ def _make_event(record: Any, resource: ResourceInfo) -> models.TelemetryEvent:
     _, time, source, message, kind, metadata, context = record
     # The lists and dicts are made anew each time: what one consumer does to them, no other sees.
     event = models.TelemetryEvent(
-        source, message, EventType(kind), plain(metadata or {}), time, time
+        source, message, EventType(kind), plain_value(metadata or {}), time, time
     )
     event.scope, event.resource = event_scope(source), resource
     if context is not None:
@@ -218,20 +218,22 @@ def _make_event(record: Any, resource: ResourceInfo) -> models.TelemetryEvent:
 
 def _make_metric(record: Any, resource: ResourceInfo) -> models.TelemetryMetric:
     _, time, name, value, unit, tags = record
-    return models.TelemetryMetric(name, value, unit, plain(tags or {}), time, resource=resource)
+    return models.TelemetryMetric(
+        name, value, unit, plain_value(tags or {}), time, resource=resource
+    )
 
 
-def _encode_span(record: Any, _: ResourceInfo) -> Fragment:
-    return span_fragment(record)
+def _encode_span(record: Any, _: ResourceInfo) -> EncodedRecord:
+    return encode_span(record)
 
 
-def _encode_event(record: Any, resource: ResourceInfo) -> Fragment:
+def _encode_event(record: Any, resource: ResourceInfo) -> EncodedRecord:
     _, time, source, message, kind, metadata, context = record
     text = native_event_json(time, message, kind, metadata, context)
     return event_fragment_of(time, source, resource, text)
 
 
-def _encode_metric(record: Any, resource: ResourceInfo) -> Fragment:
+def _encode_metric(record: Any, resource: ResourceInfo) -> EncodedRecord:
     _, time, name, value, unit, tags = record
     text = native_metric_json(time, value, tags)
     return metric_fragment_of(time, name, unit, resource, text)
@@ -239,18 +241,18 @@ def _encode_metric(record: Any, resource: ResourceInfo) -> Fragment:
 
 def event_fragment_of(
     time_unix_nano: int, source: str, resource: ResourceInfo | None, text: str
-) -> Fragment:
+) -> EncodedRecord:
     """A native event's fragment, given its text."""
-    scope = scope_wrapping(event_scope(source))
-    return Fragment(time_unix_nano, resource_wrapping(resource), scope, None, text)
+    scope = scope_envelope(event_scope(source))
+    return EncodedRecord(time_unix_nano, resource_envelope(resource), scope, None, text)
 
 
 def metric_fragment_of(
     time_unix_nano: int, name: str, unit: str, resource: ResourceInfo | None, text: str
-) -> Fragment:
+) -> EncodedRecord:
     """A native metric's fragment, given its point's text."""
-    wrapping, scope = native_wrapping(name, unit), scope_wrapping(None)
-    return Fragment(time_unix_nano, resource_wrapping(resource), scope, wrapping, text)
+    wrapping, scope = native_metric_envelope(name, unit), scope_envelope(None)
+    return EncodedRecord(time_unix_nano, resource_envelope(resource), scope, wrapping, text)
 
 
 _MAKERS: dict[Signal, Callable[[Any, ResourceInfo], Any]] = {
@@ -259,7 +261,7 @@ _MAKERS: dict[Signal, Callable[[Any, ResourceInfo], Any]] = {
     Signal.METRICS: _make_metric,
 }
 
-_ENCODERS: dict[Signal, Callable[[Any, ResourceInfo], Fragment]] = {
+_ENCODERS: dict[Signal, Callable[[Any, ResourceInfo], EncodedRecord]] = {
     Signal.TRACES: _encode_span,
     Signal.LOGS: _encode_event,
     Signal.METRICS: _encode_metric,

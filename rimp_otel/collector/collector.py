@@ -34,11 +34,16 @@ from rimp_otel.convert.resources import resource_from_sdk
 from rimp_otel.journal.format import LETTERS
 from rimp_otel.journal.journal import Journal
 from rimp_otel.models.records import EventType, ResourceInfo, Signal
-from rimp_otel.otlp.encode_logs import log_fragment, log_record_text, log_time, native_event_json
+from rimp_otel.otlp.encode_logs import (
+    enclose_log_record,
+    log_record_json,
+    log_record_time,
+    native_event_json,
+)
 from rimp_otel.otlp.encode_metrics import native_metric_json
-from rimp_otel.otlp.encode_spans import is_sampled, span_fragment, span_text
-from rimp_otel.otlp.lines import Fragment
-from rimp_otel.otlp.values import plain
+from rimp_otel.otlp.encode_spans import encode_span, is_sampled, span_json
+from rimp_otel.otlp.lines import EncodedRecord
+from rimp_otel.otlp.values import plain_value
 from rimp_otel.process import in_forked_child
 
 __all__ = [
@@ -63,15 +68,15 @@ def copied(attributes: Any) -> dict[str, Any]:
         copied = dict(attributes)
         for value in copied.values():
             if type(value) not in _SCALARS:
-                return dict(plain(copied))
+                return dict(plain_value(copied))
     except Exception:
-        return {"rimp.repaired": plain(attributes)}
+        return {"rimp.repaired": plain_value(attributes)}
     return copied
 
 
 def number(value: Any) -> float | int | None:
     """The number that it is, or stands for; None for what is none."""
-    found = plain(value)
+    found = plain_value(value)
     if isinstance(found, (int, float)):
         return int(found) if isinstance(found, bool) else found
     try:
@@ -82,7 +87,7 @@ def number(value: Any) -> float | int | None:
 
 def text_of(value: Any) -> str:
     """What there is to read of it."""
-    found = plain(value)
+    found = plain_value(value)
     try:
         return found if isinstance(found, str) else str(found)
     except Exception as error:  # such as an integer of more digits than Python turns into text
@@ -303,7 +308,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             self._append_span(span)
             return
         try:
-            text = span_text(span)
+            text = span_json(span)
             resource, scope = span.resource, span.instrumentation_scope
         except Exception:  # one bad record costs one record
             self._append_span(span)
@@ -311,7 +316,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         collected = self._count_one()
         if not journal.append_ended(span, resource, scope, text):
             key = journal.ending(span)
-            fragment = span_fragment(span, text)
+            fragment = encode_span(span, text)
             self._append_anew(journal, _SPAN, id(scope), resource, scope, fragment)
             journal.ended(key)
         if collected >= self._wake_at:
@@ -329,13 +334,13 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         if not self._enabled:
             return
         try:
-            text = log_record_text(log_record)
+            text = log_record_json(log_record)
             resource, scope = log_record.resource, log_record.instrumentation_scope
         except Exception:
             self._count_one()
             self.counts.drop("encoding", Signal.LOGS)
             return
-        self._append_log(log_time(log_record), text, resource, scope)
+        self._append_log(log_record_time(log_record), text, resource, scope)
 
     def take_log(self, time_unix_nano: int, text: str, resource: object, scope: object) -> None:
         """Takes in a log record that is OTLP JSON already.
@@ -351,12 +356,12 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
     def _append_log(self, time: int, text: str, resource: object, scope: object) -> None:
         journal = self._direct
         if journal is None:
-            fragment = log_fragment(time, text, resource, scope)
+            fragment = enclose_log_record(time, text, resource, scope)
             self._append((ENCODED, Signal.LOGS, fragment))
             return
         collected = self._count_one()
         if not journal.append_known(_LOG, id(scope), resource, text):
-            fragment = log_fragment(time, text, resource, scope)
+            fragment = enclose_log_record(time, text, resource, scope)
             self._append_anew(journal, _LOG, id(scope), resource, scope, fragment)
         if collected >= self._wake_at:
             self._wake_again(collected)
@@ -368,7 +373,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         key: Hashable,
         resource: object,
         owner: object,
-        fragment: Fragment,
+        fragment: EncodedRecord,
     ) -> None:
         """The first record of its origin in a segment, and one that the quick way does not take."""
         if journal.append(letter, fragment):

@@ -15,15 +15,14 @@ if TYPE_CHECKING:
     from rimp_otel.convert.logs import event_from_log_record, log_record_from_event
     from rimp_otel.convert.metrics import metrics_from_sdk, metrics_to_sdk
     from rimp_otel.convert.resources import (
-        body_text,
         resource_from_sdk,
         resource_to_sdk,
         scope_from_sdk,
         scope_to_sdk,
+        text_of_body,
     )
 
 __all__ = [
-    "body_text",
     "event_from_log_record",
     "log_record_from_event",
     "metrics_from_sdk",
@@ -32,13 +31,14 @@ __all__ = [
     "resource_to_sdk",
     "scope_from_sdk",
     "scope_to_sdk",
+    "text_of_body",
 ]
 
 _MODULES = {
     "metrics": ("metrics_from_sdk", "metrics_to_sdk"),
     "logs": ("event_from_log_record", "log_record_from_event"),
     "resources": (
-        "body_text",
+        "text_of_body",
         "resource_from_sdk",
         "resource_to_sdk",
         "scope_from_sdk",

@@ -18,12 +18,12 @@ from opentelemetry.trace import (
 from rimp_otel.convert.resources import (
     attributes_from_sdk,
     attributes_to_sdk,
-    body_text,
     bounded_attributes,
     resource_from_sdk,
     resource_to_sdk,
     scope_from_sdk,
     scope_to_sdk,
+    text_of_body,
     value_from_sdk,
     value_to_sdk,
 )
@@ -41,12 +41,12 @@ def event_from_log_record(record: ReadableLogRecord | ReadWriteLogRecord) -> Tel
     record has none (as OTLP says it); ``timestamp`` is then that at which it was observed.
     """
     log = record.log_record
-    severity = _severity_number(log.severity_number)
+    severity = _severity_of(log.severity_number)
     scope = scope_from_sdk(record.instrumentation_scope)
     body = value_from_sdk(log.body)
     return TelemetryEvent(
         source=scope.name if scope else "",
-        message=body_text(body),
+        message=text_of_body(body),
         event_type=EventType.from_severity_number(severity),
         metadata=attributes_from_sdk(log.attributes),
         time_unix_nano=log.timestamp or 0,
@@ -73,7 +73,7 @@ def log_record_from_event(event: TelemetryEvent) -> ReadableLogRecord:
     log = LogRecord(
         timestamp=event.time_unix_nano or None,
         observed_timestamp=event.observed_time_unix_nano,
-        context=_context(event),
+        context=_context_of_event(event),
         severity_text=event.severity_text or None,
         severity_number=SeverityNumber(min(max(event.severity_number, 0), 24)),
         body=value_to_sdk(event.body),
@@ -82,18 +82,20 @@ def log_record_from_event(event: TelemetryEvent) -> ReadableLogRecord:
         ),
         event_name=event.event_name or None,
     )
-    return ReadableLogRecord(log, resource_to_sdk(event.resource), scope_to_sdk(_scope(event)))
+    return ReadableLogRecord(
+        log, resource_to_sdk(event.resource), scope_to_sdk(_scope_of_event(event))
+    )
 
 
-def _severity_number(number: Any) -> int:
+def _severity_of(number: Any) -> int:
     return int(getattr(number, "value", number) or 0)
 
 
-def _scope(event: TelemetryEvent) -> ScopeInfo | None:
+def _scope_of_event(event: TelemetryEvent) -> ScopeInfo | None:
     return event.scope or (ScopeInfo(event.source) if event.source else None)
 
 
-def _context(event: TelemetryEvent) -> Context:
+def _context_of_event(event: TelemetryEvent) -> Context:
     # Never an empty one: for that, the SDK takes the span that is active here and now.
     if not (event.trace_id or event.span_id or event.trace_flags):
         return _OUTSIDE_OF_SPANS

@@ -60,11 +60,11 @@ def metrics_from_sdk(data: MetricsData) -> list[TelemetryMetric]:
         for by_resource in data.resource_metrics
         for by_scope in by_resource.scope_metrics
         for metric in by_scope.metrics
-        for point in _points(metric, by_resource.resource, by_scope.scope)
+        for point in _points_from_sdk(metric, by_resource.resource, by_scope.scope)
     ]
 
 
-def _points(metric: Any, resource: Any, scope: Any) -> Iterator[TelemetryMetric]:
+def _points_from_sdk(metric: Any, resource: Any, scope: Any) -> Iterator[TelemetryMetric]:
     if type(metric.data) not in _KINDS_FROM_SDK:
         return
     kind, read = _KINDS_FROM_SDK[type(metric.data)]
@@ -79,12 +79,12 @@ def _points(metric: Any, resource: Any, scope: Any) -> Iterator[TelemetryMetric]
         "resource": resource_from_sdk(resource),
     }
     for point in metric.data.data_points:
-        yield _record(point, read(point), shared)
+        yield _point_from_sdk(point, read(point), shared)
 
 
-def _record(point: Any, distribution: Any, shared: dict[str, Any]) -> TelemetryMetric:
+def _point_from_sdk(point: Any, distribution: Any, shared: dict[str, Any]) -> TelemetryMetric:
     return TelemetryMetric(
-        value=_number(point.value if distribution is None else point.sum),
+        value=_finite_or_nan(point.value if distribution is None else point.sum),
         tags=attributes_from_sdk(point.attributes),
         time_unix_nano=point.time_unix_nano or 0,
         start_time_unix_nano=point.start_time_unix_nano or 0,
@@ -95,7 +95,7 @@ def _record(point: Any, distribution: Any, shared: dict[str, Any]) -> TelemetryM
     )
 
 
-def _number(value: Any) -> float | int:
+def _finite_or_nan(value: Any) -> float | int:
     if isinstance(value, (int, float)):
         return value
     try:
@@ -106,7 +106,7 @@ def _number(value: Any) -> float | int:
 
 def _exemplar_from_sdk(exemplar: Any) -> Exemplar:
     return Exemplar(
-        _number(exemplar.value),
+        _finite_or_nan(exemplar.value),
         exemplar.time_unix_nano or 0,
         exemplar.trace_id or 0,
         exemplar.span_id or 0,
@@ -114,11 +114,11 @@ def _exemplar_from_sdk(exemplar: Any) -> Exemplar:
     )
 
 
-def _no_distribution(_: Any) -> None:
+def _nothing_from_sdk(_: Any) -> None:
     return None
 
 
-def _histogram(point: Any) -> HistogramPoint:
+def _histogram_from_sdk(point: Any) -> HistogramPoint:
     return HistogramPoint(
         point.count,
         point.sum,
@@ -129,7 +129,7 @@ def _histogram(point: Any) -> HistogramPoint:
     )
 
 
-def _exponential_histogram(point: Any) -> ExponentialHistogramPoint:
+def _exponential_from_sdk(point: Any) -> ExponentialHistogramPoint:
     return ExponentialHistogramPoint(
         count=point.count,
         sum=point.sum,
@@ -149,10 +149,10 @@ def _buckets_from_sdk(buckets: Any) -> Buckets | None:
 
 
 _KINDS_FROM_SDK: dict[type, tuple[MetricKind, Callable[[Any], Any]]] = {
-    Gauge: (MetricKind.GAUGE, _no_distribution),
-    Sum: (MetricKind.SUM, _no_distribution),
-    Histogram: (MetricKind.HISTOGRAM, _histogram),
-    ExponentialHistogram: (MetricKind.EXPONENTIAL_HISTOGRAM, _exponential_histogram),
+    Gauge: (MetricKind.GAUGE, _nothing_from_sdk),
+    Sum: (MetricKind.SUM, _nothing_from_sdk),
+    Histogram: (MetricKind.HISTOGRAM, _histogram_from_sdk),
+    ExponentialHistogram: (MetricKind.EXPONENTIAL_HISTOGRAM, _exponential_from_sdk),
 }
 
 
@@ -177,8 +177,8 @@ def metrics_to_sdk(metrics: Iterable[TelemetryMetric]) -> MetricsData:
             resource = owners.first_like(resource_to_sdk(metric.resource))
             scope = owners.first_like(scope_to_sdk(metric.scope))
             by_metric = tree.setdefault(resource, {}).setdefault(scope, {})
-            by_metric.setdefault(_identity(metric), []).append(metric)
-    return MetricsData([_resource_metrics(owners, *group) for group in tree.items()])
+            by_metric.setdefault(_identity_of(metric), []).append(metric)
+    return MetricsData([_resource_metrics_to_sdk(owners, *group) for group in tree.items()])
 
 
 class _Identity(NamedTuple):
@@ -192,7 +192,7 @@ class _Identity(NamedTuple):
     is_monotonic: bool
 
 
-def _identity(metric: TelemetryMetric) -> _Identity:
+def _identity_of(metric: TelemetryMetric) -> _Identity:
     return _Identity(
         metric.name,
         metric.unit,
@@ -233,45 +233,51 @@ def _hashable(value: Any) -> Hashable:
     return tuple(map(_hashable, value)) if isinstance(value, tuple) else value
 
 
-def _resource_metrics(
+def _resource_metrics_to_sdk(
     owners: _Owners, owner_id: int, scopes: dict[int, dict[_Identity, list[TelemetryMetric]]]
 ) -> ResourceMetrics:
     resource = owners.get(owner_id)
-    by_scope = [_scope_metrics(owners.get(scope_id), found) for scope_id, found in scopes.items()]
+    by_scope = [
+        _scope_metrics_to_sdk(owners.get(scope_id), found) for scope_id, found in scopes.items()
+    ]
     return ResourceMetrics(resource, by_scope, resource.schema_url)
 
 
-def _scope_metrics(scope: Any, metrics: dict[_Identity, list[TelemetryMetric]]) -> ScopeMetrics:
-    return ScopeMetrics(scope, [_metric(*group) for group in metrics.items()], scope.schema_url)
+def _scope_metrics_to_sdk(
+    scope: Any, metrics: dict[_Identity, list[TelemetryMetric]]
+) -> ScopeMetrics:
+    return ScopeMetrics(
+        scope, [_metric_to_sdk(*group) for group in metrics.items()], scope.schema_url
+    )
 
 
-def _metric(identity: _Identity, points: list[TelemetryMetric]) -> Metric:
-    make_point, make_data = _KINDS[identity.kind]
+def _metric_to_sdk(identity: _Identity, points: list[TelemetryMetric]) -> Metric:
+    make_point, make_data = _KINDS_TO_SDK[identity.kind]
     temporality = AggregationTemporality(int(identity.temporality))
     data = make_data([make_point(point) for point in points], temporality, identity.is_monotonic)
     return Metric(identity.name, identity.description, identity.unit, data)
 
 
-def _gauge_point(metric: TelemetryMetric) -> NumberDataPoint:
+def _gauge_to_sdk(metric: TelemetryMetric) -> NumberDataPoint:
     # Where there is no start time, the SDK's own gauges have None.
-    return _number_point(metric, metric.start_time_unix_nano or None)
+    return _number_to_sdk(metric, metric.start_time_unix_nano or None)
 
 
-def _sum_point(metric: TelemetryMetric) -> NumberDataPoint:
-    return _number_point(metric, metric.start_time_unix_nano)
+def _sum_to_sdk(metric: TelemetryMetric) -> NumberDataPoint:
+    return _number_to_sdk(metric, metric.start_time_unix_nano)
 
 
-def _number_point(metric: TelemetryMetric, start: Any) -> NumberDataPoint:
+def _number_to_sdk(metric: TelemetryMetric, start: Any) -> NumberDataPoint:
     return NumberDataPoint(
         attributes_to_sdk(metric.tags),
         start,
         metric.time_unix_nano,
         metric.value,
-        _exemplars(metric),
+        _exemplars_to_sdk(metric),
     )
 
 
-def _histogram_point(metric: TelemetryMetric) -> HistogramDataPoint:
+def _histogram_to_sdk(metric: TelemetryMetric) -> HistogramDataPoint:
     point: Any = metric.point
     return HistogramDataPoint(
         attributes=attributes_to_sdk(metric.tags),
@@ -283,11 +289,11 @@ def _histogram_point(metric: TelemetryMetric) -> HistogramDataPoint:
         explicit_bounds=tuple(point.explicit_bounds),
         min=point.min,
         max=point.max,
-        exemplars=_exemplars(metric),
+        exemplars=_exemplars_to_sdk(metric),
     )
 
 
-def _exponential_point(metric: TelemetryMetric) -> ExponentialHistogramDataPoint:
+def _exponential_to_sdk(metric: TelemetryMetric) -> ExponentialHistogramDataPoint:
     point: Any = metric.point
     return ExponentialHistogramDataPoint(
         attributes=attributes_to_sdk(metric.tags),
@@ -297,26 +303,26 @@ def _exponential_point(metric: TelemetryMetric) -> ExponentialHistogramDataPoint
         sum=point.sum,
         scale=point.scale,
         zero_count=point.zero_count,
-        positive=_buckets(point.positive),
-        negative=_buckets(point.negative),
+        positive=_buckets_to_sdk(point.positive),
+        negative=_buckets_to_sdk(point.negative),
         flags=metric.flags,
         min=point.min,
         max=point.max,
-        exemplars=_exemplars(metric),
+        exemplars=_exemplars_to_sdk(metric),
     )
 
 
-def _buckets(buckets: Buckets | None) -> SdkBuckets:
+def _buckets_to_sdk(buckets: Buckets | None) -> SdkBuckets:
     return (
         SdkBuckets(0, ()) if buckets is None else SdkBuckets(buckets.offset, buckets.bucket_counts)
     )
 
 
-def _exemplars(metric: TelemetryMetric) -> list[SdkExemplar]:
-    return [_exemplar(exemplar) for exemplar in metric.exemplars]
+def _exemplars_to_sdk(metric: TelemetryMetric) -> list[SdkExemplar]:
+    return [_exemplar_to_sdk(exemplar) for exemplar in metric.exemplars]
 
 
-def _exemplar(exemplar: Exemplar) -> SdkExemplar:
+def _exemplar_to_sdk(exemplar: Exemplar) -> SdkExemplar:
     return SdkExemplar(
         attributes_to_sdk(exemplar.filtered_attributes),
         exemplar.value,
@@ -327,12 +333,12 @@ def _exemplar(exemplar: Exemplar) -> SdkExemplar:
 
 
 _MakeData = Callable[[Any, AggregationTemporality, bool], Any]
-_KINDS: dict[MetricKind, tuple[Callable[[TelemetryMetric], Any], _MakeData]] = {
-    MetricKind.GAUGE: (_gauge_point, lambda points, _, __: Gauge(points)),
-    MetricKind.SUM: (_sum_point, Sum),
-    MetricKind.HISTOGRAM: (_histogram_point, lambda points, since, _: Histogram(points, since)),
+_KINDS_TO_SDK: dict[MetricKind, tuple[Callable[[TelemetryMetric], Any], _MakeData]] = {
+    MetricKind.GAUGE: (_gauge_to_sdk, lambda points, _, __: Gauge(points)),
+    MetricKind.SUM: (_sum_to_sdk, Sum),
+    MetricKind.HISTOGRAM: (_histogram_to_sdk, lambda points, since, _: Histogram(points, since)),
     MetricKind.EXPONENTIAL_HISTOGRAM: (
-        _exponential_point,
+        _exponential_to_sdk,
         lambda points, since, _: ExponentialHistogram(points, since),
     ),
 }

@@ -13,17 +13,17 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from rimp_otel.models.records import ResourceInfo, ScopeInfo
-from rimp_otel.otlp.values import plain
+from rimp_otel.otlp.values import plain_value
 
 __all__ = [
     "attributes_from_sdk",
     "attributes_to_sdk",
-    "body_text",
     "bounded_attributes",
     "resource_from_sdk",
     "resource_to_sdk",
     "scope_from_sdk",
     "scope_to_sdk",
+    "text_of_body",
     "value_from_sdk",
     "value_to_sdk",
 ]
@@ -36,17 +36,17 @@ _SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
 
 def attributes_from_sdk(attributes: Mapping[Any, Any] | None) -> dict[str, Any]:
     """A copy in dicts and lists; empty for None. Never raises."""
-    return _attributes(attributes, value_from_sdk)
+    return _copy_attributes(attributes, value_from_sdk)
 
 
 def attributes_to_sdk(attributes: Mapping[Any, Any] | None) -> dict[str, Any]:
     """A copy in dicts and tuples; empty for None. Never raises."""
-    return _attributes(attributes, value_to_sdk)
+    return _copy_attributes(attributes, value_to_sdk)
 
 
 def value_from_sdk(value: Any) -> Any:
     """A copy in dicts and lists, repaired like a value that is encoded. Never raises."""
-    return value if type(value) in _SCALARS else plain(value)
+    return value if type(value) in _SCALARS else plain_value(value)
 
 
 def value_to_sdk(value: Any) -> Any:
@@ -54,7 +54,7 @@ def value_to_sdk(value: Any) -> Any:
     return _with_tuples(value_from_sdk(value))
 
 
-def body_text(body: Any) -> str:
+def text_of_body(body: Any) -> str:
     """An event's message where ``body`` is its OTLP body: the text itself, empty for None, else
     compact JSON, with bytes as base64 and null for NaN. Never raises."""
     if isinstance(body, str):
@@ -71,16 +71,16 @@ def body_text(body: Any) -> str:
 def _lenient_json(copied: Any) -> str:
     """For what msgspec refuses: lone surrogates, integers outside 64 bits."""
     try:
-        return json.dumps(copied, ensure_ascii=False, separators=(",", ":"), default=_base64)
+        return json.dumps(copied, ensure_ascii=False, separators=(",", ":"), default=_encode_base64)
     except Exception as error:
-        return _unreadable(copied, error)
+        return _unreadable_marker(copied, error)
 
 
-def _base64(value: bytes) -> str:
+def _encode_base64(value: bytes) -> str:
     return b64encode(value).decode()
 
 
-def _attributes(
+def _copy_attributes(
     attributes: Mapping[Any, Any] | None, convert: Callable[[Any], Any]
 ) -> dict[str, Any]:
     if attributes is None:
@@ -89,8 +89,10 @@ def _attributes(
         # A list first: the application may add to its dict while it is read here.
         items = list(attributes.items())
     except Exception as error:
-        return {"rimp.repaired": _unreadable(attributes, error)}
-    return {key if type(key) is str else str(plain(key)): convert(value) for key, value in items}
+        return {"rimp.repaired": _unreadable_marker(attributes, error)}
+    return {
+        key if type(key) is str else str(plain_value(key)): convert(value) for key, value in items
+    }
 
 
 def _with_tuples(plain_value: Any) -> Any:
@@ -101,7 +103,7 @@ def _with_tuples(plain_value: Any) -> Any:
     return plain_value
 
 
-def _unreadable(value: object, error: Exception) -> str:
+def _unreadable_marker(value: object, error: Exception) -> str:
     return f"<a {type(value).__name__} that cannot be read: {type(error).__name__}>"
 
 
@@ -157,39 +159,39 @@ def _fill(target: Any, attributes: dict[str, Any], dropped: int) -> None:
     target.dropped = dropped
 
 
-def _make_resource(info: ResourceInfo) -> Resource:
+def _convert_resource_to_sdk(info: ResourceInfo) -> Resource:
     attributes = attributes_to_sdk(info.attributes)
     made = Resource(_seed(attributes), info.schema_url)
     _fill(made.attributes, attributes, info.dropped_attributes_count)
     return made
 
 
-def _make_scope(info: ScopeInfo) -> InstrumentationScope:
+def _convert_scope_to_sdk(info: ScopeInfo) -> InstrumentationScope:
     attributes = attributes_to_sdk(info.attributes)
     made = InstrumentationScope(info.name, info.version or None, info.schema_url, _seed(attributes))
     _fill(made.attributes, attributes, info.dropped_attributes_count)
     return made
 
 
-def _make_resource_info(resource: Resource) -> ResourceInfo:
+def _convert_resource_from_sdk(resource: Resource) -> ResourceInfo:
     return ResourceInfo(
         attributes_from_sdk(resource.attributes),
         resource.schema_url or "",
-        _dropped(resource),
+        _dropped_count(resource),
     )
 
 
-def _make_scope_info(scope: InstrumentationScope) -> ScopeInfo:
+def _convert_scope_from_sdk(scope: InstrumentationScope) -> ScopeInfo:
     return ScopeInfo(
         scope.name or "",
         scope.version or "",
         attributes_from_sdk(scope.attributes),
         scope.schema_url or "",
-        _dropped(scope),
+        _dropped_count(scope),
     )
 
 
-def _dropped(owner: Any) -> int:
+def _dropped_count(owner: Any) -> int:
     if isinstance(owner, (ResourceInfo, ScopeInfo)):
         return owner.dropped_attributes_count
     return getattr(owner.attributes, "dropped", 0)
@@ -221,7 +223,7 @@ class _Cache(Generic[S, T]):
 def _value_of(owner: Any) -> str:
     # As text, in which 1, 1.0 and True differ.
     named = (getattr(owner, "name", None), getattr(owner, "version", None), owner.schema_url)
-    return repr((named, dict(owner.attributes), _dropped(owner)))
+    return repr((named, dict(owner.attributes), _dropped_count(owner)))
 
 
 def _bounded(cache: dict[Any, Any]) -> dict[Any, Any]:
@@ -230,7 +232,7 @@ def _bounded(cache: dict[Any, Any]) -> dict[Any, Any]:
     return cache
 
 
-_resources_to_sdk = _Cache(_make_resource)
-_resources_from_sdk = _Cache(_make_resource_info)
-_scopes_to_sdk = _Cache(_make_scope)
-_scopes_from_sdk = _Cache(_make_scope_info)
+_resources_to_sdk = _Cache(_convert_resource_to_sdk)
+_resources_from_sdk = _Cache(_convert_resource_from_sdk)
+_scopes_to_sdk = _Cache(_convert_scope_to_sdk)
+_scopes_from_sdk = _Cache(_convert_scope_from_sdk)

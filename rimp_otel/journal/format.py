@@ -37,7 +37,7 @@ from rimp_otel.errors import DecodeError
 from rimp_otel.journal.target import End
 from rimp_otel.lazy import lazy
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import Origin, Wrapping, line_of
+from rimp_otel.otlp.lines import Envelope, Envelopes, join_line
 from rimp_otel.otlp.values import to_bytes
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ _SIGNALS = {letter.encode(): signal for signal, letter in LETTERS.items()}
 _DEFINITION = b"d"
 
 
-def definition(number: int, origin: Origin) -> str:
+def definition(number: int, origin: Envelopes) -> str:
     """The frame that says what a number stands for."""
     # Repaired as in a line: JSON with a lone surrogate could not be read.
     parts = [to_bytes(part).decode() for wrapping in origin if wrapping for part in wrapping]
@@ -87,7 +87,7 @@ class Frame(NamedTuple):
     #: In the segment.
     position: int
     signal: Signal
-    origin: Origin
+    origin: Envelopes
     text: str
 
 
@@ -95,7 +95,7 @@ class Origins:
     """What the numbers of one segment stand for."""
 
     def __init__(self) -> None:
-        self._by_number: dict[bytes, Origin] = {}
+        self._by_number: dict[bytes, Envelopes] = {}
 
     def define(self, number: bytes, text: bytes) -> bool:
         """Takes in a definition; False if it is damaged."""
@@ -105,11 +105,11 @@ class Origins:
             return False
         if len(parts) not in (4, 6):
             return False
-        metric = Wrapping(*parts[4:]) if parts[4:] else None
-        self._by_number[number] = Wrapping(*parts[:2]), Wrapping(*parts[2:4]), metric
+        metric = Envelope(*parts[4:]) if parts[4:] else None
+        self._by_number[number] = Envelope(*parts[:2]), Envelope(*parts[2:4]), metric
         return True
 
-    def get(self, number: bytes) -> Origin | None:
+    def get(self, number: bytes) -> Envelopes | None:
         """The origin of that number."""
         return self._by_number.get(number)
 
@@ -168,10 +168,12 @@ def _read_frame(raw: bytes, position: int, origins: Origins, frames: Frames) -> 
 
 def line_of_frames(signal: Signal, frames: Iterable[Frame]) -> bytes:
     """One OTLP JSON line of records of one signal."""
-    groups: dict[Origin, list[str]] = {}
+    groups: dict[Envelopes, list[str]] = {}
     for frame in frames:
         groups.setdefault(frame.origin, []).append(frame.text)
-    return line_of(signal, {origin: to_bytes(",".join(texts)) for origin, texts in groups.items()})
+    return join_line(
+        signal, {origin: to_bytes(",".join(texts)) for origin, texts in groups.items()}
+    )
 
 
 def readable(signal: Signal, frames: list[Frame]) -> tuple[list[Frame], list[int]]:

@@ -29,9 +29,15 @@ from rimp_otel.journal.open_spans import (
 )
 from rimp_otel.models.records import EventType, TelemetryEvent
 from rimp_otel.otlp.decode_spans import RecordedSpan
-from rimp_otel.otlp.encode_logs import event_fragment
-from rimp_otel.otlp.encode_spans import span_fragment
-from rimp_otel.otlp.lines import Fragment, Origin, Wrapping, resource_wrapping, scope_wrapping
+from rimp_otel.otlp.encode_logs import encode_event
+from rimp_otel.otlp.encode_spans import encode_span
+from rimp_otel.otlp.lines import (
+    EncodedRecord,
+    Envelope,
+    Envelopes,
+    resource_envelope,
+    scope_envelope,
+)
 from rimp_otel.otlp.values import to_bytes
 
 __all__ = [
@@ -58,7 +64,7 @@ _ALL_ONES: Final = 2**64 - 1
 _DEFINITION = re.compile(rb"([0-9]{1,9}) ([0-9a-f]{8}) (.*)", re.DOTALL)
 _WORDS = Struct("=QQ")
 _HEADER = Struct("=QQQQQ")
-_NO_ORIGIN: Final[Origin] = (resource_wrapping(None), scope_wrapping(None), None)
+_NO_ORIGIN: Final[Envelopes] = (resource_envelope(None), scope_envelope(None), None)
 _CHECK_SHIFT, _SIZE_MASK = 32, 0xFFFFFFFF
 _TRACE_ID_SIZE = 16
 _W3C_FLAGS, _IS_REMOTE = 0xFF, 0x200
@@ -75,7 +81,7 @@ class InterruptedSpan(NamedTuple):
 
     noted: NotedSpan
     #: What it belongs to; None where that is not known.
-    origin: Origin | None
+    origin: Envelopes | None
     #: Whether it was being recorded just then. Its end may have been recorded, or not.
     is_ending: bool
 
@@ -127,9 +133,9 @@ def _read(path: Path, most: int) -> bytes:
         return file.read(most)
 
 
-def _read_origins(data: bytes) -> tuple[dict[int, Origin], int]:
+def _read_origins(data: bytes) -> tuple[dict[int, Envelopes], int]:
     """By their numbers, and how many of the definitions made no sense."""
-    origins: dict[int, Origin] = {}
+    origins: dict[int, Envelopes] = {}
     damaged = 0
     for line in data.partition(b"\0")[0].split(b"\n")[:-1]:
         found = _DEFINITION.fullmatch(line)
@@ -140,11 +146,11 @@ def _read_origins(data: bytes) -> tuple[dict[int, Origin], int]:
         except ValueError:
             damaged += 1
         else:
-            origins[int(found[1])] = Wrapping(*texts[:2]), Wrapping(*texts[2:]), None
+            origins[int(found[1])] = Envelope(*texts[:2]), Envelope(*texts[2:]), None
     return origins, damaged
 
 
-def _read_slots(data: bytes, origins: dict[int, Origin]) -> tuple[list[InterruptedSpan], int]:
+def _read_slots(data: bytes, origins: dict[int, Envelopes]) -> tuple[list[InterruptedSpan], int]:
     """The spans, and how many slots made no sense."""
     spans, damaged = [], 0
     for place in range(SLOTS_START, len(data) - SLOT_SIZE + 1, SLOT_SIZE):
@@ -174,7 +180,7 @@ def interrupted_fragments(
     left: OpenSpansLeft,
     last_record_unix_nano: int,
     is_finished: Callable[[str], bool],
-) -> Iterator[Fragment]:
+) -> Iterator[EncodedRecord]:
     """The spans that really were interrupted, as fragments.
 
     Args:
@@ -190,7 +196,7 @@ def interrupted_fragments(
             yield interrupted_fragment(span, sign)
 
 
-def interrupted_fragment(span: InterruptedSpan, end_time_unix_nano: int) -> Fragment:
+def interrupted_fragment(span: InterruptedSpan, end_time_unix_nano: int) -> EncodedRecord:
     """A span that ended with its process, in error.
 
     Args:
@@ -199,7 +205,7 @@ def interrupted_fragment(span: InterruptedSpan, end_time_unix_nano: int) -> Frag
             is later.
     """
     resource, scope, _ = span.origin or _NO_ORIGIN
-    fragment = span_fragment(_sdk_span(span.noted, end_time_unix_nano))
+    fragment = encode_span(_sdk_span(span.noted, end_time_unix_nano))
     return fragment._replace(resource=resource, scope=scope)
 
 
@@ -262,7 +268,9 @@ def read_crash(path: Path) -> Crash | None:
     return Crash(text, path.stat().st_mtime_ns) if text else None
 
 
-def crash_event_fragment(text: str, resource: Wrapping, time_unix_nano: int, pid: int) -> Fragment:
+def crash_event_fragment(
+    text: str, resource: Envelope, time_unix_nano: int, pid: int
+) -> EncodedRecord:
     """A crash as a log record: event ``rimp.crash``, severity FATAL.
 
     Args:
@@ -284,7 +292,7 @@ def crash_event_fragment(text: str, resource: Wrapping, time_unix_nano: int, pid
         severity_text="FATAL",
         event_name="rimp.crash",
     )
-    return event_fragment(event)._replace(resource=resource)
+    return encode_event(event)._replace(resource=resource)
 
 
 # --- The file that a crash of the process is written into.

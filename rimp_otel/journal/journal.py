@@ -20,7 +20,7 @@ from rimp_otel.journal.recovery import Recovered, next_number, recover
 from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.target import Home
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import Fragment
+from rimp_otel.otlp.lines import EncodedRecord
 from rimp_otel.otlp.values import to_bytes
 from rimp_otel.process import Reporter, process_mark
 
@@ -102,7 +102,7 @@ class Journal:
         """Whether there is a segment to append to."""
         return self._active is not None and bool(self._is_ours[0])
 
-    def append(self, signal: str, fragment: Fragment) -> bool:
+    def append(self, signal: str, fragment: EncodedRecord) -> bool:
         """Takes in a record; False where it cannot.
 
         Args:
@@ -190,7 +190,7 @@ class Journal:
                 self.open_spans.opened(span)
 
     def learn(
-        self, letter: str, key: Hashable, resource: object, owner: object, fragment: Fragment
+        self, letter: str, key: Hashable, resource: object, owner: object, fragment: EncodedRecord
     ) -> None:
         """Has ``append_known`` know the origin of a record that has been appended.
 

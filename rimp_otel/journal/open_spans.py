@@ -35,8 +35,8 @@ from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from rimp_otel.convert.resources import attributes_from_sdk
 from rimp_otel.journal.segment import Mapping
-from rimp_otel.otlp.lines import Origin, Wrapping, resource_wrapping, scope_wrapping
-from rimp_otel.otlp.values import fixed64, read_back, text_json, to_bytes, trace_id_json
+from rimp_otel.otlp.lines import Envelope, Envelopes, resource_envelope, scope_envelope
+from rimp_otel.otlp.values import read_back_value, text_json, to_bytes, to_fixed64, trace_id_json
 from rimp_otel.process import Counter
 
 __all__ = [
@@ -164,7 +164,7 @@ class OpenSpans:
         self._places: dict[tuple[int, int], int] = {}
         self._untracked = Counter()
         self._numbers = count(1)
-        self._origins: dict[Origin, int] = {}
+        self._origins: dict[Envelopes, int] = {}
         # By the scope's identity; it is held, so that no other object gets that.
         self._by_scope: dict[int, tuple[Any, Any, int]] = {}
 
@@ -371,7 +371,7 @@ class OpenSpans:
         return number
 
     def _number_of_new(self, resource: Any, scope: Any) -> int:
-        origin = (_clean(resource_wrapping(resource)), _clean(scope_wrapping(scope)), None)
+        origin = (_clean(resource_envelope(resource)), _clean(scope_envelope(scope)), None)
         number = self._origins.get(origin)
         if number is not None:
             return number
@@ -424,12 +424,12 @@ def _fields_safely(span: Any, origin: int) -> _Fields:
     name = msgspec.json.decode(to_bytes(text_json(span.name)), type=str)
     return (
         bytes.fromhex(trace_id_json(context.trace_id)),
-        fixed64(context.span_id),
-        0 if parent is None else fixed64(parent.span_id),
+        to_fixed64(context.span_id),
+        0 if parent is None else to_fixed64(parent.span_id),
         context.trace_flags & 0xFF
         | (_IS_REMOTE if parent is not None and parent.is_remote else _HAS_IS_REMOTE),
-        fixed64(getattr(span.kind, "value", -1)) + 1,
-        fixed64(span.start_time),
+        to_fixed64(getattr(span.kind, "value", -1)) + 1,
+        to_fixed64(span.start_time),
         origin,
         to_bytes(state.to_header()).decode() if state else "",
         False,
@@ -441,7 +441,7 @@ def _fields_safely(span: Any, origin: int) -> _Fields:
 
 def _repaired(attributes: Any) -> dict[Any, Any]:
     """The attributes as whoever reads the span's OTLP JSON gets them."""
-    as_read: dict[Any, Any] = read_back(attributes_from_sdk(attributes))
+    as_read: dict[Any, Any] = read_back_value(attributes_from_sdk(attributes))
     return as_read
 
 
@@ -461,12 +461,12 @@ def _cut(fields: _Fields) -> bytes:
     return content if len(content) <= _ROOM else _encode((*ids, "", is_cut, name, lost, {}))
 
 
-def _clean(wrapping: Wrapping) -> Wrapping:
+def _clean(wrapping: Envelope) -> Envelope:
     """Without lone surrogates, which are the one thing that cannot be read again."""
-    return Wrapping(*[to_bytes(text).decode() for text in wrapping])
+    return Envelope(*[to_bytes(text).decode() for text in wrapping])
 
 
-def _definition(number: int, origin: Origin) -> bytes:
+def _definition(number: int, origin: Envelopes) -> bytes:
     """A line; read by ``interrupted``."""
     text = msgspec.json.encode((*origin[0], *origin[1]))
     return b"%d %08x %s\n" % (number, crc32(text), text)

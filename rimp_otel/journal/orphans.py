@@ -27,7 +27,7 @@ from rimp_otel.journal.interrupted import (
 from rimp_otel.journal.open_spans import open_spans_name
 from rimp_otel.journal.segment import put_aside, segment_name, sync_names
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import Fragment, Origin, Wrapping, line_of, resource_wrapping
+from rimp_otel.otlp.lines import EncodedRecord, Envelope, Envelopes, join_line, resource_envelope
 from rimp_otel.otlp.values import to_bytes
 
 __all__ = ["LeftoverLines", "Leftovers", "convert_leftovers", "read_leftovers"]
@@ -47,7 +47,7 @@ SpanLines = Callable[[int], Iterable[bytes]]
 class Leftovers(NamedTuple):
     """What one process left beside segments, as records."""
 
-    records: list[tuple[Signal, Fragment]]
+    records: list[tuple[Signal, EncodedRecord]]
     #: Of its parts, those that made no sense.
     damaged: int
 
@@ -98,7 +98,7 @@ def read_leftovers(directory: Path, segments: list[bytes]) -> LeftoverLines:
             continue
         left = _read(directory, number, segments)
         for signal, fragment in left.records:
-            line = line_of(signal, {_origin_of(fragment): to_bytes(fragment.text)})
+            line = join_line(signal, {_origin_of(fragment): to_bytes(fragment.text)})
             found.lines.append((signal, line, 1))
         if left.damaged:
             found.damaged.append(directory / open_spans_name(number))
@@ -138,7 +138,7 @@ def _read(
     is_finished = _finder(segments)
     if stored is not None:
         left = _without_stored(left, is_finished, stored)
-    records: list[tuple[Signal, Fragment]] = [
+    records: list[tuple[Signal, EncodedRecord]] = [
         (Signal.TRACES, fragment)
         for fragment in interrupted_fragments(left, _last_time(segments), is_finished)
     ]
@@ -171,7 +171,7 @@ def _span_ids(lines: Iterable[bytes]) -> set[str]:
 
 def _crash(
     directory: Path, number: int, left: OpenSpansLeft, segments: Iterable[bytes]
-) -> list[tuple[Signal, Fragment]]:
+) -> list[tuple[Signal, EncodedRecord]]:
     try:
         crash = read_crash(directory / crash_name(number))
     except OSError:
@@ -184,7 +184,7 @@ def _crash(
     ]
 
 
-def _resource(left: OpenSpansLeft, segments: Iterable[bytes]) -> Wrapping:
+def _resource(left: OpenSpansLeft, segments: Iterable[bytes]) -> Envelope:
     """The resource of what that process recorded."""
     for span in left.spans:
         if span.origin is not None:
@@ -194,7 +194,7 @@ def _resource(left: OpenSpansLeft, segments: Iterable[bytes]) -> Wrapping:
         records = frames_in(first, HEADER_SIZE, Origins()).records
         if records:
             return records[0].origin[0]
-    return resource_wrapping(None)
+    return resource_envelope(None)
 
 
 def _finder(segments: Iterable[bytes]) -> IsFinished:
@@ -223,7 +223,7 @@ def _last_time(segments: Iterable[bytes]) -> int:
     )
 
 
-def _write_segment(path: Path, number: int, records: list[tuple[Signal, Fragment]]) -> None:
+def _write_segment(path: Path, number: int, records: list[tuple[Signal, EncodedRecord]]) -> None:
     """Whole, or not at all."""
     if not records:
         return
@@ -249,5 +249,5 @@ def _header(number: int) -> bytes:
     return b"".join(word.to_bytes(8, "little") for word in words)
 
 
-def _origin_of(fragment: Fragment) -> Origin:
+def _origin_of(fragment: EncodedRecord) -> Envelopes:
     return fragment.resource, fragment.scope, fragment.metric

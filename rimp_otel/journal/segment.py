@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rimp_otel.journal.format import HEADER_SIZE, LETTERS, Header, State, definition, is_magic
-from rimp_otel.otlp.lines import Origin
+from rimp_otel.otlp.lines import Envelopes
 
 __all__ = [
     "DAMAGED",
@@ -102,7 +102,7 @@ class Segment:
         #: Raises ValueError where there is no room, or no segment any more.
         self.write: Callable[[bytes], int] = memory.write
         #: What stands before a record's text, by its signal and origin; see ``head``.
-        self.heads: dict[tuple[str, Origin], str] = {}
+        self.heads: dict[tuple[str, Envelopes], str] = {}
         #: The same by the letter and then whatever tells an origin from others faster than its
         #: text does: the head, the resource, and what must be kept so that the key stays its own.
         self.known: dict[str, dict[Hashable, tuple[str, object, object]]] = {
@@ -166,7 +166,7 @@ class Segment:
         segment.seal()
         return segment
 
-    def head(self, signal: str, origin: Origin) -> tuple[str, str]:
+    def head(self, signal: str, origin: Envelopes) -> tuple[str, str]:
         """What must stand before a record's text: its head, and the definition of the head's number,
         where this segment does not have it yet (then call ``define`` once it is written)."""
         head = self.heads.get((signal, origin))
@@ -175,7 +175,7 @@ class Segment:
         number = next(self._numbers)
         return f"{signal}{number} ", definition(number, origin)
 
-    def define(self, signal: str, origin: Origin, head: str) -> None:
+    def define(self, signal: str, origin: Envelopes, head: str) -> None:
         """The definition is in the segment. Not before: another thread may use it at once."""
         self.heads[signal, origin] = head
 

@@ -20,7 +20,7 @@ from rimp_otel.journal.format import (
 )
 from rimp_otel.journal.segment import Segment
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import LINE_SIZE, Origin, line_of
+from rimp_otel.otlp.lines import LINE_SIZE, Envelopes, join_line
 
 __all__ = ["Slice", "Slices", "Twins"]
 
@@ -182,7 +182,7 @@ class Slices:
 
     def _cut(self, data: bytes) -> list[Slice]:
         """Of a segment of ours, whose frames are known to be whole."""
-        groups: dict[Signal, dict[Origin, bytes]] = {}
+        groups: dict[Signal, dict[Envelopes, bytes]] = {}
         records: Counter[Signal] = Counter()
         for head, (texts, count) in _by_head(data).items():
             kind, number = head[:1], head[1:]
@@ -198,7 +198,9 @@ class Slices:
             before = of_signal.get(origin)
             of_signal[origin] = texts if before is None else b"%b,%b" % (before, texts)
         return [
-            Slice(signal, self._position, self._stop, [line_of(signal, found)], records[signal], 0)
+            Slice(
+                signal, self._position, self._stop, [join_line(signal, found)], records[signal], 0
+            )
             for signal, found in groups.items()
         ]
 

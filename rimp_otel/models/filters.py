@@ -77,7 +77,7 @@ class Filter:
         Raises:
             ConfigurationError: a condition has a value that is not allowed.
         """
-        wanted = _ALL if signals is None else _signals(signals)
+        wanted = _ALL if signals is None else _check_signals(signals)
         if trace_id is not None:
             wanted &= {Signal.TRACES, Signal.LOGS}
         if min_duration is not None:
@@ -86,12 +86,12 @@ class Filter:
             wanted &= {Signal.LOGS}
         return cls(
             wanted,
-            _text("service", service),
-            _text("name", name),
-            None if trace_id is None else _trace_id(trace_id),
-            None if min_duration is None else _nanoseconds(min_duration),
-            None if severity is None else _severity(severity),
-            () if attributes is None else _attributes(attributes),
+            _check_text("service", service),
+            _check_text("name", name),
+            None if trace_id is None else _check_trace_id(trace_id),
+            None if min_duration is None else _check_duration(min_duration),
+            None if severity is None else _check_severity(severity),
+            () if attributes is None else _check_attributes(attributes),
         )
 
     def __bool__(self) -> bool:
@@ -128,94 +128,106 @@ class Filter:
     def _holds_common(self, record: Any, name: str, attributes: Mapping[str, Any] | None) -> bool:
         if self.name is not None and name != self.name:
             return False
-        if self.service is not None and _service_of(record) != self.service:
+        if self.service is not None and _recorded_service(record) != self.service:
             return False
         own = attributes or {}
-        return all(key in own and _is_same(own[key], value) for key, value in self.attributes)
+        return all(
+            key in own and _is_equal_value(own[key], value) for key, value in self.attributes
+        )
 
 
 _EVERYTHING = Filter()
 
 
-def _service_of(record: Any) -> Any:
+def _recorded_service(record: Any) -> Any:
     return None if record.resource is None else record.resource.attributes.get("service.name")
 
 
-def _is_same(recorded: Any, wanted: Any) -> bool:
+def _is_equal_value(recorded: Any, wanted: Any) -> bool:
     if isinstance(recorded, bool) or isinstance(wanted, bool):
         return recorded is wanted
     if isinstance(wanted, (list, tuple)):
         return (
             isinstance(recorded, (list, tuple))
             and len(recorded) == len(wanted)
-            and all(map(_is_same, recorded, wanted))
+            and all(map(_is_equal_value, recorded, wanted))
         )
     if isinstance(wanted, Mapping):
         return (
             isinstance(recorded, Mapping)
             and recorded.keys() == wanted.keys()
-            and all(_is_same(recorded[key], value) for key, value in wanted.items())
+            and all(_is_equal_value(recorded[key], value) for key, value in wanted.items())
         )
     return bool(recorded == wanted)
 
 
-def _signals(signals: Any) -> frozenset[Signal]:
+def _check_signals(signals: Any) -> frozenset[Signal]:
     try:
         return frozenset(map(Signal, [signals] if isinstance(signals, str) else signals))
     except (TypeError, ValueError):
-        raise _refusal("signals", signals, "some of 'traces', 'logs' and 'metrics'") from None
+        raise _condition_error(
+            "signals", signals, "some of 'traces', 'logs' and 'metrics'"
+        ) from None
 
 
-def _text(argument: str, text: Any) -> str | None:
+def _check_text(argument: str, text: Any) -> str | None:
     if text is None or (isinstance(text, str) and text):
         return text
-    raise _refusal(argument, text, "a string that is not empty")
+    raise _condition_error(argument, text, "a string that is not empty")
 
 
-def _trace_id(trace_id: Any) -> int:
+def _check_trace_id(trace_id: Any) -> int:
     number = trace_id
     if isinstance(trace_id, str) and _TRACE_ID.fullmatch(trace_id):
         number = int(trace_id, 16)
     if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 2**128:
         return number
-    raise _refusal("trace_id", trace_id, "32 hexadecimal digits, or a number of 1 to 128 bits")
+    raise _condition_error(
+        "trace_id", trace_id, "32 hexadecimal digits, or a number of 1 to 128 bits"
+    )
 
 
-def _nanoseconds(duration: Any) -> int:
+def _check_duration(duration: Any) -> int:
     nanos = None
     if isinstance(duration, timedelta):
         nanos = duration // timedelta(microseconds=1) * 1_000
     elif isinstance(duration, (int, float)) and not isinstance(duration, bool):
         nanos = round(duration * 1e9) if math.isfinite(duration) else None
     if nanos is None or nanos < 0:
-        raise _refusal("min_duration", duration, "seconds that are not negative, or a timedelta")
+        raise _condition_error(
+            "min_duration", duration, "seconds that are not negative, or a timedelta"
+        )
     return nanos
 
 
-def _severity(severity: Any) -> int:
+def _check_severity(severity: Any) -> int:
     if isinstance(severity, EventType):
         return severity.severity_number
     if isinstance(severity, int) and not isinstance(severity, bool) and 1 <= severity <= 24:
         return severity
-    raise _refusal("severity", severity, "an EventType, or a number of 1 to 24")
+    raise _condition_error("severity", severity, "an EventType, or a number of 1 to 24")
 
 
-def _attributes(attributes: Any) -> tuple[tuple[str, Any], ...]:
+def _check_attributes(attributes: Any) -> tuple[tuple[str, Any], ...]:
     if not isinstance(attributes, Mapping) or not all(isinstance(key, str) for key in attributes):
-        raise _refusal("attributes", attributes, "a mapping of keys to values")
+        raise _condition_error("attributes", attributes, "a mapping of keys to values")
     for key, value in attributes.items():
-        if not _is_value(value):
-            raise _refusal(f"attributes[{key!r}]", value, "a value that an attribute can have")
+        if not _is_attribute_value(value):
+            raise _condition_error(
+                f"attributes[{key!r}]", value, "a value that an attribute can have"
+            )
     return tuple(attributes.items())
 
 
-def _is_value(value: Any) -> bool:
+def _is_attribute_value(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
-        return all(map(_is_value, value))
+        return all(map(_is_attribute_value, value))
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_value(item) for key, item in value.items())
+        return all(
+            isinstance(key, str) and _is_attribute_value(item) for key, item in value.items()
+        )
     return isinstance(value, _VALUES)
 
 
-def _refusal(argument: str, value: object, allowed: str) -> ConfigurationError:
+def _condition_error(argument: str, value: object, allowed: str) -> ConfigurationError:
     return ConfigurationError(f"{argument}={value!r} is not allowed: give {allowed}, or None")

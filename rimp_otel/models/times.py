@@ -27,9 +27,9 @@ def to_unix_nano(time: TimeLike) -> int:
         ConfigurationError: ``time`` is none of the accepted forms.
     """
     if isinstance(time, str):
-        time = _parse(time)
+        time = _parse_iso(time)
     if isinstance(time, datetime):
-        since = _in_utc(time) - _EPOCH
+        since = _to_utc(time) - _EPOCH
         return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
     return _seconds_to_nano(time)
 
@@ -47,7 +47,7 @@ def from_unix_nano(time_unix_nano: int) -> datetime:
         return bound.replace(tzinfo=timezone.utc)
 
 
-def _in_utc(time: datetime) -> datetime:
+def _to_utc(time: datetime) -> datetime:
     try:
         return time.astimezone(timezone.utc)
     except (OverflowError, ValueError, OSError):
@@ -57,20 +57,20 @@ def _in_utc(time: datetime) -> datetime:
 
 def _seconds_to_nano(seconds: Any) -> int:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise ConfigurationError(_not_a_time(seconds))
+        raise ConfigurationError(_time_error(seconds))
     if isinstance(seconds, int):
         return seconds * 1_000_000_000
     try:
         whole = int(seconds // 1)
     except (OverflowError, ValueError):
-        raise ConfigurationError(_not_a_time(seconds)) from None
+        raise ConfigurationError(_time_error(seconds)) from None
     # Through microseconds: a float near today's epoch resolves a quarter of one.
     return whole * 1_000_000_000 + round((seconds - whole) * 1_000_000) * 1_000
 
 
-def _parse(text: str) -> datetime:
+def _parse_iso(text: str) -> datetime:
     # Python 3.10 takes neither a Z nor a fraction of other than three or six digits.
-    iso = _FRACTION.sub(_microseconds, text.strip())
+    iso = _FRACTION.sub(_six_digits, text.strip())
     if iso[-1:] in {"z", "Z"}:
         iso = iso[:-1] + "+00:00"
     try:
@@ -79,7 +79,7 @@ def _parse(text: str) -> datetime:
         return _parse_freely(text)
 
 
-def _microseconds(fraction: re.Match[str]) -> str:
+def _six_digits(fraction: re.Match[str]) -> str:
     return "." + fraction[1][:6].ljust(6, "0")
 
 
@@ -88,15 +88,15 @@ def _parse_freely(text: str) -> datetime:
         from dateutil import parser
     except ImportError:
         raise ConfigurationError(
-            _not_a_time(text) + "; python-dateutil, if installed, widens the accepted strings"
+            _time_error(text) + "; python-dateutil, if installed, widens the accepted strings"
         ) from None
     try:
         return parser.parse(text)
     except (ValueError, OverflowError):
-        raise ConfigurationError(_not_a_time(text)) from None
+        raise ConfigurationError(_time_error(text)) from None
 
 
-def _not_a_time(value: object) -> str:
+def _time_error(value: object) -> str:
     return (
         f"{value!r} is not a point in time: give a datetime, an ISO 8601 string such as "
         "'2026-11-23T12:00:00Z', or seconds since the epoch"

@@ -12,7 +12,7 @@ from rimp_otel.models.records import TelemetryEvent
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import Event, ReadableSpan
 
-__all__ = ["Entry", "Node", "build_tree", "entry_time", "in_order"]
+__all__ = ["Entry", "Node", "build_tree", "sort_entries", "time_of_entry"]
 
 
 @dataclass
@@ -38,15 +38,15 @@ def build_tree(spans: Iterable[ReadableSpan], events: Iterable[TelemetryEvent]) 
     for node in nodes:
         by_id.setdefault(span_id_of(node.span), node)
     by_id.pop(0, None)
-    roots = _link(nodes, by_id)
+    roots = _link_nodes(nodes, by_id)
     loose: list[TelemetryEvent] = []
     for event in events:
         owner = by_id.get(event.span_id)
         (owner.events if owner else loose).append(event)
-    return in_order([*roots, *loose])
+    return sort_entries([*roots, *loose])
 
 
-def _link(nodes: list[Node], by_id: Mapping[int, Node]) -> list[Node]:
+def _link_nodes(nodes: list[Node], by_id: Mapping[int, Node]) -> list[Node]:
     roots = []
     for node in nodes:
         parent_id = parent_id_of(node.span)
@@ -62,7 +62,7 @@ def _link(nodes: list[Node], by_id: Mapping[int, Node]) -> list[Node]:
 
 def _open_circles(nodes: list[Node], roots: list[Node], by_id: Mapping[int, Node]) -> list[Node]:
     """Spans that no root leads to come from circles; the earliest of a circle becomes a root."""
-    seen = _reached(roots)
+    seen = _reachable_from(roots)
     opened = []
     for node in nodes:
         if id(node) not in seen:
@@ -71,7 +71,7 @@ def _open_circles(nodes: list[Node], roots: list[Node], by_id: Mapping[int, Node
             siblings[:] = [sibling for sibling in siblings if sibling is not first]
             first.flaw = "circle"
             opened.append(first)
-            seen |= _reached([first])
+            seen |= _reachable_from([first])
     return opened
 
 
@@ -84,7 +84,7 @@ def _circle_above(node: Node, by_id: Mapping[int, Node]) -> list[Node]:
     return climbed[list(path).index(id(node)) :]
 
 
-def _reached(roots: list[Node]) -> set[int]:
+def _reachable_from(roots: list[Node]) -> set[int]:
     seen, stack = set(), list(roots)
     while stack:
         node = stack.pop()
@@ -93,12 +93,12 @@ def _reached(roots: list[Node]) -> set[int]:
     return seen
 
 
-def in_order(entries: Iterable[Entry]) -> list[Entry]:
+def sort_entries(entries: Iterable[Entry]) -> list[Entry]:
     """The entries by time: spans by their start."""
-    return sorted(entries, key=entry_time)
+    return sorted(entries, key=time_of_entry)
 
 
-def entry_time(entry: Entry) -> int:
+def time_of_entry(entry: Entry) -> int:
     """Where in time an entry belongs, in nanoseconds since the epoch."""
     if isinstance(entry, Node):
         return start_of(entry.span)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from rimp_otel.lazy_exports import on_demand
 
 if TYPE_CHECKING:
-    from rimp_otel.otlp.encode_metrics import metric_fragment, metrics_data_fragments
+    from rimp_otel.otlp.encode_metrics import encode_metric, encode_metrics_data
 
-__all__ = ["metric_fragment", "metrics_data_fragments"]
+__all__ = ["encode_metric", "encode_metrics_data"]
 
 _HOMES = dict.fromkeys(__all__, "encode_metrics")
 

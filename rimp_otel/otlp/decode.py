@@ -17,14 +17,14 @@ from rimp_otel.otlp.decode_common import (
     SEVERITIES,
     any_value,
     attributes_of,
+    check_uint64,
     enum_number,
     id_number,
-    resource_info,
-    scope_info,
-    uint64,
+    resource_info_of,
+    scope_info_of,
 )
-from rimp_otel.otlp.decode_metrics import metrics_of
-from rimp_otel.otlp.decode_spans import spans_of
+from rimp_otel.otlp.decode_metrics import decode_metrics
+from rimp_otel.otlp.decode_spans import decode_spans
 
 __all__ = ["Decoded", "decode_line"]
 
@@ -44,34 +44,36 @@ def decode_line(text: str | bytes) -> Decoded:
     Raises:
         DecodeError: it is not OTLP JSON.
     """
-    signal, line = wire.parse(text)
+    signal, line = wire.parse_line(text)
     if signal is Signal.TRACES:
-        return Decoded(signal, spans_of(line.resource_spans or []))
+        return Decoded(signal, decode_spans(line.resource_spans or []))
     if signal is Signal.LOGS:
-        return Decoded(signal, _events_of(line.resource_logs or []))
-    return Decoded(signal, metrics_of(line.resource_metrics or []))
+        return Decoded(signal, _decode_events(line.resource_logs or []))
+    return Decoded(signal, decode_metrics(line.resource_metrics or []))
 
 
-def _events_of(groups: list[wire.ResourceLogs]) -> list[TelemetryEvent]:
+def _decode_events(groups: list[wire.ResourceLogs]) -> list[TelemetryEvent]:
     events = []
     for group in groups:
-        resource = resource_info(group.resource, group.schema_url or "")
+        resource = resource_info_of(group.resource, group.schema_url or "")
         for scoped in group.scope_logs or ():
-            scope = scope_info(scoped.scope, scoped.schema_url or "")
+            scope = scope_info_of(scoped.scope, scoped.schema_url or "")
             origin = {"source": scope.name, "scope": scope, "resource": resource}
-            events.extend([_event(record, origin) for record in scoped.log_records or ()])
+            events.extend([_decode_event(record, origin) for record in scoped.log_records or ()])
     return events
 
 
-def _event(record: wire.LogRecord, origin: dict[str, Any]) -> TelemetryEvent:
+def _decode_event(record: wire.LogRecord, origin: dict[str, Any]) -> TelemetryEvent:
     severity = enum_number(record.severity_number, SEVERITIES, "severityNumber")
     body = any_value(record.body, list)
     return TelemetryEvent(
-        message=body if isinstance(body, str) else _text_of(body),
+        message=body if isinstance(body, str) else _body_as_json(body),
         event_type=EventType.from_severity_number(severity),
         metadata=attributes_of(record.attributes, list),
-        time_unix_nano=uint64(record.time_unix_nano, "timeUnixNano"),
-        observed_time_unix_nano=uint64(record.observed_time_unix_nano, "observedTimeUnixNano"),
+        time_unix_nano=check_uint64(record.time_unix_nano, "timeUnixNano"),
+        observed_time_unix_nano=check_uint64(
+            record.observed_time_unix_nano, "observedTimeUnixNano"
+        ),
         trace_id=id_number(record.trace_id, 16, "traceId"),
         span_id=id_number(record.span_id, 8, "spanId"),
         trace_flags=record.flags or 0,
@@ -84,5 +86,5 @@ def _event(record: wire.LogRecord, origin: dict[str, Any]) -> TelemetryEvent:
     )
 
 
-def _text_of(body: Any) -> str:
+def _body_as_json(body: Any) -> str:
     return "" if body is None else msgspec.json.encode(body).decode()

@@ -27,18 +27,18 @@ __all__ = [
     "RecordedScope",
     "any_value",
     "attributes_of",
-    "boolean",
     "bounded",
+    "bytes_from_base64",
+    "check_boolean",
+    "check_uint64",
     "enum_number",
     "id_bytes",
     "id_number",
-    "plain_bytes",
     "remember",
-    "resource_info",
-    "scope_info",
-    "sdk_resource",
-    "sdk_scope",
-    "uint64",
+    "resource_info_of",
+    "scope_info_of",
+    "sdk_resource_of",
+    "sdk_scope_of",
 ]
 
 
@@ -47,25 +47,25 @@ __all__ = [
 _UINT64_MAX = 2**64 - 1
 _URL_SAFE = str.maketrans("-_", "+/")
 
-Sequence = Callable[[Iterable[Any]], Any]
+MakeSequence = Callable[[Iterable[Any]], Any]
 """What an array becomes: ``tuple``, as in the SDK, or ``list``, as in our own records."""
 
 
-def _names(prefix: str, names: str) -> dict[str, int]:
+def _number_names(prefix: str, names: str) -> dict[str, int]:
     return {prefix + name: number for number, name in enumerate(names.split())}
 
 
-SPAN_KINDS = _names("SPAN_KIND_", "UNSPECIFIED INTERNAL SERVER CLIENT PRODUCER CONSUMER")
-STATUS_CODES = _names("STATUS_CODE_", "UNSET OK ERROR")
-TEMPORALITIES = _names("AGGREGATION_TEMPORALITY_", "UNSPECIFIED DELTA CUMULATIVE")
-SEVERITIES = _names(
+SPAN_KINDS = _number_names("SPAN_KIND_", "UNSPECIFIED INTERNAL SERVER CLIENT PRODUCER CONSUMER")
+STATUS_CODES = _number_names("STATUS_CODE_", "UNSET OK ERROR")
+TEMPORALITIES = _number_names("AGGREGATION_TEMPORALITY_", "UNSPECIFIED DELTA CUMULATIVE")
+SEVERITIES = _number_names(
     "SEVERITY_NUMBER_",
     "UNSPECIFIED TRACE TRACE2 TRACE3 TRACE4 DEBUG DEBUG2 DEBUG3 DEBUG4 INFO INFO2 INFO3 INFO4"
     " WARN WARN2 WARN3 WARN4 ERROR ERROR2 ERROR3 ERROR4 FATAL FATAL2 FATAL3 FATAL4",
 )
 
 
-def attributes_of(pairs: list[KeyValue] | None, sequence: Sequence) -> dict[str, Any]:
+def attributes_of(pairs: list[KeyValue] | None, sequence: MakeSequence) -> dict[str, Any]:
     """Attributes, or a map, as a dictionary; of a key that is there twice, the last value."""
     if not pairs:
         return {}
@@ -81,7 +81,7 @@ def attributes_of(pairs: list[KeyValue] | None, sequence: Sequence) -> dict[str,
     return attributes
 
 
-def any_value(value: AnyValue | None, sequence: Sequence) -> Any:
+def any_value(value: AnyValue | None, sequence: MakeSequence) -> Any:
     """An attribute's value or a body; None where no value is set."""
     if value is None:
         return None
@@ -92,16 +92,16 @@ def any_value(value: AnyValue | None, sequence: Sequence) -> Any:
     if value.double_value is not None:
         return value.double_value
     if value.bool_value is not None:
-        return boolean(value.bool_value, "boolValue")
+        return check_boolean(value.bool_value, "boolValue")
     return _container_or_bytes(value, sequence)
 
 
-def _container_or_bytes(value: AnyValue, sequence: Sequence) -> Any:
+def _container_or_bytes(value: AnyValue, sequence: MakeSequence) -> Any:
     if value.array_value is not None:
         return sequence([any_value(item, sequence) for item in value.array_value.values or ()])
     if value.kvlist_value is not None:
         return attributes_of(value.kvlist_value.values, sequence)
-    return None if value.bytes_value is None else plain_bytes(value.bytes_value)
+    return None if value.bytes_value is None else bytes_from_base64(value.bytes_value)
 
 
 def id_number(text: str | None, size: int, field: str) -> int:
@@ -122,23 +122,23 @@ def id_bytes(text: str, size: int, field: str) -> bytes:
     The two have different lengths, so that neither is ever taken for the other.
     """
     try:
-        decoded = unhexlify(text) if len(text) == 2 * size else _base64(text)
+        decoded = unhexlify(text) if len(text) == 2 * size else _decode_base64(text)
     except ValueError:
         decoded = b""
     if len(decoded) == size and (len(text) == 2 * size or _is_canonical(text, decoded)):
         return decoded
-    raise _refusal(field, text, f"neither {2 * size} hex digits nor base64 of {size} bytes")
+    raise _field_error(field, text, f"neither {2 * size} hex digits nor base64 of {size} bytes")
 
 
-def plain_bytes(text: str) -> bytes:
+def bytes_from_base64(text: str) -> bytes:
     """The bytes of a ``bytesValue``: base64, standard or URL-safe, padded or not."""
     try:
-        return _base64(text)
+        return _decode_base64(text)
     except ValueError:
-        raise _refusal("bytesValue", text, "not base64") from None
+        raise _field_error("bytesValue", text, "not base64") from None
 
 
-def _base64(text: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     digits = text.rstrip("=").translate(_URL_SAFE)
     padded = digits + "=" * (-len(digits) % 4)
     if len(text) not in (len(digits), len(padded)):
@@ -158,27 +158,27 @@ def enum_number(value: int | str | None, names: Mapping[str, int], field: str) -
         return value or 0
     number = names.get(value)
     if number is None:
-        raise _refusal(field, value, "not a name that OTLP defines")
+        raise _field_error(field, value, "not a name that OTLP defines")
     return number
 
 
-def boolean(value: Any, field: str) -> bool:
+def check_boolean(value: Any, field: str) -> bool:
     """A value that must be true or false."""
     if value is True or value is False:
         return value
-    raise _refusal(field, value, "not true or false")
+    raise _field_error(field, value, "not true or false")
 
 
-def uint64(value: int | None, field: str) -> int:
+def check_uint64(value: int | None, field: str) -> int:
     """An unsigned 64-bit integer that msgspec has found to be an integer and not negative."""
     if value is None:
         return 0
     if value > _UINT64_MAX:
-        raise _refusal(field, value, "more than 64 bits hold")
+        raise _field_error(field, value, "more than 64 bits hold")
     return value
 
 
-def _refusal(field: str, value: object, what: str) -> DecodeError:
+def _field_error(field: str, value: object, what: str) -> DecodeError:
     shown = repr(value)
     shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
     return DecodeError(f"{field}={shown} is {what}")
@@ -215,22 +215,22 @@ _resource_infos: Cache[ResourceInfo] = {}
 _scope_infos: Cache[ScopeInfo] = {}
 
 
-def sdk_resource(raw: Raw, schema_url: str) -> Resource:
+def sdk_resource_of(raw: Raw, schema_url: str) -> Resource:
     """The SDK's Resource."""
     return _look_up(_resources, raw, schema_url, _make_resource)
 
 
-def sdk_scope(raw: Raw, schema_url: str) -> InstrumentationScope:
+def sdk_scope_of(raw: Raw, schema_url: str) -> InstrumentationScope:
     """The SDK's InstrumentationScope."""
     return _look_up(_scopes, raw, schema_url, _make_scope)
 
 
-def resource_info(raw: Raw, schema_url: str) -> ResourceInfo:
+def resource_info_of(raw: Raw, schema_url: str) -> ResourceInfo:
     """Our own resource."""
     return _look_up(_resource_infos, raw, schema_url, _make_resource_info)
 
 
-def scope_info(raw: Raw, schema_url: str) -> ScopeInfo:
+def scope_info_of(raw: Raw, schema_url: str) -> ScopeInfo:
     """Our own scope."""
     return _look_up(_scope_infos, raw, schema_url, _make_scope_info)
 
@@ -264,7 +264,7 @@ def _look_up(cache: Cache[T], raw: Raw, schema_url: str, make: Callable[[Raw, st
 
 
 def _make_resource(raw: Raw, schema_url: str) -> Resource:
-    message = wire.load_resource(raw)
+    message = wire.decode_resource(raw)
     dropped = message.dropped_attributes_count or 0
     resource = RecordedResource({}, schema_url) if dropped else Resource({}, schema_url)
     if isinstance(resource, RecordedResource):
@@ -274,7 +274,7 @@ def _make_resource(raw: Raw, schema_url: str) -> Resource:
 
 
 def _make_scope(raw: Raw, schema_url: str) -> InstrumentationScope:
-    message = wire.load_scope(raw)
+    message = wire.decode_scope(raw)
     dropped = message.dropped_attributes_count or 0
     make = RecordedScope if dropped else InstrumentationScope
     scope = make(message.name or "", message.version or None, schema_url)
@@ -285,13 +285,13 @@ def _make_scope(raw: Raw, schema_url: str) -> InstrumentationScope:
 
 
 def _make_resource_info(raw: Raw, schema_url: str) -> ResourceInfo:
-    message = wire.load_resource(raw)
+    message = wire.decode_resource(raw)
     attributes = attributes_of(message.attributes, list)
     return ResourceInfo(attributes, schema_url, message.dropped_attributes_count or 0)
 
 
 def _make_scope_info(raw: Raw, schema_url: str) -> ScopeInfo:
-    message = wire.load_scope(raw)
+    message = wire.decode_scope(raw)
     return ScopeInfo(
         message.name or "",
         message.version or "",

@@ -20,15 +20,15 @@ from rimp_otel.otlp import messages as wire
 from rimp_otel.otlp.decode_common import (
     TEMPORALITIES,
     attributes_of,
-    boolean,
+    check_boolean,
+    check_uint64,
     enum_number,
     id_number,
-    resource_info,
-    scope_info,
-    uint64,
+    resource_info_of,
+    scope_info_of,
 )
 
-__all__ = ["metrics_of"]
+__all__ = ["decode_metrics"]
 
 Read = Callable[[Any], tuple[Any, Any]]
 """Takes a data point's message, gives the value and the distribution of the metric."""
@@ -36,28 +36,28 @@ Read = Callable[[Any], tuple[Any, Any]]
 _NO_VALUE = math.nan
 
 
-def metrics_of(groups: list[wire.ResourceMetrics]) -> list[TelemetryMetric]:
+def decode_metrics(groups: list[wire.ResourceMetrics]) -> list[TelemetryMetric]:
     """The data points of a line, in its order."""
     metrics: list[TelemetryMetric] = []
     for group in groups:
-        resource = resource_info(group.resource, group.schema_url or "")
+        resource = resource_info_of(group.resource, group.schema_url or "")
         for scoped in group.scope_metrics or ():
-            scope = scope_info(scoped.scope, scoped.schema_url or "")
+            scope = scope_info_of(scoped.scope, scoped.schema_url or "")
             for metric in scoped.metrics or ():
-                metrics.extend(_points(metric, {"resource": resource, "scope": scope}))
+                metrics.extend(_decode_points(metric, {"resource": resource, "scope": scope}))
     return metrics
 
 
-def _points(metric: wire.Metric, origin: dict[str, Any]) -> Iterator[TelemetryMetric]:
+def _decode_points(metric: wire.Metric, origin: dict[str, Any]) -> Iterator[TelemetryMetric]:
     for name, (kind, read) in _KINDS.items():
         data = getattr(metric, name)
         if data is not None:
-            common = {**origin, "kind": kind, **_common(metric, data)}
+            common = {**origin, "kind": kind, **_fields_of_metric(metric, data)}
             for point in data.data_points or ():
-                yield _metric(metric, point, read, common)
+                yield _decode_point(metric, point, read, common)
 
 
-def _common(metric: wire.Metric, data: Any) -> dict[str, Any]:
+def _fields_of_metric(metric: wire.Metric, data: Any) -> dict[str, Any]:
     """What all points of a metric share."""
     temporality = getattr(data, "aggregation_temporality", None)
     is_monotonic = getattr(data, "is_monotonic", None)
@@ -68,36 +68,38 @@ def _common(metric: wire.Metric, data: Any) -> dict[str, Any]:
         "temporality": Temporality(
             enum_number(temporality, TEMPORALITIES, "aggregationTemporality")
         ),
-        "is_monotonic": is_monotonic is not None and boolean(is_monotonic, "isMonotonic"),
+        "is_monotonic": is_monotonic is not None and check_boolean(is_monotonic, "isMonotonic"),
     }
 
 
-def _metric(metric: wire.Metric, point: Any, read: Read, common: dict[str, Any]) -> TelemetryMetric:
+def _decode_point(
+    metric: wire.Metric, point: Any, read: Read, common: dict[str, Any]
+) -> TelemetryMetric:
     value, distribution = read(point)
     exemplars = getattr(point, "exemplars", None)  # a summary's point has none
     return TelemetryMetric(
         value=value,
         tags=attributes_of(point.attributes, list),
-        time_unix_nano=uint64(point.time_unix_nano, "timeUnixNano"),
-        start_time_unix_nano=uint64(point.start_time_unix_nano, "startTimeUnixNano"),
+        time_unix_nano=check_uint64(point.time_unix_nano, "timeUnixNano"),
+        start_time_unix_nano=check_uint64(point.start_time_unix_nano, "startTimeUnixNano"),
         point=distribution,
-        exemplars=[_exemplar(exemplar) for exemplar in exemplars or ()],
+        exemplars=[_decode_exemplar(exemplar) for exemplar in exemplars or ()],
         flags=point.flags or 0,
         metric_metadata=attributes_of(metric.metadata, list),
         **common,
     )
 
 
-def _number(point: wire.NumberDataPoint | wire.Exemplar) -> float | int:
+def _number_or_nan(point: wire.NumberDataPoint | wire.OtlpExemplar) -> float | int:
     if point.as_double is not None:
         return point.as_double
     return _NO_VALUE if point.as_int is None else point.as_int
 
 
-def _exemplar(exemplar: wire.Exemplar) -> Exemplar:
+def _decode_exemplar(exemplar: wire.OtlpExemplar) -> Exemplar:
     return Exemplar(
-        value=_number(exemplar),
-        time_unix_nano=uint64(exemplar.time_unix_nano, "timeUnixNano"),
+        value=_number_or_nan(exemplar),
+        time_unix_nano=check_uint64(exemplar.time_unix_nano, "timeUnixNano"),
         trace_id=id_number(exemplar.trace_id, 16, "traceId"),
         span_id=id_number(exemplar.span_id, 8, "spanId"),
         filtered_attributes=attributes_of(exemplar.filtered_attributes, list),
@@ -105,14 +107,14 @@ def _exemplar(exemplar: wire.Exemplar) -> Exemplar:
 
 
 def _read_number(point: wire.NumberDataPoint) -> tuple[float | int, None]:
-    return _number(point), None
+    return _number_or_nan(point), None
 
 
 def _read_histogram(point: wire.HistogramDataPoint) -> tuple[float, HistogramPoint]:
     return _sum_or_nan(point.sum), HistogramPoint(
-        count=uint64(point.count, "count"),
+        count=check_uint64(point.count, "count"),
         sum=point.sum,
-        bucket_counts=_counts(point.bucket_counts),
+        bucket_counts=_check_counts(point.bucket_counts),
         explicit_bounds=point.explicit_bounds or (),
         min=point.min,
         max=point.max,
@@ -123,13 +125,13 @@ def _read_exponential_histogram(
     point: wire.ExponentialHistogramDataPoint,
 ) -> tuple[float, ExponentialHistogramPoint]:
     return _sum_or_nan(point.sum), ExponentialHistogramPoint(
-        count=uint64(point.count, "count"),
+        count=check_uint64(point.count, "count"),
         sum=point.sum,
         scale=point.scale or 0,
-        zero_count=uint64(point.zero_count, "zeroCount"),
+        zero_count=check_uint64(point.zero_count, "zeroCount"),
         zero_threshold=point.zero_threshold or 0.0,
-        positive=_buckets(point.positive),
-        negative=_buckets(point.negative),
+        positive=_decode_buckets(point.positive),
+        negative=_decode_buckets(point.negative),
         min=point.min,
         max=point.max,
     )
@@ -137,13 +139,18 @@ def _read_exponential_histogram(
 
 def _read_summary(point: wire.SummaryDataPoint) -> tuple[float, SummaryPoint]:
     quantiles = tuple(
-        [(_double(item.quantile), _double(item.value)) for item in point.quantile_values or ()]
+        [
+            (_double_or_zero(item.quantile), _double_or_zero(item.value))
+            for item in point.quantile_values or ()
+        ]
     )
-    total = _double(point.sum)
-    return _sum_or_nan(point.sum), SummaryPoint(uint64(point.count, "count"), total, quantiles)
+    total = _double_or_zero(point.sum)
+    return _sum_or_nan(point.sum), SummaryPoint(
+        check_uint64(point.count, "count"), total, quantiles
+    )
 
 
-def _double(value: float | None) -> float:
+def _double_or_zero(value: float | None) -> float:
     # Not "or": a negative zero is as false as a missing number.
     return 0.0 if value is None else value
 
@@ -152,15 +159,15 @@ def _sum_or_nan(total: float | None) -> float:
     return _NO_VALUE if total is None else total
 
 
-def _buckets(buckets: wire.Buckets | None) -> Buckets | None:
+def _decode_buckets(buckets: wire.OtlpBuckets | None) -> Buckets | None:
     if buckets is None:
         return None
-    return Buckets(buckets.offset or 0, _counts(buckets.bucket_counts))
+    return Buckets(buckets.offset or 0, _check_counts(buckets.bucket_counts))
 
 
-def _counts(counts: tuple[int, ...] | None) -> tuple[int, ...]:
+def _check_counts(counts: tuple[int, ...] | None) -> tuple[int, ...]:
     if counts:
-        uint64(max(counts), "bucketCounts")
+        check_uint64(max(counts), "bucketCounts")
     return counts or ()
 
 

@@ -29,15 +29,15 @@ from rimp_otel.otlp.decode_common import (
     STATUS_CODES,
     Cache,
     bounded,
+    check_uint64,
     enum_number,
     id_number,
     remember,
-    sdk_resource,
-    sdk_scope,
-    uint64,
+    sdk_resource_of,
+    sdk_scope_of,
 )
 
-__all__ = ["RecordedLink", "RecordedSpan", "spans_of"]
+__all__ = ["RecordedLink", "RecordedSpan", "decode_spans"]
 
 
 class RecordedSpan(ReadableSpan):
@@ -80,21 +80,21 @@ _IS_TUPLE = isinstance(SpanContext(1, 2, False), tuple) and tuple(
 _SETS_STATES = isinstance(getattr(_NO_STATE, "_dict", None), dict)
 
 
-def spans_of(groups: list[wire.ResourceSpans]) -> list[ReadableSpan]:
+def decode_spans(groups: list[wire.ResourceSpans]) -> list[ReadableSpan]:
     """The spans of a line, in its order. Spans of equal resources share one object for it."""
     spans = []
     for group in groups:
-        resource = sdk_resource(group.resource, group.schema_url or "")
+        resource = sdk_resource_of(group.resource, group.schema_url or "")
         for scoped in group.scope_spans or ():
-            scope = sdk_scope(scoped.scope, scoped.schema_url or "")
-            spans.extend([_span(span, resource, scope) for span in scoped.spans or ()])
+            scope = sdk_scope_of(scoped.scope, scoped.schema_url or "")
+            spans.extend([_decode_span(span, resource, scope) for span in scoped.spans or ()])
     return spans
 
 
-def _span(span: wire.Span, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
+def _decode_span(span: wire.Span, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
     flags = span.flags or 0
     kind = span.kind if type(span.kind) is int else enum_number(span.kind, SPAN_KINDS, "kind")
-    context, parent = _contexts(span, flags)
+    context, parent = _decode_contexts(span, flags)
     known_kind = _KINDS.get(kind)
     is_odd = known_kind is None or flags != _written_flags(flags, parent)
     recorded = (RecordedSpan if is_odd else ReadableSpan)(
@@ -103,12 +103,12 @@ def _span(span: wire.Span, resource: Resource, scope: InstrumentationScope) -> R
         parent,
         resource,
         bounded(span.attributes, span.dropped_attributes_count),
-        _items(span.events, _event, span.dropped_events_count),
-        _items(span.links, _link, span.dropped_links_count),
+        _bounded_list(span.events, _decode_span_event, span.dropped_events_count),
+        _bounded_list(span.links, _decode_link, span.dropped_links_count),
         known_kind or SpanKind.INTERNAL,
-        status=_STATUSES[0] if span.status is None else _status(span.status),
-        start_time=uint64(span.start_time_unix_nano, "startTimeUnixNano"),
-        end_time=uint64(span.end_time_unix_nano, "endTimeUnixNano"),
+        status=_STATUSES[0] if span.status is None else _decode_status(span.status),
+        start_time=check_uint64(span.start_time_unix_nano, "startTimeUnixNano"),
+        end_time=check_uint64(span.end_time_unix_nano, "endTimeUnixNano"),
         instrumentation_scope=scope,
     )
     if isinstance(recorded, RecordedSpan):
@@ -123,7 +123,7 @@ def _keep_fields(span: RecordedSpan, flags: int, kind: int) -> None:
         span.otlp_kind = kind
 
 
-def _contexts(span: wire.Span, flags: int) -> tuple[SpanContext, SpanContext | None]:
+def _decode_contexts(span: wire.Span, flags: int) -> tuple[SpanContext, SpanContext | None]:
     global _last_trace
     text, trace_id = _last_trace
     if text != span.trace_id:
@@ -132,16 +132,18 @@ def _contexts(span: wire.Span, flags: int) -> tuple[SpanContext, SpanContext | N
     span_id = id_number(span.span_id, 8, "spanId")
     trace_flags = _TRACE_FLAGS[flags & 0xFF]
     state = span.trace_state
-    context = _context(trace_id, span_id, False, trace_flags, _state(state) if state else _NO_STATE)
+    context = _make_context(
+        trace_id, span_id, False, trace_flags, _decode_trace_state(state) if state else _NO_STATE
+    )
     parent = span.parent_span_id
     parent_id = id_number(parent, 8, "parentSpanId") if parent else 0
     if not parent_id:
         return context, None
     is_remote = flags & _IS_REMOTE != 0
-    return context, _context(trace_id, parent_id, is_remote, trace_flags, _NO_STATE)
+    return context, _make_context(trace_id, parent_id, is_remote, trace_flags, _NO_STATE)
 
 
-def _context(
+def _make_context(
     trace_id: int, span_id: int, is_remote: bool, flags: TraceFlags, state: TraceState
 ) -> SpanContext:
     """What the constructor makes, which compares more numbers than it has to here."""
@@ -160,7 +162,7 @@ def _written_flags(flags: int, remote: SpanContext | None) -> int:
     return flags & 0xFF | _HAS_IS_REMOTE | (_IS_REMOTE if is_remote else 0)
 
 
-def _items(messages: list[Any] | None, make: Any, dropped: int | None) -> BoundedList[Any]:
+def _bounded_list(messages: list[Any] | None, make: Any, dropped: int | None) -> BoundedList[Any]:
     if not messages and not dropped:
         return _NO_ITEMS
     items: BoundedList[Any] = BoundedList(None)
@@ -169,19 +171,19 @@ def _items(messages: list[Any] | None, make: Any, dropped: int | None) -> Bounde
     return items
 
 
-def _event(event: wire.SpanEvent) -> Event:
+def _decode_span_event(event: wire.SpanEvent) -> Event:
     attributes = bounded(event.attributes, event.dropped_attributes_count)
-    return Event(event.name or "", attributes, uint64(event.time_unix_nano, "timeUnixNano"))
+    return Event(event.name or "", attributes, check_uint64(event.time_unix_nano, "timeUnixNano"))
 
 
-def _link(link: wire.Link) -> Link:
+def _decode_link(link: wire.Link) -> Link:
     flags = link.flags or 0
     context = SpanContext(
         id_number(link.trace_id, 16, "traceId"),
         id_number(link.span_id, 8, "spanId"),
         bool(flags & _IS_REMOTE),
         _TRACE_FLAGS[flags & 0xFF],
-        _state(link.trace_state),
+        _decode_trace_state(link.trace_state),
     )
     attributes = bounded(link.attributes, link.dropped_attributes_count)
     if flags == _written_flags(flags, context):
@@ -191,7 +193,7 @@ def _link(link: wire.Link) -> Link:
     return recorded
 
 
-def _status(message: wire.Status) -> Status:
+def _decode_status(message: wire.Status) -> Status:
     number = enum_number(message.code, STATUS_CODES, "code")
     if not message.message:
         return _STATUSES[number]
@@ -205,15 +207,15 @@ def _status(message: wire.Status) -> Status:
     return status
 
 
-def _state(header: str | None) -> TraceState:
+def _decode_trace_state(header: str | None) -> TraceState:
     if not header:
         return _NO_STATE
     key = header.encode(), ""
     known = _states.get(key)
-    return remember(_states, key, _make_state(header)) if known is None else known
+    return remember(_states, key, _parse_trace_state(header)) if known is None else known
 
 
-def _make_state(header: str) -> TraceState:
+def _parse_trace_state(header: str) -> TraceState:
     """All entries that differ by their key, those too that the SDK would log and drop."""
     if not _SETS_STATES:
         return TraceState.from_header([header])

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanContext
 
 from rimp_otel.models.records import EventType, ScopeInfo
-from rimp_otel.otlp.lines import Fragment, resource_wrapping, scope_wrapping
+from rimp_otel.otlp.lines import EncodedRecord, resource_envelope, scope_envelope
 from rimp_otel.otlp.values import (
     attributes_json,
-    enumerated,
-    fixed64,
     quote,
     span_id_json,
     text_json,
+    to_enum,
+    to_fixed64,
+    to_uint32,
     trace_id_json,
-    uint32,
     value_json,
 )
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from rimp_otel.models.records import TelemetryEvent
 
 __all__ = [
-    "event_fragment",
+    "enclose_log_record",
+    "encode_event",
+    "encode_log_record",
     "event_scope",
-    "log_fragment",
-    "log_record_fragment",
-    "log_record_text",
-    "log_time",
+    "log_record_json",
+    "log_record_time",
     "native_event_json",
     "usual_log_json",
 ]
@@ -40,29 +40,33 @@ _SEVERITIES = {kind.value: kind.severity_number for kind in EventType}
 _sources: dict[str, ScopeInfo] = {}
 
 
-def log_record_fragment(record: Any) -> Fragment:
+def encode_log_record(record: Any) -> EncodedRecord:
     """An SDK ReadableLogRecord or ReadWriteLogRecord as a fragment."""
-    text = log_record_text(record)
-    return log_fragment(log_time(record), text, record.resource, record.instrumentation_scope)
+    text = log_record_json(record)
+    return enclose_log_record(
+        log_record_time(record), text, record.resource, record.instrumentation_scope
+    )
 
 
-def log_fragment(time_unix_nano: int, text: str, resource: Any, scope: Any) -> Fragment:
+def enclose_log_record(time_unix_nano: int, text: str, resource: Any, scope: Any) -> EncodedRecord:
     """The fragment of a log record whose text has been made."""
-    return Fragment(time_unix_nano, resource_wrapping(resource), scope_wrapping(scope), None, text)
+    return EncodedRecord(
+        time_unix_nano, resource_envelope(resource), scope_envelope(scope), None, text
+    )
 
 
-def log_time(record: Any) -> int:
+def log_record_time(record: Any) -> int:
     """When it happened, or was observed, where that is not known; in nanoseconds."""
     log = record.log_record
-    return fixed64(log.timestamp) or fixed64(log.observed_timestamp)
+    return to_fixed64(log.timestamp) or to_fixed64(log.observed_timestamp)
 
 
-def log_record_text(record: Any) -> str:
+def log_record_json(record: Any) -> str:
     """The OTLP JSON object of an SDK log record."""
-    return _quick_text(record.log_record) or _careful_text(record)
+    return _quick_log_json(record.log_record) or _careful_log_json(record)
 
 
-def _quick_text(log: Any) -> str | None:
+def _quick_log_json(log: Any) -> str | None:
     """The text of a record as nearly all are; None for one that is odd in any way."""
     # As in ``spans``: one f-string, and one look for what is odd.
     try:
@@ -80,7 +84,7 @@ def _quick_text(log: Any) -> str | None:
         if kept:
             after = f',"attributes":[{attributes_json(kept)}]'
         if trace_id or log.trace_flags or log.span_id:
-            after += _context(trace_id, log.span_id, log.trace_flags)
+            after += _context_fields(trace_id, log.span_id, log.trace_flags)
         if log.event_name:
             after = f'{after},"eventName":{text_json(log.event_name)}'
         named = f'"severityText":{text_json(text)},' if text else ""
@@ -106,18 +110,18 @@ def usual_log_json(
     and not empty (but for the attributes)."""
     after = f',"attributes":[{attributes_json(attributes)}]' if attributes else ""
     if context is not None:
-        after += _context(context.trace_id, context.span_id, context.trace_flags)
+        after += _context_fields(context.trace_id, context.span_id, context.trace_flags)
     return (
         f'{{"timeUnixNano":"{time}","observedTimeUnixNano":"{observed}","severityNumber":{severity}'
         f',"severityText":{quote(severity_text)},"body":{{"stringValue":{quote(body)}}}{after}}}'
     )
 
 
-def _careful_text(record: Any) -> str:
+def _careful_log_json(record: Any) -> str:
     log = record.log_record
     return _log_json(
-        fixed64(log.timestamp),
-        fixed64(log.observed_timestamp),
+        to_fixed64(log.timestamp),
+        to_fixed64(log.observed_timestamp),
         getattr(log.severity_number, "value", log.severity_number),
         log.severity_text,
         log.body,
@@ -130,11 +134,11 @@ def _careful_text(record: Any) -> str:
     )
 
 
-def event_fragment(event: TelemetryEvent) -> Fragment:
+def encode_event(event: TelemetryEvent) -> EncodedRecord:
     """A TelemetryEvent as a fragment."""
     text = _log_json(
-        fixed64(event.time_unix_nano),
-        fixed64(event.observed_time_unix_nano),
+        to_fixed64(event.time_unix_nano),
+        to_fixed64(event.observed_time_unix_nano),
         event.severity_number,
         event.severity_text,
         event.body,
@@ -145,10 +149,10 @@ def event_fragment(event: TelemetryEvent) -> Fragment:
         event.trace_flags,
         event.event_name,
     )
-    return Fragment(
-        fixed64(event.time_unix_nano) or fixed64(event.observed_time_unix_nano),
-        resource_wrapping(event.resource),
-        scope_wrapping(event.scope or event_scope(event.source)),
+    return EncodedRecord(
+        to_fixed64(event.time_unix_nano) or to_fixed64(event.observed_time_unix_nano),
+        resource_envelope(event.resource),
+        scope_envelope(event.scope or event_scope(event.source)),
         None,
         text,
     )
@@ -157,14 +161,14 @@ def event_fragment(event: TelemetryEvent) -> Fragment:
 def native_event_json(
     time_unix_nano: int, message: str, event_type: str, metadata: Any, context: Any
 ) -> str:
-    """What ``event_fragment`` would make of a native event, without making the event.
+    """What ``encode_event`` would make of a native event, without making the event.
 
     Args:
         event_type: the value of an EventType.
     """
     after = f',"attributes":[{attributes_json(metadata)}]' if metadata else ""
     if context is not None:
-        after += _context(context.trace_id, context.span_id, context.trace_flags)
+        after += _context_fields(context.trace_id, context.span_id, context.trace_flags)
     # Once: a number of 19 digits takes as long as all the rest.
     time = str(time_unix_nano) if time_unix_nano >= 0 else "0"
     return (
@@ -203,22 +207,22 @@ def _log_json(
     if observed:
         text += f'"observedTimeUnixNano":"{observed}",'
     if severity_number:
-        text += f'"severityNumber":{enumerated(severity_number)},'
+        text += f'"severityNumber":{to_enum(severity_number)},'
     if severity_text:
         text += f'"severityText":{text_json(severity_text)},'
     text += f'"body":{value_json(body)}'
     if encoded := attributes_json(attributes):
         text += f',"attributes":[{encoded}]'
     if dropped:
-        text += f',"droppedAttributesCount":{uint32(dropped)}'
-    text += _context(trace_id, span_id, trace_flags)
+        text += f',"droppedAttributesCount":{to_uint32(dropped)}'
+    text += _context_fields(trace_id, span_id, trace_flags)
     return f'{text},"eventName":{text_json(event_name)}}}' if event_name else text + "}"
 
 
-def _context(trace_id: int, span_id: int, trace_flags: Any) -> str:
+def _context_fields(trace_id: int, span_id: int, trace_flags: Any) -> str:
     text = ""
     if trace_flags:
-        text = f',"flags":{uint32(trace_flags)}'
+        text = f',"flags":{to_uint32(trace_flags)}'
     if trace_id:
         text += f',"traceId":"{trace_id_json(trace_id)}"'
     return f'{text},"spanId":"{span_id_json(span_id)}"' if span_id else text

@@ -17,16 +17,16 @@ from opentelemetry.sdk.metrics.export import (
 
 from rimp_otel.lazy import lazy
 from rimp_otel.models.records import MetricKind
-from rimp_otel.otlp.lines import Fragment, Wrapping, resource_wrapping, scope_wrapping
+from rimp_otel.otlp.lines import EncodedRecord, Envelope, resource_envelope, scope_envelope
 from rimp_otel.otlp.values import (
     attributes_json,
     double_json,
-    fixed64,
-    sint32,
     span_id_json,
     text_json,
+    to_fixed64,
+    to_sint32,
+    to_uint32,
     trace_id_json,
-    uint32,
 )
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ else:
 
 __all__ = [
     "SDK_KINDS",
+    "encode_metric",
+    "encode_metrics_data",
     "exponential_histogram_fields",
     "histogram_fields",
-    "metric_fragment",
-    "metrics_data_fragments",
+    "native_metric_envelope",
     "native_metric_json",
-    "native_wrapping",
     "number_field",
     "point_json",
     "point_writer",
@@ -59,34 +59,36 @@ def point_json(
     attributes: Any, start: Any, time: Any, value: str, exemplars: Sequence[Any], flags: Any
 ) -> str:
     """The object of a data point; ``value`` is what its kind has."""
-    text = f'{{"timeUnixNano":"{fixed64(time)}"'
+    text = f'{{"timeUnixNano":"{to_fixed64(time)}"'
     if start:
-        text += f',"startTimeUnixNano":"{fixed64(start)}"'
+        text += f',"startTimeUnixNano":"{to_fixed64(start)}"'
     if value:
         text += f",{value}"
     if encoded := attributes_json(attributes):
         text += f',"attributes":[{encoded}]'
     if exemplars:
-        text += f',"exemplars":[{",".join([_exemplar(exemplar) for exemplar in exemplars])}]'
-    return f'{text},"flags":{uint32(flags)}}}' if flags else text + "}"
+        text += f',"exemplars":[{",".join([_exemplar_json(exemplar) for exemplar in exemplars])}]'
+    return f'{text},"flags":{to_uint32(flags)}}}' if flags else text + "}"
 
 
 def number_field(value: Any) -> str:
     """The value of a sum, a gauge or an exemplar."""
     if isinstance(value, int) and int(value) in _INT64:
         return f'"asInt":"{int(value)}"'
-    return f'"asDouble":{_double(value)}'
+    return f'"asDouble":{_double_or_infinity(value)}'
 
 
-def _double(value: Any) -> str:
+def _double_or_infinity(value: Any) -> str:
     try:
         return double_json(float(value))
     except OverflowError:
         return '"-Infinity"' if value < 0 else '"Infinity"'
 
 
-def _exemplar(exemplar: Any) -> str:
-    text = f'{{"timeUnixNano":"{fixed64(exemplar.time_unix_nano)}",{number_field(exemplar.value)}'
+def _exemplar_json(exemplar: Any) -> str:
+    text = (
+        f'{{"timeUnixNano":"{to_fixed64(exemplar.time_unix_nano)}",{number_field(exemplar.value)}'
+    )
     # Outside of a span, ours are 0 and the SDK's None.
     if exemplar.trace_id:
         text += f',"traceId":"{trace_id_json(exemplar.trace_id)}"'
@@ -98,9 +100,9 @@ def _exemplar(exemplar: Any) -> str:
 
 def histogram_fields(point: Any) -> str:
     """The value of a histogram, the SDK's or ours."""
-    counts = ",".join([f'"{fixed64(count)}"' for count in point.bucket_counts])
-    bounds = ",".join([_double(bound) for bound in point.explicit_bounds])
-    text = f'"count":"{fixed64(point.count)}"{_sum_min_max(point)}'
+    counts = ",".join([f'"{to_fixed64(count)}"' for count in point.bucket_counts])
+    bounds = ",".join([_double_or_infinity(bound) for bound in point.explicit_bounds])
+    text = f'"count":"{to_fixed64(point.count)}"{_sum_min_max(point)}'
     if counts:
         text += f',"bucketCounts":[{counts}]'
     return f'{text},"explicitBounds":[{bounds}]' if bounds else text
@@ -109,13 +111,13 @@ def histogram_fields(point: Any) -> str:
 def exponential_histogram_fields(point: Any) -> str:
     """The value of an exponential histogram, likewise."""
     text = (
-        f'"count":"{fixed64(point.count)}"{_sum_min_max(point)}'
-        f',"scale":{sint32(point.scale)},"zeroCount":"{fixed64(point.zero_count)}"'
+        f'"count":"{to_fixed64(point.count)}"{_sum_min_max(point)}'
+        f',"scale":{to_sint32(point.scale)},"zeroCount":"{to_fixed64(point.zero_count)}"'
     )
     if threshold := getattr(point, "zero_threshold", 0.0):
-        text += f',"zeroThreshold":{_double(threshold)}'
-    text += _buckets("positive", point.positive)
-    return text + _buckets("negative", point.negative)
+        text += f',"zeroThreshold":{_double_or_infinity(threshold)}'
+    text += _buckets_field("positive", point.positive)
+    return text + _buckets_field("negative", point.negative)
 
 
 def _sum_min_max(point: Any) -> str:
@@ -123,28 +125,28 @@ def _sum_min_max(point: Any) -> str:
     for name in ("sum", "min", "max"):
         value = getattr(point, name)
         if value is not None:
-            text += f',"{name}":{_double(value)}'
+            text += f',"{name}":{_double_or_infinity(value)}'
     return text
 
 
-def _buckets(name: str, buckets: Any) -> str:
+def _buckets_field(name: str, buckets: Any) -> str:
     # Where there are none, ours is None and the SDK's is empty.
     if buckets is None or (isinstance(buckets, Buckets) and not buckets.bucket_counts):
         return ""
-    counts = ",".join([f'"{fixed64(count)}"' for count in buckets.bucket_counts])
-    return f',"{name}":{{"offset":{sint32(buckets.offset)},"bucketCounts":[{counts}]}}'
+    counts = ",".join([f'"{to_fixed64(count)}"' for count in buckets.bucket_counts])
+    return f',"{name}":{{"offset":{to_sint32(buckets.offset)},"bucketCounts":[{counts}]}}'
 
 
 def summary_fields(point: SummaryPoint) -> str:
     """The value of a summary."""
-    pairs = _quantiles(point.quantiles)
-    text = f'"count":"{fixed64(point.count)}","sum":{_double(point.sum)}'
+    pairs = _quantiles_json(point.quantiles)
+    text = f'"count":"{to_fixed64(point.count)}","sum":{_double_or_infinity(point.sum)}'
     return f'{text},"quantileValues":[{pairs}]' if pairs else text
 
 
-def _quantiles(quantiles: Iterable[tuple[float, float]]) -> str:
+def _quantiles_json(quantiles: Iterable[tuple[float, float]]) -> str:
     return ",".join(
-        f'{{"quantile":{_double(quantile)},"value":{_double(value)}}}'
+        f'{{"quantile":{_double_or_infinity(quantile)},"value":{_double_or_infinity(value)}}}'
         for quantile, value in quantiles
     )
 
@@ -179,12 +181,12 @@ def point_writer(data: Any) -> Writer:
     quick, values = _WRITERS[type(data)]
 
     def write(point: Any) -> str:
-        return quick(point) or _careful_text(point, values)
+        return quick(point) or _careful_point_json(point, values)
 
     return write
 
 
-def _careful_text(point: Any, values: Callable[[Any], str]) -> str:
+def _careful_point_json(point: Any, values: Callable[[Any], str]) -> str:
     return point_json(
         point.attributes,
         point.start_time_unix_nano,
@@ -229,7 +231,7 @@ def _quick_histogram(point: Any) -> str | None:
         return _quick_point(
             point,
             f'"count":"{count}","sum":{total!r},"min":{least!r},"max":{most!r}'
-            f',"bucketCounts":["{quoted}"]{_bounds_of(point.explicit_bounds)}',
+            f',"bucketCounts":["{quoted}"]{_bounds_field(point.explicit_bounds)}',
         )
     except Exception:
         return None
@@ -256,7 +258,7 @@ def _quick_point(point: Any, value: str) -> str | None:
 _bounds: dict[bytes, str] = {}
 
 
-def _bounds_of(bounds: Any) -> str:
+def _bounds_field(bounds: Any) -> str:
     """The field of a histogram's bounds, which all points of an instrument share."""
     key = pack(f"{len(bounds)}d", *bounds)  # not the tuple: 0.0 is equal to -0.0, and 1 to 1.0
     text = _bounds.get(key)
@@ -288,34 +290,36 @@ _KEYS = {
 }
 
 
-def metrics_data_fragments(data: MetricsData) -> Iterator[Fragment | None]:
+def encode_metrics_data(data: MetricsData) -> Iterator[EncodedRecord | None]:
     """The SDK's metrics as fragments, one for each data point; None for one that cannot be."""
     for by_resource in data.resource_metrics:
-        resource = resource_wrapping(by_resource.resource)
+        resource = resource_envelope(by_resource.resource)
         for by_scope in by_resource.scope_metrics:
-            scope = scope_wrapping(by_scope.scope)
+            scope = scope_envelope(by_scope.scope)
             for metric in by_scope.metrics:
-                yield from _sdk_fragments(resource, scope, metric)
+                yield from _encode_sdk_metric(resource, scope, metric)
 
 
-def _sdk_fragments(resource: Wrapping, scope: Wrapping, metric: Any) -> Iterator[Fragment | None]:
+def _encode_sdk_metric(
+    resource: Envelope, scope: Envelope, metric: Any
+) -> Iterator[EncodedRecord | None]:
     points = metric.data.data_points
     try:
-        text_of, wrapping = point_writer(metric.data), _sdk_wrapping(metric)
+        text_of, wrapping = point_writer(metric.data), _sdk_metric_envelope(metric)
     except Exception:  # one bad metric costs its points
         yield from [None] * len(points)
         return
     for point in points:
         try:
-            time = fixed64(point.time_unix_nano)
-            yield Fragment(time, resource, scope, wrapping, text_of(point))
+            time = to_fixed64(point.time_unix_nano)
+            yield EncodedRecord(time, resource, scope, wrapping, text_of(point))
         except Exception:  # one bad point costs one point
             yield None
 
 
-def _sdk_wrapping(metric: Any) -> Wrapping:
+def _sdk_metric_envelope(metric: Any) -> Envelope:
     data = metric.data
-    return _wrapping(
+    return _metric_envelope(
         metric.name,
         metric.unit,
         metric.description,
@@ -326,17 +330,17 @@ def _sdk_wrapping(metric: Any) -> Wrapping:
     )
 
 
-def metric_fragment(metric: models.TelemetryMetric) -> Fragment:
+def encode_metric(metric: models.TelemetryMetric) -> EncodedRecord:
     """A TelemetryMetric as a fragment."""
     text = point_json(
         metric.tags,
         metric.start_time_unix_nano,
         metric.time_unix_nano,
-        _own_value(metric),
+        _value_fields(metric),
         () if metric.kind is MetricKind.SUMMARY else metric.exemplars,
         metric.flags,
     )
-    wrapping = _wrapping(
+    wrapping = _metric_envelope(
         metric.name,
         metric.unit,
         metric.description,
@@ -345,24 +349,24 @@ def metric_fragment(metric: models.TelemetryMetric) -> Fragment:
         metric.is_monotonic,
         attributes_json(metric.metric_metadata),
     )
-    resource, scope = resource_wrapping(metric.resource), scope_wrapping(metric.scope)
-    return Fragment(fixed64(metric.time_unix_nano), resource, scope, wrapping, text)
+    resource, scope = resource_envelope(metric.resource), scope_envelope(metric.scope)
+    return EncodedRecord(to_fixed64(metric.time_unix_nano), resource, scope, wrapping, text)
 
 
-def native_wrapping(name: str, unit: str) -> Wrapping:
+def native_metric_envelope(name: str, unit: str) -> Envelope:
     """The gauge around the points of a native metric."""
-    return _wrapping(name, unit, "", MetricKind.GAUGE, 0, False, "")
+    return _metric_envelope(name, unit, "", MetricKind.GAUGE, 0, False, "")
 
 
 def native_metric_json(time_unix_nano: int, value: float, tags: Any) -> str:
-    """What ``metric_fragment`` would make of a native metric, without making the metric."""
+    """What ``encode_metric`` would make of a native metric, without making the metric."""
     attributes = attributes_json(tags) if tags else ""
     time = time_unix_nano if time_unix_nano >= 0 else 0
     text = f'{{"timeUnixNano":"{time}",{number_field(value)}'
     return f'{text},"attributes":[{attributes}]}}' if attributes else text + "}"
 
 
-def _wrapping(
+def _metric_envelope(
     name: Any,
     unit: Any,
     description: Any,
@@ -370,7 +374,7 @@ def _wrapping(
     temporality: int,
     is_monotonic: bool,
     metadata: str,
-) -> Wrapping:
+) -> Envelope:
     head = f'{{"name":{text_json(name)}'
     if description:
         head += f',"description":{text_json(description)}'
@@ -383,10 +387,10 @@ def _wrapping(
     tail = f',"aggregationTemporality":{temporality}' if has_temporality else ""
     if is_monotonic and kind is MetricKind.SUM:
         tail += ',"isMonotonic":true'
-    return Wrapping(f'{head},"{_KEYS[kind]}":{{"dataPoints":[', f"]{tail}}}}}")
+    return Envelope(f'{head},"{_KEYS[kind]}":{{"dataPoints":[', f"]{tail}}}}}")
 
 
-def _own_value(metric: models.TelemetryMetric) -> str:
+def _value_fields(metric: models.TelemetryMetric) -> str:
     point = metric.point
     if isinstance(point, models.HistogramPoint):
         return histogram_fields(point)

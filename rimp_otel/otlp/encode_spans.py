@@ -13,29 +13,29 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceState
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
-from rimp_otel.otlp.lines import Fragment, resource_wrapping, scope_wrapping
+from rimp_otel.otlp.lines import EncodedRecord, resource_envelope, scope_envelope
 from rimp_otel.otlp.values import (
     attributes_json,
-    enumerated,
-    fixed64,
     quote,
     span_id_json,
     text_json,
+    to_enum,
+    to_fixed64,
+    to_uint32,
     trace_id_json,
-    uint32,
 )
 
 __all__ = [
     "HAS_IS_REMOTE",
     "IS_REMOTE",
     "attributes_field",
-    "careful_text",
+    "careful_span_json",
+    "encode_span",
     "events_field",
     "has_private_fields",
     "is_sampled",
     "links_field",
-    "span_fragment",
-    "span_text",
+    "span_json",
     "status_field",
     "trace_state_field",
 ]
@@ -49,20 +49,22 @@ _UNSET = StatusCode.UNSET
 Reader = Callable[[Any], tuple[Any, ...]]
 
 
-def careful_text(span: ReadableSpan) -> str:
+def careful_span_json(span: ReadableSpan) -> str:
     """The OTLP JSON object of any span."""
-    (name, context, parent, kind, start, end, attributes, events, links, status) = _read(span)
+    (name, context, parent, kind, start, end, attributes, events, links, status) = _read_fields(
+        span
+    )
     return (
-        f"{{{_ids(context)}{_parent(parent)}"
-        f',"flags":{_flags(span, context, parent)},"name":{text_json(name)}'
-        f',"kind":{_kind(span, kind)}'
-        f',"startTimeUnixNano":"{fixed64(start)}","endTimeUnixNano":"{fixed64(end)}"'
+        f"{{{_id_fields(context)}{_parent_field(parent)}"
+        f',"flags":{_flags_on_wire(span, context, parent)},"name":{text_json(name)}'
+        f',"kind":{_kind_on_wire(span, kind)}'
+        f',"startTimeUnixNano":"{to_fixed64(start)}","endTimeUnixNano":"{to_fixed64(end)}"'
         f"{attributes_field(attributes)}{events_field(events)}{links_field(links)}"
         f"{status_field(status)}}}"
     )
 
 
-def _read_fast(span: Any) -> tuple[Any, ...]:
+def _read_private_fields(span: Any) -> tuple[Any, ...]:
     return (
         span._name,
         span._context,
@@ -77,7 +79,7 @@ def _read_fast(span: Any) -> tuple[Any, ...]:
     )
 
 
-def _read_public(span: Any) -> tuple[Any, ...]:
+def _read_public_fields(span: Any) -> tuple[Any, ...]:
     return (
         span.name,
         span.context,
@@ -95,15 +97,21 @@ def _read_public(span: Any) -> tuple[Any, ...]:
 def has_private_fields(span: ReadableSpan) -> bool:
     """Whether this SDK keeps a span's fields where ours reads them, without copies and proxies."""
     try:
-        return (*_read_fast(span), span._resource, span._instrumentation_scope) is not None
+        return (
+            *_read_private_fields(span),
+            span._resource,
+            span._instrumentation_scope,
+        ) is not None
     except AttributeError:
         return False
 
 
-_read: Reader = _read_fast if has_private_fields(ReadableSpan("probe")) else _read_public
+_read_fields: Reader = (
+    _read_private_fields if has_private_fields(ReadableSpan("probe")) else _read_public_fields
+)
 
 
-def _ids(context: SpanContext | None) -> str:
+def _id_fields(context: SpanContext | None) -> str:
     if context is None:
         return f'"traceId":"{trace_id_json(0)}","spanId":"{span_id_json(0)}"'
     # A tuple, which is faster to read than its properties.
@@ -112,7 +120,7 @@ def _ids(context: SpanContext | None) -> str:
     return text if state is DEFAULT_TRACE_STATE else text + trace_state_field(state)
 
 
-def _flags(owner: Any, context: SpanContext | None, remote: SpanContext | None) -> int:
+def _flags_on_wire(owner: Any, context: SpanContext | None, remote: SpanContext | None) -> int:
     # Of what was read from a foreign recording: the SDK has no field for them.
     foreign: int | None = getattr(owner, "otlp_flags", None)
     if foreign is not None:
@@ -121,18 +129,18 @@ def _flags(owner: Any, context: SpanContext | None, remote: SpanContext | None) 
     return flags if remote is None or not remote[2] else flags | IS_REMOTE
 
 
-def _kind(span: Any, kind: Any) -> int:
+def _kind_on_wire(span: Any, kind: Any) -> int:
     foreign: int | None = getattr(span, "otlp_kind", None)
     if foreign is not None:
         return foreign
     try:
         # The SDK counts from 0, OTLP from 1; _value_, since value is a slow descriptor.
-        return enumerated(int(kind._value_) + 1)
+        return to_enum(int(kind._value_) + 1)
     except (AttributeError, TypeError, ValueError, OverflowError):
         return 0
 
 
-def _parent(parent: SpanContext | None) -> str:
+def _parent_field(parent: SpanContext | None) -> str:
     return "" if parent is None else f',"parentSpanId":"{span_id_json(parent[1])}"'
 
 
@@ -149,21 +157,21 @@ def attributes_field(attributes: Any) -> str:
     encoded = attributes_json(getattr(attributes, "_dict", attributes))
     text = f',"attributes":[{encoded}]' if encoded else ""
     dropped = getattr(attributes, "dropped", 0)
-    return f'{text},"droppedAttributesCount":{uint32(dropped)}' if dropped else text
+    return f'{text},"droppedAttributesCount":{to_uint32(dropped)}' if dropped else text
 
 
-def _event(event: Any) -> str:
+def _span_event_json(event: Any) -> str:
     return (
-        f'{{"timeUnixNano":"{fixed64(event.timestamp)}","name":{text_json(event.name)}'
+        f'{{"timeUnixNano":"{to_fixed64(event.timestamp)}","name":{text_json(event.name)}'
         f"{attributes_field(event.attributes)}}}"
     )
 
 
-def _link(link: Any) -> str:
+def _link_json(link: Any) -> str:
     context = link.context
     return (
-        f"{{{_ids(context)}{attributes_field(link.attributes)}"
-        f',"flags":{_flags(link, context, context)}}}'
+        f"{{{_id_fields(context)}{attributes_field(link.attributes)}"
+        f',"flags":{_flags_on_wire(link, context, context)}}}'
     )
 
 
@@ -171,17 +179,17 @@ def events_field(events: Any) -> str:
     """The events, likewise."""
     # What a BoundedList holds, whose own length and iterator are slow.
     items = getattr(events, "_dq", events)
-    text = f',"events":[{",".join([_event(event) for event in items])}]' if items else ""
+    text = f',"events":[{",".join([_span_event_json(event) for event in items])}]' if items else ""
     dropped = getattr(events, "dropped", 0)
-    return f'{text},"droppedEventsCount":{uint32(dropped)}' if dropped else text
+    return f'{text},"droppedEventsCount":{to_uint32(dropped)}' if dropped else text
 
 
 def links_field(links: Any) -> str:
     """The links, likewise."""
     items = getattr(links, "_dq", links)
-    text = f',"links":[{",".join([_link(link) for link in items])}]' if items else ""
+    text = f',"links":[{",".join([_link_json(link) for link in items])}]' if items else ""
     dropped = getattr(links, "dropped", 0)
-    return f'{text},"droppedLinksCount":{uint32(dropped)}' if dropped else text
+    return f'{text},"droppedLinksCount":{to_uint32(dropped)}' if dropped else text
 
 
 def status_field(status: Status | None) -> str:
@@ -206,20 +214,20 @@ _SAMPLED = 1
 _USUAL: Any = ReadableSpan
 
 
-def span_fragment(span: ReadableSpan, text: str | None = None) -> Fragment:
+def encode_span(span: ReadableSpan, text: str | None = None) -> EncodedRecord:
     """The span as a fragment; ``text`` is its object, where that has been made."""
-    return Fragment(
-        fixed64(span.start_time),
-        resource_wrapping(span.resource),
-        scope_wrapping(span.instrumentation_scope),
+    return EncodedRecord(
+        to_fixed64(span.start_time),
+        resource_envelope(span.resource),
+        scope_envelope(span.instrumentation_scope),
         None,
-        span_text(span) if text is None else text,
+        span_json(span) if text is None else text,
     )
 
 
-def span_text(span: ReadableSpan) -> str:
+def span_json(span: ReadableSpan) -> str:
     """The OTLP JSON object of one span."""
-    return _quick_text(span) or careful_text(span)
+    return _quick_span_json(span) or careful_span_json(span)
 
 
 def is_sampled(span: Any) -> bool:
@@ -234,12 +242,12 @@ def is_sampled(span: Any) -> bool:
         return False
 
 
-# Half of the time of ``careful_text`` (python -m tests.benchmarks.instructions), by
+# Half of the time of ``careful_span_json`` (python -m tests.benchmarks.instructions), by
 #
 # - private fields: each property is a call;
 # - one f-string: each function that makes a part of it is a call, and its text is copied once more;
 # - looking once whether anything is odd, instead of bringing each value into its range.
-def _quick_text(span: Any) -> str | None:
+def _quick_span_json(span: Any) -> str | None:
     """The text of a span as the SDK ends it; None for one that is odd in any way."""
     if type(span) is not _USUAL:
         return None  # a subclass carries what the SDK has no field for

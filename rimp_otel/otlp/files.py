@@ -21,11 +21,11 @@ import msgspec
 
 from rimp_otel.errors import DecodeError
 from rimp_otel.otlp.protobuf import line_from_protobuf, normalize_line, signal_of_protobuf
-from rimp_otel.otlp.scan import signal_of
+from rimp_otel.otlp.scan import signal_of_line
 
-__all__ = ["LARGEST", "Message", "read_messages"]
+__all__ = ["MAX_MESSAGE_SIZE", "FileMessage", "read_messages"]
 
-LARGEST = 256 * 1024 * 1024
+MAX_MESSAGE_SIZE = 256 * 1024 * 1024
 """Bytes that a message may have, unpacked."""
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -41,7 +41,7 @@ _FOREIGN = (
 )
 
 
-class Message(NamedTuple):
+class FileMessage(NamedTuple):
     """A message out of a file, or what is wrong in its place."""
 
     #: From 1: of the line that it begins in; of protobuf messages, which one it is.
@@ -54,7 +54,7 @@ class Message(NamedTuple):
     unit: str = "line"
 
 
-def read_messages(file: BinaryIO) -> Iterator[Message]:
+def read_messages(file: BinaryIO) -> Iterator[FileMessage]:
     """The messages of a file, in its order; what cannot be read costs only itself, as far as it can
     be told where the next one begins.
 
@@ -62,22 +62,22 @@ def read_messages(file: BinaryIO) -> Iterator[Message]:
         OSError: the file cannot be read.
         MissingExtraError: it is protobuf, or zstd, and what reads that is not installed.
     """
-    text = _unpacked(file)
+    text = _decompress(file)
     try:
-        yield from _messages(text)
-    except (_Packed, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        yield Message(0, None, f"it cannot be unpacked to its end: {error}", "message")
+        yield from _read_messages(text)
+    except (_DamagedCompression, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        yield FileMessage(0, None, f"it cannot be unpacked to its end: {error}", "message")
 
 
-class _Packed(Exception):
+class _DamagedCompression(Exception):
     """Packed text is damaged."""
 
 
-class _Unzstd(io.RawIOBase):
+class _ZstdReader(io.RawIOBase):
     """zstd frames, one after the other, unpacked."""
 
     def __init__(self, file: Any) -> None:
-        self._zstandard = _zstandard()
+        self._zstandard = _import_zstandard()
         self._file = file
         self._frame: Any = None
         self._packed = self._text = b""
@@ -92,7 +92,7 @@ class _Unzstd(io.RawIOBase):
             packed = self._packed or self._file.read(_PACKED_BLOCK)
             if not packed:
                 if self._frame is not None:
-                    raise _Packed("it ends in the middle of a zstd frame")
+                    raise _DamagedCompression("it ends in the middle of a zstd frame")
                 return 0
             self._unpack(packed)
         text = self._text[: len(buffer)]
@@ -106,13 +106,13 @@ class _Unzstd(io.RawIOBase):
         try:
             self._text = self._frame.decompress(packed)
         except self._zstandard.ZstdError as error:
-            raise _Packed(str(error)) from None
+            raise _DamagedCompression(str(error)) from None
         self._packed = self._frame.unused_data if self._frame.eof else b""
         if self._frame.eof:
             self._frame = None
 
 
-def _zstandard() -> Any:
+def _import_zstandard() -> Any:
     try:
         return importlib.import_module("zstandard")
     except ImportError:
@@ -121,17 +121,17 @@ def _zstandard() -> Any:
         ) from None
 
 
-def _unpacked(file: BinaryIO) -> io.BufferedReader:
+def _decompress(file: BinaryIO) -> io.BufferedReader:
     raw = io.BufferedReader(cast(Any, file), _BLOCK)
     head = raw.peek(4)[:4]
     if head.startswith(_GZIP):
         return io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=raw)), _BLOCK)
     if head == _ZSTD:
-        return io.BufferedReader(_Unzstd(raw), _BLOCK)
+        return io.BufferedReader(_ZstdReader(raw), _BLOCK)
     return raw
 
 
-def _messages(file: io.BufferedReader) -> Iterator[Message]:
+def _read_messages(file: io.BufferedReader) -> Iterator[FileMessage]:
     if file.peek(3)[:3] == _BOM:
         file.read(3)
     head = file.peek(_HEAD)[:_HEAD]
@@ -139,80 +139,80 @@ def _messages(file: io.BufferedReader) -> Iterator[Message]:
         return
     # A message in protobuf may begin as JSON with an empty line in front does.
     if head[0] == _PROTOBUF and not _JSON.match(head):
-        yield _protobuf(1, file.read(LARGEST + 1))
+        yield _read_protobuf(1, file.read(MAX_MESSAGE_SIZE + 1))
     elif head[0] in b"{ \t\r\n":
-        yield from _json(file)
+        yield from _read_json(file)
     else:
-        yield from _with_lengths(file)
+        yield from _read_delimited(file)
 
 
-def _json(file: io.BufferedReader) -> Iterator[Message]:
-    lines = _lines(file)
+def _read_json(file: io.BufferedReader) -> Iterator[FileMessage]:
+    lines = _read_lines(file)
     before: list[bytes] = []
     size = 0
     for line in lines:
-        if _is_message(line):
+        if _is_line(line):
             break
         before.append(line)
         size += len(line)
-        if size > LARGEST:
-            yield Message(1, None, _too_long())
+        if size > MAX_MESSAGE_SIZE:
+            yield FileMessage(1, None, _size_refusal())
             return
     else:
-        documents, wrong = _documents(b"".join(before))
+        documents, wrong = _split_documents(b"".join(before))
         yield from [*documents, *([wrong] if wrong else [])]
         return
     # What is before the first line that is a message: messages that go over lines, or damage.
-    documents, wrong = _documents(b"".join(before))
+    documents, wrong = _split_documents(b"".join(before))
     if wrong:
-        yield from _each_line([*before, line], 1)
+        yield from _read_each_line([*before, line], 1)
     else:
         yield from documents
-        yield from _each_line([line], len(before) + 1)
-    yield from _each_line(lines, len(before) + 2)
+        yield from _read_each_line([line], len(before) + 1)
+    yield from _read_each_line(lines, len(before) + 2)
 
 
-def _lines(file: io.BufferedReader) -> Iterator[bytes]:
-    while line := file.readline(LARGEST + 1):
+def _read_lines(file: io.BufferedReader) -> Iterator[bytes]:
+    while line := file.readline(MAX_MESSAGE_SIZE + 1):
         yield line
-        while len(line) > LARGEST and not line.endswith(b"\n"):
+        while len(line) > MAX_MESSAGE_SIZE and not line.endswith(b"\n"):
             line = file.readline(_BLOCK)  # what follows of a line that is too long
 
 
-def _each_line(lines: Iterable[bytes], first: int) -> Iterator[Message]:
+def _read_each_line(lines: Iterable[bytes], first: int) -> Iterator[FileMessage]:
     for number, line in enumerate(lines, first):
         text = line.strip()
         if text:
-            yield _message(number, text)
+            yield _read_message(number, text)
 
 
-def _message(number: int, text: bytes, unit: str = "line") -> Message:
-    if len(text) > LARGEST:
-        return Message(number, None, _too_long(), unit)
+def _read_message(number: int, text: bytes, unit: str = "line") -> FileMessage:
+    if len(text) > MAX_MESSAGE_SIZE:
+        return FileMessage(number, None, _size_refusal(), unit)
     try:
-        return Message(number, normalize_line(text), unit=unit)
+        return FileMessage(number, normalize_line(text), unit=unit)
     except DecodeError as error:
-        return Message(number, None, error.reason, unit)
+        return FileMessage(number, None, error.reason, unit)
 
 
-def _is_message(line: bytes) -> bool:
+def _is_line(line: bytes) -> bool:
     """Whether a line stands for itself: JSON that has the key of a signal."""
     try:
-        signal_of(line)
+        signal_of_line(line)
         msgspec.json.decode(line, type=msgspec.Raw)
     except (DecodeError, msgspec.DecodeError, RecursionError):
         return False
     return True
 
 
-def _documents(text: bytes) -> tuple[list[Message], Message | None]:
+def _split_documents(text: bytes) -> tuple[list[FileMessage], FileMessage | None]:
     """The JSON documents of a text, and what is wrong after the last of them."""
-    found: list[Message] = []
+    found: list[FileMessage] = []
     try:
         rest = text.decode()
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
-        return [], Message(line, None, f"it is not UTF-8: {error.reason}")
+        return [], FileMessage(line, None, f"it is not UTF-8: {error.reason}")
     decoder, at = json.JSONDecoder(), 0
     while at < len(rest):
         start = at + len(rest[at:]) - len(rest[at:].lstrip())
@@ -221,28 +221,28 @@ def _documents(text: bytes) -> tuple[list[Message], Message | None]:
         try:
             _, at = decoder.raw_decode(rest, start)
         except json.JSONDecodeError as error:
-            return found, Message(error.lineno, None, f"JSON is malformed: {error.msg}")
+            return found, FileMessage(error.lineno, None, f"JSON is malformed: {error.msg}")
         except RecursionError:
-            return found, Message(rest.count("\n", 0, start) + 1, None, "nested too deeply")
-        found.append(_message(rest.count("\n", 0, start) + 1, rest[start:at].encode()))
+            return found, FileMessage(rest.count("\n", 0, start) + 1, None, "nested too deeply")
+        found.append(_read_message(rest.count("\n", 0, start) + 1, rest[start:at].encode()))
     return found, None
 
 
-def _with_lengths(file: io.BufferedReader) -> Iterator[Message]:
+def _read_delimited(file: io.BufferedReader) -> Iterator[FileMessage]:
     number = 0
     while head := file.read(4):
         number += 1
         size = int.from_bytes(head, "big")
-        if len(head) < 4 or size > LARGEST:
+        if len(head) < 4 or size > MAX_MESSAGE_SIZE:
             why = "what follows is no message" if number > 1 else f"it is {_FOREIGN}"
-            yield Message(number, None, why, "message")
+            yield FileMessage(number, None, why, "message")
             return
         body = file.read(size)
         if len(body) < size:
             missing = (
                 f"{size - len(body):,} of its {size:,} bytes are missing: it ends in the middle"
             )
-            yield Message(
+            yield FileMessage(
                 number,
                 None,
                 missing if number > 1 else f"{missing}, or it is {_FOREIGN}",
@@ -250,28 +250,30 @@ def _with_lengths(file: io.BufferedReader) -> Iterator[Message]:
             )
             return
         if body:
-            yield _packed_message(number, body)
+            yield _read_compressed_message(number, body)
 
 
-def _packed_message(number: int, body: bytes) -> Message:
+def _read_compressed_message(number: int, body: bytes) -> FileMessage:
     if body.startswith(_ZSTD):
         try:
-            body = io.BufferedReader(_Unzstd(io.BytesIO(body))).read(LARGEST + 1)
-        except _Packed as error:
-            return Message(number, None, f"it cannot be unpacked: {error}", "message")
+            body = io.BufferedReader(_ZstdReader(io.BytesIO(body))).read(MAX_MESSAGE_SIZE + 1)
+        except _DamagedCompression as error:
+            return FileMessage(number, None, f"it cannot be unpacked: {error}", "message")
     if body.lstrip()[:1] == b"{":
-        return _message(number, body.strip(), "message")
-    return _protobuf(number, body)
+        return _read_message(number, body.strip(), "message")
+    return _read_protobuf(number, body)
 
 
-def _protobuf(number: int, data: bytes) -> Message:
-    if len(data) > LARGEST:
-        return Message(number, None, _too_long(), "message")
+def _read_protobuf(number: int, data: bytes) -> FileMessage:
+    if len(data) > MAX_MESSAGE_SIZE:
+        return FileMessage(number, None, _size_refusal(), "message")
     try:
-        return Message(number, line_from_protobuf(signal_of_protobuf(data), data), unit="message")
+        return FileMessage(
+            number, line_from_protobuf(signal_of_protobuf(data), data), unit="message"
+        )
     except DecodeError as error:
-        return Message(number, None, error.reason, "message")
+        return FileMessage(number, None, error.reason, "message")
 
 
-def _too_long() -> str:
-    return f"it is longer than {LARGEST // 1024 // 1024} MiB"
+def _size_refusal() -> str:
+    return f"it is longer than {MAX_MESSAGE_SIZE // 1024 // 1024} MiB"

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.values import attributes_json, text_json, to_bytes, uint32
+from rimp_otel.otlp.values import attributes_json, text_json, to_bytes, to_uint32
 
 __all__ = [
     "LINE_SIZE",
-    "Fragment",
-    "Origin",
-    "Wrapping",
-    "line_of",
-    "lines",
-    "resource_wrapping",
-    "scope_wrapping",
+    "EncodedRecord",
+    "Envelope",
+    "Envelopes",
+    "join_line",
+    "join_lines",
+    "resource_envelope",
+    "scope_envelope",
 ]
 
 LINE_SIZE = 64 * 1024
@@ -25,46 +25,46 @@ LINE_SIZE = 64 * 1024
 _MAX_CACHED = 256
 
 
-class Wrapping(NamedTuple):
+class Envelope(NamedTuple):
     """What stands around the texts of one resource, scope or metric."""
 
     head: str
     tail: str
 
 
-Origin = tuple[Wrapping, Wrapping, "Wrapping | None"]
+Envelopes = tuple[Envelope, Envelope, "Envelope | None"]
 """The resource, scope and metric that a record belongs to; no metric but for data points."""
 
 
-class Fragment(NamedTuple):
+class EncodedRecord(NamedTuple):
     """One record as text, and what it belongs to."""
 
     #: When it happened, for range queries: a span's start, a record's or a point's time.
     time_unix_nano: int
-    resource: Wrapping
-    scope: Wrapping
+    resource: Envelope
+    scope: Envelope
     #: The metric around a data point; None for spans and log records.
-    metric: Wrapping | None
+    metric: Envelope | None
     #: The OTLP JSON object of the span, log record or data point.
     text: str
 
 
-def lines(signal: Signal, fragments: Iterable[Fragment]) -> Iterator[bytes]:
+def join_lines(signal: Signal, fragments: Iterable[EncodedRecord]) -> Iterator[bytes]:
     """The fragments as OTLP JSON lines (without line ends), in order, of about LINE_SIZE each."""
-    batch: list[Fragment] = []
+    batch: list[EncodedRecord] = []
     size = 0
     for fragment in fragments:
         batch.append(fragment)
         size += len(fragment.text)
         if size >= LINE_SIZE:
-            yield _line(signal, batch)
+            yield _join_batch(signal, batch)
             batch, size = [], 0
     if batch:
-        yield _line(signal, batch)
+        yield _join_batch(signal, batch)
 
 
-def _line(signal: Signal, batch: list[Fragment]) -> bytes:
-    groups: dict[Origin, list[str]] = {}
+def _join_batch(signal: Signal, batch: list[EncodedRecord]) -> bytes:
+    groups: dict[Envelopes, list[str]] = {}
     texts: list[str] = []
     last: tuple[object, object, object] = (texts, texts, texts)
     for _, resource, scope, metric, text in batch:
@@ -73,36 +73,38 @@ def _line(signal: Signal, batch: list[Fragment]) -> bytes:
             last = (resource, scope, metric)
             texts = groups.setdefault(last, [])
         texts.append(text)
-    return line_of(signal, {origin: to_bytes(",".join(texts)) for origin, texts in groups.items()})
+    return join_line(
+        signal, {origin: to_bytes(",".join(texts)) for origin, texts in groups.items()}
+    )
 
 
-def line_of(signal: Signal, groups: Mapping[Origin, bytes]) -> bytes:
+def join_line(signal: Signal, groups: Mapping[Envelopes, bytes]) -> bytes:
     """One OTLP JSON line (without its end).
 
     Args:
         signal: of all the records.
         groups: the records' texts, joined by commas, by what they belong to.
     """
-    resources: dict[Wrapping, dict[Wrapping, list[bytes]]] = {}
+    resources: dict[Envelope, dict[Envelope, list[bytes]]] = {}
     for (resource, scope, metric), joined in groups.items():
-        records = joined if metric is None else _wrapped(metric, joined)
+        records = joined if metric is None else _enclose(metric, joined)
         resources.setdefault(resource, {}).setdefault(scope, []).append(records)
-    found = [_of_resource(signal, *group) for group in resources.items()]
+    found = [_join_resource(signal, *group) for group in resources.items()]
     return b"".join((f'{{"{signal.resource_key}":['.encode(), b",".join(found), b"]}"))
 
 
-def _of_resource(
-    signal: Signal, resource: Wrapping, scopes: Mapping[Wrapping, list[bytes]]
+def _join_resource(
+    signal: Signal, resource: Envelope, scopes: Mapping[Envelope, list[bytes]]
 ) -> bytes:
     key, scope_key = f'"{signal.record_key}":['.encode(), f'"{signal.scope_key}":['.encode()
     texts = [
-        _wrapped(scope, b"".join((key, b",".join(records), b"]")))
+        _enclose(scope, b"".join((key, b",".join(records), b"]")))
         for scope, records in scopes.items()
     ]
-    return _wrapped(resource, b"".join((scope_key, b",".join(texts), b"]")))
+    return _enclose(resource, b"".join((scope_key, b",".join(texts), b"]")))
 
 
-def _wrapped(wrapping: Wrapping, text: bytes) -> bytes:
+def _enclose(wrapping: Envelope, text: bytes) -> bytes:
     return b"".join((to_bytes(wrapping.head), text, to_bytes(wrapping.tail)))
 
 
@@ -110,13 +112,13 @@ class _Cache:
     """Wrappings by the identity of their object, which is held so that no other gets its id."""
 
     def __init__(self) -> None:
-        self._entries: dict[int, tuple[object, Wrapping]] = {}
+        self._entries: dict[int, tuple[object, Envelope]] = {}
 
-    def get(self, key: object) -> Wrapping | None:
+    def get(self, key: object) -> Envelope | None:
         entry = self._entries.get(id(key))
         return None if entry is None else entry[1]
 
-    def put(self, key: object, wrapping: Wrapping) -> Wrapping:
+    def put(self, key: object, wrapping: Envelope) -> Envelope:
         if len(self._entries) >= _MAX_CACHED:
             self._entries.clear()
         self._entries[id(key)] = (key, wrapping)
@@ -127,17 +129,17 @@ _resources = _Cache()
 _scopes = _Cache()
 
 
-def resource_wrapping(resource: Any) -> Wrapping:
+def resource_envelope(resource: Any) -> Envelope:
     """Of an SDK Resource, a ResourceInfo, or None. Cached by identity: neither may change."""
     return _resources.get(resource) or _resources.put(
-        resource, Wrapping(f'{{"resource":{{{_attributes_of(resource)}}},', _schema_tail(resource))
+        resource, Envelope(f'{{"resource":{{{_owner_fields(resource)}}},', _schema_tail(resource))
     )
 
 
-def scope_wrapping(scope: Any) -> Wrapping:
+def scope_envelope(scope: Any) -> Envelope:
     """Of an SDK InstrumentationScope, a ScopeInfo, or None. Cached by identity."""
     return _scopes.get(scope) or _scopes.put(
-        scope, Wrapping(f'{{"scope":{{{_scope_fields(scope)}}},', _schema_tail(scope))
+        scope, Envelope(f'{{"scope":{{{_scope_fields(scope)}}},', _schema_tail(scope))
     )
 
 
@@ -149,17 +151,17 @@ def _scope_fields(scope: Any) -> str:
         for name, value in (("name", scope.name), ("version", scope.version))
         if value
     ]
-    return ",".join([*parts, *filter(None, [_attributes_of(scope)])])
+    return ",".join([*parts, *filter(None, [_owner_fields(scope)])])
 
 
-def _attributes_of(owner: Any) -> str:
+def _owner_fields(owner: Any) -> str:
     attributes = getattr(owner, "attributes", None)
     encoded = attributes_json(attributes)
     # Ours have the count themselves; of the SDK's, their attributes have it.
     dropped = getattr(owner, "dropped_attributes_count", getattr(attributes, "dropped", 0))
     parts = [f'"attributes":[{encoded}]'] if encoded else []
     if dropped:
-        parts.append(f'"droppedAttributesCount":{uint32(dropped)}')
+        parts.append(f'"droppedAttributesCount":{to_uint32(dropped)}')
     return ",".join(parts)
 
 

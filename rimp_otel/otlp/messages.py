@@ -20,17 +20,17 @@ from rimp_otel.models.records import Signal
 
 __all__ = [
     "AnyValue",
-    "Buckets",
-    "Exemplar",
     "ExponentialHistogramDataPoint",
     "HistogramDataPoint",
     "KeyValue",
     "Line",
     "Link",
     "LogRecord",
-    "Message",
     "Metric",
     "NumberDataPoint",
+    "OtlpBuckets",
+    "OtlpExemplar",
+    "OtlpMessage",
     "Resource",
     "ResourceLogs",
     "ResourceMetrics",
@@ -40,12 +40,12 @@ __all__ = [
     "SpanEvent",
     "Status",
     "SummaryDataPoint",
-    "load",
-    "load_resource",
-    "load_scope",
+    "check_one_signal",
+    "decode_json",
+    "decode_resource",
+    "decode_scope",
     "no_recursion_error",
-    "only_signal",
-    "parse",
+    "parse_line",
 ]
 
 # msgspec bounds integers within 64 signed bits only: `scalars.uint64` looks at the rest.
@@ -58,11 +58,11 @@ OpenEnum = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 ClosedEnum = Annotated[int, Meta(ge=0, le=2)]
 
 
-class Message(Struct, rename="camel", gc=False, omit_defaults=True):
+class OtlpMessage(Struct, rename="camel", gc=False, omit_defaults=True):
     """What all messages have in common."""
 
 
-class AnyValue(Message):
+class AnyValue(OtlpMessage):
     """A value. Should several fields be set, the first one in this order counts."""
 
     string_value: str | None = None
@@ -75,26 +75,26 @@ class AnyValue(Message):
     bytes_value: str | None = None
 
 
-class KeyValue(Message):
+class KeyValue(OtlpMessage):
     """One attribute."""
 
     key: str | None = None
     value: AnyValue | None = None
 
 
-class ArrayValue(Message):
+class ArrayValue(OtlpMessage):
     """A list of values."""
 
     values: list[AnyValue] | None = None
 
 
-class KeyValueList(Message):
+class KeyValueList(OtlpMessage):
     """A map of values."""
 
     values: list[KeyValue] | None = None
 
 
-class EntityRef(Message):
+class EntityRef(OtlpMessage):
     """Which of a resource's attributes are about which entity."""
 
     schema_url: str | None = None
@@ -103,7 +103,7 @@ class EntityRef(Message):
     description_keys: list[str] | None = None
 
 
-class Resource(Message):
+class Resource(OtlpMessage):
     """What produced the records."""
 
     attributes: list[KeyValue] | None = None
@@ -111,7 +111,7 @@ class Resource(Message):
     entity_refs: list[EntityRef] | None = None
 
 
-class Scope(Message):
+class Scope(OtlpMessage):
     """The library that produced the records."""
 
     name: str | None = None
@@ -120,7 +120,7 @@ class Scope(Message):
     dropped_attributes_count: UInt32 | None = None
 
 
-class SpanEvent(Message):
+class SpanEvent(OtlpMessage):
     """Something that happened within a span."""
 
     time_unix_nano: UInt64 | None = None
@@ -129,7 +129,7 @@ class SpanEvent(Message):
     dropped_attributes_count: UInt32 | None = None
 
 
-class Link(Message):
+class Link(OtlpMessage):
     """Another span that a span points to."""
 
     trace_id: str | None = None
@@ -140,14 +140,14 @@ class Link(Message):
     flags: UInt32 | None = None
 
 
-class Status(Message):
+class Status(OtlpMessage):
     """How a span ended."""
 
     message: str | None = None
     code: ClosedEnum | str | None = None
 
 
-class Span(Message):
+class Span(OtlpMessage):
     """A span."""
 
     trace_id: str | None = None
@@ -168,7 +168,7 @@ class Span(Message):
     status: Status | None = None
 
 
-class LogRecord(Message):
+class LogRecord(OtlpMessage):
     """A log record."""
 
     time_unix_nano: UInt64 | None = None
@@ -184,7 +184,7 @@ class LogRecord(Message):
     event_name: str | None = None
 
 
-class Exemplar(Message):
+class OtlpExemplar(OtlpMessage):
     """A single measurement; of the two values, the first one that is set counts."""
 
     filtered_attributes: list[KeyValue] | None = None
@@ -195,7 +195,7 @@ class Exemplar(Message):
     trace_id: str | None = None
 
 
-class NumberDataPoint(Message):
+class NumberDataPoint(OtlpMessage):
     """A point of a gauge or a sum; of the two values, the first one that is set counts."""
 
     attributes: list[KeyValue] | None = None
@@ -203,11 +203,11 @@ class NumberDataPoint(Message):
     time_unix_nano: UInt64 | None = None
     as_double: float | None = None
     as_int: Int64 | None = None
-    exemplars: list[Exemplar] | None = None
+    exemplars: list[OtlpExemplar] | None = None
     flags: UInt32 | None = None
 
 
-class HistogramDataPoint(Message):
+class HistogramDataPoint(OtlpMessage):
     """A point of a histogram."""
 
     attributes: list[KeyValue] | None = None
@@ -217,20 +217,20 @@ class HistogramDataPoint(Message):
     sum: float | None = None
     bucket_counts: tuple[UInt64, ...] | None = None
     explicit_bounds: tuple[float, ...] | None = None
-    exemplars: list[Exemplar] | None = None
+    exemplars: list[OtlpExemplar] | None = None
     flags: UInt32 | None = None
     min: float | None = None
     max: float | None = None
 
 
-class Buckets(Message):
+class OtlpBuckets(OtlpMessage):
     """One half of an exponential histogram."""
 
     offset: SInt32 | None = None
     bucket_counts: tuple[UInt64, ...] | None = None
 
 
-class ExponentialHistogramDataPoint(Message):
+class ExponentialHistogramDataPoint(OtlpMessage):
     """A point of an exponential histogram."""
 
     attributes: list[KeyValue] | None = None
@@ -240,23 +240,23 @@ class ExponentialHistogramDataPoint(Message):
     sum: float | None = None
     scale: SInt32 | None = None
     zero_count: UInt64 | None = None
-    positive: Buckets | None = None
-    negative: Buckets | None = None
+    positive: OtlpBuckets | None = None
+    negative: OtlpBuckets | None = None
     flags: UInt32 | None = None
-    exemplars: list[Exemplar] | None = None
+    exemplars: list[OtlpExemplar] | None = None
     min: float | None = None
     max: float | None = None
     zero_threshold: float | None = None
 
 
-class ValueAtQuantile(Message):
+class ValueAtQuantile(OtlpMessage):
     """One quantile of a summary."""
 
     quantile: float | None = None
     value: float | None = None
 
 
-class SummaryDataPoint(Message):
+class SummaryDataPoint(OtlpMessage):
     """A point of a summary."""
 
     attributes: list[KeyValue] | None = None
@@ -268,13 +268,13 @@ class SummaryDataPoint(Message):
     flags: UInt32 | None = None
 
 
-class Gauge(Message):
+class Gauge(OtlpMessage):
     """Points that do not add up."""
 
     data_points: list[NumberDataPoint] | None = None
 
 
-class Sum(Message):
+class Sum(OtlpMessage):
     """Points that add up."""
 
     data_points: list[NumberDataPoint] | None = None
@@ -282,27 +282,27 @@ class Sum(Message):
     is_monotonic: Any = None
 
 
-class Histogram(Message):
+class Histogram(OtlpMessage):
     """Points with buckets of given bounds."""
 
     data_points: list[HistogramDataPoint] | None = None
     aggregation_temporality: ClosedEnum | str | None = None
 
 
-class ExponentialHistogram(Message):
+class ExponentialHistogram(OtlpMessage):
     """Points with buckets of exponentially growing bounds."""
 
     data_points: list[ExponentialHistogramDataPoint] | None = None
     aggregation_temporality: ClosedEnum | str | None = None
 
 
-class Summary(Message):
+class Summary(OtlpMessage):
     """Points with quantiles."""
 
     data_points: list[SummaryDataPoint] | None = None
 
 
-class Metric(Message):
+class Metric(OtlpMessage):
     """A metric with its points, which are all of one kind."""
 
     name: str | None = None
@@ -322,7 +322,7 @@ class Metric(Message):
             raise ValueError("a metric has points of one kind only")
 
 
-class ScopeSpans(Message):
+class ScopeSpans(OtlpMessage):
     """The spans of one scope."""
 
     scope: Raw = Raw()
@@ -330,7 +330,7 @@ class ScopeSpans(Message):
     schema_url: str | None = None
 
 
-class ResourceSpans(Message):
+class ResourceSpans(OtlpMessage):
     """The spans of one resource. Resources and scopes stay text, to be recognised by it."""
 
     resource: Raw = Raw()
@@ -338,7 +338,7 @@ class ResourceSpans(Message):
     schema_url: str | None = None
 
 
-class ScopeLogs(Message):
+class ScopeLogs(OtlpMessage):
     """The log records of one scope."""
 
     scope: Raw = Raw()
@@ -346,7 +346,7 @@ class ScopeLogs(Message):
     schema_url: str | None = None
 
 
-class ResourceLogs(Message):
+class ResourceLogs(OtlpMessage):
     """The log records of one resource."""
 
     resource: Raw = Raw()
@@ -354,7 +354,7 @@ class ResourceLogs(Message):
     schema_url: str | None = None
 
 
-class ScopeMetrics(Message):
+class ScopeMetrics(OtlpMessage):
     """The metrics of one scope."""
 
     scope: Raw = Raw()
@@ -362,7 +362,7 @@ class ScopeMetrics(Message):
     schema_url: str | None = None
 
 
-class ResourceMetrics(Message):
+class ResourceMetrics(OtlpMessage):
     """The metrics of one resource."""
 
     resource: Raw = Raw()
@@ -370,8 +370,8 @@ class ResourceMetrics(Message):
     schema_url: str | None = None
 
 
-class Line(Message):
-    """TracesData, LogsData or MetricsData; which one is for ``only_signal`` to say."""
+class Line(OtlpMessage):
+    """TracesData, LogsData or MetricsData; which one is for ``check_one_signal`` to say."""
 
     resource_spans: list[ResourceSpans] | UnsetType | None = UNSET
     resource_logs: list[ResourceLogs] | UnsetType | None = UNSET
@@ -386,21 +386,21 @@ _RESOURCE = msgspec.json.Decoder(Resource | None, strict=False)
 _SCOPE = msgspec.json.Decoder(Scope | None, strict=False)
 
 
-def parse(text: str | bytes) -> tuple[Signal, Line]:
+def parse_line(text: str | bytes) -> tuple[Signal, Line]:
     """The messages of one line of OTLP JSON.
 
     Raises:
         DecodeError: it is not OTLP JSON, as far as types go. Ids, names of enumerations, base64
             and the upper bound of unsigned 64-bit integers are left to who reads those fields.
     """
-    line = load(_LINE, text)
-    signal = only_signal(line)
+    line = decode_json(_LINE, text)
+    signal = check_one_signal(line)
     if getattr(line, _ATTRIBUTES[signal]) is None:
         setattr(line, _ATTRIBUTES[signal], [])
     return signal, line
 
 
-def only_signal(line: Any) -> Signal:
+def check_one_signal(line: Any) -> Signal:
     """The one signal whose key is there."""
     found = [signal for signal in Signal if getattr(line, _ATTRIBUTES[signal]) is not UNSET]
     if len(found) != 1:
@@ -418,27 +418,27 @@ _ATTRIBUTES = {
 }
 
 
-def load_resource(raw: Raw) -> Resource:
+def decode_resource(raw: Raw) -> Resource:
     """The resource that a line left as text."""
-    return load(_RESOURCE, bytes(raw) or b"{}", "resource: ") or Resource()
+    return decode_json(_RESOURCE, bytes(raw) or b"{}", "resource: ") or Resource()
 
 
-def load_scope(raw: Raw) -> Scope:
+def decode_scope(raw: Raw) -> Scope:
     """The scope that a line left as text."""
-    return load(_SCOPE, bytes(raw) or b"{}", "scope: ") or Scope()
+    return decode_json(_SCOPE, bytes(raw) or b"{}", "scope: ") or Scope()
 
 
-def load(decoder: msgspec.json.Decoder[M], text: str | bytes, place: str = "") -> M:
+def decode_json(decoder: msgspec.json.Decoder[M], text: str | bytes, place: str = "") -> M:
     """What ``decoder`` makes of ``text``; whatever is wrong with it is a DecodeError."""
     try:
         return decoder.decode(text)
     except RecursionError:
         raise DecodeError("nested too deeply") from None
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise DecodeError(place + _reason(error, text)) from None
+        raise DecodeError(place + _reason_of(error, text)) from None
 
 
-def _reason(error: Exception, text: str | bytes) -> str:
+def _reason_of(error: Exception, text: str | bytes) -> str:
     if "\0" in text if isinstance(text, str) else b"\0" in text:
         return "holds NUL bytes: a torn or damaged line"
     return str(error)

@@ -22,11 +22,11 @@ from rimp_otel.otlp.decode_common import (
     SPAN_KINDS,
     STATUS_CODES,
     TEMPORALITIES,
-    boolean,
+    bytes_from_base64,
+    check_boolean,
+    check_uint64,
     enum_number,
     id_bytes,
-    plain_bytes,
-    uint64,
 )
 from rimp_otel.otlp.values import double_json
 
@@ -38,7 +38,7 @@ __all__ = ["line_from_protobuf", "normalize_line", "protobuf_from_line", "signal
 
 # --- OTLP JSON, or protobuf's own JSON mapping of it, to one strict and compact line.
 
-Convert = Callable[[Any], Any]
+Converter = Callable[[Any], Any]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -53,11 +53,11 @@ def normalize_line(text: str | bytes) -> bytes:
     Raises:
         DecodeError: it is not OTLP JSON.
     """
-    _, line = wire.parse(text)
-    return _encode(_strict(line))
+    _, line = wire.parse_line(text)
+    return _encode(_make_strict(line))
 
 
-def _strict(value: Any) -> Any:
+def _make_strict(value: Any) -> Any:
     """``value`` as it is to be encoded; a message is changed in place."""
     kind = type(value)
     if kind is str:
@@ -67,14 +67,14 @@ def _strict(value: Any) -> Any:
     if kind is float:
         return value if value - value == 0.0 else double_json(value).strip('"')
     if kind is list or kind is tuple:
-        return [_strict(item) for item in value]
-    return _strict_message(value) if isinstance(value, wire.Message) else value
+        return [_make_strict(item) for item in value]
+    return _make_message_strict(value) if isinstance(value, wire.OtlpMessage) else value
 
 
-def _strict_message(message: wire.Message) -> wire.Message:
+def _make_message_strict(message: wire.OtlpMessage) -> wire.OtlpMessage:
     if isinstance(message, _ONE_OF):
-        _keep_first(message)
-    for name, convert in _plan(type(message)):
+        _keep_first_alternative(message)
+    for name, convert in _field_converters(type(message)):
         value = getattr(message, name)
         if value is not None:
             setattr(message, name, convert(value))
@@ -82,63 +82,63 @@ def _strict_message(message: wire.Message) -> wire.Message:
 
 
 @cache
-def _plan(kind: type[wire.Message]) -> list[tuple[str, Convert]]:
+def _field_converters(kind: type[wire.OtlpMessage]) -> list[tuple[str, Converter]]:
     """What is to be done with the fields of a message. A field's name tells what it means."""
-    return [(name, _CONVERT.get(name, _strict)) for name in kind.__struct_fields__]
+    return [(name, _CONVERT.get(name, _make_strict)) for name in kind.__struct_fields__]
 
 
-def _keep_first(message: wire.Message) -> None:
+def _keep_first_alternative(message: wire.OtlpMessage) -> None:
     # Of alternatives, protobuf refuses all but one. Which one counts is for the messages to say.
     is_set = [name for name in _ALTERNATIVES if getattr(message, name, None) is not None]
     for name in is_set[1:]:
         setattr(message, name, None)
 
 
-def _int64(field: str) -> Convert:
-    return lambda value: str(uint64(value, field))
+def _int64_converter(field: str) -> Converter:
+    return lambda value: str(check_uint64(value, field))
 
 
-def _enum(field: str, names: dict[str, int]) -> Convert:
+def _enum_converter(field: str, names: dict[str, int]) -> Converter:
     return lambda value: enum_number(value, names, field)
 
 
-def _boolean(field: str) -> Convert:
-    return lambda value: boolean(value, field)
+def _boolean_converter(field: str) -> Converter:
+    return lambda value: check_boolean(value, field)
 
 
-def _id(field: str, size: int) -> Convert:
+def _id_converter(field: str, size: int) -> Converter:
     return lambda text: id_bytes(text, size, field).hex() if text else None
 
 
-def _counts(counts: tuple[int, ...]) -> list[str]:
-    return [str(uint64(count, "bucketCounts")) for count in counts]
+def _convert_counts(counts: tuple[int, ...]) -> list[str]:
+    return [str(check_uint64(count, "bucketCounts")) for count in counts]
 
 
-_ONE_OF = (wire.AnyValue, wire.NumberDataPoint, wire.Exemplar)
+_ONE_OF = (wire.AnyValue, wire.NumberDataPoint, wire.OtlpExemplar)
 _ALTERNATIVES = (*wire.AnyValue.__struct_fields__, "as_double", "as_int")
 
-_CONVERT: dict[str, Convert] = {
-    "resource": lambda raw: _strict(wire.load_resource(raw)) if raw else raw,
-    "scope": lambda raw: _strict(wire.load_scope(raw)) if raw else raw,
-    "trace_id": _id("traceId", 16),
-    "span_id": _id("spanId", 8),
-    "parent_span_id": _id("parentSpanId", 8),
-    "kind": _enum("kind", SPAN_KINDS),
-    "code": _enum("code", STATUS_CODES),
-    "severity_number": _enum("severityNumber", SEVERITIES),
-    "aggregation_temporality": _enum("aggregationTemporality", TEMPORALITIES),
-    "bool_value": _boolean("boolValue"),
-    "is_monotonic": _boolean("isMonotonic"),
-    "bytes_value": lambda text: b64encode(plain_bytes(text)).decode(),
+_CONVERT: dict[str, Converter] = {
+    "resource": lambda raw: _make_strict(wire.decode_resource(raw)) if raw else raw,
+    "scope": lambda raw: _make_strict(wire.decode_scope(raw)) if raw else raw,
+    "trace_id": _id_converter("traceId", 16),
+    "span_id": _id_converter("spanId", 8),
+    "parent_span_id": _id_converter("parentSpanId", 8),
+    "kind": _enum_converter("kind", SPAN_KINDS),
+    "code": _enum_converter("code", STATUS_CODES),
+    "severity_number": _enum_converter("severityNumber", SEVERITIES),
+    "aggregation_temporality": _enum_converter("aggregationTemporality", TEMPORALITIES),
+    "bool_value": _boolean_converter("boolValue"),
+    "is_monotonic": _boolean_converter("isMonotonic"),
+    "bytes_value": lambda text: b64encode(bytes_from_base64(text)).decode(),
     "int_value": str,
     "as_int": str,
-    "bucket_counts": _counts,
-    "time_unix_nano": _int64("timeUnixNano"),
-    "observed_time_unix_nano": _int64("observedTimeUnixNano"),
-    "start_time_unix_nano": _int64("startTimeUnixNano"),
-    "end_time_unix_nano": _int64("endTimeUnixNano"),
-    "count": _int64("count"),
-    "zero_count": _int64("zeroCount"),
+    "bucket_counts": _convert_counts,
+    "time_unix_nano": _int64_converter("timeUnixNano"),
+    "observed_time_unix_nano": _int64_converter("observedTimeUnixNano"),
+    "start_time_unix_nano": _int64_converter("startTimeUnixNano"),
+    "end_time_unix_nano": _int64_converter("endTimeUnixNano"),
+    "count": _int64_converter("count"),
+    "zero_count": _int64_converter("zeroCount"),
 }
 
 
@@ -161,12 +161,12 @@ def line_from_protobuf(signal: Signal, data: bytes) -> bytes:
         MissingExtraError: protobuf or opentelemetry-proto is not installed.
     """
     message = _new_message(signal)
-    protobuf = _import("google.protobuf.message")
+    protobuf = _import_protobuf("google.protobuf.message")
     try:
         message.ParseFromString(data)
     except protobuf.DecodeError as error:
         raise DecodeError(f"not OTLP protobuf: {error}") from None
-    json_format = _import("google.protobuf.json_format")
+    json_format = _import_protobuf("google.protobuf.json_format")
     plain = json_format.MessageToDict(message, use_integers_for_enums=True)
     return normalize_line(msgspec.json.encode(plain or {signal.resource_key: []}))
 
@@ -196,7 +196,7 @@ def signal_of_protobuf(data: bytes) -> Signal:
 
 def _known_bytes(signal: Signal, data: bytes) -> int:
     message = _new_message(signal)
-    protobuf = _import("google.protobuf.message")
+    protobuf = _import_protobuf("google.protobuf.message")
     try:
         message.ParseFromString(data)
     except protobuf.DecodeError:
@@ -214,7 +214,7 @@ def protobuf_from_line(text: str | bytes) -> Message:
     """
     plain = msgspec.json.decode(normalize_line(text))
     message: Message = _new_message(_SIGNALS[next(iter(plain))])
-    json_format = _import("google.protobuf.json_format")
+    json_format = _import_protobuf("google.protobuf.json_format")
     try:
         json_format.ParseDict(_with_base64_ids(plain), message)
     except json_format.ParseError as error:
@@ -224,10 +224,10 @@ def protobuf_from_line(text: str | bytes) -> Message:
 
 def _new_message(signal: Signal) -> Any:
     module, name = _MESSAGES[signal]
-    return getattr(_import(module), name)()
+    return getattr(_import_protobuf(module), name)()
 
 
-def _import(module: str) -> Any:
+def _import_protobuf(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:

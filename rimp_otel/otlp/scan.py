@@ -21,19 +21,19 @@ from rimp_otel.otlp.decode_common import (
     SEVERITIES,
     enum_number,
     id_number,
-    resource_info,
+    resource_info_of,
 )
-from rimp_otel.otlp.messages import load, no_recursion_error, only_signal
+from rimp_otel.otlp.messages import check_one_signal, decode_json, no_recursion_error
 
 __all__ = [
     "LATEST",
-    "NO_FACTS",
-    "Extent",
-    "Facts",
+    "UNKNOWN_SUMMARY",
+    "LineSummary",
+    "TimeRange",
     "count_records",
-    "facts_of",
-    "signal_of",
-    "times_in",
+    "signal_of_line",
+    "summarize_line",
+    "times_of_line",
 ]
 
 
@@ -43,7 +43,7 @@ LATEST = 2**64 - 1
 """The last time that there is, in nanoseconds since the epoch."""
 
 
-class Facts(NamedTuple):
+class LineSummary(NamedTuple):
     """What there is in a line. Where there is nothing, ``first`` is later than ``last``."""
 
     #: A range that holds the times of all records, in nanoseconds since the epoch.
@@ -72,10 +72,10 @@ class Facts(NamedTuple):
         )
 
 
-NO_FACTS = Facts(0, LATEST, LATEST, is_known=False)
+UNKNOWN_SUMMARY = LineSummary(0, LATEST, LATEST, is_known=False)
 """Of a line that must be decoded to know what it holds, or that it is damaged."""
 
-_NOTHING = Facts(LATEST, 0, 0)
+_EMPTY_SUMMARY = LineSummary(LATEST, 0, 0)
 
 
 class _Span(msgspec.Struct, rename="camel", gc=False):
@@ -132,19 +132,19 @@ class _Line(msgspec.Struct, rename="camel", gc=False):
 _decoder = msgspec.json.Decoder(_Line, strict=False)
 
 
-def facts_of(text: bytes) -> Facts:
-    """What a line holds; ``NO_FACTS`` of one that cannot be read, nothing of one without text."""
+def summarize_line(text: bytes) -> LineSummary:
+    """What a line holds; ``UNKNOWN_SUMMARY`` of one that cannot be read, nothing of one without text."""
     line = text.strip()
     try:
-        return _facts(line) if line else _NOTHING
+        return _summarize(line) if line else _EMPTY_SUMMARY
     except (DecodeError, ValueError):
-        return NO_FACTS
+        return UNKNOWN_SUMMARY
 
 
 @no_recursion_error
-def _facts(text: bytes) -> Facts:
-    line = load(_decoder, text)
-    only_signal(line)
+def _summarize(text: bytes) -> LineSummary:
+    line = decode_json(_decoder, text)
+    check_one_signal(line)
     groups = line.resource_spans or line.resource_logs or line.resource_metrics or []
     times: list[int] = []
     mosts: list[int] = []
@@ -155,10 +155,10 @@ def _facts(text: bytes) -> Facts:
             for read in (_add_spans, _add_records, _add_metrics):
                 read(scope, times, mosts, ids, names)
     if not times:
-        return _NOTHING
+        return _EMPTY_SUMMARY
     if min(times) < 0 or max(times) > LATEST:
-        return NO_FACTS
-    return Facts(
+        return UNKNOWN_SUMMARY
+    return LineSummary(
         min(times),
         max(times),
         min(max([0, *mosts]), LATEST),
@@ -212,7 +212,7 @@ def _points_of(metric: _Metric) -> Iterator[list[_Point]]:
 
 def _services(groups: Iterable[_Resource]) -> Iterator[Any]:
     for group in groups:
-        service = resource_info(group.resource, "").attributes.get("service.name")
+        service = resource_info_of(group.resource, "").attributes.get("service.name")
         if isinstance(service, str):
             yield service
 
@@ -223,21 +223,21 @@ def _services(groups: Iterable[_Resource]) -> Iterator[Any]:
 _TIMES = re.compile(rb'imeUnixNano"\s*:\s*"?([0-9]{1,20})')
 
 
-class Extent:
+class TimeRange:
     """A range of times that holds those of all records of the lines that were added."""
 
     def __init__(self) -> None:
         self._first: int | None = None
         self._last = 0
 
-    def add(self, line: bytes, facts: Facts | None = None) -> None:
+    def add(self, line: bytes, facts: LineSummary | None = None) -> None:
         """Widens the range by a line's records. A damaged line may widen it too; that is harmless.
 
         Args:
             line: its text.
             facts: what it holds, where that was looked at before.
         """
-        times = _times_in(line, facts_of(line) if facts is None else facts)
+        times = _times_of(line, summarize_line(line) if facts is None else facts)
         if times is not None:
             self._first = times[0] if self._first is None else min(times[0], self._first)
             self._last = max(times[1], self._last)
@@ -253,16 +253,16 @@ class Extent:
         return self._last
 
 
-def times_in(line: bytes) -> tuple[int, int] | None:
+def times_of_line(line: bytes) -> tuple[int, int] | None:
     """The first and the last time of a line's records, as ``retrieve`` understands them, in
     nanoseconds; None where there is none.
 
     Of a line that is not OTLP JSON: of all that look like times.
     """
-    return _times_in(line, facts_of(line))
+    return _times_of(line, summarize_line(line))
 
 
-def _times_in(line: bytes, facts: Facts) -> tuple[int, int] | None:
+def _times_of(line: bytes, facts: LineSummary) -> tuple[int, int] | None:
     if facts.is_known:
         return (facts.first, facts.last) if facts.first <= facts.last else None
     times = [min(int(text), LATEST) for text in _TIMES.findall(line)]
@@ -272,7 +272,7 @@ def _times_in(line: bytes, facts: Facts) -> tuple[int, int] | None:
 # --- OTLP JSON lines to records.
 
 
-def signal_of(text: str | bytes) -> Signal:
+def signal_of_line(text: str | bytes) -> Signal:
     """The signal of a line. Looks at its first key only, where that says it.
 
     Raises:
@@ -280,7 +280,11 @@ def signal_of(text: str | bytes) -> Signal:
     """
     head = text[:_HEAD_SIZE]
     found = _FIRST_KEY.match(head if isinstance(head, bytes) else head.encode(errors="replace"))
-    return _SIGNALS[found[1]] if found else wire.only_signal(wire.load(_COUNTED_LINE, text))
+    return (
+        _SIGNALS[found[1]]
+        if found
+        else wire.check_one_signal(wire.decode_json(_COUNTED_LINE, text))
+    )
 
 
 def count_records(text: str | bytes) -> int:
@@ -289,8 +293,8 @@ def count_records(text: str | bytes) -> int:
     Raises:
         DecodeError: it is not JSON, or not of OTLP's shape. What is within records is not checked.
     """
-    line = wire.load(_COUNTED_LINE, text)
-    wire.only_signal(line)
+    line = wire.decode_json(_COUNTED_LINE, text)
+    wire.check_one_signal(line)
     groups = line.resource_spans or line.resource_logs or line.resource_metrics or []
     return sum(
         _count_in_scope(scope)

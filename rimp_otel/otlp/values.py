@@ -23,17 +23,17 @@ __all__ = [
     "MAX_VALUES",
     "attributes_json",
     "double_json",
-    "enumerated",
-    "fixed64",
-    "plain",
+    "plain_value",
     "quote",
-    "read_back",
-    "sint32",
+    "read_back_value",
     "span_id_json",
     "text_json",
     "to_bytes",
+    "to_enum",
+    "to_fixed64",
+    "to_sint32",
+    "to_uint32",
     "trace_id_json",
-    "uint32",
     "value_json",
 ]
 
@@ -87,25 +87,27 @@ def attributes_json(attributes: Mapping[Any, Any] | None) -> str:
 def _attributes_safely(attributes: Any) -> str:
     """Of a mapping with new keys, that another thread changes, or that cannot be read at all."""
     try:
-        return ",".join([_pair(key, value) for key, value in list(attributes.items())])
+        return ",".join([_encode_pair(key, value) for key, value in list(attributes.items())])
     except Exception as error:
-        return _pair("rimp.repaired", f"<attributes that cannot be read: {_name_of(error)}>")
+        return _encode_pair(
+            "rimp.repaired", f"<attributes that cannot be read: {_type_name(error)}>"
+        )
 
 
 def value_json(value: Any) -> str:
     """The AnyValue of ``value``: a JSON object with one key, or none for None. Never raises."""
     encode = _ENCODERS.get(type(value))
-    return _encode_plain(plain(value)) if encode is None else encode(value)
+    return _encode_plain(plain_value(value)) if encode is None else encode(value)
 
 
 def text_json(text: Any) -> str:
     """A name or another text as a JSON string; empty for None. Never raises."""
     if type(text) is str:
         return quote(text)
-    return quote("" if text is None else _text_of(text))
+    return quote("" if text is None else _as_text(text))
 
 
-def plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """A copy of ``value`` made of str, bool, int, float, bytes, None, list and dict alone.
 
     Repairs as this module says, except for surrogates. Never raises.
@@ -113,15 +115,15 @@ def plain(value: Any) -> Any:
     return value if type(value) in _SCALARS else _Copier().copy(value)
 
 
-def read_back(plain_value: Any) -> Any:
-    """A value that ``plain`` gave, as whoever reads its OTLP JSON gets it, with tuples for lists."""
+def read_back_value(plain_value: Any) -> Any:
+    """A value that ``plain_value`` gave, as whoever reads its OTLP JSON gets it, with tuples for lists."""
     if type(plain_value) is str:
         return to_bytes(plain_value).decode()
     if type(plain_value) is int:
-        return plain_value if _INT_MIN <= plain_value <= _INT_MAX else _digits(plain_value)
+        return plain_value if _INT_MIN <= plain_value <= _INT_MAX else _int_digits(plain_value)
     if type(plain_value) is dict:
-        return {read_back(key): read_back(item) for key, item in plain_value.items()}
-    return tuple(map(read_back, plain_value)) if type(plain_value) is list else plain_value
+        return {read_back_value(key): read_back_value(item) for key, item in plain_value.items()}
+    return tuple(map(read_back_value, plain_value)) if type(plain_value) is list else plain_value
 
 
 def to_bytes(text: str) -> bytes:
@@ -133,13 +135,13 @@ def to_bytes(text: str) -> bytes:
         return re.sub(_SURROGATES, "\ufffd", merged).encode()
 
 
-def _pair(key: Any, value: Any) -> str:
+def _encode_pair(key: Any, value: Any) -> str:
     prefix = _prefixes.get(key) or _make_prefix(key)
     return f"{prefix}{value_json(value)}}}"
 
 
 def _make_prefix(key: Any) -> str:
-    name = key if type(key) is str else _text_of(key)
+    name = key if type(key) is str else _as_text(key)
     prefix = f'{{"key":{quote(name)},"value":'
     if type(key) is str and len(key) < 256:
         if len(_prefixes) >= _MAX_PREFIXES:
@@ -159,10 +161,10 @@ def _encode_bool(value: bool) -> str:
 def _encode_int(value: int) -> str:
     if _INT_MIN <= value <= _INT_MAX:
         return f'{{"intValue":"{value}"}}'
-    return f'{{"stringValue":"{_digits(value)}"}}'
+    return f'{{"stringValue":"{_int_digits(value)}"}}'
 
 
-def _digits(value: int) -> str:
+def _int_digits(value: int) -> str:
     # CPython refuses decimal digits past a limit of 4,300, against denial of service.
     return str(value) if value.bit_length() < 13_000 else hex(value)
 
@@ -189,16 +191,16 @@ def _encode_none(_: None) -> str:
 def _encode_sequence(value: Any) -> str:
     for item in value:
         if type(item) not in _SCALARS:
-            return _encode_plain(plain(value))
+            return _encode_plain(plain_value(value))
     return _encode_plain(value)
 
 
 def _encode_map(value: Any) -> str:
-    return _encode_plain(plain(value))
+    return _encode_plain(plain_value(value))
 
 
 def _encode_plain(value: Any) -> str:
-    """Of what ``plain`` gave: no depth, cycle or odd type is left to look for."""
+    """Of what ``plain_value`` gave: no depth, cycle or odd type is left to look for."""
     kind = type(value)
     if kind is list or kind is tuple:
         return f'{{"arrayValue":{{"values":[{",".join([_encode_plain(v) for v in value])}]}}}}'
@@ -239,12 +241,12 @@ class _Copier:
             scalar = _as_scalar(value)
             return self._copy_container(value) if scalar is None else scalar
         except Exception as error:
-            return f"<a {_name_of(value)} that cannot be read: {_name_of(error)}>"
+            return f"<a {_type_name(value)} that cannot be read: {_type_name(error)}>"
 
     def _copy_container(self, value: Any) -> Any:
         is_collection = isinstance(value, (Mapping, Set, Iterable))
         if not is_collection or _is_stream(value) or _is_like_text(value):
-            return _text_of(value)
+            return _as_text(value)
         if id(value) in self._inside:
             return "<cycle>"
         if len(self._inside) >= MAX_DEPTH:
@@ -263,7 +265,7 @@ class _Copier:
             if self._left <= 0:
                 copied["rimp.repaired"] = "<too many values>"
                 break
-            copied[key if type(key) is str else _text_of(key)] = self.copy(item)
+            copied[key if type(key) is str else _as_text(key)] = self.copy(item)
         return copied
 
     def _copy_sequence(self, value: Any) -> list[Any]:
@@ -296,16 +298,16 @@ def _is_like_text(value: object) -> bool:
     return hasattr(value, "casefold")
 
 
-def _text_of(value: object) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, str):
         return str.__str__(value)  # of a member of an enumeration, str() would be its name
     try:
         return str.__str__(str(value))
     except Exception as error:
-        return f"<a {_name_of(value)} that cannot be read: {_name_of(error)}>"
+        return f"<a {_type_name(value)} that cannot be read: {_type_name(error)}>"
 
 
-def _name_of(value: object) -> str:
+def _type_name(value: object) -> str:
     return type(value).__name__
 
 
@@ -315,41 +317,41 @@ _FIXED64_MAX = 2**64 - 1
 _TRACE_ID_MAX = 2**128 - 1
 
 
-def fixed64(value: Any) -> int:
+def to_fixed64(value: Any) -> int:
     """An unsigned 64-bit integer: what is below or above becomes the bound, no number becomes 0."""
     if type(value) is int and 0 <= value <= _FIXED64_MAX:
         return value
-    return _bounded(value, _FIXED64_MAX)
+    return _clamp(value, _FIXED64_MAX)
 
 
-def uint32(value: Any) -> int:
+def to_uint32(value: Any) -> int:
     """An unsigned 32-bit integer, likewise."""
-    return _bounded(value, 2**32 - 1)
+    return _clamp(value, 2**32 - 1)
 
 
-def enumerated(value: Any) -> int:
+def to_enum(value: Any) -> int:
     """The number of an enumeration's member, likewise; OTLP has none below 0."""
-    return _bounded(value, 2**31 - 1)
+    return _clamp(value, 2**31 - 1)
 
 
-def sint32(value: Any) -> int:
+def to_sint32(value: Any) -> int:
     """A signed 32-bit integer, likewise."""
-    return _bounded(value, 2**31 - 1, -(2**31))
+    return _clamp(value, 2**31 - 1, -(2**31))
 
 
 def trace_id_json(trace_id: Any) -> str:
     """The 32 hex digits of a trace id."""
     if type(trace_id) is int and 0 <= trace_id <= _TRACE_ID_MAX:
         return f"{trace_id:032x}"
-    return f"{_bounded(trace_id, _TRACE_ID_MAX):032x}"
+    return f"{_clamp(trace_id, _TRACE_ID_MAX):032x}"
 
 
 def span_id_json(span_id: Any) -> str:
     """The 16 hex digits of a span id."""
-    return f"{fixed64(span_id):016x}"
+    return f"{to_fixed64(span_id):016x}"
 
 
-def _bounded(value: Any, most: int, least: int = 0) -> int:
+def _clamp(value: Any, most: int, least: int = 0) -> int:
     try:
         return min(max(int(value), least), most)
     except (TypeError, ValueError, OverflowError):

@@ -19,7 +19,7 @@ from rimp_otel.models.accessors import (
     trace_id_of,
 )
 from rimp_otel.models.records import EventType, TelemetryEvent
-from rimp_otel.models.tree import Node, build_tree, entry_time, in_order
+from rimp_otel.models.tree import Node, build_tree, sort_entries, time_of_entry
 from rimp_otel.render.format import format_duration, format_time, plural
 from rimp_otel.render.html import element, pairs, shown
 
@@ -108,7 +108,7 @@ def _rows(roots: Sequence[Node]) -> Iterator[_Row]:
     while stack:
         row = stack.pop()
         yield row
-        children = [child for child in in_order(row.node.children) if isinstance(child, Node)]
+        children = [child for child in sort_entries(row.node.children) if isinstance(child, Node)]
         stack += [_Row(child, row.depth + 1) for child in reversed(children)]
 
 
@@ -176,7 +176,7 @@ def _mark(entry: TelemetryEvent | Event, y: int, scale: _Scale) -> str:
         pairs(brief_attributes(attributes)),
     ]
     title = element("title", "\n".join(filter(None, said)))
-    x = scale.x(entry_time(entry))
+    x = scale.x(time_of_entry(entry))
     return element(
         "circle", title, cx=x, cy=y + 10, r=3, fill=color, stroke="white", stroke_width=0.8
     )

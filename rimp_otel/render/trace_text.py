@@ -23,7 +23,7 @@ from rimp_otel.models.accessors import (
     trace_id_of,
 )
 from rimp_otel.models.records import EventType, TelemetryEvent
-from rimp_otel.models.tree import Entry, Node, build_tree, entry_time, in_order
+from rimp_otel.models.tree import Entry, Node, build_tree, sort_entries, time_of_entry
 from rimp_otel.render.format import format_time, plural
 from rimp_otel.render.terminal import SERVICE_LOOKS, Piece, Style, clip, columns, flow, pad
 
@@ -132,7 +132,7 @@ def _below(
     glyphs = style.glyphs
     if depth >= max_depth:  # the deepest share one depth: their names need the room
         guide = guide[: 3 * (max_depth - 1)] + glyphs.deep
-    entries = in_order([*node.children, *node.events, *node.span.events])
+    entries = sort_entries([*node.children, *node.events, *node.span.events])
     last = max((i for i, entry in enumerate(entries) if isinstance(entry, Node)), default=-1)
     rows = []
     for index, entry in enumerate(entries):
@@ -173,7 +173,7 @@ def _event_row(event: TelemetryEvent | Event, guide: str, style: Style) -> _Row:
         None,
         mark,
         looks,
-        entry_time(event),
+        time_of_entry(event),
         "  ".join(extra),
     )
 

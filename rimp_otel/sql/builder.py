@@ -101,7 +101,7 @@ class Origins:
     def _resource(self, raw: Raw, url: str) -> _Resource:
         key = (bytes(raw), url)
         if key not in self._resources:
-            resource = wire.load_resource(raw)
+            resource = wire.decode_resource(raw)
             pairs, types = attribute_pairs(resource.attributes)
             service = dict(pairs).get(_SERVICE, "")
             dropped = resource.dropped_attributes_count or 0
@@ -110,7 +110,7 @@ class Origins:
 
 
 def _scope_of(raw: Raw, url: str) -> _Scope:
-    scope = wire.load_scope(raw)
+    scope = wire.decode_scope(raw)
     pairs, types = attribute_pairs(scope.attributes)
     dropped = scope.dropped_attributes_count or 0
     return _Scope(scope.name or "", scope.version or "", pairs, types, dropped, url)
@@ -170,11 +170,11 @@ class Builder(ABC):
         Raises:
             DecodeError: it is not OTLP JSON of this signal. Then none of them is added.
         """
-        signal, line = wire.parse(text)
+        signal, line = wire.parse_line(text)
         blocks = list(self._blocks(line)) if signal is self.signal else []
         records = [record for _, block in blocks for record in block]
         if not self._is_strict(records):
-            blocks = list(self._blocks(wire.parse(normalize_line(text))[1]))
+            blocks = list(self._blocks(wire.parse_line(normalize_line(text))[1]))
             records = [record for _, block in blocks for record in block]
         self._pending += records
         self._runs += [(origin, len(block)) for origin, block in blocks]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp import messages as wire
-from rimp_otel.otlp.decode_common import TEMPORALITIES, boolean, enum_number
+from rimp_otel.otlp.decode_common import TEMPORALITIES, check_boolean, enum_number
 from rimp_otel.sql.builder import Builder, are_ids
 from rimp_otel.sql.columns import (
     MAP,
@@ -40,7 +40,7 @@ _text, _int, _double = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
 _count, _time, _whole = pyarrow.uint32(), pyarrow.timestamp("ns"), pyarrow.int32()
 
 
-def _exemplar_fields(exemplars: Sequence[wire.Exemplar], keys: Names) -> dict[str, Any]:
+def _exemplar_fields(exemplars: Sequence[wire.OtlpExemplar], keys: Names) -> dict[str, Any]:
     return {
         "attributes": attribute_lists([e.filtered_attributes for e in exemplars], keys),
         "TimeUnix": integers([exemplar.time_unix_nano for exemplar in exemplars]),
@@ -222,7 +222,7 @@ def _series_of(metric: wire.Metric, kind: str, data: Any) -> _Series:
         metric.description or "",
         metric.unit or "",
         enum_number(temporality, TEMPORALITIES, "aggregationTemporality"),
-        boolean(monotonic or False, "isMonotonic") if kind == "sum" else None,
+        check_boolean(monotonic or False, "isMonotonic") if kind == "sum" else None,
         tuple(attribute_pairs(metric.metadata)[0]),
     )
 
@@ -232,7 +232,7 @@ def _order_of(series: _Series) -> str:
     return f"{series.kind}\0{series.name}"
 
 
-def _value_of(point: wire.NumberDataPoint | wire.Exemplar) -> float | None:
+def _value_of(point: wire.NumberDataPoint | wire.OtlpExemplar) -> float | None:
     value = point.as_double if point.as_double is not None else point.as_int
     return None if value is None else float(value)
 
@@ -263,8 +263,8 @@ def _histogram_columns(points: Sequence[Any]) -> dict[str, Any]:
 def _exponential_columns(points: Sequence[Any]) -> dict[str, Any]:
     kind = wire.ExponentialHistogramDataPoint
     own = [point if type(point) is kind else None for point in points]
-    positive = [point and (point.positive or wire.Buckets()) for point in own]
-    negative = [point and (point.negative or wire.Buckets()) for point in own]
+    positive = [point and (point.positive or wire.OtlpBuckets()) for point in own]
+    negative = [point and (point.negative or wire.OtlpBuckets()) for point in own]
     return {
         "Scale": pyarrow.array([point and (point.scale or 0) for point in own], _whole),
         "ZeroCount": optional_integers(
@@ -274,9 +274,9 @@ def _exponential_columns(points: Sequence[Any]) -> dict[str, Any]:
             [None if point is None else point.zero_threshold or 0.0 for point in own]
         ),
         "PositiveOffset": pyarrow.array([b and (b.offset or 0) for b in positive], _whole),
-        "PositiveBucketCounts": _numbers(positive, wire.Buckets, "bucket_counts", _int),
+        "PositiveBucketCounts": _numbers(positive, wire.OtlpBuckets, "bucket_counts", _int),
         "NegativeOffset": pyarrow.array([b and (b.offset or 0) for b in negative], _whole),
-        "NegativeBucketCounts": _numbers(negative, wire.Buckets, "bucket_counts", _int),
+        "NegativeBucketCounts": _numbers(negative, wire.OtlpBuckets, "bucket_counts", _int),
     }
 
 

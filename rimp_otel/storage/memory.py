@@ -11,7 +11,7 @@ from rimp_otel.batch import TelemetryData
 from rimp_otel.models.filters import Conditions
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import TimeLike
-from rimp_otel.otlp.lines import Fragment, lines
+from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.process import in_forked_child
 from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size, untimed
 
@@ -39,7 +39,7 @@ class MemoryStorage(TelemetryStorage):
         self.evicted = 0
         #: Characters of OTLP JSON that are kept now.
         self.size = 0
-        self._fragments: deque[tuple[Signal, Fragment]] = deque()
+        self._fragments: deque[tuple[Signal, EncodedRecord]] = deque()
         # Reentrant, for an exporter that a signal handler makes store while it stores.
         self._renew_lock()
         in_forked_child(self._renew_lock)
@@ -94,7 +94,7 @@ class MemoryStorage(TelemetryStorage):
         size = checked_batch_size(batch_size)
         return _batches(selection.newest(self._in_range(selection)), selection, size)
 
-    def _in_range(self, selection: Selection) -> list[tuple[int, Signal, Fragment]]:
+    def _in_range(self, selection: Selection) -> list[tuple[int, Signal, EncodedRecord]]:
         with self._lock:
             kept = list(self._fragments)
         return [
@@ -114,7 +114,7 @@ class MemoryStorage(TelemetryStorage):
 
 
 def _batches(
-    found: list[tuple[int, Signal, Fragment]], selection: Selection, size: int
+    found: list[tuple[int, Signal, EncodedRecord]], selection: Selection, size: int
 ) -> Iterator[TelemetryData]:
     batch: list[tuple[int, str, Any]] = []
     for start in range(0, len(found), size):
@@ -126,10 +126,10 @@ def _batches(
         yield untimed(batch)
 
 
-def _decoded(found: list[tuple[int, Signal, Fragment]]) -> TelemetryData:
-    by_signal: dict[Signal, list[Fragment]] = {}
+def _decoded(found: list[tuple[int, Signal, EncodedRecord]]) -> TelemetryData:
+    by_signal: dict[Signal, list[EncodedRecord]] = {}
     for _, signal, fragment in found:
         by_signal.setdefault(signal, []).append(fragment)
     return TelemetryData.from_otlp_json(
-        line for signal, fragments in by_signal.items() for line in lines(signal, fragments)
+        line for signal, fragments in by_signal.items() for line in join_lines(signal, fragments)
     )

@@ -18,7 +18,7 @@ from rimp_otel.journal.slices import Slice, Slices, Twins
 from rimp_otel.journal.slots import Slot
 from rimp_otel.journal.target import NO_FILE, Appendable, End, FileHome, Home
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import LINE_SIZE, lines
+from rimp_otel.otlp.lines import LINE_SIZE, join_lines
 from rimp_otel.process import Reporter
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.files.journal_target import SlotStorage
@@ -123,7 +123,7 @@ class JournalDrain(Drain):
         self._collector.counts.collect_points(len(fragments), unencoded)
         for taken, fragment in enumerate(fragments):
             if not self._journal.append(letter, fragment):
-                rest = lines(Signal.METRICS, fragments[taken:])
+                rest = join_lines(Signal.METRICS, fragments[taken:])
                 self._hold(TelemetryData.from_otlp_json(rest))
                 return
 

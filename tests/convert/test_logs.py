@@ -28,7 +28,7 @@ from opentelemetry.trace import (
 )
 
 from rimp_otel.convert.logs import event_from_log_record, log_record_from_event
-from rimp_otel.convert.resources import body_text
+from rimp_otel.convert.resources import text_of_body
 from rimp_otel.models.records import EventType, ResourceInfo, ScopeInfo, TelemetryEvent
 
 SPAN = set_span_in_context(
@@ -194,7 +194,7 @@ def _events(draw: st.DrawFn) -> TelemetryEvent:
     scope = draw(st.none() | SCOPES)
     return TelemetryEvent(
         source=scope.name if scope else "",
-        message=body_text(body),
+        message=text_of_body(body),
         event_type=EventType.from_severity_number(severity),
         metadata=draw(ATTRIBUTES),
         time_unix_nano=draw(NANOS),

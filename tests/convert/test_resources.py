@@ -79,7 +79,7 @@ def test_what_differs_in_type_or_count_is_not_equal() -> None:
 def test_the_caches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that reads recordings of ever new processes does not keep them all."""
     monkeypatch.setattr(origins, "_MAX_CACHED", 10)
-    cache = origins._Cache(origins._make_resource)
+    cache = origins._Cache(origins._convert_resource_to_sdk)
     made = [cache(ResourceInfo({"n": n})) for n in range(100)]
     assert [resource.attributes["n"] for resource in made] == list(range(100))
     assert len(cache._by_id) <= 10
@@ -107,6 +107,6 @@ def test_an_sdk_with_other_internals_gets_attributes_its_own_way(
 ) -> None:
     """Should the private dict go away, the public constructor is what is left."""
     monkeypatch.setattr(origins, "_FILLABLE", False)
-    resource = origins._make_resource(ResourceInfo({"a": ["b"]}, "", 2))
+    resource = origins._convert_resource_to_sdk(ResourceInfo({"a": ["b"]}, "", 2))
     assert resource_from_sdk(resource) == ResourceInfo({"a": ["b"]}, "", 2)
     assert dict(origins.bounded_attributes({"a": 1}, 0)) == {"a": 1}

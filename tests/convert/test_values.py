@@ -12,7 +12,7 @@ import pytest
 from rimp_otel.convert.resources import (
     attributes_from_sdk,
     attributes_to_sdk,
-    body_text,
+    text_of_body,
     value_from_sdk,
     value_to_sdk,
 )
@@ -103,9 +103,9 @@ def test_a_mapping_that_cannot_be_read_leaves_a_marker() -> None:
 )
 def test_a_body_as_text(body: object, expected: str) -> None:
     """Text is itself, None is empty, all else compact JSON."""
-    assert body_text(body) == expected
+    assert text_of_body(body) == expected
 
 
 def test_a_body_without_json_leaves_a_marker() -> None:
     """Not even an integer that Python refuses to print raises."""
-    assert body_text([10**5000]) == "<a list that cannot be read: ValueError>"
+    assert text_of_body([10**5000]) == "<a list that cannot be read: ValueError>"

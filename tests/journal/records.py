@@ -5,28 +5,28 @@ from __future__ import annotations
 from rimp_otel.errors import StorageError
 from rimp_otel.journal.target import DirectoryHome, End
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import Fragment, Wrapping
+from rimp_otel.otlp.lines import EncodedRecord, Envelope
 
-RESOURCE = Wrapping('{"resource":{},', "}")
-SCOPE = Wrapping('{"scope":{"name":"s"},', "}")
-METRIC = Wrapping('{"name":"m","gauge":{"dataPoints":[', "]}}")
+RESOURCE = Envelope('{"resource":{},', "}")
+SCOPE = Envelope('{"scope":{"name":"s"},', "}")
+METRIC = Envelope('{"name":"m","gauge":{"dataPoints":[', "]}}")
 PAD = "x" * 500
 
 
 def log(number):
     """A log record's text."""
-    return Fragment(1, RESOURCE, SCOPE, None, f'{{"body":{{"stringValue":"{number} {PAD}"}}}}')
+    return EncodedRecord(1, RESOURCE, SCOPE, None, f'{{"body":{{"stringValue":"{number} {PAD}"}}}}')
 
 
 def span(number):
     """A span's text."""
     text = f'{{"traceId":"{number:032x}","spanId":"{number:016x}","name":"{number} {PAD}"}}'
-    return Fragment(1, RESOURCE, SCOPE, None, text)
+    return EncodedRecord(1, RESOURCE, SCOPE, None, text)
 
 
 def point(number):
     """A data point's text."""
-    return Fragment(1, RESOURCE, SCOPE, METRIC, f'{{"asInt":"{number}"}}')
+    return EncodedRecord(1, RESOURCE, SCOPE, METRIC, f'{{"asInt":"{number}"}}')
 
 
 def append(journal, number):

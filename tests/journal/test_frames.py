@@ -17,11 +17,11 @@ from rimp_otel.journal.format import (
 )
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
-from rimp_otel.otlp.encode_logs import event_fragment
-from rimp_otel.otlp.lines import Wrapping
+from rimp_otel.otlp.encode_logs import encode_event
+from rimp_otel.otlp.lines import Envelope
 
-RESOURCE, SCOPE = Wrapping('{"resource":{},', "}"), Wrapping('{"scope":{"name":"s"},', "}")
-METRIC = Wrapping('{"name":"m","gauge":{"dataPoints":[', "]}}")
+RESOURCE, SCOPE = Envelope('{"resource":{},', "}"), Envelope('{"scope":{"name":"s"},', "}")
+METRIC = Envelope('{"name":"m","gauge":{"dataPoints":[', "]}}")
 ONE = definition(1, (RESOURCE, SCOPE, None)).encode()
 
 
@@ -120,7 +120,7 @@ def test_end_of_frames(data, end):
 )
 def test_any_text_is_one_frame(message, source, metadata):
     """JSON escaping keeps line ends and NUL out, of records and of definitions."""
-    fragment = event_fragment(TelemetryEvent(source, message, metadata=metadata))
+    fragment = encode_event(TelemetryEvent(source, message, metadata=metadata))
     origin = (fragment.resource, fragment.scope, None)
     frame = definition(1, origin) + f"l1 {fragment.text}\n"
     data = frame.encode("utf-8", "replace")

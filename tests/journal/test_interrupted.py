@@ -31,8 +31,8 @@ from rimp_otel.journal.interrupted import (
 from rimp_otel.journal.open_spans import SLOT_SIZE, SLOTS_START, NotedSpan, OpenSpans
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
-from rimp_otel.otlp.encode_spans import span_text
-from rimp_otel.otlp.lines import Wrapping, lines, resource_wrapping
+from rimp_otel.otlp.encode_spans import span_json
+from rimp_otel.otlp.lines import Envelope, join_lines, resource_envelope
 from tests.otlp import strategies
 from tests.otlp.official import assert_same, parsed
 from tests.processes import ROOT
@@ -101,7 +101,7 @@ def table_with(directory, spans, **more):
 def spans_of(fragments):
     """The fragments as whoever reads the recording gets them."""
     found = []
-    for line in lines(Signal.TRACES, fragments):
+    for line in join_lines(Signal.TRACES, fragments):
         parsed(Signal.TRACES, line)
         found += decode_line(line).records
     return found
@@ -251,7 +251,7 @@ def test_the_text_is_that_of_a_finished_span(tmp_path):
     span.set_attribute("rimp.interrupted", True)
     span.set_status(StatusCode.ERROR, "process terminated")
     span.end(1_000)
-    assert interrupted_fragment(left, 1_000).text == span_text(span)
+    assert interrupted_fragment(left, 1_000).text == span_json(span)
     table.close()
 
 
@@ -267,7 +267,7 @@ def test_any_span_is_written_as_the_official_encoder_would(tmp_path_factory, spa
     table.close()
     assert left.damaged == 0
     assert len(left.spans) == len({(s.context.trace_id, s.context.span_id) for s in spans})
-    written = list(lines(Signal.TRACES, interrupted_fragments(left, 7, never)))
+    written = list(join_lines(Signal.TRACES, interrupted_fragments(left, 7, never)))
     again = [record for line in written for record in decode_line(line).records]
     assert len(again) == len(left.spans)
     if again:
@@ -329,7 +329,7 @@ def test_a_crash_leaves_its_stack(tmp_path):
     crash = read_crash(tmp_path / "000001.crash")
     resource = left.spans[0].origin[0]
     fragment = crash_event_fragment(crash.text, resource, crash.time_unix_nano, left.pid)
-    (line,) = lines(Signal.LOGS, [fragment])
+    (line,) = join_lines(Signal.LOGS, [fragment])
     parsed(Signal.LOGS, line)
     (event,) = decode_line(line).records
     assert event.body == "process crashed: Fatal Python error: Segmentation fault"
@@ -347,8 +347,8 @@ def test_a_crash_leaves_its_stack(tmp_path):
 @given(text=st.text(st.characters()), time=st.integers(0, 2**64 - 1))
 def test_any_text_of_a_crash(text, time):
     """Becomes a line that protobuf can read."""
-    fragment = crash_event_fragment(text, resource_wrapping(None), time, 0)
-    (line,) = lines(Signal.LOGS, [fragment])
+    fragment = crash_event_fragment(text, resource_envelope(None), time, 0)
+    (line,) = join_lines(Signal.LOGS, [fragment])
     parsed(Signal.LOGS, line)
     (event,) = decode_line(line).records
     assert "process.pid" not in event.metadata
@@ -357,8 +357,8 @@ def test_any_text_of_a_crash(text, time):
 
 def test_a_long_crash_is_cut():
     """To 64 KiB, at a character."""
-    fragment = crash_event_fragment("é" * 100_000, Wrapping('{"resource":{},', "}"), 1, 1)
-    (line,) = lines(Signal.LOGS, [fragment])
+    fragment = crash_event_fragment("é" * 100_000, Envelope('{"resource":{},', "}"), 1, 1)
+    (line,) = join_lines(Signal.LOGS, [fragment])
     (event,) = decode_line(line).records
     assert event.metadata["exception.stacktrace"] == "é" * 32_768
 

@@ -16,16 +16,16 @@ from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.slices import Slices
 from rimp_otel.journal.slots import is_owned
 from rimp_otel.journal.target import DirectoryHome
-from rimp_otel.otlp.lines import Fragment, Wrapping
+from rimp_otel.otlp.lines import EncodedRecord, Envelope
 from rimp_otel.process import Reporter
 
 MEBIBYTE = 1024 * 1024
-RESOURCE, SCOPE = Wrapping('{"resource":{},', "}"), Wrapping('{"scope":{},', "}")
+RESOURCE, SCOPE = Envelope('{"resource":{},', "}"), Envelope('{"scope":{},', "}")
 
 
 def fragment(text, scope=SCOPE):
     """A record's text."""
-    return Fragment(1, RESOURCE, scope, None, text)
+    return EncodedRecord(1, RESOURCE, scope, None, text)
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_lone_surrogate(journal):
 
 def test_each_segment_stands_for_itself(journal):
     """It defines what it uses, once."""
-    scopes = [Wrapping(f'{{"scope":{{"name":"{name}"}},', "}") for name in "ab"]
+    scopes = [Envelope(f'{{"scope":{{"name":"{name}"}},', "}") for name in "ab"]
     for number in range(3_000):
         journal.append("l", fragment('"' + "x" * 200 + '"', scopes[number % 2]))
     for segment in journal.segments:

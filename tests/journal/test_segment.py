@@ -9,9 +9,9 @@ import pytest
 
 from rimp_otel.journal.format import HEADER_SIZE
 from rimp_otel.journal.segment import Segment, segment_name, segment_number
-from rimp_otel.otlp.lines import Wrapping
+from rimp_otel.otlp.lines import Envelope
 
-ORIGIN = Wrapping("{", "}"), Wrapping("{", "}"), None
+ORIGIN = Envelope("{", "}"), Envelope("{", "}"), None
 SIZE = 64 * 1024
 
 

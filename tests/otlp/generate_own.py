@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from rimp_otel.convert.resources import body_text
+from rimp_otel.convert.resources import text_of_body
 from rimp_otel.models.records import (
     Buckets,
     EventType,
@@ -21,7 +21,7 @@ from rimp_otel.models.records import (
     TelemetryMetric,
     Temporality,
 )
-from rimp_otel.otlp.values import plain
+from rimp_otel.otlp.values import plain_value
 from tests.otlp.choices import (
     Source,
     boolean,
@@ -41,10 +41,10 @@ __all__ = ["event", "metric"]
 def event(source: Source) -> TelemetryEvent:
     """An event of our own, with any values in all fields."""
     severity = source.choose((0, 1, 5, 8, 9, 12, 13, 16, 17, 24))
-    body = plain(value(source))
+    body = plain_value(value(source))
     return TelemetryEvent(
         source=source.text(),
-        message=body_text(body),
+        message=text_of_body(body),
         event_type=EventType.from_severity_number(severity),
         metadata=_plain_attributes(source),
         time_unix_nano=time(source),
@@ -90,7 +90,7 @@ def metric(source: Source) -> TelemetryMetric:
 
 
 def _plain_attributes(source: Source) -> dict[str, Any]:
-    return {source.text(): plain(value(source)) for _ in range(source.integer(0, 3))}
+    return {source.text(): plain_value(value(source)) for _ in range(source.integer(0, 3))}
 
 
 def _scope_info(source: Source) -> ScopeInfo | None:

@@ -13,7 +13,7 @@ from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.protobuf import line_from_protobuf, normalize_line, protobuf_from_line
-from rimp_otel.otlp.scan import count_records, signal_of
+from rimp_otel.otlp.scan import count_records, signal_of_line
 
 FOLDER = Path(__file__).parents[3] / "shared" / "conformance"
 
@@ -55,7 +55,7 @@ def test_protobuf_recordings_become_lines_without_loss(name, count):
     line = line_from_protobuf(signal, data)
     message = protobuf_from_line(line)
     assert message == type(message).FromString(data)
-    assert signal_of(line) is signal
+    assert signal_of_line(line) is signal
     assert len(decode_line(line).records) == count_records(line) == count
 
 

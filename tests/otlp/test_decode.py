@@ -33,7 +33,7 @@ from rimp_otel.models.records import (
 from rimp_otel.otlp import decode_common as origins
 from rimp_otel.otlp import decode_spans as recorded
 from rimp_otel.otlp.decode import decode_line
-from rimp_otel.otlp.scan import count_records, signal_of
+from rimp_otel.otlp.scan import count_records, signal_of_line
 
 TRACE_ID = "5b8efff798038103d269b633813fc60c"
 SPAN_ID = "eee19b7ec3c1b174"
@@ -628,14 +628,14 @@ def test_records_are_in_the_order_of_the_line():
 def test_signal_of_a_line(signal, head):
     """The first key tells it, or else the whole line; text and bytes alike."""
     line = f'{head}"{signal.resource_key}" : []}}'
-    assert signal_of(line) is signal_of(line.encode()) is signal
+    assert signal_of_line(line) is signal_of_line(line.encode()) is signal
 
 
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"resourceSpan":[]}', "\ud800", "\0"])
 def test_signal_of_something_else_is_refused(text):
     """No signal is made up."""
     with pytest.raises(DecodeError):
-        signal_of(text)
+        signal_of_line(text)
     with pytest.raises(DecodeError):
         count_records(text)
 
@@ -677,7 +677,7 @@ def test_random_input_raises_nothing_else(data):
         with pytest.raises(DecodeError):
             read(data)
     with contextlib.suppress(DecodeError):
-        assert signal_of(data).resource_key.encode() in (
+        assert signal_of_line(data).resource_key.encode() in (
             data if isinstance(data, bytes) else data.encode(errors="replace")
         )
 

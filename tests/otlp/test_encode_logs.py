@@ -13,7 +13,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.encode_logs import _careful_text, _quick_text
+from rimp_otel.otlp.encode_logs import _careful_log_json, _quick_log_json
 from tests.otlp import strategies
 from tests.otlp.official import assert_same, lines_of, message_of
 
@@ -56,8 +56,8 @@ def test_any_body_is_the_official_message(body):
 def test_the_quick_way_writes_what_the_careful_one_does(records):
     """Of every record that it takes."""
     for record in records:
-        quick = _quick_text(record.log_record)
-        assert quick is None or quick == _careful_text(record)
+        quick = _quick_log_json(record.log_record)
+        assert quick is None or quick == _careful_log_json(record)
 
 
 def test_the_quick_way_is_taken():
@@ -73,8 +73,8 @@ def test_the_quick_way_is_taken():
         event_name="e",
     )
     record = ReadWriteLogRecord(log, RESOURCE, InstrumentationScope("app"))
-    quick = _quick_text(record.log_record)
-    assert quick == _careful_text(record)
+    quick = _quick_log_json(record.log_record)
+    assert quick == _careful_log_json(record)
     assert quick is not None
     assert quick.startswith('{"timeUnixNano":"5","observedTimeUnixNano":"6","severityNumber":13')
 

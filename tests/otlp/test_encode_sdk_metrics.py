@@ -18,7 +18,7 @@ from opentelemetry.sdk.metrics.export import (
 
 from rimp_otel.otlp import encode_metrics as sdkpoints
 from rimp_otel.otlp.encode_metrics import (
-    _careful_text,
+    _careful_point_json,
     _quick_histogram,
     _quick_number,
     histogram_fields,
@@ -54,7 +54,7 @@ def test_points_of_all_kinds(data) -> None:
                 write = point_writer(metric.data)
                 values = sdkpoints._WRITERS[type(metric.data)][1]
                 for point in metric.data.data_points:
-                    assert write(point) == _careful_text(point, values)
+                    assert write(point) == _careful_point_json(point, values)
 
 
 @given(st.integers() | st.floats() | st.booleans() | st.none(), st.integers(), st.integers())
@@ -62,7 +62,7 @@ def test_numbers(value, start, time) -> None:
     """Any value and any times: as the careful way writes them, or not at all."""
     point = NumberDataPoint({"a": 1}, start, time, value)
     quick = _quick_number(point)
-    assert quick is None or quick == _careful_text(point, lambda p: number_field(p.value))
+    assert quick is None or quick == _careful_point_json(point, lambda p: number_field(p.value))
 
 
 @given(
@@ -74,7 +74,7 @@ def test_histograms(total, counts, bounds) -> None:
     """Any sum, counts and bounds."""
     point = histogram_of(sum=total, count=sum(counts), bucket_counts=counts, explicit_bounds=bounds)
     quick = _quick_histogram(point)
-    assert quick is None or quick == _careful_text(point, histogram_fields)
+    assert quick is None or quick == _careful_point_json(point, histogram_fields)
 
 
 def test_the_quick_way_is_taken() -> None:

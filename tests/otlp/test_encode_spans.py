@@ -22,7 +22,7 @@ from opentelemetry.trace import (
 )
 
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.encode_spans import _quick_text, careful_text, is_sampled, span_text
+from rimp_otel.otlp.encode_spans import _quick_span_json, careful_span_json, is_sampled, span_json
 from rimp_otel.otlp.lines import LINE_SIZE
 from tests.otlp import strategies
 from tests.otlp.official import assert_same, differences, lines_of, message_of, official_message
@@ -67,8 +67,8 @@ def test_spans_of_a_provider_are_the_official_message(spans):
 def test_the_quick_way_writes_what_the_careful_one_does(spans):
     """Of every span that a provider made; and none of those is odd but for foreign ones."""
     for span in spans:
-        quick = _quick_text(span)
-        assert quick is None or quick == careful_text(span)
+        quick = _quick_span_json(span)
+        assert quick is None or quick == careful_span_json(span)
 
 
 def test_the_quick_way_is_taken():
@@ -81,8 +81,8 @@ def test_the_quick_way_is_taken():
     ) as span:
         span.add_event("e", {"c": "d"})
         span.set_status(StatusCode.ERROR, "why")
-    quick = _quick_text(span._readable_span())
-    assert quick == careful_text(span._readable_span())
+    quick = _quick_span_json(span._readable_span())
+    assert quick == careful_span_json(span._readable_span())
     assert quick is not None
     flags = span.context.trace_flags | 0x300  # the SDK's floor says of each id that it is random
     assert f'"traceState":"a=1","parentSpanId":"0000000000000002","flags":{flags},' in quick
@@ -103,8 +103,8 @@ def test_the_quick_way_is_taken():
 def test_odd_spans_go_the_careful_way(odd):
     """Whatever a field holds that the SDK does not put there."""
     span = span_of(**{"start_time": 1, "end_time": 2, **odd})
-    assert _quick_text(span) is None
-    assert span_text(span) == careful_text(span)
+    assert _quick_span_json(span) is None
+    assert span_json(span) == careful_span_json(span)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import zstandard
 
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp import files
-from rimp_otel.otlp.files import Message, read_messages
+from rimp_otel.otlp.files import FileMessage, read_messages
 from rimp_otel.otlp.protobuf import protobuf_from_line, signal_of_protobuf
 from rimp_otel.otlp.scan import count_records
 
@@ -46,7 +46,7 @@ PRETTY = b'{\n  "resourceLogs": [\n  ]\n}\n'
 zstd = zstandard.ZstdCompressor().compress
 
 
-def read(data: bytes) -> list[Message]:
+def read(data: bytes) -> list[FileMessage]:
     """The messages of a file with this content."""
     return list(read_messages(io.BytesIO(data)))
 
@@ -93,7 +93,7 @@ def test_however_it_is_written(data: bytes) -> None:
 
 def test_one_message() -> None:
     """In protobuf, it has no length in front."""
-    assert read(binary(SPANS[0])) == [Message(1, SPANS[0], unit="message")]
+    assert read(binary(SPANS[0])) == [FileMessage(1, SPANS[0], unit="message")]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_empty_files() -> None:
 
 def test_what_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message has a limit, so that a file cannot take all memory; the next one is read."""
-    monkeypatch.setattr(files, "LARGEST", 300)
+    monkeypatch.setattr(files, "MAX_MESSAGE_SIZE", 300)
     long = SPAN.replace(b'"a"', b'"' + b"a" * 400 + b'"') % 7
     reason = "it is longer than 0 MiB"
     assert refused(SPANS[0] + b"\n" + long + b"\n" + SPANS[1]) == [(2, reason)]

@@ -21,15 +21,15 @@ from rimp_otel.otlp.values import (
     MAX_VALUES,
     attributes_json,
     double_json,
-    enumerated,
-    fixed64,
-    plain,
-    sint32,
+    plain_value,
     span_id_json,
     text_json,
     to_bytes,
+    to_enum,
+    to_fixed64,
+    to_sint32,
+    to_uint32,
     trace_id_json,
-    uint32,
     value_json,
 )
 from tests.otlp import strategies
@@ -114,14 +114,14 @@ def test_each_type_is_written_as_its_own(value, expected):
 )
 def test_a_type_that_otlp_lacks_becomes_the_nearest(value, expected):
     """Numbers stay numbers, collections arrays; anything else is its text."""
-    assert plain(value) == expected
+    assert plain_value(value) == expected
     assert shown(value) == shown(expected)
 
 
 def test_an_iterator_is_neither_used_up_nor_followed():
     """It may never end, and somebody else may want its items."""
     items = iter([1, 2])
-    assert plain(items).startswith("<list_iterator object at ")
+    assert plain_value(items).startswith("<list_iterator object at ")
     assert list(items) == [1, 2]
 
 
@@ -178,9 +178,9 @@ def test_a_cycle_is_cut_where_it_closes():
     """The same container twice is no cycle."""
     cyclic: list[Any] = [1]
     cyclic.append({"back": cyclic})
-    assert plain(cyclic) == [1, {"back": "<cycle>"}]
+    assert plain_value(cyclic) == [1, {"back": "<cycle>"}]
     twice = [1]
-    assert plain([twice, twice]) == [[1], [1]]
+    assert plain_value([twice, twice]) == [[1], [1]]
 
 
 def test_deep_nesting_is_cut():
@@ -188,7 +188,7 @@ def test_deep_nesting_is_cut():
     deep: Any = "bottom"
     for _ in range(1_000):
         deep = [deep]
-    found, depth = plain(deep), 0
+    found, depth = plain_value(deep), 0
     while isinstance(found, list):
         (found,) = found
         depth += 1
@@ -207,7 +207,7 @@ def test_what_multiplies_is_cut():
 
 def test_a_map_that_is_too_large_says_so():
     """It keeps what came first."""
-    found = plain({"maps": [{str(n): n} for n in range(MAX_VALUES)], "last": 1})
+    found = plain_value({"maps": [{str(n): n} for n in range(MAX_VALUES)], "last": 1})
     assert found["maps"][0] == {"0": 0}
     assert len(found["maps"]) < MAX_VALUES
     assert found["rimp.repaired"] == "<too many values>"
@@ -229,7 +229,7 @@ def test_a_map_that_is_too_large_says_so():
 )
 def test_a_number_outside_of_its_range_becomes_the_bound(value, expected):
     """And what is no number becomes 0."""
-    assert fixed64(value) == expected
+    assert to_fixed64(value) == expected
 
 
 def test_a_kind_of_string_is_its_own_characters():
@@ -238,14 +238,14 @@ def test_a_kind_of_string_is_its_own_characters():
     assert attributes_json({"red": {"red": 1}}) == before
     assert attributes_json({Colour.RED: {Colour.RED: 1}}) == before
     assert text_json(Colour.RED) == '"red"'
-    assert plain({Colour.RED: Colour.RED}) == {"red": "red"}
+    assert plain_value({Colour.RED: Colour.RED}) == {"red": "red"}
 
 
 def test_numbers_have_their_bounds():
     """Of ids, of unsigned and of signed 32-bit integers."""
-    assert (uint32(2**32), uint32(-1)) == (2**32 - 1, 0)
-    assert (enumerated(2**31), enumerated(-1), enumerated("INFO")) == (2**31 - 1, 0, 0)
-    assert (sint32(2**31), sint32(-(2**40)), sint32("x")) == (2**31 - 1, -(2**31), 0)
+    assert (to_uint32(2**32), to_uint32(-1)) == (2**32 - 1, 0)
+    assert (to_enum(2**31), to_enum(-1), to_enum("INFO")) == (2**31 - 1, 0, 0)
+    assert (to_sint32(2**31), to_sint32(-(2**40)), to_sint32("x")) == (2**31 - 1, -(2**31), 0)
     assert trace_id_json(2**128) == "f" * 32
     assert span_id_json(-1) == "0" * 16
 
@@ -256,4 +256,4 @@ def test_any_value_comes_back(value):
     """What is decoded is the plain copy: sequences are lists, and NaN is NaN."""
     line = '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":' + value_json(value) + "}]}]}]}"
     (event,) = decode_line(line).records
-    assert repr(event.body) == repr(plain(value))
+    assert repr(event.body) == repr(plain_value(value))

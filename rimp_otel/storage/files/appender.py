@@ -167,7 +167,7 @@ class Appender:
         """
         if self._born is None:
             changed = os.fstat(self._file).st_mtime
-            times = extent.times_in(self.first_line())
+            times = extent.times_of_line(self.first_line())
             self._born = min(changed, times[1] / 1e9) if times and times[1] else changed
         return self._born
 

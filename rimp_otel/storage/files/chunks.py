@@ -15,7 +15,7 @@ from io import BytesIO
 from typing import NamedTuple, Protocol
 
 from rimp_otel.models.filters import Filter
-from rimp_otel.otlp.scan import LATEST, facts_of
+from rimp_otel.otlp.scan import LATEST, summarize_line
 from rimp_otel.storage.files.blocks import Gap, unpack
 from rimp_otel.storage.files.index import DamagedIndexError, Index, Row, build_index, opened_index
 from rimp_otel.storage.files.layout import SealedName
@@ -166,7 +166,7 @@ class _Blocks(_File):
 
 
 def _may_match(filter: Filter, text: bytes, start: int, end: int) -> bool:
-    return not filter or facts_of(text[start:end]).may_match(filter)
+    return not filter or summarize_line(text[start:end]).may_match(filter)
 
 
 class _Plain(_File):
@@ -181,7 +181,7 @@ class _Plain(_File):
         with reading(self._found.path):
             for line in lines_of(self._found, 0, 0, self._limit, torn=True):
                 text = line.text or b""
-                facts = facts_of(text)
+                facts = summarize_line(text)
                 if facts.may_match(filter):
                     start = line.end - len(text)
                     made.append(Stretch(facts.first, facts.last, line.number, start, len(text)))

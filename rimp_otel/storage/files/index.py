@@ -28,7 +28,7 @@ from typing import Any, BinaryIO, NamedTuple
 from zlib import crc32
 
 from rimp_otel.models.filters import Filter
-from rimp_otel.otlp.scan import LATEST, Facts, facts_of
+from rimp_otel.otlp.scan import LATEST, LineSummary, summarize_line
 from rimp_otel.storage.files.blocks import Gap, blocks, unpack_blocks
 from rimp_otel.storage.files.layout import SealedName
 
@@ -97,7 +97,7 @@ class Head(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block of a file; for times, see ``Facts``."""
+    """A block of a file; for times, see ``LineSummary``."""
 
     offset: int
     #: Bytes in the file.
@@ -272,7 +272,7 @@ class Indexer:
     def __init__(self) -> None:
         self._blocks: list[Block] = []
         self._rows: list[bytes] = []
-        self._pending: list[tuple[int, Facts]] = []
+        self._pending: list[tuple[int, LineSummary]] = []
         self._offset, self._lines = 0, 0
         self._check = blake2b(digest_size=8)
         self._hashes, self._numbers = array("I"), array("H")
@@ -281,7 +281,7 @@ class Indexer:
         self._is_torn = False
         self._is_possible = True
 
-    def add(self, line: bytes, facts: Facts) -> None:
+    def add(self, line: bytes, facts: LineSummary) -> None:
         """A line, with its end if it has one."""
         if self._is_torn:
             self.give_up()
@@ -320,7 +320,7 @@ class Indexer:
         self._lines += len(rows)
         self._check.update(tail[-TAIL:])
 
-    def _note(self, number: int, lines: list[Facts]) -> None:
+    def _note(self, number: int, lines: list[LineSummary]) -> None:
         hashes = {hash_of(trace_id) for facts in lines for trace_id in facts.trace_ids}
         self._hashes.extend(hashes)
         self._numbers.extend([number] * len(hashes))
@@ -432,7 +432,7 @@ def build_index(file: BinaryIO, compression: str, changed: int | None = None) ->
 
 def _add_block(indexer: Indexer, text: bytes, packed: bytes | memoryview) -> None:
     for line in BytesIO(text):
-        indexer.add(line, facts_of(line))
+        indexer.add(line, summarize_line(line))
     indexer.end_block(len(packed), bytes(packed[-TAIL:]))
     time.sleep(0)  # others want the interpreter too
 

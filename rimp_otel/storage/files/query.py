@@ -21,7 +21,7 @@ from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import StorageError
 from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.scan import facts_of
+from rimp_otel.otlp.scan import summarize_line
 from rimp_otel.storage.base import TIMES, Selection, untimed
 from rimp_otel.storage.files.chunks import MayWant, Stretch, Stretches, opened_stretches
 from rimp_otel.storage.files.layout import Layout
@@ -191,7 +191,7 @@ class _Journal:
     def stretches(self, filter: Filter) -> list[Stretch]:
         found = []
         for number, line in enumerate(self._lines):
-            facts = facts_of(line.text)
+            facts = summarize_line(line.text)
             if line.signal in filter.signals and facts.may_match(filter):
                 found.append(Stretch(facts.first, facts.last, number, 0, len(line.text)))
         return found

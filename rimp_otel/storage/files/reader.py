@@ -21,7 +21,7 @@ from rimp_otel.errors import DecodeError
 from rimp_otel.journal.reader import Damage
 from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.scan import count_records, signal_of
+from rimp_otel.otlp.scan import count_records, signal_of_line
 from rimp_otel.storage.base import Selection
 from rimp_otel.storage.files.chunks import Stretch, Stretches, opened_stretches
 from rimp_otel.storage.files.layout import Layout
@@ -151,7 +151,7 @@ def counted(line: bytes) -> TelemetryData:
     Raises:
         DecodeError: it is not of OTLP JSON's shape.
     """
-    return batch_of_lines(signal_of(line), [line], count_records(line))
+    return batch_of_lines(signal_of_line(line), [line], count_records(line))
 
 
 class RecordingReader:

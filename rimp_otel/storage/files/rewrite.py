@@ -20,7 +20,7 @@ from typing import BinaryIO, NamedTuple
 from rimp_otel.errors import DecodeError
 from rimp_otel.fsutil import sync_directory, sync_file
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.scan import Extent
+from rimp_otel.otlp.scan import TimeRange
 from rimp_otel.storage.files.blocks import blocks, compressor
 from rimp_otel.storage.files.index import make_index
 from rimp_otel.storage.files.layout import DERIVED, SUFFIXES, SealedName, fingerprint
@@ -105,7 +105,7 @@ class _Look:
         #: The first line, where it is not damaged.
         self.first = b""
         #: Of the lines that can be read.
-        self.extent = Extent()
+        self.extent = TimeRange()
         for line in _lines(found):
             self._add(line, _is_good(line, parse))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rimp_otel.fsutil import acquire, release, sync_directory, sync_file
-from rimp_otel.otlp.scan import Extent, facts_of
+from rimp_otel.otlp.scan import TimeRange, summarize_line
 from rimp_otel.storage.files.blocks import blocks, compressor
 from rimp_otel.storage.files.index import TAIL, Indexer, write_index
 from rimp_otel.storage.files.layout import TEMPORARY, SealedName
@@ -101,12 +101,12 @@ class _Look:
     """What is found while a file is read."""
 
     def __init__(self) -> None:
-        self.extent = Extent()
+        self.extent = TimeRange()
         self.indexer = Indexer()
 
     def add(self, line: bytes) -> None:
         """A line, with its end if it has one."""
-        facts = facts_of(line)
+        facts = summarize_line(line)
         self.extent.add(line, facts)
         self.indexer.add(line, facts)
 

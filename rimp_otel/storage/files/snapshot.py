@@ -23,7 +23,7 @@ from rimp_otel.errors import DecodeError
 from rimp_otel.journal.reader import Damage, JournalContents, read_journal
 from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import Fragment, lines
+from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.lines import (
     Content,
@@ -320,7 +320,7 @@ def _decoded(line: JournalLine) -> TelemetryData | None:
         return None
 
 
-def _record(fragment: Fragment) -> _Record:
+def _record(fragment: EncodedRecord) -> _Record:
     return fragment[1:]
 
 
@@ -345,7 +345,7 @@ def _without(
                 del records[record]
             if taken is not None:
                 taken[record] += 1
-        texts += lines(signal, kept)
+        texts += join_lines(signal, kept)
     if not is_changed:
         return data
     return TelemetryData.from_otlp_json(texts) if texts else None

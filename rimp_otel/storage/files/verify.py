@@ -20,7 +20,7 @@ from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.protobuf import protobuf_from_line
-from rimp_otel.otlp.scan import Extent
+from rimp_otel.otlp.scan import TimeRange
 from rimp_otel.storage.files.index import fault_of, index_path
 from rimp_otel.storage.files.layout import (
     Kind,
@@ -305,7 +305,7 @@ class FileCheck:
         self._tally = tally
         self._torn = torn
         self._limit = limit
-        self._extent = Extent()
+        self._extent = TimeRange()
         self._first: bytes | None = None
         self._records = self._size = 0
 

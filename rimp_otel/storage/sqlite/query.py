@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rimp_otel.batch import TelemetryData, decode_batch
 from rimp_otel.errors import ConfigurationError, DecodeError
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import Fragment, lines
+from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.storage.base import Selection, untimed
 from rimp_otel.storage.sqlite.connection import Connection
 from rimp_otel.storage.sqlite.rows import LARGEST_TIME
@@ -238,10 +238,10 @@ class Rows:
     def _lines(self, signal: Signal, rows: list[Any]) -> list[bytes]:
         known = self._wrappings
         return list(
-            lines(
+            join_lines(
                 signal,
                 [
-                    Fragment(
+                    EncodedRecord(
                         time,
                         known[resource],
                         known[scope],

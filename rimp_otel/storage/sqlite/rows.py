@@ -16,11 +16,11 @@ from rimp_otel.otlp.decode_common import (
     STATUS_CODES,
     any_value,
     attributes_of,
+    check_uint64,
     enum_number,
     id_bytes,
-    uint64,
 )
-from rimp_otel.otlp.lines import Wrapping
+from rimp_otel.otlp.lines import Envelope
 
 __all__ = ["LARGEST_TIME", "Columns", "Part", "Row", "rows_of"]
 
@@ -37,7 +37,7 @@ class Part(NamedTuple):
     kind: str
     #: A resource's ``service.name``, a scope's name, a metric's name.
     name: str | None
-    wrapping: Wrapping
+    wrapping: Envelope
 
 
 class Columns(NamedTuple):
@@ -72,8 +72,8 @@ def rows_of(line: bytes) -> Iterator[Row]:
     Raises:
         DecodeError: it is not OTLP JSON, as far as this has to look into it.
     """
-    found = wire.load(_LINE, line)
-    signal = wire.only_signal(found)
+    found = wire.decode_json(_LINE, line)
+    signal = wire.check_one_signal(found)
     for group in found.resource_spans or found.resource_logs or found.resource_metrics or ():
         resource = _resource(group)
         for scoped in group.scope_spans or group.scope_logs or group.scope_metrics or ():
@@ -89,17 +89,17 @@ def rows_of(line: bytes) -> Iterator[Row]:
 
 
 def _resource(group: _Group) -> Part:
-    attributes = attributes_of(wire.load_resource(group.resource).attributes, list)
+    attributes = attributes_of(wire.decode_resource(group.resource).attributes, list)
     service = attributes.get("service.name")
     head = f'{{"resource":{_text(group.resource) or "{}"},'
-    wrapping = Wrapping(head, _schema_tail(group.schema_url))
+    wrapping = Envelope(head, _schema_tail(group.schema_url))
     return Part("resource", service if isinstance(service, str) else None, wrapping)
 
 
 def _scope(scoped: _Scope) -> Part:
-    name = wire.load_scope(scoped.scope).name
+    name = wire.decode_scope(scoped.scope).name
     head = f'{{"scope":{_text(scoped.scope) or "{}"},'
-    return Part("scope", name, Wrapping(head, _schema_tail(scoped.schema_url)))
+    return Part("scope", name, Envelope(head, _schema_tail(scoped.schema_url)))
 
 
 def _schema_tail(url: Raw) -> str:
@@ -126,7 +126,7 @@ def _metric(metric: _Metric) -> Part:
     )
     head = "{" + "".join(f"{field}," for field in fields) + f'"{kind}":{{"dataPoints":['
     name = msgspec.json.decode(metric.name) if bytes(metric.name) else None
-    return Part("metric", name, Wrapping(head, f"]{tail}}}}}"))
+    return Part("metric", name, Envelope(head, f"]{tail}}}}}"))
 
 
 def _points(metric: _Metric) -> list[Raw]:
@@ -139,9 +139,9 @@ def _kinds(metric: _Metric) -> list[tuple[str, _Points]]:
 
 
 def _of_span(raw: Raw) -> Columns:
-    span = wire.load(_SPAN, bytes(raw))
-    start = uint64(span.start_time_unix_nano, "startTimeUnixNano")
-    end = uint64(span.end_time_unix_nano, "endTimeUnixNano")
+    span = wire.decode_json(_SPAN, bytes(raw))
+    start = check_uint64(span.start_time_unix_nano, "startTimeUnixNano")
+    end = check_uint64(span.end_time_unix_nano, "endTimeUnixNano")
     status = span.status and enum_number(span.status.code, STATUS_CODES, "code")
     return Columns(
         min(start, LARGEST_TIME),
@@ -155,9 +155,9 @@ def _of_span(raw: Raw) -> Columns:
 
 @wire.no_recursion_error
 def _of_log(raw: Raw) -> Columns:
-    log = wire.load(_LOG, bytes(raw))
-    time = uint64(log.time_unix_nano, "timeUnixNano")
-    observed = uint64(log.observed_time_unix_nano, "observedTimeUnixNano")
+    log = wire.decode_json(_LOG, bytes(raw))
+    time = check_uint64(log.time_unix_nano, "timeUnixNano")
+    observed = check_uint64(log.observed_time_unix_nano, "observedTimeUnixNano")
     return Columns(
         min(time or observed, LARGEST_TIME),
         _id(log.trace_id, 16, "traceId"),
@@ -175,7 +175,7 @@ def _message(body: Any) -> str | None:
 
 
 def _of_point(raw: Raw, metric: Part) -> Columns:
-    time = uint64(wire.load(_POINT, bytes(raw)).time_unix_nano, "timeUnixNano")
+    time = check_uint64(wire.decode_json(_POINT, bytes(raw)).time_unix_nano, "timeUnixNano")
     return Columns(min(time, LARGEST_TIME), name=metric.name)
 
 

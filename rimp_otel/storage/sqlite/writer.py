@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rimp_otel.errors import StorageError
-from rimp_otel.otlp.lines import Wrapping
+from rimp_otel.otlp.lines import Envelope
 from rimp_otel.storage.sqlite.connection import (
     SUFFIXES,
     Connection,
@@ -173,14 +173,14 @@ class Wrappings:
 
     def __init__(self, db: Connection) -> None:
         self._db = db
-        self._known: dict[int, Wrapping] = {}
+        self._known: dict[int, Envelope] = {}
 
-    def __getitem__(self, number: int) -> Wrapping:
+    def __getitem__(self, number: int) -> Envelope:
         found = self._known.get(number)
         if found is None:
             rows = self._db.execute("SELECT head, tail FROM origins WHERE id = ?", (number,))
             # None only where the file is damaged; then the record cannot be read either.
-            found = self._known[number] = Wrapping(*rows[0]) if rows else Wrapping("", "")
+            found = self._known[number] = Envelope(*rows[0]) if rows else Envelope("", "")
         return found
 
 

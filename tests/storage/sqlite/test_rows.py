@@ -6,7 +6,7 @@ import pytest
 
 from rimp_otel import DecodeError, TelemetryData
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import Fragment, lines
+from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.storage.sqlite.rows import rows_of
 from tests.contract.samples import NOON, everything
 
@@ -19,7 +19,7 @@ def test_put_together_again(signal):
         rows = list(rows_of(line))
         assert [row.signal for row in rows] == [signal] * data.count_of(signal)
         fragments = [
-            Fragment(
+            EncodedRecord(
                 row.columns.time,
                 row.resource.wrapping,
                 row.scope.wrapping,
@@ -28,7 +28,7 @@ def test_put_together_again(signal):
             )
             for row in rows
         ]
-        assert list(lines(signal, fragments)) == [line]
+        assert list(join_lines(signal, fragments)) == [line]
         assert fragments == data.fragments(signal)
 
 
