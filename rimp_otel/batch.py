@@ -10,25 +10,17 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 import rimp_otel.convert as convert
 import rimp_otel.otlp as otlp
-from rimp_otel.lazy import lazy, load
-from rimp_otel.models.records import Signal
+from rimp_otel.models.records import Signal, TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.encode_logs import encode_event, encode_log_record
 from rimp_otel.otlp.encode_spans import encode_span
 from rimp_otel.otlp.lines import EncodedRecord, join_lines
+from rimp_otel.process import importing
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.metrics.export import MetricsData
 
-    from rimp_otel import trace
-    from rimp_otel.models.records import TelemetryEvent, TelemetryMetric
-    from rimp_otel.otlp import decode, scan
-    from rimp_otel.render import html
-else:
-    decode = lazy("rimp_otel.otlp.decode")
-    scan = lazy("rimp_otel.otlp.scan")
-    html = lazy("rimp_otel.render.html")
-    trace = lazy("rimp_otel.trace")
+    from rimp_otel.trace import Trace
 
 __all__ = [
     "Chained",
@@ -172,15 +164,17 @@ class Lines:
         if self._objects is not None:
             return len(self._objects)
         if self._count is None:
-            self._count = sum(scan.count_records(line) for line in self.lines)
+            with importing():
+                from rimp_otel.otlp.scan import count_records
+            self._count = sum(count_records(line) for line in self.lines)
         return self._count
 
     def objects(self) -> list[Any]:
         """The records as objects."""
         if self._objects is None:
-            self._objects = [
-                record for line in self.lines for record in decode.decode_line(line).records
-            ]
+            with importing():
+                from rimp_otel.otlp.decode import decode_line
+            self._objects = [record for line in self.lines for record in decode_line(line).records]
         return self._objects
 
     def fragments(self) -> Iterator[EncodedRecord | None]:
@@ -256,10 +250,12 @@ class TelemetryData:
         Raises:
             DecodeError: a line is of no signal (here), or not OTLP JSON (when it is decoded).
         """
+        with importing():
+            from rimp_otel.otlp.scan import signal_of_line
         by_signal: dict[Signal, list[bytes]] = {}
         for text in texts:
             line = text.encode() if isinstance(text, str) else text
-            by_signal.setdefault(scan.signal_of_line(line), []).append(line.strip())
+            by_signal.setdefault(signal_of_line(line), []).append(line.strip())
         return make_batch(
             {signal: Lines(found, _ENCODERS[signal]) for signal, found in by_signal.items()}
         )
@@ -356,7 +352,7 @@ class TelemetryData:
         source = self._sources.get(signal)
         return len(source) if source else 0
 
-    def trace(self, trace_id: int | str) -> trace.Trace:
+    def trace(self, trace_id: int | str) -> Trace:
         """What the batch holds of one trace; a notebook shows it as a waterfall.
 
         Args:
@@ -365,7 +361,9 @@ class TelemetryData:
         Raises:
             ConfigurationError: it is no trace id, or that of no trace or of several.
         """
-        return trace.Trace.of(trace_id, self.spans, self.events)
+        with importing():
+            from rimp_otel.trace import Trace
+        return Trace.of(trace_id, self.spans, self.events)
 
     def __len__(self) -> int:
         return sum(map(len, self._sources.values()))
@@ -374,7 +372,9 @@ class TelemetryData:
         return bool(self._sources)
 
     def _repr_html_(self) -> str:
-        return html.batch_html(self.spans, self.events, self.metrics)
+        with importing():
+            from rimp_otel.render.html import batch_html
+        return batch_html(self.spans, self.events, self.metrics)
 
     def __repr__(self) -> str:
         counts = ", ".join(
@@ -404,7 +404,9 @@ def decode_batch(line: bytes) -> TelemetryData:
     Raises:
         DecodeError: the line is not OTLP JSON.
     """
-    signal, records = decode.decode_line(line)
+    with importing():
+        from rimp_otel.otlp.decode import decode_line
+    signal, records = decode_line(line)
     return make_batch({signal: Lines([line], _ENCODERS[signal], records)})
 
 
@@ -430,6 +432,8 @@ def set_slice_id(data: TelemetryData, slice_id: str) -> None:
 
 def load_decoding() -> None:
     """Imports what makes objects of records, for whoever will ask for them while they are recorded."""
-    load(decode)
-    for name in convert.__all__:
-        getattr(convert, name)
+    with importing():
+        import rimp_otel.otlp.decode  # noqa: F401
+
+        for name in convert.__all__:
+            getattr(convert, name)

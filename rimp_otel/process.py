@@ -10,6 +10,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import count
 from threading import RLock
 from typing import Any, Protocol, TextIO
@@ -20,6 +21,7 @@ __all__ = [
     "Mark",
     "ProcessLock",
     "Reporter",
+    "importing",
     "in_forked_child",
     "process_mark",
 ]
@@ -91,6 +93,53 @@ def _renew_all() -> None:
 if hasattr(os, "register_at_fork"):
     # One for all, since what is registered is never let go of.
     os.register_at_fork(after_in_child=_renew_all)
+
+
+# --- Imports within functions, and forks that come meanwhile.
+
+# A fork waits no longer: the importing thread may itself wait for a module that the forking thread
+# is in the middle of importing.
+_LONGEST_IMPORT_WAIT = 1.0
+
+_import_lock = RLock()
+_fork_holds_import_lock = False
+
+
+def importing() -> AbstractContextManager[Any]:
+    """Return the lock that holds off forks, for a block that imports a module.
+
+    A child that is forked while another thread imports would wait for ever for that thread, which
+    it does not have, to finish the module. So every import within a function stands in a
+    ``with importing():`` block. No module may use it while it is itself being imported: a thread
+    that imports under the lock might wait for that module.
+    """
+    return _import_lock
+
+
+def _before_fork() -> None:
+    global _fork_holds_import_lock
+    _fork_holds_import_lock = _import_lock.acquire(timeout=_LONGEST_IMPORT_WAIT)
+
+
+def _after_fork_in_parent() -> None:
+    if _fork_holds_import_lock:
+        _import_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _import_lock
+    if _fork_holds_import_lock:
+        _import_lock.release()
+    else:
+        _import_lock = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 # --- What an object does when its process ends in order.

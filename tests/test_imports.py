@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.processes import run
 PACKAGE = Path(rimp_otel.__file__).parent
 
 LAYERS = [
-    ("errors", "fsutil", "lazy_exports", "lazy", "process"),
+    ("errors", "fsutil", "lazy_exports", "process"),
     ("config", "models"),
     ("otlp", "render"),
     ("analysis", "convert", "trace"),
@@ -33,6 +34,7 @@ PEERS = {("streaming", "collector"), ("__main__", "cli")}
 """The only pairs in one layer of which the first imports the second."""
 
 FUNCTION_LEVEL = {
+    # Extras, and what only the command `rimp run` or an installed instrumentation needs.
     ("models/times.py", "dateutil"),
     ("otel/autorecord.py", "opentelemetry.instrumentation.auto_instrumentation"),
     ("otel/autorecord.py", "opentelemetry.instrumentation.dependencies"),
@@ -41,9 +43,42 @@ FUNCTION_LEVEL = {
     ("otel/autorecord_site/sitecustomize.py", "rimp_otel.otel.autorecord"),
     ("otel/logging_bridge.py", "opentelemetry.instrumentation.logging"),
     ("otel/logging_bridge.py", "opentelemetry.instrumentation.logging.handler"),
+    # Reading a recording, which a program that records does not do.
+    ("batch.py", "rimp_otel.otlp.decode"),
+    ("batch.py", "rimp_otel.otlp.scan"),
+    ("collector/buffer.py", "rimp_otel.otlp.decode"),
+    ("journal/format.py", "rimp_otel.otlp.decode"),
+    ("journal/format.py", "rimp_otel.otlp.scan"),
+    ("storage/files/appender.py", "rimp_otel.otlp.scan"),
+    ("storage/files/storage.py", "rimp_otel.storage.files.query"),
+    ("storage/files/storage.py", "rimp_otel.storage.files.reader"),
+    # Making sealed files, once the first file was rotated.
+    ("storage/files/layout.py", "hashlib"),
+    ("storage/files/sealer.py", "rimp_otel.storage.files.index"),
+    ("storage/files/sealer.py", "rimp_otel.storage.files.parquet_job"),
+    ("storage/files/sealer.py", "rimp_otel.storage.files.retention"),
+    ("storage/files/sealer.py", "rimp_otel.storage.files.sealed_file"),
+    ("streaming/stream.py", "hashlib"),
+    # Recovering what a process that died left.
+    ("journal/recovery.py", "rimp_otel.journal.orphans"),
+    # Pictures, in notebooks.
+    ("batch.py", "rimp_otel.render.html"),
+    ("batch.py", "rimp_otel.trace"),
 }
 """Extras and start-up boundaries, the only things that are imported within a function (outside of
-the command line)."""
+the command line). Measured: deferred, the four boundaries save a quarter of a recorder's start."""
+
+CEILINGS = {
+    "import rimp_otel": (1, set()),
+    "a recorder": (55, {"msgspec", "opentelemetry", "packaging", "typing_extensions", "wrapt"}),
+    "rimp --help": (12, set()),
+    "rimp traces": (73, {"msgspec", "opentelemetry", "typing_extensions"}),
+}
+"""For each way to start: the most modules of this package that are loaded, and the packages of others
+that may be."""
+
+SLOW = {"argparse", "duckdb", "gzip", "multiprocessing", "pyarrow", "sqlite3", "unicodedata"}
+"""What no recorder loads, of the standard library or not."""
 
 
 def modules():
@@ -123,16 +158,6 @@ def test_no_cycle_within_a_folder():
         visit(name, [])
 
 
-def test_what_is_imported_later_is_what_the_type_checker_sees():
-    """``lazy`` gives a module that a statement for the type checker names."""
-    for path, tree in modules():
-        seen = {target for target, _ in imported(tree)}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("lazy("):
-                (name,) = [argument.value for argument in node.value.args]
-                assert name in seen, (path, name)
-
-
 def test_imports_stand_at_the_top():
     """But for extras, each of which is listed here."""
     found = set()
@@ -142,7 +167,78 @@ def test_imports_stand_at_the_top():
         for function in ast.walk(tree):
             if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 found |= {(path, target) for target, _ in imported(function)}
-    assert found <= FUNCTION_LEVEL
+    assert found == FUNCTION_LEVEL
+
+
+def test_imports_within_functions_hold_off_forks():
+    """The package's own modules, outside of the command line and of what starts an application."""
+    unguarded = []
+    for path, tree in modules():
+        if path.startswith(("cli/", "otel/")):
+            continue
+        guarded = {
+            id(node)
+            for block in ast.walk(tree)
+            if isinstance(block, ast.With)
+            and ast.unparse(block.items[0].context_expr) == "importing()"
+            for node in ast.walk(block)
+        }
+        for function in ast.walk(tree):
+            if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                for target, node in imported(function):
+                    if target != "dateutil" and id(node) not in guarded:
+                        unguarded.append((path, target))
+    assert unguarded == []
+
+
+STARTS = {
+    "import rimp_otel": "import rimp_otel",
+    "a recorder": """
+from opentelemetry import trace
+from rimp_otel import TelemetryConfig, install
+telemetry = install(TelemetryConfig(storage_backend="file", storage_path=sys.argv[1]))
+with trace.get_tracer("test").start_as_current_span("span"):
+    pass
+telemetry.stream.flush()
+""",
+    "rimp --help": """
+from rimp_otel.cli.main import main
+main(["--help"])
+""",
+    "rimp traces": """
+from rimp_otel.cli.main import main
+main(["traces", "--path", sys.argv[1]])
+""",
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_no_more_modules_are_loaded_at_the_start(start, tmp_path):
+    """Than were when the ceilings were set: each costs every start half a millisecond or more."""
+    path = tmp_path / "recording"
+    if start == "rimp traces":
+        load(STARTS["a recorder"], path)
+    loaded = load(STARTS[start], path)
+    own = {name for name in loaded if name.partition(".")[0] == "rimp_otel"}
+    others = {name.partition(".")[0] for name in loaded - own} - sys.stdlib_module_names
+    most, allowed = CEILINGS[start]
+    assert len(own) <= most, sorted(own)
+    assert others <= allowed
+    if start in ("import rimp_otel", "a recorder"):
+        assert not loaded & SLOW
+
+
+def load(start, path):
+    """Run a script; return the modules that it has loaded when it ends."""
+    script = f"""import sys
+before = set(sys.modules)
+try:
+    {start.strip().replace(chr(10), chr(10) + "    ")}
+except SystemExit:
+    pass
+print("loaded", *(set(sys.modules) - before))
+"""
+    return set(run(script, path).splitlines()[-1].split()[1:])
 
 
 def test_every_module_has_a_docstring_and_sorted_names():

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from rimp_otel.batch import TelemetryData, make_batch
-from rimp_otel.lazy import lazy
-from rimp_otel.models.records import EventType, ResourceInfo, Signal
+from rimp_otel.models.records import (
+    EventType,
+    ResourceInfo,
+    Signal,
+    TelemetryEvent,
+    TelemetryMetric,
+)
 from rimp_otel.otlp.encode_logs import event_scope, native_event_json
 from rimp_otel.otlp.encode_metrics import native_metric_envelope, native_metric_json
 from rimp_otel.otlp.encode_spans import encode_span
 from rimp_otel.otlp.lines import EncodedRecord, join_lines, resource_envelope, scope_envelope
 from rimp_otel.otlp.values import plain_value
-
-if TYPE_CHECKING:
-    from rimp_otel.models import records as models
-    from rimp_otel.otlp import decode
-else:
-    models = lazy("rimp_otel.models.records")
-    decode = lazy("rimp_otel.otlp.decode")
+from rimp_otel.process import importing
 
 __all__ = [
     "ENCODED",
@@ -194,8 +193,10 @@ def _is_encoded(record: RawRecord) -> bool:
 
 
 def _decoded(record: Any) -> Any:
+    with importing():
+        from rimp_otel.otlp.decode import decode_line
     (line,) = join_lines(record[1], [record[2]])
-    return decode.decode_line(line).records[0]
+    return decode_line(line).records[0]
 
 
 def _make_span(record: Any, _: ResourceInfo) -> ReadableSpan:
@@ -203,10 +204,10 @@ def _make_span(record: Any, _: ResourceInfo) -> ReadableSpan:
     return span
 
 
-def _make_event(record: Any, resource: ResourceInfo) -> models.TelemetryEvent:
+def _make_event(record: Any, resource: ResourceInfo) -> TelemetryEvent:
     _, time, source, message, kind, metadata, context = record
     # The lists and dicts are made anew each time: what one consumer does to them, no other sees.
-    event = models.TelemetryEvent(
+    event = TelemetryEvent(
         source, message, EventType(kind), plain_value(metadata or {}), time, time
     )
     event.scope, event.resource = event_scope(source), resource
@@ -216,11 +217,9 @@ def _make_event(record: Any, resource: ResourceInfo) -> models.TelemetryEvent:
     return event
 
 
-def _make_metric(record: Any, resource: ResourceInfo) -> models.TelemetryMetric:
+def _make_metric(record: Any, resource: ResourceInfo) -> TelemetryMetric:
     _, time, name, value, unit, tags = record
-    return models.TelemetryMetric(
-        name, value, unit, plain_value(tags or {}), time, resource=resource
-    )
+    return TelemetryMetric(name, value, unit, plain_value(tags or {}), time, resource=resource)
 
 
 def _encode_span(record: Any, _: ResourceInfo) -> EncodedRecord:

@@ -29,22 +29,16 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, MutableSequence, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from rimp_otel.errors import DecodeError
 from rimp_otel.journal.target import End
-from rimp_otel.lazy import lazy
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import Envelope, Envelopes, join_line
 from rimp_otel.otlp.values import to_bytes
-
-if TYPE_CHECKING:
-    from rimp_otel.otlp import decode, scan
-else:
-    decode = lazy("rimp_otel.otlp.decode")
-    scan = lazy("rimp_otel.otlp.scan")
+from rimp_otel.process import importing
 
 __all__ = [
     "HEADER_SIZE",
@@ -187,8 +181,11 @@ def readable(signal: Signal, frames: list[Frame]) -> tuple[list[Frame], list[int
 
 def _is_readable(line: bytes, records: int) -> bool:
     """Whether a line can be decoded, into so many records."""
+    with importing():
+        from rimp_otel.otlp.decode import decode_line
+        from rimp_otel.otlp.scan import count_records
     try:
-        return len(decode.decode_line(line).records) == records == scan.count_records(line)
+        return len(decode_line(line).records) == records == count_records(line)
     except DecodeError:
         return False
 

@@ -12,21 +12,15 @@ import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rimp_otel.journal.format import HEADER_SIZE
 from rimp_otel.journal.segment import Segment, put_aside, segment_number
 from rimp_otel.journal.slices import Twins
 from rimp_otel.journal.slots import Slot
 from rimp_otel.journal.target import NO_FILE, End, Home
-from rimp_otel.lazy import lazy
 from rimp_otel.models.records import Signal
-from rimp_otel.process import Reporter
-
-if TYPE_CHECKING:
-    from rimp_otel.journal import orphans as leftovers
-else:
-    leftovers = lazy("rimp_otel.journal.orphans")
+from rimp_otel.process import Reporter, importing
 
 __all__ = ["Recovered", "newest_ends", "next_number", "recover", "segment_files", "twins_of"]
 
@@ -108,9 +102,11 @@ def _convert(slot: Slot, home: Home, reporter: Reporter) -> int:
     directory = slot.directory
     if not any(name.endswith(_BESIDE) for name in _names(directory)):
         return 0
+    with importing():
+        from rimp_otel.journal.orphans import convert_leftovers
     stored = partial(home.lines_since, Signal.TRACES) if slot.rebooted else None
     try:
-        damaged = leftovers.convert_leftovers(directory, stored)
+        damaged = convert_leftovers(directory, stored)
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise  # then nothing can be drained either; it must not come before

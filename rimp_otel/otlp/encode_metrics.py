@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import pack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry.sdk.metrics.export import (
     Buckets,
@@ -15,8 +15,13 @@ from opentelemetry.sdk.metrics.export import (
     Sum,
 )
 
-from rimp_otel.lazy import lazy
-from rimp_otel.models.records import MetricKind
+from rimp_otel.models.records import (
+    ExponentialHistogramPoint,
+    HistogramPoint,
+    MetricKind,
+    SummaryPoint,
+    TelemetryMetric,
+)
 from rimp_otel.otlp.lines import EncodedRecord, Envelope, resource_envelope, scope_envelope
 from rimp_otel.otlp.values import (
     attributes_json,
@@ -28,12 +33,6 @@ from rimp_otel.otlp.values import (
     to_uint32,
     trace_id_json,
 )
-
-if TYPE_CHECKING:
-    from rimp_otel.models import records as models
-    from rimp_otel.models.records import SummaryPoint
-else:
-    models = lazy("rimp_otel.models.records")
 
 __all__ = [
     "SDK_KINDS",
@@ -330,7 +329,7 @@ def _sdk_metric_envelope(metric: Any) -> Envelope:
     )
 
 
-def encode_metric(metric: models.TelemetryMetric) -> EncodedRecord:
+def encode_metric(metric: TelemetryMetric) -> EncodedRecord:
     """A TelemetryMetric as a fragment."""
     text = point_json(
         metric.tags,
@@ -390,13 +389,13 @@ def _metric_envelope(
     return Envelope(f'{head},"{_KEYS[kind]}":{{"dataPoints":[', f"]{tail}}}}}")
 
 
-def _value_fields(metric: models.TelemetryMetric) -> str:
+def _value_fields(metric: TelemetryMetric) -> str:
     point = metric.point
-    if isinstance(point, models.HistogramPoint):
+    if isinstance(point, HistogramPoint):
         return histogram_fields(point)
-    if isinstance(point, models.ExponentialHistogramPoint):
+    if isinstance(point, ExponentialHistogramPoint):
         return exponential_histogram_fields(point)
-    if isinstance(point, models.SummaryPoint):
+    if isinstance(point, SummaryPoint):
         return summary_fields(point)
     # OTLP's "no recorded value" has no number at all.
     return "" if metric.flags & 1 and metric.value != metric.value else number_field(metric.value)

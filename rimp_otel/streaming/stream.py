@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricReader, MetricsData
 from opentelemetry.sdk.metrics.view import Aggregation
 
+import rimp_otel.storage as storages
 from rimp_otel.batch import TelemetryData, load_decoding, share_batch
 from rimp_otel.collector.collector import TelemetryCollector
 from rimp_otel.config import TelemetryConfig
@@ -24,19 +25,12 @@ from rimp_otel.journal.target import (
     Remembering,
     StorageHome,
 )
-from rimp_otel.lazy import lazy, load_soon
-from rimp_otel.process import AtExit, Reporter, in_forked_child
+from rimp_otel.process import AtExit, Reporter, importing, in_forked_child
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.files.storage import FileStorage
 from rimp_otel.streaming.drain import Drain
 from rimp_otel.streaming.journal_drain import JournalDrain
 from rimp_otel.streaming.worker import Consumer, ConsumerFunction, ConsumerStats, Request, Worker
-
-if TYPE_CHECKING:
-    from rimp_otel.storage import memory, sqlite
-else:
-    memory = lazy("rimp_otel.storage.memory")
-    sqlite = lazy("rimp_otel.storage.sqlite")
 
 __all__ = ["StreamStats", "TelemetryStream", "storage_for"]
 
@@ -65,8 +59,8 @@ def storage_for(config: TelemetryConfig) -> TelemetryStorage:
     if config.storage_backend == "file":
         return FileStorage.from_config(config)
     if config.storage_backend == "sqlite":
-        return sqlite.SQLiteStorage.from_config(config)
-    return memory.MemoryStorage(config.memory_max_records, config.memory_max_bytes)
+        return storages.SQLiteStorage.from_config(config)
+    return storages.MemoryStorage(config.memory_max_records, config.memory_max_bytes)
 
 
 def files_of(storage: TelemetryStorage) -> Appendable | None:
@@ -289,7 +283,7 @@ class TelemetryStream(MetricReader):
             self._worker.wake()
 
     def _tick(self) -> float:
-        load_soon()
+        _load_modules()
         if self._wants_thread and time.monotonic() >= self._metrics_due:
             self._metrics_due = time.monotonic() + self._metric_interval
             self._begin_collecting()
@@ -384,6 +378,13 @@ class TelemetryStream(MetricReader):
     def _start_again(self) -> None:
         if self._wants_thread:
             self._worker.start()
+
+
+def _load_modules() -> None:
+    """Import, on the stream's thread and as its first act, what draining needs but recording does
+    not: later, a child that is forked or an exit might meet an import half done."""
+    with importing():
+        import hashlib  # noqa: F401
 
 
 def _checked(interval: float) -> float:

@@ -14,16 +14,10 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rimp_otel.fsutil import sync_directory, sync_file
 from rimp_otel.journal.target import End
-from rimp_otel.lazy import lazy
-
-if TYPE_CHECKING:
-    from rimp_otel.otlp import scan as extent
-else:
-    extent = lazy("rimp_otel.otlp.scan")
+from rimp_otel.process import importing
 
 __all__ = ["Appender"]
 
@@ -166,8 +160,10 @@ class Appender:
         in its first line, but not after its last change; where there is none, its last change.
         """
         if self._born is None:
+            with importing():
+                from rimp_otel.otlp.scan import times_of_line
             changed = os.fstat(self._file).st_mtime
-            times = extent.times_of_line(self.first_line())
+            times = times_of_line(self.first_line())
             self._born = min(changed, times[1] / 1e9) if times and times[1] else changed
         return self._born
 

@@ -23,18 +23,13 @@ import re
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rimp_otel.errors import StorageError
 from rimp_otel.journal.segment import DAMAGED
 from rimp_otel.journal.slots import LOCK
-from rimp_otel.lazy import lazy
 from rimp_otel.models.records import Signal
-
-if TYPE_CHECKING:
-    import hashlib
-else:
-    hashlib = lazy("hashlib", soon=True)
+from rimp_otel.process import importing
 
 __all__ = [
     "DERIVED",
@@ -189,7 +184,9 @@ def is_unfinished(name: str) -> bool:
 
 def fingerprint(first_line: bytes) -> str:
     """The id of a file's content, by its first line: 16 hexadecimal digits. Its end is left out."""
-    return hashlib.blake2b(first_line.removesuffix(b"\n"), digest_size=8).hexdigest()
+    with importing():
+        from hashlib import blake2b
+    return blake2b(first_line.removesuffix(b"\n"), digest_size=8).hexdigest()
 
 
 def _dotted(slot: int) -> str:

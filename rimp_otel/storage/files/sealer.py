@@ -8,21 +8,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rimp_otel.lazy import lazy
-from rimp_otel.process import ProcessLock, Reporter
+from rimp_otel.process import ProcessLock, Reporter, importing
 from rimp_otel.storage.files.layout import Layout, is_unfinished
 from rimp_otel.storage.files.policy import FilePolicy, FileStats
 
 if TYPE_CHECKING:
-    from rimp_otel.storage.files import index as indexing
-    from rimp_otel.storage.files import parquet_job as twinning
-    from rimp_otel.storage.files import retention
-    from rimp_otel.storage.files import sealed_file as packing
-else:
-    indexing = lazy("rimp_otel.storage.files.index")
-    packing = lazy("rimp_otel.storage.files.sealed_file")
-    retention = lazy("rimp_otel.storage.files.retention")
-    twinning = lazy("rimp_otel.storage.files.parquet_job")
+    from rimp_otel.storage.files.parquet_job import TwinMaker
+    from rimp_otel.storage.files.retention import Sealed
 
 __all__ = ["Sealer"]
 
@@ -55,9 +47,11 @@ class Sealer:
         self._clock = clock
         self._monotonic = monotonic
         self._reporter = Reporter()
-        self._twins = (
-            twinning.TwinMaker(layout.path, monotonic=monotonic) if policy.parquet else None
-        )
+        self._twins: TwinMaker | None = None
+        if policy.parquet:
+            with importing():
+                from rimp_otel.storage.files.parquet_job import TwinMaker
+            self._twins = TwinMaker(layout.path, monotonic=monotonic)
         self._begin()
 
     def _begin(self) -> None:
@@ -130,22 +124,23 @@ class Sealer:
             if self._again_at is None:
                 self._pause = _FIRST_PAUSE
 
-    def _waiting(self) -> list[retention.Sealed]:
+    def _waiting(self) -> list[Sealed]:
+        with importing():
+            from rimp_otel.storage.files.retention import list_sealed
+            from rimp_otel.storage.files.sealed_file import remove_stale
         try:
-            packing.remove_stale(self._directory)
-            return [
-                found for found in retention.list_sealed(self._directory) if found.name.is_waiting
-            ]
+            remove_stale(self._directory)
+            return [found for found in list_sealed(self._directory) if found.name.is_waiting]
         except OSError as error:
             self._fail("seal", f"cannot look into {self._directory}", error)
             return []
 
-    def _seal(self, found: retention.Sealed) -> bool:
+    def _seal(self, found: Sealed) -> bool:
         """False where that failed."""
+        with importing():
+            from rimp_otel.storage.files.sealed_file import seal
         try:
-            size = packing.seal(
-                found.path, found.name, self._policy.compression, self._policy.syncs
-            )
+            size = seal(found.path, found.name, self._policy.compression, self._policy.syncs)
         except OSError as error:
             self._stats += FileStats(seal_failures=1)
             self._fail("seal", f"cannot seal {found.path}", error)
@@ -155,9 +150,11 @@ class Sealer:
         return True
 
     def _retain(self, stuck: set[str]) -> None:
+        with importing():
+            from rimp_otel.storage.files.retention import retain
         policy = self._policy
         try:
-            deleted = retention.retain(
+            deleted = retain(
                 self._directory, policy.retain_size, policy.retain_age, self._clock(), stuck
             )
         except OSError as error:
@@ -170,14 +167,17 @@ class Sealer:
     def _index(self) -> None:
         """Makes the index of one file that has none, as those of earlier versions; not of all at
         once, since the application wants the processor more."""
+        with importing():
+            from rimp_otel.storage.files.index import make_index, opened_index
+            from rimp_otel.storage.files.retention import list_sealed
         try:
-            for found in reversed(retention.list_sealed(self._directory)):
+            for found in reversed(list_sealed(self._directory)):
                 if not found.name.is_waiting and str(found.name) not in self._indexed:
-                    with indexing.opened_index(found.path, found.name) as index:
+                    with opened_index(found.path, found.name) as index:
                         is_there = index is not None
                     self._indexed.add(str(found.name))
                     if not is_there:
-                        indexing.make_index(found.path, found.name)
+                        make_index(found.path, found.name)
                         return
         except OSError as error:
             self._reporter.say("index", f"cannot index the files in {self._directory}: {error}")

@@ -27,32 +27,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from typing_extensions import Unpack
+
 from rimp_otel.batch import TelemetryData
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.journal.slots import Slot
 from rimp_otel.journal.target import End
-from rimp_otel.lazy import lazy
+from rimp_otel.models.filters import Conditions
 from rimp_otel.models.records import Signal
-from rimp_otel.storage.base import TelemetryStorage
+from rimp_otel.models.times import TimeLike
+from rimp_otel.process import importing
+from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.policy import FilePolicy, FileStats
 from rimp_otel.storage.files.sealer import Sealer
 from rimp_otel.storage.files.writer import Writer
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from rimp_otel.models.filters import Conditions
-    from rimp_otel.models.times import TimeLike
-    from rimp_otel.storage import base as selecting
-    from rimp_otel.storage.files import query as lookback
-    from rimp_otel.storage.files import query as retrieval
-    from rimp_otel.storage.files import reader
-else:
-    lookback = lazy("rimp_otel.storage.files.query")
-    reader = lazy("rimp_otel.storage.files.reader")
-    retrieval = lazy("rimp_otel.storage.files.query")
-    selecting = lazy("rimp_otel.storage.base")
+    from rimp_otel.storage.files.reader import DamagedLine
 
 __all__ = ["FileStorage"]
 
@@ -119,7 +111,7 @@ class FileStorage(TelemetryStorage):
         self.layout = Layout(path)
         self.policy = FilePolicy.of(config)
         #: Lines that the last ``retrieve`` skipped, because they were no OTLP JSON.
-        self.damaged: list[reader.DamagedLine] = []
+        self.damaged: list[DamagedLine] = []
         # Absolute, so that a program that changes its working directory goes on where it was.
         self._absolute = Layout(Path(os.path.abspath(self.layout.path)))
         self._shared: Writer | None = None
@@ -193,10 +185,13 @@ class FileStorage(TelemetryStorage):
             ConfigurationError: an argument is not allowed.
             StorageError: a file cannot be read.
         """
-        selection = selecting.Selection.of(start_time, end_time, limit, **conditions)
-        recording = reader.RecordingReader(self._absolute.path)
+        with importing():
+            from rimp_otel.storage.files.query import retrieve
+            from rimp_otel.storage.files.reader import RecordingReader
+        selection = Selection.of(start_time, end_time, limit, **conditions)
+        recording = RecordingReader(self._absolute.path)
         try:
-            return retrieval.retrieve(recording, selection)
+            return retrieve(recording, selection)
         finally:
             self.damaged = recording.damaged
 
@@ -223,13 +218,16 @@ class FileStorage(TelemetryStorage):
             ConfigurationError: an argument is not allowed.
             StorageError: a file cannot be read; while iterating.
         """
-        selection = selecting.Selection.of(start_time, end_time, None, **conditions)
-        return self._batches(selection, selecting.checked_batch_size(batch_size))
+        selection = Selection.of(start_time, end_time, None, **conditions)
+        return self._batches(selection, checked_batch_size(batch_size))
 
-    def _batches(self, selection: selecting.Selection, size: int) -> Iterator[TelemetryData]:
-        recording = reader.RecordingReader(self._absolute.path)
+    def _batches(self, selection: Selection, size: int) -> Iterator[TelemetryData]:
+        with importing():
+            from rimp_otel.storage.files.query import iter_retrieve
+            from rimp_otel.storage.files.reader import RecordingReader
+        recording = RecordingReader(self._absolute.path)
         try:
-            yield from retrieval.iter_retrieve(recording, selection, size)
+            yield from iter_retrieve(recording, selection, size)
         finally:
             self.damaged = recording.damaged
 
@@ -311,9 +309,11 @@ class FileStorage(TelemetryStorage):
         Raises:
             StorageError: a file cannot be read.
         """
+        with importing():
+            from rimp_otel.storage.files.query import rotated_since
         file_id, _ = self._journaled.end_of(signal)
         yield from self._journaled.lines_after(signal, End(file_id, 0))
-        yield from lookback.rotated_since(self._absolute, signal, time_unix_nano)
+        yield from rotated_since(self._absolute, signal, time_unix_nano)
 
     def sync(self) -> None:
         """Forces to the device what was appended since the last time; nothing with "never".

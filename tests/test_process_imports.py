@@ -1,4 +1,4 @@
-"""Modules that are imported when they are first used, and when that is."""
+"""Modules that a recorder imports while it runs, and when: `process.importing`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 
 import pytest
 
-from rimp_otel.lazy import lazy
 from tests.processes import run
 
 FORBID = """
@@ -94,54 +93,34 @@ print(len(data.spans), [event.message for event in data.events])
     assert found == "4 ['event 1', 'log 1']\n"
 
 
-def test_a_module_is_imported_at_its_first_use():
-    """Its attributes are the module's own, also those that are set later."""
-    script = """
-import sys
-from rimp_otel.lazy import lazy, load
-colors, words = lazy("colorsys"), lazy("this_is_none")
-assert "colorsys" not in sys.modules
-assert colors.rgb_to_hsv is sys.modules["colorsys"].rgb_to_hsv
-sys.modules["colorsys"].rgb_to_hsv = 1
-assert colors.rgb_to_hsv == 1
-load(colors)
-try:
-    load(words)
-except ModuleNotFoundError as error:
-    print(error.name)
-"""
-    assert run(script) == "this_is_none\n"
-
-
-def test_no_such_attribute():
-    """As of the module itself."""
-    with pytest.raises(AttributeError, match="no_such_name"):
-        _ = lazy("json").no_such_name
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_fork_waits_for_an_import(tmp_path, monkeypatch):
+def test_a_fork_waits_for_an_import(tmp_path):
     """So that the child never finds a module half made by a thread that it does not have."""
     (tmp_path / "slow_module.py").write_text(
-        "import test_lazy_events as events\nevents.begun.set()\nevents.go_on.wait(30)\nDONE = True\n"
+        "import import_events as events\nevents.begun.set()\nevents.go_on.wait(30)\nDONE = True\n"
     )
-    (tmp_path / "test_lazy_events.py").write_text(
+    (tmp_path / "import_events.py").write_text(
         "import threading\nbegun, go_on = threading.Event(), threading.Event()\n"
     )
     script = """
 import os, sys, threading
 sys.path.insert(0, sys.argv[1])
-import test_lazy_events as events
-import rimp_otel.lazy as mechanism
-mechanism._LONGEST_WAIT = 30.0
-slow = mechanism.lazy("slow_module")
-thread = threading.Thread(target=mechanism.load, args=(slow,))
+import import_events as events
+from rimp_otel import process
+process._LONGEST_IMPORT_WAIT = 30.0
+
+def use_slow_module():
+    with process.importing():
+        import slow_module
+    return slow_module.DONE
+
+thread = threading.Thread(target=use_slow_module)
 thread.start()
 events.begun.wait()
 os.register_at_fork(before=events.go_on.set)  # called before those that were registered earlier
 child = os.fork()
 if child == 0:
-    os._exit(0 if slow.DONE else 1)
+    os._exit(0 if use_slow_module() else 1)
 print(os.waitpid(child, 0)[1])
 """
     assert run(script, tmp_path) == "0\n"
