@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rimp_otel.cli.demo_service import Service, ServiceError
-from rimp_otel.cli.options import UsageError, add_color, output_style, output_width
+from rimp_otel.cli.options import UsageError, add_color_option, output_width, style_from_args
 from rimp_otel.cli.output import Progress, open_recording
 from rimp_otel.cli.run import is_installed
 from rimp_otel.cli.stats import count_recording, format_stats
@@ -74,11 +74,11 @@ _REQUIRED = {
 }
 
 _DESCRIPTION = """\
-Run a small web shop under `rimp run`, send it some requests, kill it in the middle of one, and show
-what was recorded.
+Run a small web shop under `rimp run`, send it requests, kill it in the middle of one, and show the
+recording.
 
-The shop is a Flask service with an SQLite database, an outgoing HTTP call and logging; it knows
-nothing of rimp. It listens on 127.0.0.1 alone, and has ended when this command has.
+The shop is a Flask service with an SQLite database, an outgoing HTTP call and logging, and without
+any code for rimp. It listens on 127.0.0.1 only, and stops with this command.
 """
 
 _MARK = ".rimp-demo"
@@ -88,10 +88,10 @@ _OWN = re.compile(
 
 
 def add_demo_parser(subparsers: Any) -> None:
-    """``rimp demo``."""
+    """Add ``rimp demo`` to the commands."""
     parser = subparsers.add_parser(
         "demo",
-        help="record a small service, and show the recording",
+        help="record a small example service and show the recording",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -100,14 +100,14 @@ def add_demo_parser(subparsers: Any) -> None:
         metavar="DIR",
         type=Path,
         default=Path("rimp-demo"),
-        help="the directory to record in (default: rimp-demo)",
+        help="directory to record in (default: rimp-demo)",
     )
     parser.add_argument(
         "--keep",
         action="store_true",
-        help="add to the recording of an earlier demo, instead of replacing it",
+        help="add to the recording of an earlier demo instead of replacing it",
     )
-    add_color(parser)
+    add_color_option(parser)
     parser.set_defaults(command=_run_demo)
 
 
@@ -129,7 +129,7 @@ def _run_demo(args: argparse.Namespace) -> int:
         visited = visit(service)
     reader = open_recording(args.path)
     look = shlex.quote(str(args.path))
-    for line in format_demo(reader, visited, look, output_width(), output_style(args)):
+    for line in format_demo(reader, visited, look, output_width(), style_from_args(args)):
         print(line)
     return 0
 

@@ -12,13 +12,14 @@ from rimp_otel.analysis.activity import Activity, Operation
 from rimp_otel.analysis.diff import CallChange, Change, Differences, FailureChange, compare
 from rimp_otel.cli.options import (
     UsageError,
-    add_color,
-    add_json,
-    add_path,
-    output_style,
+    add_color_option,
+    add_json_option,
+    add_path_option,
+    add_service_option,
     output_width,
-    recording_path,
-    window,
+    parse_window_argument,
+    path_from_args,
+    style_from_args,
 )
 from rimp_otel.cli.output import batches, of_signal, open_recording, report_damage
 from rimp_otel.cli.timespec import Window
@@ -222,8 +223,9 @@ def _call_json(change: CallChange) -> dict[str, Any]:
 # --- ``rimp diff``: what is different between two recordings, or two times of one.
 
 _DESCRIPTION = """\
-Compare two recordings, or two times of one: which operations take longer or less, fail more often
-or less, which calls came and went, which errors are new. What may be chance is left out.
+Compare two recordings, or two time ranges of one: operations that became slower or faster or
+fail more or less often, added and removed calls, and new errors. Differences that may be due to
+chance are not reported.
 
   rimp diff yesterday today
   rimp diff --window-a 2h..1h --window-b 1h..now
@@ -231,37 +233,37 @@ or less, which calls came and went, which errors are new. What may be chance is 
 
 
 def add_diff_parser(subparsers: Any) -> None:
-    """``rimp diff``."""
+    """Add ``rimp diff`` to the commands."""
     parser = subparsers.add_parser(
         "diff",
-        help="say what is different: slower, failing, new calls, new errors",
+        help="compare two recordings: slower, failing, new calls, new errors",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("a", metavar="A", nargs="?", help="the recording before")
-    parser.add_argument("b", metavar="B", nargs="?", help="the recording after")
+    parser.add_argument("a", metavar="A", nargs="?", help="first recording (before)")
+    parser.add_argument("b", metavar="B", nargs="?", help="second recording (after)")
     for side in "ab":
         parser.add_argument(
             f"--window-{side}",
             metavar="T..T",
-            type=window,
+            type=parse_window_argument,
             default=Window(),
-            help=f"of {side.upper()}, only this time, such as 2h..1h or 1h..now",
+            help=f"time range of {side.upper()} to compare, such as 2h..1h or 1h..now",
         )
-    parser.add_argument("--service", metavar="NAME", help="only of this service")
+    add_service_option(parser)
     parser.add_argument(
         "--min-change",
         metavar="PERCENT",
         type=_percent,
         default=0.1,
-        help="how much longer or shorter is worth a word, such as 25%% (default: 10%%)",
+        help="smallest relative change to report, such as 25%% (default: 10%%)",
     )
     parser.add_argument(
-        "--exit-code", action="store_true", help="exit with 1 where something got worse or is new"
+        "--exit-code", action="store_true", help="exit with 1 if anything became worse or is new"
     )
-    add_path(parser)
-    add_json(parser, "the differences")
-    add_color(parser)
+    add_path_option(parser)
+    add_json_option(parser, "the differences")
+    add_color_option(parser)
     parser.set_defaults(command=_run_diff)
 
 
@@ -281,7 +283,7 @@ def _run_diff(args: argparse.Namespace) -> int:
     else:
         names = [str(path) for path in (path_a, path_b)]
         for line in format_differences(
-            found, before, after, names, output_width(), output_style(args)
+            found, before, after, names, output_width(), style_from_args(args)
         ):
             print(line)
     is_worse = found.slower or found.failing or found.added or found.removed or found.new_failures
@@ -289,7 +291,7 @@ def _run_diff(args: argparse.Namespace) -> int:
 
 
 def _sides(args: argparse.Namespace) -> tuple[tuple[Path, Window], tuple[Path, Window]]:
-    here = recording_path(args)
+    here = path_from_args(args)
     a, b = Path(args.a or here), Path(args.b or args.a or here)
     if args.a and not args.b and args.path:
         raise UsageError("--path stands for both: give it, or A and B")
@@ -313,8 +315,8 @@ def _activity(path: Path, window: Window, service: str | None) -> Activity:
 
 def _count(data: TelemetryData, activity: Activity, window: Window, service: str | None) -> None:
     for span in data.spans:
-        if window.holds(start_of(span)) and service in (None, service_of(span)):
+        if window.contains(start_of(span)) and service in (None, service_of(span)):
             activity.add_span(span)
     for event in data.events:
-        if window.holds(time_of(event)) and service in (None, service_of(event)):
+        if window.contains(time_of(event)) and service in (None, service_of(event)):
             activity.add_event(event)

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from rimp_otel.cli.options import (
     UsageError,
-    add_color,
-    add_json,
-    add_path,
-    add_since,
-    duration,
-    output_style,
-    recording_path,
-    trace_prefix,
-    window_of,
+    add_color_option,
+    add_json_option,
+    add_path_option,
+    add_window_options,
+    parse_duration_argument,
+    parse_trace_prefix,
+    path_from_args,
+    style_from_args,
+    window_from_args,
 )
 from rimp_otel.cli.output import counts_json, counts_text, open_recording, report_damage, retrieve
 from rimp_otel.cli.timespec import Window
@@ -41,47 +41,47 @@ __all__ = ["add_export_parser", "bundle", "window_around", "write_bundle"]
 
 _WINDOW = 300 * 10**9
 _DESCRIPTION = """\
-Write a trace, with all log records and metrics of the time around it, into a bundle: OTLP JSON
-lines, one file for each signal, which any OTLP tool reads, and rimp does with --path. Without
---trace: everything of the time from --since to --until.
+Export a trace, with all log records and metrics around it, as a bundle of OTLP JSON lines: one
+file per signal, for any OTLP tool and for --path. Without --trace, export all records from --since
+to --until.
 """
 
 
 def add_export_parser(subparsers: Any) -> None:
-    """``rimp export``."""
+    """Add ``rimp export`` to the commands."""
     parser = subparsers.add_parser(
         "export",
-        help="write a trace and what was around it into a bundle",
+        help="export a trace and the records around it as a bundle",
         description=_DESCRIPTION,
     )
     parser.add_argument(
         "out",
         metavar="OUT",
         type=Path,
-        help="a directory to make, or a .tar.gz, .tgz or .zip to write; what is there stays",
+        help="directory, .tar.gz, .tgz or .zip to create; must not exist",
     )
     parser.add_argument(
         "--trace",
         metavar="ID",
-        type=trace_prefix,
-        help="the trace's id, or as many of its first digits as tell it from the others",
+        type=parse_trace_prefix,
+        help="trace id, or enough of its first digits to be unique",
     )
     parser.add_argument(
         "--window",
         metavar="D",
-        type=duration,
+        type=parse_duration_argument,
         default=_WINDOW,
-        help="how much of the time before and after the trace, such as 30s (default: 5m)",
+        help="time before and after the trace to include, such as 30s (default: 5m)",
     )
-    add_since(parser)
-    add_path(parser)
-    add_json(parser, "what was written")
-    add_color(parser)
+    add_window_options(parser)
+    add_path_option(parser)
+    add_json_option(parser, "what was written")
+    add_color_option(parser)
     parser.set_defaults(command=_run_export)
 
 
 def _run_export(args: argparse.Namespace) -> int:
-    path, window = recording_path(args), window_of(args)
+    path, window = path_from_args(args), window_from_args(args)
     if args.trace is None and window == Window():
         raise UsageError("nothing is chosen: give --trace, or --since and --until")
     if args.trace is not None and window != Window():
@@ -104,7 +104,7 @@ def _run_export(args: argparse.Namespace) -> int:
     if args.json:
         print(to_json({"out": str(args.out), "bytes": size, "records": counts_json(records)}))
     else:
-        name = output_style(args).clean(args.out)
+        name = style_from_args(args).clean(args.out)
         print(f"{name}: {counts_text(records)} ({format_bytes(size)})")
     report_damage(reader)
     return 0

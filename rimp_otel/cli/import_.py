@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from rimp_otel.cli.options import (
     UsageError,
-    add_color,
-    add_json,
-    add_path,
-    output_style,
-    recording_path,
+    add_color_option,
+    add_json_option,
+    add_path_option,
+    path_from_args,
+    style_from_args,
 )
 from rimp_otel.cli.output import Progress, counts_json, counts_text
 from rimp_otel.errors import DecodeError, MissingExtraError, StorageError
@@ -164,14 +164,14 @@ _AT_ONCE = 32 * 1024 * 1024
 _LONG_LINE = 256 * 1024
 _MOST_SHOWN = 20
 _DESCRIPTION = """\
-Add OTLP files to a recording: JSON (lines, or messages that go over lines), protobuf (a message,
-or the Collector's file exporter's messages with their lengths in front), packed with zstd or gzip
-or not; directories and archives of them; - is standard input.
+Add OTLP files to a recording: JSON (one message per line, or messages over several lines) or
+protobuf (one message, or length-prefixed messages of the Collector's file exporter), optionally
+compressed with zstd or gzip, also in directories and archives.
 """
 
 
 def add_import_parser(subparsers: Any) -> None:
-    """``rimp import``."""
+    """Add ``rimp import`` to the commands."""
     parser = subparsers.add_parser(
         "import",
         help="add OTLP files to a recording",
@@ -181,14 +181,14 @@ def add_import_parser(subparsers: Any) -> None:
         "files",
         metavar="FILE",
         nargs="+",
-        help="an OTLP file, a directory or archive of them, or -",
+        help="OTLP file, directory or archive to import; - reads standard input",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be taken, and write nothing"
+        "--dry-run", action="store_true", help="report what would be imported, but write nothing"
     )
-    add_path(parser)
-    add_json(parser, "what was taken from each file")
-    add_color(parser)
+    add_path_option(parser)
+    add_json_option(parser, "what was imported from each file")
+    add_color_option(parser)
     parser.set_defaults(command=_run_import)
 
 
@@ -224,10 +224,10 @@ class Taken:
 
 
 def _run_import(args: argparse.Namespace) -> int:
-    path = recording_path(args)
+    path = path_from_args(args)
     total = sum(map(size_of, args.files))
     store, close = (_count, _nothing) if args.dry_run else _storage(path)
-    style, taken = output_style(args), list[Taken]()
+    style, taken = style_from_args(args), list[Taken]()
     try:
         with Progress("importing", total, "bytes") as progress, _interruptible() as check:
             for source in _sources(args.files, progress):

@@ -1,4 +1,4 @@
-"""The frame of the ``rimp`` command: its parser, and how it ends."""
+"""The ``rimp`` command: its parser, its subcommands and its exit codes."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ __all__ = ["COMMANDS", "build_parser", "main"]
 
 COMMANDS = {
     "run": "record a program",
-    "demo": "record a small service, and show the recording",
-    "tail": "show the newest records, and follow",
-    "logs": "show log records, by what they say",
+    "demo": "record a small example service and show the recording",
+    "tail": "print the newest records and follow new ones",
+    "logs": "search log records",
     "traces": "list the newest traces",
     "trace": "show one trace as a waterfall",
     "top": "watch services and operations: rates, errors, latencies",
-    "metrics": "list the metrics, or show one over time",
-    "diff": "say what is different: slower, failing, new calls, new errors",
-    "export": "write a trace and what was around it into a bundle",
+    "metrics": "list metrics, or show one over time",
+    "diff": "compare two recordings: slower, failing, new calls, new errors",
+    "export": "export a trace and the records around it as a bundle",
     "import": "add OTLP files to a recording",
-    "stats": "say what a recording holds",
+    "stats": "summarize a recording",
     "verify": "check every line of a recording",
-    "repair": "mend a recording",
-    "sql": "ask the recording in SQL",
+    "repair": "repair a recording",
+    "sql": "query a recording with SQL",
     "parquet": "convert sealed files to Parquet",
-    "completion": "print a script for completion in a shell",
+    "completion": "print a shell completion script",
 }
-"""The subcommands, and what each does. Each has a function ``add_<name>_parser(subparsers)``."""
+"""The subcommands with their help. Each has a function ``add_<name>_parser(subparsers)``."""
 
 _MODULES = {
     "import": "import_",
@@ -42,28 +42,28 @@ _MODULES = {
     "repair": "verify",
     "trace": "traces",
 }
-"""The modules of the subcommands that are not named like theirs."""
+"""The modules of subcommands whose names differ from their module's."""
 
 _OLDER_NAMES = {"seal": "parquet"}
 
 _DESCRIPTION = """\
-A flight recorder for Python services: record what they do, and look at it.
+A flight recorder for Python services: record what they do and inspect the recording.
 
   rimp run -- python app.py    record a program
-  rimp tail -f                 watch it
+  rimp tail -f                 follow its records
   rimp top                     watch rates, errors and latencies
-  rimp logs --severity warn    look for what it complained about
+  rimp logs --severity warn    print its warnings and errors
   rimp traces                  list its newest traces
-  rimp trace 4bf92f35          show one of them
+  rimp trace 4bf92f35          show one trace
 """
 
 
 def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
-    """The parser with every subcommand.
+    """Return the parser with every subcommand.
 
     Args:
-        argv: what is to be parsed: of the subcommands that it does not name, there is only what
-            the help says about them, since importing all of them takes longer than the help.
+        argv: the arguments to be parsed. Subcommands that they do not name get their help, but no
+            arguments, since importing all modules takes longer than printing the help.
     """
     parser = Parser(
         prog="rimp",
@@ -73,17 +73,17 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, help="print the version and exit")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     named = None if argv is None else next((word for word in argv if word in COMMANDS), "")
-    for name, what in COMMANDS.items():
+    for name, help in COMMANDS.items():
         if named in (None, name):
             module = import_module(f"rimp_otel.cli.{_MODULES.get(name, name)}")
             getattr(module, f"add_{name}_parser")(subparsers)
         else:
-            subparsers.add_parser(name, help=what)
+            subparsers.add_parser(name, help=help)
     return parser
 
 
 class _Version(argparse.Action):
-    """argparse's own version action wants the version before anybody asked for it."""
+    """Prints the version; unlike argparse's own action, it is looked up only when asked for."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
@@ -96,12 +96,12 @@ class _Version(argparse.Action):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code.
+    """Run the command and return its exit code.
 
-    0 is success (a reader that closed the pipe has what it wanted), 1 a failure, 2 a usage error,
-    130 an interrupt.
+    0 is success (also if the reader of a pipe has closed it), 1 a failure, 2 a usage error, 130 an
+    interrupt.
     """
-    _never_fail_to_encode()
+    _escape_unencodable()
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv:
         argv[0] = _OLDER_NAMES.get(argv[0], argv[0])
@@ -110,10 +110,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(args, "command"):
         parser.print_help()
         return 0
-    return _run(args)
+    return _run_command(args)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_command(args: argparse.Namespace) -> int:
     try:
         code: int = args.command(args)
         sys.stdout.flush()
@@ -123,26 +123,26 @@ def _run(args: argparse.Namespace) -> int:
         _discard_output()
         return 0
     except (UsageError, ConfigurationError) as error:
-        return _complain(error, 2)
+        return _print_error(error, 2)
     except (RimpError, OSError) as error:
-        return _complain(error, 1)
+        return _print_error(error, 1)
     return code
 
 
-def _complain(error: Exception, code: int) -> int:
-    # A message can quote a path or a recorded text.
+def _print_error(error: Exception, code: int) -> int:
+    # A message can quote a path or recorded text.
     print(f"rimp: {Style().clean(error)}", file=sys.stderr)
     return code
 
 
-def _never_fail_to_encode() -> None:
+def _escape_unencodable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")
 
 
 def _discard_output() -> None:
-    """Spare the interpreter, which flushes standard output at its exit, the same error again."""
+    """Redirect standard output, which the interpreter flushes at exit, away from the closed pipe."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)

@@ -10,16 +10,16 @@ from typing import Any
 from rimp_otel.analysis.metrics import Series, series_of
 from rimp_otel.analysis.summaries import MetricSummary, summarize_metrics
 from rimp_otel.cli.options import (
-    add_choices,
-    add_color,
-    add_json,
-    add_path,
-    chosen,
-    count,
-    output_style,
+    add_color_option,
+    add_filter_options,
+    add_json_option,
+    add_number_option,
+    add_path_option,
+    filter_from_args,
     output_width,
-    recording_path,
-    window_of,
+    path_from_args,
+    style_from_args,
+    window_from_args,
 )
 from rimp_otel.cli.output import batches, of_signal, open_recording, report_damage
 from rimp_otel.cli.timespec import Window
@@ -254,42 +254,35 @@ def _distribution_json(total: Any) -> dict[str, Any]:
 
 
 def add_metrics_parser(subparsers: Any) -> None:
-    """``rimp metrics``."""
+    """Add ``rimp metrics`` to the commands."""
     parser = subparsers.add_parser(
         "metrics",
-        help="list the metrics, or show one over time",
-        description="List the metrics that are recorded; or, of one, show each set of attributes "
-        "with its newest value, rate, percentiles, and course.",
+        help="list metrics, or show one over time",
+        description="List the recorded metrics, or show each series of one metric: its newest "
+        "value, rate, percentiles and course over time.",
     )
     parser.add_argument(
         "name",
         metavar="NAME",
         nargs="?",
-        help="of a metric to show; * stands for anything (default: list all of them)",
+        help="metric to show; * matches any text (default: list all metrics)",
     )
-    parser.add_argument(
-        "-n",
-        "--number",
-        metavar="N",
-        type=count,
-        default=50,
-        help="how many sets of attributes to show, or all (default: 50)",
-    )
-    add_choices(parser)
-    add_path(parser)
-    add_json(parser, "each metric, or each set of attributes,")
-    add_color(parser)
+    add_number_option(parser, "number of series to show, or all (default: 50)", 50)
+    add_filter_options(parser)
+    add_path_option(parser)
+    add_json_option(parser, "each metric or series")
+    add_color_option(parser)
     parser.set_defaults(command=_run_metrics)
 
 
 def _run_metrics(args: argparse.Namespace) -> int:
-    reader = open_recording(recording_path(args), is_wanted=of_signal(Signal.METRICS))
-    window, wanted = window_of(args), chosen(args, "metrics")
+    reader = open_recording(path_from_args(args), is_wanted=of_signal(Signal.METRICS))
+    window, wanted = window_from_args(args), filter_from_args(args, "metrics")
     points = (
         point
         for data in batches(reader, window, (Signal.METRICS,))
         for point in data.metrics
-        if window.holds(point.time_unix_nano) and wanted.matches(point)
+        if window.contains(point.time_unix_nano) and wanted.matches(point)
     )
     if args.name is None:
         lines = _list(summarize_metrics(points), args)
@@ -304,13 +297,13 @@ def _run_metrics(args: argparse.Namespace) -> int:
 def _list(metrics: list[MetricSummary], args: argparse.Namespace) -> Iterable[str]:
     if args.json:
         return [to_json(metric.as_json()) for metric in metrics]
-    return format_metrics(metrics, output_width(), output_style(args))
+    return format_metrics(metrics, output_width(), style_from_args(args))
 
 
 def _show(points: list[TelemetryMetric], window: Window, args: argparse.Namespace) -> Iterator[str]:
     if not points:
         raise StorageError(
-            f"no points of a metric {args.name} in {recording_path(args)} (that meet the other "
+            f"no points of a metric {args.name} in {path_from_args(args)} (that meet the other "
             "conditions); 'rimp metrics' lists what there is"
         )
     times = [point.time_unix_nano for point in points]
@@ -320,6 +313,6 @@ def _show(points: list[TelemetryMetric], window: Window, args: argparse.Namespac
     if args.json:
         yield from (to_json(series_json(one, first, last)) for one in shown)
         return
-    yield from format_series(shown, first, last, output_width(), output_style(args))
+    yield from format_series(shown, first, last, output_width(), style_from_args(args))
     if len(shown) < len(series):
         yield f"and {len(series) - len(shown):,} more; choose among them with --attr, or see them with -n all"

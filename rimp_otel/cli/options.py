@@ -1,4 +1,4 @@
-"""The options that several commands share, and what the environment says about them."""
+"""The arguments that several commands share, and what the environment says about them."""
 
 from __future__ import annotations
 
@@ -12,156 +12,315 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
-from rimp_otel.cli.timespec import MOMENT_FORMS, Window, parse_duration, parse_moment, parse_window
+from rimp_otel.cli.timespec import Window, parse_duration, parse_time, parse_window
 from rimp_otel.config import DEFAULT_PATHS
 from rimp_otel.errors import ConfigurationError, RimpError
 from rimp_otel.render.terminal import Glyphs, Style
 
 if TYPE_CHECKING:
-    from rimp_otel.cli.record_filter import Chosen
+    from rimp_otel.cli.record_filter import RecordFilter
 
 __all__ = [
     "SEVERITIES",
     "Parser",
     "UsageError",
-    "add_attr",
-    "add_choices",
-    "add_color",
-    "add_json",
-    "add_min_duration",
-    "add_path",
-    "add_severity",
-    "add_since",
-    "attribute",
-    "chosen",
-    "count",
-    "duration",
-    "output_style",
+    "add_attribute_option",
+    "add_color_option",
+    "add_filter_options",
+    "add_follow_option",
+    "add_json_option",
+    "add_min_duration_option",
+    "add_number_option",
+    "add_path_option",
+    "add_service_option",
+    "add_severity_option",
+    "add_sort_option",
+    "add_window_options",
+    "filter_from_args",
     "output_width",
-    "point_in_time",
-    "recording_path",
-    "regular_expression",
-    "severity",
-    "trace_prefix",
-    "window",
-    "window_of",
+    "parse_attribute",
+    "parse_count",
+    "parse_duration_argument",
+    "parse_regex",
+    "parse_severity",
+    "parse_time_argument",
+    "parse_trace_prefix",
+    "parse_window_argument",
+    "path_from_args",
+    "style_from_args",
+    "window_from_args",
 ]
-
-
-# --- The options that several commands share, and what the environment says about them.
 
 T = TypeVar("T")
 
+SEVERITIES = {
+    "trace": 1,
+    "debug": 5,
+    "info": 9,
+    "warn": 13,
+    "warning": 13,
+    "error": 17,
+    "fatal": 21,
+}
+"""The lowest OTLP severity number of each level."""
+
 
 class UsageError(RimpError):
-    """The command was asked for something that it cannot do as asked; its exit code is 2."""
+    """The command cannot do what its arguments ask for; its exit code is 2."""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser, with this package's way of saying that something is wrong."""
+    """A parser without abbreviations, whose errors are one line on standard error."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # An abbreviation would become ambiguous with the next option that is added.
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and where help is."""
+        """Print the message and where to find help, and exit with 2."""
         self.exit(2, f"rimp: {Style().clean(message)}; see '{self.prog} --help'\n")
 
 
-def add_path(parser: argparse.ArgumentParser) -> None:
-    """``--path``: where the recording is."""
+# Options, each added by one function, so that they are named and described alike everywhere.
+
+
+def add_path_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--path``."""
     parser.add_argument(
         "--path",
         metavar="PATH",
-        help="the recording: a directory, a family of files that ends in .jsonl, or an SQLite file "
-        "(default: $RIMP_STORAGE_PATH, else telemetry)",
+        help="path of the recording (default: $RIMP_STORAGE_PATH or telemetry)",
     )
 
 
-def add_json(parser: argparse.ArgumentParser, what: str) -> None:
-    """``--json``: for programs instead of people."""
+def add_json_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--json``, which prints ``what`` for programs instead of people."""
     parser.add_argument("--json", action="store_true", help=f"print {what} as JSON")
 
 
-def add_color(parser: argparse.ArgumentParser) -> None:
-    """``--color``: whether to colour."""
+def add_color_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--color``."""
     parser.add_argument(
         "--color",
+        metavar="WHEN",
         choices=("auto", "always", "never"),
         default="auto",
-        help="colour the output (default: auto, which is on a terminal, and as NO_COLOR and "
-        "FORCE_COLOR say)",
+        help="colour the output: auto, always or never (default: auto)",
     )
 
 
-def count(text: str) -> int:
-    """A number of records, from 0 on; ``all`` is as many as there are."""
-    if text == "all":
-        return sys.maxsize
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: give a number, or all")
-    return int(text)
+def add_follow_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--follow``."""
+    parser.add_argument("-f", "--follow", action="store_true", help="keep printing new records")
 
 
-def add_since(parser: argparse.ArgumentParser) -> None:
-    """``--since`` and ``--until``: from when to when."""
+def add_number_option(
+    parser: argparse.ArgumentParser, help: str, default: int | None = None
+) -> None:
+    """Add ``--number``, a count or ``all``."""
+    parser.add_argument("-n", "--number", metavar="N", type=parse_count, default=default, help=help)
+
+
+def add_sort_option(parser: argparse.ArgumentParser, keys: list[str], words: str) -> None:
+    """Add ``--sort``, whose first key is the default; ``words`` are the keys as help shows them."""
+    parser.add_argument(
+        "--sort",
+        metavar="KEY",
+        choices=keys,
+        default=keys[0],
+        help=f"sort by {words}, greatest first (default: {keys[0]})",
+    )
+
+
+def add_service_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--service``."""
+    parser.add_argument("--service", metavar="NAME", help="select records of this service")
+
+
+def add_window_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--since`` and ``--until``; `window_from_args` reads them."""
     parser.add_argument(
         "--since",
         metavar="T",
-        type=point_in_time,
-        help=f"nothing from before T: {MOMENT_FORMS}",
+        type=parse_time_argument,
+        help="exclude records before T, such as 15m, 14:00, yesterday or ISO 8601",
     )
     parser.add_argument(
         "--until",
         metavar="T",
-        type=point_in_time,
-        help="nothing from T on, which is given likewise",
+        type=parse_time_argument,
+        help="exclude records at or after T (same formats as --since)",
     )
 
 
-def window_of(args: argparse.Namespace) -> Window:
-    """What ``--since`` and ``--until`` say."""
-    if args.since is not None and args.until is not None and args.since >= args.until:
-        raise UsageError("--until is not after --since: there is no time between them")
-    return Window(args.since, args.until)
+def add_filter_options(parser: argparse.ArgumentParser, name_help: str = "") -> None:
+    """Add ``--service``, ``--attr``, ``--since``, ``--until`` and, with help for it, ``--name``.
+
+    `filter_from_args` and `window_from_args` read them.
+    """
+    add_service_option(parser)
+    if name_help:
+        parser.add_argument("--name", metavar="NAME", help=name_help)
+    add_attribute_option(parser)
+    add_window_options(parser)
 
 
-def point_in_time(text: str) -> int:
-    """Nanoseconds since the epoch, of what `parse_moment` takes."""
-    return _parsed(lambda: parse_moment(text, time.time_ns()))
+def add_attribute_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--attr``, which can be given several times."""
+    parser.add_argument(
+        "--attr",
+        metavar="K=V",
+        type=parse_attribute,
+        action="append",
+        default=[],
+        help="filter by attribute of the record or its resource; K alone matches any value",
+    )
 
 
-def window(text: str) -> Window:
-    """A window such as ``2h..1h``."""
-    return _parsed(lambda: parse_window(text, time.time_ns()))
+def add_severity_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--severity``, also called ``--level``."""
+    parser.add_argument(
+        "--severity",
+        "--level",
+        metavar="LEVEL",
+        type=parse_severity,
+        help="minimum severity: trace, debug, info, warn, error, fatal, or 1 to 24",
+    )
 
 
-def duration(text: str) -> int:
-    """Nanoseconds, of what `parse_duration` takes."""
-    return _parsed(lambda: parse_duration(text))
+def add_min_duration_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--min-duration``, which selects ``what`` by its length."""
+    parser.add_argument(
+        "--min-duration",
+        metavar="D",
+        type=parse_duration_argument,
+        help=f"select {what} at least this long, such as 250ms or 1.5s",
+    )
 
 
-def _parsed(parse: Callable[[], T]) -> T:
+# Values of arguments. Each function raises ArgumentTypeError, which argparse reports.
+
+
+def parse_count(text: str) -> int:
+    """Return a number of records; ``all`` is ``sys.maxsize``."""
+    if text == "all":
+        return sys.maxsize
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number or 'all', got {text!r}")
+    return int(text)
+
+
+def parse_time_argument(text: str) -> int:
+    """Return a time that `parse_time` accepts, in nanoseconds since the epoch."""
+    return _as_argument(lambda: parse_time(text, time.time_ns()))
+
+
+def parse_window_argument(text: str) -> Window:
+    """Return a time range such as ``2h..1h``."""
+    return _as_argument(lambda: parse_window(text, time.time_ns()))
+
+
+def parse_duration_argument(text: str) -> int:
+    """Return a duration that `parse_duration` accepts, in nanoseconds."""
+    return _as_argument(lambda: parse_duration(text))
+
+
+def _as_argument(parse: Callable[[], T]) -> T:
     try:
         return parse()
     except ConfigurationError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def recording_path(args: argparse.Namespace, env: Mapping[str, str] = os.environ) -> Path:
-    """Where the recording is that the command is about."""
+def parse_attribute(text: str) -> tuple[str, str | None]:
+    """Return the key and value of ``k=v``; the value of ``k`` alone is None.
+
+    The key ends at the first equals sign.
+    """
+    key, sign, value = text.partition("=")
+    if not key:
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE or KEY, got {text!r}")
+    return key, value if sign else None
+
+
+def parse_severity(text: str) -> int:
+    """Return the OTLP severity number of a level's name or number."""
+    number = SEVERITIES.get(text.lower()) or (int(text) if text.isdecimal() else 0)
+    if not 1 <= number <= 24:
+        names = ", ".join(name for name in SEVERITIES if name != "warning")
+        raise argparse.ArgumentTypeError(f"expected {names} or a number from 1 to 24, got {text!r}")
+    return number
+
+
+def parse_regex(text: str) -> re.Pattern[str]:
+    """Return a compiled regular expression of Python's ``re``."""
+    try:
+        return re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(
+            f"invalid regular expression {text!r}: {error}; "
+            "put a \\ before characters to be matched literally"
+        ) from None
+
+
+def parse_trace_prefix(text: str) -> str:
+    """Return the first hexadecimal digits of a trace id, in lower case."""
+    if not re.fullmatch("[0-9a-fA-F]{1,32}", text):
+        raise argparse.ArgumentTypeError(
+            f"invalid trace id {text!r}: expected 1 to 32 hexadecimal digits, "
+            "as printed by 'rimp traces'"
+        )
+    return text.lower()
+
+
+# What parsed arguments and the environment mean.
+
+
+def window_from_args(args: argparse.Namespace) -> Window:
+    """Return the time from ``--since`` to ``--until``.
+
+    Raises:
+        UsageError: the time range is empty.
+    """
+    if args.since is not None and args.until is not None and args.since >= args.until:
+        raise UsageError("empty time range: --until must be after --since")
+    return Window(args.since, args.until)
+
+
+def filter_from_args(args: argparse.Namespace, signal: str) -> RecordFilter:
+    """Return the filter for records of a signal that the options describe.
+
+    Raises:
+        ConfigurationError: an option has an invalid value.
+    """
+    from rimp_otel.cli.record_filter import RecordFilter
+
+    if args.service == "":
+        raise ConfigurationError("--service must not be empty")
+    return RecordFilter.from_options(
+        [signal],
+        args.service,
+        getattr(args, "name", None),
+        args.attr,
+        severity=getattr(args, "severity", None),
+        grep=getattr(args, "grep", None),
+        trace=getattr(args, "trace", None),
+    )
+
+
+def path_from_args(args: argparse.Namespace, env: Mapping[str, str] = os.environ) -> Path:
+    """Return the path of the recording, by ``--path``, the environment or the default."""
     backend = env.get("RIMP_STORAGE_BACKEND", "").strip()
     default = DEFAULT_PATHS.get(backend, "telemetry")
     return Path(args.path or env.get("RIMP_STORAGE_PATH", "").strip() or default)
 
 
-def output_style(
+def style_from_args(
     args: argparse.Namespace, stream: TextIO | None = None, env: Mapping[str, str] = os.environ
 ) -> Style:
-    """What ``stream`` (standard output, if not given) can show."""
+    """Return the style for ``stream`` (default: standard output), by ``--color`` and the environment."""
     stream = stream or sys.stdout
-    return Style(_wants_color(args.color, stream, env), _holds_boxes(stream))
+    return Style(_wants_color(args.color, stream, env), _can_encode_glyphs(stream))
 
 
 def _wants_color(choice: str, stream: TextIO, env: Mapping[str, str]) -> bool:
@@ -174,7 +333,7 @@ def _wants_color(choice: str, stream: TextIO, env: Mapping[str, str]) -> bool:
     return stream.isatty() and env.get("TERM") != "dumb"
 
 
-def _holds_boxes(stream: Any) -> bool:
+def _can_encode_glyphs(stream: Any) -> bool:
     try:
         "".join(Glyphs()).encode(getattr(stream, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -183,121 +342,5 @@ def _holds_boxes(stream: Any) -> bool:
 
 
 def output_width() -> int:
-    """The terminal's width in columns; COLUMNS overrides it, and a pipe has 100."""
+    """Return the terminal's width in columns; COLUMNS overrides it, and a pipe has 100."""
     return shutil.get_terminal_size((100, 24)).columns
-
-
-# --- The options by which several commands choose records, and what they choose.
-
-SEVERITIES = {
-    "trace": 1,
-    "debug": 5,
-    "info": 9,
-    "warn": 13,
-    "warning": 13,
-    "error": 17,
-    "fatal": 21,
-}
-"""The lowest OTLP severity number of each."""
-
-
-def add_choices(parser: argparse.ArgumentParser, name: str = "") -> None:
-    """``--service``, ``--name`` (where there are any), ``--attr``, ``--since`` and ``--until``."""
-    parser.add_argument("--service", metavar="NAME", help="only of this service")
-    if name:
-        parser.add_argument("--name", metavar="NAME", help=f"{name}; * stands for anything")
-    add_attr(parser)
-    add_since(parser)
-
-
-def add_attr(parser: argparse.ArgumentParser) -> None:
-    """``--attr``, as often as one likes."""
-    parser.add_argument(
-        "--attr",
-        metavar="K=V",
-        type=attribute,
-        action="append",
-        default=[],
-        help="only with this attribute, of their own or of their resource; K alone: with any value",
-    )
-
-
-def add_severity(parser: argparse.ArgumentParser) -> None:
-    """``--severity``, also called ``--level``."""
-    parser.add_argument(
-        "--severity",
-        "--level",
-        metavar="LEVEL",
-        type=severity,
-        help="only as bad as this or worse: trace, debug, info, warn, error, fatal, or a number "
-        "from 1 to 24",
-    )
-
-
-def add_min_duration(parser: argparse.ArgumentParser, what: str) -> None:
-    """``--min-duration``."""
-    parser.add_argument(
-        "--min-duration",
-        metavar="D",
-        type=duration,
-        help=f"{what} that took so long or longer, such as 250ms or 1.5s",
-    )
-
-
-def attribute(text: str) -> tuple[str, str | None]:
-    """``k=v`` or ``k``. The key ends at the first equals sign."""
-    key, sign, value = text.partition("=")
-    if not key:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: give KEY=VALUE, or KEY")
-    return key, value if sign else None
-
-
-def severity(text: str) -> int:
-    """OTLP's number of a severity."""
-    number = SEVERITIES.get(text.lower()) or (int(text) if text.isdecimal() else 0)
-    if not 1 <= number <= 24:
-        names = ", ".join(name for name in SEVERITIES if name != "warning")
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no severity: give {names}, or a number from 1 to 24"
-        )
-    return number
-
-
-def regular_expression(text: str) -> re.Pattern[str]:
-    """A regular expression of Python's ``re``."""
-    try:
-        return re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no regular expression: {error}; put a \\ before what is meant literally"
-        ) from None
-
-
-def trace_prefix(text: str) -> str:
-    """The first digits of a trace's id."""
-    if not re.fullmatch("[0-9a-fA-F]{1,32}", text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a trace id: give 1 to 32 hexadecimal digits, as 'rimp traces' shows"
-        )
-    return text.lower()
-
-
-def chosen(args: argparse.Namespace, signal: str) -> Chosen:
-    """What the options choose among the records of a signal.
-
-    Raises:
-        ConfigurationError: an option has a value that is not allowed.
-    """
-    from rimp_otel.cli.record_filter import Chosen
-
-    if args.service == "":
-        raise ConfigurationError("--service='' is not allowed: give the name of a service")
-    return Chosen.by(
-        [signal],
-        args.service,
-        getattr(args, "name", None),
-        args.attr,
-        severity=getattr(args, "severity", None),
-        grep=getattr(args, "grep", None),
-        trace=getattr(args, "trace", None),
-    )

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from rimp_otel.cli.options import add_json, add_path, recording_path
+from rimp_otel.cli.options import add_json_option, add_path_option, path_from_args
 from rimp_otel.cli.output import Progress, open_recording, say
 from rimp_otel.render.format import format_bytes, plural
 from rimp_otel.render.terminal import to_json
@@ -34,20 +34,22 @@ def add_parquet_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "recording", metavar="PATH", nargs="?", help="the recording (same as --path)"
+        "recording", metavar="PATH", nargs="?", help="path of the recording (same as --path)"
     )
     parser.add_argument("--rebuild", action="store_true", help="convert all sealed files again")
     parser.add_argument(
-        "--check", action="store_true", help="read existing copies and replace damaged ones"
+        "--check",
+        action="store_true",
+        help="check existing copies and replace damaged ones",
     )
-    add_path(parser)
-    add_json(parser, "what was done")
+    add_path_option(parser)
+    add_json_option(parser, "what was done")
     parser.set_defaults(command=_run_parquet)
 
 
 def _run_parquet(args: argparse.Namespace) -> int:
     args.path = args.recording or args.path
-    path = recording_path(args)
+    path = path_from_args(args)
     open_recording(path)  # raises if there is none
     # These need PyArrow, whose import takes longer than the whole of `rimp --help`.
     from rimp_otel.sql.parquet import seal

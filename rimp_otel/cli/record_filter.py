@@ -1,4 +1,4 @@
-"""What a command chooses by text that a person typed: a filter that knows more ways to match."""
+"""The filter that the options of a command describe: on the text of records, too."""
 
 from __future__ import annotations
 
@@ -12,112 +12,118 @@ from rimp_otel.models.accessors import exception_text
 from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import TelemetryEvent, TelemetryMetric
 
-__all__ = ["Chosen"]
+__all__ = ["RecordFilter"]
 
 
 @dataclass(frozen=True)
-class Chosen(Filter):
-    """A filter with conditions on the text of what is recorded, which only it can look at."""
+class RecordFilter(Filter):
+    """A filter with further conditions, which no storage can look up: a record is read for them."""
 
-    #: Of names with a ``*``.
-    name_like: re.Pattern[str] | None = None
-    #: Keys, with the value as it would be typed, or None for any.
-    texts: tuple[tuple[str, str | None], ...] = ()
+    #: The pattern of a name with a ``*``.
+    name_pattern: re.Pattern[str] | None = None
+    #: Keys of attributes, each with its value as a person types it, or None for any value.
+    attribute_texts: tuple[tuple[str, str | None], ...] = ()
     grep: re.Pattern[str] | None = None
-    #: First hexadecimal digits of a trace's id.
-    trace: str = ""
+    #: The first hexadecimal digits of a trace id.
+    trace_prefix: str = ""
 
     @classmethod
-    def by(
+    def from_options(
         cls,
         signals: Iterable[str],
         service: str | None = None,
         name: str | None = None,
-        texts: Sequence[tuple[str, str | None]] = (),
+        attributes: Sequence[tuple[str, str | None]] = (),
         severity: int | None = None,
         grep: re.Pattern[str] | None = None,
         trace: str | None = None,
-    ) -> Chosen:
-        """What is plain becomes a condition of the filter, which a storage can look up."""
-        is_plain = bool(name) and "*" not in (name or "")
-        whole = trace if trace and len(trace) == 32 and int(trace, 16) else None
-        plain = Filter.of(
+    ) -> RecordFilter:
+        """Return the filter of what the options of the same names say.
+
+        A name without ``*`` and a whole trace id become conditions of `Filter`, which a storage can
+        look up.
+        """
+        is_exact = bool(name) and "*" not in (name or "")
+        trace_id = trace if trace and len(trace) == 32 and int(trace, 16) else None
+        exact = Filter.of(
             signals=signals,
             service=service,
-            name=name if is_plain else None,
-            trace_id=whole,
+            name=name if is_exact else None,
+            trace_id=trace_id,
             severity=severity,
         )
         return replace(
-            cls(**vars(plain)),
-            name_like=None if name is None or is_plain else _pattern(name),
-            texts=tuple(texts),
+            cls(**vars(exact)),
+            name_pattern=None if name is None or is_exact else _compile_name(name),
+            attribute_texts=tuple(attributes),
             grep=grep,
-            trace="" if whole else trace or "",
+            trace_prefix="" if trace_id else trace or "",
         )
 
     def matches(self, record: Any) -> bool:
-        """Whether all conditions hold for a record."""
+        """Return True if the record meets all conditions."""
         if not super().matches(record):
             return False
-        if self.name_like and not self.name_like.fullmatch(_name(record)):
+        if self.name_pattern and not self.name_pattern.fullmatch(_name_of(record)):
             return False
-        if self.trace and not _is_in(_trace_id(record), self.trace):
+        if self.trace_prefix and not _has_prefix(_trace_id_of(record), self.trace_prefix):
             return False
-        if self.grep and not any(map(self.grep.search, _said(record))):
+        if self.grep and not any(map(self.grep.search, _searched_texts(record))):
             return False
-        return not self.texts or self._has_texts(record)
+        return not self.attribute_texts or self._has_attributes(record)
 
-    def _has_texts(self, record: Any) -> bool:
+    def _has_attributes(self, record: Any) -> bool:
         resource = record.resource.attributes if record.resource else {}
+        own = _attributes_of(record)
         return all(
-            (key in own and (text is None or _is_text_of(own[key], text)))
-            or (key in resource and (text is None or _is_text_of(resource[key], text)))
-            for own in [_attributes(record)]
-            for key, text in self.texts
+            any(
+                key in attributes and (text is None or _reads_as(attributes[key], text))
+                for attributes in (own, resource)
+            )
+            for key, text in self.attribute_texts
         )
 
 
-def _pattern(name: str) -> re.Pattern[str]:
+def _compile_name(name: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, name.split("*"))), re.DOTALL)
 
 
-def _attributes(record: Any) -> Any:
+def _attributes_of(record: Any) -> Any:
     if isinstance(record, TelemetryEvent):
         return record.metadata
     return record.tags if isinstance(record, TelemetryMetric) else record.attributes or {}
 
 
-def _name(record: Any) -> str:
+def _name_of(record: Any) -> str:
     return str(record.event_name if isinstance(record, TelemetryEvent) else record.name)
 
 
-def _trace_id(record: Any) -> int:
+def _trace_id_of(record: Any) -> int:
     if isinstance(record, TelemetryEvent):
         return record.trace_id
     return record.context.trace_id if getattr(record, "context", None) else 0
 
 
-def _is_in(trace_id: int, prefix: str) -> bool:
+def _has_prefix(trace_id: int, prefix: str) -> bool:
     # No trace has the id 0: it stands for records outside of any.
     return trace_id != 0 and f"{trace_id:032x}".startswith(prefix)
 
 
-def _said(record: Any) -> Iterable[str]:
-    """What a person would look for a text in."""
+def _searched_texts(record: Any) -> Iterable[str]:
+    """Return the texts that ``--grep`` searches."""
     if isinstance(record, TelemetryEvent):
         return record.message, record.event_name, exception_text(record.metadata)
-    return (_name(record),)
+    return (_name_of(record),)
 
 
-def _is_text_of(value: Any, text: str) -> bool:
-    """Whether somebody who means the value would type the text."""
+def _reads_as(value: Any, text: str) -> bool:
+    """Return True if the text is how a person types the value."""
     if isinstance(value, str):
         return value == text
     if isinstance(value, bool) or value is None:
         return json.dumps(value) == text.lower()
     if isinstance(value, (int, float)):
-        return _is_number(value, text)
+        return _is_number_in(value, text)
     if isinstance(value, bytes):
         return value == text.encode()
     try:
@@ -126,8 +132,8 @@ def _is_text_of(value: Any, text: str) -> bool:
         return False
 
 
-def _is_number(value: float, text: str) -> bool:
-    for number in (int, float):  # 64-bit integers are more exact than floats
+def _is_number_in(value: float, text: str) -> bool:
+    for number in (int, float):  # an int first: a float has not all digits of a large one
         try:
             return value == number(text)
         except ValueError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rimp_otel.cli.child_process import run_program
-from rimp_otel.cli.options import UsageError, add_path, recording_path
+from rimp_otel.cli.options import UsageError, add_path_option, path_from_args
 from rimp_otel.cli.output import say
 from rimp_otel.errors import MissingExtraError
 from rimp_otel.models.records import Signal
@@ -33,15 +33,15 @@ _REQUIRED = {
 }
 
 _DESCRIPTION = """\
-Run a Python program, and record its spans, log records and metrics.
+Run a Python program and record its spans, log records and metrics.
 
-What is instrumented is decided by the opentelemetry-instrumentation-... packages that are
-installed beside the program. Processes that it starts are recorded too.
+The opentelemetry-instrumentation-... packages that are installed beside the program determine what
+is instrumented. Processes that the program starts are recorded, too.
 """
 
 
 def add_run_parser(subparsers: Any) -> None:
-    """``rimp run``."""
+    """Add ``rimp run`` to the commands."""
     parser = subparsers.add_parser(
         "run",
         help="record a program",
@@ -49,21 +49,20 @@ def add_run_parser(subparsers: Any) -> None:
         usage="rimp run [-h] [--path PATH] [--service NAME] [--quiet] -- CMD ...",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_path(parser)
+    add_path_option(parser)
     parser.add_argument(
         "--service",
         metavar="NAME",
-        help="the service's name (default: as OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES say, "
-        "else the name of the script or module)",
+        help="service name (default: OTEL_SERVICE_NAME, or the script's or module's name)",
     )
     parser.add_argument(
-        "--quiet", action="store_true", help="do not say at the end what was recorded"
+        "--quiet", action="store_true", help="do not print what was recorded at the end"
     )
     parser.add_argument(
         "program",
         metavar="CMD",
         nargs=argparse.REMAINDER,
-        help="the program with its arguments, such as: python app.py",
+        help="program to run and its arguments, such as: python app.py",
     )
     parser.set_defaults(command=_run_run)
 
@@ -94,7 +93,7 @@ def _record(args: argparse.Namespace, command: Sequence[str], env: Mapping[str, 
     from rimp_otel.config import TelemetryConfig
 
     enabled = TelemetryConfig.from_env(env).enabled  # raises what would fail in the program
-    added = Added(recording_path(args, env), backend_of(env) == "sqlite")
+    added = Added(path_from_args(args, env), backend_of(env) == "sqlite")
     try:
         ended = run_program(command, env)
     except OSError as error:
@@ -130,7 +129,7 @@ def program_env(
     ours = {
         "OTEL_PYTHON_CONFIGURATOR": "rimp",
         "RIMP_STORAGE_BACKEND": backend_of(env),
-        "RIMP_STORAGE_PATH": os.path.abspath(recording_path(args, env)),
+        "RIMP_STORAGE_PATH": os.path.abspath(path_from_args(args, env)),
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
     }
     if name:
@@ -187,7 +186,7 @@ def _recorded(args: argparse.Namespace, added: Added) -> str:
     spans, logs, points = (added.records[signal] for signal in Signal)
     counts = f"{plural(spans, 'span')}, {plural(logs, 'log record')} and {plural(points, 'metric point')}"
     return (
-        f"recorded {counts} in {recording_path(args)} ({format_bytes(added.size)}): "
+        f"recorded {counts} in {path_from_args(args)} ({format_bytes(added.size)}): "
         f"look with '{_look_command(args)}'"
     )
 
@@ -205,7 +204,7 @@ def _nothing_recorded(args: argparse.Namespace, env: Mapping[str, str] | None) -
         import sys
 
         reason = f"was it Python, and is rimp-otel installed for it, as it is for {sys.executable}?"
-    return f"recorded nothing in {recording_path(args)}: {reason}"
+    return f"recorded nothing in {path_from_args(args)}: {reason}"
 
 
 def _signal_name(number: int) -> str:

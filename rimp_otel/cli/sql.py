@@ -7,7 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rimp_otel.cli.options import UsageError, add_color, add_json, add_path, count, recording_path
+from rimp_otel.cli.options import (
+    UsageError,
+    add_color_option,
+    add_json_option,
+    add_path_option,
+    parse_count,
+    path_from_args,
+)
 from rimp_otel.cli.output import Progress, open_recording
 from rimp_otel.cli.sql_format import FORMATS, answer
 
@@ -17,40 +24,55 @@ if TYPE_CHECKING:
 __all__ = ["add_sql_parser"]
 
 _DESCRIPTION = """\
-Ask a recording in SQL; without SQL, in a shell.
+Query a recording with SQL. Without SQL, read it from a pipe, or start a shell.
 
   rimp sql "SELECT SpanName, quantile_cont(Duration, 0.99) FROM otel_traces GROUP BY 1"
 
-The views: otel_traces, otel_logs, otel_metrics_gauge, otel_metrics_sum, otel_metrics_histogram,
-otel_metrics_exponential_histogram, otel_metrics_summary. 'DESCRIBE otel_logs' shows their columns.
+Views: otel_traces, otel_logs, otel_metrics_gauge, otel_metrics_sum, otel_metrics_histogram,
+otel_metrics_exponential_histogram, otel_metrics_summary. 'DESCRIBE otel_logs' shows the columns of
+one.
 """
 
 
 def add_sql_parser(subparsers: Any) -> None:
-    """``rimp sql``."""
+    """Add ``rimp sql`` to the commands."""
     parser = subparsers.add_parser(
         "sql",
-        help="ask the recording in SQL",
+        help="query a recording with SQL",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("sql", metavar="SQL", nargs="?", help="what to ask; from a pipe, its text")
-    parser.add_argument("recording", metavar="PATH", nargs="?", help="the recording, as --path")
+    parser.add_argument(
+        "sql", metavar="SQL", nargs="?", help="statements to run, separated by semicolons"
+    )
+    parser.add_argument(
+        "recording", metavar="PATH", nargs="?", help="path of the recording (same as --path)"
+    )
     parser.add_argument(
         "--format",
+        metavar="FORMAT",
         choices=FORMATS,
-        help="how to print rows (default: table, or as the name given to --output ends)",
-    )
-    parser.add_argument("--output", metavar="FILE", help="where to, instead of standard output")
-    parser.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, help="how long a statement may take"
+        help="print rows as table, json, csv or parquet (default: by --output, or table)",
     )
     parser.add_argument(
-        "--max-rows", metavar="N", type=count, default=sys.maxsize, help="the most rows to print"
+        "--output", metavar="FILE", help="write rows to FILE instead of standard output"
     )
-    add_path(parser)
-    add_json(parser, "each row")
-    add_color(parser)
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        help="stop statements that take longer than this",
+    )
+    parser.add_argument(
+        "--max-rows",
+        metavar="N",
+        type=parse_count,
+        default=sys.maxsize,
+        help="print at most N rows (default: all)",
+    )
+    add_path_option(parser)
+    add_json_option(parser, "each row")
+    add_color_option(parser)
     parser.set_defaults(command=_run_sql)
 
 
@@ -60,13 +82,13 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: give seconds above 0")
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
     return seconds
 
 
 def _run_sql(args: argparse.Namespace) -> int:
     args.path = args.recording or args.path
-    path = recording_path(args)
+    path = path_from_args(args)
     open_recording(path)  # or say that there is none
     args.format = _format(args)
     # These need DuckDB and the SDK, whose import takes longer than the whole of `rimp --help`.

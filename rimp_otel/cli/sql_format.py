@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from rimp_otel.cli.options import output_style
+from rimp_otel.cli.options import style_from_args
 from rimp_otel.cli.output import Progress, say
 from rimp_otel.errors import QueryError
 from rimp_otel.render.format import plural
@@ -50,7 +50,7 @@ def answer(connection: Connection, args: argparse.Namespace, sql: str, progress:
             relation = connection.sql(sql)
         with connection.limited(sql), _target(args) as target:
             more = relation is not None and _write_rows(
-                relation, args.format, args.max_rows, target, output_style(args)
+                relation, args.format, args.max_rows, target, style_from_args(args)
             )
     except QueryError as error:
         for line in str(error).splitlines():

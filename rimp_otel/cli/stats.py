@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rimp_otel.cli.options import add_color, add_json, add_path, output_style, recording_path
+from rimp_otel.cli.options import (
+    add_color_option,
+    add_json_option,
+    add_path_option,
+    path_from_args,
+    style_from_args,
+)
 from rimp_otel.cli.output import Progress, open_recording, records_of
 from rimp_otel.cli.verify import journals_text, slot_json
 from rimp_otel.models.accessors import (
@@ -35,26 +41,26 @@ __all__ = ["RecordingStats", "SealedFiles", "add_stats_parser", "count_recording
 
 
 def add_stats_parser(subparsers: Any) -> None:
-    """``rimp stats``."""
+    """Add ``rimp stats`` to the commands."""
     parser = subparsers.add_parser(
         "stats",
-        help="say what a recording holds",
-        description="Say what a recording holds: counts, sizes, times, and what is damaged.",
+        help="summarize a recording",
+        description="Summarize a recording: counts, services, time range, files and damage.",
     )
-    add_path(parser)
-    add_json(parser, "the statistics")
-    add_color(parser)
+    add_path_option(parser)
+    add_json_option(parser, "the statistics")
+    add_color_option(parser)
     parser.set_defaults(command=_run_stats)
 
 
 def _run_stats(args: argparse.Namespace) -> int:
-    path = recording_path(args)
+    path = path_from_args(args)
     reader = open_recording(path)
     stats = count_recording(reader)
     if args.json:
         print(to_json(stats.as_json()))
     else:
-        style = output_style(args)
+        style = style_from_args(args)
         print(style.paint(style.clean(path), "bold"))
         print("\n".join(format_stats(stats, style)))
     return 0

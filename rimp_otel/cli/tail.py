@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rimp_otel.cli.options import (
-    add_choices,
-    add_color,
-    add_json,
-    add_path,
-    add_severity,
-    add_since,
-    chosen,
-    count,
-    output_style,
-    recording_path,
-    regular_expression,
-    trace_prefix,
-    window_of,
+    add_color_option,
+    add_filter_options,
+    add_follow_option,
+    add_json_option,
+    add_number_option,
+    add_path_option,
+    add_severity_option,
+    add_window_options,
+    filter_from_args,
+    parse_regex,
+    parse_trace_prefix,
+    path_from_args,
+    style_from_args,
+    window_from_args,
 )
 from rimp_otel.cli.output import (
     open_recording,
@@ -126,7 +127,7 @@ class Feed:
             record
             for data in batches
             for record in records_of(data, self._wanted.signals)
-            if self._window.holds(time_of(record)) and self._wanted.matches(record)
+            if self._window.contains(time_of(record)) and self._wanted.matches(record)
         ]
 
     def _is_given(self, record: Record) -> bool:
@@ -170,46 +171,38 @@ _ORIGIN_WIDTH = 16
 
 
 def add_tail_parser(subparsers: Any) -> None:
-    """``rimp tail``."""
+    """Add ``rimp tail`` to the commands."""
     parser = subparsers.add_parser(
         "tail",
-        help="show the newest records, and follow",
-        description="Show the newest spans, log records and metrics, one line each.",
+        help="print the newest records and follow new ones",
+        description="Print the newest spans, log records and metrics, one line each.",
     )
     _add_choices(parser)
-    add_path(parser)
-    add_json(parser, "each record")
-    add_color(parser)
+    add_path_option(parser)
+    add_json_option(parser, "each record")
+    add_color_option(parser)
     parser.set_defaults(command=_run_tail)
 
 
 def _add_choices(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-f", "--follow", action="store_true", help="go on with what is recorded from now on"
-    )
-    parser.add_argument(
-        "-n",
-        "--number",
-        metavar="N",
-        type=count,
-        help="how many of the newest, or all (default: 10; with --since, all)",
-    )
-    add_since(parser)
+    add_follow_option(parser)
+    add_number_option(parser, "newest records to print, or all (default: 10; all with --since)")
+    add_window_options(parser)
     parser.add_argument(
         "--signal",
         nargs="+",
         action="extend",
         choices=[signal.value for signal in Signal],
         metavar="SIGNAL",
-        help="only these: traces, logs, metrics",
+        help="print only these signals: traces, logs, metrics",
     )
 
 
 def _run_tail(args: argparse.Namespace) -> int:
     from rimp_otel.models.filters import Filter
 
-    style, wanted = output_style(args), Filter.of(signals=args.signal)
-    feed = Feed(recording_path(args), window_of(args), wanted, args.follow)
+    style, wanted = style_from_args(args), Filter.of(signals=args.signal)
+    feed = Feed(path_from_args(args), window_from_args(args), wanted, args.follow)
 
     def line(record: Record) -> str:
         return to_json(record_json(record)) if args.json else format_record(record, style)
@@ -304,42 +297,41 @@ _DEFAULT_LOG_COUNT = 20
 
 
 def add_logs_parser(subparsers: Any) -> None:
-    """``rimp logs``."""
+    """Add ``rimp logs`` to the commands."""
     parser = subparsers.add_parser(
         "logs",
-        help="show log records, by what they say",
-        description="Show the newest log records that meet all of the conditions.",
+        help="search log records",
+        description="Print the newest log records that meet all conditions.",
     )
-    parser.add_argument(
-        "-f", "--follow", action="store_true", help="go on with what is recorded from now on"
+    add_follow_option(parser)
+    add_number_option(
+        parser, "newest records to print, or all (default: 20; all with a time or --trace)"
     )
-    parser.add_argument(
-        "-n",
-        "--number",
-        metavar="N",
-        type=count,
-        help="how many of the newest, or all (default: 20; with --since, --until or --trace, all)",
-    )
-    add_severity(parser)
+    add_severity_option(parser)
     parser.add_argument(
         "--grep",
         metavar="REGEX",
-        type=regular_expression,
-        help="only whose message, event name or exception holds this regular expression",
+        type=parse_regex,
+        help="search message, event name and exception for a regular expression",
     )
     parser.add_argument(
-        "--trace", metavar="ID", type=trace_prefix, help="only of the traces whose ids start so"
+        "--trace",
+        metavar="ID",
+        type=parse_trace_prefix,
+        help="select records of traces whose id starts with ID",
     )
-    add_choices(parser)
-    add_path(parser)
-    add_json(parser, "each record")
-    add_color(parser)
+    add_filter_options(parser)
+    add_path_option(parser)
+    add_json_option(parser, "each record")
+    add_color_option(parser)
     parser.set_defaults(command=_run_logs)
 
 
 def _run_logs(args: argparse.Namespace) -> int:
-    style = output_style(args)
-    feed = Feed(recording_path(args), window_of(args), chosen(args, "logs"), args.follow)
+    style = style_from_args(args)
+    feed = Feed(
+        path_from_args(args), window_from_args(args), filter_from_args(args, "logs"), args.follow
+    )
 
     def line(record: Any) -> str:
         return to_json(record_json(record)) if args.json else format_log(record, style)

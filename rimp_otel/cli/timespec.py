@@ -1,4 +1,4 @@
-"""Points in time, windows and durations as people type them."""
+"""Times, time ranges and durations as people type them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,13 @@ from typing import NamedTuple
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.times import from_unix_nano, to_unix_nano
 
-__all__ = [
-    "DURATION_FORMS",
-    "MOMENT_FORMS",
-    "Window",
-    "parse_duration",
-    "parse_moment",
-    "parse_window",
-]
+__all__ = ["Window", "parse_duration", "parse_time", "parse_window"]
 
-MOMENT_FORMS = (
-    "an age such as 90s, 15m, 2h or 3d, now, today, yesterday, '14:00', 'today 9:30', "
-    "'yesterday 14:00', ISO 8601 such as 2026-11-23T12:00:00Z, or seconds since the epoch"
+_TIME_FORMS = (
+    "an age (90s, 15m, 2h, 3d), now, today, yesterday, '14:00', 'yesterday 14:00', "
+    "ISO 8601 (2026-11-23T12:00:00Z) or seconds since the epoch"
 )
-"""What `parse_moment` takes, for help and for messages. Without a time zone, time is local."""
-
-DURATION_FORMS = "a duration such as 500us, 250ms, 1.5s, 5m, 2h or 1d"
-"""What `parse_duration` takes."""
+_DURATION_FORMS = "a number with a unit, such as 500us, 250ms, 1.5s, 5m, 2h or 1d"
 
 _UNITS = {
     "ns": 1,
@@ -39,39 +29,40 @@ _UNITS = {
     "d": 86_400 * 10**9,
     "w": 7 * 86_400 * 10**9,
 }
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|min|s|m|h|d|w)\s*", re.ASCII)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|min|s|m|h|d|w)\s*", re.ASCII)
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,6}))?)?", re.ASCII)
-_DAYS = {"today": 0, "yesterday": 1}
+_DAYS_AGO = {"today": 0, "yesterday": 1}
 
 
 class Window(NamedTuple):
-    """Nanoseconds since the epoch, ``start <= time < end``; None leaves that end open."""
+    """A time range, ``start <= time < end``, in nanoseconds since the epoch; None is unbounded."""
 
     start: int | None = None
     end: int | None = None
 
-    def holds(self, time_unix_nano: int) -> bool:
-        """Whether the time lies in the window."""
+    def contains(self, time_unix_nano: int) -> bool:
+        """Return True if the time lies in the range."""
         if self.start is not None and time_unix_nano < self.start:
             return False
         return self.end is None or time_unix_nano < self.end
 
     def widened(self, nanos: int) -> Window:
-        """The window and as much around it."""
+        """Return the range, extended by so much at both ends."""
         start = None if self.start is None else self.start - nanos
         return Window(start, None if self.end is None else self.end + nanos)
 
 
-def parse_moment(text: str, now: int) -> int:
-    """The moment in nanoseconds since the epoch.
+def parse_time(text: str, now: int) -> int:
+    """Return a point in time in nanoseconds since the epoch.
 
     Args:
-        text: one of `MOMENT_FORMS`. ``14:00`` and ``today 14:00`` are of the day that ``now`` is
-            in, also where that is still to come.
+        text: an age (``90s``, ``15m ago``), ``now``, ``today``, ``yesterday``, a time of day
+            (``14:00``, ``yesterday 9:30``), ISO 8601, or seconds since the epoch. Without a time
+            zone, times are local. A time of day is of the day of ``now``, even if still to come.
         now: nanoseconds since the epoch.
 
     Raises:
-        ConfigurationError: it is none of these.
+        ConfigurationError: the text is none of these.
     """
     words = text.strip()
     if words.lower() == "now":
@@ -79,65 +70,70 @@ def parse_moment(text: str, now: int) -> int:
     age = _sum_of_parts(words.lower().removesuffix("ago"))
     if age is not None:
         return now - age
-    local = _day_and_clock(words.lower(), from_unix_nano(now).astimezone().date())
+    local = _parse_day_and_clock(words.lower(), from_unix_nano(now).astimezone().date())
     try:
-        return to_unix_nano(local or _number(words))
+        return to_unix_nano(local or _float_or_text(words))
     except ConfigurationError:
-        raise ConfigurationError(f"{text!r} is not a point in time: give {MOMENT_FORMS}") from None
+        raise ConfigurationError(f"invalid time {text!r}: expected {_TIME_FORMS}") from None
 
 
 def parse_duration(text: str) -> int:
-    """The duration in nanoseconds.
+    """Return a duration such as ``250ms`` or ``1m 30s`` in nanoseconds.
 
     Raises:
-        ConfigurationError: it is none of `DURATION_FORMS`.
+        ConfigurationError: a unit is missing or unknown.
     """
     nanos = _sum_of_parts(text.strip().lower())
     if nanos is None:
-        raise ConfigurationError(f"{text!r} is not a duration: give {DURATION_FORMS}")
+        raise ConfigurationError(f"invalid duration {text!r}: expected {_DURATION_FORMS}")
     return nanos
 
 
 def parse_window(text: str, now: int) -> Window:
-    """The window ``A..B``, of which either may be missing: ``2h..1h``, ``1h..``, ``..now``.
+    """Return the time range ``START..END``; either end may be missing, as in ``1h..``.
+
+    Args:
+        text: two points in time as `parse_time` accepts them.
+        now: nanoseconds since the epoch.
 
     Raises:
-        ConfigurationError: it is none, or ends before it starts.
+        ConfigurationError: the text is no time range, or one that ends before it starts.
     """
     first, dots, last = text.partition("..")
     if not dots or not (first.strip() or last.strip()):
         raise ConfigurationError(
-            f"{text!r} is not a window: give two points in time as in 2h..1h or 1h..now, each {MOMENT_FORMS}"
+            f"invalid time range {text!r}: expected START..END, such as 2h..1h or 1h..now, "
+            f"each end {_TIME_FORMS}"
         )
-    start = parse_moment(first, now) if first.strip() else None
-    end = parse_moment(last, now) if last.strip() else None
+    start = parse_time(first, now) if first.strip() else None
+    end = parse_time(last, now) if last.strip() else None
     if start is not None and end is not None and start >= end:
-        raise ConfigurationError(f"{text!r} is not a window: it ends before it starts")
+        raise ConfigurationError(f"invalid time range {text!r}: the end is not after the start")
     return Window(start, end)
 
 
 def _sum_of_parts(text: str) -> int | None:
-    """Nanoseconds of ``1h30m`` and the like; None of anything else."""
+    """Return the nanoseconds of a text such as ``1h30m``; None if it is not of that form."""
     total, at = 0, 0
-    while part := _PART.match(text, at):
+    while part := _DURATION_PART.match(text, at):
         total += round(float(part[1]) * _UNITS[part[2]])
         at = part.end()
     return total if at and at == len(text) else None
 
 
-def _day_and_clock(text: str, today: date) -> datetime | None:
-    """Local time of ``today``, ``yesterday 14:00`` or ``9:30``; None of anything else."""
+def _parse_day_and_clock(text: str, today: date) -> datetime | None:
+    """Return the local time of ``today``, ``yesterday 14:00`` or ``9:30``; None of other texts."""
     first, _, rest = text.partition(" ")
-    if first in _DAYS:
-        clock = _clock(rest.strip()) if rest.strip() else time()
+    if first in _DAYS_AGO:
+        clock = _parse_clock(rest.strip()) if rest.strip() else time()
     else:
-        first, clock = "today", _clock(text)
+        first, clock = "today", _parse_clock(text)
     if clock is None:
         return None
-    return datetime.combine(today - timedelta(days=_DAYS[first]), clock)
+    return datetime.combine(today - timedelta(days=_DAYS_AGO[first]), clock)
 
 
-def _clock(text: str) -> time | None:
+def _parse_clock(text: str) -> time | None:
     found = _CLOCK.fullmatch(text)
     if found is None:
         return None
@@ -148,7 +144,7 @@ def _clock(text: str) -> time | None:
         return None
 
 
-def _number(text: str) -> str | float:
+def _float_or_text(text: str) -> str | float:
     try:
         return float(text)
     except ValueError:

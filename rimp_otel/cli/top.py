@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 from rimp_otel.analysis.activity import Live, Load, Picture
 from rimp_otel.cli.options import (
     UsageError,
-    add_color,
-    add_json,
-    add_path,
-    duration,
-    output_style,
+    add_color_option,
+    add_json_option,
+    add_path_option,
+    add_service_option,
+    add_sort_option,
     output_width,
-    point_in_time,
-    recording_path,
+    parse_duration_argument,
+    parse_time_argument,
+    path_from_args,
+    style_from_args,
 )
 from rimp_otel.cli.output import batches, of_signal, open_recording, reader_of, report_damage
 from rimp_otel.cli.screen import open_screen
@@ -200,40 +202,41 @@ _S = 10**9
 
 
 def add_top_parser(subparsers: Any) -> None:
-    """``rimp top``."""
+    """Add ``rimp top`` to the commands."""
     parser = subparsers.add_parser(
         "top",
         help="watch services and operations: rates, errors, latencies",
-        description="Watch what goes on: spans a second, errors and latencies of the last minute, "
-        "by service and operation. q quits; s sorts by the next column.",
+        description="Watch spans per second, errors and latencies of the last minute by service and "
+        "operation. Press s to sort by the next column, q to quit.",
     )
     parser.add_argument(
-        "--once", action="store_true", help="print one frame (default where there is no terminal)"
+        "--once", action="store_true", help="print one frame and exit (default without a terminal)"
     )
     parser.add_argument(
-        "--at", metavar="T", type=point_in_time, help="print one frame, of the time until T"
+        "--at",
+        metavar="T",
+        type=parse_time_argument,
+        help="print one frame for the time until T and exit",
     )
     parser.add_argument(
         "--window",
         metavar="D",
-        type=duration,
+        type=parse_duration_argument,
         default=60 * _S,
-        help="how much of the past is looked at (default: 60s)",
+        help="length of time to summarize (default: 60s)",
     )
     parser.add_argument(
         "--interval",
         metavar="D",
-        type=duration,
+        type=parse_duration_argument,
         default=2 * _S,
-        help="how often the frame is drawn anew (default: 2s)",
+        help="time between two frames (default: 2s)",
     )
-    parser.add_argument(
-        "--sort", choices=list(ORDERS), default="spans", help="the greatest first (default: spans)"
-    )
-    parser.add_argument("--service", metavar="NAME", help="only of this service")
-    add_path(parser)
-    add_json(parser, "each frame")
-    add_color(parser)
+    add_sort_option(parser, list(ORDERS), "spans, errors, p50, p95 or p99")
+    add_service_option(parser)
+    add_path_option(parser)
+    add_json_option(parser, "each frame")
+    add_color_option(parser)
     parser.set_defaults(command=_run_top)
 
 
@@ -242,7 +245,7 @@ def _run_top(args: argparse.Namespace) -> int:
         raise UsageError("--window and --interval must be longer than nothing")
     is_live = not args.once and args.at is None
     is_terminal = sys.stdout.isatty() and sys.stdin.isatty()
-    path = recording_path(args)
+    path = path_from_args(args)
     watched = Watched(path, args.window, args.service, wait=is_live)
     if args.json:
         _print_json(watched, args, is_live)
@@ -250,7 +253,7 @@ def _run_top(args: argparse.Namespace) -> int:
         _watch(watched, args)
     else:
         picture = watched.picture(args.at or time.time_ns())
-        style, width = output_style(args), output_width()
+        style, width = style_from_args(args), output_width()
         print("\n".join(format_picture(picture, str(path), args.sort, width, sys.maxsize, style)))
         watched.report()
     return 0
@@ -310,7 +313,7 @@ def _print_json(watched: Watched, args: argparse.Namespace, is_live: bool) -> No
 
 
 def _watch(watched: Watched, args: argparse.Namespace) -> None:
-    style, order = output_style(args), args.sort
+    style, order = style_from_args(args), args.sort
     with open_screen() as screen:
         due = 0.0
         while True:
@@ -318,7 +321,7 @@ def _watch(watched: Watched, args: argparse.Namespace) -> None:
                 picture = watched.picture(time.time_ns())
                 due = time.monotonic() + args.interval / _S
             screen.show(
-                format_picture(picture, str(recording_path(args)), order, *screen.size(), style)
+                format_picture(picture, str(path_from_args(args)), order, *screen.size(), style)
             )
             key = screen.key(due - time.monotonic())
             if key in ("q", "Q", "\x04"):

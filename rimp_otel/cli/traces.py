@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 from rimp_otel.analysis.summaries import TraceSummary, summarize, unique_digits
 from rimp_otel.cli.options import (
     UsageError,
-    add_choices,
-    add_color,
-    add_json,
-    add_min_duration,
-    add_path,
-    chosen,
-    count,
-    output_style,
+    add_color_option,
+    add_filter_options,
+    add_json_option,
+    add_min_duration_option,
+    add_number_option,
+    add_path_option,
+    add_sort_option,
+    filter_from_args,
     output_width,
-    recording_path,
-    trace_prefix,
-    window_of,
+    parse_trace_prefix,
+    path_from_args,
+    style_from_args,
+    window_from_args,
 )
 from rimp_otel.cli.output import (
     batches,
@@ -48,7 +49,7 @@ from rimp_otel.trace import Trace, find_traces
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
     from rimp_otel.cli.output import Reader
-    from rimp_otel.cli.record_filter import Chosen
+    from rimp_otel.cli.record_filter import RecordFilter
 
 __all__ = [
     "add_trace_parser",
@@ -65,44 +66,35 @@ __all__ = [
 
 
 def add_traces_parser(subparsers: Any) -> None:
-    """``rimp traces``."""
+    """Add ``rimp traces`` to the commands."""
     parser = subparsers.add_parser(
         "traces",
         help="list the newest traces",
-        description="List the newest traces that meet all of the conditions.",
+        description="List the newest traces that meet all conditions.",
     )
-    parser.add_argument(
-        "-n",
-        "--number",
-        metavar="N",
-        type=count,
-        default=20,
-        help="how many traces, or all (default: 20)",
-    )
-    parser.add_argument(
-        "--sort",
-        choices=list(_ORDERS),
-        default="time",
-        help="by start, duration, failed spans or number of spans, the greatest first "
-        "(default: time)",
-    )
-    add_min_duration(parser, "only traces")
-    parser.add_argument("--errors", action="store_true", help="only traces with failed spans")
-    add_choices(parser, "only traces with a span of this name")
-    add_path(parser)
-    add_json(parser, "each trace")
-    add_color(parser)
+    add_number_option(parser, "number of traces to list, or all (default: 20)", 20)
+    add_sort_option(parser, list(_ORDERS), "time, duration, errors or spans")
+    add_min_duration_option(parser, "traces")
+    parser.add_argument("--errors", action="store_true", help="select traces with failed spans")
+    add_filter_options(parser, "select traces with a span of this name; * matches any text")
+    add_path_option(parser)
+    add_json_option(parser, "each trace")
+    add_color_option(parser)
     parser.set_defaults(command=_run_traces)
 
 
 def _run_traces(args: argparse.Namespace) -> int:
-    path, window, wanted = recording_path(args), window_of(args), chosen(args, "traces")
+    path, window, wanted = (
+        path_from_args(args),
+        window_from_args(args),
+        filter_from_args(args, "traces"),
+    )
     reader = open_recording(path, is_wanted=of_signal(Signal.TRACES))
     # A trace begins in the window; the spans that belong to it may begin later.
     wide = window.widened(_LONG)
 
     def is_wanted(trace: TraceSummary) -> bool:
-        return window.holds(trace.start) and _is_wanted(trace, args)
+        return window.contains(trace.start) and _is_wanted(trace, args)
 
     summaries = None
     if args.sort == "time" and args.number < _MANY:
@@ -116,7 +108,7 @@ def _run_traces(args: argparse.Namespace) -> int:
         lines = [to_json(trace.as_json()) for trace in first]
     else:
         digits = unique_digits(trace.trace_id for trace in summaries)
-        lines = format_traces(first, output_width(), output_style(args), digits)
+        lines = format_traces(first, output_width(), style_from_args(args), digits)
     for line in lines:
         print(line)
     report_damage(reader)
@@ -126,7 +118,7 @@ def _run_traces(args: argparse.Namespace) -> int:
 def _newest(
     reader: Reader,
     window: Window,
-    wanted: Chosen,
+    wanted: RecordFilter,
     is_wanted: Callable[[TraceSummary], bool],
     number: int,
 ) -> list[TraceSummary] | None:
@@ -213,7 +205,7 @@ def trace_json(trace: Trace) -> dict[str, Any]:
 
 
 def add_trace_parser(subparsers: Any) -> None:
-    """``rimp trace``."""
+    """Add ``rimp trace`` to the commands."""
     parser = subparsers.add_parser(
         "trace",
         help="show one trace as a waterfall",
@@ -222,23 +214,23 @@ def add_trace_parser(subparsers: Any) -> None:
     parser.add_argument(
         "id",
         metavar="ID",
-        type=trace_prefix,
-        help="the trace's id, or as many of its first digits as tell it from the others",
+        type=parse_trace_prefix,
+        help="trace id, or enough of its first digits to be unique",
     )
-    add_path(parser)
-    add_json(parser, "the trace")
-    add_color(parser)
+    add_path_option(parser)
+    add_json_option(parser, "the trace")
+    add_color_option(parser)
     parser.set_defaults(command=_run_trace)
 
 
 def _run_trace(args: argparse.Namespace) -> int:
-    path = recording_path(args)
+    path = path_from_args(args)
     reader = open_recording(path, is_wanted=mentions(args.id))
     trace = find_trace(read_trace(reader, args.id), args.id, path)
     if args.json:
         print(to_json(trace_json(trace)))
     else:
-        lines = render_trace(trace.spans, trace.events, output_width(), output_style(args))
+        lines = render_trace(trace.spans, trace.events, output_width(), style_from_args(args))
         print("\n".join(lines))
     report_damage(reader)
     return 0
@@ -246,13 +238,13 @@ def _run_trace(args: argparse.Namespace) -> int:
 
 def read_trace(reader: Reader, trace_id: str) -> Iterable[TelemetryData]:
     """The batches that hold the traces whose ids start so, and perhaps more."""
-    from rimp_otel.cli.record_filter import Chosen
+    from rimp_otel.cli.record_filter import RecordFilter
 
     signals = (Signal.TRACES, Signal.LOGS)
     if len(trace_id) < 32 or not int(trace_id, 16):
         return batches(reader, signals=signals)
     # A whole id is what a storage can look up.
-    return [retrieve(reader, Window(), Chosen.by(signals, trace=trace_id))]
+    return [retrieve(reader, Window(), RecordFilter.from_options(signals, trace=trace_id))]
 
 
 _OTHER_ID = re.compile(rb'"traceId"\s*:\s*"(?!"|[0-9a-fA-F]{32}")')

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from rimp_otel.cli.options import (
     UsageError,
-    add_color,
-    add_json,
-    add_path,
-    output_style,
-    recording_path,
+    add_color_option,
+    add_json_option,
+    add_path_option,
+    path_from_args,
+    style_from_args,
 )
 from rimp_otel.cli.output import Progress, open_recording
 from rimp_otel.models.records import Signal
@@ -42,27 +42,27 @@ _NOUNS = {Signal.TRACES: "span", Signal.LOGS: "log record", Signal.METRICS: "dat
 
 
 def add_verify_parser(subparsers: Any) -> None:
-    """``rimp verify``."""
+    """Add ``rimp verify`` to the commands."""
     parser = subparsers.add_parser(
         "verify",
         help="check every line of a recording",
-        description="Check every line, journal and name of a recording, and change nothing. "
-        "The exit code is 1 where something is damaged.",
+        description="Check every line, journal and file name of a recording without changing "
+        "anything. The exit code is 1 if anything is damaged.",
     )
     parser.add_argument(
         "--protobuf",
         action="store_true",
-        help="have protobuf's own parser read every line too (extra: protobuf)",
+        help="also parse every line with protobuf (needs the extra 'protobuf')",
     )
-    add_path(parser)
-    add_json(parser, "what was found")
-    add_color(parser)
+    add_path_option(parser)
+    add_json_option(parser, "what was found")
+    add_color_option(parser)
     parser.set_defaults(command=_run_verify)
 
 
 def _run_verify(args: argparse.Namespace) -> int:
-    path = recording_path(args)
-    style = output_style(args)
+    path = path_from_args(args)
+    style = style_from_args(args)
     found = []
     with Progress("checking") as progress:
         inspection = inspect(path, progress, args.protobuf)
@@ -245,43 +245,43 @@ def _problem_json(problem: Problem) -> dict[str, Any]:
 # --- ``rimp repair``: mends a recording, and keeps what cannot be mended.
 
 _DESCRIPTION = """\
-Mend what can be mended, and keep what cannot.
+Repair a recording, and keep what cannot be repaired.
 
-Stores what processes that are gone have left in their journals, seals what waits for it, and moves
-what cannot be read out of the way, into damaged/ in the recording. What living processes are
-writing is left alone. It may be interrupted, and run again, at any time.
+The command stores records that dead processes left in their journals, seals rotated files, and
+moves what cannot be read to damaged/ in the recording. Files of living processes are left alone.
+It can be interrupted and run again at any time.
 """
 
 
 def add_repair_parser(subparsers: Any) -> None:
-    """``rimp repair``."""
+    """Add ``rimp repair`` to the commands."""
     parser = subparsers.add_parser(
         "repair",
-        help="mend a recording",
+        help="repair a recording",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be done, and change nothing"
+        "--dry-run", action="store_true", help="report what would be repaired, but change nothing"
     )
     parser.add_argument(
         "--take-over",
         action="store_true",
-        help="also what another machine was the last to write, which certainly does so no more",
+        help="take over journals last written by another machine (make sure it has stopped)",
     )
-    add_path(parser)
-    add_json(parser, "what was done")
-    add_color(parser)
+    add_path_option(parser)
+    add_json_option(parser, "what was done")
+    add_color_option(parser)
     parser.set_defaults(command=_run_repair)
 
 
 def _run_repair(args: argparse.Namespace) -> int:
-    path = recording_path(args)
+    path = path_from_args(args)
     return _foresee(path, args) if args.dry_run else _repair(path, args)
 
 
 def _foresee(path: Path, args: argparse.Namespace) -> int:
-    style = output_style(args)
+    style = style_from_args(args)
     with Progress("checking") as progress:
         inspection = inspect(path, progress)
         found = list(inspection.problems())
@@ -318,7 +318,7 @@ def _plan_for(slot: SlotState) -> str:
 
 
 def _repair(path: Path, args: argparse.Namespace) -> int:
-    style = output_style(args)
+    style = style_from_args(args)
     inspect(path, Progress("checking"))  # or say that there is nothing
     done = []
     for action in _actions(path, args.take_over):

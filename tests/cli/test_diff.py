@@ -138,7 +138,7 @@ def test_choices(rimp: Any) -> None:
         (["before", "before"], "there is nothing to compare: give two"),
         (["before", "--path", "after"], "--path stands for both"),
         (["before", "nowhere"], "no recording at nowhere"),
-        (["--window-a", "1h"], "argument --window-a: '1h' is not a window"),
+        (["--window-a", "1h"], "argument --window-a: invalid time range '1h': expected START..END"),
         (["--min-change", "x"], "argument --min-change: 'x' is not a share"),
     ],
 )

@@ -106,7 +106,11 @@ def test_a_time(rimp: Any, busy: Path) -> None:
         (["out", "--trace", "abc"], 1, "no trace abc in telemetry"),
         (["out", "--trace", "4b"], 2, "4b is the start of"),
         (["out", "--until", "2020-01-01"], 1, "nothing was recorded in telemetry in that time"),
-        (["out", "--trace", "4b", "--window", "5"], 2, "argument --window: '5' is not a duration"),
+        (
+            ["out", "--trace", "4b", "--window", "5"],
+            2,
+            "argument --window: invalid duration '5': expected a number with a unit",
+        ),
     ],
 )
 def test_what_is_wrong(rimp: Any, busy: Path, argv: list[str], code: int, message: str) -> None:

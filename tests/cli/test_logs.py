@@ -85,12 +85,12 @@ def test_twenty_if_not_told_otherwise(rimp: Any, record: Any) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--grep", "("], "argument --grep: '(' is no regular expression: "),
-        (["--severity", "bad"], "argument --severity/--level: 'bad' is no severity: "),
-        (["--attr", "=1"], "argument --attr: '=1' is not allowed: give KEY=VALUE, or KEY"),
-        (["--trace", "x"], "argument --trace: 'x' is not a trace id: "),
-        (["--service", ""], "--service='' is not allowed: give the name of a service"),
-        (["--since", "1h", "--until", "2h"], "--until is not after --since"),
+        (["--grep", "("], "argument --grep: invalid regular expression '(': "),
+        (["--severity", "bad"], "argument --severity/--level: expected trace, debug, "),
+        (["--attr", "=1"], "argument --attr: expected KEY=VALUE or KEY, got '=1'"),
+        (["--trace", "x"], "argument --trace: invalid trace id 'x': "),
+        (["--service", ""], "--service must not be empty"),
+        (["--since", "1h", "--until", "2h"], "empty time range: --until must be after --since"),
     ],
 )
 def test_usage_errors(rimp: Any, shop: Path, argv: list[str], message: str) -> None:

@@ -21,7 +21,7 @@ def test_alone(rimp: Any) -> None:
     code, out, err = rimp()
     assert (code, err) == (0, "")
     assert out == rimp("--help").out
-    assert "rimp tail -f                 watch it" in out
+    assert "rimp tail -f                 follow its records" in out
 
 
 def test_version(rimp: Any) -> None:
@@ -58,7 +58,7 @@ def test_recording_from_the_environment(rimp: Any, monkeypatch: pytest.MonkeyPat
     ("argv", "message"),
     [
         (["tail", "-n", "-3"], "argument -n/--number: "),
-        (["tail", "--since", "soon"], "argument --since: 'soon' is not a point in time"),
+        (["tail", "--since", "soon"], "argument --since: invalid time 'soon': expected an age"),
         (["tail", "--signal", "x"], "argument --signal: invalid choice: 'x'"),
         (["trace"], "the following arguments are required: ID"),
         (["nonsense"], "argument COMMAND: invalid choice: 'nonsense'"),

@@ -1,55 +1,20 @@
-"""The options that choose records, and what they match."""
+"""The filter that options describe, and what it matches."""
 
 from __future__ import annotations
 
-import argparse
 import re
 from typing import Any
 
 import pytest
 
-from rimp_otel.cli.options import attribute, regular_expression, severity, trace_prefix
-from rimp_otel.cli.record_filter import Chosen
+from rimp_otel.cli.record_filter import RecordFilter
 from rimp_otel.models.records import EventType, Signal, TelemetryEvent, TelemetryMetric
 from tests.cli.records import TRACE, event, span
 
 
-def holds(record: Any, **conditions: Any) -> bool:
-    """Whether the record is chosen."""
-    return Chosen.by(list(Signal), **conditions).matches(record)
-
-
-def test_attribute() -> None:
-    """The value is all that follows the first equals sign, and may be missing."""
-    assert attribute("a=b=c") == ("a", "b=c")
-    assert attribute("a=") == ("a", "")
-    assert attribute("a") == ("a", None)
-    with pytest.raises(argparse.ArgumentTypeError, match="give KEY=VALUE, or KEY"):
-        attribute("=b")
-
-
-@pytest.mark.parametrize(
-    ("text", "number"), [("warn", 13), ("WARNING", 13), ("fatal", 21), ("7", 7)]
-)
-def test_severity(text: str, number: int) -> None:
-    """By name, or OTLP's number."""
-    assert severity(text) == number
-
-
-@pytest.mark.parametrize("text", ["", "0", "25", "bad", "-1", "1.5"])
-def test_no_severity(text: str) -> None:
-    """The message says what there is."""
-    with pytest.raises(
-        argparse.ArgumentTypeError,
-        match="give trace, debug, info, warn, error, fatal, or a number from 1 to 24",
-    ):
-        severity(text)
-
-
-def test_no_regular_expression() -> None:
-    """The message has the reason, and how to mean a character literally."""
-    with pytest.raises(argparse.ArgumentTypeError, match=r"unterminated.*put a \\ before"):
-        regular_expression("a(b")
+def matches(record: Any, **conditions: Any) -> bool:
+    """Return True if the record meets the conditions."""
+    return RecordFilter.from_options(list(Signal), **conditions).matches(record)
 
 
 @pytest.mark.parametrize(
@@ -77,19 +42,19 @@ def test_no_regular_expression() -> None:
     ],
 )
 def test_attribute_values(value: Any, text: str, same: bool) -> None:
-    """A value is typed as one would read it; a number in any spelling of it."""
+    """A value matches the text that a person reads; a number matches any spelling."""
     record = TelemetryEvent("app", "m", metadata={"k": value})
-    assert holds(record, texts=[("k", text)]) is same
-    assert holds(record, texts=[("k", None)])
-    assert not holds(record, texts=[("other", None)])
+    assert matches(record, attributes=[("k", text)]) is same
+    assert matches(record, attributes=[("k", None)])
+    assert not matches(record, attributes=[("other", None)])
 
 
 def test_attributes_of_the_resource() -> None:
-    """Count too, and so that all conditions must hold."""
+    """Attributes of the resource count like those of the record, and all conditions must hold."""
     record = span("a", 1, service="shop", n=1)
-    assert holds(record, texts=[("service.name", "shop"), ("n", "1")])
-    assert not holds(record, texts=[("service.name", "stock"), ("n", "1")])
-    assert holds(TelemetryMetric("m", 1, tags={"n": 1}), texts=[("n", "1")])
+    assert matches(record, attributes=[("service.name", "shop"), ("n", "1")])
+    assert not matches(record, attributes=[("service.name", "stock"), ("n", "1")])
+    assert matches(TelemetryMetric("m", 1, tags={"n": 1}), attributes=[("n", "1")])
 
 
 @pytest.mark.parametrize(
@@ -105,34 +70,33 @@ def test_attributes_of_the_resource() -> None:
     ],
 )
 def test_names(name: str, same: bool) -> None:
-    """Whole, or with asterisks; nothing else in a name means more than itself."""
-    assert holds(span("GET /cart/[id]", 1), name=name) is same
+    """A name matches as a whole; only an asterisk has a special meaning."""
+    assert matches(span("GET /cart/[id]", 1), name=name) is same
 
 
 def test_traces() -> None:
-    """By any number of first digits; 0 is no trace."""
+    """A trace id matches by its first digits, and 0 is no trace."""
     record = event("x", trace_id=TRACE)
-    assert holds(record, trace="4bf9")
-    assert holds(record, trace=f"{TRACE:032x}")
-    assert not holds(record, trace="4bf8")
-    assert not holds(event("x", trace_id=0), trace="0" * 32)
-    assert not holds(TelemetryMetric("m", 1), trace="0")
-    assert trace_prefix("4BF9") == "4bf9"
+    assert matches(record, trace="4bf9")
+    assert matches(record, trace=f"{TRACE:032x}")
+    assert not matches(record, trace="4bf8")
+    assert not matches(event("x", trace_id=0), trace="0" * 32)
+    assert not matches(TelemetryMetric("m", 1), trace="0")
 
 
 def test_grep() -> None:
-    """Looks into message, event name and exception."""
+    """The regular expression is searched for in message, event name, exception and span name."""
     record = event("cart loaded", **{"exception.type": "KeyError", "exception.message": "'x'"})
-    assert holds(record, grep=re.compile("^cart"))
-    assert holds(record, grep=re.compile("KeyError: 'x'"))
-    assert not holds(record, grep=re.compile("Cart"))
-    assert holds(TelemetryEvent("s", "", event_name="user.login"), grep=re.compile("login"))
-    assert holds(span("GET /", 1), grep=re.compile("GET"))
+    assert matches(record, grep=re.compile("^cart"))
+    assert matches(record, grep=re.compile("KeyError: 'x'"))
+    assert not matches(record, grep=re.compile("Cart"))
+    assert matches(TelemetryEvent("s", "", event_name="user.login"), grep=re.compile("login"))
+    assert matches(span("GET /", 1), grep=re.compile("GET"))
 
 
 def test_severity_and_service() -> None:
-    """As bad or worse."""
+    """The severity is a minimum."""
     record = event("x", event_type=EventType.WARNING, service="shop")
-    assert holds(record, severity=13, service="shop")
-    assert not holds(record, severity=14)
-    assert not holds(record, service="stock")
+    assert matches(record, severity=13, service="shop")
+    assert not matches(record, severity=14)
+    assert not matches(record, service="stock")

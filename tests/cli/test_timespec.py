@@ -1,4 +1,4 @@
-"""Points in time, windows and durations, with the clock given."""
+"""Times, time ranges and durations, relative to a known time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rimp_otel.cli.timespec import Window, parse_duration, parse_moment, parse_window
+from rimp_otel.cli.timespec import Window, parse_duration, parse_time, parse_window
 from rimp_otel.errors import ConfigurationError
 
 S = 10**9
@@ -41,28 +41,27 @@ MIDNIGHT = 1_794_960_000 * S
         ("60.5", 60_500_000_000),
     ],
 )
-def test_moment(text: str, expected: int) -> None:
-    """Ages, days, clocks, ISO 8601, seconds."""
-    assert parse_moment(text, NOW) == expected
+def test_time(text: str, expected: int) -> None:
+    """A time is an age, a day, a time of day, ISO 8601, or seconds since the epoch."""
+    assert parse_time(text, NOW) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["", "soon", "nan", "inf", "5 weeks", "25:00", "today 9", "yesterday soon", "m", "1h?"]
 )
-def test_no_moment(text: str) -> None:
-    """The message names every form that is taken."""
+def test_invalid_time(text: str) -> None:
+    """The message names every form."""
     with pytest.raises(ConfigurationError) as raised:
-        parse_moment(text, NOW)
+        parse_time(text, NOW)
     assert str(raised.value) == (
-        f"{text!r} is not a point in time: give an age such as 90s, 15m, 2h or 3d, now, today, "
-        "yesterday, '14:00', 'today 9:30', 'yesterday 14:00', ISO 8601 such as "
-        "2026-11-23T12:00:00Z, or seconds since the epoch"
+        f"invalid time {text!r}: expected an age (90s, 15m, 2h, 3d), now, today, yesterday, "
+        "'14:00', 'yesterday 14:00', ISO 8601 (2026-11-23T12:00:00Z) or seconds since the epoch"
     )
 
 
 @pytest.fixture
 def in_vienna() -> Iterator[None]:
-    """A zone that was at summer time until 2026-10-25T01:00Z."""
+    """Set a time zone whose summer time ended on 2026-10-25T01:00Z."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
         time.tzset()
@@ -72,11 +71,11 @@ def in_vienna() -> Iterator[None]:
 
 @pytest.mark.usefixtures("in_vienna")
 def test_days_are_local() -> None:
-    """Yesterday at 14:00 is by the clock, over a change of it too."""
+    """Yesterday at 14:00 is wall-clock time, also across a change to or from summer time."""
     sunday = 1_792_922_400 * S  # 2026-10-25T10:00Z, eleven o'clock
-    assert parse_moment("today", sunday) == (1_792_922_400 - 12 * 3_600) * S
-    assert parse_moment("yesterday 14:00", sunday) == (1_792_922_400 - 22 * 3_600) * S
-    assert parse_moment("1d", sunday) == (1_792_922_400 - 24 * 3_600) * S
+    assert parse_time("today", sunday) == (1_792_922_400 - 12 * 3_600) * S
+    assert parse_time("yesterday 14:00", sunday) == (1_792_922_400 - 22 * 3_600) * S
+    assert parse_time("1d", sunday) == (1_792_922_400 - 24 * 3_600) * S
 
 
 @pytest.mark.parametrize(
@@ -95,40 +94,40 @@ def test_days_are_local() -> None:
     ],
 )
 def test_duration(text: str, nanos: int) -> None:
-    """In every unit, and in several."""
+    """A duration can have any unit, and several of them."""
     assert parse_duration(text) == nanos
 
 
 @pytest.mark.parametrize("text", ["", "5", "fast", "-1s", "1s-", "5 parsecs"])
-def test_no_duration(text: str) -> None:
-    """A number alone is none: nobody knows of what."""
-    with pytest.raises(ConfigurationError, match="is not a duration: give a duration such as"):
+def test_invalid_duration(text: str) -> None:
+    """A number without a unit is refused, since its unit is unknown."""
+    with pytest.raises(ConfigurationError, match=r"^invalid duration '.*': expected a number with"):
         parse_duration(text)
 
 
 def test_window() -> None:
-    """Either end may be open; what ends is not in it."""
+    """Either end can be open, and the end itself is excluded."""
     assert parse_window("2h..1h", NOW) == (NOW - 7_200 * S, NOW - 3_600 * S)
     assert parse_window("1h..now", NOW) == (NOW - 3_600 * S, NOW)
     assert parse_window("1h..", NOW) == (NOW - 3_600 * S, None)
     assert parse_window(" ..today 9:30", NOW) == (None, MIDNIGHT + 34_200 * S)
     window = parse_window("2h..1h", NOW)
-    assert window.holds(NOW - 7_200 * S)
-    assert not window.holds(NOW - 3_600 * S)
-    assert window.widened(5).holds(NOW - 3_600 * S)
-    assert Window().widened(5).holds(0)
+    assert window.contains(NOW - 7_200 * S)
+    assert not window.contains(NOW - 3_600 * S)
+    assert window.widened(5).contains(NOW - 3_600 * S)
+    assert Window().widened(5).contains(0)
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("2h", "is not a window: give two points in time as in 2h..1h"),
-        ("..", "is not a window: give two points in time as in 2h..1h"),
-        ("1h..2h", "is not a window: it ends before it starts"),
-        ("1h..soon", "'soon' is not a point in time"),
+        ("2h", "^invalid time range '{}': expected START..END, such as 2h..1h"),
+        ("..", "^invalid time range '{}': expected START..END, such as 2h..1h"),
+        ("1h..2h", "^invalid time range '{}': the end is not after the start"),
+        ("1h..soon", "^invalid time 'soon': expected an age"),
     ],
 )
-def test_no_window(text: str, why: str) -> None:
-    """The message says what one looks like."""
-    with pytest.raises(ConfigurationError, match=why):
+def test_invalid_window(text: str, why: str) -> None:
+    """The message says what a time range looks like."""
+    with pytest.raises(ConfigurationError, match=why.format(text)):
         parse_window(text, NOW)

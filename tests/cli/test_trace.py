@@ -105,7 +105,7 @@ def test_not_an_id(rimp: Any, shop: Path, text: str) -> None:
     """A usage error that says what an id is."""
     code, out, err = rimp("trace", text)
     assert (code, out) == (2, "")
-    assert "is not a trace id: give 1 to 32 hexadecimal digits" in err
+    assert ": expected 1 to 32 hexadecimal digits" in err
     assert err.rstrip("\n").isprintable()
 
 
