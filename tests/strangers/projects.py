@@ -28,7 +28,7 @@ class Project:
         redis: whether it needs a Redis server; ``{redis}`` is that one's port then.
         spans, logs: at least so many are in the recording of a script.
         requests_are_recorded: whether each answered request must be one span of a server.
-        killed_by: the signal that a script sends to itself.
+        is_exact: whether there are to be exactly so many.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Project:
     redis: bool = False
     spans: int = 0
     logs: int = 0
+    is_exact: bool = False
     requests_are_recorded: bool = True
 
 
@@ -285,6 +286,7 @@ PROJECTS = [
         environment={"RIMP_STORAGE_PATH": "{directory}/telemetry"},
         spans=2,
         logs=2,
+        is_exact=True,
     ),
     Project("structlog", _write("app.py", _STRUCTLOG), ("python", "app.py"), needs=("structlog",)),
     Project(

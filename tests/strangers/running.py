@@ -16,7 +16,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rimp_otel import FileStorage, Signal
+from rimp_otel import FileStorage
+from rimp_otel.models.records import Signal
 from tests.strangers.projects import Project
 
 __all__ = ["Comparison", "Outcome", "compare"]
@@ -31,6 +32,7 @@ _VARIES = [
     (re.compile(r"\w+ \d\d, \d{4} - \d\d:\d\d:\d\d"), "TIME"),
     (re.compile(r"127\.0\.0\.1:\d+|localhost:\d+"), "HOST"),
     (re.compile(r"\[\d+\]"), "[PID]"),
+    (re.compile(r"\(\d{2,}\)"), "(PID)"),
     (re.compile(r"(?<=process )\d+|(?<=pid: )\d+|(?<=pid:)\d+"), "PID"),
 ]
 
@@ -78,7 +80,7 @@ class Comparison:
                 found.append(f"{self.measured} of {answered} requests are in the measurements")
         for name in ("spans", "logs"):
             least, there = getattr(self.project, name), getattr(self, name)
-            if there < least:
+            if there < least or (self.project.is_exact and there > least):
                 found.append(f"{there} {name} are recorded, not {least}")
         return found
 
