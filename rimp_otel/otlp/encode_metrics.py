@@ -22,7 +22,13 @@ from rimp_otel.models.records import (
     SummaryPoint,
     TelemetryMetric,
 )
-from rimp_otel.otlp.lines import EncodedRecord, Envelope, resource_envelope, scope_envelope
+from rimp_otel.otlp.lines import (
+    DATA_KEYS,
+    EncodedRecord,
+    Envelope,
+    resource_envelope,
+    scope_envelope,
+)
 from rimp_otel.otlp.values import (
     attributes_json,
     double_json,
@@ -280,14 +286,6 @@ _WRITERS: dict[type, tuple[Callable[[Any], str | None], Callable[[Any], str]]] =
 
 # --- Metrics to OTLP JSON: the SDK's MetricsData, and our own points.
 
-_KEYS = {
-    MetricKind.GAUGE: "gauge",
-    MetricKind.SUM: "sum",
-    MetricKind.HISTOGRAM: "histogram",
-    MetricKind.EXPONENTIAL_HISTOGRAM: "exponentialHistogram",
-    MetricKind.SUMMARY: "summary",
-}
-
 
 def encode_metrics_data(data: MetricsData) -> Iterator[EncodedRecord | None]:
     """The SDK's metrics as fragments, one for each data point; None for one that cannot be."""
@@ -386,7 +384,7 @@ def _metric_envelope(
     tail = f',"aggregationTemporality":{temporality}' if has_temporality else ""
     if is_monotonic and kind is MetricKind.SUM:
         tail += ',"isMonotonic":true'
-    return Envelope(f'{head},"{_KEYS[kind]}":{{"dataPoints":[', f"]{tail}}}}}")
+    return Envelope(f'{head},"{DATA_KEYS[kind]}":{{"dataPoints":[', f"]{tail}}}}}")
 
 
 def _value_fields(metric: TelemetryMetric) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from rimp_otel.models.records import Signal
+from rimp_otel.models.records import MetricKind, Signal
 from rimp_otel.otlp.values import attributes_json, text_json, to_bytes, to_uint32
 
 __all__ = [
+    "DATA_KEYS",
     "LINE_SIZE",
     "EncodedRecord",
     "Envelope",
@@ -21,6 +22,15 @@ __all__ = [
 
 LINE_SIZE = 64 * 1024
 """Characters after which a line is full. Longer ones hold the interpreter for milliseconds."""
+
+DATA_KEYS = {
+    MetricKind.GAUGE: "gauge",
+    MetricKind.SUM: "sum",
+    MetricKind.HISTOGRAM: "histogram",
+    MetricKind.EXPONENTIAL_HISTOGRAM: "exponentialHistogram",
+    MetricKind.SUMMARY: "summary",
+}
+"""The key of a metric's points, by their kind."""
 
 _MAX_CACHED = 256
 

@@ -8,9 +8,9 @@ base64: protobuf's own JSON mapping writes the latter two, which OTLP forbids an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -378,8 +378,78 @@ class Line(OtlpMessage):
     resource_metrics: list[ResourceMetrics] | UnsetType | None = UNSET
 
 
-M = TypeVar("M")
-F = TypeVar("F", bound=Callable[..., Any])
+SpanT = TypeVar("SpanT")
+LogT = TypeVar("LogT")
+MetricT = TypeVar("MetricT")
+DataT = TypeVar("DataT")
+PointT = TypeVar("PointT")
+
+
+class PartialMessage(Struct, rename="camel", gc=False):
+    """The base of messages of which only some fields are decoded; msgspec skips all others."""
+
+
+class PartialData(PartialMessage, Generic[PointT]):
+    """The points of a metric, all of one kind."""
+
+    data_points: list[PointT] | None = None
+
+
+class PartialMetric(PartialMessage, Generic[DataT]):
+    """A metric's points, by their kind."""
+
+    gauge: DataT | None = None
+    sum: DataT | None = None
+    histogram: DataT | None = None
+    exponential_histogram: DataT | None = None
+    summary: DataT | None = None
+
+    def data(self) -> tuple[DataT | None, ...]:
+        """Return the points of each kind, in the order of ``MetricKind``; all but one are None."""
+        return self.gauge, self.sum, self.histogram, self.exponential_histogram, self.summary
+
+
+class PartialScope(PartialMessage, Generic[SpanT, LogT, MetricT]):
+    """The records of one scope, of any signal."""
+
+    scope: Raw = Raw()
+    schema_url: Raw = Raw()
+    spans: list[SpanT] | None = None
+    log_records: list[LogT] | None = None
+    metrics: list[MetricT] | None = None
+
+
+class PartialResource(PartialMessage, Generic[SpanT, LogT, MetricT]):
+    """The records of one resource, of any signal."""
+
+    resource: Raw = Raw()
+    schema_url: Raw = Raw()
+    scope_spans: list[PartialScope[SpanT, LogT, MetricT]] | None = None
+    scope_logs: list[PartialScope[SpanT, LogT, MetricT]] | None = None
+    scope_metrics: list[PartialScope[SpanT, LogT, MetricT]] | None = None
+
+    def scopes(self) -> Sequence[PartialScope[SpanT, LogT, MetricT]]:
+        """Return the scopes with their records."""
+        return self.scope_spans or self.scope_logs or self.scope_metrics or ()
+
+
+class PartialLine(PartialMessage, Generic[SpanT, LogT, MetricT]):
+    """A line of any signal, for readers that need a few fields of its records only.
+
+    The types of the records say which fields; ``Raw`` leaves a record as its text.
+    """
+
+    resource_spans: list[PartialResource[SpanT, LogT, MetricT]] | UnsetType | None = UNSET
+    resource_logs: list[PartialResource[SpanT, LogT, MetricT]] | UnsetType | None = UNSET
+    resource_metrics: list[PartialResource[SpanT, LogT, MetricT]] | UnsetType | None = UNSET
+
+    def resources(self) -> Sequence[PartialResource[SpanT, LogT, MetricT]]:
+        """Return the resources with their records."""
+        return self.resource_spans or self.resource_logs or self.resource_metrics or ()
+
+
+DecodedT = TypeVar("DecodedT")
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 _LINE = msgspec.json.Decoder(Line, strict=False)
 _RESOURCE = msgspec.json.Decoder(Resource | None, strict=False)
@@ -428,7 +498,9 @@ def decode_scope(raw: Raw) -> Scope:
     return decode_json(_SCOPE, bytes(raw) or b"{}", "scope: ") or Scope()
 
 
-def decode_json(decoder: msgspec.json.Decoder[M], text: str | bytes, place: str = "") -> M:
+def decode_json(
+    decoder: msgspec.json.Decoder[DecodedT], text: str | bytes, place: str = ""
+) -> DecodedT:
     """What ``decoder`` makes of ``text``; whatever is wrong with it is a DecodeError."""
     try:
         return decoder.decode(text)
@@ -444,7 +516,7 @@ def _reason_of(error: Exception, text: str | bytes) -> str:
     return str(error)
 
 
-def no_recursion_error(function: F) -> F:
+def no_recursion_error(function: FunctionT) -> FunctionT:
     """Of a function over nested values: too deep a nesting is a DecodeError."""
 
     @wraps(function)

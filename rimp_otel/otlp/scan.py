@@ -1,7 +1,7 @@
-"""What a line holds, found without making records of it: a tenth of the work of decoding it.
+"""What a line holds, found without making records of it: its signal, how many records, a summary.
 
-Only the fields that are looked for are decoded; msgspec skips the rest. They are read as
-``decode_line`` reads them, so that a line whose facts exclude a record does not have it.
+Only the fields that are needed are decoded, which is a tenth of the work of ``decode_line``. They
+are read as it reads them, so that a line whose summary excludes a record does not have it.
 """
 
 from __future__ import annotations
@@ -11,19 +11,23 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw
 
 from rimp_otel.errors import DecodeError
 from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp import messages as wire
-from rimp_otel.otlp.decode_common import (
-    SEVERITIES,
-    enum_number,
-    id_number,
-    resource_info_of,
+from rimp_otel.otlp.decode_common import SEVERITIES, enum_number, id_number, resource_info_of
+from rimp_otel.otlp.messages import (
+    PartialData,
+    PartialLine,
+    PartialMessage,
+    PartialMetric,
+    PartialResource,
+    PartialScope,
+    check_one_signal,
+    decode_json,
+    no_recursion_error,
 )
-from rimp_otel.otlp.messages import check_one_signal, decode_json, no_recursion_error
 
 __all__ = [
     "LATEST",
@@ -36,15 +40,61 @@ __all__ = [
     "times_of_line",
 ]
 
-
-# --- What a line holds, found without making records of it: a tenth of the work of decoding it.
-
 LATEST = 2**64 - 1
-"""The last time that there is, in nanoseconds since the epoch."""
+"""The last time that OTLP can express, in nanoseconds since the epoch."""
+
+
+# Signal and count.
+
+_SIGNALS = {signal.resource_key.encode(): signal for signal in Signal}
+_FIRST_KEY = re.compile(rb'\s*\{\s*"(' + b"|".join(_SIGNALS) + rb')"\s*:')
+_HEAD_SIZE = 128
+
+_CountedMetric = PartialMetric[PartialData[Raw]]
+_COUNTED_LINE = msgspec.json.Decoder(PartialLine[Raw, Raw, _CountedMetric])
+
+
+def signal_of_line(text: str | bytes) -> Signal:
+    """Return the signal of a line, by its first key where that tells it.
+
+    Raises:
+        DecodeError: the line holds no signal, or several.
+    """
+    head = text[:_HEAD_SIZE]
+    found = _FIRST_KEY.match(head if isinstance(head, bytes) else head.encode(errors="replace"))
+    return _SIGNALS[found[1]] if found else check_one_signal(decode_json(_COUNTED_LINE, text))
+
+
+def count_records(text: str | bytes) -> int:
+    """Return how many records ``decode_line`` makes of a line, without making them.
+
+    Raises:
+        DecodeError: the line is not JSON, or not of OTLP's shape. The inside of records is not
+            checked.
+    """
+    line = decode_json(_COUNTED_LINE, text)
+    check_one_signal(line)
+    return sum(_count_in_scope(scope) for group in line.resources() for scope in group.scopes())
+
+
+def _count_in_scope(scope: PartialScope[Raw, Raw, _CountedMetric]) -> int:
+    if scope.metrics is None:
+        return len(scope.spans or scope.log_records or ())
+    return sum(_count_points(metric) for metric in scope.metrics)
+
+
+def _count_points(metric: _CountedMetric) -> int:
+    for data in metric.data():
+        if data is not None:
+            return len(data.data_points or ())
+    return 0
+
+
+# Summaries.
 
 
 class LineSummary(NamedTuple):
-    """What there is in a line. Where there is nothing, ``first`` is later than ``last``."""
+    """What a line holds. For a line without records, ``first`` is later than ``last``."""
 
     #: A range that holds the times of all records, in nanoseconds since the epoch.
     first: int
@@ -54,13 +104,13 @@ class LineSummary(NamedTuple):
     most: int
     trace_ids: frozenset[int] = frozenset()
     services: frozenset[str] = frozenset()
-    #: Of spans, metrics, and log records that have one.
+    #: Names of spans and metrics, and event names of log records.
     names: frozenset[str] = frozenset()
-    #: Whether all of this is known.
+    #: False if the line could not be read, so that anything may be in it.
     is_known: bool = True
 
     def may_match(self, filter: Filter) -> bool:
-        """Whether there may be a record that matches."""
+        """Return False if no record of the line can match the filter."""
         if not self.is_known:
             return True
         if max(filter.min_duration or 0, filter.severity or 0) > self.most:
@@ -73,19 +123,19 @@ class LineSummary(NamedTuple):
 
 
 UNKNOWN_SUMMARY = LineSummary(0, LATEST, LATEST, is_known=False)
-"""Of a line that must be decoded to know what it holds, or that it is damaged."""
+"""The summary of a line that only decoding it can tell about, or that is damaged."""
 
 _EMPTY_SUMMARY = LineSummary(LATEST, 0, 0)
 
 
-class _Span(msgspec.Struct, rename="camel", gc=False):
+class _SpanFields(PartialMessage):
     trace_id: str | None = None
     name: str | None = None
     start_time_unix_nano: int | None = None
     end_time_unix_nano: int | None = None
 
 
-class _Record(msgspec.Struct, rename="camel", gc=False):
+class _LogFields(PartialMessage):
     time_unix_nano: int | None = None
     observed_time_unix_nano: int | None = None
     severity_number: int | str | None = None
@@ -93,47 +143,24 @@ class _Record(msgspec.Struct, rename="camel", gc=False):
     event_name: str | None = None
 
 
-class _Point(msgspec.Struct, rename="camel", gc=False):
+class _PointFields(PartialMessage):
     time_unix_nano: int | None = None
 
 
-class _Points(msgspec.Struct, rename="camel", gc=False):
-    data_points: list[_Point] | None = None
-
-
-class _Metric(msgspec.Struct, rename="camel", gc=False):
+class _MetricFields(PartialMetric[PartialData[_PointFields]]):
     name: str | None = None
-    gauge: _Points | None = None
-    sum: _Points | None = None
-    histogram: _Points | None = None
-    exponential_histogram: _Points | None = None
-    summary: _Points | None = None
 
 
-class _Scope(msgspec.Struct, rename="camel", gc=False):
-    spans: list[_Span] | None = None
-    log_records: list[_Record] | None = None
-    metrics: list[_Metric] | None = None
-
-
-class _Resource(msgspec.Struct, rename="camel", gc=False):
-    resource: Raw = Raw()
-    scope_spans: list[_Scope] | None = None
-    scope_logs: list[_Scope] | None = None
-    scope_metrics: list[_Scope] | None = None
-
-
-class _Line(msgspec.Struct, rename="camel", gc=False):
-    resource_spans: list[_Resource] | UnsetType | None = UNSET
-    resource_logs: list[_Resource] | UnsetType | None = UNSET
-    resource_metrics: list[_Resource] | UnsetType | None = UNSET
-
-
-_decoder = msgspec.json.Decoder(_Line, strict=False)
+_Scope = PartialScope[_SpanFields, _LogFields, _MetricFields]
+_Resource = PartialResource[_SpanFields, _LogFields, _MetricFields]
+_SUMMARIZED_LINE = msgspec.json.Decoder(
+    PartialLine[_SpanFields, _LogFields, _MetricFields], strict=False
+)
 
 
 def summarize_line(text: bytes) -> LineSummary:
-    """What a line holds; ``UNKNOWN_SUMMARY`` of one that cannot be read, nothing of one without text."""
+    """Return what a line holds: ``UNKNOWN_SUMMARY`` for one that cannot be read, a summary without
+    records for an empty one."""
     line = text.strip()
     try:
         return _summarize(line) if line else _EMPTY_SUMMARY
@@ -143,214 +170,118 @@ def summarize_line(text: bytes) -> LineSummary:
 
 @no_recursion_error
 def _summarize(text: bytes) -> LineSummary:
-    line = decode_json(_decoder, text)
+    line = decode_json(_SUMMARIZED_LINE, text)
     check_one_signal(line)
-    groups = line.resource_spans or line.resource_logs or line.resource_metrics or []
-    times: list[int] = []
-    mosts: list[int] = []
-    ids: set[str | None] = set()
-    names: set[str | None] = set()
+    groups = line.resources()
+    found = _Found()
     for group in groups:
-        for scope in group.scope_spans or group.scope_logs or group.scope_metrics or ():
-            for read in (_add_spans, _add_records, _add_metrics):
-                read(scope, times, mosts, ids, names)
-    if not times:
+        for scope in group.scopes():
+            found.add_spans(scope)
+            found.add_log_records(scope)
+            found.add_metrics(scope)
+    if not found.times:
         return _EMPTY_SUMMARY
-    if min(times) < 0 or max(times) > LATEST:
+    if min(found.times) < 0 or max(found.times) > LATEST:
         return UNKNOWN_SUMMARY
     return LineSummary(
-        min(times),
-        max(times),
-        min(max([0, *mosts]), LATEST),
-        frozenset([id_number(text, 16, "traceId") for text in ids if text]),
-        frozenset(_services(groups)),
-        frozenset(filter(None, names)),
+        min(found.times),
+        max(found.times),
+        min(max([0, *found.most]), LATEST),
+        frozenset([id_number(text, 16, "traceId") for text in found.trace_ids if text]),
+        frozenset(_services_of(groups)),
+        frozenset(filter(None, found.names)),
     )
 
 
-Texts = set["str | None"]
+class _Found:
+    """The fields of a line's records, as they stand there."""
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+        #: Durations, or severity numbers.
+        self.most: list[int] = []
+        self.trace_ids: set[str | None] = set()
+        self.names: set[str | None] = set()
+
+    def add_spans(self, scope: _Scope) -> None:
+        spans = scope.spans or ()
+        self.times += [span.start_time_unix_nano or 0 for span in spans]
+        self.most += [
+            (span.end_time_unix_nano or 0) - (span.start_time_unix_nano or 0) for span in spans
+        ]
+        self.trace_ids.update([span.trace_id for span in spans])
+        self.names.update([span.name for span in spans])
+
+    def add_log_records(self, scope: _Scope) -> None:
+        logs = scope.log_records or ()
+        self.times += [log.time_unix_nano or log.observed_time_unix_nano or 0 for log in logs]
+        severities = {log.severity_number for log in logs}
+        self.most += [enum_number(value, SEVERITIES, "severityNumber") for value in severities]
+        self.trace_ids.update([log.trace_id for log in logs])
+        self.names.update([log.event_name for log in logs])
+
+    def add_metrics(self, scope: _Scope) -> None:
+        for metric in scope.metrics or ():
+            self.names.add(metric.name)
+            for data in metric.data():
+                if data is not None and data.data_points:
+                    self.times += [point.time_unix_nano or 0 for point in data.data_points]
 
 
-def _add_spans(scope: _Scope, times: list[int], mosts: list[int], ids: Texts, names: Texts) -> None:
-    spans = scope.spans or ()
-    times += [span.start_time_unix_nano or 0 for span in spans]
-    mosts += [(span.end_time_unix_nano or 0) - (span.start_time_unix_nano or 0) for span in spans]
-    ids.update([span.trace_id for span in spans])
-    names.update([span.name for span in spans])
-
-
-def _add_records(
-    scope: _Scope, times: list[int], mosts: list[int], ids: Texts, names: Texts
-) -> None:
-    records = scope.log_records or ()
-    times += [record.time_unix_nano or record.observed_time_unix_nano or 0 for record in records]
-    severities = {record.severity_number for record in records}
-    mosts += [enum_number(value, SEVERITIES, "severityNumber") for value in severities]
-    ids.update([record.trace_id for record in records])
-    names.update([record.event_name for record in records])
-
-
-def _add_metrics(
-    scope: _Scope, times: list[int], mosts: list[int], ids: Texts, names: Texts
-) -> None:
-    for metric in scope.metrics or ():
-        names.add(metric.name)
-        for points in _points_of(metric):
-            times += [point.time_unix_nano or 0 for point in points]
-
-
-def _points_of(metric: _Metric) -> Iterator[list[_Point]]:
-    kinds = (
-        metric.gauge,
-        metric.sum,
-        metric.histogram,
-        metric.exponential_histogram,
-        metric.summary,
-    )
-    return (kind.data_points for kind in kinds if kind is not None and kind.data_points)
-
-
-def _services(groups: Iterable[_Resource]) -> Iterator[Any]:
+def _services_of(groups: Iterable[_Resource]) -> Iterator[Any]:
     for group in groups:
         service = resource_info_of(group.resource, "").attributes.get("service.name")
         if isinstance(service, str):
             yield service
 
 
-# --- Which times the records of lines have, also of lines that are damaged.
+# Times, also of damaged lines.
 
 # Quotes within a text are escaped, so that no text of a user's looks like this.
 _TIMES = re.compile(rb'imeUnixNano"\s*:\s*"?([0-9]{1,20})')
 
 
 class TimeRange:
-    """A range of times that holds those of all records of the lines that were added."""
+    """A range that holds the times of all records of the lines that were added to it."""
 
     def __init__(self) -> None:
         self._first: int | None = None
         self._last = 0
 
-    def add(self, line: bytes, facts: LineSummary | None = None) -> None:
-        """Widens the range by a line's records. A damaged line may widen it too; that is harmless.
+    def add(self, line: bytes, summary: LineSummary | None = None) -> None:
+        """Widen the range by a line's records. A damaged line may widen it too, which is harmless.
 
         Args:
-            line: its text.
-            facts: what it holds, where that was looked at before.
+            line: the text of the line.
+            summary: its summary, if the caller has made it already.
         """
-        times = _times_of(line, summarize_line(line) if facts is None else facts)
+        times = _times_of(line, summarize_line(line) if summary is None else summary)
         if times is not None:
             self._first = times[0] if self._first is None else min(times[0], self._first)
             self._last = max(times[1], self._last)
 
     @property
     def first(self) -> int:
-        """In nanoseconds since the epoch; 0 where there is no record."""
+        """The first time, in nanoseconds since the epoch; 0 if there is no record."""
         return self._first or 0
 
     @property
     def last(self) -> int:
-        """In nanoseconds since the epoch; 0 where there is no record."""
+        """The last time, in nanoseconds since the epoch; 0 if there is no record."""
         return self._last
 
 
 def times_of_line(line: bytes) -> tuple[int, int] | None:
-    """The first and the last time of a line's records, as ``retrieve`` understands them, in
-    nanoseconds; None where there is none.
+    """Return the first and the last time of a line's records, in nanoseconds since the epoch.
 
-    Of a line that is not OTLP JSON: of all that look like times.
+    The time of a record is that by which ``retrieve`` selects it. In a line that is not OTLP JSON
+    everything that looks like a time counts. Without any time, return None.
     """
     return _times_of(line, summarize_line(line))
 
 
-def _times_of(line: bytes, facts: LineSummary) -> tuple[int, int] | None:
-    if facts.is_known:
-        return (facts.first, facts.last) if facts.first <= facts.last else None
+def _times_of(line: bytes, summary: LineSummary) -> tuple[int, int] | None:
+    if summary.is_known:
+        return (summary.first, summary.last) if summary.first <= summary.last else None
     times = [min(int(text), LATEST) for text in _TIMES.findall(line)]
     return (min(times), max(times)) if times else None
-
-
-# --- OTLP JSON lines to records.
-
-
-def signal_of_line(text: str | bytes) -> Signal:
-    """The signal of a line. Looks at its first key only, where that says it.
-
-    Raises:
-        DecodeError: it holds no signal, or several.
-    """
-    head = text[:_HEAD_SIZE]
-    found = _FIRST_KEY.match(head if isinstance(head, bytes) else head.encode(errors="replace"))
-    return (
-        _SIGNALS[found[1]]
-        if found
-        else wire.check_one_signal(wire.decode_json(_COUNTED_LINE, text))
-    )
-
-
-def count_records(text: str | bytes) -> int:
-    """How many records ``decode_line`` gives for a line, without making them.
-
-    Raises:
-        DecodeError: it is not JSON, or not of OTLP's shape. What is within records is not checked.
-    """
-    line = wire.decode_json(_COUNTED_LINE, text)
-    wire.check_one_signal(line)
-    groups = line.resource_spans or line.resource_logs or line.resource_metrics or []
-    return sum(
-        _count_in_scope(scope)
-        for group in groups
-        for scope in group.scope_spans or group.scope_logs or group.scope_metrics or ()
-    )
-
-
-class _CountedPoints(Struct, rename="camel"):
-    data_points: list[Raw] | None = None
-
-
-class _CountedMetric(Struct, rename="camel"):
-    gauge: _CountedPoints | None = None
-    sum: _CountedPoints | None = None
-    histogram: _CountedPoints | None = None
-    exponential_histogram: _CountedPoints | None = None
-    summary: _CountedPoints | None = None
-
-
-class _CountedScope(Struct, rename="camel"):
-    spans: list[Raw] | None = None
-    log_records: list[Raw] | None = None
-    metrics: list[_CountedMetric] | None = None
-
-
-class _CountedGroup(Struct, rename="camel"):
-    scope_spans: list[_CountedScope] | None = None
-    scope_logs: list[_CountedScope] | None = None
-    scope_metrics: list[_CountedScope] | None = None
-
-
-class _CountedLine(Struct, rename="camel"):
-    resource_spans: list[_CountedGroup] | UnsetType | None = UNSET
-    resource_logs: list[_CountedGroup] | UnsetType | None = UNSET
-    resource_metrics: list[_CountedGroup] | UnsetType | None = UNSET
-
-
-_COUNTED_LINE = msgspec.json.Decoder(_CountedLine)
-_SIGNALS = {signal.resource_key.encode(): signal for signal in Signal}
-_FIRST_KEY = re.compile(rb'\s*\{\s*"(' + b"|".join(_SIGNALS) + rb')"\s*:')
-_HEAD_SIZE = 128
-
-
-def _count_in_scope(scope: _CountedScope) -> int:
-    if scope.metrics is None:
-        return len(scope.spans or scope.log_records or ())
-    return sum(_count_points(metric) for metric in scope.metrics)
-
-
-def _count_points(metric: _CountedMetric) -> int:
-    data = (
-        metric.gauge
-        or metric.sum
-        or metric.histogram
-        or metric.exponential_histogram
-        or metric.summary
-    )
-    return len(data.data_points or ()) if data else 0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw
 
 from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import Signal
@@ -20,7 +20,15 @@ from rimp_otel.otlp.decode_common import (
     enum_number,
     id_bytes,
 )
-from rimp_otel.otlp.lines import Envelope
+from rimp_otel.otlp.lines import DATA_KEYS, Envelope
+from rimp_otel.otlp.messages import (
+    PartialData,
+    PartialLine,
+    PartialMessage,
+    PartialMetric,
+    PartialResource,
+    PartialScope,
+)
 
 __all__ = ["LARGEST_TIME", "Columns", "Part", "Row", "rows_of"]
 
@@ -74,9 +82,9 @@ def rows_of(line: bytes) -> Iterator[Row]:
     """
     found = wire.decode_json(_LINE, line)
     signal = wire.check_one_signal(found)
-    for group in found.resource_spans or found.resource_logs or found.resource_metrics or ():
+    for group in found.resources():
         resource = _resource(group)
-        for scoped in group.scope_spans or group.scope_logs or group.scope_metrics or ():
+        for scoped in group.scopes():
             scope = _scope(scoped)
             for raw in scoped.spans or ():
                 yield Row(signal, _of_span(raw), resource, scope, None, _text(raw))
@@ -115,7 +123,7 @@ def _metric(metric: _Metric) -> Part:
     kinds = _kinds(metric)
     if len(kinds) > 1:
         raise DecodeError("a metric has points of one kind only")
-    kind, points = kinds[0] if kinds else ("gauge", _Points())
+    kind, points = kinds[0] if kinds else (_DATA_KEYS[0], _Points())
     tail = "".join(
         f',"{key}":{text}'
         for key, raw in (
@@ -134,8 +142,8 @@ def _points(metric: _Metric) -> list[Raw]:
 
 
 def _kinds(metric: _Metric) -> list[tuple[str, _Points]]:
-    found = [(kind, getattr(metric, field)) for kind, field in _KINDS.items()]
-    return [(kind, points) for kind, points in found if points is not None]
+    found = zip(_DATA_KEYS, metric.data(), strict=True)
+    return [(key, points) for key, points in found if points is not None]
 
 
 def _of_span(raw: Raw) -> Columns:
@@ -196,11 +204,11 @@ def _text(raw: Raw) -> str:
     return "" if text == "null" else text
 
 
-class _Status(Struct):
+class _Status(PartialMessage):
     code: int | str | None = None
 
 
-class _SpanColumns(Struct, rename="camel", gc=False):
+class _SpanColumns(PartialMessage):
     trace_id: str | None = None
     span_id: str | None = None
     name: str | None = None
@@ -209,7 +217,7 @@ class _SpanColumns(Struct, rename="camel", gc=False):
     status: _Status | None = None
 
 
-class _LogColumns(Struct, rename="camel", gc=False):
+class _LogColumns(PartialMessage):
     time_unix_nano: wire.UInt64 | None = None
     observed_time_unix_nano: wire.UInt64 | None = None
     severity_number: wire.OpenEnum | str | None = None
@@ -219,60 +227,27 @@ class _LogColumns(Struct, rename="camel", gc=False):
     event_name: str | None = None
 
 
-class _PointColumns(Struct, rename="camel", gc=False):
+class _PointColumns(PartialMessage):
     time_unix_nano: wire.UInt64 | None = None
 
 
-class _Points(Struct, rename="camel"):
-    data_points: list[Raw] | None = None
+class _Points(PartialData[Raw]):
     aggregation_temporality: Raw = Raw()
     is_monotonic: Raw = Raw()
 
 
-class _Metric(Struct, rename="camel"):
+class _Metric(PartialMetric[_Points]):
     name: Raw = Raw()
     unit: Raw = Raw()
     description: Raw = Raw()
     metadata: Raw = Raw()
-    gauge: _Points | None = None
-    sum: _Points | None = None
-    histogram: _Points | None = None
-    exponential_histogram: _Points | None = None
-    summary: _Points | None = None
 
 
-_KINDS = {
-    "gauge": "gauge",
-    "sum": "sum",
-    "histogram": "histogram",
-    "exponentialHistogram": "exponential_histogram",
-    "summary": "summary",
-}
+_Scope = PartialScope[Raw, Raw, _Metric]
+_Group = PartialResource[Raw, Raw, _Metric]
 
-
-class _Scope(Struct, rename="camel"):
-    scope: Raw = Raw()
-    schema_url: Raw = Raw()
-    spans: list[Raw] | None = None
-    log_records: list[Raw] | None = None
-    metrics: list[_Metric] | None = None
-
-
-class _Group(Struct, rename="camel"):
-    resource: Raw = Raw()
-    schema_url: Raw = Raw()
-    scope_spans: list[_Scope] | None = None
-    scope_logs: list[_Scope] | None = None
-    scope_metrics: list[_Scope] | None = None
-
-
-class _Line(Struct, rename="camel"):
-    resource_spans: list[_Group] | UnsetType | None = UNSET
-    resource_logs: list[_Group] | UnsetType | None = UNSET
-    resource_metrics: list[_Group] | UnsetType | None = UNSET
-
-
-_LINE = msgspec.json.Decoder(_Line)
+_DATA_KEYS = tuple(DATA_KEYS.values())
+_LINE = msgspec.json.Decoder(PartialLine[Raw, Raw, _Metric])
 _SPAN = msgspec.json.Decoder(_SpanColumns, strict=False)
 _LOG = msgspec.json.Decoder(_LogColumns, strict=False)
 _POINT = msgspec.json.Decoder(_PointColumns, strict=False)
