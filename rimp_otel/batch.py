@@ -373,8 +373,8 @@ class TelemetryData:
 
     def _repr_html_(self) -> str:
         with importing():
-            from rimp_otel.render.html import batch_html
-        return batch_html(self.spans, self.events, self.metrics)
+            from rimp_otel.render.html import render_batch_html
+        return render_batch_html(self.spans, self.events, self.metrics)
 
     def __repr__(self) -> str:
         counts = ", ".join(

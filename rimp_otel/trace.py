@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.accessors import start_of, time_of, trace_id_of
 from rimp_otel.models.records import TelemetryEvent
-from rimp_otel.render.trace_svg import trace_html
+from rimp_otel.render.trace_svg import render_trace_html
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -51,7 +51,7 @@ class Trace(NamedTuple):
         return found[0]
 
     def _repr_html_(self) -> str:
-        return trace_html(self.spans, self.events)
+        return render_trace_html(self.spans, self.events)
 
 
 def find_traces(

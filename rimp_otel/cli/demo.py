@@ -39,9 +39,9 @@ from rimp_otel.models.accessors import (
     trace_id_of,
 )
 from rimp_otel.models.records import HistogramPoint, TelemetryEvent
-from rimp_otel.render.format import plural
-from rimp_otel.render.terminal import Style, clip, columns, pad, to_json
-from rimp_otel.render.trace_text import EVENT_MARKS, render_trace
+from rimp_otel.render.format import format_count
+from rimp_otel.render.terminal import Style, clip_text, display_width, pad_text, to_json
+from rimp_otel.render.trace_text import EVENT_MARKS, render_trace_text
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -322,7 +322,7 @@ class _Page(NamedTuple):
     style: Style
 
     def title(self, text: str, remark: str = "") -> str:
-        remark = clip(remark, self.width - columns(text) - 2, self.style.glyphs.ellipsis)
+        remark = clip_text(remark, self.width - display_width(text) - 2, self.style.glyphs.ellipsis)
         return (
             f"{self.style.paint(text, 'bold', 'cyan')}  {self.style.paint(remark, 'dim')}".rstrip()
         )
@@ -377,7 +377,7 @@ def _visit(visit: Visit, page: _Page) -> Iterator[str]:
         for status, count in sorted(visit.statuses.items())
     ]
     between = page.style.glyphs.between
-    total = plural(visit.statuses.total(), "request")
+    total = format_count(visit.statuses.total(), "request")
     yield f"{total} in {visit.seconds:.1f} s{between}{between.join(answers)}"
 
 
@@ -393,7 +393,9 @@ def _slowest(root: ReadableSpan | None, page: _Page) -> Iterator[str]:
         return
     trace_id = trace_id_of(root)
     yield page.title("The slowest request", f"rimp trace {trace_id:032x}"[:19])
-    yield from render_trace(page.spans(trace_id), page.events(trace_id), page.width, page.style)
+    yield from render_trace_text(
+        page.spans(trace_id), page.events(trace_id), page.width, page.style
+    )
 
 
 def _failure(failure: TelemetryEvent | None, page: _Page) -> Iterator[str]:
@@ -414,7 +416,7 @@ def _event(event: TelemetryEvent, start: int, page: _Page) -> Iterator[str]:
     after = "+" + style.duration(time_of(event) - start)
     head = f"{after:>10}  {style.paint(f'{word:5}', *looks)}  "
     rest = [style.clean(event.message), *style.pairs(brief_attributes(event.metadata))]
-    yield head + clip("  ".join(rest), page.width - 19, style.glyphs.ellipsis)
+    yield head + clip_text("  ".join(rest), page.width - 19, style.glyphs.ellipsis)
     if "exception.type" in event.metadata:
         yield from _exception(event, page)
 
@@ -431,10 +433,12 @@ def _killed(visit: Visit, page: _Page) -> Iterator[str]:
     answered, recorded = visit.statuses.total(), len(requests) - len(cut)
     looks = ("green", "bold") if answered == recorded else ("red", "bold")
     verdict = page.style.paint(f"{recorded:,} are recorded", *looks)
-    yield f"{plural(answered, 'request')} were answered, {verdict}; and of the one that was not:"
+    yield f"{format_count(answered, 'request')} were answered, {verdict}; and of the one that was not:"
     for span in cut[:1]:
         trace_id = trace_id_of(span)
-        lines = render_trace(page.spans(trace_id), page.events(trace_id), page.width, page.style)
+        lines = render_trace_text(
+            page.spans(trace_id), page.events(trace_id), page.width, page.style
+        )
         # Without what stands above the axis, and below: the title says it.
         start, end = lines.index(""), len(lines) - lines[::-1].index("")
         yield from lines[start : end - 1]
@@ -447,13 +451,15 @@ def _exception(event: TelemetryEvent, page: _Page) -> Iterator[str]:
     style, attributes = page.style, event.metadata
     indent = " " * 19
     text = f"{attributes['exception.type']}: {attributes.get('exception.message', '')}"
-    yield indent + style.paint(clip(style.clean(text), page.width - 19), "red", "bold")
+    yield indent + style.paint(clip_text(style.clean(text), page.width - 19), "red", "bold")
     frames = _FRAME.findall(str(attributes.get("exception.stacktrace", "")))
     for file, line, function, code in frames:
         if file == frames[-1][0]:  # not those of the libraries on the way there
             place = f"{file.rpartition('/')[2]}:{line}"
-            shown = style.clean(f"{pad(place, 12)}  {pad(function, 10)}  {code}")
-            yield indent + style.paint(clip(shown, page.width - 19, style.glyphs.ellipsis), "dim")
+            shown = style.clean(f"{pad_text(place, 12)}  {pad_text(function, 10)}  {code}")
+            yield indent + style.paint(
+                clip_text(shown, page.width - 19, style.glyphs.ellipsis), "dim"
+            )
 
 
 def _latency(page: _Page) -> Iterator[str]:
@@ -519,7 +525,7 @@ def _next(trace_id: int, look: str, page: _Page) -> Iterator[str]:
         ),
         ("rimp run -- python app.py", "your own program"),
     ]
-    wide = max(columns(command) for command, _ in commands)
+    wide = max(display_width(command) for command, _ in commands)
     yield page.title("What next")
     for command, remark in commands:
-        yield f"  {pad(command, wide)}   {page.style.paint(remark, 'dim')}"
+        yield f"  {pad_text(command, wide)}   {page.style.paint(remark, 'dim')}"

@@ -25,7 +25,7 @@ from rimp_otel.cli.output import batches, of_signal, open_recording, report_dama
 from rimp_otel.cli.timespec import Window
 from rimp_otel.models.accessors import service_of, start_of, time_of
 from rimp_otel.models.records import Signal
-from rimp_otel.render.format import format_time, format_utc, plural
+from rimp_otel.render.format import format_count, format_time, format_utc
 from rimp_otel.render.terminal import Column, Style, format_table, to_json
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def format_differences(
             lines += ["", style.paint(title, "bold", look), *_most(content)]
     verdict = "" if found else "nothing is different that may not be chance; "
     few = f", {found.too_few:,} have too few spans for that" if found.too_few else ""
-    compared = f"{verdict}the times of {plural(found.compared, 'operation')} were compared{few}"
+    compared = (
+        f"{verdict}the times of {format_count(found.compared, 'operation')} were compared{few}"
+    )
     return [*lines, "", style.paint(compared, "dim")]
 
 
@@ -76,11 +78,11 @@ def _most(lines: list[str]) -> list[str]:
 
 def _side(letter: str, name: str, activity: Activity, style: Style) -> str:
     time = f"{format_time(activity.first)} to {format_time(activity.last)}"
-    text = f"{style.clean(name)}  {time}  {plural(activity.spans, 'span')}"
+    text = f"{style.clean(name)}  {time}  {format_count(activity.spans, 'span')}"
     return f"{style.paint(letter, 'bold')}  {text}"
 
 
-_OPERATION = Column("OPERATION", most=48)
+_OPERATION = Column("OPERATION", max_width=48)
 
 
 def _times(changes: list[Change], arrow: str, width: int, style: Style) -> list[str]:
@@ -131,7 +133,7 @@ def _failures(found: Differences, width: int, style: Style) -> list[str]:
         return []
     table = (
         Column("TIMES", is_number=True),
-        Column("WHERE", most=40),
+        Column("WHERE", max_width=40),
         Column("TRACE"),
         Column("ERROR"),
     )

@@ -27,7 +27,7 @@ from rimp_otel.cli.options import (
 from rimp_otel.cli.output import Progress, counts_json, counts_text
 from rimp_otel.errors import DecodeError, MissingExtraError, StorageError
 from rimp_otel.models.records import Signal
-from rimp_otel.render.format import plural
+from rimp_otel.render.format import format_count
 from rimp_otel.render.terminal import Style, to_json
 
 if TYPE_CHECKING:
@@ -411,11 +411,11 @@ def _summary(taken: list[Taken], path: str, dry_run: bool, style: Style) -> str:
     for one in taken:
         records.update(one.records)
     text = f"{style.paint(style.clean(path), 'bold')}: {'would take' if dry_run else 'took'} {counts_text(records)}"
-    text += f" from {plural(len(taken), 'file')}"
+    text += f" from {format_count(len(taken), 'file')}"
     refused = sum(one.refused for one in taken)
     failed = sum(bool(one.failure) for one in taken)
     if refused:
-        text += ", " + style.paint(f"refused {plural(refused, 'message')}", "red")
+        text += ", " + style.paint(f"refused {format_count(refused, 'message')}", "red")
     if failed:
-        text += ", " + style.paint(f"{plural(failed, 'file')} not to the end", "red")
+        text += ", " + style.paint(f"{format_count(failed, 'file')} not to the end", "red")
     return text

@@ -30,10 +30,10 @@ from rimp_otel.render.format import format_bytes, format_number, format_time, fo
 from rimp_otel.render.terminal import (
     Column,
     Style,
-    clip,
-    columns,
+    clip_text,
+    display_width,
     format_table,
-    service_look,
+    look_of_service,
     to_json,
 )
 
@@ -43,12 +43,12 @@ __all__ = ["BUCKETS", "add_metrics_parser", "format_metrics", "format_series", "
 # --- The list that ``rimp metrics`` prints: one line for each metric.
 
 _COLUMNS = (
-    Column("NAME", looks="bold"),
+    Column("NAME", look="bold"),
     Column("KIND"),
     Column("UNIT"),
     Column("SERIES", is_number=True),
     Column("POINTS", is_number=True),
-    Column("LAST", looks="dim"),
+    Column("LAST", look="dim"),
     Column("SERVICES"),
 )
 
@@ -105,7 +105,7 @@ def _heading(one: Series, first: int, last: int, width: int, style: Style) -> li
         facts.append(style.clean(metric.unit))
     facts.append(f"{format_time(first)} to {format_time(last)} ({style.duration(last - first)})")
     head = style.paint(style.clean(metric.name) or "(no name)", "bold")
-    about = clip(style.clean(metric.description), width, style.glyphs.ellipsis)
+    about = clip_text(style.clean(metric.description), width, style.glyphs.ellipsis)
     return [head, style.paint(between.join(facts), "dim"), *([about] if about else [])]
 
 
@@ -114,9 +114,9 @@ def _lines(
 ) -> list[str]:
     service = style.clean(service_of(one.last)) or "(no service)"
     pairs = style.pairs({**one.last.tags, **_telling(one, resources)})
-    label = "  ".join([style.paint(service, service_look(service_of(one.last))), *pairs])
+    label = "  ".join([style.paint(service, look_of_service(service_of(one.last))), *pairs])
     facts = "  ".join(_facts(one, style))
-    used = columns("  ".join(_facts(one, style._replace(color=False))))
+    used = display_width("  ".join(_facts(one, style._replace(color=False))))
     cells = min(BUCKETS, max(width - used - 4, 8))
     spark = style.sparkline(one.history(first, last, cells)) if len(one.points) > 1 else ""
     return [label, f"  {facts}  {style.paint(spark, 'cyan')}".rstrip()]

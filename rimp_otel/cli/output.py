@@ -23,8 +23,8 @@ from rimp_otel.models.accessors import (
     trace_id_of,
 )
 from rimp_otel.models.records import Signal, SummaryPoint, TelemetryEvent, TelemetryMetric
-from rimp_otel.render.format import format_utc, plural
-from rimp_otel.render.terminal import Style, clip
+from rimp_otel.render.format import format_count, format_utc
+from rimp_otel.render.terminal import Style, clip_text
 
 __all__ = [
     "Progress",
@@ -124,7 +124,7 @@ class Progress:
     def _draw(self) -> None:
         self._is_shown = True
         text = f"rimp: {Style().clean(self.label)}{self._state()}"
-        self._write(f"\r\x1b[K{clip(text, _columns_of(self._stream) - 1)}")
+        self._write(f"\r\x1b[K{clip_text(text, _columns_of(self._stream) - 1)}")
 
     def _state(self) -> str:
         if not self.unit:
@@ -244,7 +244,7 @@ def report_damage(reader: Reader, reported: int = 0) -> int:
     """Say that lines were skipped, if more than ``reported`` were; returns how many were."""
     total = len(reader.damaged)
     if total > reported:
-        say(f"skipped {plural(total - reported, 'damaged line')}; 'rimp stats' lists them")
+        say(f"skipped {format_count(total - reported, 'damaged line')}; 'rimp stats' lists them")
     return total
 
 
@@ -311,7 +311,7 @@ _NOUNS = {Signal.TRACES: "span", Signal.LOGS: "log record", Signal.METRICS: "dat
 
 def counts_text(records: Mapping[Signal, int]) -> str:
     """How many records there are, such as ``7 spans and 1 data point``; ``nothing`` for none."""
-    texts = [plural(records[s], noun) for s, noun in _NOUNS.items() if records.get(s)]
+    texts = [format_count(records[s], noun) for s, noun in _NOUNS.items() if records.get(s)]
     return ", ".join(texts[:-1]) + " and " * (len(texts) > 1) + texts[-1] if texts else "nothing"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rimp_otel.cli.options import add_json_option, add_path_option, path_from_args
 from rimp_otel.cli.output import Progress, open_recording, say
-from rimp_otel.render.format import format_bytes, plural
+from rimp_otel.render.format import format_bytes, format_count
 from rimp_otel.render.terminal import to_json
 
 if TYPE_CHECKING:
@@ -83,13 +83,13 @@ def _parquet_json(done: Sealed) -> dict[str, Any]:
 def _format_result(done: Sealed) -> str:
     if done.is_busy:
         return "another process is already converting this recording"
-    parts = [f"converted {plural(done.made, 'file')}"]
+    parts = [f"converted {format_count(done.made, 'file')}"]
     if done.made:
         sizes = f"{format_bytes(done.sealed_bytes)} to {format_bytes(done.bytes)}"
-        parts[0] += f" ({plural(done.records, 'record')}, {sizes})"
+        parts[0] += f" ({format_count(done.records, 'record')}, {sizes})"
     parts.append(f"{done.kept:,} already converted")
     if done.removed:
-        parts.append(f"removed {plural(done.removed, 'stale file')}")
+        parts.append(f"removed {format_count(done.removed, 'stale file')}")
     if done.damaged:
-        parts.append(f"skipped {plural(done.damaged, 'damaged line')} (see 'rimp verify')")
+        parts.append(f"skipped {format_count(done.damaged, 'damaged line')} (see 'rimp verify')")
     return ", ".join(parts)

@@ -18,7 +18,7 @@ from rimp_otel.cli.output import say
 from rimp_otel.errors import MissingExtraError
 from rimp_otel.models.records import Signal
 from rimp_otel.otel.autorecord import without
-from rimp_otel.render.format import format_bytes, plural
+from rimp_otel.render.format import format_bytes, format_count
 
 if TYPE_CHECKING:
     from rimp_otel.cli.run_summary import Added
@@ -184,7 +184,7 @@ def _conclude(
 
 def _recorded(args: argparse.Namespace, added: Added) -> str:
     spans, logs, points = (added.records[signal] for signal in Signal)
-    counts = f"{plural(spans, 'span')}, {plural(logs, 'log record')} and {plural(points, 'metric point')}"
+    counts = f"{format_count(spans, 'span')}, {format_count(logs, 'log record')} and {format_count(points, 'metric point')}"
     return (
         f"recorded {counts} in {path_from_args(args)} ({format_bytes(added.size)}): "
         f"look with '{_look_command(args)}'"

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from rimp_otel.cli.options import style_from_args
 from rimp_otel.cli.output import Progress, say
 from rimp_otel.errors import QueryError
-from rimp_otel.render.format import plural
-from rimp_otel.render.terminal import Style, clip, columns, pad, to_json
+from rimp_otel.render.format import format_count
+from rimp_otel.render.terminal import Column, Style, Table, to_json
 
 if TYPE_CHECKING:
     from rimp_otel.sql import Connection
@@ -30,7 +30,7 @@ FORMATS = ("table", "json", "csv", "parquet")
 
 _BATCH = 1_000
 _PLAN = ["explain_key", "explain_value"]
-_WIDEST = 80
+_MAX_COLUMN_WIDTH = 80
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"U?(?:TINY|SMALL|BIG|HUGE)?INT(?:EGER)?|DOUBLE|FLOAT|DECIMAL.*|BOOLEAN")
 _NESTED = re.compile(r"STRUCT|MAP|UNION|JSON|VARIANT|.*\[\d*\]$", re.DOTALL)
@@ -57,9 +57,11 @@ def answer(connection: Connection, args: argparse.Namespace, sql: str, progress:
             say(line)
         return 1
     if more:
-        say(f"there are more than {plural(args.max_rows, 'row')}")
+        say(f"there are more than {format_count(args.max_rows, 'row')}")
     if connection.damaged():
-        say(f"skipped {plural(connection.damaged(), 'damaged line')}; 'rimp stats' lists them")
+        say(
+            f"skipped {format_count(connection.damaged(), 'damaged line')}; 'rimp stats' lists them"
+        )
     return 0
 
 
@@ -140,20 +142,14 @@ def _table(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
     rows = _Rows(_as_text(relation), most)
     cells = ([_shown(value, style) for value in row] for row in rows)
     first = list(islice(cells, _BATCH))
-    head = [style.clean(name) for name in relation.columns]
-    widths = [min(max(map(columns, column)), _WIDEST) for column in zip(head, *first, strict=True)]
-    right = _are_numbers(relation)
-
-    def line(row: Sequence[str], look: Callable[[str], str] = str) -> bytes:
-        texts = [
-            clip(text, width).rjust(width) if is_right else pad(clip(text, width), width)
-            for text, width, is_right in zip(row, widths, right, strict=True)
-        ]
-        return (look("  ".join(texts).rstrip()) + "\n").encode("utf-8", "replace")
-
-    target.write(line(head, lambda text: style.paint(text, "bold")))
-    for row in chain(first, cells):
-        target.write(line(row))
+    columns = [
+        Column(style.clean(name), is_number, max_width=_MAX_COLUMN_WIDTH)
+        for name, is_number in zip(relation.columns, _are_numbers(relation), strict=True)
+    ]
+    table = Table(columns, first, style)
+    lines = [style.paint(table.line(table.headings), "bold")]
+    for line in chain(lines, map(table.line, chain(first, cells))):
+        target.write(f"{line}\n".encode("utf-8", "replace"))
     return rows.are_more
 
 

@@ -28,8 +28,8 @@ from rimp_otel.models.accessors import (
     trace_id_of,
 )
 from rimp_otel.models.records import EventType, TelemetryEvent, TelemetryMetric
-from rimp_otel.render.format import format_bytes, format_time, format_utc, plural
-from rimp_otel.render.terminal import Style, pad, service_look, to_json
+from rimp_otel.render.format import format_bytes, format_count, format_time, format_utc
+from rimp_otel.render.terminal import Style, look_of_service, pad_text, to_json
 
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
@@ -190,7 +190,7 @@ def format_stats(stats: RecordingStats, style: Style) -> list[str]:
     sections = {
         "spans": [_spans(stats, style)],
         "logs": [_logs(stats, style)],
-        "metrics": [plural(stats.metrics, "point")],
+        "metrics": [format_count(stats.metrics, "point")],
         "services": _services(stats, style),
         "time": [f"{time} ({style.duration(stats.last - stats.first)})"] if stats.last else [],
         "files": _files(stats, style),
@@ -202,13 +202,13 @@ def format_stats(stats: RecordingStats, style: Style) -> list[str]:
 
 def _section(name: str, lines: Iterable[str], style: Style) -> Iterator[str]:
     for index, line in enumerate(lines):
-        yield style.paint(pad("" if index else name, 10), "dim") + line
+        yield style.paint(pad_text("" if index else name, 10), "dim") + line
 
 
 def _spans(stats: RecordingStats, style: Style) -> str:
-    text = f"{stats.spans:,} in {plural(len(stats.traces), 'trace')}"
+    text = f"{stats.spans:,} in {format_count(len(stats.traces), 'trace')}"
     if stats.errors:
-        text += ", " + style.paint(plural(stats.errors, "error"), "red")
+        text += ", " + style.paint(format_count(stats.errors, "error"), "red")
     if stats.interrupted:
         text += f", {stats.interrupted:,} interrupted"
     return text
@@ -220,13 +220,13 @@ def _logs(stats: RecordingStats, style: Style) -> str:
         for kind in EventType
         if stats.events[kind]
     ]
-    return plural(stats.logs, "record") + (f" ({', '.join(kinds)})" if kinds else "")
+    return format_count(stats.logs, "record") + (f" ({', '.join(kinds)})" if kinds else "")
 
 
 def _services(stats: RecordingStats, style: Style) -> list[str]:
     return [
-        style.paint(style.clean(service) or "(no service)", service_look(service))
-        + f"  {plural(number, 'record')}"
+        style.paint(style.clean(service) or "(no service)", look_of_service(service))
+        + f"  {format_count(number, 'record')}"
         for service, number in stats.services.most_common()
     ]
 
@@ -238,7 +238,9 @@ def _files(stats: RecordingStats, style: Style) -> list[str]:
     ]
     sealed = stats.sealed
     if sealed.files:
-        lines.append(f"{format_bytes(sealed.bytes):>8}  {plural(sealed.files, 'sealed file')}")
+        lines.append(
+            f"{format_bytes(sealed.bytes):>8}  {format_count(sealed.files, 'sealed file')}"
+        )
     return lines
 
 
@@ -248,7 +250,7 @@ def _journals(stats: RecordingStats) -> list[str]:
     lines = [journals_text(stats.journals)]
     if waiting := sum(sum(slot.records.values()) for slot in stats.journals):
         size = format_bytes(sum(slot.waiting for slot in stats.journals))
-        lines.append(f"{plural(waiting, 'record')} ({size}) in them, counted above")
+        lines.append(f"{format_count(waiting, 'record')} ({size}) in them, counted above")
     return lines
 
 

@@ -49,7 +49,7 @@ from rimp_otel.models.accessors import (
 )
 from rimp_otel.models.records import Signal, SummaryPoint, TelemetryEvent, TelemetryMetric
 from rimp_otel.render.format import format_number, format_time
-from rimp_otel.render.terminal import Style, columns, service_look, to_json
+from rimp_otel.render.terminal import Style, display_width, look_of_service, to_json
 from rimp_otel.render.trace_text import EVENT_MARKS
 
 if TYPE_CHECKING:
@@ -229,8 +229,8 @@ def _origin(record: Record, style: Style) -> str:
     source = style.clean(record.source) if isinstance(record, TelemetryEvent) else ""
     if service and source:
         source = f"/{source}"
-    gap = " " * (_ORIGIN_WIDTH - columns(service + source))
-    return style.paint(service, service_look(service)) + style.paint(source, "dim") + gap
+    gap = " " * (_ORIGIN_WIDTH - display_width(service + source))
+    return style.paint(service, look_of_service(service)) + style.paint(source, "dim") + gap
 
 
 _Told = tuple[str, tuple[str, ...], list[str]]

@@ -27,18 +27,18 @@ from rimp_otel.cli.screen import open_screen
 from rimp_otel.cli.timespec import Window
 from rimp_otel.models.accessors import service_of
 from rimp_otel.models.records import EventType, Signal
-from rimp_otel.render.format import format_time, format_utc, plural
+from rimp_otel.render.format import format_count, format_time, format_utc
 from rimp_otel.render.terminal import (
     Column,
     Piece,
     Style,
-    clip,
-    columns,
-    flow,
+    clip_text,
+    display_width,
     format_table,
-    pad,
-    service_look,
+    look_of_service,
+    pad_text,
     to_json,
+    wrap_items,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ ORDERS: dict[str, Callable[[Load], Any]] = {
 }
 """What frames can be sorted by, the greatest first."""
 _COLUMNS = (
-    Column("SERVICE", most=20),
+    Column("SERVICE", max_width=20),
     Column("SPANS/S", is_number=True),
     Column("ERRORS", is_number=True),
     Column("P50", is_number=True),
@@ -90,10 +90,12 @@ def format_picture(
 def _title(picture: Picture, path: str, order: str, width: int, style: Style) -> str:
     between = style.glyphs.between
     end = f"{format_time(picture.now, '%H:%M:%S')[:8]}{between}last {style.duration(picture.window)}{between}by {order}"
-    name = clip(
-        f"rimp top  {style.clean(path)}", max(width - columns(end) - 2, 8), style.glyphs.ellipsis
+    name = clip_text(
+        f"rimp top  {style.clean(path)}",
+        max(width - display_width(end) - 2, 8),
+        style.glyphs.ellipsis,
     )
-    gap = max(width - columns(name) - columns(end), 1)
+    gap = max(width - display_width(name) - display_width(end), 1)
     return style.paint(name, "bold") + " " * gap + style.paint(end, "dim")
 
 
@@ -107,14 +109,14 @@ def _totals(picture: Picture, width: int, style: Style) -> list[str]:
         *((f"{name} {style.duration(value)}", ()) for name, value in latencies),
         (f"{logs} logs/s", ()),
         *(
-            (plural(picture.logs[kind], f"logged {kind.value}"), (look,))
+            (format_count(picture.logs[kind], f"logged {kind.value}"), (look,))
             for kind, look in ((EventType.ERROR, "red"), (EventType.WARNING, "yellow"))
             if picture.logs[kind]
         ),
     ]
     course = style.sparkline([float(count) for count in picture.course], low=0)
-    services = f"  {plural(len(picture.services), 'service')}"
-    return [*flow(pieces, "  ", width, style), style.paint(course, "cyan") + services]
+    services = f"  {format_count(len(picture.services), 'service')}"
+    return [*wrap_items(pieces, "  ", width, style), style.paint(course, "cyan") + services]
 
 
 def _latencies(load: Load) -> list[tuple[str, int | None]]:
@@ -146,10 +148,10 @@ def _name(load: Load) -> tuple[str, str]:
 
 
 def _row(load: Load, picture: Picture, style: Style) -> tuple[str, ...]:
-    service = clip(style.clean(load.service) or "(no service)", 20, style.glyphs.ellipsis)
+    service = clip_text(style.clean(load.service) or "(no service)", 20, style.glyphs.ellipsis)
     latencies = ["-" if value is None else style.duration(value) for _, value in _latencies(load)]
     return (
-        pad(service, 1) if load.name is None else "",
+        pad_text(service, 1) if load.name is None else "",
         _brief(picture.rate(load.spans)),
         _share(load) if load.errors else "",
         *latencies,
@@ -158,7 +160,7 @@ def _row(load: Load, picture: Picture, style: Style) -> tuple[str, ...]:
 
 
 def _looks(load: Load) -> tuple[str, ...]:
-    look = service_look(load.service) if load.name is None else ""
+    look = look_of_service(load.service) if load.name is None else ""
     bold = "bold" if load.name is None else ""
     return (look, bold, "red", bold, bold, bold, "")
 

@@ -42,8 +42,15 @@ from rimp_otel.models.accessors import (
 )
 from rimp_otel.models.records import Signal
 from rimp_otel.render.format import format_time
-from rimp_otel.render.terminal import Column, Style, clip, format_table, service_look, to_json
-from rimp_otel.render.trace_text import render_trace
+from rimp_otel.render.terminal import (
+    Column,
+    Style,
+    clip_text,
+    format_table,
+    look_of_service,
+    to_json,
+)
+from rimp_otel.render.trace_text import render_trace_text
 from rimp_otel.trace import Trace, find_traces
 
 if TYPE_CHECKING:
@@ -182,14 +189,14 @@ def _cells(trace: TraceSummary, style: Style, digits: int) -> tuple[str, ...]:
         style.duration(trace.end - trace.start),
         f"{trace.spans:,}",
         f"{trace.errors:,}" if trace.errors else "",
-        clip(style.clean(trace.service), 24, style.glyphs.ellipsis),
+        clip_text(style.clean(trace.service), 24, style.glyphs.ellipsis),
         style.clean(trace.name),
     )
 
 
 def _looks(trace: TraceSummary) -> tuple[str, ...]:
     bad = "red" if trace.errors else ""
-    return ("dim", "", "", "", bad, service_look(trace.service), bad)
+    return ("dim", "", "", "", bad, look_of_service(trace.service), bad)
 
 
 # --- ``rimp trace ID``: one trace as a waterfall.
@@ -230,7 +237,7 @@ def _run_trace(args: argparse.Namespace) -> int:
     if args.json:
         print(to_json(trace_json(trace)))
     else:
-        lines = render_trace(trace.spans, trace.events, output_width(), style_from_args(args))
+        lines = render_trace_text(trace.spans, trace.events, output_width(), style_from_args(args))
         print("\n".join(lines))
     report_damage(reader)
     return 0

@@ -17,8 +17,8 @@ from rimp_otel.cli.options import (
 )
 from rimp_otel.cli.output import Progress, open_recording
 from rimp_otel.models.records import Signal
-from rimp_otel.render.format import format_bytes, plural
-from rimp_otel.render.terminal import Style, pad, to_json
+from rimp_otel.render.format import format_bytes, format_count
+from rimp_otel.render.terminal import Style, pad_text, to_json
 
 if TYPE_CHECKING:
     from rimp_otel.storage.files.repair import Action
@@ -126,7 +126,9 @@ def format_problem(problem: Problem, style: Style) -> str:
 def _cost(problem: Problem) -> str:
     records = ""
     if problem.lost_records is not None:
-        records = plural(problem.lost_records, _NOUNS.get(problem.signal or Signal.LOGS, "record"))
+        records = format_count(
+            problem.lost_records, _NOUNS.get(problem.signal or Signal.LOGS, "record")
+        )
     if not problem.lost_bytes:
         return records
     what = f"{format_bytes(problem.lost_bytes)} of text"
@@ -143,14 +145,14 @@ def format_summary(inspection: Inspection, damaged: list[Problem], style: Style)
         ("kept", _kept(inspection.kept, style)),
         ("damaged", style.paint(_places(damaged), "red") if damaged else "nothing"),
     ]
-    return [style.paint(pad(name, 13), "dim") + text for name, text in rows if text]
+    return [style.paint(pad_text(name, 13), "dim") + text for name, text in rows if text]
 
 
 def _checked(inspection: Inspection) -> str:
     tally = inspection.tally
-    records = plural(sum(tally.records.values()), "record")
-    files = plural(tally.files, "file")
-    return f"{plural(tally.lines, 'line')} with {records} in {files} ({format_bytes(tally.bytes)})"
+    records = format_count(sum(tally.records.values()), "record")
+    files = format_count(tally.files, "file")
+    return f"{format_count(tally.lines, 'line')} with {records} in {files} ({format_bytes(tally.bytes)})"
 
 
 def journals_text(slots: list[SlotState]) -> str:
@@ -164,7 +166,9 @@ def journals_text(slots: list[SlotState]) -> str:
         texts.append(f"{len(owned):,} in use by {word} {Style().clean(pids)}")
     if left:
         texts.append(f"{left:,} left by {'a process' if left == 1 else 'processes'} that died")
-    return f"{plural(len(slots), 'journal')}" + (f": {', '.join(texts)}" if texts else ", empty")
+    return f"{format_count(len(slots), 'journal')}" + (
+        f": {', '.join(texts)}" if texts else ", empty"
+    )
 
 
 def _waiting(slots: list[SlotState]) -> str:
@@ -172,12 +176,12 @@ def _waiting(slots: list[SlotState]) -> str:
     if not waiting:
         return ""
     size = format_bytes(sum(slot.waiting for slot in slots))
-    return f"{plural(waiting, 'record')} ({size}) in journals, until their process, or the next, stores them"
+    return f"{format_count(waiting, 'record')} ({size}) in journals, until their process, or the next, stores them"
 
 
 def _interrupted(inspection: Inspection) -> str:
     number = _interrupted_spans(inspection)
-    return f"{plural(number, 'span')} ended with their process" if number else ""
+    return f"{format_count(number, 'span')} ended with their process" if number else ""
 
 
 def _interrupted_spans(inspection: Inspection) -> int:
@@ -189,13 +193,15 @@ def _kept(kept: list[Path], style: Style) -> str:
         return ""
     size = sum(path.stat().st_size for path in kept)
     where = style.clean(kept[0].parent)
-    return f"{plural(len(kept), 'file')} ({format_bytes(size)}) of an earlier repair in {where}"
+    return (
+        f"{format_count(len(kept), 'file')} ({format_bytes(size)}) of an earlier repair in {where}"
+    )
 
 
 def _places(damaged: list[Problem]) -> str:
     lost = sum(problem.lost_records or 0 for problem in damaged)
-    about = f", about {plural(lost, 'record')}" if lost else ""
-    return plural(len(damaged), "place") + about
+    about = f", about {format_count(lost, 'record')}" if lost else ""
+    return format_count(len(damaged), "place") + about
 
 
 def verdict_json(path: Path, inspection: Inspection, found: list[Problem]) -> dict[str, Any]:
@@ -305,7 +311,7 @@ def _plans(found: list[Problem], inspection: Inspection) -> Iterator[tuple[str, 
             yield problem.place, f"{problem.reason}; {problem.cure}"
     waiting = inspection.waiting
     if waiting:
-        yield str(waiting[0].parent), f"seals {plural(len(waiting), 'file')}"
+        yield str(waiting[0].parent), f"seals {format_count(len(waiting), 'file')}"
 
 
 def _plan_for(slot: SlotState) -> str:
@@ -313,7 +319,7 @@ def _plan_for(slot: SlotState) -> str:
         return "left alone: a living process records into it"
     if not slot.is_left:
         return ""
-    records = plural(sum(slot.records.values()), "record")
+    records = format_count(sum(slot.records.values()), "record")
     return f"stores {records} that a process left in it, and removes {format_bytes(slot.size)}"
 
 

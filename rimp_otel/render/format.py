@@ -7,13 +7,13 @@ import re
 from rimp_otel.models.times import from_unix_nano
 
 __all__ = [
-    "escaped",
+    "escape_text",
     "format_bytes",
+    "format_count",
     "format_duration",
     "format_number",
     "format_time",
     "format_utc",
-    "plural",
 ]
 
 # C0, DEL, C1, and what is invisible or reorders its surroundings: soft hyphen, bidi marks,
@@ -25,7 +25,7 @@ _UNSAFE = re.compile(
 )
 
 
-def escaped(text: str) -> str:
+def escape_text(text: str) -> str:
     """The text with all escaped that would do more than appear: control characters, escape
     sequences, what is invisible or reorders its surroundings."""
     return _UNSAFE.sub(_escape, text)
@@ -84,6 +84,6 @@ def format_utc(time_unix_nano: int) -> str | None:
     return f"{whole}.{time_unix_nano % 1_000_000_000:09d}Z"
 
 
-def plural(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """A count and its noun: ``1 span``, ``1,204 spans``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from rimp_otel.render.format import (
-    escaped,
+    escape_text,
     format_duration,
 )
 
@@ -27,13 +27,13 @@ __all__ = [
     "Glyphs",
     "Piece",
     "Style",
-    "clip",
-    "columns",
-    "flow",
+    "clip_text",
+    "display_width",
     "format_table",
-    "pad",
-    "service_look",
+    "look_of_service",
+    "pad_text",
     "to_json",
+    "wrap_items",
 ]
 
 
@@ -116,7 +116,7 @@ class Style(NamedTuple):
     def clean(self, text: object) -> str:
         """The text with everything escaped that would do more than appear; what is longer than
         4,000 characters is cut."""
-        safe = escaped(self._cut(str(text)))
+        safe = escape_text(self._cut(str(text)))
         if self.unicode or safe.isascii():
             return safe
         return safe.encode("ascii", "backslashreplace").decode()
@@ -133,12 +133,12 @@ class Style(NamedTuple):
             plain = json.dumps(plain, ensure_ascii=False, default=str)
         elif not plain or " " in plain:
             plain = f'"{plain}"'
-        return clip(self.clean(plain), limit, self.glyphs.ellipsis)
+        return clip_text(self.clean(plain), limit, self.glyphs.ellipsis)
 
     def pairs(self, attributes: Mapping[str, Any], limit: int = 80) -> list[str]:
         """Each attribute as ``key=value``; of more than 50, how many there are besides."""
         pairs = [
-            f"{clip(self.clean(key), limit, self.glyphs.ellipsis)}={self.value(value, limit)}"
+            f"{clip_text(self.clean(key), limit, self.glyphs.ellipsis)}={self.value(value, limit)}"
             for key, value in islice(attributes.items(), _MOST_PAIRS)
         ]
         more = len(attributes) - len(pairs)
@@ -170,7 +170,7 @@ def _level(value: float, low: float, high: float) -> int:
     return round((value / 2 - low / 2) / (high / 2 - low / 2) * last)
 
 
-def service_look(service: str) -> str:
+def look_of_service(service: str) -> str:
     """A service's colour: the same in every line and every run."""
     return SERVICE_LOOKS[zlib.crc32(service.encode("utf-8", "replace")) % len(SERVICE_LOOKS)]
 
@@ -182,14 +182,14 @@ def _cells(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
-def columns(text: str) -> int:
+def display_width(text: str) -> int:
     """How many columns of a terminal an unpainted text takes."""
     return len(text) if text.isascii() else sum(map(_cells, text))
 
 
-def clip(text: str, width: int, ellipsis: str = "…") -> str:
+def clip_text(text: str, width: int, ellipsis: str = "…") -> str:
     """The text, cut to at most ``width`` columns."""
-    if len(text) <= width and columns(text) <= width:
+    if len(text) <= width and display_width(text) <= width:
         return text
     room, used = width - len(ellipsis), 0
     for index, char in enumerate(text):
@@ -199,16 +199,16 @@ def clip(text: str, width: int, ellipsis: str = "…") -> str:
     return text
 
 
-def pad(text: str, width: int) -> str:
+def pad_text(text: str, width: int) -> str:
     """The text, filled up with spaces to ``width`` columns."""
-    return text + " " * (width - columns(text))
+    return text + " " * (width - display_width(text))
 
 
-def flow(pieces: Sequence[Piece], between: str, width: int, style: Style) -> list[str]:
+def wrap_items(pieces: Sequence[Piece], between: str, width: int, style: Style) -> list[str]:
     """The pieces side by side, in as many lines as they need."""
     lines, used = [""], 0
     for text, looks in pieces:
-        needed = columns(between + text)
+        needed = display_width(between + text)
         if used and used + needed > width:
             lines.append("")
             used = 0
@@ -236,64 +236,90 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
-# --- Tables for people: headings, columns as wide as what is in them, the last one cut.
+# Tables.
 
-_WIDEST = 60
-_NARROWEST_LAST = 12
+_MAX_COLUMN_WIDTH = 60
+_MIN_LAST_COLUMN_WIDTH = 12
 
 
 class Column(NamedTuple):
     """How a column looks."""
 
     heading: str
-    #: Numbers stand at the right.
+    #: Numbers are aligned to the right.
     is_number: bool = False
     #: Of its cells, unless a row says otherwise.
-    looks: str = ""
-    #: No cell is wider.
-    most: int = _WIDEST
+    look: str = ""
+    #: Wider cells are cut.
+    max_width: int = _MAX_COLUMN_WIDTH
+
+
+class Table:
+    """Lines of cells in columns that are as wide as their contents.
+
+    Args:
+        columns: from left to right.
+        rows: whose cells set the widths.
+        style: what the terminal can show.
+        width: of the terminal, of which the last column takes the rest; None to treat it as the
+            others.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        rows: Sequence[Sequence[str]],
+        style: Style,
+        width: int | None = None,
+    ) -> None:
+        self._columns, self._style = columns, style
+        self.headings = [column.heading for column in columns]
+        cells = zip(self.headings, *rows, strict=True)
+        self._widths = [
+            min(max(map(display_width, texts)), column.max_width)
+            for texts, column in zip(cells, columns, strict=True)
+        ]
+        if width is not None:
+            others = sum(self._widths[:-1]) + 2 * len(self._widths[:-1])
+            self._widths[-1] = max(width - others, _MIN_LAST_COLUMN_WIDTH)
+
+    def line(self, row: Sequence[str], looks: Sequence[str] = ()) -> str:
+        """Return the row as a line.
+
+        Args:
+            row: cells, which are clean already.
+            looks: of each cell, such as "red" or empty; empty for none.
+        """
+        cells = []
+        looks = looks or [""] * len(row)
+        columns = zip(row, self._widths, looks, self._columns, strict=True)
+        for text, width, look, column in columns:
+            text = clip_text(text, width, self._style.glyphs.ellipsis)
+            gap = " " * (width - display_width(text))
+            painted = self._style.paint(text, look) if look else text
+            cells.append(gap + painted if column.is_number else painted + gap)
+        return "  ".join(cells).rstrip()
 
 
 def format_table(
-    table: Sequence[Column],
+    columns: Sequence[Column],
     rows: Sequence[Sequence[str]],
     width: int,
     style: Style,
     looks: Sequence[Sequence[str]] = (),
 ) -> list[str]:
-    """The rows under their headings, cut to ``width`` columns where that is possible.
+    """Return the rows under their headings, cut to ``width`` columns where that is possible.
 
     Args:
-        table: the columns.
+        columns: from left to right.
         rows: of cells, which are clean already.
         width: of the terminal.
         style: what it can show.
-        looks: of each row's cells, such as "red"; empty for the column's.
+        looks: of each row's cells, such as "red"; empty for those of the columns.
     """
-    cells = [[column.heading for column in table], *rows]
-    widths = [
-        min(max(map(columns, column)), about.most)
-        for column, about in zip(zip(*cells, strict=True), table, strict=True)
-    ]
-    widths[-1] = max(width - sum(widths[:-1]) - 2 * len(widths[:-1]), _NARROWEST_LAST)
-    plain = [column.looks for column in table]
-    painted = [["dim"] * len(table), *(looks or [plain] * len(rows))]
+    table = Table(columns, rows, style, width)
+    looks = looks or [[column.look for column in columns]] * len(rows)
     return [
-        _line(row, widths, look, table, style) for row, look in zip(cells, painted, strict=True)
+        table.line(table.headings, ["dim"] * len(columns)),
+        *(table.line(row, row_looks) for row, row_looks in zip(rows, looks, strict=True)),
     ]
-
-
-def _line(
-    row: Sequence[str],
-    widths: Sequence[int],
-    looks: Sequence[str],
-    table: Sequence[Column],
-    style: Style,
-) -> str:
-    cells = []
-    for text, width, look, column in zip(row, widths, looks, table, strict=True):
-        text = clip(text, width, style.glyphs.ellipsis)
-        gap = " " * (width - columns(text))
-        painted = style.paint(text, look) if look else text
-        cells.append(gap + painted if column.is_number else painted + gap)
-    return "  ".join(cells).rstrip()

@@ -2,80 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import cycle
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rimp_otel.models.accessors import (
     brief_attributes,
     duration_of,
     end_of,
-    exception_text,
-    has_failed,
-    is_interrupted,
     service_of,
     start_of,
-    time_of,
-    trace_id_of,
 )
 from rimp_otel.models.records import EventType, TelemetryEvent
-from rimp_otel.models.tree import Node, build_tree, sort_entries, time_of_entry
-from rimp_otel.render.format import format_duration, format_time, plural
-from rimp_otel.render.html import element, pairs, shown
+from rimp_otel.render.format import format_count, format_duration, format_time
+from rimp_otel.render.html import escape_html, format_pairs, make_element
+from rimp_otel.render.trace_layout import (
+    EventRow,
+    SpanRow,
+    TimeScale,
+    TraceLayout,
+    describe_event,
+    exceptions_of,
+    lay_out_trace,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import Event, ReadableSpan
 
-__all__ = ["trace_html", "trace_svg"]
+__all__ = ["render_trace_html", "render_trace_svg"]
 
-_MOST_ROWS = 500
-_ROW, _TOP, _NAMES, _BARS, _WIDTH = 20, 24, 330, 540, 960
-_INDENT, _DEEPEST = 12, 12
-_LETTER = 6.6  # of a font of 12 px, about
-# Read on white and on black; red is for errors alone.
+_MAX_SPANS = 500
+_MAX_SERVICES = 8
+_ROW_HEIGHT, _TOP, _NAMES_WIDTH, _BARS_WIDTH, _WIDTH = 20, 24, 330, 540, 960
+_INDENT, _MAX_DEPTH = 12, 12
+_LETTER_WIDTH = 6.6  # of a font of 12 px, about
+# Readable on white and on black; red is for errors alone.
 _COLORS = ("#1e88e5", "#43a047", "#f9a825", "#8e24aa", "#00acc1", "#6d4c41", "#7cb342")
 _RED, _GREY = "#e53935", "#9e9e9e"
-_MARKS = {EventType.ERROR: _RED, EventType.WARNING: "#fb8c00"}
+_EVENT_COLORS = {EventType.ERROR: _RED, EventType.WARNING: "#fb8c00"}
 
 
-class _Row(NamedTuple):
-    node: Node
-    depth: int
-
-
-def trace_html(spans: Sequence[ReadableSpan], events: Sequence[TelemetryEvent]) -> str:
-    """The trace with a heading: its id, how long it took, what is in it."""
-    ids = [trace_id_of(span) for span in spans] + [event.trace_id for event in events]
-    failed = sum(map(has_failed, spans))
-    first, last = _extent(spans, events)
+def render_trace_html(spans: Sequence[ReadableSpan], events: Sequence[TelemetryEvent]) -> str:
+    """Return the trace as HTML: its id, how long it took, what is in it, and its drawing."""
+    layout = lay_out_trace(spans, events, _MAX_DEPTH, _MAX_SPANS)
+    errors = make_element("span", format_count(layout.errors, "error"), style=f"color:{_RED}")
     facts = [
-        f"trace {ids[0] if ids else 0:032x}",
-        format_time(first),
-        shown(format_duration(last - first)),
-        plural(len(spans), "span"),
-        *([plural(len(events), "log")] if events else []),
-        *([element("span", plural(failed, "error"), style=f"color:{_RED}")] if failed else []),
+        f"trace {layout.trace_id:032x}",
+        format_time(layout.scale.start),
+        escape_html(format_duration(layout.scale.duration)),
+        format_count(layout.spans, "span"),
+        *([format_count(layout.logs, "log")] if layout.logs else []),
+        *([errors] if layout.errors else []),
     ]
-    return element("div", element("div", " · ".join(facts)), trace_svg(spans, events))
+    return make_element("div", make_element("div", " · ".join(facts)), _draw_layout(layout))
 
 
-def trace_svg(spans: Sequence[ReadableSpan], events: Sequence[TelemetryEvent] = ()) -> str:
-    """The trace as an SVG element; of more than 500 spans, the first ones."""
-    roots = build_tree(spans, events)
-    rows = list(_rows([root for root in roots if isinstance(root, Node)]))
-    drawn, scale = rows[:_MOST_ROWS], _Scale(*_extent(spans, events))
-    colors = dict(
-        zip(dict.fromkeys(service_of(row.node.span) for row in rows), cycle(_COLORS), strict=False)
-    )
-    parts = [_axis(scale, len(drawn)), _legend(colors, len(drawn))]
-    # Of no span that is recorded.
-    parts += [_mark(one, 8, scale) for one in roots if isinstance(one, TelemetryEvent)]
-    parts += [_drawn(row, place, scale, colors) for place, row in enumerate(drawn)]
-    height = _TOP + (len(drawn) + 2) * _ROW
-    if len(rows) > len(drawn):
-        y = _TOP + (len(drawn) + 2) * _ROW - 6
-        parts.append(_text(0, y, f"and {plural(len(rows) - len(drawn), 'span')} more", opacity=0.7))
-    return element(
+def render_trace_svg(spans: Sequence[ReadableSpan], events: Sequence[TelemetryEvent] = ()) -> str:
+    """Return the trace as an SVG element, with the first 500 spans."""
+    return _draw_layout(lay_out_trace(spans, events, _MAX_DEPTH, _MAX_SPANS))
+
+
+def _draw_layout(layout: TraceLayout) -> str:
+    scale = layout.scale
+    rows = [row for row in layout.rows if isinstance(row, SpanRow)]
+    bottom = _TOP + len(rows) * _ROW_HEIGHT
+    parts = [_draw_axis(scale, bottom), _draw_services(layout.services, bottom + 16)]
+    # Log records that belong to no recorded span stand in the axis.
+    loose = [row.event for row in layout.rows if isinstance(row, EventRow) and not row.depth]
+    parts += [_draw_event(event, 8, scale) for event in loose]
+    parts += [_draw_span(row, _TOP + i * _ROW_HEIGHT, scale) for i, row in enumerate(rows)]
+    height = bottom + 2 * _ROW_HEIGHT
+    if layout.spans_left_out:
+        note = f"and {format_count(layout.spans_left_out, 'span')} more"
+        parts.append(_draw_text(0, height - 6, note, opacity=0.7))
+    return make_element(
         "svg",
         *parts,
         viewBox=f"0 0 {_WIDTH} {height}",
@@ -86,113 +85,102 @@ def trace_svg(spans: Sequence[ReadableSpan], events: Sequence[TelemetryEvent] = 
     )
 
 
-def _extent(spans: Sequence[ReadableSpan], events: Sequence[TelemetryEvent]) -> tuple[int, int]:
-    times = [time for span in spans for time in (start_of(span), end_of(span)) if time]
-    times = times or [time for time in map(time_of, events) if time]
-    return min(times, default=0), max(times, default=0)
+def _x_of(time: int, scale: TimeScale) -> float:
+    offset = scale.offset_of(time)
+    return round(_NAMES_WIDTH + _BARS_WIDTH * offset / max(scale.duration, 1), 1)
 
 
-class _Scale(NamedTuple):
-    first: int
-    last: int
-
-    def x(self, time: int) -> float:
-        """Where a time is, from the left."""
-        inside = min(max(time, self.first), self.last) - self.first
-        return round(_NAMES + _BARS * inside / max(self.last - self.first, 1), 1)
-
-
-def _rows(roots: Sequence[Node]) -> Iterator[_Row]:
-    """From top to bottom. A loop, since a chain of spans can be longer than the stack."""
-    stack = [_Row(node, 0) for node in reversed(roots)]
-    while stack:
-        row = stack.pop()
-        yield row
-        children = [child for child in sort_entries(row.node.children) if isinstance(child, Node)]
-        stack += [_Row(child, row.depth + 1) for child in reversed(children)]
-
-
-def _axis(scale: _Scale, rows: int) -> str:
+def _draw_axis(scale: TimeScale, bottom: int) -> str:
     parts = []
-    for tick in range(5):
-        x, nanos = _NAMES + _BARS * tick / 4, (scale.last - scale.first) * tick // 4
+    for tick, nanos in enumerate(scale.ticks(4)):
+        x = _NAMES_WIDTH + _BARS_WIDTH * tick / 4
         label = format_duration(nanos) if nanos else "0"
         anchor = "end" if tick == 4 else "start" if tick == 0 else "middle"
-        parts.append(_text(x, 14, shown(label), text_anchor=anchor, opacity=0.7))
-        line = {"x1": x, "x2": x, "y1": _TOP - 4, "y2": _TOP + rows * _ROW, "stroke": _GREY}
-        parts.append(element("line", stroke_width=0.5, stroke_dasharray="2 3", **line))
+        parts.append(_draw_text(x, 14, escape_html(label), text_anchor=anchor, opacity=0.7))
+        line = {"x1": x, "x2": x, "y1": _TOP - 4, "y2": bottom, "stroke": _GREY}
+        parts.append(make_element("line", stroke_width=0.5, stroke_dasharray="2 3", **line))
     return "".join(parts)
 
 
-def _legend(colors: dict[str, str], rows: int) -> str:
+def _draw_services(services: Sequence[str], y: int) -> str:
     x, parts = 0.0, []
-    y = _TOP + rows * _ROW + 16
-    for service, color in list(colors.items())[:8]:
-        name = shown(service or "(no service)", 24)
-        parts.append(element("circle", cx=x + 5, cy=y - 4, r=4, fill=color))
-        parts.append(_text(x + 14, y, name))
-        x += 28 + _LETTER * min(len(service) or 12, 24)
+    for index, service in enumerate(services[:_MAX_SERVICES]):
+        name = escape_html(service or "(no service)", 24)
+        parts.append(make_element("circle", cx=x + 5, cy=y - 4, r=4, fill=_color_of(index)))
+        parts.append(_draw_text(x + 14, y, name))
+        x += 28 + _LETTER_WIDTH * min(len(service) or 12, 24)
     return "".join(parts)
 
 
-def _drawn(row: _Row, place: int, scale: _Scale, colors: dict[str, str]) -> str:
-    span, y = row.node.span, _TOP + place * _ROW
-    indent = _INDENT * min(row.depth, _DEEPEST)
-    mark = "✂ " if is_interrupted(span) else "✗ " if has_failed(span) else ""
-    room = int((_NAMES - indent - 12) / _LETTER)
-    look = {"fill": _RED} if has_failed(span) else {}
-    name = _text(indent, y + 14, mark + shown(span.name or "(no name)", room - len(mark)), **look)
-    bar = _bar(span, y, scale, colors[service_of(span)])
-    entries: list[TelemetryEvent | Event] = [*span.events, *row.node.events]
-    marks = "".join(_mark(entry, y, scale) for entry in entries)
+def _color_of(service: int) -> str:
+    return _COLORS[service % len(_COLORS)]
+
+
+def _draw_span(row: SpanRow, y: int, scale: TimeScale) -> str:
+    span = row.span
+    indent = _INDENT * min(row.depth, _MAX_DEPTH)
+    mark = "✂ " if row.is_interrupted else "✗ " if row.has_failed else ""
+    room = int((_NAMES_WIDTH - indent - 12) / _LETTER_WIDTH)
+    text = mark + escape_html(span.name or "(no name)", room - len(mark))
+    name = _draw_text(indent, y + 14, text, **({"fill": _RED} if row.has_failed else {}))
+    events = "".join(_draw_event(event, y, scale) for event in row.events)
+    duration = _draw_text(_WIDTH, y + 14, _duration_text(span), text_anchor="end")
+    return make_element(
+        "g",
+        make_element("title", _title_of(span)),
+        name,
+        _draw_bar(row, y, scale),
+        events,
+        duration,
+    )
+
+
+def _duration_text(span: ReadableSpan) -> str:
     nanos = duration_of(span)
-    took = "open" if nanos is None else shown(format_duration(nanos))
-    duration = _text(_WIDTH, y + 14, took, text_anchor="end")
-    return element("g", element("title", _title(span)), name, bar, marks, duration)
+    return "open" if nanos is None else escape_html(format_duration(nanos))
 
 
-def _bar(span: ReadableSpan, y: int, scale: _Scale, color: str) -> str:
-    start, end = start_of(span) or scale.first, end_of(span)
-    left, right = scale.x(start), scale.x(end or scale.last)
-    look: dict[str, object] = {"fill": color, "fill_opacity": 0.85 if end else 0.35}
-    if has_failed(span):
+def _draw_bar(row: SpanRow, y: int, scale: TimeScale) -> str:
+    start, end = start_of(row.span) or scale.start, end_of(row.span)
+    left, right = _x_of(start, scale), _x_of(end or scale.end, scale)
+    look: dict[str, object] = {
+        "fill": _color_of(row.service),
+        "fill_opacity": 0.85 if end else 0.35,
+    }
+    if row.has_failed:
         look |= {"stroke": _RED, "stroke_width": 1.5}
-    return element(
+    return make_element(
         "rect", x=left, y=y + 4, width=max(round(right - left, 1), 1.5), height=12, rx=2, **look
     )
 
 
-def _mark(entry: TelemetryEvent | Event, y: int, scale: _Scale) -> str:
-    if isinstance(entry, TelemetryEvent):
-        attributes: Mapping[str, Any] = entry.metadata
-        kind, text = entry.event_type.value, entry.message
-        color = _MARKS.get(entry.event_type, "currentColor")
-    else:
-        attributes = entry.attributes or {}
-        kind, text = "event", entry.name
-        color = _RED if exception_text(attributes) else "currentColor"
-    said = [
-        f"{kind}: {shown(exception_text(attributes) or text)}",
-        pairs(brief_attributes(attributes)),
-    ]
-    title = element("title", "\n".join(filter(None, said)))
-    x = scale.x(time_of_entry(entry))
-    return element(
-        "circle", title, cx=x, cy=y + 10, r=3, fill=color, stroke="white", stroke_width=0.8
-    )
-
-
-def _title(span: ReadableSpan) -> str:
-    nanos = duration_of(span)
-    raised = [shown(exception_text(event.attributes or {})) for event in span.events]
+def _draw_event(event: TelemetryEvent | Event, y: int, scale: TimeScale) -> str:
+    about = describe_event(event)
+    kind, color = "event", "currentColor"
+    if about.event_type is not None:
+        kind, color = about.event_type.value, _EVENT_COLORS.get(about.event_type, color)
+    elif about.exception:
+        color = _RED
     lines = [
-        f"{shown(service_of(span) or '(no service)')}: {shown(span.name)}",
-        "open" if nanos is None else shown(format_duration(nanos)),
-        *filter(None, raised or [shown(span.status.description or "")]),
-        pairs(brief_attributes(span.attributes or {})),
+        f"{kind}: {escape_html(about.exception or about.text)}",
+        format_pairs(about.attributes),
+    ]
+    title = make_element("title", "\n".join(filter(None, lines)))
+    look = {"fill": color, "stroke": "white", "stroke_width": 0.8}
+    return make_element("circle", title, cx=_x_of(about.time, scale), cy=y + 10, r=3, **look)
+
+
+def _title_of(span: ReadableSpan) -> str:
+    """Return the text that appears when the pointer rests on the span."""
+    raised = [escape_html(text) for text in exceptions_of(span)]
+    lines = [
+        f"{escape_html(service_of(span) or '(no service)')}: {escape_html(span.name)}",
+        _duration_text(span),
+        *filter(None, raised or [escape_html(span.status.description or "")]),
+        format_pairs(brief_attributes(span.attributes or {})),
     ]
     return "\n".join(filter(None, lines))
 
 
-def _text(x: float, y: float, inside: str, **look: object) -> str:
-    return element("text", inside, x=x, y=y, **look)
+def _draw_text(x: float, y: float, inside: str, **look: object) -> str:
+    return make_element("text", inside, x=x, y=y, **look)

@@ -11,20 +11,20 @@ import pytest
 from rimp_otel.batch import TelemetryData
 from rimp_otel.cli.traces import mentions
 from rimp_otel.render.terminal import Style
-from rimp_otel.render.trace_text import render_trace
+from rimp_otel.render.trace_text import render_trace_text
 from tests.cli.records import HOSTILE, TRACE, checkout, event, span
 
 
 def test_waterfall(rimp: Any, shop: Path) -> None:
     """What was stored is shown as it would have been before."""
-    expected = "\n".join(render_trace(*checkout(), 100)) + "\n"
+    expected = "\n".join(render_trace_text(*checkout(), 100)) + "\n"
     assert rimp("trace", "4bf92f35") == (0, expected, "")
     assert rimp("trace", f"{TRACE:032X}").out == expected
 
 
 def test_colour(rimp: Any, shop: Path) -> None:
     """--color reaches the drawing."""
-    expected = "\n".join(render_trace(*checkout(), 100, Style(color=True))) + "\n"
+    expected = "\n".join(render_trace_text(*checkout(), 100, Style(color=True))) + "\n"
     assert rimp("trace", "4", "--color", "always").out == expected
 
 

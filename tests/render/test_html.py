@@ -8,7 +8,7 @@ import pytest
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.models.records import EventType, MetricKind, SummaryPoint, TelemetryMetric
-from rimp_otel.render.html import batch_html
+from rimp_otel.render.html import render_batch_html
 from tests.cli.conftest import latency, queue
 from tests.cli.records import HOSTILE, T0, checkout, event, raised, span
 
@@ -26,7 +26,7 @@ def rows(markup: str) -> list[list[str]]:
 def test_counts_and_newest() -> None:
     """How much there is, of whom, and the newest ten, the newest last."""
     spans, events = checkout()
-    markup = batch_html(spans, events, [queue(), latency()])
+    markup = render_batch_html(spans, events, [queue(), latency()])
     text = "".join(parsed(markup).itertext())
     assert text.startswith("TelemetryData  7 spans · 3 events · 2 metric points")
     assert "shop, stock, payment · 2026-11-1" in text
@@ -59,7 +59,7 @@ def test_odd_records() -> None:
         "s", 1.0, kind=MetricKind.SUMMARY, point=SummaryPoint(3), time_unix_nano=T0 + 4
     )
     found = rows(
-        batch_html(
+        render_batch_html(
             [span("open", 1, 0, 0, None)],
             [event("failed", 1, event_type=EventType.ERROR, trace_id=0, **attributes)],
             [summary, TelemetryMetric("m", 0, flags=1, time_unix_nano=T0 + 3)],
@@ -83,13 +83,13 @@ def test_nothing() -> None:
 def test_many_services() -> None:
     """Are counted."""
     spans = [span("a", i, service=f"s{i}") for i in range(1, 11)]
-    assert "and 2 more ·" in "".join(parsed(batch_html(spans, [], [])).itertext())
+    assert "and 2 more ·" in "".join(parsed(render_batch_html(spans, [], [])).itertext())
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "<script>alert(1)</script>", "</td><b onclick=x>"])
 def test_hostile_records(text: str) -> None:
     """Are text, and no markup."""
-    markup = batch_html(
+    markup = render_batch_html(
         [span(text, 1, 0, 0, 9, text, text, **{text: text})],
         [event(text, 1, 1, source=text, service=text, **{text: {text: text}})],
         [TelemetryMetric(text, 1, text, {text: text})],
@@ -102,7 +102,7 @@ def test_hostile_records(text: str) -> None:
 def test_huge_values() -> None:
     """Are cut."""
     huge = "x" * 10_000_000
-    markup = batch_html(
+    markup = render_batch_html(
         [], [event(huge, **{huge: [huge]})], [TelemetryMetric(huge, 1, huge, {"k": huge})]
     )
     assert len(markup) < 6_000
@@ -112,5 +112,5 @@ def test_whatever_an_attribute_is() -> None:
     """Nested, bytes, or what JSON has no form for."""
     loop: list[object] = []
     loop.append(loop)
-    (row,) = rows(batch_html([], [event("m", a={"b": [1]}, c=b"\x00", d=loop)], []))
+    (row,) = rows(render_batch_html([], [event("m", a={"b": [1]}, c=b"\x00", d=loop)], []))
     assert row[4] == "a={\"b\": [1]}  c=b'\\x00'  d=[[...]]"

@@ -9,13 +9,20 @@ import pytest
 
 from rimp_otel.render.format import (
     format_bytes,
+    format_count,
     format_duration,
     format_number,
     format_time,
     format_utc,
-    plural,
 )
-from rimp_otel.render.terminal import Style, clip, columns, pad, service_look, to_json
+from rimp_otel.render.terminal import (
+    Style,
+    clip_text,
+    display_width,
+    look_of_service,
+    pad_text,
+    to_json,
+)
 from tests.cli.records import HOSTILE, HOSTILE_SHOWN, T0
 
 
@@ -93,25 +100,25 @@ def test_pairs_clean_their_keys() -> None:
 
 def test_columns_of_wide_and_combining_characters() -> None:
     """East Asian characters take two columns, combining ones none."""
-    assert columns("abc") == 3
-    assert columns("日本") == 4
-    assert columns("e\u0301") == 1
+    assert display_width("abc") == 3
+    assert display_width("日本") == 4
+    assert display_width("e\u0301") == 1
 
 
 def test_clip() -> None:
     """A cut text ends in an ellipsis and never exceeds its columns."""
-    assert clip("abcdef", 6) == "abcdef"
-    assert clip("abcdef", 4) == "abc…"
-    assert clip("日本語", 5) == "日本…"
-    assert clip("日本語", 4) == "日…"
-    assert clip("abcdef", 4, "..") == "ab.."
-    assert clip("abcdef", 1, "..") == "."
-    assert clip("abcdef", 0) == ""
+    assert clip_text("abcdef", 6) == "abcdef"
+    assert clip_text("abcdef", 4) == "abc…"
+    assert clip_text("日本語", 5) == "日本…"
+    assert clip_text("日本語", 4) == "日…"
+    assert clip_text("abcdef", 4, "..") == "ab.."
+    assert clip_text("abcdef", 1, "..") == "."
+    assert clip_text("abcdef", 0) == ""
 
 
 def test_pad() -> None:
     """Padding counts columns, not characters."""
-    assert pad("日", 4) == "日  "
+    assert pad_text("日", 4) == "日  "
 
 
 @pytest.mark.parametrize(
@@ -167,7 +174,7 @@ def test_numbers_and_sizes() -> None:
         "2.9 MB",
         "10.0 GB",
     ]
-    assert [plural(n, "span") for n in (0, 1, 1_204)] == ["0 spans", "1 span", "1,204 spans"]
+    assert [format_count(n, "span") for n in (0, 1, 1_204)] == ["0 spans", "1 span", "1,204 spans"]
 
 
 def test_json_is_ascii_without_controls() -> None:
@@ -188,5 +195,5 @@ def test_json_of_what_json_has_not() -> None:
 
 def test_a_service_keeps_its_colour() -> None:
     """The colour comes from the name alone, also from one that cannot be encoded."""
-    assert service_look("shop") == service_look("shop")
-    assert service_look("\ud800") != "red"
+    assert look_of_service("shop") == look_of_service("shop")
+    assert look_of_service("\ud800") != "red"

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from rimp_otel.models.records import EventType
-from rimp_otel.render.trace_svg import trace_html, trace_svg
+from rimp_otel.render.trace_svg import render_trace_html, render_trace_svg
 from tests.cli.records import HOSTILE, checkout, event, raised, span
 
 
@@ -24,7 +24,7 @@ def texts(svg: ElementTree.Element) -> list[str]:
 
 def test_checkout() -> None:
     """Axis, services, then each span with its duration, under its parent."""
-    svg = parsed(trace_svg(*checkout()))
+    svg = parsed(render_trace_svg(*checkout()))
     assert texts(svg)[:8] == [
         "0",
         "57.8 ms",
@@ -52,7 +52,7 @@ def test_checkout() -> None:
 def test_bars() -> None:
     """On one scale, 540 wide; what failed has a red edge, what is open is faint."""
     spans = [span("a", 1, 0, 0, 100), span("b", 2, 1, 50, 75, error="x"), span("c", 3, 1, 90, None)]
-    bars = list(parsed(trace_svg(spans)).iter("rect"))
+    bars = list(parsed(render_trace_svg(spans)).iter("rect"))
     assert [(bar.get("x"), bar.get("width")) for bar in bars] == [
         ("330.0", "540.0"), ("600.0", "135.0"), ("816.0", "54.0"),
     ]  # fmt: skip
@@ -67,7 +67,7 @@ def test_marks() -> None:
         event("warned", 25, 1, EventType.WARNING, n=1),
         event("of no span", 75, 9),
     ]
-    svg = parsed(trace_svg(spans, events))
+    svg = parsed(render_trace_svg(spans, events))
     marks = {
         one.findtext("title"): one for one in svg.iter("circle") if one.find("title") is not None
     }
@@ -84,7 +84,7 @@ def test_marks() -> None:
 def test_titles() -> None:
     """What the pointer shows of a span: service, name, duration, reason, attributes."""
     spans, events = checkout()
-    title = [one.findtext("title") for one in parsed(trace_svg(spans, events)).iter("g")][-1]
+    title = [one.findtext("title") for one in parsed(render_trace_svg(spans, events)).iter("g")][-1]
     assert title == (
         "payment: charge card\n111 ms\n"
         "ConnectionError: bank.example refused the connection (in charge, bank.py:42)\n"
@@ -94,7 +94,7 @@ def test_titles() -> None:
 
 def test_heading() -> None:
     """Id, start, duration, counts."""
-    text = "".join(parsed(trace_html(*checkout())).itertext())
+    text = "".join(parsed(render_trace_html(*checkout())).itertext())
     assert re.match(
         r"trace 4bf92f3577b34da6a3ce929d0e0e4736 · 2026-11-1\d \d\d:\d\d:40.000 · 231 ms · 7 spans "
         r"· 3 logs · 3 errors",
@@ -104,22 +104,22 @@ def test_heading() -> None:
 
 def test_what_is_odd() -> None:
     """Nothing at all, no times, circles, ten thousand spans: each is a drawing."""
-    assert texts(parsed(trace_svg([])))[0] == "0"
-    assert "(no name)" in texts(parsed(trace_svg([span("", 1, 0, None, None)])))
-    assert "a" in texts(parsed(trace_svg([span("a", 1, 2), span("b", 2, 1)])))
+    assert texts(parsed(render_trace_svg([])))[0] == "0"
+    assert "(no name)" in texts(parsed(render_trace_svg([span("", 1, 0, None, None)])))
+    assert "a" in texts(parsed(render_trace_svg([span("a", 1, 2), span("b", 2, 1)])))
     chain = [span(f"s{i}", i, i - 1, 0, 1) for i in range(1, 10_001)]
-    svg = parsed(trace_svg(chain))
+    svg = parsed(render_trace_svg(chain))
     assert texts(svg)[-1] == "and 9,500 spans more"
     assert len(list(svg.iter("rect"))) == 500
     cut = span("a", 1, 0, 0, 7, error="process terminated", **{"rimp.interrupted": True})
-    assert "✂ a" in texts(parsed(trace_svg([cut])))
+    assert "✂ a" in texts(parsed(render_trace_svg([cut])))
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "<script>alert(1)</script>", '"><svg onload=x>', "&lt;"])
 def test_hostile_records(text: str) -> None:
     """Are text and no markup, wherever they stand; control characters come out escaped."""
     spans = [span(text, 1, 0, 0, 9, text, text, events=(raised(text, text, 1),), **{text: text})]
-    markup = trace_html(spans, [event(text, 1, 1, source=text, **{text: text})])
+    markup = render_trace_html(spans, [event(text, 1, 1, source=text, **{text: text})])
     assert markup.replace("\n", "").isprintable()
     names = {one.tag for one in parsed(markup).iter()}
     assert names == {"div", "span", "svg", "g", "title", "text", "rect", "line", "circle"}
@@ -132,6 +132,6 @@ def test_huge_values() -> None:
     """Of 10 MB, a line is left; of a thousand attributes, twenty."""
     many = {f"k{i}": i for i in range(1_000)}
     huge = span("n" * 10_000_000, 1, 0, 0, 9, body="v" * 10_000_000, **many)
-    markup = trace_html([huge], [event("m" * 10_000_000, 1, 1)])
+    markup = render_trace_html([huge], [event("m" * 10_000_000, 1, 1)])
     assert len(markup) < 6_000
     assert "(+981 more)" in markup

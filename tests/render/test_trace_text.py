@@ -8,21 +8,21 @@ import pytest
 from opentelemetry.sdk.trace import Event, ReadableSpan
 
 from rimp_otel.models.records import EventType
-from rimp_otel.render.terminal import Style, columns
-from rimp_otel.render.trace_text import render_trace
+from rimp_otel.render.terminal import Style, display_width
+from rimp_otel.render.trace_text import render_trace_text
 from tests.cli.records import HOSTILE, MS, T0, checkout, event, raised, span, without_our_colour
 
 
 def body(spans: list[ReadableSpan], width: int = 60, **style: bool) -> list[str]:
     """The lines below the header and the axis."""
-    lines = render_trace(spans, [], width, Style(**style))
+    lines = render_trace_text(spans, [], width, Style(**style))
     return lines[lines.index("") + 2 :]
 
 
 def test_a_trace() -> None:
     """Spans, bars, failures and log records, each in its place."""
     assert (
-        "\n".join(render_trace(*checkout(), 100))
+        "\n".join(render_trace_text(*checkout(), 100))
         == """\
 POST /checkout  231 ms
 trace 4bf92f3577b34da6a3ce929d0e0e4736 · 2026-11-18 11:06:40.000 · 7 spans · 3 logs · 3 errors
@@ -48,7 +48,7 @@ trace 4bf92f3577b34da6a3ce929d0e0e4736 · 2026-11-18 11:06:40.000 · 7 spans · 
 def test_a_trace_in_ascii() -> None:
     """A terminal without box characters gets the same drawing in ASCII."""
     spans = [span("caf\xe9", 1, 0, 0, 100), span("b", 2, 1, 50, 100), span("c", 3, 2, 60, None)]
-    lines = render_trace(spans, [], 60, Style(unicode=False))
+    lines = render_trace_text(spans, [], 60, Style(unicode=False))
     assert (
         "\n".join(lines)
         == r"""caf\xe9  100 ms
@@ -65,21 +65,21 @@ caf\xe9  100 ms  ===========================================
 
 def test_colour_is_the_only_difference() -> None:
     """Without its escape sequences, the coloured drawing is the plain one."""
-    colored = "\n".join(render_trace(*checkout(), 100, Style(color=True)))
+    colored = "\n".join(render_trace_text(*checkout(), 100, Style(color=True)))
     assert "\x1b[36m━" in colored
-    assert without_our_colour(colored) == "\n".join(render_trace(*checkout(), 100))
+    assert without_our_colour(colored) == "\n".join(render_trace_text(*checkout(), 100))
 
 
 def test_no_line_is_wider_than_the_terminal() -> None:
     """At any width from 50 columns on."""
     for width in (50, 51, 79, 80, 133, 250):
-        lines = render_trace(*checkout(), width)
-        assert max(map(columns, lines)) <= width
+        lines = render_trace_text(*checkout(), width)
+        assert max(map(display_width, lines)) <= width
 
 
 def test_a_narrow_terminal_gets_50_columns() -> None:
     """Below that there would be nothing to see."""
-    assert render_trace(*checkout(), 3) == render_trace(*checkout(), 50)
+    assert render_trace_text(*checkout(), 3) == render_trace_text(*checkout(), 50)
 
 
 def test_interrupted_spans() -> None:
@@ -150,12 +150,12 @@ def test_spans_without_end_start_or_duration() -> None:
 
 def test_a_trace_that_took_no_time() -> None:
     """There is no scale then, but there is a drawing."""
-    assert render_trace([span("one", 1, 0, 0, 0)], [], 50)[-1] == "one  0 ns  ╸"
+    assert render_trace_text([span("one", 1, 0, 0, 0)], [], 50)[-1] == "one  0 ns  ╸"
 
 
 def test_nothing_but_logs() -> None:
     """The log records of a trace without spans are shown all the same."""
-    assert render_trace([], [event("hello", 3), event("bye", 5, 99)], 60) == [
+    assert render_trace_text([], [event("hello", 3), event("bye", 5, 99)], 60) == [
         "(no spans)",
         "trace 4bf92f3577b34da6a3ce929d0e0e4736",
         "2026-11-18 11:06:40.003 · 0 spans · 2 logs",
@@ -167,7 +167,7 @@ def test_nothing_but_logs() -> None:
 
 def test_nothing_at_all() -> None:
     """An empty trace is no reason to fail."""
-    assert render_trace([])[0] == "(no spans)"
+    assert render_trace_text([])[0] == "(no spans)"
 
 
 def test_deep_chains_stop_indenting() -> None:
@@ -192,7 +192,7 @@ def test_deep_chains_stop_indenting() -> None:
 def test_ten_thousand_spans(parent_of: Callable[[int], int]) -> None:
     """A line each, however they hang together; no recursion, no quadratic growth."""
     spans = [span(f"s{i}", i, parent_of(i), i, i + 20) for i in range(1, 10_001)]
-    lines = render_trace(spans, [], 80)
+    lines = render_trace_text(spans, [], 80)
     assert sum(" ms  " in line for line in lines[5:]) == 10_000
     assert max(map(len, lines)) <= 80
 
@@ -213,9 +213,9 @@ def test_hostile_names() -> None:
         span(HOSTILE, 2, 1, 1, 5, "", HOSTILE, events=(Event(HOSTILE, {HOSTILE: 1}, T0),)),
     ]
     events = [event(HOSTILE, 1, 2, EventType.ERROR, **{HOSTILE: [HOSTILE]})]
-    plain = render_trace(spans, events, 100)
+    plain = render_trace_text(spans, events, 100)
     assert all(line.isprintable() for line in plain)
-    painted = render_trace(spans, events, 100, Style(color=True))
+    painted = render_trace_text(spans, events, 100, Style(color=True))
     assert [without_our_colour(line) for line in painted] == plain
 
 
