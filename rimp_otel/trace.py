@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.accessors import start_of, time_of, trace_id_of
 from rimp_otel.models.records import TelemetryEvent
-from rimp_otel.render.trace_svg import render_trace_html
+from rimp_otel.process import importing
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -51,6 +51,8 @@ class Trace(NamedTuple):
         return found[0]
 
     def _repr_html_(self) -> str:
+        with importing():
+            from rimp_otel.render.trace_svg import render_trace_html
         return render_trace_html(self.spans, self.events)
 
 

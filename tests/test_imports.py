@@ -64,6 +64,7 @@ FUNCTION_LEVEL = {
     # Pictures, in notebooks.
     ("batch.py", "rimp_otel.render.html"),
     ("batch.py", "rimp_otel.trace"),
+    ("trace.py", "rimp_otel.render.trace_svg"),
 }
 """Extras and start-up boundaries, the only things that are imported within a function (outside of
 the command line). Measured: deferred, the four boundaries save a quarter of a recorder's start."""
