@@ -192,27 +192,44 @@ _LONGEST = 1_000
 
 
 class Reporter:
-    """Says each kind of thing at most once in ``pause`` seconds."""
+    """Says each kind of thing at most once in ``pause`` seconds.
 
-    def __init__(self, pause: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        pause: seconds.
+        clock: returns monotonic seconds.
+        write: takes a message; writes it to standard error by default.
+    """
+
+    def __init__(
+        self,
+        pause: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+        write: Callable[[str], object] | None = None,
+    ) -> None:
         self._pause = pause
         self._clock = clock
+        self._write = write or _write_to_stderr
         self._said: dict[str, float] = {}
 
     def say(self, kind: str, message: str) -> None:
-        """Writes one line, unless something of this ``kind`` was said a short time ago, or standard
-        error is a pipe that is full: whoever collects must not wait for its reader."""
+        """Writes one line, unless something of this ``kind`` was said a short time ago."""
         now = self._clock()
         last = self._said.get(kind)
         if last is not None and now - last < self._pause:
             return
         self._said[kind] = now
-        try:
-            if _has_room(sys.stderr):
-                sys.stderr.write(f"rimp: {message[:_LONGEST]}\n")
-        except Exception:
-            # Closed, or none, or busy with what this interrupts, or an object of the application's.
-            pass
+        self._write(message)
+
+
+def _write_to_stderr(message: str) -> None:
+    """Write one line, unless standard error is a pipe that is full: whoever collects must not wait
+    for its reader."""
+    try:
+        if _has_room(sys.stderr):
+            sys.stderr.write(f"rimp: {message[:_LONGEST]}\n")
+    except Exception:
+        # Closed, or none, or busy with what this interrupts, or an object of the application's.
+        pass
 
 
 def _has_room(stream: TextIO) -> bool:

@@ -50,6 +50,7 @@ FUNCTION_LEVEL = {
     ("journal/format.py", "rimp_otel.otlp.decode"),
     ("journal/format.py", "rimp_otel.otlp.scan"),
     ("storage/files/appender.py", "rimp_otel.otlp.scan"),
+    ("storage/files/journal_target.py", "rimp_otel.storage.files.query"),
     ("storage/files/storage.py", "rimp_otel.storage.files.query"),
     ("storage/files/storage.py", "rimp_otel.storage.files.reader"),
     # Making sealed files, once the first file was rotated.

@@ -156,14 +156,14 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._direct: Journal | None = None
         self._wake_at = self._encode_at = self._attend_at = _NEVER
         self._put: Callable[[RawRecord], object] | None = None
+        #: What becomes of the records; the stream counts what it does with them.
+        self.counts = Counts()
         self._start_counting()
         in_forked_child(self._start_anew)
         observe_processor(self)
 
     def _start_counting(self) -> None:
         self._buffer: MemoryBuffer[RawRecord] = MemoryBuffer(self._limit, self._count_overflow)
-        #: What becomes of the records; the stream counts what it does with them.
-        self.counts = Counts()
         self._count_one = self.counts.collected.add_one
         self._behind = False
         self._look()
@@ -192,6 +192,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     def _start_anew(self) -> None:
         """In a forked child: what waits here is the parent's, and will be stored by it."""
+        self.counts.reset_after_fork()
         self._start_counting()
         if self._journal is not None:
             self._journal.renew()

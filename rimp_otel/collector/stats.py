@@ -52,6 +52,10 @@ class Counts:
     """
 
     def __init__(self) -> None:
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """Count from 0 again, in a forked child."""
         #: Records that were taken in.
         self.collected = Counter()
         #: Calls of a listener that raised.

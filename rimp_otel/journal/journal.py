@@ -18,7 +18,7 @@ from rimp_otel.journal.interrupted import CrashFile
 from rimp_otel.journal.open_spans import OpenSpans
 from rimp_otel.journal.recovery import Recovered, next_number, recover
 from rimp_otel.journal.segment import Segment
-from rimp_otel.journal.target import Home
+from rimp_otel.journal.target import JournalTarget
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import EncodedRecord
 from rimp_otel.otlp.values import to_bytes
@@ -42,7 +42,7 @@ class Journal:
     finaliser. All else is for the one that drains, one thread at a time.
 
     Args:
-        home: where it lives. Its slot is taken with the first record, or by ``open``.
+        target: where it lives. Its slot is taken with the first record, or by ``open``.
         size: bytes that it may take on disk; past it ``append`` refuses.
         reporter: says what cannot be written.
         open_spans: whether to note spans that have started.
@@ -51,13 +51,13 @@ class Journal:
 
     def __init__(
         self,
-        home: Home,
+        target: JournalTarget,
         size: int,
         reporter: Reporter,
         open_spans: bool = True,
         crashes: bool = False,
     ) -> None:
-        self._home = home
+        self._target = target
         self._limit = size
         self._segment_size = min(_LARGEST_SEGMENT, max(size // 8, 64 * 1024))
         self._reporter = reporter
@@ -312,7 +312,7 @@ class Journal:
         self._note_beside(self._directory)
         active = Segment.create(self._directory, next(self._numbers), self._segment_size)
         if not self.segments:
-            ends = self._home.ends()
+            ends = self._target.ends()
             active.header.set_synced({}, ends)
             active.header.set_ends(ends, self.next_cycle())
         self.segments.append(active)
@@ -320,9 +320,9 @@ class Journal:
         return recovered
 
     def _recover(self) -> Recovered:
-        slot = self._home.take_slot()
+        slot = self._target.take_slot()
         directory = slot.directory
-        recovered = recover(slot, self._home, self._reporter)
+        recovered = recover(slot, self._target, self._reporter)
         slot.confirm()
         self.damaged += recovered.damaged
         self._numbers = count(next_number(directory))
@@ -370,7 +370,7 @@ class Journal:
     def _move(self) -> None:
         """Goes on where a death of the process loses nothing again."""
         try:
-            self._directory = self._home.take_slot().directory
+            self._directory = self._target.take_slot().directory
         except StorageError as error:
             self._fail(error)
             return
@@ -429,7 +429,7 @@ class Journal:
             if self._active is not None:
                 return False
             self._directory = None
-            self._home.release_slot()
+            self._target.release_slot()
             return True
         finally:
             self._opening = False

@@ -18,7 +18,7 @@ from rimp_otel.journal.format import HEADER_SIZE
 from rimp_otel.journal.segment import Segment, put_aside, segment_number
 from rimp_otel.journal.slices import Twins
 from rimp_otel.journal.slots import Slot
-from rimp_otel.journal.target import NO_FILE, End, Home
+from rimp_otel.journal.target import NO_FILE, End, JournalTarget
 from rimp_otel.models.records import Signal
 from rimp_otel.process import Reporter, importing
 
@@ -42,10 +42,10 @@ class Recovered(NamedTuple):
     may_be_stored: bool = False
 
 
-def recover(slot: Slot, home: Home, reporter: Reporter) -> Recovered:
+def recover(slot: Slot, target: JournalTarget, reporter: Reporter) -> Recovered:
     """Opens the segments in the journal directory of a slot that has been taken."""
-    ends = home.ends()
-    segments, damaged = [], _convert(slot, home, reporter)
+    ends = target.ends()
+    segments, damaged = [], _convert(slot, target, reporter)
     for path in segment_files(slot.directory):
         try:
             segment = Segment.open(path)
@@ -59,7 +59,7 @@ def recover(slot: Slot, home: Home, reporter: Reporter) -> Recovered:
         else:
             segments.append(segment)
     for segment in segments:
-        _settle(segment, home.settle)
+        _settle(segment, target.resolve_append)
     _roll_back(segments, all_of_them=_has_lost_power(slot, ends, segments))
     doubtful = any(segment.header.is_doubtful for segment in segments)
     return Recovered(segments, damaged, doubtful)
@@ -78,14 +78,14 @@ def _roll_back(segments: list[Segment], all_of_them: bool) -> None:
                 segment.header.set_done(signal, HEADER_SIZE)
 
 
-def twins_of(recovered: Recovered, home: Home) -> Twins:
+def twins_of(recovered: Recovered, target: JournalTarget) -> Twins:
     """What is in the files already of what the segments hold."""
     if recovered.may_be_stored:
         first = min((_first_time(segment) for segment in recovered.segments), default=0)
-        return Twins({signal: home.lines_since(signal, first) for signal in Signal})
+        return Twins({signal: target.lines_since(signal, first) for signal in Signal})
     return Twins(
         {
-            signal: home.lines_after(signal, end)
+            signal: target.lines_after(signal, end)
             for signal, end in newest_ends(recovered.segments).items()
         }
     )
@@ -97,14 +97,14 @@ def _first_time(segment: Segment) -> int:
     return min(map(int, re.findall(_TIMES, data)), default=0)
 
 
-def _convert(slot: Slot, home: Home, reporter: Reporter) -> int:
+def _convert(slot: Slot, target: JournalTarget, reporter: Reporter) -> int:
     """Makes segments of what is beside them; returns how much of it was damaged."""
     directory = slot.directory
     if not any(name.endswith(_BESIDE) for name in _names(directory)):
         return 0
     with importing():
         from rimp_otel.journal.orphans import convert_leftovers
-    stored = partial(home.lines_since, Signal.TRACES) if slot.rebooted else None
+    stored = partial(target.lines_since, Signal.TRACES) if slot.rebooted else None
     try:
         damaged = convert_leftovers(directory, stored)
     except OSError as error:

@@ -1,30 +1,19 @@
-"""What a journal asks of a storage that it can append to exactly once."""
+"""Journal targets: where a journal lives, and what its records are stored into."""
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
+from rimp_otel.batch import TelemetryData
 from rimp_otel.journal.slots import Slot
 from rimp_otel.models.records import Signal
 from rimp_otel.process import in_forked_child
 
-__all__ = [
-    "NO_FILE",
-    "Appendable",
-    "DirectoryHome",
-    "End",
-    "FileHome",
-    "Home",
-    "Remembering",
-    "StorageHome",
-]
-
-
-# --- What a journal asks of a storage that it can append to exactly once.
+__all__ = ["NO_FILE", "DirectoryTarget", "End", "JournalTarget"]
 
 
 class End(NamedTuple):
@@ -37,144 +26,117 @@ class End(NamedTuple):
 
 
 NO_FILE = End(0, 0)
-"""Where there is no file."""
+"""The end of a file that does not exist."""
 
 
-@runtime_checkable
-class Appendable(Protocol):
-    """A storage of append-only files, one for each signal, that belong to a writer slot."""
+class JournalTarget(ABC):
+    """Where a journal lives, and what its records are stored into. Each journal has one.
 
-    def take_slot(self) -> Slot:
-        """The slot whose files ``append`` writes; taken now, where it was not yet.
-
-        Raises:
-            StorageError: none could be taken.
-        """
-
-    def release_slot(self) -> None:
-        """The journal is closed: the slot may be released."""
-
-    def append(
-        self, signal: Signal, lines: Sequence[bytes], before: Callable[[End, int], None]
-    ) -> End:
-        """Appends all lines, or none of them.
-
-        Args:
-            signal: whose file to append to.
-            lines: OTLP JSON, without line ends.
-            before: called right before the write, with the place where it will start and the
-                bytes that it will take, the lines' ends included.
-
-        Returns:
-            Where the file ends then.
-
-        Raises:
-            StorageError: it could not be appended; the file is as it was.
-        """
-
-    def settle(self, signal: Signal, start: End, length: int) -> bool:
-        """After a death in the middle of ``append``: whether the line is whole; a part is cut off."""
-
-    def end_of(self, signal: Signal) -> End:
-        """Where the active file ends, once a torn line at its end has been repaired."""
-
-    def lines_after(self, signal: Signal, start: End) -> list[bytes]:
-        """The whole lines of the active file from there on; none of another file."""
-
-    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterable[bytes]:
-        """The lines of the active file, and of all others that may hold a record of that time, in
-        nanoseconds since the epoch, or a later one."""
-
-    def sync(self) -> None:
-        """Forces to the device what was appended since the last time."""
-
-
-# --- Where a journal lives: in the slot of a storage of files, or in a directory of its own.
-
-
-class Home(Protocol):
-    """Where a journal lives, and what it buffers for."""
-
-    def take_slot(self) -> Slot:
-        """The slot that the journal belongs to, taken now where it was not.
-
-        Raises:
-            StorageError: none could be taken.
-        """
-
-    def release_slot(self) -> None:
-        """The journal is closed."""
-
-    def settle(self, signal: Signal, start: End, length: int) -> bool:
-        """Whether the line of an interrupted append is whole; a part of it is cut off."""
-
-    def ends(self) -> dict[Signal, End]:
-        """Where the files end that its records go to; none, where they do not go to files."""
-
-    def lines_after(self, signal: Signal, start: End) -> list[bytes]:
-        """The lines in the signal's file from there on."""
-
-    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterable[bytes]:
-        """The lines that may hold a record of that time, or a later one."""
-
-    def sync(self) -> None:
-        """Forces to the device what was stored, before the journal lets go of it."""
-
-
-class Remembering(ABC):
-    """A storage that has a place for journals, and remembers how far each has been stored."""
-
-    @abstractmethod
-    def journal(self, slot: int) -> Path:
-        """The directory of a slot's journal."""
-
-    @abstractmethod
-    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterable[bytes]:
-        """The signal's records of that time or a later one, as OTLP JSON lines."""
-
-    @abstractmethod
-    def sync(self) -> None:
-        """Forces to the device what was stored."""
-
-
-class FileHome:
-    """The slot of a storage that appends to files."""
-
-    def __init__(self, storage: Appendable) -> None:
-        self._storage = storage
-        self.take_slot = storage.take_slot
-        self.release_slot = storage.release_slot
-        self.settle = storage.settle
-        self.lines_after = storage.lines_after
-        self.lines_since = storage.lines_since
-        self.sync = storage.sync
-
-    def ends(self) -> dict[Signal, End]:
-        """Where its files end."""
-        return {signal: self._storage.end_of(signal) for signal in Signal}
-
-
-class DirectoryHome:
-    """Slots in a directory, for the journals of any other storage.
-
-    Args:
-        directory_of: the journal's directory in each slot.
+    ``take_slot`` runs in whichever thread opens the journal; everything else only in the thread that
+    drains it, one at a time. Implementations need no lock beyond what their storage needs anyway.
     """
 
-    def __init__(self, directory_of: Callable[[int], Path]) -> None:
+    #: True if a ``store`` that raises has left nothing behind. Where that is not certain, the same
+    #: slice is offered again with the same ``slice_id``, also by the next process.
+    reverts_failed_store = False
+
+    @abstractmethod
+    def take_slot(self) -> Slot:
+        """Return the writer slot that the journal belongs to; take one if none is held.
+
+        Raises:
+            StorageError: no slot could be taken.
+        """
+
+    @abstractmethod
+    def release_slot(self) -> None:
+        """Release the slot, since the journal is closed."""
+
+    @abstractmethod
+    def store(self, signal: Signal, data: TelemetryData, before: Callable[[End, int], None]) -> End:
+        """Store all records of ``data``, or raise.
+
+        Args:
+            signal: the one signal that ``data`` has records of.
+            data: a slice of the journal. Its ``slice_id`` is the same if it is offered again.
+            before: called right before the write, with the place where the write starts and its
+                length in bytes, line ends included; ``NO_FILE`` and 0 if it is not a file.
+
+        Returns:
+            Where the signal's file ends after the write; ``NO_FILE`` if it is not a file.
+        """
+
+    def resolve_append(self, signal: Signal, start: End, length: int) -> bool:
+        """Return True if a write that a death interrupted is complete; else cut off its part.
+
+        Called at recovery, and only for a write whose length was not 0.
+        """
+        return False
+
+    def ends(self) -> dict[Signal, End]:
+        """Return where each signal's file ends, after repairing a torn line at its end.
+
+        Empty if the records are not stored into files.
+        """
+        return {}
+
+    def lines_after(self, signal: Signal, start: End) -> list[bytes]:
+        """Return the complete lines of the signal's file from ``start`` on.
+
+        Empty if ``start`` lies in another file.
+        """
+        return []
+
+    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterable[bytes]:
+        """Return all stored OTLP JSON lines that may hold a record of that time or a later one.
+
+        Called after a loss of power, when headers may be older than what is stored.
+        """
+        return []
+
+    def sync(self) -> None:  # noqa: B027 - most storages decide by themselves
+        """Force everything that was stored to the device, before the journal deletes its copy.
+
+        Raises:
+            StorageError, OSError: the device refused. It is tried again later.
+        """
+
+
+class DirectoryTarget(JournalTarget):
+    """A journal in a directory of its own, drained into any storage by its ``store`` method.
+
+    Args:
+        store: called with each slice; stores all of it, or raises.
+        directory_of: returns the journal directory of a slot, given its number.
+        lines_since: returns what ``JournalTarget.lines_since`` does; nothing by default.
+        sync: forces what was stored to the device; by default the storage decides when to sync.
+    """
+
+    def __init__(
+        self,
+        store: Callable[[TelemetryData], object],
+        directory_of: Callable[[int], Path],
+        lines_since: Callable[[Signal, int], Iterable[bytes]] | None = None,
+        sync: Callable[[], None] | None = None,
+    ) -> None:
         self._slot: Slot | None = None
+        self._store = store
         self._directory_of = directory_of
-        # Its parent's slot, which an open descriptor would keep taken after the parent's death.
+        self._lines_since = lines_since
+        self._sync = sync
+        # The parent's slot: an open descriptor would keep it taken after the parent's death.
         in_forked_child(self.release_slot)
 
     @classmethod
-    def at(cls, path: str | os.PathLike[str]) -> DirectoryHome:
-        """With the slots ``journal``, ``journal.1`` and so on in a directory."""
+    def at(
+        cls, store: Callable[[TelemetryData], object], path: str | os.PathLike[str]
+    ) -> DirectoryTarget:
+        """Return a target with the journals ``journal``, ``journal.1`` and so on in a directory."""
         absolute = Path(os.path.abspath(path))
-        return cls(lambda number: absolute / (f"journal.{number}" if number else "journal"))
+        return cls(store, lambda number: absolute / (f"journal.{number}" if number else "journal"))
 
     def take_slot(self) -> Slot:
-        """The slot that the journal belongs to."""
+        """Return the slot; take one if none is held, or the one held was lost."""
         slot = self._slot
         if slot is None or not slot.is_ours or not slot.is_held:
             self.release_slot()
@@ -182,7 +144,7 @@ class DirectoryHome:
         return slot
 
     def release_slot(self) -> None:
-        """The journal is closed."""
+        """Release the slot, if one is held."""
         slot, self._slot = self._slot, None
         if slot is not None:
             slot.release()
@@ -190,41 +152,17 @@ class DirectoryHome:
     def __del__(self) -> None:
         self.release_slot()
 
-    def settle(self, signal: Signal, start: End, length: int) -> bool:
-        """Nothing: only the storage itself knows, by the slice's id."""
-        return False
-
-    def ends(self) -> dict[Signal, End]:
-        """None."""
-        return {}
-
-    def lines_after(self, signal: Signal, start: End) -> list[bytes]:
-        """None."""
-        return []
+    def store(self, signal: Signal, data: TelemetryData, before: Callable[[End, int], None]) -> End:
+        """Pass the slice to the storage. Only the storage can tell a repeated ``slice_id``."""
+        before(NO_FILE, 0)
+        self._store(data)
+        return NO_FILE
 
     def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterable[bytes]:
-        """None."""
-        return []
+        """Return what the storage has of that time or later, if it can tell."""
+        return [] if self._lines_since is None else self._lines_since(signal, time_unix_nano)
 
     def sync(self) -> None:
-        """Nothing: when the storage does that is its own matter."""
-
-
-class StorageHome(DirectoryHome):
-    """Slots beside a storage that takes a slice and notes its place in one step.
-
-    After a death, it knows by the place whether a slice was stored. After a loss of power, where
-    headers may be older than the storage, its records are looked for as those in files are.
-    """
-
-    def __init__(self, storage: Remembering) -> None:
-        super().__init__(storage.journal)
-        self._storage = storage
-
-    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterable[bytes]:
-        """The lines that may hold a record of that time, or a later one."""
-        return self._storage.lines_since(signal, time_unix_nano)
-
-    def sync(self) -> None:
-        """Forces to the device what was stored."""
-        self._storage.sync()
+        """Force what was stored to the device, if the storage can be told to."""
+        if self._sync is not None:
+            self._sync()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from operator import itemgetter
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import ConfigurationError
+from rimp_otel.journal.target import DirectoryTarget, JournalTarget
 from rimp_otel.models.filters import Conditions, Filter
 from rimp_otel.models.times import TimeLike, to_unix_nano
 
@@ -65,6 +67,19 @@ class TelemetryStorage(ABC):
         Raises:
             ConfigurationError: an argument is none of these.
         """
+
+    def journal_target(self, path: str | os.PathLike[str] | None = None) -> JournalTarget | None:
+        """Return where a journal for this storage lives, and how it is drained; None for no journal.
+
+        Called once by each stream that records into the storage. Without a journal, what is not
+        stored yet waits in memory. A storage that keeps its records may override this, so that its
+        journals lie beside them.
+
+        Args:
+            path: the configuration's ``journal_path``: a directory for the journals of storages
+                that have no place of their own.
+        """
+        return None if path is None else DirectoryTarget.at(self.store, path)
 
     def close(self) -> None:  # noqa: B027 - most storages hold nothing open
         """Gives up what the storage holds open. It may be used again after, and opens it anew."""

@@ -1,4 +1,4 @@
-"""The hop from the buffer into the storage: slices, retries and their counting."""
+"""From the buffer in memory into the storage: slices, retries, and their counting."""
 
 from __future__ import annotations
 
@@ -6,55 +6,78 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from rimp_otel.batch import TelemetryData
-from rimp_otel.collector.collector import TelemetryCollector
+from rimp_otel.collector.stats import Counts
 from rimp_otel.errors import StorageError
 from rimp_otel.process import Reporter
 from rimp_otel.storage.base import TelemetryStorage
 
-__all__ = ["SLICE", "Drain"]
+__all__ = ["SLICE_RECORDS", "BufferView", "Drain"]
 
-SLICE = 256
-"""Records that are stored together, so that no hop takes long."""
+SLICE_RECORDS = 256
+"""Records that are stored together, so that no step takes long."""
 
 _FAR_BEHIND, _LARGEST_SLICE = 8_192, 65_536
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-_ATTEMPTS = 3
-_MOST_HELD = 256
+_MAX_ATTEMPTS = 3
+_MAX_HELD = 256
+
+
+class BufferView(Protocol):
+    """The collector's buffer, as a drain sees it."""
+
+    @property
+    def waiting(self) -> int:
+        """The number of records that wait in memory."""
+
+    def take(self, most: int) -> TelemetryData:
+        """Remove the oldest ``most`` records from memory, and return them."""
+
+    def rearm(self) -> None:
+        """Note that the journal is drained: the stream is to be woken when it is full again."""
 
 
 class Drain:
     """Empties a collector's buffer into a storage, slice by slice, in order.
 
+    One thread drains at a time; ``run`` waits for another one, ``run_if_free`` does not. A batch
+    that the storage refuses is offered again, after growing pauses, before anything behind it.
+
     Args:
-        collector: whose buffer to empty; it also counts.
-        storage: where to.
+        buffer: what to empty; None where nothing is collected.
+        storage: what to store into; None where nothing waits in memory, ever.
+        counts: what becomes of the records.
         offer: called with each batch that was stored.
-        reporter: says when the storage fails.
-        clock: seconds, monotonic; for the pauses between two attempts.
+        reporter: reports when the storage fails.
+        clock: returns monotonic seconds; measures the pauses between two attempts.
     """
 
     def __init__(
         self,
-        collector: TelemetryCollector,
-        storage: TelemetryStorage,
-        offer: Callable[[TelemetryData], None],
+        buffer: BufferView | None,
+        storage: TelemetryStorage | None,
+        counts: Counts,
+        offer: Callable[[TelemetryData], object],
         reporter: Reporter,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._collector = collector
+        self._buffer = buffer
         self._storage = storage
+        self._counts = counts
         self._offer = offer
         self._reporter = reporter
         self._clock = clock
+        #: Batches that were stored.
         self.batches = 0
+        #: Attempts to store a batch that failed.
         self.errors = 0
-        self.renew()
+        self.reset_after_fork()
 
-    def renew(self) -> None:
-        """Forgets what it was doing, as in a forked child."""
+    def reset_after_fork(self) -> None:
+        """Forget in a forked child what the parent was doing."""
         # One drain at a time. Reentrant, for a storage that makes its own thread drain again.
         self._lock = threading.RLock()
         self._inside = False
@@ -65,14 +88,14 @@ class Drain:
         self._not_before = 0.0
 
     def run_when_due(self) -> None:
-        """Drains, unless the storage has just failed."""
+        """Drain, unless the storage has just failed."""
         if self._clock() >= self._not_before:
             self.run()
 
     def run_if_free(self) -> None:
-        """Drains, unless that is being done right now."""
+        """Drain, unless another thread is draining right now."""
         # Again, where another thread left its record to this one.
-        while self._collector.waiting and self._lock.acquire(blocking=False):
+        while self._waiting and self._lock.acquire(blocking=False):
             try:
                 if not self.run():
                     return
@@ -80,10 +103,10 @@ class Drain:
                 self._lock.release()
 
     def run(self, taken: list[TelemetryData] | None = None) -> bool:
-        """Stores what waits now; appends what was stored to ``taken``.
+        """Store what waits now, and append each stored batch to ``taken``.
 
         Returns:
-            Whether the storage took all of it.
+            True if the storage took all of it.
         """
         with self._lock:
             if self._inside:
@@ -95,22 +118,26 @@ class Drain:
                 self._inside = False
 
     def recover(self) -> None:
-        """Takes over what an earlier process left; a buffer in memory leaves nothing."""
+        """Take over what an earlier process left. A buffer in memory leaves nothing."""
 
     @property
     def damaged(self) -> int:
-        """Segments, and notes of open spans, of an earlier process that were put aside."""
+        """The number of an earlier process's segments and open-span tables that were damaged."""
         return 0
 
-    def take_in(self, data: TelemetryData) -> None:
-        """Puts data points that the stream collected in line, for the next run."""
-        self._collector.counts.collect_points(len(data))
+    def accept_points(self, data: TelemetryData) -> None:
+        """Put data points that the stream collected in line, for the next run."""
+        self._counts.collect_points(len(data))
         self._hold(data)
+
+    @property
+    def _waiting(self) -> int:
+        return 0 if self._buffer is None else self._buffer.waiting
 
     def _hold(self, data: TelemetryData) -> None:
         with self._lock:
-            if len(self._held) >= _MOST_HELD:
-                self._collector.counts.drop_batch("buffer_full", data)
+            if len(self._held) >= _MAX_HELD:
+                self._counts.drop_batch("buffer_full", data)
             else:
                 self._held.append(data)
 
@@ -124,10 +151,12 @@ class Drain:
         return True
 
     def _store_waiting(self, taken: list[TelemetryData] | None) -> bool:
+        if self._buffer is None:
+            return True
         # What arrives meanwhile is for the next time: this must end.
-        waiting = self._collector.waiting
+        waiting = self._buffer.waiting
         while waiting > 0:
-            data = self._collector.take(min(_slice_of(waiting), waiting))
+            data = self._buffer.take(min(_slice_records(waiting), waiting))
             if not data:
                 break
             waiting -= len(data)
@@ -137,56 +166,66 @@ class Drain:
         return True
 
     def _store(self, data: TelemetryData) -> bool:
-        """Whether the batch is dealt with: stored, or given up."""
+        """Return True if the batch is dealt with: stored, or given up."""
+        assert self._storage is not None
         try:
             self._storage.store(data)
         except BaseException as error:
             # Even SystemExit: the batch stays what it was, one that the storage did not take.
-            return self._failed(data, error)
-        self._stored(data)
+            return self._give_up_or_wait(data, error)
+        self._count_stored(data)
         return True
 
-    def _stored(self, data: TelemetryData) -> None:
+    def _count_stored(self, data: TelemetryData) -> None:
         self.batches += 1
         self._attempts, self._pause, self._not_before = 0, _FIRST_PAUSE, 0.0
-        self._collector.counts.store(data)
+        self._counts.store(data)
         self._offer(data)
 
-    def _failed(self, data: TelemetryData, error: BaseException) -> bool:
+    def _give_up_or_wait(self, data: TelemetryData, error: BaseException) -> bool:
+        """Return True if the batch is given up; False if it is to be offered again."""
         self.errors += 1
-        self._reporter.say("store", f"records could not be stored, and wait: {_tell(error)}")
+        message = f"storing failed, will retry: {_describe_error(error)}"
+        self._reporter.say("store", message)
         # What the storage itself will get over is tried for as long as there is room to wait.
         if not isinstance(error, (OSError, StorageError)):
             self._attempts += 1
-        if self._attempts >= _ATTEMPTS:
+        if self._attempts >= _MAX_ATTEMPTS:
             self._attempts = 0
-            self._collector.counts.drop_batch("storage_error", data)
+            self._counts.drop_batch("storage_error", data)
             return True
         self._not_before = self._clock() + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         return False
 
     def close(self) -> None:
-        """Closes the storage."""
+        """Close the storage."""
+        if self._storage is None:
+            return
         try:
             self._storage.close()
         except Exception as error:
-            self._reporter.say("close", f"the storage could not be closed: {_tell(error)}")
+            self._reporter.say(
+                "close", f"the storage could not be closed: {_describe_error(error)}"
+            )
 
-    def report_leftover(self) -> None:
-        """Says what is lost when the process ends now."""
-        self._say_lost(self._collector.stats().pending)
+    def report_unstored(self) -> None:
+        """Report how many records are lost if the process ends now."""
+        self._report_lost(self._counts.stats().pending)
 
-    def _say_lost(self, records: int) -> None:
+    def _report_lost(self, records: int) -> None:
         if records > 0:
             self._reporter.say("lost", f"{records} records could not be stored and are lost")
 
 
-def _slice_of(waiting: int) -> int:
-    """Large slices where it is far behind: each system call of a storage gives up the interpreter,
-    which comes back late where other threads want it."""
-    return SLICE if waiting < _FAR_BEHIND else min(waiting // 2, _LARGEST_SLICE)
+def _slice_records(waiting: int) -> int:
+    """Return how many records to store together: many if far behind.
+
+    Each system call of a storage gives up the interpreter, and gets it back late where other
+    threads want it.
+    """
+    return SLICE_RECORDS if waiting < _FAR_BEHIND else min(waiting // 2, _LARGEST_SLICE)
 
 
-def _tell(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

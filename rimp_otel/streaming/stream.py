@@ -17,14 +17,6 @@ from rimp_otel.collector.collector import TelemetryCollector
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.journal.journal import Journal
-from rimp_otel.journal.target import (
-    Appendable,
-    DirectoryHome,
-    FileHome,
-    Home,
-    Remembering,
-    StorageHome,
-)
 from rimp_otel.process import AtExit, Reporter, importing, in_forked_child
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.files.storage import FileStorage
@@ -61,26 +53,6 @@ def storage_for(config: TelemetryConfig) -> TelemetryStorage:
     if config.storage_backend == "sqlite":
         return storages.SQLiteStorage.from_config(config)
     return storages.MemoryStorage(config.memory_max_records, config.memory_max_bytes)
-
-
-def files_of(storage: TelemetryStorage) -> Appendable | None:
-    """The files that a journal may append to past ``store``; none, where ``store`` does more."""
-    if isinstance(storage, FileStorage) and type(storage).store is FileStorage.store:
-        return storage.for_journal()
-    return None
-
-
-def home_of(
-    storage: TelemetryStorage, files: Appendable | None, config: TelemetryConfig
-) -> Home | None:
-    """Where the journal for a storage lives; None where it is buffered in memory."""
-    if files is not None:
-        return FileHome(files)
-    if isinstance(storage, Remembering):
-        return StorageHome(storage)
-    if config.journal_path is not None:
-        return DirectoryHome.at(config.journal_path)
-    return DirectoryHome(storage.journal) if isinstance(storage, FileStorage) else None
 
 
 class TelemetryStream(MetricReader):
@@ -140,22 +112,31 @@ class TelemetryStream(MetricReader):
             self._exit.let_go()
 
     def _make_drain(self) -> Drain:
-        """Lets the collector buffer in a journal, where the storage has a place for one."""
+        """Attach this stream to the collector; let it buffer in a journal if the storage has a place
+        for one."""
         collector, config, reporter = self.collector, self.collector.config, self._reporter
-        files = files_of(self.storage) if config.journal else None
-        home = home_of(self.storage, files, config) if config.journal else None
-        if home is None:
-            collector.attach(self)
-            return Drain(collector, self.storage, self._offer, reporter)
+        target = self.storage.journal_target(config.journal_path) if config.journal else None
+        if target is None:
+            collector.attach(_StreamHooks(self))
+            return Drain(collector, self.storage, collector.counts, self._offer, reporter)
         journal = Journal(
-            home,
+            target,
             config.journal_size,
             reporter,
             config.record_open_spans,
             config.record_crashes,
         )
-        collector.attach(self, journal)
-        return JournalDrain(collector, self.storage, self._offer, reporter, journal, home, files)
+        collector.attach(_StreamHooks(self), journal)
+        return JournalDrain(
+            journal,
+            target,
+            collector.counts,
+            self._offer,
+            reporter,
+            collector,
+            self.storage,
+            {"always": 0.0, "interval": config.sync_interval}.get(config.sync),
+        )
 
     def start(self) -> None:
         """Starts the background thread, where none runs. Does nothing if telemetry is disabled."""
@@ -226,26 +207,6 @@ class TelemetryStream(MetricReader):
         self._wait_for_consumers(deadline)
         return TelemetryData.concat(batches)
 
-    def drain(self, timeout: float, ending: bool = False) -> bool:
-        """Stores what is in the buffer, and lets the consumers handle it.
-
-        Args:
-            timeout: seconds this may take.
-            ending: do not wait for a storage that hangs, if it has been waited for before.
-
-        Returns:
-            Whether that was done within ``timeout`` seconds, and the storage took all of it.
-        """
-        deadline = self._deadline(0.0 if ending and self._hangs else timeout)
-        return self._perform(self._drain.run, deadline) and self._wait_for_consumers(deadline)
-
-    def wake(self) -> None:
-        """Makes the thread drain now. Safe from any thread, signal handler or finaliser."""
-        if self._exiting and not self._worker.running:
-            self._drain.run_if_free()
-        else:
-            self._worker.wake()
-
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Collects OpenTelemetry's instruments, and stores all there is.
 
@@ -279,7 +240,7 @@ class TelemetryStream(MetricReader):
     ) -> None:
         data = TelemetryData.from_metrics_data(metrics_data)
         if data and self.collector.config.enabled:
-            self._drain.take_in(data)
+            self._drain.accept_points(data)
             self._worker.wake()
 
     def _tick(self) -> float:
@@ -364,12 +325,12 @@ class TelemetryStream(MetricReader):
         self.collector.write_through()
         # The providers have waited for a storage that hangs, each on its own.
         self.stop(0.0 if self._hangs else None)
-        self._drain.report_leftover()
+        self._drain.report_unstored()
 
     def _renew(self) -> None:
         """In a forked child: the thread, and what it was doing, are the parent's."""
         self._reporter = Reporter()
-        self._drain.renew()
+        self._drain.reset_after_fork()
         self._worker.renew()
         self._collecting = None
         for consumer in self._consumers:
@@ -385,6 +346,40 @@ def _load_modules() -> None:
     not: later, a child that is forked or an exit might meet an import half done."""
     with importing():
         import hashlib  # noqa: F401
+
+
+class _StreamHooks:
+    """What the collector calls on its stream, so that nobody else is offered it."""
+
+    def __init__(self, stream: TelemetryStream) -> None:
+        self._stream = stream
+
+    def wake(self) -> None:
+        """Make the thread drain now. Safe from any thread, signal handler or finaliser."""
+        stream = self._stream
+        if stream._exiting and not stream._worker.running:
+            stream._drain.run_if_free()
+        else:
+            stream._worker.wake()
+
+    def flush(self) -> TelemetryData:
+        """Store what is in the buffer, and return it."""
+        return self._stream.flush()
+
+    def drain(self, timeout: float, ending: bool = False) -> bool:
+        """Store what is in the buffer, and let the consumers handle it.
+
+        Args:
+            timeout: seconds this may take.
+            ending: do not wait for a storage that hangs, if it has been waited for before.
+
+        Returns:
+            True if that was done in time, and the storage took all of it.
+        """
+        stream = self._stream
+        deadline = stream._deadline(0.0 if ending and stream._hangs else timeout)
+        stored = stream._perform(stream._drain.run, deadline)
+        return stored and stream._wait_for_consumers(deadline)
 
 
 def _checked(interval: float) -> float:

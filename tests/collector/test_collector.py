@@ -477,7 +477,7 @@ def test_child_of_a_fork_starts_with_nothing():
 
 SIGNALS = """
 import gc, signal, sys, threading, time
-from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream, FileStorage
+from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStorage, TelemetryStream
 from rimp_otel.models.records import Signal
 
 total, threads = int(sys.argv[1]), 5
@@ -485,12 +485,12 @@ config = TelemetryConfig(buffer_size=1_000, buffer_limit=20_000, flush_interval=
                          flush_timeout=60.0)
 collector = TelemetryCollector(config)
 
-class Quick:
+class Quick(TelemetryStorage):
     count = 0
     def store(self, data):
         self.count += len(data)
-    def close(self):
-        pass
+    def retrieve(self, *limits):
+        raise NotImplementedError
 
 storage = Quick()
 stream = TelemetryStream(collector, storage)

@@ -219,5 +219,5 @@ def test_failing_storage_at_exit_is_said(tmp_path):
     text = script("collect('1'); sys.exit(7)")
     done = run_process([sys.executable, "-c", text, str(tmp_path / "file")])
     assert done.returncode == 7
-    assert "rimp: records could not be stored, and wait: StorageError: cannot" in done.stderr
+    assert "rimp: storing failed, will retry: StorageError: cannot" in done.stderr
     assert "rimp: 1 records could not be stored and are lost" in done.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rimp_otel.errors import StorageError
-from rimp_otel.journal.target import DirectoryHome, End
+from rimp_otel.journal.target import DirectoryTarget, End
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import EncodedRecord, Envelope
 
@@ -45,27 +45,35 @@ def numbers_of(batches):
     }
 
 
+def directory_target(path):
+    """A target with journals in a directory, for a storage that takes nothing."""
+    return DirectoryTarget.at(print, path)
+
+
 def die(journal):
     """What a death does: nothing is written any more, and the lock is gone."""
     journal.renew()
-    journal._home.release_slot()
+    journal._target.release_slot()
 
 
-class Home(DirectoryHome):
-    """A storage of files, in memory."""
+class FileTarget(DirectoryTarget):
+    """A target of files, in memory."""
+
+    reverts_failed_store = True
 
     def __init__(self, path):
-        super().__init__(lambda number: path / (f"journal.{number}" if number else "journal"))
+        super().__init__(lambda data: None, lambda n: path / (f"journal.{n}" if n else "journal"))
         self.path = path
         self.lines = {signal: [] for signal in Signal}
         #: What happens before each line is there, and after.
         self.before = self.after = lambda: None
         self.failing = False
 
-    def append(self, signal, lines, before):
-        """Appends lines."""
+    def store(self, signal, data, before):
+        """Append the batch's lines."""
         if self.failing:
             raise StorageError("the disk is full")
+        lines = data.otlp_json(signal)
         start = self.end_of(signal)
         before(start, sum(len(line) + 1 for line in lines))
         self.before()
@@ -81,7 +89,7 @@ class Home(DirectoryHome):
         """Where all of them end."""
         return {signal: self.end_of(signal) for signal in Signal}
 
-    def settle(self, signal, start, length):
+    def resolve_append(self, signal, start, length):
         """Whether a line is there."""
         return self.end_of(signal).offset >= start.offset + length
 

@@ -15,9 +15,10 @@ from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.slices import Slices
 from rimp_otel.journal.slots import is_owned
-from rimp_otel.journal.target import DirectoryHome
+from rimp_otel.journal.target import DirectoryTarget
 from rimp_otel.otlp.lines import EncodedRecord, Envelope
 from rimp_otel.process import Reporter
+from tests.journal.records import directory_target
 
 MEBIBYTE = 1024 * 1024
 RESOURCE, SCOPE = Envelope('{"resource":{},', "}"), Envelope('{"scope":{},', "}")
@@ -31,7 +32,7 @@ def fragment(text, scope=SCOPE):
 @pytest.fixture
 def journal(tmp_path):
     """A journal that is not open yet."""
-    journal = Journal(DirectoryHome.at(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
+    journal = Journal(directory_target(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
     yield journal
     journal.renew()
 
@@ -100,7 +101,7 @@ def test_segments_follow_one_another(journal):
 
 def test_far_behind_segments_are_larger(tmp_path):
     """So that a backlog takes few descriptors."""
-    journal = Journal(DirectoryHome.at(tmp_path), 64 * MEBIBYTE, Reporter(), open_spans=False)
+    journal = Journal(directory_target(tmp_path), 64 * MEBIBYTE, Reporter(), open_spans=False)
     journal._segment_size = 64 * 1024
     for _ in range(4_000):
         assert journal.append("l", fragment('"' + "x" * 1_000 + '"'))
@@ -168,8 +169,8 @@ def test_what_another_left(journal, tmp_path):
     """Comes first; nothing of it is changed by being found."""
     journal.append("l", fragment("1"))
     journal.renew()
-    journal._home.release_slot()  # as a death does
-    other = Journal(DirectoryHome.at(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
+    journal._target.release_slot()  # as a death does
+    other = Journal(directory_target(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
     assert len(other.open().segments) == 1
     other.append("l", fragment("2"))
     assert texts(other) == ["1", "2"]
@@ -194,7 +195,7 @@ def test_forked_child(journal, tmp_path):
 def test_directory_that_cannot_be_made(tmp_path, capsys):
     """Is said once; records are refused."""
     (tmp_path / "file").write_text("")
-    journal = Journal(DirectoryHome.at(tmp_path / "file"), MEBIBYTE, Reporter(), open_spans=False)
+    journal = Journal(directory_target(tmp_path / "file"), MEBIBYTE, Reporter(), open_spans=False)
     assert not journal.append("l", fragment("1"))
     assert not journal.append("l", fragment("2"))
     assert not journal.is_open
@@ -228,7 +229,7 @@ class Collects:
 
 def test_threads_signal_handlers_and_finalisers(tmp_path):
     """All of them at once, through many segments: none is missing, none is torn."""
-    journal = Journal(DirectoryHome.at(tmp_path), 8 * MEBIBYTE, Reporter(), open_spans=False)
+    journal = Journal(directory_target(tmp_path), 8 * MEBIBYTE, Reporter(), open_spans=False)
     journal._segment_size = 64 * 1024
     each = 5_000
     done = []
@@ -303,13 +304,13 @@ def test_finaliser_while_its_slot_is_released(journal, monkeypatch):
     journal.append("l", fragment("1"))
     drain(journal)
     taken = []
-    release = journal._home.release_slot
+    release = journal._target.release_slot
 
     def collect_and_release():
         taken.append(journal.append("l", fragment("2")))
         release()
 
-    monkeypatch.setattr(journal._home, "release_slot", collect_and_release)
+    monkeypatch.setattr(journal._target, "release_slot", collect_and_release)
     assert journal.close()
     assert taken == [False]
 
@@ -342,14 +343,14 @@ def test_opening_that_hangs(tmp_path):
     """Holds up another thread's records once, not each of them."""
     opening, go_on = threading.Event(), threading.Event()
 
-    class Hangs(DirectoryHome):
+    class Hangs(DirectoryTarget):
         def take_slot(self):
             opening.set()
             go_on.wait()
             return super().take_slot()
 
-    home = Hangs(lambda number: tmp_path / f"journal.{number}")
-    journal = Journal(home, MEBIBYTE, Reporter(), open_spans=False)
+    target = Hangs(print, lambda number: tmp_path / f"journal.{number}")
+    journal = Journal(target, MEBIBYTE, Reporter(), open_spans=False)
     thread = threading.Thread(target=journal.append, args=("l", fragment("1")))
     thread.start()
     opening.wait()
@@ -374,18 +375,18 @@ def test_child_that_records_nothing_keeps_no_slot(journal, tmp_path):
         os.read(ended, 1)
         os._exit(0)
     os.read(begun, 1)
-    journal._home.release_slot()  # as the parent's death does
+    journal._target.release_slot()  # as the parent's death does
     assert not is_owned(tmp_path / "journal")
     for file in (begun, begin, ended, end):
         os.close(file)
     os.waitpid(child, 0)
 
 
-def test_forgotten_home_gives_its_slot_back(tmp_path):
+def test_forgotten_target_gives_its_slot_back(tmp_path):
     """With the last reference to it."""
-    home = DirectoryHome.at(tmp_path)
-    home.take_slot()
-    del home
+    target = directory_target(tmp_path)
+    target.take_slot()
+    del target
     assert not is_owned(tmp_path / "journal")
 
 

@@ -15,7 +15,7 @@ from rimp_otel.journal.orphans import convert_leftovers, read_leftovers
 from rimp_otel.journal.reader import read_journal
 from rimp_otel.journal.slots import is_owned
 from rimp_otel.process import Reporter
-from tests.journal.records import Home, die
+from tests.journal.records import FileTarget, die
 
 
 class Stream:
@@ -28,7 +28,7 @@ class Stream:
 @pytest.fixture
 def journal(tmp_path):
     """A journal that is not open yet."""
-    journal = Journal(Home(tmp_path), 64 * 1024 * 1024, Reporter())
+    journal = Journal(FileTarget(tmp_path), 64 * 1024 * 1024, Reporter())
     yield journal
     journal.renew()
 

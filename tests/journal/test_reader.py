@@ -11,13 +11,13 @@ from rimp_otel.journal.reader import read_journal
 from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
 from rimp_otel.process import Reporter
-from tests.journal.records import Home, append, numbers_of
+from tests.journal.records import FileTarget, append, numbers_of
 
 
 @pytest.fixture
 def journal(tmp_path):
     """A journal that lives, with ten records of each signal."""
-    journal = Journal(Home(tmp_path), 64 * 1024 * 1024, Reporter(), open_spans=False)
+    journal = Journal(FileTarget(tmp_path), 64 * 1024 * 1024, Reporter(), open_spans=False)
     for number in range(10):
         append(journal, number)
     yield journal

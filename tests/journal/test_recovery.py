@@ -16,27 +16,27 @@ from rimp_otel.journal.slots import LOCK
 from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
 from rimp_otel.process import Reporter
-from tests.journal.records import Home, append, die
+from tests.journal.records import FileTarget, append, die
 
 
 @pytest.fixture
 def left(tmp_path):
     """The directory of a journal with ten records of each signal, whose owner died."""
-    home = Home(tmp_path)
-    journal = Journal(home, 64 * 1024 * 1024, Reporter(), open_spans=False)
+    target = FileTarget(tmp_path)
+    journal = Journal(target, 64 * 1024 * 1024, Reporter(), open_spans=False)
     for number in range(10):
         append(journal, number)
     die(journal)
     return tmp_path / "journal"
 
 
-def take(left, home=None):
+def take(left, target=None):
     """What the next owner finds."""
-    home = home or Home(left.parent)
+    target = target or FileTarget(left.parent)
     try:
-        return recover(home.take_slot(), home, Reporter())
+        return recover(target.take_slot(), target, Reporter())
     finally:
-        home.release_slot()
+        target.release_slot()
 
 
 def test_segment_is_found(left):
@@ -89,13 +89,13 @@ def test_interrupted_append(left, whole, done):
     (segment,) = take(left).segments
     segment.header.intend(Intent(Signal.LOGS, HEADER_SIZE, 5_000, End(7, 100), 50))
     segment.header.set_done(Signal.LOGS, 4_500)  # as if it had died right there
-    home = Home(left.parent)
+    target = FileTarget(left.parent)
     asked = []
-    home.settle = lambda *line: asked.append(line) or whole
-    home.ends = lambda: {signal: End(7, 150) for signal in Signal}
+    target.resolve_append = lambda *line: asked.append(line) or whole
+    target.ends = lambda: {signal: End(7, 150) for signal in Signal}
     done = segment.find_newline(done - 1, segment.end()) + 1 if whole else done
     segment.header.intend(Intent(Signal.LOGS, HEADER_SIZE, done, End(7, 100), 50))
-    (again,) = take(left, home).segments
+    (again,) = take(left, target).segments
     assert asked == [(Signal.LOGS, End(7, 100), 50)]
     state = again.state()
     assert (state.done[Signal.LOGS], state.intent) == (done, None)
@@ -107,10 +107,10 @@ def test_done_within_a_frame(left):
     """Is damage: all is looked for in the files, also by who comes after."""
     (segment,) = take(left).segments
     segment.header.set_done(Signal.LOGS, HEADER_SIZE + 17)
-    home = Home(left.parent)
-    home.lines[Signal.LOGS].append(b"x" * 99)
-    segment.header.set_ends(home.ends(), 1)
-    (again,) = take(left, home).segments
+    target = FileTarget(left.parent)
+    target.lines[Signal.LOGS].append(b"x" * 99)
+    segment.header.set_ends(target.ends(), 1)
+    (again,) = take(left, target).segments
     assert again.header.done(Signal.LOGS) == HEADER_SIZE
     assert again.header.is_doubtful
     assert take(left).may_be_stored
@@ -132,9 +132,9 @@ def test_rolled_back_where_the_file_is_too_short(left):
     (segment,) = take(left).segments
     position = segment.find_newline(HEADER_SIZE, segment.end()) + 1
     segment.header.finish(Signal.LOGS, position, End(7, 100), 1)
-    home = Home(left.parent)
-    home.ends = lambda: {signal: End(7, 99) for signal in Signal}
-    (again,) = take(left, home).segments
+    target = FileTarget(left.parent)
+    target.ends = lambda: {signal: End(7, 99) for signal in Signal}
+    (again,) = take(left, target).segments
     assert again.header.done(Signal.LOGS) == HEADER_SIZE
 
 

@@ -11,7 +11,7 @@ from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.slices import Slices, Twins
 from rimp_otel.models.records import Signal
 from rimp_otel.process import Reporter
-from tests.journal.records import Home, append, log, numbers_of
+from tests.journal.records import FileTarget, append, log, numbers_of
 
 ALL = list(range(300))
 
@@ -19,7 +19,7 @@ ALL = list(range(300))
 @pytest.fixture
 def segment(tmp_path):
     """A segment of 300 records of each signal."""
-    journal = Journal(Home(tmp_path), 64 * 1024 * 1024, Reporter(), open_spans=False)
+    journal = Journal(FileTarget(tmp_path), 64 * 1024 * 1024, Reporter(), open_spans=False)
     for number in ALL:
         append(journal, number)
     (segment,) = journal.segments
@@ -150,7 +150,7 @@ def test_twins(segment):
 
 def test_twins_are_counted(tmp_path):
     """Two records that are the same are two."""
-    journal = Journal(Home(tmp_path), 64 * 1024 * 1024, Reporter(), open_spans=False)
+    journal = Journal(FileTarget(tmp_path), 64 * 1024 * 1024, Reporter(), open_spans=False)
     for _ in range(3):
         journal.append("l", log(1))
     (segment,) = journal.segments

@@ -80,7 +80,7 @@ def test_installing_twice_records_each_record_once_for_each(tmp_path: Path) -> N
     program = (
         INSTALL + "from rimp_otel import MemoryStorage\n"
         "other = rimp_otel.install(storage=MemoryStorage())\n"
-        "logging.error('x')\nother.stream.drain(5)\nprint(len(other.storage.retrieve()))"
+        "logging.error('x')\nother.collector.force_flush(5_000)\nprint(len(other.storage.retrieve()))"
     )
     ended = run(program, tmp_path)
     # An SDK whose MeterProvider takes no second reader is told about before.

@@ -7,7 +7,6 @@ from typing import Any
 
 from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig
 from rimp_otel.journal.journal import Journal
-from rimp_otel.journal.target import FileHome
 from rimp_otel.process import Reporter
 from rimp_otel.streaming.journal_drain import JournalDrain
 from tests.journal.records import die
@@ -25,16 +24,16 @@ class Journaled:
     def __init__(self, path: Path, open_spans: bool = False, **policy: Any) -> None:
         self.storage = FileStorage(path, sync="never", **policy)
         self.collector = TelemetryCollector(TelemetryConfig(sync="never"))
-        home = FileHome(self.storage)
-        self.journal = Journal(home, 64 * 1024 * 1024, Reporter(), open_spans)
+        self.target = self.storage.journal_target()
+        self.journal = Journal(self.target, 64 * 1024 * 1024, Reporter(), open_spans)
         self.collector.attach(self, self.journal)
         self._drain = JournalDrain(
-            self.collector,
-            self.storage,
+            self.journal,
+            self.target,
+            self.collector.counts,
             lambda data: None,
             Reporter(),
-            self.journal,
-            home,
+            self.collector,
             self.storage,
         )
 
@@ -62,4 +61,3 @@ class Journaled:
     def die(self) -> None:
         """Without a word."""
         die(self.journal)
-        self.storage.release_slot()

@@ -15,7 +15,7 @@ from rimp_otel import (
     TelemetryMetric,
 )
 from rimp_otel.process import Reporter
-from rimp_otel.streaming.drain import SLICE, Drain
+from rimp_otel.streaming.drain import SLICE_RECORDS, Drain
 from tests.doubles import DEADLINE, Gate, ListStorage
 
 
@@ -28,7 +28,12 @@ class Setup:
         self.storage = ListStorage(before)
         self.collector = TelemetryCollector(TelemetryConfig(**settings))
         self.drain = Drain(
-            self.collector, self.storage, self.offered.append, Reporter(), lambda: self.now
+            self.collector,
+            self.storage,
+            self.collector.counts,
+            self.offered.append,
+            Reporter(),
+            lambda: self.now,
         )
 
     def collect(self, *messages):
@@ -50,11 +55,15 @@ class Refusals:
 def test_everything_is_stored_in_slices_and_offered():
     """In order; each batch after it was stored."""
     setup = Setup(buffer_size=1_000)
-    setup.collect(*map(str, range(2 * SLICE + 10)))
+    setup.collect(*map(str, range(2 * SLICE_RECORDS + 10)))
     taken = []
     assert setup.drain.run(taken)
-    assert [len(batch) for batch in setup.storage.stored.batches] == [SLICE, SLICE, 10]
-    assert setup.storage.stored.messages == [str(i) for i in range(2 * SLICE + 10)]
+    assert [len(batch) for batch in setup.storage.stored.batches] == [
+        SLICE_RECORDS,
+        SLICE_RECORDS,
+        10,
+    ]
+    assert setup.storage.stored.messages == [str(i) for i in range(2 * SLICE_RECORDS + 10)]
     assert setup.offered == setup.storage.stored.batches == taken
     assert setup.drain.batches == 3
     assert setup.collector.stats() == CollectorStats(522, 522, 0, {}, 0)
@@ -75,9 +84,7 @@ def test_failing_storage_keeps_records_in_order(capsys):
     assert setup.storage.stored.messages == ["1", "2", "3", "4"]
     assert setup.drain.errors == 3
     assert setup.collector.stats() == CollectorStats(4, 4, 0, {}, 0)
-    assert capsys.readouterr().err == (
-        "rimp: records could not be stored, and wait: OSError: full\n"
-    )
+    assert capsys.readouterr().err == ("rimp: storing failed, will retry: OSError: full\n")
 
 
 def test_pauses_grow_and_end_with_success():
@@ -166,7 +173,7 @@ def test_storage_that_drains_stores_nothing_twice():
     setup = Setup(lambda data: nested.append(setup.drain.run()))
     nested = []
     setup.collect("1")
-    setup.drain.take_in(TelemetryData(metrics=[TelemetryMetric("m", 1)]))
+    setup.drain.accept_points(TelemetryData(metrics=[TelemetryMetric("m", 1)]))
     assert setup.drain.run()
     assert nested == [False, False]
     assert [repr(batch) for batch in setup.storage.stored.batches] == [
@@ -183,7 +190,7 @@ def test_data_points_wait_behind_what_was_refused():
     setup.drain.run()
     point = TelemetryData(metrics=[TelemetryMetric("m", 1)])
     for _ in range(300):
-        setup.drain.take_in(point)
+        setup.drain.accept_points(point)
     assert setup.collector.stats() == CollectorStats(301, 0, 256, {"buffer_full": 45}, 0)
     assert setup.drain.run()
     assert setup.storage.stored.batches[0].events[0].message == "1"
@@ -231,8 +238,8 @@ def test_close_that_fails_is_said(capsys):
 def test_leftover_is_said(capsys):
     """Nothing is lost silently."""
     setup = Setup()
-    setup.drain.report_leftover()
+    setup.drain.report_unstored()
     assert capsys.readouterr().err == ""
     setup.collect("1", "2")
-    setup.drain.report_leftover()
+    setup.drain.report_unstored()
     assert capsys.readouterr().err == "rimp: 2 records could not be stored and are lost\n"

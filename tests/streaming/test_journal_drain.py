@@ -10,21 +10,15 @@ from rimp_otel import StorageError, TelemetryCollector, TelemetryConfig, Telemet
 from rimp_otel.batch import TelemetryData, decode_batch
 from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.reader import read_journal
+from rimp_otel.journal.target import DirectoryTarget
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import LINE_SIZE
 from rimp_otel.process import Reporter
-from rimp_otel.streaming import journal_drain as journaldrain
 from rimp_otel.streaming.journal_drain import JournalDrain
 from tests.doubles import ListStorage
-from tests.journal.records import Home, append, die, numbers_of
+from tests.journal.records import FileTarget, append, die, numbers_of
 
 ALL = list(range(500))
-
-
-@pytest.fixture(autouse=True)
-def slices_of_one_line(monkeypatch):
-    """So that a few records take many steps."""
-    monkeypatch.setattr(journaldrain, "_USUAL_SLICE", LINE_SIZE)
 
 
 def each(numbers):
@@ -32,12 +26,8 @@ def each(numbers):
     return dict.fromkeys(Signal, numbers)
 
 
-class FileDouble(Home, ListStorage):
-    """A storage that is appended to line by line."""
-
-    def __init__(self, path):
-        ListStorage.__init__(self)
-        Home.__init__(self, path)
+class RecordedFiles(FileTarget):
+    """Files that say which records they hold."""
 
     def recorded(self):
         """The numbers in its lines."""
@@ -51,19 +41,22 @@ class Died(BaseException):
 class Process:
     """A collector with a journal, that can die."""
 
-    def __init__(self, storage, home, size=64 * 1024 * 1024, sync="never"):
+    def __init__(self, target, storage=None, size=64 * 1024 * 1024, sync_after=None):
         self.offered = []
-        self.collector = TelemetryCollector(TelemetryConfig(sync=sync, sync_interval=600.0))
-        self.journal = Journal(home, size, Reporter(), open_spans=False)
+        self.storage = storage or ListStorage()
+        self.collector = TelemetryCollector(TelemetryConfig())
+        self.journal = Journal(target, size, Reporter(), open_spans=False)
         self.collector.attach(self, self.journal)
         self.drain = JournalDrain(
-            self.collector,
-            storage,
+            self.journal,
+            target,
+            self.collector.counts,
             self.offered.append,
             Reporter(),
-            self.journal,
-            home,
-            storage if isinstance(storage, FileDouble) else None,
+            self.collector,
+            self.storage,
+            sync_after,
+            usual_slice=LINE_SIZE,  # so that a few records take many steps
         )
 
     def wake(self):
@@ -84,7 +77,7 @@ class Process:
         def dead(*_):
             raise Died
 
-        self.drain._failed = dead
+        self.drain._give_up_or_wait = dead
         for segment in self.journal.segments:
             segment.header.give_up = lambda: None
         with pytest.raises(Died):
@@ -93,39 +86,39 @@ class Process:
 
 
 @pytest.fixture
-def storage(tmp_path):
-    """A storage of files, in memory."""
-    return FileDouble(tmp_path)
+def target(tmp_path):
+    """A target of files, in memory."""
+    return RecordedFiles(tmp_path)
 
 
-def test_everything_is_stored_once(storage):
+def test_everything_is_stored_once(target):
     """In its order, and offered to the consumers."""
-    process = Process(storage, storage)
+    process = Process(target)
     process.append(ALL)
     assert process.drain.run()
-    assert storage.recorded() == each(ALL)
+    assert target.recorded() == each(ALL)
     assert numbers_of(process.offered) == each(ALL)
     process.drain.close()
-    assert os.listdir(storage.path / "journal") == ["lock"]
+    assert os.listdir(target.path / "journal") == ["lock"]
 
 
-def test_killed_before_it_was_drained(storage):
+def test_killed_before_it_was_drained(target):
     """The next one stores it, and says that it was recovered."""
-    first = Process(storage, storage)
+    first = Process(target)
     first.append(ALL)
     first.die()
-    second = Process(storage, storage)
+    second = Process(target)
     second.drain.recover()
     second.append([500])
     assert second.drain.run()
-    assert storage.recorded() == each([*ALL, 500])
+    assert target.recorded() == each([*ALL, 500])
     stats = second.collector.stats()
     assert (stats.recovered, stats.collected, stats.pending) == (1_500, 1_500, -3)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("line", range(1, 16))
-def test_killed_while_a_line_was_stored(storage, line, moment):
+def test_killed_while_a_line_was_stored(target, line, moment):
     """Before it was there, or after: once, all the same."""
     left = line
 
@@ -135,56 +128,56 @@ def test_killed_while_a_line_was_stored(storage, line, moment):
         if not left:
             raise Died
 
-    first = Process(storage, storage)
+    first = Process(target)
     first.append(ALL)
-    setattr(storage, moment, die_at_last)
+    setattr(target, moment, die_at_last)
     # What happens to a process that is killed here: nothing.
-    first.drain._failed = lambda *_: (_ for _ in ()).throw(Died)
+    first.drain._give_up_or_wait = lambda *_: (_ for _ in ()).throw(Died)
     kept = dict.fromkeys(first.journal.segments)
     for segment in kept:
         segment.header.give_up = lambda: None
     with pytest.raises(Died):
         first.drain.run()
     first.die()
-    storage.before = storage.after = lambda: None
-    second = Process(storage, storage)
+    target.before = target.after = lambda: None
+    second = Process(target)
     second.drain.recover()
     assert second.drain.run()
-    assert storage.recorded() == each(ALL)
+    assert target.recorded() == each(ALL)
 
 
-def test_killed_again_and_again(storage):
+def test_killed_again_and_again(target):
     """Each takes over from the one before."""
     for number in range(5):
-        process = Process(storage, storage)
+        process = Process(target)
         process.append(range(100 * number, 100 * number + 100))
         process.die()
-    last = Process(storage, storage)
+    last = Process(target)
     last.drain.recover()
     assert len(last.journal.segments) == 6
     assert last.drain.run()
-    assert storage.recorded() == each(ALL)
+    assert target.recorded() == each(ALL)
     assert len(last.journal.segments) == 1
 
 
-def test_storage_that_is_down(storage):
+def test_storage_that_is_down(target):
     """Nothing is lost as long as there is room; then it goes on."""
-    process = Process(storage, storage)
-    storage.failing = True
+    process = Process(target)
+    target.failing = True
     process.append(ALL[:250])
     assert not process.drain.run()
     process.append(ALL[250:])
     assert not process.drain.run()
-    assert storage.recorded() == each([])
-    storage.failing = False
+    assert target.recorded() == each([])
+    target.failing = False
     assert process.drain.run()
-    assert storage.recorded() == each(ALL)
+    assert target.recorded() == each(ALL)
 
 
 def test_full_journal(tmp_path):
     """What does not fit is dropped, and counted; what fits is stored."""
-    storage = FileDouble(tmp_path)
-    process = Process(storage, storage, size=1024 * 1024)
+    target = RecordedFiles(tmp_path)
+    process = Process(target, size=1024 * 1024)
     for number in range(4_000):
         process.collector.collect_event("a", f"{number} {'x' * 500}")
     stats = process.collector.stats()
@@ -192,11 +185,11 @@ def test_full_journal(tmp_path):
     assert stats.pending + stats.dropped["journal_full"] == 4_000
     assert process.drain.run()
     kept = 4_000 - stats.dropped["journal_full"]
-    assert storage.recorded()[Signal.LOGS] == list(range(kept))
+    assert target.recorded()[Signal.LOGS] == list(range(kept))
     assert process.collector.stats().stored == kept
     process.collector.collect_event("a", "4000")
     assert process.drain.run()
-    assert storage.recorded()[Signal.LOGS][-1] == 4_000
+    assert target.recorded()[Signal.LOGS][-1] == 4_000
 
 
 def test_storage_of_another_kind_gets_the_same_slice_again(tmp_path):
@@ -208,12 +201,11 @@ def test_storage_of_another_kind_gets_the_same_slice_again(tmp_path):
         if len(seen) == 2:
             raise Died
 
-    home = Home(tmp_path)
-    first = Process(ListStorage(dies), home)
+    first = Process(DirectoryTarget.at(ListStorage(dies).store, tmp_path))
     first.append(ALL)
     first.run_until_it_dies()
     storage = ListStorage(lambda data: seen.append((data.slice_id, len(data))))
-    second = Process(storage, home)
+    second = Process(DirectoryTarget.at(storage.store, tmp_path), storage)
     second.drain.recover()
     second.append([500])
     assert second.drain.run()
@@ -225,14 +217,13 @@ def test_storage_of_another_kind_gets_the_same_slice_again(tmp_path):
 
 def test_batch_that_cannot_be_stored(tmp_path):
     """Is given up after three attempts, and counted; the rest is stored."""
-    home = Home(tmp_path)
 
     def refuses(data):
         if data.events and data.events[0].message == "bad":
             raise ValueError
 
     storage = ListStorage(refuses)
-    process = Process(storage, home)
+    process = Process(DirectoryTarget.at(storage.store, tmp_path), storage)
     process.collector.collect_event("a", "bad")
     assert not process.drain.run()
     process.collector.collect_event("a", "good")
@@ -243,9 +234,9 @@ def test_batch_that_cannot_be_stored(tmp_path):
     assert process.collector.stats().pending == 0
 
 
-def test_segments_are_deleted_once_they_are_synced(storage):
+def test_segments_are_deleted_once_they_are_synced(target):
     """Not before, where the policy asks for it."""
-    process = Process(storage, storage, size=1024 * 1024, sync="interval")
+    process = Process(target, size=1024 * 1024, sync_after=600.0)
     process.drain.sync()
     process.append(range(300))
     assert process.drain.run()
@@ -255,36 +246,36 @@ def test_segments_are_deleted_once_they_are_synced(storage):
     assert len(process.journal.finished) == 0
 
 
-def test_closed_with_a_storage_that_is_down(storage):
+def test_closed_with_a_storage_that_is_down(target):
     """The journal stays, for the next one."""
-    process = Process(storage, storage)
+    process = Process(target)
     process.append([1])
-    storage.failing = True
+    target.failing = True
     process.drain.close()
     assert process.journal.is_open
     process.die()
-    storage.failing = False
-    second = Process(storage, storage)
+    target.failing = False
+    second = Process(target)
     second.drain.recover()
     assert second.drain.run()
-    assert storage.recorded() == each([1])
+    assert target.recorded() == each([1])
 
 
-def test_reader_at_any_moment(storage, tmp_path):
+def test_reader_at_any_moment(target, tmp_path):
     """Files up to their ends, and the journal from there: each record once."""
-    process = Process(storage, storage)
+    process = Process(target)
     process.append(ALL)
     checks = []
 
     def whole(signal, start, length):
-        return storage.settle(signal, start, length)
+        return target.resolve_append(signal, start, length)
 
     def look():
         contents = read_journal(tmp_path / "journal", whole)
         batches = [decode_batch(line) for _, line, _ in contents.lines]
         for signal in Signal:
             offset = 0
-            for line in storage.lines[signal]:
+            for line in target.lines[signal]:
                 if offset < contents.ends[signal].offset:
                     batches.insert(0, decode_batch(line))
                 offset += len(line) + 1
@@ -292,61 +283,62 @@ def test_reader_at_any_moment(storage, tmp_path):
         checks.append({signal: sorted(found[signal]) for signal in Signal} == each(ALL))
 
     look()
-    storage.before = storage.after = look
+    target.before = target.after = look
     assert process.drain.run()
     look()
     assert len(checks) > 20
     assert all(checks)
 
 
-def test_metrics_of_instruments(storage):
+def test_metrics_of_instruments(target):
     """Go through the journal as all else."""
-    process = Process(storage, storage)
-    process.drain.take_in(TelemetryData(metrics=[TelemetryMetric("m", 1), TelemetryMetric("m", 2)]))
+    process = Process(target)
+    process.drain.accept_points(
+        TelemetryData(metrics=[TelemetryMetric("m", 1), TelemetryMetric("m", 2)])
+    )
     assert process.collector.stats().pending == 2
     process.die()
-    second = Process(storage, storage)
+    second = Process(target)
     second.drain.recover()
     assert second.drain.run()
-    assert storage.recorded()[Signal.METRICS] == [1, 2]
+    assert target.recorded()[Signal.METRICS] == [1, 2]
 
 
-def test_refused_by_the_storage_for_good(storage):
+def test_refused_by_the_storage_for_good(target):
     """StorageErrors are waited out for ever: the journal has room."""
-    process = Process(storage, storage)
-    storage.failing = True
+    process = Process(target)
+    target.failing = True
     process.append([1])
     for _ in range(10):
         assert not process.drain.run()
     with pytest.raises(StorageError):
-        storage.append(Signal.LOGS, [b""], lambda *_: None)
-    storage.failing = False
+        target.store(Signal.LOGS, TelemetryData(), lambda *_: None)
+    target.failing = False
     assert process.drain.run()
-    assert storage.recorded() == each([1])
+    assert target.recorded() == each([1])
 
 
-def test_metrics_that_the_journal_takes_in_part(storage):
+def test_metrics_that_the_journal_takes_in_part(target):
     """The rest waits in memory; what cannot be encoded is counted once, wherever it stands."""
-    storage.before = lambda *_: None
-    process = Process(storage, storage)
+    process = Process(target)
     points = [TelemetryMetric("m", number) for number in range(5)]
     points[3].value = object()
     append_to_journal = process.journal.append
     room = iter([True, True])
     process.journal.append = lambda *given: next(room, False) and append_to_journal(*given)
-    process.drain.take_in(TelemetryData(metrics=points))
+    process.drain.accept_points(TelemetryData(metrics=points))
     stats = process.collector.stats()
     assert (stats.collected, stats.pending, stats.dropped) == (5, 4, {"encoding": 1})
     process.journal.append = append_to_journal
     assert process.drain.run()
     assert process.collector.stats().stored == 4
-    stored = [metric.value for data in storage.stored.batches for metric in data.metrics]
-    assert sorted(stored + storage.recorded()[Signal.METRICS]) == [0, 1, 2, 4]
+    stored = [metric.value for data in process.storage.stored.batches for metric in data.metrics]
+    assert sorted(stored + target.recorded()[Signal.METRICS]) == [0, 1, 2, 4]
 
 
-def test_metrics_are_counted_before_they_can_be_stored(storage):
+def test_metrics_are_counted_before_they_can_be_stored(target):
     """What is pending is never less than nothing."""
-    process = Process(storage, storage)
+    process = Process(target)
     append_to_journal = process.journal.append
 
     def append_and_drain(*given):
@@ -356,63 +348,62 @@ def test_metrics_are_counted_before_they_can_be_stored(storage):
         return taken
 
     process.journal.append = append_and_drain
-    process.drain.take_in(TelemetryData(metrics=[TelemetryMetric("m", n) for n in range(3)]))
+    process.drain.accept_points(TelemetryData(metrics=[TelemetryMetric("m", n) for n in range(3)]))
     assert process.collector.stats().stored == 3
 
 
-def test_exit_does_not_wait_for_a_record_that_never_comes(storage):
+def test_exit_does_not_wait_for_a_record_that_never_comes(target):
     """Counted by a thread that the interpreter's exit stopped before its append."""
-    process = Process(storage, storage)
+    process = Process(target)
     process.collector.counts.collected.add_one()
     process.append([1])
     process.collector.counts.collect_points(3)
     process.drain.run_if_free()
     assert process.collector.stats().pending == 1
-    assert storage.recorded() == each([1])
+    assert target.recorded() == each([1])
 
 
-def test_record_in_memory_when_the_journal_closes(storage):
+def test_record_in_memory_when_the_journal_closes(target):
     """Of a finaliser that collected just then: it is stored before the storage is closed."""
-    storage.before = lambda *_: None
-    process = Process(storage, storage)
+    process = Process(target)
     process.append([1])
     process.drain.run()
-    release = storage.release_slot
+    release = target.release_slot
 
     def collect_and_release():
-        del storage.release_slot
+        del target.release_slot
         process.collector.collect_event("finaliser", "late")
         release()
 
-    storage.release_slot = collect_and_release
+    target.release_slot = collect_and_release
     process.drain.close()
-    assert storage.stored.messages == ["late"]
+    assert process.storage.stored.messages == ["late"]
 
 
-def test_leftover_is_said(storage, capsys):
+def test_leftover_is_said(target, capsys):
     """What is in the journal waits for the next process; what is in memory is lost with this one."""
-    storage.failing = True
-    process = Process(storage, storage)
-    process.drain.report_leftover()
+    target.failing = True
+    process = Process(target)
+    process.drain.report_unstored()
     process.collector.collect_event("a", "in the journal")
-    process.drain.report_leftover()
+    process.drain.report_unstored()
     kept = "rimp: 1 records could not be stored; they are in the journal, for the next process"
     assert capsys.readouterr().err == f"{kept} that records here\n"
 
 
-def test_leftover_in_memory_is_said(storage, capsys):
+def test_leftover_in_memory_is_said(target, capsys):
     """Of a journal that could not be written: also what was to be stored already, and waits."""
-    storage.failing = True
-    process = Process(storage, storage)
+    target.failing = True
+    process = Process(target)
     process.collector.collect_event("a", "in the journal")
     process.journal.append = process.journal.append_known = lambda *_: False
-    storage.before = lambda data: 1 / 0
+    process.storage.before = lambda data: 1 / 0
     for number in range(3):
         process.collector.collect_event("a", f"in memory {number}")
-    process.drain.take_in(TelemetryData(metrics=[TelemetryMetric("m", 1.0)]))
+    process.drain.accept_points(TelemetryData(metrics=[TelemetryMetric("m", 1.0)]))
     assert not process.drain.run()
     capsys.readouterr()
-    process.drain.report_leftover()
+    process.drain.report_unstored()
     assert capsys.readouterr().err.splitlines() == [
         "rimp: 1 records could not be stored; they are in the journal, for the next process"
         " that records here",

@@ -550,9 +550,10 @@ def test_a_hanging_storage_is_waited_for_once_at_the_end():
 
 def test_a_storage_that_gets_over_it_is_waited_for_again():
     """A slow storage is no hanging one: what it has stored since counts."""
-    stream = TelemetryStream(TelemetryCollector(TelemetryConfig(flush_timeout=0.2)), ListStorage())
+    collector = TelemetryCollector(TelemetryConfig(flush_timeout=0.2))
+    stream = TelemetryStream(collector, ListStorage())
     stream._hangs = True
-    assert stream.drain(5)
+    assert collector.force_flush(5_000)
     assert stream._hangs is False
 
 
@@ -626,7 +627,7 @@ def test_storage_of_ones_own_with_a_journal(tmp_path):
     collector.collect_event("a", "1")
     assert not stream.stop()
     stream._drain._journal.renew()
-    stream._drain._home.release_slot()  # as its death does
+    stream._drain._target.release_slot()  # as its death does
     collector = TelemetryCollector(config)
     stream = TelemetryStream(collector, ListStorage())
     with stream:

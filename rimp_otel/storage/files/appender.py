@@ -118,7 +118,7 @@ class Appender:
         self._cut = None
         return size
 
-    def settle(self, start: End, length: int) -> bool:
+    def resolve_append(self, start: End, length: int) -> bool:
         """Whether the line that was about to be written there is whole; a part is cut off."""
         status = self._current(create=False)
         if status is None or status.st_ino != start.file_id:

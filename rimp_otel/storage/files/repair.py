@@ -29,7 +29,7 @@ from rimp_otel.journal.slices import Twins
 from rimp_otel.journal.slots import Slot
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files.index import fault_of, index_path, make_index
-from rimp_otel.storage.files.journal_target import SlotStorage, SlotTakenError, take_slot
+from rimp_otel.storage.files.journal_target import SlotTakenError, SlotTarget, take_slot
 from rimp_otel.storage.files.layout import Kind, Layout, SealedName, damaged_directory, places
 from rimp_otel.storage.files.policy import FilePolicy
 from rimp_otel.storage.files.retention import list_sealed
@@ -46,12 +46,12 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0
 _SLICE = 90
 
 
-def salvage(path: Path, storage: SlotStorage) -> int:
+def salvage(path: Path, target: SlotTarget) -> int:
     """Stores the records of a damaged segment that are in no file yet.
 
     Args:
         path: of the segment.
-        storage: the files of the slot that it belonged to.
+        target: the files of the slot that it belonged to.
 
     Returns:
         How many there were.
@@ -64,10 +64,10 @@ def salvage(path: Path, storage: SlotStorage) -> int:
     for signal, frames in _frames(path).items():
         # Not if there are none: all files of the recording are read for this.
         if frames:
-            frames = Twins({signal: storage.lines_since(signal, 0)}).without(signal, frames)
+            frames = Twins({signal: target.lines_since(signal, 0)}).without(signal, frames)
         for start in range(0, len(frames), _SLICE):
             line = line_of_frames(signal, frames[start : start + _SLICE])
-            storage.append_line(signal, line)
+            target.append_line(signal, line)
         stored += len(frames)
     return stored
 
@@ -96,7 +96,7 @@ def _done(state: State | None, signal: Signal, data: bytes) -> int:
 _NEVER = 1e9
 """Seconds."""
 
-Recover = Callable[[Slot, SlotStorage], "tuple[int, int, str]"]
+Recover = Callable[[Slot, SlotTarget], "tuple[int, int, str]"]
 """Stores what a slot's journal holds: gives the records that were stored, those that could not be
 read, and why not all were stored, which is empty where all were."""
 
@@ -162,23 +162,23 @@ class Repair:
             slot.release()
 
     def _held(self, slot: Slot) -> Iterator[Action]:
-        storage = SlotStorage(self._layout, self._policy, slot)
+        target = SlotTarget(self._layout, self._policy, slot)
         try:
-            recovery = self._journal(slot, storage)
+            recovery = self._journal(slot, target)
             yield from recovery
             if not any(action.kind == "failed" for action in recovery):
-                yield from self._files(slot, storage)
+                yield from self._files(slot, target)
         except (OSError, StorageError) as error:
             yield Action(slot.directory, _told(error), "failed")
         finally:
-            storage.release_slot()
+            target.release_slot()
 
-    def _journal(self, slot: Slot, storage: SlotStorage) -> list[Action]:
+    def _journal(self, slot: Slot, target: SlotTarget) -> list[Action]:
         """Empties the slot's journal, if it holds anything."""
         (state,) = [s for s in look_at_slots(self._layout) if s.number == slot.number]
         if not state.size:
             return []
-        records, damaged, failure = self._recover(slot, storage)
+        records, damaged, failure = self._recover(slot, target)
         done = []
         if records or not failure:
             text = f"stored {_count(records, 'record')} that a process had left in it"
@@ -190,11 +190,11 @@ class Repair:
             done.append(Action(slot.directory, f"not all could be stored: {failure}", "failed"))
         return done
 
-    def _files(self, slot: Slot, storage: SlotStorage) -> Iterator[Action]:
+    def _files(self, slot: Slot, target: SlotTarget) -> Iterator[Action]:
         for place in list(places(self._layout)):
             if place.path.parent == slot.directory:
-                yield from self._beside(place.path, place.kind, storage)
-        storage.release_slot()  # closes its files, which are replaced now
+                yield from self._beside(place.path, place.kind, target)
+        target.release_slot()  # closes its files, which are replaced now
         for signal in Signal:
             path = self._layout.file(signal, slot.number)
             for left in remove_temporary(path):
@@ -204,15 +204,15 @@ class Repair:
                 mended = mend_active(path, signal, slot.number, parse, sealed, self._damaged)
                 yield from _told_of(path, mended)
 
-    def _beside(self, path: Path, kind: Kind, storage: SlotStorage) -> Iterator[Action]:
+    def _beside(self, path: Path, kind: Kind, target: SlotTarget) -> Iterator[Action]:
         if kind is Kind.LEFT:
             path.unlink(missing_ok=True)
             yield Action(path, "removed, being left over", "removed")
         elif kind is Kind.ASIDE and not path.is_symlink():
             records = 0
             if ".seg." in path.name:
-                records = salvage(path, storage)
-                storage.sync()
+                records = salvage(path, target)
+                target.sync()
             kept = keep(path, self._damaged)
             text = f"stored {_count(records, 'record')} that it alone held, and moved it to {kept}"
             yield Action(path, text, "moved", records)

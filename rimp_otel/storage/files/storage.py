@@ -22,7 +22,7 @@ killed loses nothing under any of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -31,13 +31,13 @@ from typing_extensions import Unpack
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.config import TelemetryConfig
-from rimp_otel.journal.slots import Slot
-from rimp_otel.journal.target import End
+from rimp_otel.journal.target import DirectoryTarget, JournalTarget
 from rimp_otel.models.filters import Conditions
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import TimeLike
 from rimp_otel.process import importing
 from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size
+from rimp_otel.storage.files.journal_target import FileJournalTarget
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.policy import FilePolicy, FileStats
 from rimp_otel.storage.files.sealer import Sealer
@@ -115,9 +115,7 @@ class FileStorage(TelemetryStorage):
         # Absolute, so that a program that changes its working directory goes on where it was.
         self._absolute = Layout(Path(os.path.abspath(self.layout.path)))
         self._shared: Writer | None = None
-        self._own: Writer | None = None
-        self._has_journal = False
-        self._further: list[FileStorage] = []
+        self._targets: list[FileJournalTarget] = []
 
     @property
     def _writer(self) -> Writer:
@@ -129,12 +127,10 @@ class FileStorage(TelemetryStorage):
         return self._shared
 
     @property
-    def _journaled(self) -> Writer:
-        """Of lines that a journal drains."""
-        if self._own is None:
-            sealer = self._writer.sealer
-            self._own = Writer(self._absolute, self.policy, sealer, for_journal=True)
-        return self._own
+    def _sealer(self) -> Sealer:
+        sealer = self._writer.sealer
+        assert sealer is not None  # only a SlotTarget's writer has none
+        return sealer
 
     @classmethod
     def from_config(cls, config: TelemetryConfig) -> FileStorage:
@@ -157,15 +153,15 @@ class FileStorage(TelemetryStorage):
             StorageError: a file could not be rotated; it is appended to as before.
         """
         self._writer.rotate()
-        if self._own is not None and self._own.is_open:
-            self._own.rotate()
-        self._writer.sealer.run()
+        for target in self._targets:
+            target.rotate()
+        self._sealer.run()
 
     def stats(self) -> FileStats:
-        """What has been done in this process, by this storage and those that share its files."""
-        owns = [storage._own for storage in (self, *self._further)]
-        own = sum((writer.stats() for writer in owns if writer is not None), FileStats())
-        return own + self._writer.stats() + self._writer.sealer.stats()
+        """Return what has been done in this process by this storage, by the journals that are
+        drained into it, and by other storages that share its files."""
+        stats = sum((target.stats() for target in self._targets), self._writer.stats())
+        return stats + self._sealer.stats()
 
     def retrieve(
         self,
@@ -234,96 +230,23 @@ class FileStorage(TelemetryStorage):
     def close(self) -> None:
         """Syncs and closes the files, and gives their slot back; the next batch opens them again.
 
-        A journal that claimed a slot keeps it until ``release_slot``.
+        A journal that is drained into the files keeps its own slot until it is closed.
         """
         if self._shared is not None:
             self._shared.close()
 
-    # What follows is for a journal: see ``rimp_otel.journal.target.Appendable``.
+    def journal_target(self, path: str | os.PathLike[str] | None = None) -> JournalTarget:
+        """Return a journal in a slot of this recording, whatever ``path`` is.
 
-    def journal(self, slot: int) -> Path:
-        """The directory of a slot's journal."""
-        return self._absolute.journal(slot)
-
-    def for_journal(self) -> FileStorage:
-        """What a journal appends by: this; for each further one another, which has its own slot."""
-        if not self._has_journal:
-            self._has_journal = True
-            return self
-        further = FileStorage(self._absolute.path, **self.policy._asdict())
-        further._has_journal = True
-        self._further.append(further)
-        return further
-
-    def take_slot(self) -> Slot:
-        """The slot whose files ``append`` writes, for one journal; taken where it was not yet.
-
-        Raises:
-            StorageError: none could be taken.
+        It appends to the files of its slot without calling ``store``. Where a subclass has a
+        ``store`` of its own, it is called instead, and then ``path`` counts.
         """
-        return self._journaled.take()
-
-    def release_slot(self) -> None:
-        """The journal is closed: syncs and closes its files, and gives the slot back."""
-        if self._own is not None:
-            self._own.close()
-
-    def append(
-        self, signal: Signal, lines: Sequence[bytes], before: Callable[[End, int], None]
-    ) -> End:
-        """Appends lines, given without their ends, to the signal's file of the journal's slot.
-
-        Raises:
-            StorageError: it could not be appended; the file is as it was.
-        """
-        return self._journaled.append(signal, lines, before)
-
-    def settle(self, signal: Signal, start: End, length: int) -> bool:
-        """After a death in the middle of ``append``: whether the line is whole; a part is cut off.
-
-        Raises:
-            StorageError: the file cannot be read or cut off.
-        """
-        return self._journaled.settle(signal, start, length)
-
-    def end_of(self, signal: Signal) -> End:
-        """Where the file ends, once a torn line at its end has been repaired; (0, 0) for none.
-
-        Raises:
-            StorageError: it cannot be read or repaired.
-        """
-        return self._journaled.end_of(signal)
-
-    def lines_after(self, signal: Signal, start: End) -> list[bytes]:
-        """The whole lines of the file from there on; none of another file.
-
-        Raises:
-            StorageError: it cannot be read.
-        """
-        return self._journaled.lines_after(signal, start)
-
-    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterator[bytes]:
-        """The lines of the active file, and of rotated ones that may hold a record of that time or
-        a later one.
-
-        Raises:
-            StorageError: a file cannot be read.
-        """
-        with importing():
-            from rimp_otel.storage.files.query import rotated_since
-        file_id, _ = self._journaled.end_of(signal)
-        yield from self._journaled.lines_after(signal, End(file_id, 0))
-        yield from rotated_since(self._absolute, signal, time_unix_nano)
-
-    def sync(self) -> None:
-        """Forces to the device what was appended since the last time; nothing with "never".
-
-        Raises:
-            StorageError: the device refused; it is tried again the next time.
-        """
-        for writer in (self._shared, self._own):
-            if writer is not None:
-                writer.sync()
+        if type(self).store is not FileStorage.store:
+            target = super().journal_target(path)
+            return target or DirectoryTarget(self.store, self._absolute.journal)
+        files = FileJournalTarget(self._absolute, self.policy, self._writer)
+        self._targets.append(files)
+        return files
 
     def __repr__(self) -> str:
         return f"FileStorage({os.fspath(self.layout.path)!r})"

@@ -110,9 +110,11 @@ class Writer:
     Args:
         layout: of the recording.
         policy: how its files are kept.
-        sealer: takes care of what was rotated.
+        sealer: takes care of what was rotated; None leaves that to others.
         for_journal: whether it takes a slot with what its last owner left in the journal. Without
             a journal that would be wrong: what is appended there must be drained first.
+        slot: the slot to write, held and later released by the caller; if not given, the writer
+            takes one with the first append.
         clock: gives seconds since the epoch.
         monotonic: gives seconds that never go back.
     """
@@ -121,15 +123,17 @@ class Writer:
         self,
         layout: Layout,
         policy: FilePolicy,
-        sealer: Sealer,
+        sealer: Sealer | None,
         for_journal: bool = False,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        slot: Slot | None = None,
     ) -> None:
         self.layout = layout
         self.policy = policy
         self.sealer = sealer
         self._for_journal = for_journal
+        self._given = slot
         self._clock = clock
         self._monotonic = monotonic
         self._lock = ProcessLock()
@@ -181,16 +185,16 @@ class Writer:
     def append(
         self, signal: Signal, lines: Sequence[bytes], before: Callable[[End, int], None]
     ) -> End:
-        """Appends lines; as ``Appendable`` says."""
+        """Append all lines to the signal's file, or none; as ``JournalTarget.store`` says."""
         with self._alone("append to", self.layout.directory):
             self._take()
             return self._append(signal, lines, before)[1]
 
-    def settle(self, signal: Signal, start: End, length: int) -> bool:
-        """Whether an interrupted append is whole; a part is cut off. As ``Appendable`` says."""
+    def resolve_append(self, signal: Signal, start: End, length: int) -> bool:
+        """Return True if an interrupted append is complete; else cut off its part."""
         with self._alone("repair", self.layout.file(signal)):
             self._take()
-            return self._appenders[signal].settle(start, length)
+            return self._appenders[signal].resolve_append(start, length)
 
     def end_of(self, signal: Signal) -> End:
         """Where the active file ends, once its tail is repaired; (0, 0) where there is none."""
@@ -283,7 +287,7 @@ class Writer:
         self._count(repaired=sum(appender.repaired for appender in self._appenders.values()))
         self._appenders = {}
         slot, self._slot = self._slot, None
-        if slot is not None:
+        if slot is not None and slot is not self._given:
             slot.release()
 
     def _take(self) -> Slot:
@@ -296,6 +300,8 @@ class Writer:
         return self._begin_slot(self._take_anew())
 
     def _take_anew(self) -> Slot:
+        if self._given is not None:
+            return self._given
         taken = self._take_from(self._claimed or 0)
         if self._claimed is not None and taken.number != self._claimed:
             taken.release()
@@ -324,7 +330,8 @@ class Writer:
             )
             for signal in Signal
         }
-        self.sealer.look()
+        if self.sealer is not None:
+            self.sealer.look()
         return slot
 
     def _append_all(self, lines: Mapping[Signal, Sequence[bytes]]) -> None:
@@ -376,7 +383,8 @@ class Writer:
 
     def _make_room(self, signal: Signal, appender: Appender, size: int) -> End:
         """Rotates the file if it is due; returns where the next line will begin."""
-        self.sealer.look_again()
+        if self.sealer is not None:
+            self.sealer.look_again()
         end = appender.end()
         if not end.offset:
             return end
@@ -397,7 +405,8 @@ class Writer:
             self._count(rotate_failures=1)
             raise
         self._count(rotated=1)
-        self.sealer.wake()
+        if self.sealer is not None:
+            self.sealer.wake()
 
     def _sync_if_due(self) -> None:
         if self.policy.sync != "interval":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rimp_otel.batch import TelemetryData
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.errors import ConfigurationError, StorageError
-from rimp_otel.journal.target import Remembering
+from rimp_otel.journal.target import DirectoryTarget
 from rimp_otel.models.filters import Conditions
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import TimeLike
@@ -32,7 +32,7 @@ _DEFAULT = TelemetryConfig()
 _LOCK_TIMEOUT = 2.0
 
 
-class SQLiteStorage(TelemetryStorage, Remembering):
+class SQLiteStorage(TelemetryStorage):
     """Keeps batches in one SQLite file, indexed by time and by trace, with full-text search.
 
     Each batch is one transaction. Several processes may record into one file, and read it at any
@@ -209,26 +209,17 @@ class SQLiteStorage(TelemetryStorage, Remembering):
         with self._alone() as writer:
             writer.close()
 
-    # What follows is for a journal: see ``rimp_otel.journal.target.StorageHome``.
+    def journal_target(self, path: str | os.PathLike[str] | None = None) -> DirectoryTarget:
+        """Return a journal in a directory beside the file, whatever ``path`` is.
 
-    def journal(self, slot: int) -> Path:
-        """The directory of a slot's journal."""
-        return self._layout.journal(slot)
-
-    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterator[bytes]:
-        """The signal's records of that time or a later one, as OTLP JSON lines.
-
-        Raises:
-            StorageError: the file cannot be read.
+        A slice's id is committed with its records, so that each slice is stored exactly once.
         """
-        return self._reading.lines_since(signal, time_unix_nano)
+        return DirectoryTarget(
+            self.store, self._layout.journal, self._reading.lines_since, self._sync
+        )
 
-    def sync(self) -> None:
-        """Forces to the device what was stored; nothing with "never".
-
-        Raises:
-            StorageError, OSError: the device refused; it is tried again the next time.
-        """
+    def _sync(self) -> None:
+        """Force what was stored to the device, unless the policy is "never"."""
         if self._syncs:
             with self._alone() as writer:
                 writer.sync()

@@ -195,9 +195,9 @@ def test_settling_an_append_that_was_cut_at_every_byte(tmp_path):
     for written in range(5):
         path.write_bytes(b"one\n" + b"two\n"[:written])
         appender = Appender(path)
-        assert appender.settle(End(path.stat().st_ino, 4), 4) is (written == 4)
+        assert appender.resolve_append(End(path.stat().st_ino, 4), 4) is (written == 4)
         assert path.read_bytes() == (b"one\ntwo\n" if written == 4 else b"one\n")
-        assert appender.settle(End(path.stat().st_ino, 4), 4) is (written == 4)
+        assert appender.resolve_append(End(path.stat().st_ino, 4), 4) is (written == 4)
         appender.close()
 
 
@@ -207,17 +207,17 @@ def test_settling_where_the_tail_was_repaired_before(tmp_path):
     for written, whole in ((b"two\n", True), (b"tw\n", False)):
         path.write_bytes(b"one\n" + written)
         appender = Appender(path)
-        assert appender.settle(End(path.stat().st_ino, 4), 4) is whole
+        assert appender.resolve_append(End(path.stat().st_ino, 4), 4) is whole
         appender.close()
         assert path.read_bytes() == b"one\n" + written * whole
 
 
 def test_settling_in_a_file_that_is_not_the_one(appender):
     """Changes nothing; nor where there is none."""
-    assert not appender.settle(End(1, 0), 4)
+    assert not appender.resolve_append(End(1, 0), 4)
     assert not appender.path.exists()
     appender.append([b"one"], nothing)
-    assert not appender.settle(End(appender.path.stat().st_ino + 1, 0), 2)
+    assert not appender.resolve_append(End(appender.path.stat().st_ino + 1, 0), 2)
     assert appender.path.read_bytes() == b"one\n"
 
 

@@ -24,7 +24,6 @@ from rimp_otel import (
     TelemetryEvent,
     TelemetryMetric,
 )
-from rimp_otel.journal.target import Appendable
 from rimp_otel.models.records import Signal
 from tests.contract.samples import everything
 from tests.processes import ROOT, run
@@ -452,22 +451,22 @@ def test_working_directory_that_changes(tmp_path, monkeypatch):
 
 def test_journals_have_slots_of_their_own(tmp_path):
     """Each its own, and none the one that batches are stored to."""
-    first, second = FileStorage(tmp_path / "t"), FileStorage(tmp_path / "t")
-    assert isinstance(first, Appendable)
+    storage = FileStorage(tmp_path / "t")
+    first, second = storage.journal_target(), FileStorage(tmp_path / "t").journal_target()
     assert [first.take_slot().number, second.take_slot().number] == [0, 1]
-    first.store(batch("stored"))
-    for storage, message in ((first, "0"), (second, "1")):
-        (line,) = batch(message).otlp_json(Signal.LOGS)
-        storage.append(Signal.LOGS, [line], lambda end, length: None)
+    storage.store(batch("stored"))
+    for target, message in ((first, "0"), (second, "1")):
+        target.store(Signal.LOGS, batch(message), lambda end, length: None)
     assert [path.name for path in sorted((tmp_path / "t").glob("logs*"))] == [
         "logs.1.jsonl",
         "logs.2.jsonl",
         "logs.jsonl",
     ]
     assert sorted(stored(tmp_path / "t")) == ["0", "1", "stored"]
-    first.close()
+    storage.close()
     assert first.take_slot().number == 0
-    assert FileStorage(tmp_path / "t", sync="never").take_slot().number == 2
+    other = FileStorage(tmp_path / "t", sync="never")
+    assert other.journal_target().take_slot().number == 2
     first.release_slot()
     second.release_slot()
     assert second.take_slot().number == 0
@@ -479,9 +478,8 @@ def test_rotate_seals_what_there_is(tmp_path):
     storage = FileStorage(tmp_path / "t")
     storage.rotate()
     assert names(tmp_path) == []
-    storage.take_slot()
-    (line,) = batch("journaled").otlp_json(Signal.LOGS)
-    storage.append(Signal.LOGS, [line], lambda end, length: None)
+    target = storage.journal_target()
+    target.store(Signal.LOGS, batch("journaled"), lambda end, length: None)
     storage.store(everything())
     storage.rotate()
     storage.rotate()
@@ -495,7 +493,7 @@ def test_rotate_seals_what_there_is(tmp_path):
     stats = storage.stats()
     assert (stats.rotated, stats.sealed) == (4, 4)
     assert stats.sealed_from == stats.bytes
-    storage.release_slot()
+    target.release_slot()
 
 
 def test_what_an_earlier_run_left_is_sealed(tmp_path):

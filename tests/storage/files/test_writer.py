@@ -145,8 +145,8 @@ def test_the_protocol_of_a_journal(make, tmp_path):
     assert writer.end_of(LOGS) == end
     writer.append(LOGS, [b"de"], nothing)
     assert writer.lines_after(LOGS, end) == [b"de"]
-    assert writer.settle(LOGS, end, 3)
-    assert not writer.settle(LOGS, end, 4)
+    assert writer.resolve_append(LOGS, end, 3)
+    assert not writer.resolve_append(LOGS, end, 4)
     assert writer.end_of(LOGS) == end
     writer.close()
     assert not slot.is_ours
@@ -449,25 +449,26 @@ import ctypes, os, sys
 from pathlib import Path
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files.storage import FileStorage
-from tests.storage.recordings import line
+from tests.storage.recordings import batch
 
 storage = FileStorage(sys.argv[1])
 fork = ctypes.PyDLL(None).fork if sys.argv[2] == "C" else os.fork
-number = storage.take_slot().number
+target = storage.journal_target()
+number = target.take_slot().number
 before = lambda end, length: None
-storage.append(Signal.LOGS, [line("parent 1")], before)
+target.store(Signal.LOGS, batch("parent 1"), before)
 descriptors = set(os.listdir("/proc/self/fd"))
 if (child := fork()) == 0:
-    other = storage.take_slot().number
-    storage.append(Signal.LOGS, [line("child")], before)
+    other = target.take_slot().number
+    target.store(Signal.LOGS, batch("child"), before)
     assert (number, other) == (0, 1), (number, other)
     assert storage.stats().lines == 1
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)
-    storage.release_slot()
+    target.release_slot()
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
-storage.append(Signal.LOGS, [line("parent 2")], before)
-assert storage.take_slot().number == 0
+target.store(Signal.LOGS, batch("parent 2"), before)
+assert target.take_slot().number == 0
 assert storage.stats().lines == 2
 """
 

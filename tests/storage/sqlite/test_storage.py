@@ -458,11 +458,12 @@ def test_wrong_batch_sizes(storage):
 def test_sync(path, sync):
     """By the policy, before store returns or when the journal wants it."""
     storage = SQLiteStorage(path, sync=sync)
-    storage.sync()
+    target = storage.journal_target()
+    target.sync()
     storage.store(batch("one"))
     expected = 2 if sync == "always" else 1
     assert storage._writer._db.execute("PRAGMA synchronous") == [(expected,)]
-    storage.sync()
+    target.sync()
     storage.close()
     assert stored(path) == ["one"]
 

@@ -8,7 +8,6 @@ from rimp_otel import SQLiteStorage, StorageError, TelemetryCollector, Telemetry
 from rimp_otel.batch import set_slice_id
 from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.slots import Slot
-from rimp_otel.journal.target import StorageHome
 from rimp_otel.process import Reporter
 from rimp_otel.streaming.journal_drain import JournalDrain
 from tests.contract.samples import everything
@@ -112,11 +111,18 @@ class Journaled:
     def __init__(self, path, storage=None):
         self.storage = storage or SQLiteStorage(path)
         self.collector = TelemetryCollector(TelemetryConfig())
-        home = StorageHome(self.storage)
-        self.journal = Journal(home, 16 * 1024 * 1024, Reporter(), False)
+        target = self.storage.journal_target()
+        self.journal = Journal(target, 16 * 1024 * 1024, Reporter(), False)
         self.collector.attach(self, self.journal)
         self.drain = JournalDrain(
-            self.collector, self.storage, lambda data: None, Reporter(), self.journal, home
+            self.journal,
+            target,
+            self.collector.counts,
+            lambda data: None,
+            Reporter(),
+            self.collector,
+            self.storage,
+            sync_after=TelemetryConfig().sync_interval,
         )
 
     def wake(self):
