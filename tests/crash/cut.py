@@ -99,9 +99,9 @@ def _collect(writer: Writer, mark: str, source: str) -> None:
 
 
 def _rotate(writer: Writer, seal: bool) -> None:
-    writer.storage._journaled.rotate()
+    writer.drain._target.rotate()
     if seal:
-        writer.storage._writer.sealer.run()
+        writer.storage._sealer.run()
 
 
 class Recording:
