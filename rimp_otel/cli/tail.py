@@ -1,4 +1,4 @@
-"""``rimp tail``: the newest records, one line each, and those that follow."""
+"""``rimp tail`` and ``rimp logs``: print the newest records, and follow a recording."""
 
 from __future__ import annotations
 
@@ -62,112 +62,15 @@ __all__ = [
     "Feed",
     "add_logs_parser",
     "add_tail_parser",
-    "follow",
+    "follow_recording",
     "format_log",
     "format_record",
-    "show",
+    "print_batch",
 ]
 
-
-# --- The newest records of a recording, and those that follow: what ``rimp tail`` and ``rimp logs`` show.
-
 _POLL_SECONDS = 0.2
-_LONG = 3_600 * 10**9
-
-
-class Feed:
-    """Records in the order of time, a span at its end.
-
-    Args:
-        path: of the recording.
-        window: what is not in it is left out.
-        wanted: what the records must meet.
-        follows: whether more will be asked for; there need be nothing yet then.
-    """
-
-    def __init__(self, path: Path, window: Window, wanted: Filter, follows: bool) -> None:
-        self._path, self._window, self._wanted = path, window, wanted
-        self._follows = follows
-        self._reader = open_recording(path, wait=follows)
-        # What came between the two looks at the recording, and is given by the second one too.
-        self._given: Counter[str] = Counter()
-        self._reported = 0
-
-    def newest(self, number: int) -> list[Record]:
-        """The newest ``number`` of what there is now.
-
-        Of spans, those are looked through that started last: one that ended just now, but started
-        before thousands of others, can be missed.
-        """
-        if self._follows and number == sys.maxsize:
-            return self.new()
-        if self._follows:
-            self._reader.skip()
-        # Spans are found by their start.
-        window = Window(self._window.start and self._window.start - _LONG, self._window.end)
-        reader = reader_of(self._path)
-        limit = None if number == sys.maxsize else 20 * number + 2_000
-        found = self._chosen([retrieve(reader, window, self._wanted, limit if number else 0)])
-        if self._follows:
-            self._given = Counter(map(_text, found))
-        report_damage(reader)
-        return _newest(found, number)
-
-    def new(self) -> list[Record]:
-        """What has been recorded since the last call."""
-        found = self._chosen(self._reader.poll())
-        self._reported = report_damage(self._reader, self._reported)
-        if self._given:
-            found = [record for record in found if not self._is_given(record)]
-            self._given.clear()
-        return _newest(found, sys.maxsize)
-
-    def _chosen(self, batches: Iterable[TelemetryData]) -> list[Record]:
-        return [
-            record
-            for data in batches
-            for record in records_of(data, self._wanted.signals)
-            if self._window.contains(time_of(record)) and self._wanted.matches(record)
-        ]
-
-    def _is_given(self, record: Record) -> bool:
-        text = _text(record)
-        self._given[text] -= 1
-        return self._given[text] >= 0
-
-
-def _newest(records: list[Record], number: int) -> list[Record]:
-    return sorted(heapq.nlargest(number, records, key=time_of), key=time_of)
-
-
-def _text(record: Record) -> str:
-    return to_json(record_json(record))
-
-
-def show(feed: Feed, number: int, follows: bool, line: Callable[[Record], str]) -> None:
-    """Prints the newest ``number``, one line each, and then perhaps those that follow."""
-
-    def print_all(records: list[Record]) -> None:
-        for record in records:
-            print(line(record))
-        sys.stdout.flush()
-
-    print_all(feed.newest(number))
-    if follows:
-        follow(lambda: print_all(feed.new()))
-
-
-def follow(show_new: Callable[[], None], sleep: Callable[[float], None] = time.sleep) -> NoReturn:
-    """Show what is new, again and again, until something raises: an interrupt, a closed pipe."""
-    while True:
-        sleep(_POLL_SECONDS)
-        show_new()
-
-
-# --- ``rimp tail``: the newest records, one line each, and those that follow.
-
-_DEFAULT_NUMBER = 10
-_ORIGIN_WIDTH = 16
+_HOUR = 3_600 * 10**9
+_SOURCE_WIDTH = 16
 
 
 def add_tail_parser(subparsers: Any) -> None:
@@ -177,14 +80,6 @@ def add_tail_parser(subparsers: Any) -> None:
         help="print the newest records and follow new ones",
         description="Print the newest spans, log records and metrics, one line each.",
     )
-    _add_choices(parser)
-    add_path_option(parser)
-    add_json_option(parser, "each record")
-    add_color_option(parser)
-    parser.set_defaults(command=_run_tail)
-
-
-def _add_choices(parser: argparse.ArgumentParser) -> None:
     add_follow_option(parser)
     add_number_option(parser, "newest records to print, or all (default: 10; all with --since)")
     add_window_options(parser)
@@ -196,104 +91,8 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         metavar="SIGNAL",
         help="print only these signals: traces, logs, metrics",
     )
-
-
-def _run_tail(args: argparse.Namespace) -> int:
-    from rimp_otel.models.filters import Filter
-
-    style, wanted = style_from_args(args), Filter.of(signals=args.signal)
-    feed = Feed(path_from_args(args), window_from_args(args), wanted, args.follow)
-
-    def line(record: Record) -> str:
-        return to_json(record_json(record)) if args.json else format_record(record, style)
-
-    show(feed, _number(args), args.follow, line)
-    return 0
-
-
-def _number(args: argparse.Namespace) -> int:
-    if args.number is not None:
-        return int(args.number)
-    return _DEFAULT_NUMBER if args.since is None else sys.maxsize
-
-
-def format_record(record: Record, style: Style) -> str:
-    """One line about a record: local time, mark, where it comes from, and what it says."""
-    mark, looks, parts = _told(record, style)
-    time = style.paint(format_time(time_of(record), "%m-%d %H:%M:%S"), "dim")
-    return "  ".join([time, style.paint(f"{mark:<7}", *looks) + _origin(record, style), *parts])
-
-
-def _origin(record: Record, style: Style) -> str:
-    service = style.clean(service_of(record))
-    source = style.clean(record.source) if isinstance(record, TelemetryEvent) else ""
-    if service and source:
-        source = f"/{source}"
-    gap = " " * (_ORIGIN_WIDTH - display_width(service + source))
-    return style.paint(service, look_of_service(service)) + style.paint(source, "dim") + gap
-
-
-_Told = tuple[str, tuple[str, ...], list[str]]
-
-
-def _told(record: Record, style: Style) -> _Told:
-    """The record's mark with its looks, and what it says."""
-    if isinstance(record, TelemetryEvent):
-        return _told_by_event(record, style)
-    if isinstance(record, TelemetryMetric):
-        return _told_by_metric(record, style)
-    return _told_by_span(record, style)
-
-
-def _told_by_event(event: TelemetryEvent, style: Style) -> _Told:
-    mark, looks = EVENT_MARKS[event.event_type]
-    text = style.clean(event.message or event.event_name)
-    parts = [style.paint(text, "red") if looks == ("red",) else text]
-    if raised := exception_text(event.metadata):
-        parts.append(style.paint(style.clean(raised), "red"))
-    return mark, looks, parts + _dim(brief_attributes(event.metadata), event.trace_id, style)
-
-
-def _told_by_span(span: ReadableSpan, style: Style) -> _Told:
-    nanos = duration_of(span)
-    duration = "open" if nanos is None else style.duration(nanos)
-    parts = [style.clean(span.name) or "(no name)", style.paint(duration, "bold")]
-    if has_failed(span):
-        raised = [exception_text(event.attributes or {}) for event in span.events]
-        why = next(filter(None, raised), span.status.description or "error")
-        mark = style.glyphs.cut if is_interrupted(span) else style.glyphs.failed
-        parts.append(style.paint(f"{mark} {style.clean(why)}", "red"))
-    return "SPAN", ("cyan",), parts + _dim({}, trace_id_of(span), style)
-
-
-def _told_by_metric(metric: TelemetryMetric, style: Style) -> _Told:
-    parts = [style.clean(metric.name), style.paint(_measured(metric, style), "bold")]
-    return "METRIC", ("magenta",), parts + _dim(metric.tags, 0, style)
-
-
-def _measured(metric: TelemetryMetric, style: Style) -> str:
-    # UCUM's 1 stands for no unit; after a number it would read as another one.
-    unit = f" {style.clean(metric.unit)}" if metric.unit not in ("", "1") else ""
-    point = metric.point
-    if point is None:
-        return (format_number(metric.value) if metric.has_value else "no value") + unit
-    if not point.count or not metric.has_value:
-        return f"n={point.count}"
-    text = f"n={point.count} mean={format_number(metric.value / point.count)}{unit}"
-    most = None if isinstance(point, SummaryPoint) else point.max
-    return text if most is None else f"{text} max={format_number(most)}{unit}"
-
-
-def _dim(attributes: Mapping[str, Any], trace_id: int, style: Style) -> list[str]:
-    parts = style.pairs(attributes)
-    if trace_id:
-        parts.append(f"trace={trace_id:032x}"[:14])
-    return [style.paint("  ".join(parts), "dim")] if parts else []
-
-
-# --- ``rimp logs``: log records by what they say, and those that follow.
-
-_DEFAULT_LOG_COUNT = 20
+    _add_output_options(parser)
+    parser.set_defaults(command=_run_tail)
 
 
 def add_logs_parser(subparsers: Any) -> None:
@@ -321,35 +120,213 @@ def add_logs_parser(subparsers: Any) -> None:
         help="select records of traces whose id starts with ID",
     )
     add_filter_options(parser)
-    add_path_option(parser)
-    add_json_option(parser, "each record")
-    add_color_option(parser)
+    _add_output_options(parser)
     parser.set_defaults(command=_run_logs)
 
 
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    add_path_option(parser)
+    add_json_option(parser, "each record")
+    add_color_option(parser)
+
+
+def _run_tail(args: argparse.Namespace) -> int:
+    from rimp_otel.models.filters import Filter
+
+    default = 10 if args.since is None else sys.maxsize
+    return _print_feed(args, Filter.of(signals=args.signal), default, format_record)
+
+
 def _run_logs(args: argparse.Namespace) -> int:
+    is_narrow = args.since is not None or args.until is not None or args.trace
+    default = sys.maxsize if is_narrow else 20
+    return _print_feed(args, filter_from_args(args, "logs"), default, format_log)
+
+
+def _print_feed(
+    args: argparse.Namespace,
+    wanted: Filter,
+    default_number: int,
+    format_line: Callable[[Any, Style], str],
+) -> int:
     style = style_from_args(args)
-    feed = Feed(
-        path_from_args(args), window_from_args(args), filter_from_args(args, "logs"), args.follow
-    )
+    feed = Feed(path_from_args(args), window_from_args(args), wanted, args.follow)
 
-    def line(record: Any) -> str:
-        return to_json(record_json(record)) if args.json else format_log(record, style)
+    def to_line(record: Record) -> str:
+        return to_json(record_json(record)) if args.json else format_line(record, style)
 
-    show(feed, _log_count(args), args.follow, line)
+    print_batch(feed.newest(default_number if args.number is None else args.number), to_line)
+    if args.follow:
+        follow_recording(feed, to_line)
     return 0
 
 
-def _log_count(args: argparse.Namespace) -> int:
-    if args.number is not None:
-        return int(args.number)
-    is_narrow = args.since is not None or args.until is not None or args.trace
-    return sys.maxsize if is_narrow else _DEFAULT_LOG_COUNT
+def print_batch(records: Iterable[Record], to_line: Callable[[Record], str]) -> None:
+    """Print the records, one line each, and flush standard output."""
+    for record in records:
+        print(to_line(record))
+    sys.stdout.flush()
+
+
+def follow_recording(feed: Feed, to_line: Callable[[Record], str]) -> NoReturn:
+    """Print new records until something raises, such as an interrupt or a closed pipe."""
+    while True:
+        time.sleep(_POLL_SECONDS)
+        print_batch(feed.new(), to_line)
+
+
+class Feed:
+    """The records of a recording in the order of time, a span at its end: first the newest, then new ones.
+
+    Args:
+        path: path of the recording.
+        window: the time range of the records.
+        wanted: the filter that the records must meet.
+        follows: True if `new` will be called; then the recording need not exist yet.
+    """
+
+    def __init__(self, path: Path, window: Window, wanted: Filter, follows: bool) -> None:
+        self._path, self._window, self._wanted = path, window, wanted
+        self._follows = follows
+        self._reader = open_recording(path, wait=follows)
+        # Records that `newest` returned; `new` finds those again that came while it read.
+        self._returned: Counter[str] = Counter()
+        self._reported = 0
+
+    def newest(self, number: int) -> list[Record]:
+        """Return the newest ``number`` records.
+
+        Spans are searched from the last start backwards: one that ended just now, but started
+        before thousands of others, can be missed.
+        """
+        if self._follows and number == sys.maxsize:
+            return self.new()
+        if self._follows:
+            self._reader.skip()
+        # A recording is searched by the start of spans, and this window is about their end.
+        window = Window(self._window.start and self._window.start - _HOUR, self._window.end)
+        reader = reader_of(self._path)
+        limit = None if number == sys.maxsize else 20 * number + 2_000
+        found = self._select([retrieve(reader, window, self._wanted, limit if number else 0)])
+        if self._follows:
+            self._returned = Counter(map(_line_key, found))
+        report_damage(reader)
+        return _newest_in_order(found, number)
+
+    def new(self) -> list[Record]:
+        """Return the records that were added since the last call."""
+        found = self._select(self._reader.poll())
+        self._reported = report_damage(self._reader, self._reported)
+        if self._returned:
+            found = [record for record in found if not self._is_returned(record)]
+            self._returned.clear()
+        return _newest_in_order(found, sys.maxsize)
+
+    def _select(self, batches: Iterable[TelemetryData]) -> list[Record]:
+        return [
+            record
+            for data in batches
+            for record in records_of(data, self._wanted.signals)
+            if self._window.contains(time_of(record)) and self._wanted.matches(record)
+        ]
+
+    def _is_returned(self, record: Record) -> bool:
+        key = _line_key(record)
+        self._returned[key] -= 1
+        return self._returned[key] >= 0
+
+
+def _newest_in_order(records: list[Record], number: int) -> list[Record]:
+    return sorted(heapq.nlargest(number, records, key=time_of), key=time_of)
+
+
+def _line_key(record: Record) -> str:
+    return to_json(record_json(record))
+
+
+def format_record(record: Record, style: Style) -> str:
+    """Return a line: local time, mark, service and source, and the record's summary."""
+    mark, looks, parts = _summarize_record(record, style)
+    time = style.paint(format_time(time_of(record), "%m-%d %H:%M:%S"), "dim")
+    return "  ".join(
+        [time, style.paint(f"{mark:<7}", *looks) + _service_and_source(record, style), *parts]
+    )
 
 
 def format_log(event: TelemetryEvent, style: Style) -> str:
-    """The line of ``rimp tail``, and the span that the record belongs to."""
+    """Return the line of `format_record`, with the id of the record's span."""
     line = format_record(event, style)
     if not event.span_id:
         return line
     return f"{line}  {style.paint(f'span={event.span_id:016x}', 'dim')}"
+
+
+def _service_and_source(record: Record, style: Style) -> str:
+    service = style.clean(service_of(record))
+    source = style.clean(record.source) if isinstance(record, TelemetryEvent) else ""
+    if service and source:
+        source = f"/{source}"
+    gap = " " * (_SOURCE_WIDTH - display_width(service + source))
+    return style.paint(service, look_of_service(service)) + style.paint(source, "dim") + gap
+
+
+_Summary = tuple[str, tuple[str, ...], list[str]]
+
+
+def _summarize_record(record: Record, style: Style) -> _Summary:
+    """Return the mark of a record, the looks of the mark, and the parts of its summary."""
+    if isinstance(record, TelemetryEvent):
+        return _event_summary(record, style)
+    if isinstance(record, TelemetryMetric):
+        return _metric_summary(record, style)
+    return _span_summary(record, style)
+
+
+def _event_summary(event: TelemetryEvent, style: Style) -> _Summary:
+    mark, looks = EVENT_MARKS[event.event_type]
+    text = style.clean(event.message or event.event_name)
+    parts = [style.paint(text, "red") if looks == ("red",) else text]
+    if raised := exception_text(event.metadata):
+        parts.append(style.paint(style.clean(raised), "red"))
+    return (
+        mark,
+        looks,
+        parts + _format_context(brief_attributes(event.metadata), event.trace_id, style),
+    )
+
+
+def _span_summary(span: ReadableSpan, style: Style) -> _Summary:
+    nanos = duration_of(span)
+    duration = "open" if nanos is None else style.duration(nanos)
+    parts = [style.clean(span.name) or "(no name)", style.paint(duration, "bold")]
+    if has_failed(span):
+        raised = [exception_text(event.attributes or {}) for event in span.events]
+        why = next(filter(None, raised), span.status.description or "error")
+        mark = style.glyphs.cut if is_interrupted(span) else style.glyphs.failed
+        parts.append(style.paint(f"{mark} {style.clean(why)}", "red"))
+    return "SPAN", ("cyan",), parts + _format_context({}, trace_id_of(span), style)
+
+
+def _metric_summary(metric: TelemetryMetric, style: Style) -> _Summary:
+    parts = [style.clean(metric.name), style.paint(_format_measurement(metric, style), "bold")]
+    return "METRIC", ("magenta",), parts + _format_context(metric.tags, 0, style)
+
+
+def _format_measurement(metric: TelemetryMetric, style: Style) -> str:
+    # UCUM's 1 stands for no unit; after a number it would read as another one.
+    unit = f" {style.clean(metric.unit)}" if metric.unit not in ("", "1") else ""
+    point = metric.point
+    if point is None:
+        return (format_number(metric.value) if metric.has_value else "no value") + unit
+    if not point.count or not metric.has_value:
+        return f"n={point.count}"
+    text = f"n={point.count} mean={format_number(metric.value / point.count)}{unit}"
+    most = None if isinstance(point, SummaryPoint) else point.max
+    return text if most is None else f"{text} max={format_number(most)}{unit}"
+
+
+def _format_context(attributes: Mapping[str, Any], trace_id: int, style: Style) -> list[str]:
+    parts = style.pairs(attributes)
+    if trace_id:
+        parts.append(f"trace={trace_id:032x}"[:14])
+    return [style.paint("  ".join(parts), "dim")] if parts else []

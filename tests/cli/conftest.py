@@ -1,7 +1,8 @@
-"""A known environment, a recording to look at, and the command to look with."""
+"""A known environment, recordings, and the command in this process."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.cli.records import MS, T0, checkout
 
 
 class Result(NamedTuple):
-    """How a command ended, and what it said."""
+    """The exit code of a command, and its output."""
 
     code: int
     out: str
@@ -26,7 +27,7 @@ class Result(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def known_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """UTC, 100 columns, an empty working directory, no colour variables."""
+    """Set UTC, 100 columns, an empty working directory and no colour variables."""
     for name in ("NO_COLOR", "FORCE_COLOR", "RIMP_STORAGE_BACKEND", "RIMP_STORAGE_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
@@ -40,7 +41,7 @@ def known_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
 
 @pytest.fixture
 def rimp(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Runs the command in this process."""
+    """Return a function that runs the command in this process."""
 
     def run(*argv: str) -> Result:
         try:
@@ -53,8 +54,26 @@ def rimp(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
 
 @pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that adds steps, one to do in each pause; after the last, an interrupt."""
+    steps: list[Callable[[], object]] = []
+    sleep_really = time.sleep
+
+    def sleep(seconds: float) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            sleep_really(seconds)
+            return
+        if not steps:
+            raise KeyboardInterrupt
+        steps.pop(0)()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    return lambda *further: steps.extend(further)
+
+
+@pytest.fixture
 def record() -> Callable[[TelemetryData], Path]:
-    """Appends to the recording that the commands look at by default."""
+    """Return a function that appends to the default recording."""
 
     def append(data: TelemetryData) -> Path:
         storage = FileStorage("telemetry")
@@ -66,19 +85,19 @@ def record() -> Callable[[TelemetryData], Path]:
 
 @pytest.fixture
 def shop(record: Callable[[TelemetryData], Path]) -> Path:
-    """A recording of one checkout, with two metrics."""
+    """Make a recording of one checkout with two metrics."""
     spans, events = checkout()
     return record(TelemetryData(spans=spans, events=events, metrics=[queue(), latency()]))
 
 
 def queue() -> TelemetryMetric:
-    """A gauge."""
+    """Return a gauge."""
     resource = ResourceInfo({"service.name": "shop"})
     return TelemetryMetric("queue.length", 4, "{job}", {"queue": "mail"}, T0, resource=resource)
 
 
 def latency() -> TelemetryMetric:
-    """A histogram."""
+    """Return a histogram."""
     return TelemetryMetric(
         "http.server.duration",
         0.8,

@@ -1,4 +1,4 @@
-"""``rimp tail``: lines, choices, following."""
+"""``rimp tail`` and ``rimp logs``: lines, conditions, following."""
 
 from __future__ import annotations
 
@@ -13,16 +13,29 @@ from typing import Any
 import pytest
 
 from rimp_otel.batch import TelemetryData
-from rimp_otel.cli import tail as feed
-from rimp_otel.cli.tail import follow, format_record
+from rimp_otel.cli import tail as module
+from rimp_otel.cli.tail import Feed, format_log, format_record
+from rimp_otel.cli.timespec import Window
+from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import EventType, MetricKind, TelemetryEvent, TelemetryMetric
 from rimp_otel.render.terminal import Style
+from rimp_otel.storage import FileStorage
 from tests.cli.conftest import latency, queue
-from tests.cli.records import HOSTILE, HOSTILE_SHOWN, T0, event, raised, span, without_our_colour
+from tests.cli.records import (
+    HOSTILE,
+    HOSTILE_SHOWN,
+    MS,
+    T0,
+    TRACE,
+    event,
+    raised,
+    span,
+    without_our_colour,
+)
 
 
 def test_everything(rimp: Any, shop: Path) -> None:
-    """All signals in the order of time; a span stands where it ended."""
+    """All signals are printed in the order of time, a span at its end."""
     assert rimp("tail", "-n", "all") == (
         0,
         """\
@@ -43,15 +56,15 @@ def test_everything(rimp: Any, shop: Path) -> None:
     )
 
 
-def test_ten_if_not_told_otherwise(rimp: Any, shop: Path) -> None:
-    """As tail does; with --since, all."""
+def test_default_number(rimp: Any, shop: Path) -> None:
+    """Ten records are printed, or with --since all."""
     assert len(rimp("tail").out.splitlines()) == 10
     assert len(rimp("tail", "--since", "2026-11-18").out.splitlines()) == 12
     assert rimp("tail", "-n", "0").out == ""
 
 
 def test_choices(rimp: Any, shop: Path) -> None:
-    """By signal and by time, which are combined."""
+    """Signal and time range are combined."""
     since = "2026-11-18T11:06:40.092Z"
     signals = ["--signal", "logs", "--signal", "metrics"]
     lines = rimp("tail", "--since", since, *signals).out.splitlines()
@@ -60,14 +73,14 @@ def test_choices(rimp: Any, shop: Path) -> None:
 
 
 def test_json(rimp: Any, shop: Path) -> None:
-    """One object a line."""
+    """Each line is one JSON object."""
     lines = rimp("tail", "--json", "-n", "all").out.splitlines()
     assert len(lines) == 12
     assert {json.loads(line)["signal"] for line in lines} == {"traces", "logs", "metrics"}
 
 
 def test_records_of_one_time_keep_their_order(rimp: Any, record: Any) -> None:
-    """Records of the same instant are shown as they were recorded."""
+    """Records of the same time are printed in the order of recording."""
     record(TelemetryData(events=[event(f"m{i}", 1) for i in range(5)]))
     assert [line.split()[4] for line in rimp("tail").out.splitlines()] == [
         "m0", "m1", "m2", "m3", "m4",
@@ -75,7 +88,7 @@ def test_records_of_one_time_keep_their_order(rimp: Any, record: Any) -> None:
 
 
 def test_colour() -> None:
-    """Services, severities and errors have colours; times and attributes step back."""
+    """Services, severities and errors are coloured; times and attributes are dim."""
     line = format_record(event("boom", 1, 1, EventType.ERROR, "", n=1), Style(color=True))
     assert line == (
         "\x1b[2m11-18 11:06:40.001\x1b[0m  \x1b[31mERROR  \x1b[0m\x1b[2mapp\x1b[0m             "
@@ -84,7 +97,7 @@ def test_colour() -> None:
 
 
 def test_odd_records() -> None:
-    """No value, no message, no name, no end: each is a line."""
+    """A record without value, message, name or end still makes a line."""
     style = Style()
     no_value = TelemetryMetric("m", 0, flags=1, time_unix_nano=T0)
     named = TelemetryEvent("s", "", event_name="user.login", time_unix_nano=0)
@@ -96,14 +109,14 @@ def test_odd_records() -> None:
 
 
 def test_interrupted_span() -> None:
-    """Has a mark of its own."""
+    """An interrupted span has its own mark."""
     cut = span("a", 1, 0, 0, 7, error="process terminated", **{"rimp.interrupted": True})
     line = "a  7 ms  ✂ process terminated  trace=4bf92f35"
     assert format_record(cut, Style()).endswith(line)
 
 
 def test_empty_distribution() -> None:
-    """A histogram that has counted nothing has no mean."""
+    """An empty histogram has no mean."""
     empty = TelemetryMetric(
         "h",
         0.0,
@@ -115,7 +128,7 @@ def test_empty_distribution() -> None:
 
 
 def test_exception_of_a_log_record() -> None:
-    """What logger.exception() recorded is told in one line."""
+    """The exception that logger.exception() recorded follows the message."""
     attributes = dict(raised("KeyError", "'x'", 0).attributes or {})
     line = format_record(event("failed", 0, 0, EventType.ERROR, trace_id=0, **attributes), Style())
     assert line.endswith("  failed  KeyError: 'x'")
@@ -123,7 +136,7 @@ def test_exception_of_a_log_record() -> None:
 
 @pytest.mark.parametrize("color", [False, True])
 def test_hostile_records(color: bool) -> None:
-    """Names, messages, sources, services, units, keys and values come out escaped."""
+    """Names, messages, sources, services, units, keys and values are escaped."""
     boom = raised(HOSTILE, HOSTILE, 1)
     records = [
         event(HOSTILE, 0, 1, source=HOSTILE, service=HOSTILE, **{HOSTILE: HOSTILE}),
@@ -136,25 +149,12 @@ def test_hostile_records(color: bool) -> None:
         assert HOSTILE_SHOWN in line
 
 
-def test_following(rimp: Any, record: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes while it follows is shown, also into files that were not there before."""
-    steps = iter(
-        [
-            lambda: record(TelemetryData(events=[event("first", 1)])),
-            lambda: record(TelemetryData(metrics=[queue()], events=[event("second", 2)])),
-        ]
+def test_following(rimp: Any, record: Any, meanwhile: Any) -> None:
+    """New records are printed as they come, also in files that did not exist before."""
+    meanwhile(
+        lambda: record(TelemetryData(events=[event("first", 1)])),
+        lambda: record(TelemetryData(metrics=[queue()], events=[event("second", 2)])),
     )
-
-    def work_meanwhile() -> None:
-        step = next(steps, None)
-        if step is None:
-            raise KeyboardInterrupt
-        step()
-
-    def follow_on(show_new: Any) -> None:
-        follow(show_new, sleep=lambda _: work_meanwhile())
-
-    monkeypatch.setattr(feed, "follow", follow_on)
     code, out, err = rimp("tail", "-f")
     assert code == 130
     assert [line.split("  ")[-2].strip() for line in out.splitlines()] == [
@@ -164,7 +164,7 @@ def test_following(rimp: Any, record: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def command(*argv: str) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
+    """Start the command in its own process."""
     pipe = subprocess.PIPE
     argv = (sys.executable, "-m", "rimp_otel.cli.main", *argv)
     env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
@@ -172,7 +172,7 @@ def command(*argv: str) -> subprocess.Popen[str]:
 
 
 def test_interrupt_ends_following(shop: Path) -> None:
-    """Ctrl-C is no crash: exit code 130, nothing on standard error."""
+    """Ctrl-C ends the command with exit code 130 and no message."""
     with command("tail", "-f", "-n", "1") as process:
         assert process.stdout
         assert process.stderr
@@ -183,10 +183,196 @@ def test_interrupt_ends_following(shop: Path) -> None:
 
 
 def test_a_closed_pipe_is_no_error(shop: Path) -> None:
-    """As in ``rimp tail | head -1``: the reader has what it wanted."""
+    """A closed pipe, as in ``rimp tail | head -1``, is a success."""
     with command("tail", "-n", "all") as process:
         assert process.stdout
         assert process.stderr
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait() == 0
+
+
+def texts_of(records: list[Any]) -> list[str]:
+    """Return the messages of log records and the names of spans."""
+    return [getattr(record, "message", None) or record.name for record in records]
+
+
+def feed(path: Path, follows: bool = False, window: Window = Window()) -> Feed:  # noqa: B008
+    """Return a feed of all records."""
+    return Feed(path, window, Filter(), follows)
+
+
+def test_newest(record: Any) -> None:
+    """The newest records come in the order of time, a span at its end."""
+    path = record(TelemetryData([event("b", 20), event("a", 10)], [], [span("s", 1, 0, 0, 15)]))
+    assert texts_of(feed(path).newest(2)) == ["s", "b"]
+    assert texts_of(feed(path).newest(sys.maxsize)) == ["a", "s", "b"]
+    assert feed(path).newest(0) == []
+
+
+def test_window_is_about_the_ends_of_spans(record: Any) -> None:
+    """A span that ends in the window is found, even if it started before."""
+    path = record(
+        TelemetryData([], [], [span("long", 1, 0, 0, 60_000), span("short", 2, 0, 0, 10)])
+    )
+    assert texts_of(feed(path, window=Window(T0 + 50_000 * MS)).newest(9)) == ["long"]
+    assert texts_of(feed(path, window=Window(None, T0 + 50_000 * MS)).newest(9)) == ["short"]
+
+
+@pytest.mark.parametrize("number", [0, 2, sys.maxsize])
+def test_feed_following(record: Any, number: int) -> None:
+    """Each new record is returned once, after the newest ones."""
+    path = record(TelemetryData([event("a", 1), event("b", 2), event("c", 3)]))
+    following = feed(path, follows=True)
+    assert texts_of(following.newest(number)) == ["a", "b", "c"][3 - min(number, 3) :]
+    assert following.new() == []
+    record(TelemetryData([event("e", 5), event("d", 4)]))
+    assert texts_of(following.new()) == ["d", "e"]
+    assert following.new() == []
+
+
+def test_record_between_two_reads(record: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that arrives between the two reads is returned once, equal records each."""
+    path = record(TelemetryData([event("a", 1)]))
+    following = feed(path, follows=True)
+    look = module.retrieve
+
+    def record_meanwhile(*args: Any) -> TelemetryData:
+        record(TelemetryData([event("twice", 2), event("twice", 2)]))
+        found = look(*args)
+        record(TelemetryData([event("twice", 2)]))
+        return found
+
+    monkeypatch.setattr(module, "retrieve", record_meanwhile)
+    assert texts_of(following.newest(9)) == ["a", "twice", "twice"]
+    assert texts_of(following.new()) == ["twice"]
+
+
+def test_old_files_are_not_read(record: Any) -> None:
+    """The newest records are found without reading older sealed files."""
+    path = record(TelemetryData([event("old", 1)]))
+    FileStorage(path).rotate()
+    (sealed,) = (path / "sealed").glob("*.zst")
+    sealed.write_bytes(b"not zstd")
+    record(TelemetryData([event(f"m{i}", 10 + i) for i in range(2_100)]))
+    assert texts_of(feed(path).newest(2)) == ["m2098", "m2099"]
+    following = feed(path, follows=True)
+    assert texts_of(following.newest(1)) == ["m2099"]
+    assert following.new() == []
+
+
+def test_logs_everything(rimp: Any, shop: Path) -> None:
+    """Only log records are printed, in the order of time, each with its span."""
+    assert rimp("logs") == (
+        0,
+        """\
+11-18 11:06:40.018  INFO   shop/app          cart loaded  items=3  trace=4bf92f35  span=0000000000000001
+11-18 11:06:40.092  WARN   stock/app         stock is low  sku=A-17  left=2  trace=4bf92f35  span=0000000000000004
+11-18 11:06:40.228  ERROR  shop/app          payment failed, order kept  order=4711  trace=4bf92f35  span=0000000000000001
+""",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        (["--severity", "warn"], ["stock is low", "payment failed, order kept"]),
+        (["--level", "error"], ["payment failed, order kept"]),
+        (["--service", "stock"], ["stock is low"]),
+        (["--grep", "stock|cart"], ["cart loaded", "stock is low"]),
+        (["--attr", "order=4711"], ["payment failed, order kept"]),
+        (["--attr", "items", "--attr", "service.name=shop"], ["cart loaded"]),
+        (["--attr", "items=4"], []),
+        (["--trace", "4bf9", "-n", "1"], ["payment failed, order kept"]),
+        (["--trace", f"{TRACE:032x}", "-n", "1"], ["payment failed, order kept"]),
+        (["--trace", "5"], []),
+        (["--since", "2026-11-18T11:06:40.092Z"], ["stock is low", "payment failed, order kept"]),
+        (["--until", "2026-11-18T11:06:40.092Z"], ["cart loaded"]),
+        (["-n", "0"], []),
+    ],
+)
+def test_logs_choices(rimp: Any, shop: Path, argv: list[str], shown: list[str]) -> None:
+    """Conditions select records, alone and combined."""
+    code, out, err = rimp("logs", "--json", *argv)
+    assert (code, err) == (0, "")
+    assert [json.loads(line)["message"] for line in out.splitlines()] == shown
+
+
+def test_logs_json(rimp: Any, shop: Path) -> None:
+    """The JSON objects are those of rimp tail."""
+    (line,) = rimp("logs", "--json", "-n", "1").out.splitlines()
+    assert json.loads(line) == {
+        "signal": "logs",
+        "time": "2026-11-18T11:06:40.228000000Z",
+        "service": "shop",
+        "scope": "app",
+        "severity": "error",
+        "severity_number": 17,
+        "severity_text": "",
+        "event_name": "",
+        "message": "payment failed, order kept",
+        "attributes": {"order": 4711},
+        "trace_id": f"{TRACE:032x}",
+        "span_id": "0000000000000001",
+    }
+
+
+def test_logs_default_number(rimp: Any, record: Any) -> None:
+    """Twenty records are printed, or all of a time range or trace."""
+    record(TelemetryData(events=[event(f"m{i}", i) for i in range(30)]))
+    assert len(rimp("logs").out.splitlines()) == 20
+    assert len(rimp("logs", "--since", "2026-11-18").out.splitlines()) == 30
+    assert len(rimp("logs", "--until", "2026-11-19").out.splitlines()) == 30
+    assert len(rimp("logs", "--trace", "4").out.splitlines()) == 30
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--grep", "("], "argument --grep: invalid regular expression '(': "),
+        (["--severity", "bad"], "argument --severity/--level: expected trace, debug, "),
+        (["--attr", "=1"], "argument --attr: expected KEY=VALUE or KEY, got '=1'"),
+        (["--trace", "x"], "argument --trace: invalid trace id 'x': "),
+        (["--service", ""], "--service must not be empty"),
+        (["--since", "1h", "--until", "2h"], "empty time range: --until must be after --since"),
+    ],
+)
+def test_usage_errors(rimp: Any, shop: Path, argv: list[str], message: str) -> None:
+    """Usage errors have exit code 2 and a message."""
+    code, out, err = rimp("logs", *argv)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"rimp: {message}")
+
+
+def test_logs_of_a_damaged_recording(rimp: Any, shop: Path) -> None:
+    """Readable records are printed, and damage is reported."""
+    with open(shop / "logs.jsonl", "a") as file:
+        file.write("nonsense\n")
+    code, out, err = rimp("logs")
+    assert (code, out.count("\n")) == (0, 3)
+    assert err == "rimp: skipped 1 damaged line; 'rimp stats' lists them\n"
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_logs_hostile_records(color: bool) -> None:
+    """Control characters are escaped."""
+    line = format_log(event(HOSTILE, 0, 1, source=HOSTILE, **{HOSTILE: HOSTILE}), Style(color))
+    line = without_our_colour(line)
+    assert line.isprintable()
+    assert HOSTILE_SHOWN in line
+
+
+def test_logs_following(rimp: Any, record: Any, meanwhile: Any) -> None:
+    """New records are printed if they meet the conditions."""
+    for message in ("first", "second", "third"):
+        meanwhile(lambda text=message: record(TelemetryData(events=[event(text, 1)])))
+    code, out, err = rimp("logs", "-f", "--grep", "^(first|second)", "--json")
+    assert code == 130
+    assert [json.loads(line)["message"] for line in out.splitlines()] == ["first", "second"]
+    assert err.startswith("rimp: waiting; no recording at telemetry")
+
+
+def test_log_outside_of_a_trace() -> None:
+    """A record without a span has no span id."""
+    assert format_log(event("x", 0, trace_id=0), Style()).endswith("  x")
