@@ -26,7 +26,7 @@ from rimp_otel.cli.options import (
 )
 from rimp_otel.cli.output import counts_json, counts_text, open_recording, report_damage, retrieve
 from rimp_otel.cli.timespec import Window
-from rimp_otel.cli.traces import find_trace, mentions, read_trace
+from rimp_otel.cli.traces import find_trace, mentions_trace, read_trace
 from rimp_otel.errors import StorageError
 from rimp_otel.models.accessors import end_of, start_of, time_of
 from rimp_otel.models.records import Signal
@@ -88,7 +88,7 @@ def _run_export(args: argparse.Namespace) -> int:
         raise UsageError("--trace has its own time: give --window with it, or leave it out")
     if os.path.lexists(args.out):
         raise UsageError(f"{args.out} is there already: name another")
-    reader = open_recording(path, is_wanted=args.trace and mentions(args.trace))
+    reader = open_recording(path, is_wanted=args.trace and mentions_trace(args.trace))
     if args.trace is None:
         data = retrieve(reader, window)
     else:

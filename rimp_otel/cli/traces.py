@@ -1,4 +1,4 @@
-"""What spans make together: traces, as trees and as lines of ``rimp traces``."""
+"""``rimp traces`` and ``rimp trace``: list traces, and show one as a waterfall."""
 
 from __future__ import annotations
 
@@ -63,13 +63,15 @@ __all__ = [
     "add_traces_parser",
     "find_trace",
     "format_traces",
-    "mentions",
+    "mentions_trace",
     "read_trace",
     "trace_json",
 ]
 
-
-# --- What spans make together: traces, as trees and as lines of ``rimp traces``.
+_TRACE_LENGTH = 600 * 10**9
+"""The time after the start of a trace within which its spans are counted; longer ones are rare."""
+_MIN_SPANS, _MAX_NEWEST = 30_000, 10_000
+"""How many of the newest spans are read at least, and for how many traces that is tried."""
 
 
 def add_traces_parser(subparsers: Any) -> None:
@@ -80,7 +82,7 @@ def add_traces_parser(subparsers: Any) -> None:
         description="List the newest traces that meet all conditions.",
     )
     add_number_option(parser, "number of traces to list, or all (default: 20)", 20)
-    add_sort_option(parser, list(_ORDERS), "time, duration, errors or spans")
+    add_sort_option(parser, list(_SORT_KEYS), "time, duration, errors or spans")
     add_min_duration_option(parser, "traces")
     parser.add_argument("--errors", action="store_true", help="select traces with failed spans")
     add_filter_options(parser, "select traces with a span of this name; * matches any text")
@@ -97,20 +99,20 @@ def _run_traces(args: argparse.Namespace) -> int:
         filter_from_args(args, "traces"),
     )
     reader = open_recording(path, is_wanted=of_signal(Signal.TRACES))
-    # A trace begins in the window; the spans that belong to it may begin later.
-    wide = window.widened(_LONG)
+    # The window is about the starts of traces, whose spans may start later.
+    wide = window.widened(_TRACE_LENGTH)
 
     def is_wanted(trace: TraceSummary) -> bool:
-        return window.contains(trace.start) and _is_wanted(trace, args)
+        return window.contains(trace.start) and _is_selected(trace, args)
 
     summaries = None
-    if args.sort == "time" and args.number < _MANY:
-        summaries = _newest(reader, wide, wanted, is_wanted, args.number)
+    if args.sort == "time" and args.number < _MAX_NEWEST:
+        summaries = _newest_traces(reader, wide, wanted, is_wanted, args.number)
     if summaries is None:
         reader = reader_of(path, of_signal(Signal.TRACES))
         read = batches(reader, wide, (Signal.TRACES,))
         summaries = summarize((span for data in read for span in data.spans), wanted.matches)
-    first = heapq.nlargest(args.number, filter(is_wanted, summaries), key=_ORDERS[args.sort])
+    first = heapq.nlargest(args.number, filter(is_wanted, summaries), key=_SORT_KEYS[args.sort])
     if args.json:
         lines = [to_json(trace.as_json()) for trace in first]
     else:
@@ -122,46 +124,45 @@ def _run_traces(args: argparse.Namespace) -> int:
     return 0
 
 
-def _newest(
+def _newest_traces(
     reader: Reader,
     window: Window,
     wanted: RecordFilter,
     is_wanted: Callable[[TraceSummary], bool],
     number: int,
 ) -> list[TraceSummary] | None:
-    """Traces, with the newest ``number`` that are wanted among them, out of the newest spans; None if
-    so few spans do not say which they are."""
+    """Return traces that include the newest ``number`` wanted ones, from the newest spans alone.
+
+    Returns None if more spans must be read to know which traces are the newest.
+    """
     from rimp_otel.models.filters import Filter
 
-    limit = max(_FEW, 100 * number)
+    limit = max(_MIN_SPANS, 100 * number)
     spans = retrieve(reader, window, Filter.of(signals=["traces"]), limit).spans
     summaries = summarize(spans, wanted.matches)
     if len(spans) < limit:
         return summaries
     oldest = start_of(spans[0])
-    # Of one without its root, more may have begun before all that was read.
-    whole = [one for one in summaries if one.has_root or one.start > oldest + _LONG]
+    # Earlier spans of a trace without its root may not have been read.
+    whole = [one for one in summaries if one.has_root or one.start > oldest + _TRACE_LENGTH]
     return whole if sum(map(is_wanted, whole)) >= number else None
 
 
-def _is_wanted(trace: TraceSummary, args: argparse.Namespace) -> bool:
+def _is_selected(trace: TraceSummary, args: argparse.Namespace) -> bool:
     if args.errors and not trace.errors:
         return False
     is_long = args.min_duration is None or trace.end - trace.start >= args.min_duration
     return trace.is_chosen and is_long
 
 
-_LONG = 600 * 10**9
-_FEW = 30_000
-_MANY = 10_000
-_ORDERS: dict[str, Callable[[TraceSummary], Any]] = {
+_SORT_KEYS: dict[str, Callable[[TraceSummary], Any]] = {
     "time": lambda trace: trace.start,
     "duration": lambda trace: trace.end - trace.start,
     "errors": lambda trace: (trace.errors, trace.start),
     "spans": lambda trace: (trace.spans, trace.start),
 }
 
-_COLUMNS = (
+_TRACE_COLUMNS = (
     Column("START"),
     Column("TRACE"),
     Column("DURATION", is_number=True),
@@ -175,14 +176,16 @@ _COLUMNS = (
 def format_traces(
     traces: Sequence[TraceSummary], width: int, style: Style, digits: int = 32
 ) -> list[str]:
-    """The traces as a table; of each id, the first ``digits``."""
+    """Return a table of the traces, with the first ``digits`` of each id."""
     if not traces:
         return ["no traces"]
-    rows = [_cells(trace, style, digits) for trace in traces]
-    return format_table(_COLUMNS, rows, width, style, [_looks(trace) for trace in traces])
+    rows = [_trace_cells(trace, style, digits) for trace in traces]
+    return format_table(
+        _TRACE_COLUMNS, rows, width, style, [_trace_looks(trace) for trace in traces]
+    )
 
 
-def _cells(trace: TraceSummary, style: Style, digits: int) -> tuple[str, ...]:
+def _trace_cells(trace: TraceSummary, style: Style, digits: int) -> tuple[str, ...]:
     return (
         format_time(trace.start),
         f"{trace.trace_id:032x}"[:digits],
@@ -194,16 +197,13 @@ def _cells(trace: TraceSummary, style: Style, digits: int) -> tuple[str, ...]:
     )
 
 
-def _looks(trace: TraceSummary) -> tuple[str, ...]:
+def _trace_looks(trace: TraceSummary) -> tuple[str, ...]:
     bad = "red" if trace.errors else ""
     return ("dim", "", "", "", bad, look_of_service(trace.service), bad)
 
 
-# --- ``rimp trace ID``: one trace as a waterfall.
-
-
 def trace_json(trace: Trace) -> dict[str, Any]:
-    """The trace as ``rimp trace --json`` prints it."""
+    """Return the trace as ``rimp trace --json`` prints it."""
     return {
         "trace_id": f"{trace.trace_id:032x}",
         "spans": [record_json(span) for span in trace.spans],
@@ -232,7 +232,7 @@ def add_trace_parser(subparsers: Any) -> None:
 
 def _run_trace(args: argparse.Namespace) -> int:
     path = path_from_args(args)
-    reader = open_recording(path, is_wanted=mentions(args.id))
+    reader = open_recording(path, is_wanted=mentions_trace(args.id))
     trace = find_trace(read_trace(reader, args.id), args.id, path)
     if args.json:
         print(to_json(trace_json(trace)))
@@ -244,42 +244,48 @@ def _run_trace(args: argparse.Namespace) -> int:
 
 
 def read_trace(reader: Reader, trace_id: str) -> Iterable[TelemetryData]:
-    """The batches that hold the traces whose ids start so, and perhaps more."""
+    """Return batches with all records of the traces whose id starts with ``trace_id``, and others."""
     from rimp_otel.cli.record_filter import RecordFilter
 
     signals = (Signal.TRACES, Signal.LOGS)
     if len(trace_id) < 32 or not int(trace_id, 16):
         return batches(reader, signals=signals)
-    # A whole id is what a storage can look up.
+    # A storage can look up a whole id.
     return [retrieve(reader, Window(), RecordFilter.from_options(signals, trace=trace_id))]
 
 
-_OTHER_ID = re.compile(rb'"traceId"\s*:\s*"(?!"|[0-9a-fA-F]{32}")')
+_ID_NOT_HEX = re.compile(rb'"traceId"\s*:\s*"(?!"|[0-9a-fA-F]{32}")')
 
 
-def mentions(prefix: str) -> Callable[[bytes], bool]:
-    """Whether a line can hold records of the trace. Looking at its text takes a tenth of the time
-    of decoding it; one with ids in base64 has to be decoded."""
+def mentions_trace(prefix: str) -> Callable[[bytes], bool]:
+    """Return a function that returns True for lines that may have records of the trace.
+
+    It searches the text of a line, which takes a tenth of the time of decoding it. A line with ids
+    in base64 has to be decoded.
+    """
     digits = prefix.encode()
-    return lambda line: digits in line.lower() or _OTHER_ID.search(line) is not None
+    return lambda line: digits in line.lower() or _ID_NOT_HEX.search(line) is not None
 
 
 def find_trace(batches: Iterable[TelemetryData], prefix: str, path: Path) -> Trace:
-    """The one trace whose id starts with ``prefix``.
+    """Return the trace whose id starts with ``prefix``.
 
     Raises:
-        UsageError: several do.
-        StorageError: none does.
+        UsageError: several traces do.
+        StorageError: no trace does.
     """
     found = find_traces(prefix, ((data.spans, data.events) for data in batches))
     if not found:
-        raise StorageError(f"no trace {prefix} in {path}; 'rimp traces' lists what there is")
+        raise StorageError(f"no trace {prefix} in {path}: list its traces with 'rimp traces'")
     if len(found) > 1:
-        raise UsageError(_ambiguous(prefix, [trace.trace_id for trace in found]))
+        raise UsageError(_ambiguity(prefix, [trace.trace_id for trace in found]))
     return found[0]
 
 
-def _ambiguous(prefix: str, found: Iterable[int]) -> str:
+def _ambiguity(prefix: str, found: Iterable[int]) -> str:
     ids = [f"{trace_id:032x}" for trace_id in found]
-    more = f" and {len(ids) - 5:,} more" if len(ids) > 5 else ""
-    return f"{prefix} is the start of {', '.join(ids[:5])}{more}: give more digits"
+    more = ", ..." if len(ids) > 5 else ""
+    return (
+        f"trace id {prefix!r} is ambiguous: {len(ids):,} trace ids start with it "
+        f"({', '.join(ids[:5])}{more}); give more digits"
+    )

@@ -104,7 +104,7 @@ def test_a_time(rimp: Any, busy: Path) -> None:
             "telemetry is there already: name another",
         ),
         (["out", "--trace", "abc"], 1, "no trace abc in telemetry"),
-        (["out", "--trace", "4b"], 2, "4b is the start of"),
+        (["out", "--trace", "4b"], 2, "trace id '4b' is ambiguous: 2 trace ids"),
         (["out", "--until", "2020-01-01"], 1, "nothing was recorded in telemetry in that time"),
         (
             ["out", "--trace", "4b", "--window", "5"],

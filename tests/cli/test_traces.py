@@ -1,18 +1,17 @@
-"""``rimp traces``: the list, and what spans make together."""
+"""``rimp traces`` and ``rimp trace``: the list, and one trace as a waterfall."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rimp_otel.analysis.summaries import summarize, unique_digits
+from rimp_otel.analysis.summaries import summarize
 from rimp_otel.batch import TelemetryData
 from rimp_otel.cli import traces
-from rimp_otel.cli.traces import format_traces, mentions
+from rimp_otel.cli.traces import format_traces, mentions_trace
 from rimp_otel.render.terminal import Style
 from rimp_otel.render.trace_text import render_trace_text
 from rimp_otel.storage import FileStorage
@@ -20,7 +19,6 @@ from tests.cli.records import (
     HOSTILE,
     HOSTILE_SHOWN,
     MS,
-    T0,
     TRACE,
     checkout,
     event,
@@ -30,7 +28,7 @@ from tests.cli.records import (
 
 
 def three_traces() -> TelemetryData:
-    """Three traces, recorded in an order that is not the one of time."""
+    """Return three traces in another order than that of time."""
     return TelemetryData(
         spans=[
             span("SELECT", 2, 1, 5, 25, trace_id=TRACE),
@@ -42,7 +40,7 @@ def three_traces() -> TelemetryData:
 
 
 def test_list(rimp: Any, record: Any) -> None:
-    """The newest first, under the name and service of the root; ids as short as they can be."""
+    """The newest trace comes first; name and service are those of the root, ids are shortened."""
     record(three_traces())
     digits, other = f"{TRACE:032x}", "07000000000000000000000000000000"
     assert rimp("traces") == (
@@ -58,14 +56,14 @@ START                    {"TRACE":32}  DURATION  SPANS  ERRORS  SERVICE  NAME
 
 
 def test_short_ids(rimp: Any, shop: Any) -> None:
-    """Eight digits where those tell the traces apart."""
+    """Eight digits of an id are printed if they are unique."""
     assert rimp("traces").out.splitlines()[1] == (
         "2026-11-18 11:06:40.000  4bf92f35    231 ms      7       3  shop     POST /checkout"
     )
 
 
 def test_number_and_json(rimp: Any, record: Any) -> None:
-    """As many as asked for; in JSON with the whole id."""
+    """The number is limited, and JSON has whole ids."""
     record(three_traces())
     (line,) = rimp("traces", "-n", "1", "--json").out.splitlines()
     assert json.loads(line) == {
@@ -101,21 +99,21 @@ def test_number_and_json(rimp: Any, record: Any) -> None:
     ],
 )
 def test_choices(rimp: Any, record: Any, argv: list[str], names: list[str]) -> None:
-    """By one span of the trace, and by the trace as a whole."""
+    """Conditions are about one span of a trace, or about the trace as a whole."""
     record(three_traces())
     lines = rimp("traces", "--json", *argv).out.splitlines()
     assert [json.loads(line)["name"] for line in lines] == names
 
 
-def test_chosen_traces_are_shown_whole(rimp: Any, record: Any) -> None:
-    """A condition on a span does not leave out the others."""
+def test_selected_traces_are_whole(rimp: Any, record: Any) -> None:
+    """A condition about a span does not exclude other spans of its trace."""
     record(three_traces())
     (line,) = rimp("traces", "--json", "--name", "SELECT").out.splitlines()
     assert (json.loads(line)["spans"], json.loads(line)["duration_ns"]) == (2, 26 * MS)
 
 
-def test_sealed_files_outside_of_the_window_stay_closed(rimp: Any, record: Any) -> None:
-    """What their names say is enough; an hour of margin is for the spans of long traces."""
+def test_sealed_files_outside_of_the_window_are_not_read(rimp: Any, record: Any) -> None:
+    """The names of sealed files tell their time range."""
     path = record(TelemetryData(spans=[span("old", 1, trace_id=1)]))
     FileStorage(path).rotate()
     (sealed,) = (path / "sealed").glob("*.zst")
@@ -128,65 +126,41 @@ def test_sealed_files_outside_of_the_window_stay_closed(rimp: Any, record: Any) 
     assert [json.loads(line)["name"] for line in out.splitlines()] == ["new"]
 
 
-def test_the_newest_are_found_without_reading_all(
+def test_newest_traces_are_found_among_the_newest_spans(
     rimp: Any, record: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unless they are too few among the newest spans, or their beginning is not."""
-    monkeypatch.setattr(traces, "_FEW", 4)
-    monkeypatch.setattr(traces, "_LONG", 2_000 * MS)
-    read = []
-    look = traces.batches
-    monkeypatch.setattr(traces, "batches", lambda *args: read.append(1) or look(*args))
+    """Older files are read only if the newest spans hold too few wanted or whole traces."""
+    monkeypatch.setattr(traces, "_MIN_SPANS", 4)
+    monkeypatch.setattr(traces, "_TRACE_LENGTH", 2_000 * MS)
+    path = record(TelemetryData(spans=[span("old", 1, 0, -1, 0, trace_id=1 << 100)]))
+    FileStorage(path).rotate()
+    (sealed,) = (path / "sealed").glob("*.zst")
+    sealed.write_bytes(b"not zstd")
     spans = [span(f"t{i}", 1, 0, 10 * i, 10 * i + 5, trace_id=i + 1) for i in range(300)]
-    # Of a trace that began long before, the end is among the newest spans.
+    # Of a trace that started long before, only the end is among the newest spans.
     spans += [span("long", 1, 0, 0, 4_000, trace_id=TRACE)]
     spans += [span("end of it", i, 1, 3_000 + i, 3_001 + i, trace_id=TRACE) for i in range(2, 102)]
     record(TelemetryData(spans=spans))
 
-    def names(*argv: str) -> list[str]:
-        return [
-            json.loads(line)["name"] for line in rimp("traces", "--json", *argv).out.splitlines()
-        ]
+    def names(*argv: str) -> tuple[list[str], bool]:
+        _, out, err = rimp("traces", "--json", *argv)
+        return [json.loads(line)["name"] for line in out.splitlines()], "skipped" in err
 
-    assert (names("-n", "2"), read) == (["t299", "t298"], [])
-    assert (names("-n", "1", "--name", "t7"), read) == (["t7"], [1])
-    assert (names("-n", "1", "--service", "nobody"), read) == ([], [1, 1])
+    assert names("-n", "2") == (["t299", "t298"], False)
+    assert names("-n", "1", "--name", "t7") == (["t7"], True)
+    assert names("-n", "1", "--service", "nobody") == ([], True)
 
 
 def test_no_traces(rimp: Any, record: Any) -> None:
-    """A recording without spans has no traces, which is no failure."""
+    """An empty list is no failure."""
     record(TelemetryData(spans=[span("a", 1)]))
     assert rimp("traces", "-n", "0") == (0, "no traces\n", "")
     assert rimp("traces", "-n", "0", "--json") == (0, "", "")
 
 
-def test_summaries() -> None:
-    """The root is the earliest span without a parent; times that are not known do not count."""
-    (trace,) = summarize(
-        [
-            span("child", 2, 1, -5, 3),
-            span("late root", 3, 0, 2, 4),
-            span("root", 1, 0, 1, 9),
-            span("unknown", 4, 1, None, None),
-        ]
-    )
-    assert (trace.name, trace.spans) == ("root", 4)
-    assert (trace.start, trace.end) == (T0 - 5 * MS, T0 + 9 * MS)
-
-
-def test_unique_digits() -> None:
-    """Eight at least, and one more than the longest common start."""
-    assert unique_digits([]) == 8
-    assert unique_digits([TRACE]) == 8
-    assert unique_digits([1 << 127, 1 << 126]) == 8
-    assert unique_digits([0x111111112 << 92, 0x111111111 << 92]) == 9
-    assert unique_digits([TRACE, TRACE + 1]) == 32
-    assert sys.maxsize > unique_digits([TRACE, TRACE])
-
-
 @pytest.mark.parametrize("color", [False, True])
 def test_hostile_names(color: bool) -> None:
-    """Names and services come out escaped."""
+    """Names and services are escaped."""
     traces = summarize([span(HOSTILE, 1, service=HOSTILE, error=HOSTILE)])
     lines = format_traces(traces, 250, Style(color))
     painted = without_our_colour(lines[1])
@@ -195,26 +169,26 @@ def test_hostile_names(color: bool) -> None:
 
 
 def test_long_names_are_cut() -> None:
-    """A line stays within the terminal."""
+    """A line is not longer than the terminal is wide."""
     traces = summarize([span("x" * 500, 1, service="y" * 50)])
     assert [len(line) for line in format_traces(traces, 100, Style(), 8)][1] == 100
 
 
 def test_waterfall(rimp: Any, shop: Path) -> None:
-    """What was stored is shown as it would have been before."""
+    """A stored trace is drawn like one in memory."""
     expected = "\n".join(render_trace_text(*checkout(), 100)) + "\n"
     assert rimp("trace", "4bf92f35") == (0, expected, "")
     assert rimp("trace", f"{TRACE:032X}").out == expected
 
 
 def test_colour(rimp: Any, shop: Path) -> None:
-    """--color reaches the drawing."""
+    """--color colours the drawing."""
     expected = "\n".join(render_trace_text(*checkout(), 100, Style(color=True))) + "\n"
     assert rimp("trace", "4", "--color", "always").out == expected
 
 
 def test_json(rimp: Any, shop: Path) -> None:
-    """One object with the spans and the log records, in the order of time."""
+    """JSON is one object with spans and log records in the order of time."""
     trace = json.loads(rimp("trace", "4bf9", "--json").out)
     assert trace["trace_id"] == f"{TRACE:032x}"
     assert [one["name"] for one in trace["spans"]][:3] == [
@@ -230,7 +204,7 @@ def test_json(rimp: Any, shop: Path) -> None:
 
 
 def test_only_this_trace(rimp: Any, record: Any) -> None:
-    """Other traces, and log records outside of any, are left out."""
+    """Other traces, and log records outside of traces, are excluded."""
     other = 5 << 120
     spans = [span("mine", 1), span("other", 2, trace_id=other)]
     record(
@@ -240,8 +214,8 @@ def test_only_this_trace(rimp: Any, record: Any) -> None:
     assert (len(trace["spans"]), trace["logs"]) == (1, [])
 
 
-def test_files_of_others_with_ids_of_their_own_kind(rimp: Any) -> None:
-    """In upper case, with blanks, or in base64: each line that can hold the trace is decoded."""
+def test_ids_in_other_forms(rimp: Any) -> None:
+    """Ids in upper case, after blanks or in base64 are found."""
     pair = '"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"%s","spanId":"%s","traceId" : "%s"}]}]}]'
     lines = [
         pair % ("hex", "00000000000000A1", f"{TRACE:032X}"),
@@ -255,39 +229,41 @@ def test_files_of_others_with_ids_of_their_own_kind(rimp: Any) -> None:
             trace = json.loads(rimp("trace", digits, "--json").out)
             assert sorted(one["name"] for one in trace["spans"]) == ["base64", "hex"]
         else:
-            assert "is the start of" in rimp("trace", digits).err
+            assert " is ambiguous: 2 trace ids start with it (" in rimp("trace", digits).err
 
 
-def test_mentions() -> None:
-    """What cannot hold the trace is not decoded."""
+def test_mentions_trace() -> None:
+    """Lines that cannot have records of the trace are recognized by their text."""
     own = b'{"traceId":"4bf92f3577b34da6a3ce929d0e0e4736","x":"","traceId":""}'
-    assert mentions("4bf9")(own)
-    assert not mentions("4bf8")(own)
-    assert not mentions("4bf8")(b'{"logRecords":[{"body":{"stringValue":"abc"}}]}')
-    assert mentions("4bf8")(b'{"traceId" : "S/kvNXezTaajzpKdDg5HNg"}')
+    assert mentions_trace("4bf9")(own)
+    assert not mentions_trace("4bf8")(own)
+    assert not mentions_trace("4bf8")(b'{"logRecords":[{"body":{"stringValue":"abc"}}]}')
+    assert mentions_trace("4bf8")(b'{"traceId" : "S/kvNXezTaajzpKdDg5HNg"}')
 
 
 def test_no_such_trace(rimp: Any, shop: Path) -> None:
-    """A failure, with the way to what there is."""
+    """An unknown trace is a failure."""
     assert rimp("trace", "abc") == (
         1,
         "",
-        "rimp: no trace abc in telemetry; 'rimp traces' lists what there is\n",
+        "rimp: no trace abc in telemetry: list its traces with 'rimp traces'\n",
     )
 
 
 def test_ambiguous_id(rimp: Any, record: Any) -> None:
-    """A usage error that names the candidates, not all of hundreds."""
+    """The message lists the first candidates."""
     record(TelemetryData(spans=[span("a", 1, trace_id=TRACE + i) for i in range(7)]))
     code, out, err = rimp("trace", "4bf9")
     assert (code, out) == (2, "")
-    assert err.startswith(f"rimp: 4bf9 is the start of {TRACE:032x}, ")
-    assert err.endswith(" and 2 more: give more digits\n")
+    assert err.startswith(
+        f"rimp: trace id '4bf9' is ambiguous: 7 trace ids start with it ({TRACE:032x}, "
+    )
+    assert err.endswith(", ...); give more digits\n")
 
 
 @pytest.mark.parametrize("text", ["xyz", "", "4b f9", "1" * 33, "\x1b[2J"])
-def test_not_an_id(rimp: Any, shop: Path, text: str) -> None:
-    """A usage error that says what an id is."""
+def test_invalid_id(rimp: Any, shop: Path, text: str) -> None:
+    """The message says what a trace id looks like."""
     code, out, err = rimp("trace", text)
     assert (code, out) == (2, "")
     assert ": expected 1 to 32 hexadecimal digits" in err
@@ -295,7 +271,7 @@ def test_not_an_id(rimp: Any, shop: Path, text: str) -> None:
 
 
 def test_hostile_records(rimp: Any, record: Any) -> None:
-    """Also after having been stored: nothing raw on the terminal, nor in JSON."""
+    """Control characters of stored records are escaped, in JSON too."""
     spans = [span(HOSTILE, 1, service=HOSTILE, error=HOSTILE, **{HOSTILE: HOSTILE})]
     record(TelemetryData(spans=spans, events=[event(HOSTILE, 0, 1, source=HOSTILE)]))
     for argv in (["trace", "4"], ["trace", "4", "--json"], ["tail"], ["tail", "--json"]):
