@@ -4,6 +4,7 @@
     ├── ConfigurationError   a setting is wrong (also a ValueError)
     ├── DecodeError          a text is not OTLP JSON (also a ValueError)
     ├── StorageError         a storage could not take or give records
+    │   └── NoRecordingError nothing is recorded at a path
     ├── QueryError           a query is wrong, not allowed, or took too long
     └── MissingExtraError    an optional dependency is not installed (also an ImportError)
 
@@ -17,6 +18,7 @@ __all__ = [
     "ConfigurationError",
     "DecodeError",
     "MissingExtraError",
+    "NoRecordingError",
     "QueryError",
     "RimpError",
     "StorageError",
@@ -51,6 +53,10 @@ class DecodeError(RimpError, ValueError):
 
 class StorageError(RimpError):
     """A storage could not take or give records."""
+
+
+class NoRecordingError(StorageError):
+    """Nothing is recorded at a path."""
 
 
 class QueryError(RimpError):

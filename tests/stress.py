@@ -16,7 +16,7 @@ from typing import NamedTuple
 from opentelemetry.sdk.trace import TracerProvider
 
 from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream
-from rimp_otel.storage.files.reader import RecordingReader
+from rimp_otel.storage.files.recording import FileRecording
 
 
 class Result(NamedTuple):
@@ -65,7 +65,7 @@ def stress(path: Path, threads: int, records: int) -> Result:
             worker.join()
     seconds = time.perf_counter() - start
     stats = collector.stats()
-    in_files = sum(len(batch) for batch in RecordingReader(path).poll())
+    in_files = sum(len(batch) for batch in FileRecording(path).poll())
     dropped = sum(stats.dropped.values())
     return Result(stats.collected, stats.stored, dropped, stats.pending, in_files, seconds)
 

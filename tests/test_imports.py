@@ -50,9 +50,13 @@ FUNCTION_LEVEL = {
     ("journal/format.py", "rimp_otel.otlp.decode"),
     ("journal/format.py", "rimp_otel.otlp.scan"),
     ("storage/files/appender.py", "rimp_otel.otlp.scan"),
-    ("storage/files/journal_target.py", "rimp_otel.storage.files.query"),
-    ("storage/files/storage.py", "rimp_otel.storage.files.query"),
-    ("storage/files/storage.py", "rimp_otel.storage.files.reader"),
+    ("storage/files/journal_target.py", "rimp_otel.storage.files.lines"),
+    ("storage/files/storage.py", "rimp_otel.storage.files.recording"),
+    # Either files or SQLite, to read or to write.
+    ("storage/recording.py", "rimp_otel.storage.files.recording"),
+    ("storage/recording.py", "rimp_otel.storage.files.storage"),
+    ("storage/recording.py", "rimp_otel.storage.sqlite.recording"),
+    ("storage/recording.py", "rimp_otel.storage.sqlite.storage"),
     # Making sealed files, once the first file was rotated.
     ("storage/files/layout.py", "hashlib"),
     ("storage/files/sealer.py", "rimp_otel.storage.files.index"),
@@ -297,7 +301,7 @@ def test_reading_loads_neither_logs_nor_metrics_of_the_sdk():
     """They take a third of the time until `rimp tail` shows something; what needs them gets them."""
     script = """
     import sys
-    from rimp_otel.storage.files.reader import RecordingReader
+    from rimp_otel.storage.files.recording import FileRecording
     print([name for name in ("opentelemetry.sdk.metrics", "opentelemetry.sdk._logs") if name in sys.modules])
     from rimp_otel import TelemetryData, TelemetryEvent, TelemetryMetric
     data = TelemetryData([TelemetryEvent("a", "m")], [TelemetryMetric("m", 1)])

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from rimp_otel.batch import TelemetryData
-    from rimp_otel.cli.output import Reader
+    from rimp_otel.storage.recording import Recording
 
 __all__ = [
     "ORDERS",
@@ -119,7 +119,7 @@ def _run_demo(args: argparse.Namespace) -> int:
             raise MissingExtraError(package, "demo")
     make_room(args.path, args.keep)
     # Now, since code in C that is interrupted while it is imported may swallow what a signal raises.
-    import_module("rimp_otel.storage.files.reader")
+    import_module("rimp_otel.storage.files.recording")
     with (
         _ended_by_signals(),
         Progress("a small shop is being visited") as progress,
@@ -127,9 +127,9 @@ def _run_demo(args: argparse.Namespace) -> int:
     ):
         progress.show()
         visited = visit(service)
-    reader = open_recording(args.path)
+    recording = open_recording(args.path)
     look = shlex.quote(str(args.path))
-    for line in format_demo(reader, visited, look, output_width(), style_from_args(args)):
+    for line in format_demo(recording, visited, look, output_width(), style_from_args(args)):
         print(line)
     return 0
 
@@ -272,10 +272,10 @@ class _Watcher:
     """Sees in the recording what the service does, while it does it."""
 
     def __init__(self, path: Path) -> None:
-        from rimp_otel.storage.files.reader import RecordingReader
+        from rimp_otel.storage.files.recording import FileRecording
 
-        self._reader = RecordingReader(path)
-        self._reader.skip()
+        self._recording = FileRecording(path)
+        self._recording.skip()
         self._outcomes: dict[str, float] = {}
         #: Whether it waits for the bank.
         self.is_charging = False
@@ -287,7 +287,7 @@ class _Watcher:
 
     def is_alone(self) -> bool:
         """Whether nobody records there any more."""
-        layout = self._reader.layout
+        layout = self._recording.layout
         return not any(is_owned(layout.journal(slot)) for slot in layout.slots())
 
     def wait_for(self, what: str, is_there: Callable[[], bool]) -> None:
@@ -301,7 +301,7 @@ class _Watcher:
             if time.monotonic() > deadline:
                 raise ServiceError(f"the service did not show {what} in {_LONGEST_WAIT:g} s")
             time.sleep(_PAUSE)
-            for data in self._reader.poll():
+            for data in self._recording.poll():
                 self._see(data)
 
     def _see(self, data: TelemetryData) -> None:
@@ -335,11 +335,13 @@ class _Page(NamedTuple):
         return sorted(events, key=time_of)
 
 
-def format_demo(reader: Reader, visit: Visit, look: str, width: int, style: Style) -> list[str]:
+def format_demo(
+    recording: Recording, visit: Visit, look: str, width: int, style: Style
+) -> list[str]:
     """The recording of the demo as lines of text.
 
     Args:
-        reader: of the recording, from its start.
+        recording: of which nothing was polled yet.
         visit: how the requests went that were recorded.
         look: how ``--path`` names the recording on a command line.
         width: columns of the terminal.
@@ -347,14 +349,14 @@ def format_demo(reader: Reader, visit: Visit, look: str, width: int, style: Styl
     """
     from rimp_otel.batch import TelemetryData
 
-    data = TelemetryData.concat(reader.poll(final=True))
+    data = TelemetryData.concat(recording.poll(final=True))
     page = _Page(data, width, style)
     finished = (span for span in _roots(data) if not is_interrupted(span))
     slowest = max(finished, key=lambda span: duration_of(span) or 0, default=None)
     failure = next((event for event in data.events if "exception.type" in event.metadata), None)
     sections = [
         _visit(visit, page),
-        _stats(reader, page),
+        _stats(recording, page),
         _slowest(slowest, page),
         _failure(failure, page),
         _killed(visit, page),
@@ -381,8 +383,8 @@ def _visit(visit: Visit, page: _Page) -> Iterator[str]:
     yield f"{total} in {visit.seconds:.1f} s{between}{between.join(answers)}"
 
 
-def _stats(reader: Reader, page: _Page) -> Iterator[str]:
-    stats = count_recording(reader, [page.data])
+def _stats(recording: Recording, page: _Page) -> Iterator[str]:
+    stats = count_recording(recording, [page.data])
     yield page.title("Recorded", "rimp stats")
     # The last line says that nothing is damaged.
     yield from format_stats(stats, page.style)[: None if stats.damaged else -1]

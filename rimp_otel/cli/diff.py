@@ -21,10 +21,10 @@ from rimp_otel.cli.options import (
     path_from_args,
     style_from_args,
 )
-from rimp_otel.cli.output import batches, of_signal, open_recording, report_damage
-from rimp_otel.cli.timespec import Window
+from rimp_otel.cli.output import open_recording, read_batches, report_damage
 from rimp_otel.models.accessors import service_of, start_of, time_of
 from rimp_otel.models.records import Signal
+from rimp_otel.models.times import Window
 from rimp_otel.render.format import format_count, format_time, format_utc
 from rimp_otel.render.terminal import Column, Style, format_table, to_json
 
@@ -305,11 +305,11 @@ def _sides(args: argparse.Namespace) -> tuple[tuple[Path, Window], tuple[Path, W
 
 
 def _activity(path: Path, window: Window, service: str | None) -> Activity:
-    reader = open_recording(path, is_wanted=of_signal(Signal.TRACES, Signal.LOGS))
+    recording = open_recording(path)
     activity = Activity()
-    for data in batches(reader, window, (Signal.TRACES, Signal.LOGS)):
+    for data in read_batches(recording, window, (Signal.TRACES, Signal.LOGS)):
         _count(data, activity, window, service)
-    report_damage(reader)
+    report_damage(recording)
     if not activity.last:
         raise UsageError(f"nothing is recorded in {path} at that time: there is nothing to compare")
     return activity

@@ -24,12 +24,18 @@ from rimp_otel.cli.options import (
     style_from_args,
     window_from_args,
 )
-from rimp_otel.cli.output import counts_json, counts_text, open_recording, report_damage, retrieve
-from rimp_otel.cli.timespec import Window
+from rimp_otel.cli.output import (
+    counts_json,
+    counts_text,
+    open_recording,
+    report_damage,
+    retrieve_records,
+)
 from rimp_otel.cli.traces import find_trace, mentions_trace, read_trace
 from rimp_otel.errors import StorageError
 from rimp_otel.models.accessors import end_of, start_of, time_of
 from rimp_otel.models.records import Signal
+from rimp_otel.models.times import Window
 from rimp_otel.render.format import format_bytes
 from rimp_otel.render.terminal import to_json
 from rimp_otel.trace import Trace
@@ -88,12 +94,12 @@ def _run_export(args: argparse.Namespace) -> int:
         raise UsageError("--trace has its own time: give --window with it, or leave it out")
     if os.path.lexists(args.out):
         raise UsageError(f"{args.out} is there already: name another")
-    reader = open_recording(path, is_wanted=args.trace and mentions_trace(args.trace))
+    recording = open_recording(path, is_wanted=args.trace and mentions_trace(args.trace))
     if args.trace is None:
-        data = retrieve(reader, window)
+        data = retrieve_records(recording, window)
     else:
         data = bundle(
-            find_trace(read_trace(reader, args.trace), args.trace, path), path, args.window
+            find_trace(read_trace(recording, args.trace), args.trace, path), path, args.window
         )
     if not data:
         raise StorageError(
@@ -106,7 +112,7 @@ def _run_export(args: argparse.Namespace) -> int:
     else:
         name = style_from_args(args).clean(args.out)
         print(f"{name}: {counts_text(records)} ({format_bytes(size)})")
-    report_damage(reader)
+    report_damage(recording)
     return 0
 
 
@@ -124,7 +130,7 @@ def bundle(trace: Trace, path: Path, nanos: int) -> TelemetryData:
     from rimp_otel.models.filters import Filter
 
     wanted = Filter.of(signals=["logs", "metrics"])
-    around = retrieve(open_recording(path), window_around(trace, nanos), wanted)
+    around = retrieve_records(open_recording(path), window_around(trace, nanos), wanted)
     return TelemetryData(around.events, around.metrics, trace.spans)
 
 

@@ -286,10 +286,9 @@ def _raising(error: Exception) -> Callable[[], Any]:
 
 
 def _storage(path: Any) -> tuple[Callable[[TelemetryData], None], Callable[[], None]]:
-    from rimp_otel.storage import FileStorage, SQLiteStorage
-    from rimp_otel.storage.sqlite.reader import is_database
+    from rimp_otel.storage.recording import open_storage
 
-    storage = SQLiteStorage(path) if is_database(path) else FileStorage(path)
+    storage = open_storage(path)
     return storage.store, storage.close
 
 

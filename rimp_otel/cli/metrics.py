@@ -21,11 +21,11 @@ from rimp_otel.cli.options import (
     style_from_args,
     window_from_args,
 )
-from rimp_otel.cli.output import batches, of_signal, open_recording, report_damage
-from rimp_otel.cli.timespec import Window
+from rimp_otel.cli.output import open_recording, read_batches, report_damage
 from rimp_otel.errors import StorageError
 from rimp_otel.models.accessors import service_of
 from rimp_otel.models.records import MetricKind, Signal, SummaryPoint, TelemetryMetric
+from rimp_otel.models.times import Window
 from rimp_otel.render.format import format_bytes, format_number, format_time, format_utc
 from rimp_otel.render.terminal import (
     Column,
@@ -276,11 +276,11 @@ def add_metrics_parser(subparsers: Any) -> None:
 
 
 def _run_metrics(args: argparse.Namespace) -> int:
-    reader = open_recording(path_from_args(args), is_wanted=of_signal(Signal.METRICS))
+    recording = open_recording(path_from_args(args))
     window, wanted = window_from_args(args), filter_from_args(args, "metrics")
     points = (
         point
-        for data in batches(reader, window, (Signal.METRICS,))
+        for data in read_batches(recording, window, (Signal.METRICS,))
         for point in data.metrics
         if window.contains(point.time_unix_nano) and wanted.matches(point)
     )
@@ -290,7 +290,7 @@ def _run_metrics(args: argparse.Namespace) -> int:
         lines = _show(list(points), window, args)
     for line in lines:
         print(line)
-    report_damage(reader)
+    report_damage(recording)
     return 0
 
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rimp_otel.cli.options import UsageError
-from rimp_otel.cli.timespec import Window
+from rimp_otel.errors import NoRecordingError
 from rimp_otel.models.accessors import (
     Record,
     duration_of,
@@ -23,21 +23,20 @@ from rimp_otel.models.accessors import (
     trace_id_of,
 )
 from rimp_otel.models.records import Signal, SummaryPoint, TelemetryEvent, TelemetryMetric
+from rimp_otel.models.times import Window
 from rimp_otel.render.format import format_count, format_utc
 from rimp_otel.render.terminal import Style, clip_text
 
 __all__ = [
     "Progress",
-    "batches",
     "counts_json",
     "counts_text",
-    "of_signal",
     "open_recording",
-    "reader_of",
+    "read_batches",
     "record_json",
     "records_of",
     "report_damage",
-    "retrieve",
+    "retrieve_records",
     "say",
 ]
 
@@ -158,45 +157,39 @@ if TYPE_CHECKING:
 
     from rimp_otel.batch import TelemetryData
     from rimp_otel.models.filters import Filter
-    from rimp_otel.storage.files.reader import RecordingReader
-    from rimp_otel.storage.sqlite.reader import DatabaseReader
-
-    Reader = RecordingReader | DatabaseReader
-
-
-_FOREIGN = {".jsonl", ".json", ".pb", ".bin", ".proto", ".zst", ".gz", ".tgz", ".tar", ".zip"}
+    from rimp_otel.storage.recording import Recording
 
 
 def open_recording(
     path: Path, wait: bool = False, is_wanted: Callable[[bytes], bool] | None = None
-) -> Reader:
-    """A reader of what is recorded at ``path``.
+) -> Recording:
+    """Open the recording at ``path``.
 
     Args:
         path: of the recording.
-        wait: whether to go on where there is nothing yet.
+        wait: True to go on if there is nothing yet.
         is_wanted: asked for every line before it is decoded. (What is in journals comes anyway.)
 
     Raises:
         UsageError: there is nothing, and the caller does not want to wait.
     """
-    if path.is_file() and path.suffix in _FOREIGN:
-        raise UsageError(_is_a_file(path))
-    reader = reader_of(path, is_wanted)
-    if not reader.files():
-        if not wait:
-            raise UsageError(_nothing(path))
-        say(f"waiting; {_nothing(path)}")
-    return reader
+    # Reading needs the SDK, whose import takes longer than the whole of `rimp --help`.
+    from rimp_otel.storage.recording import open_recording as open_any_recording
+
+    try:
+        recording = open_any_recording(path, must_exist=not wait, decode=_decoder_for(is_wanted))
+    except NoRecordingError:
+        raise UsageError(_describe_missing(path)) from None
+    if wait and not recording.files():
+        say(f"waiting; {_describe_missing(path)}")
+    return recording
 
 
-def _is_a_file(path: Path) -> str:
-    if path.suffix == ".jsonl" and path.stem.split(".")[0] in set(Signal):
-        return f"{path} is one file of a recording: give its directory, {path.parent}"
-    return f"{path} is a file, and no recording: 'rimp import' makes one of an OTLP file"
-
-
-def _nothing(path: Path) -> str:
+def _describe_missing(path: Path) -> str:
+    if path.is_file():
+        if path.suffix == ".jsonl" and path.stem.split(".")[0] in set(Signal):
+            return f"{path} is one file of a recording: give its directory, {path.parent}"
+        return f"{path} is a file, and no recording: 'rimp import' makes one of an OTLP file"
     if path.is_dir() and any(path.iterdir()):
         return (
             f"no recording at {path}, but other files: 'rimp import' makes one of OTLP files; "
@@ -208,30 +201,15 @@ def _nothing(path: Path) -> str:
     )
 
 
-def reader_of(path: Path, is_wanted: Callable[[bytes], bool] | None = None) -> Reader:
-    """A reader of what is recorded at ``path``, where there need be nothing yet."""
-    # Reading needs the SDK, whose import takes longer than the whole of `rimp --help`.
-    from rimp_otel.storage.files.reader import RecordingReader
-    from rimp_otel.storage.sqlite.reader import DatabaseReader, is_database
-
-    kind = DatabaseReader if is_database(path) else RecordingReader
-    return kind(path, _decoder(is_wanted))
-
-
-def _decoder(is_wanted: Callable[[bytes], bool] | None) -> Callable[[bytes], TelemetryData]:
+def _decoder_for(
+    is_wanted: Callable[[bytes], bool] | None,
+) -> Callable[[bytes], TelemetryData] | None:
     from rimp_otel.batch import TelemetryData, decode_batch
 
     if is_wanted is None:
-        return decode_batch
+        return None
     nothing = TelemetryData()
     return lambda line: decode_batch(line) if is_wanted(line) else nothing
-
-
-def of_signal(*signals: Signal) -> Callable[[bytes], bool]:
-    """What wants the lines of these signals."""
-    from rimp_otel.otlp.scan import signal_of_line
-
-    return lambda line: signal_of_line(line) in signals
 
 
 def say(message: str) -> None:
@@ -240,58 +218,44 @@ def say(message: str) -> None:
     print(f"rimp: {Style().clean(message)}", file=sys.stderr, flush=True)
 
 
-def report_damage(reader: Reader, reported: int = 0) -> int:
-    """Say that lines were skipped, if more than ``reported`` were; returns how many were."""
-    total = len(reader.damaged)
+def report_damage(recording: Recording, reported: int = 0) -> int:
+    """Say that lines were skipped, if more than ``reported`` were; return how many were."""
+    total = len(recording.damaged)
     if total > reported:
         say(f"skipped {format_count(total - reported, 'damaged line')}; 'rimp stats' lists them")
     return total
 
 
-def retrieve(
-    reader: Reader, window: Window, wanted: Filter | None = None, limit: int | None = None
+def retrieve_records(
+    recording: Recording, window: Window, wanted: Filter | None = None, limit: int | None = None
 ) -> TelemetryData:
-    """The records of the window that match, oldest first; of more than ``limit``, the newest.
+    """Return the records of the window that match, oldest first; with a limit, the newest.
 
-    A span's time is its start here. Of files, no more is read than it takes.
+    A span's time is its start here.
     """
     from rimp_otel.models.filters import Filter
-    from rimp_otel.storage.base import Selection, untimed
-    from rimp_otel.storage.files import query as retrieval
-    from rimp_otel.storage.files.reader import RecordingReader
+    from rimp_otel.storage.base import Selection
 
-    selection = Selection(*window, limit, wanted or Filter())
-    if isinstance(reader, RecordingReader):
-        return retrieval.retrieve(reader, selection)
-    found: list[tuple[int, str, Record]] = []
-    for data in reader.poll(final=True):
-        found += selection.of_timed(data)
-        if limit is not None and len(found) > max(4 * limit, 10_000):
-            found = selection.newest(found)
-    return untimed(selection.newest(found))
+    return recording.retrieve(Selection(window, limit, wanted or Filter()))
 
 
-def batches(
-    reader: Reader,
+def read_batches(
+    recording: Recording,
     window: Window = Window(),  # noqa: B008 (immutable)
     signals: Collection[Signal] = frozenset(Signal),
 ) -> Iterator[TelemetryData]:
-    """All that is recorded, in batches, in any order; without what is known to lie outside of the
-    window or to be of another signal. Says on a terminal how far it is."""
+    """Iterate over all that is recorded, in batches, in any order, and show progress.
+
+    What is known to lie outside of the window or to be of another signal is left out.
+    """
     from rimp_otel.models.filters import Filter
     from rimp_otel.storage.base import Selection
-    from rimp_otel.storage.files.reader import RecordingReader, Search
 
-    with Progress("reading", len(reader.files()), "files") as progress:
-        if not isinstance(reader, RecordingReader):
-            yield from reader.poll(final=True)
-            return
-        search = Search(Selection(*window, None, Filter(frozenset(signals))))
-        for source in reader.newest_first(search):
-            for _, data in source:
-                yield data
-                progress.advance(0)
-            progress.advance()
+    selection = Selection(window, None, Filter(frozenset(signals)))
+    with Progress("reading", len(recording.files()), "files") as progress:
+        for data in recording.batches(selection, progress.advance):
+            yield data
+            progress.advance(0)
 
 
 def records_of(

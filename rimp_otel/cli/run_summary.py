@@ -7,8 +7,10 @@ from collections import Counter
 
 from rimp_otel.errors import StorageError
 from rimp_otel.models.records import Signal
-from rimp_otel.storage.files.reader import RecordingReader, counted
-from rimp_otel.storage.sqlite.reader import DatabaseReader
+from rimp_otel.storage.files.recording import FileRecording
+from rimp_otel.storage.reading import count_line
+from rimp_otel.storage.recording import Recording
+from rimp_otel.storage.sqlite.recording import SQLiteRecording
 
 __all__ = ["Added"]
 
@@ -17,9 +19,9 @@ class Added:
     """What is added to a recording from now on, by anybody."""
 
     def __init__(self, path: str | os.PathLike[str], is_database: bool = False) -> None:
-        make = DatabaseReader if is_database else RecordingReader
-        self._reader: DatabaseReader | RecordingReader = make(path, counted)
-        self._reader.skip()
+        make = SQLiteRecording if is_database else FileRecording
+        self._recording: Recording = make(path, count_line)
+        self._recording.skip()
         self.records: Counter[Signal] = Counter()
         #: Bytes of OTLP JSON that they take.
         self.size = 0
@@ -27,7 +29,7 @@ class Added:
     def count(self) -> Counter[Signal]:
         """The records that were added, by signal; ``size`` is then how many bytes they take."""
         try:
-            for data in self._reader.poll(final=True):
+            for data in self._recording.poll(final=True):
                 for signal in filter(data.count_of, Signal):
                     self.records[signal] += data.count_of(signal)
                     self.size += sum(len(line) + 1 for line in data.otlp_json(signal))

@@ -33,9 +33,9 @@ from rimp_otel.render.terminal import Style, look_of_service, pad_text, to_json
 
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
-    from rimp_otel.cli.output import Reader
-    from rimp_otel.storage.files.reader import DamagedLine, RecordingFile
+    from rimp_otel.storage.base import DamagedLine, RecordingFile
     from rimp_otel.storage.files.verify import SlotState
+    from rimp_otel.storage.recording import Recording
 
 __all__ = ["RecordingStats", "SealedFiles", "add_stats_parser", "count_recording", "format_stats"]
 
@@ -55,8 +55,7 @@ def add_stats_parser(subparsers: Any) -> None:
 
 def _run_stats(args: argparse.Namespace) -> int:
     path = path_from_args(args)
-    reader = open_recording(path)
-    stats = count_recording(reader)
+    stats = count_recording(open_recording(path))
     if args.json:
         print(to_json(stats.as_json()))
     else:
@@ -164,20 +163,20 @@ class RecordingStats:
 
 
 def count_recording(
-    reader: Reader, batches: Iterable[TelemetryData] | None = None
+    recording: Recording, batches: Iterable[TelemetryData] | None = None
 ) -> RecordingStats:
-    """Read all that the reader has not read yet, and count it; or ``batches``, if it has."""
+    """Count all that the recording holds: what was not polled yet, or ``batches``."""
     from rimp_otel.storage.files.verify import look_at_slots
 
     stats = RecordingStats()
     with Progress("counting", 0, "records") as progress:
-        for data in reader.poll(final=True) if batches is None else batches:
+        for data in recording.poll(final=True) if batches is None else batches:
             for record in records_of(data):
                 stats.add(record)
             progress.advance(len(data))
-    stats.files = reader.files()
-    stats.journals = look_at_slots(reader.layout)
-    stats.damaged = reader.damaged
+    stats.files = list(recording.files())
+    stats.journals = look_at_slots(recording.layout)
+    stats.damaged = list(recording.damaged)
     return stats
 
 

@@ -29,13 +29,11 @@ from rimp_otel.cli.options import (
 )
 from rimp_otel.cli.output import (
     open_recording,
-    reader_of,
     record_json,
     records_of,
     report_damage,
-    retrieve,
+    retrieve_records,
 )
-from rimp_otel.cli.timespec import Window
 from rimp_otel.models.accessors import (
     Record,
     brief_attributes,
@@ -48,6 +46,7 @@ from rimp_otel.models.accessors import (
     trace_id_of,
 )
 from rimp_otel.models.records import Signal, SummaryPoint, TelemetryEvent, TelemetryMetric
+from rimp_otel.models.times import Window
 from rimp_otel.render.format import format_number, format_time
 from rimp_otel.render.terminal import Style, display_width, look_of_service, to_json
 from rimp_otel.render.trace_text import EVENT_MARKS
@@ -186,9 +185,9 @@ class Feed:
     """
 
     def __init__(self, path: Path, window: Window, wanted: Filter, follows: bool) -> None:
-        self._path, self._window, self._wanted = path, window, wanted
+        self._window, self._wanted = window, wanted
         self._follows = follows
-        self._reader = open_recording(path, wait=follows)
+        self._recording = open_recording(path, wait=follows)
         # Records that `newest` returned; `new` finds those again that came while it read.
         self._returned: Counter[str] = Counter()
         self._reported = 0
@@ -202,21 +201,22 @@ class Feed:
         if self._follows and number == sys.maxsize:
             return self.new()
         if self._follows:
-            self._reader.skip()
+            self._recording.skip()
         # A recording is searched by the start of spans, and this window is about their end.
         window = Window(self._window.start and self._window.start - _HOUR, self._window.end)
-        reader = reader_of(self._path)
         limit = None if number == sys.maxsize else 20 * number + 2_000
-        found = self._select([retrieve(reader, window, self._wanted, limit if number else 0)])
+        found = self._select(
+            [retrieve_records(self._recording, window, self._wanted, limit if number else 0)]
+        )
         if self._follows:
             self._returned = Counter(map(_line_key, found))
-        report_damage(reader)
+        self._reported = report_damage(self._recording, self._reported)
         return _newest_in_order(found, number)
 
     def new(self) -> list[Record]:
         """Return the records that were added since the last call."""
-        found = self._select(self._reader.poll())
-        self._reported = report_damage(self._reader, self._reported)
+        found = self._select(self._recording.poll())
+        self._reported = report_damage(self._recording, self._reported)
         if self._returned:
             found = [record for record in found if not self._is_returned(record)]
             self._returned.clear()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, time, timedelta
-from typing import NamedTuple
 
 from rimp_otel.errors import ConfigurationError
-from rimp_otel.models.times import from_unix_nano, to_unix_nano
+from rimp_otel.models.times import Window, from_unix_nano, to_unix_nano
 
-__all__ = ["Window", "parse_duration", "parse_time", "parse_window"]
+__all__ = ["parse_duration", "parse_time", "parse_window"]
 
 _TIME_FORMS = (
     "an age (90s, 15m, 2h, 3d), now, today, yesterday, '14:00', 'yesterday 14:00', "
@@ -32,24 +31,6 @@ _UNITS = {
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|min|s|m|h|d|w)\s*", re.ASCII)
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,6}))?)?", re.ASCII)
 _DAYS_AGO = {"today": 0, "yesterday": 1}
-
-
-class Window(NamedTuple):
-    """A time range, ``start <= time < end``, in nanoseconds since the epoch; None is unbounded."""
-
-    start: int | None = None
-    end: int | None = None
-
-    def contains(self, time_unix_nano: int) -> bool:
-        """Return True if the time lies in the range."""
-        if self.start is not None and time_unix_nano < self.start:
-            return False
-        return self.end is None or time_unix_nano < self.end
-
-    def widened(self, nanos: int) -> Window:
-        """Return the range, extended by so much at both ends."""
-        start = None if self.start is None else self.start - nanos
-        return Window(start, None if self.end is None else self.end + nanos)
 
 
 def parse_time(text: str, now: int) -> int:

@@ -22,11 +22,11 @@ from rimp_otel.cli.options import (
     path_from_args,
     style_from_args,
 )
-from rimp_otel.cli.output import batches, of_signal, open_recording, reader_of, report_damage
+from rimp_otel.cli.output import open_recording, read_batches, report_damage
 from rimp_otel.cli.screen import open_screen
-from rimp_otel.cli.timespec import Window
 from rimp_otel.models.accessors import service_of
 from rimp_otel.models.records import EventType, Signal
+from rimp_otel.models.times import Window
 from rimp_otel.render.format import format_count, format_time, format_utc
 from rimp_otel.render.terminal import (
     Column,
@@ -261,6 +261,12 @@ def _run_top(args: argparse.Namespace) -> int:
     return 0
 
 
+def _has_no_metrics(line: bytes) -> bool:
+    from rimp_otel.otlp.scan import signal_of_line
+
+    return signal_of_line(line) is not Signal.METRICS
+
+
 class Watched:
     """A recording that is watched: what it holds of the last time, and what is recorded now.
 
@@ -276,11 +282,9 @@ class Watched:
     ) -> None:
         self._live = Live(window)
         self._service = service
-        wanted = of_signal(Signal.TRACES, Signal.LOGS)
-        # What is recorded between the two readers' first looks, both give; it counts once.
-        self._reader = open_recording(path, wait, wanted)
-        self._reader.skip()
-        self._past = reader_of(path, wanted)
+        # What is recorded between this and the first picture is met twice; it counts once.
+        self._recording = open_recording(path, wait, _has_no_metrics)
+        self._recording.skip()
         self._has_past = False
 
     def picture(self, now: int) -> Picture:
@@ -288,9 +292,9 @@ class Watched:
         if not self._has_past:
             self._has_past = True
             window = Window(now - 2 * self._live.window - 60 * _S, now)
-            for data in batches(self._past, window, (Signal.TRACES, Signal.LOGS)):
+            for data in read_batches(self._recording, window, (Signal.TRACES, Signal.LOGS)):
                 self._add(data)
-        for data in self._reader.poll():
+        for data in self._recording.poll():
             self._add(data)
         return self._live.picture(now)
 
@@ -303,7 +307,7 @@ class Watched:
 
     def report(self) -> None:
         """Says what could not be read."""
-        report_damage(self._past)
+        report_damage(self._recording)
 
 
 def _print_json(watched: Watched, args: argparse.Namespace, is_live: bool) -> None:

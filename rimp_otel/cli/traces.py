@@ -27,20 +27,18 @@ from rimp_otel.cli.options import (
     window_from_args,
 )
 from rimp_otel.cli.output import (
-    batches,
-    of_signal,
     open_recording,
-    reader_of,
+    read_batches,
     record_json,
     report_damage,
-    retrieve,
+    retrieve_records,
 )
-from rimp_otel.cli.timespec import Window
 from rimp_otel.errors import StorageError
 from rimp_otel.models.accessors import (
     start_of,
 )
 from rimp_otel.models.records import Signal
+from rimp_otel.models.times import Window
 from rimp_otel.render.format import format_time
 from rimp_otel.render.terminal import (
     Column,
@@ -55,8 +53,8 @@ from rimp_otel.trace import Trace, find_traces
 
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
-    from rimp_otel.cli.output import Reader
     from rimp_otel.cli.record_filter import RecordFilter
+    from rimp_otel.storage.recording import Recording
 
 __all__ = [
     "add_trace_parser",
@@ -98,7 +96,7 @@ def _run_traces(args: argparse.Namespace) -> int:
         window_from_args(args),
         filter_from_args(args, "traces"),
     )
-    reader = open_recording(path, is_wanted=of_signal(Signal.TRACES))
+    recording = open_recording(path)
     # The window is about the starts of traces, whose spans may start later.
     wide = window.widened(_TRACE_LENGTH)
 
@@ -107,10 +105,9 @@ def _run_traces(args: argparse.Namespace) -> int:
 
     summaries = None
     if args.sort == "time" and args.number < _MAX_NEWEST:
-        summaries = _newest_traces(reader, wide, wanted, is_wanted, args.number)
+        summaries = _newest_traces(recording, wide, wanted, is_wanted, args.number)
     if summaries is None:
-        reader = reader_of(path, of_signal(Signal.TRACES))
-        read = batches(reader, wide, (Signal.TRACES,))
+        read = read_batches(recording, wide, (Signal.TRACES,))
         summaries = summarize((span for data in read for span in data.spans), wanted.matches)
     first = heapq.nlargest(args.number, filter(is_wanted, summaries), key=_SORT_KEYS[args.sort])
     if args.json:
@@ -120,12 +117,12 @@ def _run_traces(args: argparse.Namespace) -> int:
         lines = format_traces(first, output_width(), style_from_args(args), digits)
     for line in lines:
         print(line)
-    report_damage(reader)
+    report_damage(recording)
     return 0
 
 
 def _newest_traces(
-    reader: Reader,
+    recording: Recording,
     window: Window,
     wanted: RecordFilter,
     is_wanted: Callable[[TraceSummary], bool],
@@ -138,7 +135,7 @@ def _newest_traces(
     from rimp_otel.models.filters import Filter
 
     limit = max(_MIN_SPANS, 100 * number)
-    spans = retrieve(reader, window, Filter.of(signals=["traces"]), limit).spans
+    spans = retrieve_records(recording, window, Filter.of(signals=["traces"]), limit).spans
     summaries = summarize(spans, wanted.matches)
     if len(spans) < limit:
         return summaries
@@ -232,26 +229,28 @@ def add_trace_parser(subparsers: Any) -> None:
 
 def _run_trace(args: argparse.Namespace) -> int:
     path = path_from_args(args)
-    reader = open_recording(path, is_wanted=mentions_trace(args.id))
-    trace = find_trace(read_trace(reader, args.id), args.id, path)
+    recording = open_recording(path, is_wanted=mentions_trace(args.id))
+    trace = find_trace(read_trace(recording, args.id), args.id, path)
     if args.json:
         print(to_json(trace_json(trace)))
     else:
         lines = render_trace_text(trace.spans, trace.events, output_width(), style_from_args(args))
         print("\n".join(lines))
-    report_damage(reader)
+    report_damage(recording)
     return 0
 
 
-def read_trace(reader: Reader, trace_id: str) -> Iterable[TelemetryData]:
+def read_trace(recording: Recording, trace_id: str) -> Iterable[TelemetryData]:
     """Return batches with all records of the traces whose id starts with ``trace_id``, and others."""
     from rimp_otel.cli.record_filter import RecordFilter
 
     signals = (Signal.TRACES, Signal.LOGS)
     if len(trace_id) < 32 or not int(trace_id, 16):
-        return batches(reader, signals=signals)
+        return read_batches(recording, signals=signals)
     # A storage can look up a whole id.
-    return [retrieve(reader, Window(), RecordFilter.from_options(signals, trace=trace_id))]
+    return [
+        retrieve_records(recording, Window(), RecordFilter.from_options(signals, trace=trace_id))
+    ]
 
 
 _ID_NOT_HEX = re.compile(rb'"traceId"\s*:\s*"(?!"|[0-9a-fA-F]{32}")')

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 from rimp_otel.errors import ConfigurationError
 
-__all__ = ["TimeLike", "from_unix_nano", "to_unix_nano"]
+__all__ = ["TimeLike", "Window", "from_unix_nano", "to_unix_nano"]
 
 TimeLike = datetime | str | int | float
 """A ``datetime``, an ISO 8601 string, or seconds since the epoch. Without a time zone, a
@@ -16,6 +16,30 @@ TimeLike = datetime | str | int | float
 
 _FRACTION = re.compile(r"(?<=:\d\d)[.,](\d+)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Window(NamedTuple):
+    """A range of times in nanoseconds since the epoch, ``start <= time < end``; None is open."""
+
+    start: int | None = None
+    end: int | None = None
+
+    def contains(self, time_unix_nano: int) -> bool:
+        """Return True if the time lies in the window."""
+        if self.start is not None and time_unix_nano < self.start:
+            return False
+        return self.end is None or time_unix_nano < self.end
+
+    def overlaps(self, first: int, last: int) -> bool:
+        """Return True if a time from ``first`` to ``last``, both included, can lie in the window."""
+        if self.start is not None and last < self.start:
+            return False
+        return self.end is None or first < self.end
+
+    def widened(self, nanos: int) -> Window:
+        """Return the window with as many nanoseconds more at each end."""
+        start = None if self.start is None else self.start - nanos
+        return Window(start, None if self.end is None else self.end + nanos)
 
 
 def to_unix_nano(time: TimeLike) -> int:

@@ -25,8 +25,9 @@ from rimp_otel.sql.extras import pyarrow
 from rimp_otel.sql.logs import LogBuilder
 from rimp_otel.sql.metrics import MetricBuilder
 from rimp_otel.sql.spans import SpanBuilder
+from rimp_otel.storage.base import reading_errors
 from rimp_otel.storage.files.layout import Layout, SealedName
-from rimp_otel.storage.files.lines import Content, find, lines_of, list_contents, reading
+from rimp_otel.storage.files.lines import Content, find, lines_of, list_contents
 
 __all__ = [
     "BUILDERS",
@@ -213,7 +214,7 @@ class _Tables:
             return
         self.is_there = True
         builder = self.builder
-        with found.file, reading(found.path):
+        with found.file, reading_errors(found.path):
             for line in lines_of(found, 0, 0, None, True):
                 self._add(line.text)
                 if builder.rows >= _MOST_ROWS or builder.size >= _MOST_TEXT:

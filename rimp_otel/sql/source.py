@@ -20,7 +20,8 @@ from rimp_otel.models.records import Signal
 from rimp_otel.sql.extras import pyarrow
 from rimp_otel.sql.parquet import BUILDERS, is_readable, is_whole, make_twin, twin_path
 from rimp_otel.storage.files.lines import Content, ContentId, list_contents
-from rimp_otel.storage.files.reader import RecordingReader, counted
+from rimp_otel.storage.files.recording import FileRecording
+from rimp_otel.storage.reading import count_line
 
 __all__ = ["Progress", "Source"]
 
@@ -58,7 +59,7 @@ class Source:
         self._begin()
 
     def _begin(self) -> None:
-        self._reader = RecordingReader(self._path, counted)
+        self._recording = FileRecording(self._path, count_line)
         self._twins: dict[ContentId, Path] = {}
         self._tables: list[Any] = []
         self._rows = 0
@@ -118,7 +119,7 @@ class Source:
     def _sealed(self) -> list[Content]:
         return [
             content
-            for content in list_contents(self._reader.layout.sealed)
+            for content in list_contents(self._recording.layout.sealed)
             if content.signal is self.signal and content.name and not content.name.is_waiting
         ]
 
@@ -139,7 +140,7 @@ class Source:
 
     def _read_on(self) -> bool:
         before, builder = self._rows, self._builder
-        for data in self._reader.poll(final=True, wanted=self._is_wanted):
+        for data in self._recording.poll(final=True, wanted=self._is_wanted):
             for line in data.otlp_json(self.signal):
                 try:
                     builder.add(line)
@@ -148,8 +149,8 @@ class Source:
                 if builder.rows >= _MOST_ROWS:
                     self._take()
         self._take()
-        self.damaged += len(self._reader.damaged)
-        self._reader.damaged.clear()
+        self.damaged += len(self._recording.damaged)
+        self._recording.damaged.clear()
         return self._rows > before
 
     def _is_wanted(self, content: Content) -> bool:

@@ -1,32 +1,38 @@
-"""The contract of a storage."""
+"""What all storages share: the contract, what can be selected, and how a recording is laid out."""
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from typing_extensions import Unpack
 
 from rimp_otel.batch import TelemetryData
-from rimp_otel.errors import ConfigurationError
+from rimp_otel.errors import ConfigurationError, StorageError
 from rimp_otel.journal.target import DirectoryTarget, JournalTarget
 from rimp_otel.models.filters import Conditions, Filter
-from rimp_otel.models.times import TimeLike, to_unix_nano
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from rimp_otel.models.times import TimeLike
+from rimp_otel.models.records import Signal
+from rimp_otel.models.times import TimeLike, Window, to_unix_nano
 
 __all__ = [
+    "ALL_RECORDS",
     "TIMES",
+    "DamagedLine",
+    "FileKind",
+    "FilteringStorage",
+    "RecordingFile",
+    "RecordingLayout",
     "Selection",
     "TelemetryStorage",
-    "checked_batch_size",
+    "reading_errors",
     "select",
-    "timed",
-    "untimed",
+    "with_times",
+    "without_times",
 ]
 
 
@@ -34,14 +40,15 @@ __all__ = [
 
 
 class TelemetryStorage(ABC):
-    """Keeps batches, and gives records back. A backend of one's own needs two methods."""
+    """Keeps batches, and returns their records. A backend of one's own needs two methods."""
 
     @abstractmethod
     def store(self, data: TelemetryData) -> None:
-        """Keeps all records of ``data``, or raises and keeps none of them.
+        """Keep all records of ``data``, or raise and keep none of them.
 
         Called by one stream thread at a time. A batch whose ``store`` raised is offered again:
-        an OSError or StorageError as long as there is room to wait, any other exception twice.
+        after an OSError or StorageError as long as there is room to wait, after any other
+        exception twice.
         """
 
     @abstractmethod
@@ -51,7 +58,7 @@ class TelemetryStorage(ABC):
         end_time: TimeLike | None = None,
         limit: int | None = None,
     ) -> TelemetryData:
-        """The records with ``start_time <= time < end_time``, oldest first.
+        """Return the records with ``start_time <= time < end_time``, oldest first.
 
         A span's time is its start, a log record's its timestamp (when it was observed, where it
         has none), a metric point's when it was measured.
@@ -59,10 +66,10 @@ class TelemetryStorage(ABC):
         Args:
             start_time, end_time: a datetime, an ISO 8601 string, or seconds since the epoch; None
                 leaves that end open.
-            limit: the most records to give, of all signals together: the newest of the range.
+            limit: the most records to return, of all signals together: the newest of the range.
 
-        Storages that can also take the conditions of ``Filter.of``, as keyword arguments, and give
-        the records that meet them; the built-in ones do. Custom ones need not.
+        Storages can also take the conditions of ``Filter.of`` as keyword arguments, and return
+        only the records that meet them. The built-in ones do; custom ones need not.
 
         Raises:
             ConfigurationError: an argument is none of these.
@@ -82,81 +89,142 @@ class TelemetryStorage(ABC):
         return None if path is None else DirectoryTarget.at(self.store, path)
 
     def close(self) -> None:  # noqa: B027 - most storages hold nothing open
-        """Gives up what the storage holds open. It may be used again after, and opens it anew."""
+        """Close what the storage holds open. It may be used again, and opens it again then."""
 
 
-# --- The selection that all storages share: which records ``retrieve`` gives.
+class FilteringStorage(TelemetryStorage):
+    """A storage that takes conditions, and can return records batch by batch.
+
+    The built-in storages. A subclass answers a ``Selection``, whose arguments have been checked.
+    """
+
+    def retrieve(
+        self,
+        start_time: TimeLike | None = None,
+        end_time: TimeLike | None = None,
+        limit: int | None = None,
+        **conditions: Unpack[Conditions],
+    ) -> TelemetryData:
+        """Return the records of the range that meet all ``conditions``, oldest first.
+
+        Changes nothing that is stored.
+
+        Args:
+            start_time, end_time: a datetime, an ISO 8601 string, or seconds since the epoch; None
+                leaves that end open.
+            limit: the most records to return, of all signals together: the newest of the range.
+            conditions: as ``Filter.of`` takes them.
+
+        Raises:
+            ConfigurationError: an argument is not allowed.
+            StorageError: what is stored cannot be read.
+        """
+        return self._retrieve(Selection.of(start_time, end_time, limit, **conditions))
+
+    def iter_retrieve(
+        self,
+        start_time: TimeLike | None = None,
+        end_time: TimeLike | None = None,
+        *,
+        batch_size: int = 1_000,
+        **conditions: Unpack[Conditions],
+    ) -> Iterator[TelemetryData]:
+        """Iterate over what ``retrieve`` would return, in batches, for what exceeds the memory.
+
+        The oldest record comes first, within a batch and from one to the next; records of one time
+        come in any order. What is stored after the first batch was asked for is left out. The
+        memory that it takes does not depend on the size of the recording, but for records that
+        still wait in journals.
+
+        Args:
+            start_time, end_time, conditions: as for ``retrieve``.
+            batch_size: records in each batch but the last.
+
+        Raises:
+            ConfigurationError: an argument is not allowed.
+            StorageError: what is stored cannot be read; while iterating.
+        """
+        selection = Selection.of(start_time, end_time, None, **conditions)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ConfigurationError(f"batch_size must be an integer >= 1, got {batch_size!r}")
+        return self._iter_retrieve(selection, batch_size)
+
+    @abstractmethod
+    def _retrieve(self, selection: Selection) -> TelemetryData:
+        """Return the selected records, oldest first."""
+
+    @abstractmethod
+    def _iter_retrieve(self, selection: Selection, batch_size: int) -> Iterator[TelemetryData]:
+        """Iterate over the selected records, oldest first, in batches of ``batch_size``."""
+
+
+# --- Which records are asked for.
+
+_ALWAYS = Window()
 
 
 class Selection(NamedTuple):
-    """The arguments of ``retrieve``, checked; times in nanoseconds since the epoch."""
+    """Which records are asked for: those of a window of time that meet a filter.
 
-    start: int | None
-    end: int | None
-    limit: int | None
-    #: What the records must meet besides.
+    ``Selection.of`` makes one of what ``retrieve`` takes.
+    """
+
+    window: Window = _ALWAYS
+    #: The most records to return, of all signals together: the newest. None for all.
+    limit: int | None = None
     filter: Filter = Filter()
 
     @classmethod
     def of(
         cls,
-        start_time: TimeLike | None,
-        end_time: TimeLike | None,
-        limit: int | None,
+        start_time: TimeLike | None = None,
+        end_time: TimeLike | None = None,
+        limit: int | None = None,
         **conditions: Unpack[Conditions],
     ) -> Selection:
-        """Checks and converts what a caller passed.
+        """Check and convert what ``retrieve`` takes.
 
         Raises:
-            ConfigurationError: an argument is not one that ``retrieve`` takes.
+            ConfigurationError: an argument is not allowed.
         """
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
-            raise ConfigurationError(f"limit={limit!r} is not allowed: give an integer, or None")
-        if limit is not None and limit < 0:
-            raise ConfigurationError(f"limit={limit!r} is not allowed: give at least 0, or None")
+        is_count = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
+        if limit is not None and not is_count:
+            raise ConfigurationError(f"limit must be an integer >= 0 or None, got {limit!r}")
         start = None if start_time is None else to_unix_nano(start_time)
         end = None if end_time is None else to_unix_nano(end_time)
-        return cls(start, end, limit, Filter.of(**conditions))
+        return cls(Window(start, end), limit, Filter.of(**conditions))
 
-    def holds(self, time_unix_nano: int) -> bool:
-        """Whether a record of this time lies in the range."""
-        if self.start is not None and time_unix_nano < self.start:
-            return False
-        return self.end is None or time_unix_nano < self.end
+    @property
+    def takes_all(self) -> bool:
+        """True if no record is left out."""
+        return not self.filter and self.limit is None and self.window == _ALWAYS
 
-    def of_list(self, name: str, data: TelemetryData) -> list[Any]:
-        """Those records of one list of a batch that are selected, whatever the limit."""
+    def records_in(self, name: str, data: TelemetryData) -> list[Any]:
+        """Return the selected records of one list of a batch (a key of ``TIMES``), before ``limit``."""
         time, matches = TIMES[name], self.filter.matches
         records = getattr(data, name)
-        if self.start is not None or self.end is not None:
-            records = [record for record in records if self.holds(time(record))]
+        if self.window != _ALWAYS:
+            records = [record for record in records if self.window.contains(time(record))]
         return [record for record in records if matches(record)] if self.filter else records
 
-    def of_timed(self, data: TelemetryData) -> list[tuple[int, str, Any]]:
-        """Those records of a batch that are selected, whatever the limit, as ``timed`` gives them."""
+    def timed_records_in(self, data: TelemetryData) -> list[tuple[int, str, Any]]:
+        """Return the selected records of a batch, before ``limit``, as ``with_times`` does."""
         return [
             (time(record), name, record)
             for name, time in TIMES.items()
-            for record in self.of_list(name, data)
+            for record in self.records_in(name, data)
         ]
 
     def newest(self, timed: list[Any]) -> list[Any]:
-        """Of tuples that begin with a time: the newest ``limit``, oldest first."""
+        """Return the newest ``limit`` of tuples that begin with a time, oldest first."""
         timed.sort(key=itemgetter(0))
         if self.limit is None:
             return timed
         return timed[len(timed) - self.limit :] if self.limit < len(timed) else timed
 
 
-def checked_batch_size(batch_size: int) -> int:
-    """What a caller passed as ``batch_size``.
-
-    Raises:
-        ConfigurationError: it is no size.
-    """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ConfigurationError(f"batch_size={batch_size!r} is not allowed: give at least 1")
-    return batch_size
+ALL_RECORDS = Selection()
+"""Selects everything."""
 
 
 def select(
@@ -166,7 +234,7 @@ def select(
     limit: int | None = None,
     **conditions: Unpack[Conditions],
 ) -> TelemetryData:
-    """What ``retrieve`` would give if ``data`` were all there is; a help for custom storages.
+    """Return what ``retrieve`` would if ``data`` were all there is; a help for custom storages.
 
     Args:
         data: all records.
@@ -177,7 +245,7 @@ def select(
         ConfigurationError: an argument is not allowed.
     """
     selection = Selection.of(start_time, end_time, limit, **conditions)
-    return untimed(selection.newest(selection.of_timed(data)))
+    return without_times(selection.newest(selection.timed_records_in(data)))
 
 
 TIMES: dict[str, Callable[[Any], int]] = {
@@ -185,17 +253,91 @@ TIMES: dict[str, Callable[[Any], int]] = {
     "events": lambda event: event.time_unix_nano or event.observed_time_unix_nano,
     "metrics": lambda metric: metric.time_unix_nano,
 }
-"""What gives the time of a record, by the name of the list that it belongs to."""
+"""By the name of each list of a batch, the function that returns the time of a record in it."""
 
 
-def timed(data: TelemetryData) -> list[tuple[int, str, Any]]:
-    """The records with their times and the name of the list that they belong to."""
+def with_times(data: TelemetryData) -> list[tuple[int, str, Any]]:
+    """Return the records with their times and the names of the lists that they belong to."""
     return [(time(r), name, r) for name, time in TIMES.items() for r in getattr(data, name)]
 
 
-def untimed(records: list[tuple[int, str, Any]]) -> TelemetryData:
-    """A batch of what ``timed`` gave."""
+def without_times(records: Iterable[tuple[int, str, Any]]) -> TelemetryData:
+    """Return a batch of what ``with_times`` returned."""
     lists: dict[str, list[Any]] = {"spans": [], "events": [], "metrics": []}
     for _, name, record in records:
         lists[name].append(record)
     return TelemetryData(**lists)
+
+
+# --- What lies on disk.
+
+FileKind = Literal["active", "sealed", "journal"]
+"""What a file of a recording is."""
+
+
+class RecordingFile(NamedTuple):
+    """One file of a recording."""
+
+    #: None for a file that holds all of them: a journal's, a database.
+    signal: Signal | None
+    path: Path
+    #: In bytes, when it was looked at.
+    size: int
+    kind: FileKind = "active"
+
+
+class DamagedLine(NamedTuple):
+    """A line, or a record of a database, that was skipped because it cannot be read."""
+
+    path: Path
+    #: Counted from 1, in the decompressed text; of a database, the record's number in the table
+    #: ``records``; 0 in a journal, where ``reason`` has the place. A block of a sealed file that
+    #: cannot be decompressed counts as one line.
+    line: int
+    reason: str
+
+
+@contextmanager
+def reading_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError into a StorageError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+class RecordingLayout(ABC):
+    """Where the recording at ``path`` keeps its files: at least a journal for each writer slot."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @property
+    @abstractmethod
+    def directory(self) -> Path:
+        """The directory that the files lie in."""
+
+    @abstractmethod
+    def file(self, signal: Signal, slot: int = 0) -> Path:
+        """Return the path of the file that a slot's records of a signal are stored in."""
+
+    @abstractmethod
+    def journal(self, slot: int = 0) -> Path:
+        """Return the directory of a writer slot's journal and of its lock."""
+
+    @abstractmethod
+    def _slot_of(self, name: str) -> int | None:
+        """Return the slot that a name in ``directory`` belongs to; None if it is not our name."""
+
+    def slots(self) -> list[int]:
+        """Return the numbers of the writer slots that have left something on disk, in order.
+
+        Raises:
+            StorageError: the directory cannot be read.
+        """
+        with reading_errors(self.directory):
+            try:
+                names = os.listdir(self.directory)
+            except FileNotFoundError:
+                return []
+        return sorted({slot for slot in map(self._slot_of, names) if slot is not None})

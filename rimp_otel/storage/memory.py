@@ -8,20 +8,18 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from rimp_otel.batch import TelemetryData
-from rimp_otel.models.filters import Conditions
 from rimp_otel.models.records import Signal
-from rimp_otel.models.times import TimeLike
 from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.process import in_forked_child
-from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size, untimed
+from rimp_otel.storage.base import FilteringStorage, Selection, without_times
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    pass
 
 __all__ = ["MemoryStorage"]
 
 
-class MemoryStorage(TelemetryStorage):
+class MemoryStorage(FilteringStorage):
     """Keeps the newest records in memory, as text, so that nothing changes them afterwards.
 
     Args:
@@ -57,42 +55,15 @@ class MemoryStorage(TelemetryStorage):
                 self.size -= len(self._fragments.popleft()[1].text)
                 self.evicted += 1
 
-    def retrieve(
-        self,
-        start_time: TimeLike | None = None,
-        end_time: TimeLike | None = None,
-        limit: int | None = None,
-        **conditions: Unpack[Conditions],
-    ) -> TelemetryData:
-        """The records of the range, as the contract says, that meet all ``conditions``.
-
-        Args:
-            start_time, end_time, limit: as in the contract.
-            conditions: as ``Filter.of`` takes them.
-        """
-        selection = Selection.of(start_time, end_time, limit, **conditions)
+    def _retrieve(self, selection: Selection) -> TelemetryData:
         found = self._in_range(selection)
         # What a filter leaves is known once it is decoded, which is the greater part of the work.
         certain = found if selection.filter else selection.newest(found)
-        return untimed(selection.newest(selection.of_timed(_decoded(certain))))
+        return without_times(selection.newest(selection.timed_records_in(_decoded(certain))))
 
-    def iter_retrieve(
-        self,
-        start_time: TimeLike | None = None,
-        end_time: TimeLike | None = None,
-        *,
-        batch_size: int = 1_000,
-        **conditions: Unpack[Conditions],
-    ) -> Iterator[TelemetryData]:
-        """What ``retrieve`` would give, in batches of ``batch_size`` records, oldest first within a
-        batch and from one to the next. What is stored meanwhile is left out.
-
-        Raises:
-            ConfigurationError: an argument is not allowed.
-        """
-        selection = Selection.of(start_time, end_time, None, **conditions)
-        size = checked_batch_size(batch_size)
-        return _batches(selection.newest(self._in_range(selection)), selection, size)
+    def _iter_retrieve(self, selection: Selection, batch_size: int) -> Iterator[TelemetryData]:
+        found = selection.newest(self._in_range(selection))
+        return _batches(found, selection, batch_size)
 
     def _in_range(self, selection: Selection) -> list[tuple[int, Signal, EncodedRecord]]:
         with self._lock:
@@ -100,7 +71,8 @@ class MemoryStorage(TelemetryStorage):
         return [
             (fragment.time_unix_nano, signal, fragment)
             for signal, fragment in kept
-            if selection.holds(fragment.time_unix_nano) and signal in selection.filter.signals
+            if selection.window.contains(fragment.time_unix_nano)
+            and signal in selection.filter.signals
         ]
 
     def clear(self) -> None:
@@ -118,12 +90,12 @@ def _batches(
 ) -> Iterator[TelemetryData]:
     batch: list[tuple[int, str, Any]] = []
     for start in range(0, len(found), size):
-        batch += selection.newest(selection.of_timed(_decoded(found[start : start + size])))
+        batch += selection.newest(selection.timed_records_in(_decoded(found[start : start + size])))
         while len(batch) >= size:
-            yield untimed(batch[:size])
+            yield without_times(batch[:size])
             batch = batch[size:]
     if batch:
-        yield untimed(batch)
+        yield without_times(batch)
 
 
 def _decoded(found: list[tuple[int, Signal, EncodedRecord]]) -> TelemetryData:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
-from rimp_otel.storage.files.reader import RecordingReader, counted
+from rimp_otel.storage.files.recording import FileRecording
+from rimp_otel.storage.reading import count_line
 
 _LONG = 600.0
 
@@ -35,4 +36,4 @@ def finish(stream: TelemetryStream) -> None:
 
 def recorded(path: Path) -> int:
     """How many records are in the files."""
-    return sum(map(len, RecordingReader(path, counted).poll()))
+    return sum(map(len, FileRecording(path, count_line).poll()))

@@ -21,7 +21,7 @@ from pathlib import Path
 from rimp_otel import FileStorage
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files.layout import Layout, SealedName, fingerprint
-from rimp_otel.storage.files.reader import RecordingReader
+from rimp_otel.storage.files.recording import FileRecording
 from rimp_otel.storage.files.sealed_file import seal
 
 _BEGIN = 1_795_521_600_000_000_000
@@ -161,7 +161,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _scan(path: Path, records: int) -> None:
     """Decodes records of the recording as all of them would be, and keeps none."""
-    for batch in RecordingReader(path).poll():
+    for batch in FileRecording(path).poll():
         records -= len(batch.spans)
         if records <= 0:
             return

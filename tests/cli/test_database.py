@@ -12,8 +12,8 @@ import pytest
 
 from rimp_otel import FileStorage, SQLiteStorage, TelemetryData
 from rimp_otel.cli.tail import Feed
-from rimp_otel.cli.timespec import Window
 from rimp_otel.models.filters import Filter
+from rimp_otel.models.times import Window
 from tests.cli.records import checkout, event
 from tests.cli.test_run import LOG_ONE, RIMP, environment
 

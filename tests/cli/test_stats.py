@@ -15,7 +15,7 @@ from rimp_otel.cli.stats import RecordingStats, format_stats
 from rimp_otel.models.records import Signal
 from rimp_otel.render.format import format_bytes
 from rimp_otel.render.terminal import Style
-from rimp_otel.storage.files.reader import DamagedLine, RecordingFile
+from rimp_otel.storage.files.recording import DamagedLine, RecordingFile
 from tests.cli.records import HOSTILE, HOSTILE_SHOWN, event, span, without_our_colour
 from tests.storage.journaled import Journaled
 

@@ -15,9 +15,9 @@ import pytest
 from rimp_otel.batch import TelemetryData
 from rimp_otel.cli import tail as module
 from rimp_otel.cli.tail import Feed, format_log, format_record
-from rimp_otel.cli.timespec import Window
 from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import EventType, MetricKind, TelemetryEvent, TelemetryMetric
+from rimp_otel.models.times import Window
 from rimp_otel.render.terminal import Style
 from rimp_otel.storage import FileStorage
 from tests.cli.conftest import latency, queue
@@ -235,7 +235,7 @@ def test_record_between_two_reads(record: Any, monkeypatch: pytest.MonkeyPatch) 
     """A record that arrives between the two reads is returned once, equal records each."""
     path = record(TelemetryData([event("a", 1)]))
     following = feed(path, follows=True)
-    look = module.retrieve
+    look = module.retrieve_records
 
     def record_meanwhile(*args: Any) -> TelemetryData:
         record(TelemetryData([event("twice", 2), event("twice", 2)]))
@@ -243,7 +243,7 @@ def test_record_between_two_reads(record: Any, monkeypatch: pytest.MonkeyPatch) 
         record(TelemetryData([event("twice", 2)]))
         return found
 
-    monkeypatch.setattr(module, "retrieve", record_meanwhile)
+    monkeypatch.setattr(module, "retrieve_records", record_meanwhile)
     assert texts_of(following.newest(9)) == ["a", "twice", "twice"]
     assert texts_of(following.new()) == ["twice"]
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from rimp_otel.cli.timespec import Window, parse_duration, parse_time, parse_window
+from rimp_otel.cli.timespec import parse_duration, parse_time, parse_window
 from rimp_otel.errors import ConfigurationError
+from rimp_otel.models.times import Window
 
 S = 10**9
 NOW = 1_795_000_000 * S

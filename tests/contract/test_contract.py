@@ -234,10 +234,10 @@ def test_event_without_a_time_belongs_to_when_it_was_observed(storage):
         ({"end_time": []}, r"\[\] is not a point in time"),
         ({"start_time": True}, "True is not a point in time"),
         ({"end_time": float("nan")}, "nan is not a point in time"),
-        ({"limit": -1}, "limit=-1 is not allowed: give at least 0, or None"),
-        ({"limit": 1.0}, "limit=1.0 is not allowed: give an integer, or None"),
-        ({"limit": True}, "limit=True is not allowed: give an integer, or None"),
-        ({"limit": "5"}, "limit='5' is not allowed: give an integer, or None"),
+        ({"limit": -1}, "limit must be an integer >= 0 or None, got -1"),
+        ({"limit": 1.0}, "limit must be an integer >= 0 or None, got 1.0"),
+        ({"limit": True}, "limit must be an integer >= 0 or None, got True"),
+        ({"limit": "5"}, "limit must be an integer >= 0 or None, got '5'"),
     ],
 )
 def test_wrong_arguments_are_named(storage, arguments, message):

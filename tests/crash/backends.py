@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rimp_otel.storage.files.layout import Layout
-from rimp_otel.storage.sqlite.reader import DatabaseReader
+from rimp_otel.storage.sqlite.recording import SQLiteRecording
 from rimp_otel.storage.sqlite.schema import DatabaseLayout
 from tests.crash.audit import Found, by_reader, found_in, in_files, note_record, nothing
 
@@ -38,8 +38,8 @@ class Backend(NamedTuple):
 
 
 def by_database_reader(path: Path) -> Found:
-    """With ``DatabaseReader``, which changes nothing."""
-    reader, found = DatabaseReader(path), nothing()
+    """With ``SQLiteRecording``, which changes nothing."""
+    reader, found = SQLiteRecording(path), nothing()
     for data in reader.poll(final=True):
         found = found_in(data, found)
     return found._replace(damaged=[str(damage) for damage in reader.damaged])

@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream
-from rimp_otel.storage.files.reader import RecordingReader
+from rimp_otel.storage.files.recording import FileRecording
 from tests.crash.audit import Found, by_reader, compare, found_in, in_files
 from tests.crash.kill import recover
 from tests.crash.marks import check_of
@@ -93,7 +93,7 @@ class Load:
         self.processes: list[Process] = []
         self.announced: set[str] = set()
         self.polled = Found(Counter(), Counter(), [], [])
-        self.reader = RecordingReader(path)
+        self.reader = FileRecording(path)
         self.figures: Counter[str] = Counter()
         self.failures: list[str] = []
 

@@ -18,7 +18,7 @@ from typing import Any
 from rimp_otel import FileStorage
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files.layout import Layout, SealedName
-from rimp_otel.storage.files.reader import RecordingReader
+from rimp_otel.storage.files.recording import FileRecording
 from tests.crash.audit import Found, by_reader, compare, found_in, in_files
 from tests.crash.kill import recover
 from tests.crash.lives import Life, intercept, is_torn, live
@@ -83,7 +83,7 @@ class Simulation:
         self.finished: set[str] = set()
         self.started: set[str] = set()
         self.gone: set[str] = set()
-        self.reader = RecordingReader(path)
+        self.reader = FileRecording(path)
         self.polled = Found(Counter(), Counter(), [], [])
         self.failures: list[str] = []
         self.figures: Counter[str] = Counter()

@@ -10,7 +10,7 @@ from rimp_otel import TelemetryData, TelemetryEvent, TelemetryMetric
 from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.scan import LATEST, UNKNOWN_SUMMARY, summarize_line
-from rimp_otel.storage.base import timed
+from rimp_otel.storage.base import with_times
 from tests.contract.samples import NOON, SECOND, everything
 
 LINES = {signal: everything().otlp_json(signal)[0] for signal in Signal}
@@ -107,7 +107,7 @@ def test_no_record_that_matches_is_excluded(conditions):
     made = Filter.of(**conditions)
     for line in LINES.values():
         data = TelemetryData.from_otlp_json([line])
-        matches = any(made.matches(record) for _, _, record in timed(data))
+        matches = any(made.matches(record) for _, _, record in with_times(data))
         assert summarize_line(line).may_match(made) >= matches
 
 

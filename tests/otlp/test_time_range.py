@@ -7,7 +7,7 @@ import pytest
 from rimp_otel import TelemetryData, TelemetryEvent, TelemetryMetric
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.scan import TimeRange, times_of_line
-from rimp_otel.storage.base import timed
+from rimp_otel.storage.base import with_times
 from tests.contract.samples import everything
 
 
@@ -16,7 +16,7 @@ def test_times_are_those_of_retrieve():
     data = everything()
     for signal in Signal:
         for line in data.otlp_json(signal):
-            own = [time for time, _, _ in timed(TelemetryData.from_otlp_json([line]))]
+            own = [time for time, _, _ in with_times(TelemetryData.from_otlp_json([line]))]
             assert times_of_line(line) == (min(own), max(own))
 
 

@@ -16,10 +16,11 @@ from typing import NamedTuple, Protocol
 
 from rimp_otel.models.filters import Filter
 from rimp_otel.otlp.scan import LATEST, summarize_line
+from rimp_otel.storage.base import reading_errors
 from rimp_otel.storage.files.blocks import Gap, unpack
 from rimp_otel.storage.files.index import DamagedIndexError, Index, Row, build_index, opened_index
 from rimp_otel.storage.files.layout import SealedName
-from rimp_otel.storage.files.lines import Content, Found, Line, lines_of, reading
+from rimp_otel.storage.files.lines import Content, Found, Line, lines_of
 
 __all__ = ["Stretch", "Stretches", "opened_stretches"]
 
@@ -90,7 +91,7 @@ def opened_stretches(
 
 
 def _indexed(found: Found, index: Index | None) -> Stretches | None:
-    with reading(found.path):
+    with reading_errors(found.path):
         if index is not None and index.head.size == os.fstat(found.file.fileno()).st_size:
             try:
                 index.blocks  # noqa: B018 - whether they can be read
@@ -148,7 +149,7 @@ class _Blocks(_File):
                 yield Line(number, 0, text[start:end])
 
     def _text(self, offset: int, size: int) -> bytes | Gap:
-        with reading(self._found.path):
+        with reading_errors(self._found.path):
             packed = os.pread(self._found.file.fileno(), size, offset)
         if self._found.compression == "none":
             return packed
@@ -178,7 +179,7 @@ class _Plain(_File):
 
     def stretches(self, filter: Filter) -> list[Stretch]:
         made = []
-        with reading(self._found.path):
+        with reading_errors(self._found.path):
             for line in lines_of(self._found, 0, 0, self._limit, torn=True):
                 text = line.text or b""
                 facts = summarize_line(text)
@@ -188,7 +189,7 @@ class _Plain(_File):
         return made
 
     def lines(self, stretch: Stretch, filter: Filter, may_want: MayWant) -> Iterator[Line]:
-        with reading(self._found.path):
+        with reading_errors(self._found.path):
             text = os.pread(self._found.file.fileno(), stretch.size, stretch.offset)
         yield Line(stretch.key, stretch.offset + stretch.size, text)
 
@@ -204,5 +205,5 @@ class _Whole(_File):
         return [Stretch(0, LATEST, 0)]
 
     def lines(self, stretch: Stretch, filter: Filter, may_want: MayWant) -> Iterator[Line]:
-        with reading(self._found.path):
+        with reading_errors(self._found.path):
             yield from lines_of(self._found, 0, 0, self._limit, torn=True)

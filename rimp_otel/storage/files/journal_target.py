@@ -91,10 +91,10 @@ class FileJournalTarget(JournalTarget):
             StorageError: a file cannot be read.
         """
         with importing():
-            from rimp_otel.storage.files.query import rotated_since
+            from rimp_otel.storage.files.lines import rotated_lines_since
         file_id, _ = self._writer.end_of(signal)
         yield from self._writer.lines_after(signal, End(file_id, 0))
-        yield from rotated_since(self._layout, signal, time_unix_nano)
+        yield from rotated_lines_since(self._layout.sealed, signal, time_unix_nano)
 
     def sync(self) -> None:
         """Force to the device what was appended since the last sync, unless the policy is "never".

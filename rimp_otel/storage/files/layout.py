@@ -30,6 +30,7 @@ from rimp_otel.journal.segment import DAMAGED
 from rimp_otel.journal.slots import LOCK
 from rimp_otel.models.records import Signal
 from rimp_otel.process import importing
+from rimp_otel.storage.base import RecordingLayout, reading_errors
 
 __all__ = [
     "DERIVED",
@@ -65,13 +66,13 @@ TEMPORARY = r"\.([a-z]+-[0-9a-f]{16})\.tmp-[0-9]+"
 """The names of what a waiting file is being sealed into; the group is that file's stem."""
 
 
-class Layout:
+class Layout(RecordingLayout):
     """The files of the recording at ``path``: one for each signal and writer slot, as the
     OpenTelemetry file exporter specification demands one for each signal.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self.is_family = self.path.suffix == ".jsonl"
 
     @property
@@ -91,22 +92,6 @@ class Layout:
     def journal(self, slot: int = 0) -> Path:
         """The directory of a writer slot's journal and of its lock."""
         return self._named(f"journal{_dotted(slot)}")
-
-    def slots(self) -> list[int]:
-        """The numbers of the writer slots that have left something on disk, in order.
-
-        Raises:
-            StorageError: it is not possible to look.
-        """
-        try:
-            names = os.listdir(self.directory)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StorageError(
-                f"cannot read {self.directory}: {error.strerror or error}"
-            ) from error
-        return sorted({slot for slot in map(self._slot_of, names) if slot is not None})
 
     def make_directory(self) -> None:
         """Makes the directory, private to its owner, where there is none.
@@ -246,12 +231,11 @@ def places(layout: Layout) -> Iterator[Place]:
 
 
 def _entries(directory: Path) -> list[Path]:
-    try:
-        return sorted(directory.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise StorageError(f"cannot read {directory}: {error.strerror or error}") from error
+    with reading_errors(directory):
+        try:
+            return sorted(directory.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def _at_top(name: str, prefix: str) -> Kind:

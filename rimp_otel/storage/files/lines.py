@@ -10,13 +10,12 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from rimp_otel.errors import StorageError
 from rimp_otel.models.records import Signal
+from rimp_otel.storage.base import reading_errors
 from rimp_otel.storage.files.blocks import Gap, unpack
 from rimp_otel.storage.files.layout import SealedName, fingerprint
 
@@ -31,7 +30,7 @@ __all__ = [
     "lines_of",
     "list_contents",
     "open_file",
-    "reading",
+    "rotated_lines_since",
 ]
 
 ContentId = tuple[Signal, str]
@@ -88,22 +87,13 @@ class Line(NamedTuple):
     reason: str = ""
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Makes errors of the system StorageErrors."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-
-
 def open_file(path: Path) -> BinaryIO | None:
     """Opens a file; None where there is none.
 
     Raises:
         StorageError: it cannot be read, or is something else than a file.
     """
-    with reading(path):
+    with reading_errors(path):
         try:
             file = os.open(path, _FLAGS)
         except FileNotFoundError:
@@ -124,7 +114,7 @@ def list_contents(sealed: Path) -> list[Content]:
     Raises:
         StorageError: it is not possible to look.
     """
-    with reading(sealed):
+    with reading_errors(sealed):
         try:
             with os.scandir(sealed) as entries:
                 names = [entry.name for entry in entries if entry.is_file()]
@@ -170,7 +160,7 @@ def find(content: Content, sealed: Path) -> Found | None:
 
 
 def _is_it(content: Content, file: BinaryIO) -> bool:
-    with reading(content.path):
+    with reading_errors(content.path):
         return content.name is not None or fingerprint_of(file) == content.id
 
 
@@ -252,3 +242,31 @@ def _lines_in(pieces: Iterable[bytes | Gap]) -> Iterator[Line]:
             yield Line(number, offset, text + b"\n")
     if rest:
         yield Line(number + 1, offset + len(rest), rest)
+
+
+def rotated_lines_since(sealed: Path, signal: Signal, time_unix_nano: int) -> Iterator[bytes]:
+    """Iterate over the lines of all rotated files that can hold a record of that time or later.
+
+    Asked for after a power failure: a journal may still have such records.
+
+    Args:
+        sealed: the directory of the rotated files.
+        signal: whose files.
+        time_unix_nano: as ``retrieve`` understands it, in nanoseconds since the epoch.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    for content in list_contents(sealed):
+        name = content.name
+        if content.signal is not signal:
+            continue
+        if name is not None and name.last is not None and name.last < time_unix_nano:
+            continue
+        found = find(content, sealed)
+        if found is None:
+            continue  # retention took it
+        with found.file:
+            for line in lines_of(found, 0, 0, None, torn=False):
+                if line.text is not None:
+                    yield line.text

@@ -20,16 +20,15 @@ from typing import Any, NamedTuple
 from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import StorageError
 from rimp_otel.models.filters import Filter
-from rimp_otel.models.records import Signal
 from rimp_otel.otlp.scan import summarize_line
-from rimp_otel.storage.base import TIMES, Selection, untimed
+from rimp_otel.storage.base import TIMES, Selection, without_times
 from rimp_otel.storage.files.chunks import MayWant, Stretch, Stretches, opened_stretches
-from rimp_otel.storage.files.layout import Layout
-from rimp_otel.storage.files.lines import Content, Line, find, lines_of, list_contents
-from rimp_otel.storage.files.reader import RecordingReader, Search
-from rimp_otel.storage.files.snapshot import JournalLine, Snapshot
+from rimp_otel.storage.files.lines import Content, Line
+from rimp_otel.storage.files.snapshot import Snapshot
+from rimp_otel.storage.files.view import LineFilter, RecordingView
+from rimp_otel.storage.reading import JournalLine
 
-__all__ = ["iter_retrieve", "retrieve", "rotated_since", "sweep"]
+__all__ = ["iter_retrieve", "retrieve", "sweep"]
 
 
 # --- All records of a selection in the order of their times, in a memory that does not grow.
@@ -41,14 +40,14 @@ Timed = tuple[int, str, Any]
 """A time, the name of the list that the record belongs to, and the record."""
 
 
-def sweep(reader: RecordingReader, search: Search) -> Iterator[Timed]:
+def sweep(view: RecordingView, wanted: LineFilter) -> Iterator[Timed]:
     """The records that are looked for, oldest first; of one time, in any order.
 
     Raises:
         StorageError: a file cannot be read.
     """
-    with reader.look() as snapshot, _Opened(snapshot) as opened:
-        yield from _Sweep(reader, search, snapshot, opened).run()
+    with _Opened(view.snapshot) as opened:
+        yield from _Sweep(view, wanted, opened).run()
 
 
 class _Part(NamedTuple):
@@ -63,22 +62,20 @@ class _Part(NamedTuple):
 
 
 class _Sweep:
-    def __init__(
-        self, reader: RecordingReader, search: Search, snapshot: Snapshot, opened: _Opened
-    ) -> None:
-        self._reader = reader
-        self._search = search
+    def __init__(self, view: RecordingView, wanted: LineFilter, opened: _Opened) -> None:
+        self._view = view
+        self._wanted = wanted
         self._opened = opened
-        self._contents = [*snapshot.sealed, *snapshot.active]
+        self._contents = [*view.snapshot.sealed, *view.snapshot.active]
         self._parts: list[_Part] = []
         # Told apart by two numbers: records cannot be compared.
         self._waiting: list[tuple[int, int, int, Timed]] = []
         self._count = 0
         for order, content in enumerate(self._contents):
-            if search.may_want_from(content):
+            if wanted.may_want_from(content):
                 first = content.name.first if content.name is not None else 0
                 heappush(self._parts, _Part(first or 0, order, -1, None))
-        for stretch in opened.journal.stretches(search.filter):
+        for stretch in opened.journal.stretches(wanted.filter):
             self._add(len(self._contents), stretch)
 
     def run(self) -> Iterator[Timed]:
@@ -99,11 +96,11 @@ class _Sweep:
 
     def _look_at(self, order: int) -> None:
         parts = self._opened.get(self._contents[order])
-        for stretch in parts.stretches(self._search.filter) if parts else ():
+        for stretch in parts.stretches(self._wanted.filter) if parts else ():
             self._add(order, stretch)
 
     def _add(self, order: int, stretch: Stretch) -> None:
-        if self._search.may_want(stretch.first, stretch.last):
+        if self._wanted.may_want(stretch.first, stretch.last):
             heappush(self._parts, _Part(stretch.first, order, stretch.key, stretch))
 
     def _read(self, part: _Part, stretch: Stretch) -> Iterator[Timed]:
@@ -133,9 +130,9 @@ class _Sweep:
         parts = self._opened.journal if content is None else self._opened.get(content)
         if parts is None:
             return  # deleted since
-        selection = self._search.selection
-        for _, data in self._reader.read(content, parts, stretch, self._search):
-            yield from selection.of_timed(data)
+        selection = self._wanted.selection
+        for _, data in self._view.read(content, parts, stretch, self._wanted):
+            yield from selection.timed_records_in(data)
 
 
 class _Opened:
@@ -205,41 +202,41 @@ class _Journal:
 _FEW = 10_000
 
 
-def retrieve(reader: RecordingReader, selection: Selection) -> TelemetryData:
+def retrieve(view: RecordingView, selection: Selection) -> TelemetryData:
     """The records that are selected, oldest first.
 
     Raises:
         StorageError: a file cannot be read.
     """
-    search = Search(selection)
+    wanted = LineFilter(selection)
     if selection.limit is None:
-        return _all(reader, search)
+        return _all(view, wanted)
     # A time, the list that it belongs to, the record, and its line in the file.
     found: list[tuple[int, str, Any, int]] = []
     # What is certain not to be among the newest is let go of while reading.
     most = max(4 * selection.limit, _FEW)
-    for source in reader.newest_first(search):
+    for source in view.newest_first(wanted):
         older: list[tuple[int, str, Any, int]] = []
         for number, data in source:
-            for record in selection.of_timed(data):
+            for record in selection.timed_records_in(data):
                 older.append((*record, number))
-                search.found(record[0])
+                wanted.add(record[0])
             if len(older) > most:
                 older = _newest(older, selection)
         found[:] = selection.newest(_newest(older, selection) + found)
-    return untimed([record[:3] for record in found])
+    return without_times([record[:3] for record in found])
 
 
-def _all(reader: RecordingReader, search: Search) -> TelemetryData:
+def _all(view: RecordingView, wanted: LineFilter) -> TelemetryData:
     """The same without a limit, and so without more objects than the records themselves: with many
     of them, the garbage collector takes as long as all the rest."""
-    selection = search.selection
+    selection = wanted.selection
     found: dict[str, list[list[Any]]] = {name: [] for name in TIMES}
-    for source in reader.newest_first(search):
+    for source in view.newest_first(wanted):
         own: dict[str, list[Any]] = {name: [] for name in TIMES}
         for _, data in source:
             for name, records in own.items():
-                records += selection.of_list(name, data)
+                records += selection.records_in(name, data)
         for name, records in own.items():
             found[name].append(records)
     lists = {name: list(chain.from_iterable(reversed(found[name]))) for name in TIMES}
@@ -249,16 +246,16 @@ def _all(reader: RecordingReader, search: Search) -> TelemetryData:
 
 
 def iter_retrieve(
-    reader: RecordingReader, selection: Selection, batch_size: int
+    view: RecordingView, selection: Selection, batch_size: int
 ) -> Iterator[TelemetryData]:
     """The same without a limit, in batches of so many, in a memory that does not grow.
 
     Raises:
         StorageError: a file cannot be read.
     """
-    records = sweep(reader, Search(selection))
+    records = sweep(view, LineFilter(selection))
     while batch := list(islice(records, batch_size)):
-        yield untimed(batch)
+        yield without_times(batch)
 
 
 def _newest(
@@ -267,37 +264,3 @@ def _newest(
     """Of a file's records, read in any order of lines; of one time, those of later lines."""
     records.sort(key=itemgetter(3))
     return selection.newest(records)
-
-
-# --- Lines that may hold a record which a journal still has: asked for after a loss of power.
-
-
-def rotated_since(layout: Layout, signal: Signal, time_unix_nano: int) -> Iterator[bytes]:
-    """The lines of all rotated files that may hold a record of that time or a later one.
-
-    Args:
-        layout: of the recording.
-        signal: whose files.
-        time_unix_nano: as ``retrieve`` understands it, in nanoseconds since the epoch.
-
-    Raises:
-        StorageError: a file cannot be read.
-    """
-    for content in list_contents(layout.sealed):
-        if content.signal is signal and _may_hold(content, time_unix_nano):
-            yield from _lines(content, layout)
-
-
-def _may_hold(content: Content, time_unix_nano: int) -> bool:
-    name = content.name
-    return name is None or name.last is None or name.last >= time_unix_nano
-
-
-def _lines(content: Content, layout: Layout) -> Iterator[bytes]:
-    found = find(content, layout.sealed)
-    if found is None:
-        return  # retention took it
-    with found.file:
-        for line in lines_of(found, 0, 0, None, torn=False):
-            if line.text is not None:
-                yield line.text

@@ -11,19 +11,15 @@ rotated meanwhile: it may hold what was read from a journal, and is said not to 
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO
 
-from rimp_otel.batch import TelemetryData, decode_batch
-from rimp_otel.errors import DecodeError
 from rimp_otel.journal.reader import Damage, JournalContents, read_journal
 from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import EncodedRecord, join_lines
+from rimp_otel.storage.base import reading_errors
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.lines import (
     Content,
@@ -33,23 +29,14 @@ from rimp_otel.storage.files.lines import (
     fingerprint_of,
     list_contents,
     open_file,
-    reading,
 )
+from rimp_otel.storage.reading import JournalLine
 
-__all__ = ["JournalLine", "Shown", "Snapshot"]
+__all__ = ["Snapshot"]
 
-
-# --- What a recording consists of at one moment, while others append, rotate, seal and delete.
 
 _ATTEMPTS = 10
 _MOST_OPEN = 96
-
-
-class JournalLine(NamedTuple):
-    """An OTLP JSON line of records that are in a journal, and in no file yet."""
-
-    signal: Signal
-    text: bytes
 
 
 class Snapshot:
@@ -121,7 +108,7 @@ class Snapshot:
         for _ in range(_ATTEMPTS):
             files = _ActiveFiles(paths)
             try:
-                with reading(layout.journal(slot)):
+                with reading_errors(layout.journal(slot)):
                     contents = read_journal(layout.journal(slot), files.is_whole)
                 if files.are_still_active():
                     self._take(files, contents)
@@ -220,132 +207,8 @@ def _end_of(file: BinaryIO) -> End:
 
 
 def _inode(path: Path) -> int | None:
-    with reading(path):
+    with reading_errors(path):
         try:
             return os.stat(path).st_ino
         except FileNotFoundError:
             return None
-
-
-# --- What a reader has given out of journals, so that it does not give it again out of files.
-
-_Record = tuple[Any, ...]
-
-
-class Shown:
-    """Remembers, from one poll to the next, the records that were given out of the journals.
-
-    What a journal held at the last poll, and does not any more, has come into a file since, and is
-    met there in this poll. So only that has to be looked for, and what the journals hold now is
-    all there is to remember. Records are told from each other by their text and what they belong
-    to; of two that are the same in all, it does not matter which is which.
-    """
-
-    def __init__(self) -> None:
-        #: Given out, and in a journal still, as far as is known.
-        self._given: list[JournalLine] = []
-        # Given out, and to be met in a file.
-        self._expected: Counter[_Record] = Counter()
-        # In the journals now, and in a file that is not certain too.
-        self._met: Counter[_Record] = Counter()
-        self._fresh: deque[JournalLine] = deque()
-        self._lines: list[JournalLine] = []
-        self._held: Counter[_Record] | None = None
-
-    def begin(self, journal: Iterable[JournalLine]) -> None:
-        """A poll begins, in which the journals hold these lines."""
-        gone = Counter(self._given)
-        self._lines = list(journal)
-        self._given, self._held = [], None
-        self._fresh.clear()
-        for line in self._lines:
-            if gone[line] > 0:
-                gone[line] -= 1
-                self._given.append(line)
-            else:
-                self._fresh.append(line)
-        self._expected += _records_of(gone.elements())
-        self._expected -= self._met
-        self._met = Counter()
-
-    def skip(self) -> None:
-        """Takes all that the journals hold for given out."""
-        self._given = self._lines
-        self._fresh.clear()
-        self.end()
-
-    def without(self, data: TelemetryData, is_certain: bool) -> TelemetryData | None:
-        """A line's records, out of a file, but for those that were given out; None for none.
-
-        Args:
-            data: the line.
-            is_certain: whether none of them is in a journal too, in this poll.
-        """
-        left: TelemetryData | None = data
-        if not is_certain and self._lines:
-            if self._held is None:
-                self._held = _records_of(self._lines)
-            left = _without(data, self._held, self._met)
-        return left and _without(left, self._expected)
-
-    def fresh(self) -> Iterator[TelemetryData]:
-        """What the journals hold and was not given out yet."""
-        while self._fresh:
-            line = self._fresh.popleft()
-            self._given.append(line)
-            data = _decoded(line)
-            left = data and _without(data, self._expected)
-            if left:
-                yield left
-
-    def end(self) -> None:
-        """All of this poll has been read: what was expected and not met was lost or deleted."""
-        self._expected.clear()
-        self._lines, self._held = [], None
-
-
-def _records_of(lines: Iterable[JournalLine]) -> Counter[_Record]:
-    found: Counter[_Record] = Counter()
-    for line in lines:
-        data = _decoded(line)
-        if data is not None:
-            found.update(map(_record, data.fragments(line.signal)))
-    return found
-
-
-def _decoded(line: JournalLine) -> TelemetryData | None:
-    try:
-        return decode_batch(line.text)
-    except DecodeError:  # which the journal's reader has looked for, and reported
-        return None
-
-
-def _record(fragment: EncodedRecord) -> _Record:
-    return fragment[1:]
-
-
-def _without(
-    data: TelemetryData, records: Counter[_Record], taken: Counter[_Record] | None = None
-) -> TelemetryData | None:
-    """The data without these records, each of which is then taken from them."""
-    if not records:
-        return data
-    texts: list[bytes] = []
-    is_changed = False
-    for signal in Signal:
-        kept = []
-        for fragment in data.fragments(signal):
-            record = _record(fragment)
-            if records[record] <= 0:
-                kept.append(fragment)
-                continue
-            is_changed = True
-            records[record] -= 1
-            if not records[record]:
-                del records[record]
-            if taken is not None:
-                taken[record] += 1
-        texts += join_lines(signal, kept)
-    if not is_changed:
-        return data
-    return TelemetryData.from_otlp_json(texts) if texts else None

@@ -27,16 +27,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from typing_extensions import Unpack
-
 from rimp_otel.batch import TelemetryData
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.journal.target import DirectoryTarget, JournalTarget
-from rimp_otel.models.filters import Conditions
 from rimp_otel.models.records import Signal
-from rimp_otel.models.times import TimeLike
 from rimp_otel.process import importing
-from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size
+from rimp_otel.storage.base import DamagedLine, FilteringStorage, Selection
 from rimp_otel.storage.files.journal_target import FileJournalTarget
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.policy import FilePolicy, FileStats
@@ -44,7 +40,7 @@ from rimp_otel.storage.files.sealer import Sealer
 from rimp_otel.storage.files.writer import Writer
 
 if TYPE_CHECKING:
-    from rimp_otel.storage.files.reader import DamagedLine
+    from rimp_otel.storage.files.recording import FileRecording
 
 __all__ = ["FileStorage"]
 
@@ -54,7 +50,7 @@ _DEFAULT = FilePolicy.of(TelemetryConfig())
 _writers: WeakValueDictionary[tuple[str, FilePolicy], Writer] = WeakValueDictionary()
 
 
-class FileStorage(TelemetryStorage):
+class FileStorage(FilteringStorage):
     """Appends batches to ``traces.jsonl``, ``logs.jsonl`` and ``metrics.jsonl``.
 
     Each line is OTLP JSON as the OpenTelemetry file exporter specification has it. Lines are
@@ -163,69 +159,24 @@ class FileStorage(TelemetryStorage):
         stats = sum((target.stats() for target in self._targets), self._writer.stats())
         return stats + self._sealer.stats()
 
-    def retrieve(
-        self,
-        start_time: TimeLike | None = None,
-        end_time: TimeLike | None = None,
-        limit: int | None = None,
-        **conditions: Unpack[Conditions],
-    ) -> TelemetryData:
-        """The records of the range, as the contract says, that meet all ``conditions``. Changes
-        nothing on disk.
-
-        Args:
-            start_time, end_time, limit: as in the contract.
-            conditions: as ``Filter.of`` takes them.
-
-        Raises:
-            ConfigurationError: an argument is not allowed.
-            StorageError: a file cannot be read.
-        """
-        with importing():
-            from rimp_otel.storage.files.query import retrieve
-            from rimp_otel.storage.files.reader import RecordingReader
-        selection = Selection.of(start_time, end_time, limit, **conditions)
-        recording = RecordingReader(self._absolute.path)
+    def _retrieve(self, selection: Selection) -> TelemetryData:
+        recording = self._open()
         try:
-            return retrieve(recording, selection)
+            return recording.retrieve(selection)
         finally:
             self.damaged = recording.damaged
 
-    def iter_retrieve(
-        self,
-        start_time: TimeLike | None = None,
-        end_time: TimeLike | None = None,
-        *,
-        batch_size: int = 1_000,
-        **conditions: Unpack[Conditions],
-    ) -> Iterator[TelemetryData]:
-        """What ``retrieve`` would give, in batches of ``batch_size`` records, oldest first within a
-        batch and from one to the next; records of one time come in any order. For what does not
-        fit into memory: of that it takes the same for a recording of any size, as far as records
-        do not wait in journals. What is stored after the first batch was asked for is left out;
-        what retention deletes meanwhile may be.
-
-        Args:
-            start_time, end_time: as in the contract.
-            batch_size: records in each batch but the last.
-            conditions: as ``Filter.of`` takes them.
-
-        Raises:
-            ConfigurationError: an argument is not allowed.
-            StorageError: a file cannot be read; while iterating.
-        """
-        selection = Selection.of(start_time, end_time, None, **conditions)
-        return self._batches(selection, checked_batch_size(batch_size))
-
-    def _batches(self, selection: Selection, size: int) -> Iterator[TelemetryData]:
-        with importing():
-            from rimp_otel.storage.files.query import iter_retrieve
-            from rimp_otel.storage.files.reader import RecordingReader
-        recording = RecordingReader(self._absolute.path)
+    def _iter_retrieve(self, selection: Selection, batch_size: int) -> Iterator[TelemetryData]:
+        recording = self._open()
         try:
-            yield from iter_retrieve(recording, selection, size)
+            yield from recording.iter_retrieve(selection, batch_size)
         finally:
             self.damaged = recording.damaged
+
+    def _open(self) -> FileRecording:
+        with importing():
+            from rimp_otel.storage.files.recording import FileRecording
+        return FileRecording(self._absolute.path)
 
     def close(self) -> None:
         """Syncs and closes the files, and gives their slot back; the next batch opens them again.

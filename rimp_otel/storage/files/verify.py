@@ -21,6 +21,7 @@ from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.protobuf import protobuf_from_line
 from rimp_otel.otlp.scan import TimeRange
+from rimp_otel.storage.base import RecordingLayout
 from rimp_otel.storage.files.index import fault_of, index_path
 from rimp_otel.storage.files.layout import (
     Kind,
@@ -188,7 +189,7 @@ class SlotState(NamedTuple):
         return not self.is_owned and self.size > 0
 
 
-def look_at_slots(layout: Layout) -> list[SlotState]:
+def look_at_slots(layout: RecordingLayout) -> list[SlotState]:
     """All slots of a recording, in order. Changes nothing.
 
     Raises:
@@ -200,7 +201,7 @@ def look_at_slots(layout: Layout) -> list[SlotState]:
         raise StorageError(f"cannot read {error.filename}: {error.strerror or error}") from error
 
 
-def _look_at(layout: Layout, slot: int) -> SlotState:
+def _look_at(layout: RecordingLayout, slot: int) -> SlotState:
     journal = layout.journal(slot)
     owned = is_owned(journal)
     with ExitStack() as stack:

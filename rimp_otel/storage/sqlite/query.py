@@ -6,24 +6,25 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rimp_otel.batch import TelemetryData, decode_batch
+from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import ConfigurationError, DecodeError
+from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import EncodedRecord, join_lines
-from rimp_otel.storage.base import Selection, untimed
+from rimp_otel.storage.base import Selection
+from rimp_otel.storage.reading import LineDecoder
 from rimp_otel.storage.sqlite.connection import Connection
 from rimp_otel.storage.sqlite.rows import LARGEST_TIME
-from rimp_otel.storage.sqlite.schema import NUMBERS, SIGNALS, has_index, reading
+from rimp_otel.storage.sqlite.schema import NUMBERS, SIGNALS, has_index, open_for_reading
 from rimp_otel.storage.sqlite.writer import Wrappings
 
 __all__ = [
     "PAGE",
     "SELECT",
-    "DamagedRecord",
+    "DatabaseQuery",
     "Index",
     "Place",
     "Query",
-    "Retrieval",
     "Rows",
     "words_of",
 ]
@@ -38,15 +39,6 @@ SELECT = "SELECT id, signal, time, resource, scope, metric, text FROM records"
 """The columns that ``Rows`` decodes."""
 
 _FOUND = "SELECT rowid FROM messages WHERE messages MATCH ?"
-
-
-class DamagedRecord(NamedTuple):
-    """A record that was skipped."""
-
-    path: Path
-    #: Its number, in the table ``records``.
-    line: int
-    reason: str
 
 
 def words_of(text: str) -> list[str]:
@@ -81,7 +73,7 @@ class Place(NamedTuple):
 
 
 class Query:
-    """A selection as SQL. What SQL cannot say of it is for ``Selection.of_timed`` to see to.
+    """A selection as SQL. What SQL cannot say of it is for ``Selection.timed_records_in`` to see to.
 
     Args:
         selection: of which records.
@@ -110,11 +102,19 @@ class Query:
     @property
     def sql(self) -> str:
         """The statement: of a limited selection the newest first, else the oldest first."""
-        where = f" WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
         if self._selection.limit is None:
-            return f"{SELECT}{where} ORDER BY time, id"
-        most = "" if self._selection.filter.attributes else f" LIMIT {self._selection.limit}"
-        return f"{SELECT}{where} ORDER BY time DESC, id DESC{most}"
+            return f"{self.unordered_sql} ORDER BY time, id"
+        filter = self._selection.filter
+        # Another kind of filter has conditions that are not in columns.
+        is_whole = type(filter) is Filter and not filter.attributes
+        most = f" LIMIT {self._selection.limit}" if is_whole else ""
+        return f"{self.unordered_sql} ORDER BY time DESC, id DESC{most}"
+
+    @property
+    def unordered_sql(self) -> str:
+        """The statement, for rows in any order and without a limit."""
+        where = f" WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
+        return f"{SELECT}{where}"
 
     def _add(self, condition: str, *values: Any) -> None:
         self._conditions.append(condition)
@@ -123,7 +123,7 @@ class Query:
     def _add_times(self) -> None:
         # By the trace's index then: it leaves fewer.
         column = "time" if self._selection.filter.trace_id is None else "+time"
-        start, end = self._selection.start, self._selection.end
+        start, end = self._selection.window
         if start is not None:
             self._add(f"{column} >= ?", _within(start))
         if end is not None:
@@ -184,42 +184,27 @@ class Rows:
 
     Args:
         db: where they come from.
-        decode: makes a batch of a line.
+        decoder: makes batches of lines, and notes damaged records.
     """
 
-    def __init__(
-        self, db: Connection, decode: Callable[[bytes], TelemetryData] = decode_batch
-    ) -> None:
+    def __init__(self, db: Connection, decoder: LineDecoder) -> None:
         self._db = db
-        self._decode = decode
+        self._decoder = decoder
         self._wrappings = Wrappings(db)
-        #: Records that were skipped.
-        self.damaged: list[DamagedRecord] = []
 
-    def batches(
-        self, sql: str, values: Iterable[Any], newest_first: bool = False
-    ) -> Iterator[TelemetryData]:
-        """The records of the rows, a page at a time; the oldest first within it.
-
-        Raises:
-            StorageError: they cannot be read.
-        """
-        for rows in self._db.pages(sql, list(values), PAGE):
-            yield self.decoded(rows[::-1] if newest_first else rows)
-
-    def decoded(self, rows: list[Any]) -> TelemetryData:
-        """The records of rows."""
+    def decode(self, rows: list[Any]) -> TelemetryData:
+        """Return the records of rows."""
         found: list[TelemetryData] = []
         for signal in SIGNALS:
-            given = [row for row in rows if row[1] == NUMBERS[signal]]
+            own = [row for row in rows if row[1] == NUMBERS[signal]]
             try:
-                found += map(self._decode, self._lines(signal, given))
+                found += map(self._decoder.decode, self._lines(signal, own))
             except (DecodeError, TypeError):
-                found += self._each(signal, given)
+                found += self._decode_each(signal, own)
         return TelemetryData.concat(found)
 
     def lines(self, signal: Signal, sql: str, values: Iterable[Any]) -> Iterator[bytes]:
-        """The rows, all of one signal, as OTLP JSON lines.
+        """Iterate over the rows of a query, all of one signal, as OTLP JSON lines.
 
         Raises:
             StorageError: they cannot be read.
@@ -227,13 +212,13 @@ class Rows:
         for rows in self._db.pages(sql, list(values), PAGE):
             yield from self._lines(signal, rows)
 
-    def _each(self, signal: Signal, rows: list[Any]) -> Iterator[TelemetryData]:
-        """Where one of them is damaged: the others."""
+    def _decode_each(self, signal: Signal, rows: list[Any]) -> Iterator[TelemetryData]:
+        """Decode rows of which one is damaged: all the others."""
         for row in rows:
             try:
-                yield from map(self._decode, self._lines(signal, [row]))
+                yield from map(self._decoder.decode, self._lines(signal, [row]))
             except (DecodeError, TypeError) as error:
-                self.damaged.append(DamagedRecord(self._db.path, row[0], str(error)))
+                self._decoder.note(self._db.path, row[0], str(error))
 
     def _lines(self, signal: Signal, rows: list[Any]) -> list[bytes]:
         known = self._wrappings
@@ -254,95 +239,127 @@ class Rows:
         )
 
 
-# --- What the storage is asked for, out of its file.
+# --- Questions to a database file.
 
-_Page = list[tuple[int, str, object]]
+_Timed = tuple[int, str, Any]
+"""A time, the name of the list that the record belongs to, and the record."""
+
+_TIME = 2
+"""Where a row has its time."""
+
+WithoutSeen = Callable[[TelemetryData, int, int], TelemetryData | None]
+"""Returns a batch, of records from one time to another, without those that were seen elsewhere."""
 
 
-class Retrieval:
+class DatabaseQuery:
     """Asks a database file.
 
     Args:
         path: of the file; there need be none.
         timeout: seconds to wait while it is locked.
+        decoder: makes batches of lines, and notes damaged records.
     """
 
-    def __init__(self, path: Path, timeout: float) -> None:
+    def __init__(self, path: Path, timeout: float, decoder: LineDecoder) -> None:
         self._path = path
         self._timeout = timeout
+        self._decoder = decoder
 
     def select(
-        self, selection: Selection, words: list[str], damaged: list[DamagedRecord]
-    ) -> TelemetryData:
-        """The records that are selected, and whose messages hold all words.
+        self,
+        selection: Selection,
+        words: list[str] | None = None,
+        without_seen: WithoutSeen | None = None,
+    ) -> list[_Timed]:
+        """Return the selected records whose messages hold all words, oldest first.
 
-        Args:
-            selection, words: which ones.
-            damaged: what is skipped is appended to it.
+        With ``without_seen``, there may be fewer than ``limit``: those that it takes out count.
 
         Raises:
             StorageError: the file cannot be read.
         """
         limit, number = selection.limit, 0
-        pages: list[_Page] = []
-        with reading(self._path, self._timeout) as db:
+        pages: list[list[_Timed]] = []
+        with open_for_reading(self._path, self._timeout) as db:
             if db is None:
-                return TelemetryData()
-            query, rows = Query(selection, words, _index(db) if words else None), Rows(db)
-            for data in rows.batches(query.sql, query.values, newest_first=limit is not None):
-                pages.append(selection.of_timed(data))
-                number += len(pages[-1])
+                return []
+            query = Query(selection, words or (), _index(db) if words else None)
+            rows = Rows(db, self._decoder)
+            for page in db.pages(query.sql, query.values, PAGE):
+                data = rows.decode(page if limit is None else page[::-1])
+                found = selection.timed_records_in(data)
+                number += len(found)
+                left = _without_seen(data, page, without_seen)
+                pages.append(found if left is data else selection.timed_records_in(left))
                 if limit is not None and number >= limit:
                     break
-            damaged += rows.damaged
         oldest_first = pages if limit is None else reversed(pages)
-        return untimed(selection.newest([record for page in oldest_first for record in page]))
+        return selection.newest([record for page in oldest_first for record in page])
 
-    def batches(
-        self, selection: Selection, size: int, damaged: list[DamagedRecord]
-    ) -> Iterator[TelemetryData]:
-        """The same without words, in batches of so many records, oldest first.
+    def iter_select(
+        self, selection: Selection, without_seen: WithoutSeen | None = None
+    ) -> Iterator[_Timed]:
+        """Iterate over the selected records, oldest first.
 
         Raises:
             StorageError: the file cannot be read.
         """
-        found: _Page = []
-        for page in self._pages(selection, damaged):
-            found += selection.newest(page)
-            while len(found) >= size:
-                yield untimed(found[:size])
-                del found[:size]
-        if found:
-            yield untimed(found)
-
-    def _pages(self, selection: Selection, damaged: list[DamagedRecord]) -> Iterator[_Page]:
-        """A connection for each, since nobody knows how long the caller takes in between."""
+        rows: list[Any] | None = None
         place: Place | None = None
-        while True:
-            with reading(self._path, self._timeout) as db:
+        while rows is None or rows:
+            # A connection for each page, since nobody knows how long the caller takes in between.
+            with open_for_reading(self._path, self._timeout) as db:
                 if db is None:
                     return
                 place = place or Place(-1, 0, _last(db))
-                query, rows = Query(selection, place=place), Rows(db)
-                given = db.execute(f"{query.sql} LIMIT {PAGE}", query.values)
-                data = rows.decoded(given)
-            if not given:
-                return
-            damaged += rows.damaged
-            place = place._replace(id=given[-1][0], time=given[-1][2])
-            yield selection.of_timed(data)
+                query = Query(selection, place=place)
+                rows = db.execute(f"{query.sql} LIMIT {PAGE}", query.values)
+                data = Rows(db, self._decoder).decode(rows)
+            if rows:
+                place = place._replace(id=rows[-1][0], time=rows[-1][_TIME])
+                left = _without_seen(data, rows, without_seen)
+                yield from selection.newest(selection.timed_records_in(left))
 
-    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterator[bytes]:
-        """The signal's records of that time or a later one, as OTLP JSON lines.
+    def batches(
+        self, selection: Selection, without_seen: WithoutSeen | None = None
+    ) -> Iterator[TelemetryData]:
+        """Iterate over all records that may be selected, in any order.
 
         Raises:
             StorageError: the file cannot be read.
         """
-        with reading(self._path, self._timeout) as db:
+        with open_for_reading(self._path, self._timeout) as db:
+            if db is None:
+                return
+            query, rows = Query(selection), Rows(db, self._decoder)
+            for page in db.pages(query.unordered_sql, query.values, PAGE):
+                left = _without_seen(rows.decode(page), page, without_seen)
+                if left:
+                    yield left
+
+    def lines_since(self, signal: Signal, time_unix_nano: int) -> Iterator[bytes]:
+        """Iterate over the signal's records of that time or a later one, as OTLP JSON lines.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
+        with open_for_reading(self._path, self._timeout) as db:
             if db is not None:
                 sql = f"{SELECT} WHERE time >= ? AND +signal = ? ORDER BY time, id"
                 values = (min(time_unix_nano, LARGEST_TIME), NUMBERS[signal])
-                yield from Rows(db).lines(signal, sql, values)
+                yield from Rows(db, self._decoder).lines(signal, sql, values)
+
+
+_NOTHING = TelemetryData()
+
+
+def _without_seen(
+    data: TelemetryData, rows: list[Any], without_seen: WithoutSeen | None
+) -> TelemetryData:
+    if without_seen is None or not rows:
+        return data
+    times = [row[_TIME] for row in rows]
+    return without_seen(data, min(times), max(times)) or _NOTHING
 
 
 def _index(db: Connection) -> Index | None:
@@ -353,6 +370,6 @@ def _index(db: Connection) -> Index | None:
 
 
 def _last(db: Connection) -> int:
-    """The number of the newest record."""
+    """Return the number of the newest record."""
     ((following,),) = db.execute("SELECT next_id FROM state")
     return int(following) - 1

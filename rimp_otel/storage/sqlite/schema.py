@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rimp_otel.errors import StorageError
 from rimp_otel.models.records import Signal
-from rimp_otel.storage.files.layout import Layout
+from rimp_otel.storage.base import RecordingLayout
 from rimp_otel.storage.sqlite.connection import SUFFIXES, Connection, knows_fts5, wait_for
 from rimp_otel.storage.sqlite.fork_gate import GATE
 
@@ -27,8 +27,8 @@ __all__ = [
     "DatabaseLayout",
     "has_index",
     "is_readable",
+    "open_for_reading",
     "prepare",
-    "reading",
 ]
 
 
@@ -182,7 +182,7 @@ def _lacks_index(db: Connection) -> bool:
 
 
 @contextmanager
-def reading(path: Path, seconds: float) -> Iterator[Connection | None]:
+def open_for_reading(path: Path, seconds: float) -> Iterator[Connection | None]:
     """Gives a connection in a transaction that only reads; None where nothing is recorded yet.
 
     Args:
@@ -243,20 +243,23 @@ def _begin(path: Path, mode: str) -> Connection | None:
 _SLOT = re.compile(r"\.journal(?:\.([1-9][0-9]{0,4}))?", re.ASCII)
 
 
-class DatabaseLayout(Layout):
+class DatabaseLayout(RecordingLayout):
     """For ``telemetry.db``, the directories ``telemetry.db.journal``, ``telemetry.db.journal.1``
     and so on. (``telemetry.db-journal`` would be SQLite's.)"""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path)
-        self.is_family = True  # beside each other, not in a directory of that name
+    @property
+    def directory(self) -> Path:
+        """The directory that the database lies in."""
+        return self.path.parent
 
     def file(self, signal: Signal, slot: int = 0) -> Path:
-        """The file of all of them."""
+        """Return the path of the database, which holds all of them."""
         return self.path
 
-    def _named(self, name: str) -> Path:
-        return self.path.with_name(f"{self.path.name}.{name}")
+    def journal(self, slot: int = 0) -> Path:
+        """Return the directory of a writer slot's journal and of its lock."""
+        name = f"{self.path.name}.journal{f'.{slot}' if slot else ''}"
+        return self.path.with_name(name)
 
     def _slot_of(self, name: str) -> int | None:
         match = _SLOT.fullmatch(name.removeprefix(self.path.name))

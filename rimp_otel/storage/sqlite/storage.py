@@ -16,9 +16,11 @@ from rimp_otel.models.filters import Conditions
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import TimeLike
 from rimp_otel.process import ProcessLock, in_forked_child
-from rimp_otel.storage.base import Selection, TelemetryStorage, checked_batch_size
+from rimp_otel.storage.base import DamagedLine, FilteringStorage, Selection, without_times
+from rimp_otel.storage.reading import LineDecoder
 from rimp_otel.storage.sqlite.fork_gate import GATE
-from rimp_otel.storage.sqlite.query import DamagedRecord, Retrieval, words_of
+from rimp_otel.storage.sqlite.query import DatabaseQuery, words_of
+from rimp_otel.storage.sqlite.recording import SQLiteRecording
 from rimp_otel.storage.sqlite.rows import rows_of
 from rimp_otel.storage.sqlite.schema import DatabaseLayout
 from rimp_otel.storage.sqlite.writer import Retention, SQLiteStats, Writer
@@ -32,7 +34,7 @@ _DEFAULT = TelemetryConfig()
 _LOCK_TIMEOUT = 2.0
 
 
-class SQLiteStorage(TelemetryStorage):
+class SQLiteStorage(FilteringStorage):
     """Keeps batches in one SQLite file, indexed by time and by trace, with full-text search.
 
     Each batch is one transaction. Several processes may record into one file, and read it at any
@@ -76,11 +78,10 @@ class SQLiteStorage(TelemetryStorage):
         #: As it was given.
         self.path = Path(path)
         #: Records that the last ``retrieve`` skipped, because they were damaged.
-        self.damaged: list[DamagedRecord] = []
+        self.damaged: list[DamagedLine] = []
         # Absolute, so that a program that changes its working directory goes on where it was.
         self._layout = DatabaseLayout(os.path.abspath(path))
         self._timeout = lock_timeout
-        self._reading = Retrieval(self._layout.path, lock_timeout)
         self._syncs = sync != "never"
         synchronous = "FULL" if sync == "always" else "NORMAL"
         retention = Retention(retain_size, retain_age)
@@ -135,42 +136,22 @@ class SQLiteStorage(TelemetryStorage):
             with self._alone() as writer:
                 writer.write(rows, data.slice_id)
 
-    def retrieve(
-        self,
-        start_time: TimeLike | None = None,
-        end_time: TimeLike | None = None,
-        limit: int | None = None,
-        **conditions: Unpack[Conditions],
-    ) -> TelemetryData:
-        """The records of the range, as the contract says, that meet all ``conditions``.
+    def _retrieve(self, selection: Selection) -> TelemetryData:
+        recording = self._open()
+        try:
+            return recording.retrieve(selection)
+        finally:
+            self.damaged = recording.damaged
 
-        Args:
-            start_time, end_time, limit: as in the contract.
-            conditions: as ``Filter.of`` takes them.
+    def _iter_retrieve(self, selection: Selection, batch_size: int) -> Iterator[TelemetryData]:
+        recording = self._open()
+        try:
+            yield from recording.iter_retrieve(selection, batch_size)
+        finally:
+            self.damaged = recording.damaged
 
-        Raises:
-            ConfigurationError: an argument is not allowed.
-            StorageError: the file cannot be read.
-        """
-        return self._select(Selection.of(start_time, end_time, limit, **conditions), [])
-
-    def iter_retrieve(
-        self,
-        start_time: TimeLike | None = None,
-        end_time: TimeLike | None = None,
-        *,
-        batch_size: int = 1_000,
-        **conditions: Unpack[Conditions],
-    ) -> Iterator[TelemetryData]:
-        """What ``retrieve`` would give, in batches of ``batch_size`` records, oldest first within a
-        batch and from one to the next. What is stored meanwhile is left out.
-
-        Raises:
-            ConfigurationError: an argument is not allowed.
-            StorageError: the file cannot be read.
-        """
-        selection = Selection.of(start_time, end_time, None, **conditions)
-        return self._reading.batches(selection, checked_batch_size(batch_size), self.damaged)
+    def _open(self) -> SQLiteRecording:
+        return SQLiteRecording(self._layout.path, lock_timeout=self._timeout)
 
     def search(
         self,
@@ -194,11 +175,12 @@ class SQLiteStorage(TelemetryStorage):
             StorageError: the file cannot be read.
         """
         selection = Selection.of(start_time, end_time, limit, **conditions)
-        return self._select(selection, words_of(text))
-
-    def _select(self, selection: Selection, words: list[str]) -> TelemetryData:
-        self.damaged = []
-        return self._reading.select(selection, words, self.damaged)
+        words, decoder = words_of(text), LineDecoder()
+        query = DatabaseQuery(self._layout.path, self._timeout, decoder)
+        try:
+            return without_times(query.select(selection, words))
+        finally:
+            self.damaged = decoder.damaged
 
     def stats(self) -> SQLiteStats:
         """What this storage has done in this process."""
@@ -214,9 +196,8 @@ class SQLiteStorage(TelemetryStorage):
 
         A slice's id is committed with its records, so that each slice is stored exactly once.
         """
-        return DirectoryTarget(
-            self.store, self._layout.journal, self._reading.lines_since, self._sync
-        )
+        query = DatabaseQuery(self._layout.path, self._timeout, LineDecoder())
+        return DirectoryTarget(self.store, self._layout.journal, query.lines_since, self._sync)
 
     def _sync(self) -> None:
         """Force what was stored to the device, unless the policy is "never"."""

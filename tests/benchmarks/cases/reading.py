@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel import FileStorage
-from rimp_otel.storage.base import timed
-from rimp_otel.storage.files.reader import RecordingReader
+from rimp_otel.storage.base import with_times
+from rimp_otel.storage.files.recording import FileRecording
 from tests.benchmarks.child import check
 from tests.benchmarks.model import Case, Contender, Figures, Row, Task
 from tests.benchmarks.ours import recorded
@@ -48,8 +48,8 @@ def _scan(task: Task) -> Figures:
     begin = (START + 60) * 10**9
     begun = time.perf_counter()
     found = 0
-    for data in RecordingReader(path).poll():
-        found += sum(time_ >= begin for time_, _, _ in timed(data))
+    for data in FileRecording(path).poll():
+        found += sum(time_ >= begin for time_, _, _ in with_times(data))
     return {"wall": (time.perf_counter() - begun) * 1e3 * factor, "found": found}
 
 

@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 
 from rimp_otel import FileStorage
-from rimp_otel.storage.files.reader import RecordingReader
+from rimp_otel.storage.files.recording import FileRecording
 from tests.benchmarks import peers
 from tests.benchmarks.child import check
 from tests.benchmarks.model import Case, Contender, Figures, Row, Task
@@ -45,7 +45,7 @@ def _peer(task: Task) -> Figures:
 
 
 def _size(directory: Path) -> int:
-    return sum(file.size for file in RecordingReader(directory).files() if file.size)
+    return sum(file.size for file in FileRecording(directory).files() if file.size)
 
 
 _OURS, _PEER = "rimp-otel", "official JSON"

@@ -22,8 +22,7 @@ from rimp_otel.storage.files import index as indexing
 from rimp_otel.storage.files.index import Index, build_index, fault_of, index_path, opened_index
 from rimp_otel.storage.files.layout import Layout, SealedName
 from rimp_otel.storage.files.policy import FilePolicy
-from rimp_otel.storage.files.query import retrieve
-from rimp_otel.storage.files.reader import RecordingReader
+from rimp_otel.storage.files.recording import FileRecording
 from rimp_otel.storage.files.repair import Repair
 from rimp_otel.storage.files.sealer import Sealer
 from rimp_otel.storage.files.verify import Inspection
@@ -140,8 +139,8 @@ def test_decodes_no_more_than_it_takes(storage, number):
             read.append(line)
             return decode_batch(line)
 
-        reader = RecordingReader(storage.layout.path, decode)
-        retrieve(reader, Selection.of(**conditions))
+        reader = FileRecording(storage.layout.path, decode)
+        reader.retrieve(Selection.of(**conditions))
         assert len(read) == LINES[number]
         for index in storage.layout.sealed.glob("*.idx"):
             index.unlink()

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from rimp_otel import FileStorage
-from rimp_otel.storage.files.reader import RecordingReader
+from rimp_otel.storage.files.recording import FileRecording
 from tests.processes import ROOT
 
 WRITER = """
@@ -76,7 +76,7 @@ def test_each_record_once_at_any_time(tmp_path, compression):
     chance = random.Random(1)
     path = tmp_path / "t"
     processes = [Process(path, f"p{i}", 3_000, compression) for i in range(3)]
-    alive, polled, reader = list(processes), Counter(), RecordingReader(path)
+    alive, polled, reader = list(processes), Counter(), FileRecording(path)
     looks = 0
     while alive:
         for process in list(alive):

@@ -18,7 +18,7 @@ from rimp_otel.models.records import Signal
 from rimp_otel.storage.files import rewrite as mending
 from rimp_otel.storage.files.layout import Layout, SealedName, fingerprint
 from rimp_otel.storage.files.policy import FilePolicy
-from rimp_otel.storage.files.reader import RecordingReader
+from rimp_otel.storage.files.recording import FileRecording
 from rimp_otel.storage.files.repair import Repair
 from rimp_otel.storage.files.verify import Inspection
 from rimp_otel.streaming.journal_drain import recover_journal
@@ -41,7 +41,7 @@ def is_whole(path):
 
 def messages(path):
     """Of all events, as readers see them."""
-    reader = RecordingReader(path)
+    reader = FileRecording(path)
     return sorted(e.message for data in reader.poll(final=True) for e in data.events)
 
 

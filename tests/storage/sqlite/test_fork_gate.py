@@ -124,10 +124,10 @@ def test_a_fork_while_reading(tmp_path):
     script = """
     import os, sys
     from rimp_otel import SQLiteStorage, StorageError, TelemetryData, TelemetryEvent
-    from rimp_otel.storage.sqlite.reader import DatabaseReader
+    from rimp_otel.storage.sqlite.recording import SQLiteRecording
     storage = SQLiteStorage(sys.argv[1])
     storage.store(TelemetryData(events=[TelemetryEvent("a", "one")]))
-    reading = DatabaseReader(sys.argv[1]).poll()
+    reading = SQLiteRecording(sys.argv[1]).poll()
     next(reading)
     if (child := os.fork()) == 0:
         try:

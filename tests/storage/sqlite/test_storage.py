@@ -450,7 +450,9 @@ def test_many_in_batches(storage):
 def test_wrong_batch_sizes(storage):
     """At once, not with the first batch."""
     for size in (0, True, "5", 1.0):
-        with pytest.raises(ConfigurationError, match=f"batch_size={size!r} is not allowed"):
+        with pytest.raises(
+            ConfigurationError, match=f"batch_size must be an integer >= 1, got {size!r}"
+        ):
             storage.iter_retrieve(batch_size=size)
 
 

@@ -8,7 +8,7 @@ from rimp_otel.models.records import Signal
 from rimp_otel.storage.base import Selection
 from rimp_otel.storage.files.layout import SealedName
 from rimp_otel.storage.files.lines import Content
-from rimp_otel.storage.files.reader import Search
+from rimp_otel.storage.files.view import LineFilter
 
 SECOND = 10**9
 
@@ -21,7 +21,7 @@ def content(first, last, signal=Signal.LOGS):
 
 def test_a_range_is_half_open():
     """Both ends of what is asked about are included."""
-    search = Search(Selection.of(2, 4, None))
+    search = LineFilter(Selection.of(2, 4, None))
     assert [search.may_want(i * SECOND, i * SECOND) for i in range(1, 6)] == [
         False,
         True,
@@ -35,13 +35,13 @@ def test_a_range_is_half_open():
 
 def test_a_limit_narrows_it():
     """Once there are enough: ties are wanted within a file, not out of an older one."""
-    search = Search(Selection.of(None, None, 2))
-    search.found(10)
+    search = LineFilter(Selection.of(None, None, 2))
+    search.add(10)
     assert (search.since, search.may_want(1, 1)) == (0, True)
-    search.found(30)
+    search.add(30)
     assert (search.since, search.may_want(9, 9), search.may_want(9, 10)) == (10, False, True)
-    search.found(20)
-    search.found(5)
+    search.add(20)
+    search.add(5)
     assert search.since == 20
     assert search.may_want(20, 20)
     assert not search.may_want_from(content(0, 20))
@@ -50,17 +50,17 @@ def test_a_limit_narrows_it():
 
 def test_no_limit_and_a_limit_of_nothing():
     """Everything is wanted, and nothing."""
-    search = Search(Selection.of(None, None, None))
-    search.found(10)
+    search = LineFilter(Selection.of(None, None, None))
+    search.add(10)
     assert search.may_want(0, 0)
     assert search.may_want_from(content(0, 0))
-    assert not Search(Selection.of(None, None, 0)).may_want(0, 2**64 - 1)
+    assert not LineFilter(Selection.of(None, None, 0)).may_want(0, 2**64 - 1)
 
 
 def test_files_of_other_signals():
     """Are not looked at; of one that waits to be sealed, the times are not known."""
-    search = Search(Selection.of(None, None, None, severity=9))
+    search = LineFilter(Selection.of(None, None, None, severity=9))
     assert search.may_want_from(content(0, 0))
     assert not search.may_want_from(content(0, 0, Signal.TRACES))
-    search = Search(Selection.of(5, 6, None))
+    search = LineFilter(Selection.of(5, 6, None))
     assert search.may_want_from(content(None, None))

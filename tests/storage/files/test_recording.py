@@ -13,7 +13,8 @@ from rimp_otel.models.records import Signal
 from rimp_otel.storage.files import snapshot as snapshots
 from rimp_otel.storage.files.blocks import Gap, compressor, unpack
 from rimp_otel.storage.files.layout import SUFFIXES, Layout, fingerprint
-from rimp_otel.storage.files.reader import RecordingReader, counted
+from rimp_otel.storage.files.recording import FileRecording
+from rimp_otel.storage.reading import count_line
 from tests.contract.samples import everything
 from tests.storage.journaled import Journaled
 from tests.storage.recordings import batch, files, line
@@ -26,7 +27,7 @@ def polled(reader, **arguments):
 
 def everything_in(path):
     """The messages that a new reader finds."""
-    return polled(RecordingReader(path))
+    return polled(FileRecording(path))
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def path(tmp_path):
 @pytest.fixture
 def reader(path):
     """Of it."""
-    return RecordingReader(path)
+    return FileRecording(path)
 
 
 @pytest.fixture
@@ -221,7 +222,7 @@ def test_damage_at_every_offset_of_a_sealed_file(path, compression, flip):
         if flip:
             damaged[offset] ^= flip
         sealed.write_bytes(damaged)
-        reader = RecordingReader(path)
+        reader = FileRecording(path)
         found = polled(reader)
         expected = [list("123"), list("23"), list("13"), list("12")] if flip else [list("123")]
         assert found in expected or (not flip and "123".startswith("".join(found)))
@@ -286,7 +287,7 @@ def test_interrupted_spans(path, reader):
     assert names_of_spans(reader) == []
     heir.close()
     assert names_of_spans(reader) == []
-    assert sorted(names_of_spans(RecordingReader(path))) == ["finished", "interrupted"]
+    assert sorted(names_of_spans(FileRecording(path))) == ["finished", "interrupted"]
     assert interrupted.is_recording()
 
 
@@ -498,9 +499,9 @@ def test_counting(path):
     FileStorage(path).store(everything())
     with (path / "logs.jsonl").open("ab") as file:
         file.write(b'{"resourceLogs":7}\n')
-    reader = RecordingReader(path, counted)
+    reader = FileRecording(path, count_line)
     found = list(reader.poll())
-    assert [len(data) for data in found] == [len(data) for data in RecordingReader(path).poll()]
+    assert [len(data) for data in found] == [len(data) for data in FileRecording(path).poll()]
     assert [damaged.line for damaged in reader.damaged] == [2]
 
 
@@ -525,14 +526,14 @@ def test_what_cannot_be_read(tmp_path):
     """Is an error with the path."""
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cannot read .*file: Not a directory"):
-        list(RecordingReader(tmp_path / "file").poll())
+        list(FileRecording(tmp_path / "file").poll())
     (tmp_path / "t" / "logs.jsonl").mkdir(parents=True)
     with pytest.raises(StorageError, match=r"cannot read .*logs\.jsonl: Is a directory"):
-        list(RecordingReader(tmp_path / "t").poll())
+        list(FileRecording(tmp_path / "t").poll())
     (tmp_path / "p").mkdir()
     os.mkfifo(tmp_path / "p" / "logs.jsonl")
     with pytest.raises(StorageError, match=r"cannot read .*logs\.jsonl: Not a regular file"):
-        list(RecordingReader(tmp_path / "p").poll())
+        list(FileRecording(tmp_path / "p").poll())
 
 
 def test_nothing_is_changed(path, process, reader):

@@ -1,4 +1,4 @@
-"""DatabaseReader: what the commands read, as they read files."""
+"""SQLiteRecording: what the commands read, as they read files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import pytest
 
 from rimp_otel import SQLiteStorage, StorageError
-from rimp_otel.storage.sqlite.reader import DatabaseReader, is_database
+from rimp_otel.storage.recording import is_database
+from rimp_otel.storage.sqlite.recording import SQLiteRecording
 from tests.journal.records import die
 from tests.storage.sqlite.databases import SECOND, batch, messages, query
 from tests.storage.sqlite.test_writer import Dies, Journaled
@@ -26,7 +27,7 @@ def path(tmp_path):
 
 def test_each_record_once(path):
     """What is new since the last poll, in the order of its arrival."""
-    storage, reader = SQLiteStorage(path), DatabaseReader(path)
+    storage, reader = SQLiteStorage(path), SQLiteRecording(path)
     assert polled(reader) == []
     storage.store(batch("two", time=2 * SECOND))
     storage.store(batch("one", time=SECOND))
@@ -43,7 +44,7 @@ def test_skips_what_there_is(path):
     process.collect("one")
     process.drain.run()
     process.collect("two")
-    reader = DatabaseReader(path)
+    reader = SQLiteRecording(path)
     reader.skip()
     process.collect("three")
     assert polled(reader) == ["three"]
@@ -54,16 +55,16 @@ def test_skips_what_there_is(path):
 
 def test_journals_too(path):
     """What a living process has not stored yet, and a dead one has left; it is given once."""
-    process, reader = Journaled(path), DatabaseReader(path)
+    process, reader = Journaled(path), SQLiteRecording(path)
     process.collect("one", "two")
     assert polled(reader) == ["one", "two"]
     process.drain.run()
     process.collect("three")
     assert polled(reader) == ["three"]
-    assert polled(DatabaseReader(path)) == ["one", "two", "three"]
+    assert polled(SQLiteRecording(path)) == ["one", "two", "three"]
     die(process.journal)
     process.storage.close()
-    assert polled(DatabaseReader(path)) == ["one", "two", "three"]
+    assert polled(SQLiteRecording(path)) == ["one", "two", "three"]
 
 
 def test_a_slice_that_is_stored_and_not_noted(path):
@@ -71,16 +72,16 @@ def test_a_slice_that_is_stored_and_not_noted(path):
     process = Journaled(path, Dies(path))
     process.collect("one", "two")
     process.drain.run()
-    assert polled(DatabaseReader(path)) == ["one", "two"]
+    assert polled(SQLiteRecording(path)) == ["one", "two"]
     die(process.journal)
     process.storage.close()
-    assert polled(DatabaseReader(path)) == ["one", "two"]
+    assert polled(SQLiteRecording(path)) == ["one", "two"]
 
 
 def test_another_file_of_that_name(path):
     """Is read from its start."""
     SQLiteStorage(path).store(batch("one", "two"))
-    reader = DatabaseReader(path)
+    reader = SQLiteRecording(path)
     assert polled(reader) == ["one", "two"]
     other = path.with_name("other.db")
     SQLiteStorage(other).store(batch("three"))
@@ -93,7 +94,7 @@ def test_files(path):
     process = Journaled(path)
     process.collect("one")
     process.drain.run()
-    names = [(file.kind, file.path.name, file.signal) for file in DatabaseReader(path).files()]
+    names = [(file.kind, file.path.name, file.signal) for file in SQLiteRecording(path).files()]
     assert names == [
         ("active", "telemetry.db", None),
         ("active", "telemetry.db-wal", None),
@@ -101,14 +102,14 @@ def test_files(path):
         ("journal", "000001.seg", None),
     ]
     process.drain.close()
-    assert [file.path for file in DatabaseReader(path).files()] == [path]
+    assert [file.path for file in SQLiteRecording(path).files()] == [path]
 
 
 def test_damage_is_named(path):
     """And costs the record."""
     SQLiteStorage(path).store(batch("one", "two"))
     query(path, "UPDATE records SET text = '{' WHERE id = 1")
-    reader = DatabaseReader(path)
+    reader = SQLiteRecording(path)
     assert polled(reader) == ["two"]
     assert [(damage.path, damage.line) for damage in reader.damaged] == [(path, 1)]
 
@@ -117,7 +118,7 @@ def test_another_programs_database(path):
     """Is refused."""
     query(path, "CREATE TABLE users (name)")
     with pytest.raises(StorageError, match="a database of another program"):
-        polled(DatabaseReader(path))
+        polled(SQLiteRecording(path))
 
 
 def test_told_from_files(tmp_path):
@@ -137,7 +138,7 @@ def test_leaves_nothing_open(path):
     """Nor anything beside the file."""
     SQLiteStorage(path).store(batch("one"))
     before = len(os.listdir("/proc/self/fd"))
-    reader = DatabaseReader(path)
+    reader = SQLiteRecording(path)
     next(iter(reader.poll()))
     assert polled(reader) == []
     assert len(os.listdir("/proc/self/fd")) == before

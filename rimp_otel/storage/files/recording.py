@@ -1,0 +1,221 @@
+"""A recording in files, also one that is being written.
+
+A reader sees what is in active files, in sealed ones, and in the journals of living and of dead
+processes, each record once, and changes nothing. ``snapshot`` says why that is so within one poll,
+``lines`` and ``SeenRecords`` why it is from one poll to the next.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from rimp_otel.batch import TelemetryData
+from rimp_otel.models.records import Signal
+from rimp_otel.storage.base import (
+    ALL_RECORDS,
+    DamagedLine,
+    RecordingFile,
+    Selection,
+    reading_errors,
+)
+from rimp_otel.storage.files import query
+from rimp_otel.storage.files.layout import Layout
+from rimp_otel.storage.files.lines import (
+    Content,
+    ContentId,
+    Found,
+    Line,
+    last_line_end,
+    lines_of,
+    list_contents,
+)
+from rimp_otel.storage.files.snapshot import Snapshot
+from rimp_otel.storage.files.view import LineFilter, RecordingView
+from rimp_otel.storage.reading import (
+    Decode,
+    LineDecoder,
+    SeenRecords,
+    list_files,
+    list_journal_files,
+)
+
+__all__ = ["FileRecording"]
+
+
+class _Place(NamedTuple):
+    """How far a file has been read."""
+
+    offset: int = 0
+    lines: int = 0
+    #: True if there is nothing more to come.
+    is_complete: bool = False
+
+
+class FileRecording:
+    """A recording in files: see ``rimp_otel.storage.recording.Recording``.
+
+    Args:
+        path: as given to FileStorage. There need be nothing yet.
+        decode: makes a batch of a line; ``decode_batch`` if None. ``count_line`` is ten
+            times as fast.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], decode: Decode | None = None) -> None:
+        self.layout = Layout(path)
+        self._decoder = LineDecoder(decode)
+        self._places: dict[ContentId, _Place] = {}
+        self._seen = SeenRecords()
+
+    @property
+    def path(self) -> Path:
+        """As it was given."""
+        return self.layout.path
+
+    @property
+    def damaged(self) -> list[DamagedLine]:
+        """Lines that were skipped so far, in the order in which they were met."""
+        return self._decoder.damaged
+
+    def files(self) -> list[RecordingFile]:
+        """Return the files that are there.
+
+        Of each signal the oldest come first, then the active ones by their slots; journals last.
+
+        Raises:
+            StorageError: a directory cannot be read.
+        """
+        slots = self.layout.slots()
+        found: list[RecordingFile] = []
+        sealed = list_contents(self.layout.sealed)
+        for signal in Signal:
+            paths = [content.path for content in sealed if content.signal is signal]
+            found += list_files(paths, "sealed", signal)
+            found += list_files([self.layout.file(signal, n) for n in slots], "active", signal)
+        return found + list_journal_files(self.layout)
+
+    def retrieve(self, selection: Selection = ALL_RECORDS) -> TelemetryData:
+        """Return the selected records, oldest first; little else is decoded.
+
+        Raises:
+            StorageError: a file cannot be read.
+        """
+        with RecordingView(self.layout, self._decoder) as view:
+            return query.retrieve(view, selection)
+
+    def iter_retrieve(
+        self,
+        selection: Selection = ALL_RECORDS,
+        batch_size: int = 1_000,
+    ) -> Iterator[TelemetryData]:
+        """Iterate over the selected records, oldest first, in batches of ``batch_size``.
+
+        Raises:
+            StorageError: a file cannot be read.
+        """
+        with RecordingView(self.layout, self._decoder) as view:
+            yield from query.iter_retrieve(view, selection, batch_size)
+
+    def batches(
+        self,
+        selection: Selection = ALL_RECORDS,
+        on_file: Callable[[], None] | None = None,
+    ) -> Iterator[TelemetryData]:
+        """Iterate over all that may be selected, a batch for each line, in any order.
+
+        Raises:
+            StorageError: a file cannot be read.
+        """
+        with RecordingView(self.layout, self._decoder) as view:
+            for file in view.newest_first(LineFilter(selection)):
+                for _, data in file:
+                    yield data
+                if on_file is not None:
+                    on_file()
+
+    def poll(
+        self, final: bool = False, wanted: Callable[[Content], bool] | None = None
+    ) -> Iterator[TelemetryData]:
+        """What has been recorded since the last poll, a batch for each line; everything at first.
+
+        Wherever a record lies and moves to, it is given once. A poll that is broken off is gone
+        on with by the next one. A file that was replaced or truncated is read from its start.
+
+        Args:
+            final: also read a last line that does not end yet; one that cannot be read is damaged.
+            wanted: asked for each file, whether to read it; what the journals hold is given all
+                the same.
+
+        Raises:
+            StorageError: a file cannot be read.
+        """
+        with Snapshot(self.layout) as snapshot:
+            self._begin(snapshot)
+            for content in [*snapshot.sealed, *snapshot.active]:
+                if wanted is None or wanted(content):
+                    yield from self._read(snapshot, content, final)
+            yield from self._seen.fresh()
+            self._end(snapshot)
+
+    def skip(self) -> None:
+        """Leaves out what there is now, without reading it: polls give what comes after.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+        with Snapshot(self.layout) as snapshot:
+            self._begin(snapshot)
+            for content in [*snapshot.sealed, *snapshot.active]:
+                found = snapshot.find(content)
+                if found is not None:
+                    with found.file, reading_errors(found.path):
+                        self._places[content.key] = _after(content, found)
+            self._seen.skip()
+
+    def _begin(self, snapshot: Snapshot) -> None:
+        self._seen.begin(snapshot.journal)
+        self._decoder.note_in_journals(snapshot.damaged)
+
+    def _end(self, snapshot: Snapshot) -> None:
+        self._seen.end()
+        there = {content.key for content in [*snapshot.sealed, *snapshot.active]}
+        self._places = {key: place for key, place in self._places.items() if key in there}
+
+    def _read(
+        self, snapshot: Snapshot, content: Content, final: bool = False
+    ) -> Iterator[TelemetryData]:
+        place = self._places.get(content.key, _Place())
+        found = None if place.is_complete else snapshot.find(content)
+        if found is None:
+            return
+        with found.file:
+            for line in self._lines(content, found, place, final or found.is_sealed):
+                data = self._decoder.decode_line(found.path, line.number, line.text, line.reason)
+                data = data and self._seen.without_seen(data, content.is_certain)
+                if data:
+                    yield data
+        if content.name is not None:
+            place = self._places.get(content.key, place)
+            self._places[content.key] = place._replace(is_complete=True)
+
+    def _lines(self, content: Content, found: Found, place: _Place, torn: bool) -> Iterator[Line]:
+        lines = lines_of(found, place.offset, place.lines, content.limit, torn)
+        while True:
+            with reading_errors(found.path):
+                line = next(lines, None)
+            if line is None:
+                return
+            self._places[content.key] = _Place(line.end, line.number)
+            yield line
+
+
+def _after(content: Content, found: Found) -> _Place:
+    """The place after all that a content has now."""
+    if content.name is not None or found.is_sealed:
+        return _Place(is_complete=content.limit is None, offset=content.limit or 0)
+    limit = content.limit
+    if limit is None:
+        limit = last_line_end(found.file, os.fstat(found.file.fileno()).st_size)
+    return _Place(limit)

@@ -1,0 +1,179 @@
+"""One way to read a recording, whether it lies in files or in an SQLite database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rimp_otel.batch import TelemetryData
+from rimp_otel.errors import NoRecordingError
+from rimp_otel.models.records import Signal
+from rimp_otel.process import importing
+from rimp_otel.storage.base import (
+    ALL_RECORDS,
+    DamagedLine,
+    FilteringStorage,
+    RecordingFile,
+    RecordingLayout,
+    Selection,
+)
+from rimp_otel.storage.reading import Decode
+
+__all__ = ["Recording", "is_database", "open_recording", "open_storage"]
+
+_DATABASE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
+
+# Of single files that hold telemetry, but are no recordings.
+_FOREIGN_SUFFIXES = {
+    ".jsonl",
+    ".json",
+    ".pb",
+    ".bin",
+    ".proto",
+    ".zst",
+    ".gz",
+    ".tgz",
+    ".tar",
+    ".zip",
+}
+
+
+class Recording(Protocol):
+    """Reads a recording, also while processes write it. Changes nothing, holds nothing open.
+
+    A record that is in a journal still is returned too, and each record once. ``open_recording``
+    makes one. For one thread at a time; several threads open one each.
+    """
+
+    @property
+    def path(self) -> Path:
+        """As it was given."""
+
+    @property
+    def layout(self) -> RecordingLayout:
+        """Where its files lie."""
+
+    @property
+    def damaged(self) -> Sequence[DamagedLine]:
+        """What was skipped so far because it cannot be read, in the order in which it was met."""
+
+    def files(self) -> Sequence[RecordingFile]:
+        """Return the files that are there; none if nothing is recorded.
+
+        Raises:
+            StorageError: a directory cannot be read.
+        """
+
+    def retrieve(self, selection: Selection = ALL_RECORDS) -> TelemetryData:
+        """Return the selected records, oldest first. No more is read than it takes.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+
+    def iter_retrieve(
+        self, selection: Selection = ALL_RECORDS, batch_size: int = 1_000
+    ) -> Iterator[TelemetryData]:
+        """Iterate over the selected records, oldest first, in batches of ``batch_size``.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+
+    def batches(
+        self,
+        selection: Selection = ALL_RECORDS,
+        on_file: Callable[[], None] | None = None,
+    ) -> Iterator[TelemetryData]:
+        """Iterate over all that may be selected, in any order: the fastest way to read all of it.
+
+        What is certain not to be selected is left out, whatever the limit.
+
+        Args:
+            selection: which records.
+            on_file: called after each file.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+
+    def poll(self, final: bool = False) -> Iterator[TelemetryData]:
+        """Iterate over what was recorded since the last poll; over everything at first.
+
+        Wherever a record lies and moves to, it is returned once. A poll that is broken off is
+        continued by the next one. A file that was replaced or truncated is read from its start.
+
+        Args:
+            final: read a last line that does not end yet, too; one that cannot be read is damaged.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+
+    def skip(self) -> None:
+        """Leave out what there is now, without reading it: polls return what comes after.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+
+
+def is_database(path: Path) -> bool:
+    """Return True if a recording of this path is one in a database.
+
+    That is a file, or, where there is nothing yet, what is named like one. The others are
+    directories, or families of files.
+    """
+    return path.is_file() or (path.suffix in _DATABASE_SUFFIXES and not path.exists())
+
+
+def open_recording(
+    path: str | os.PathLike[str], *, must_exist: bool = True, decode: Decode | None = None
+) -> Recording:
+    """Return what reads the recording at ``path``.
+
+    Args:
+        path: as given to FileStorage or SQLiteStorage.
+        must_exist: False if something may be recorded there later.
+        decode: makes a batch of an OTLP JSON line; decodes it at once if None.
+
+    Raises:
+        NoRecordingError: the path is that of another file; or nothing is recorded there.
+        StorageError: the directory cannot be read.
+    """
+    path = Path(path)
+    if path.suffix in _FOREIGN_SUFFIXES and path.is_file():
+        raise NoRecordingError(_describe_file(path))
+    recording: Recording
+    with importing():
+        if is_database(path):
+            from rimp_otel.storage.sqlite.recording import SQLiteRecording
+
+            recording = SQLiteRecording(path, decode)
+        else:
+            from rimp_otel.storage.files.recording import FileRecording
+
+            recording = FileRecording(path, decode)
+    if must_exist and not recording.files():
+        raise NoRecordingError(f"no recording at {path}: give the path that was recorded into")
+    return recording
+
+
+def _describe_file(path: Path) -> str:
+    if path.suffix == ".jsonl" and path.stem.split(".")[0] in set(Signal):
+        return f"{path} is one file of a recording: give its directory, {path.parent}"
+    return f"{path} is a file, but no recording: give the path that was recorded into"
+
+
+def open_storage(path: str | os.PathLike[str]) -> FilteringStorage:
+    """Return the storage that adds to the recording at ``path``."""
+    with importing():
+        if is_database(Path(path)):
+            from rimp_otel.storage.sqlite.storage import SQLiteStorage
+
+            return SQLiteStorage(path)
+        from rimp_otel.storage.files.storage import FileStorage
+
+        return FileStorage(path)

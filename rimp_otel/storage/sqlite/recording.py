@@ -1,0 +1,207 @@
+"""A recording in a database, also one that is being written, with the journals beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from heapq import merge
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from rimp_otel.batch import TelemetryData
+from rimp_otel.journal.reader import Damage, read_journal
+from rimp_otel.otlp.scan import summarize_line
+from rimp_otel.storage.base import (
+    ALL_RECORDS,
+    DamagedLine,
+    RecordingFile,
+    Selection,
+    without_times,
+)
+from rimp_otel.storage.reading import (
+    Decode,
+    JournalLine,
+    LineDecoder,
+    SeenRecords,
+    list_files,
+    list_journal_files,
+)
+from rimp_otel.storage.sqlite.connection import SUFFIXES
+from rimp_otel.storage.sqlite.query import PAGE, SELECT, DatabaseQuery, Rows
+from rimp_otel.storage.sqlite.schema import DatabaseLayout, open_for_reading
+
+__all__ = ["SQLiteRecording"]
+
+_LOCK_TIMEOUT = 5.0
+
+
+class SQLiteRecording:
+    """A recording in a database: see ``rimp_otel.storage.recording.Recording``.
+
+    The journals are looked at first: what is stored meanwhile is met in both, and returned once.
+
+    Args:
+        path: of the file. There need be nothing yet.
+        decode: makes a batch of a line; ``decode_batch`` if None.
+        lock_timeout: seconds to wait while the file is locked.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        decode: Decode | None = None,
+        lock_timeout: float = _LOCK_TIMEOUT,
+    ) -> None:
+        self.layout = DatabaseLayout(path)
+        self._decoder = LineDecoder(decode)
+        self._timeout = lock_timeout
+        self._query = DatabaseQuery(self.layout.path, lock_timeout, self._decoder)
+        self._seen = SeenRecords()
+        # How far polls have come: the last record, and the file that it is in.
+        self._last = 0
+        self._inode = 0
+
+    @property
+    def path(self) -> Path:
+        """As it was given."""
+        return self.layout.path
+
+    @property
+    def damaged(self) -> list[DamagedLine]:
+        """Records that were skipped so far, in the order in which they were met."""
+        return self._decoder.damaged
+
+    def files(self) -> list[RecordingFile]:
+        """Return the database with what SQLite keeps beside it; then the journals' files.
+
+        Raises:
+            StorageError: a directory cannot be read.
+        """
+        path = self.layout.path
+        paths = [path.with_name(path.name + suffix) for suffix in ("", *SUFFIXES)]
+        return list_files(paths, "active") + list_journal_files(self.layout)
+
+    def retrieve(self, selection: Selection = ALL_RECORDS) -> TelemetryData:
+        """Return the selected records, oldest first; found by the indexes of the database.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        view = _JournalView(self._read_journals())
+        stored = self._query.select(selection, without_seen=view.without_seen)
+        records = [*stored, *view.records(selection)]
+        return without_times(selection.newest(records))
+
+    def iter_retrieve(
+        self, selection: Selection = ALL_RECORDS, batch_size: int = 1_000
+    ) -> Iterator[TelemetryData]:
+        """Iterate over the selected records, oldest first, in batches of ``batch_size``.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        view = _JournalView(self._read_journals())
+        stored = self._query.iter_select(selection, view.without_seen)
+        waiting = sorted(view.records(selection), key=itemgetter(0))
+        records = merge(stored, waiting, key=itemgetter(0))
+        while batch := list(islice(records, batch_size)):
+            yield without_times(batch)
+
+    def batches(
+        self,
+        selection: Selection = ALL_RECORDS,
+        on_file: Callable[[], None] | None = None,
+    ) -> Iterator[TelemetryData]:
+        """Iterate over all that may be selected, in any order.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        view = _JournalView(self._read_journals())
+        yield from self._query.batches(selection._replace(limit=None), view.without_seen)
+        yield from view.fresh()
+        if on_file is not None:
+            on_file()
+
+    def poll(self, final: bool = False) -> Iterator[TelemetryData]:
+        """Iterate over what was recorded since the last poll; over everything at first.
+
+        Args:
+            final: makes no difference here.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        self._seen.begin(self._read_journals())
+        yield from self._stored()
+        yield from self._seen.fresh()
+        self._seen.end()
+
+    def skip(self) -> None:
+        """Leave out what there is now, without reading it: polls return what comes after.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        self._seen.begin(self._read_journals())
+        with open_for_reading(self.layout.path, self._timeout) as db:
+            if db is not None:
+                self._look_at_file()
+                ((following,),) = db.execute("SELECT next_id FROM state")
+                self._last = following - 1
+        self._seen.skip()
+
+    def _read_journals(self) -> list[JournalLine]:
+        lines: list[JournalLine] = []
+        damaged: list[Damage] = []
+        for slot in self.layout.slots():
+            contents = read_journal(self.layout.journal(slot), lambda *_: False)
+            lines += [JournalLine(signal, line) for signal, line, _ in contents.lines]
+            damaged += contents.damaged
+        self._decoder.note_in_journals(damaged)
+        return lines
+
+    def _look_at_file(self) -> None:
+        inode = os.stat(self.layout.path).st_ino
+        if inode != self._inode:
+            self._inode, self._last = inode, 0  # another one
+
+    def _stored(self) -> Iterator[TelemetryData]:
+        with open_for_reading(self.layout.path, self._timeout) as db:
+            if db is None:
+                return
+            self._look_at_file()
+            rows = Rows(db, self._decoder)
+            for page in db.pages(f"{SELECT} WHERE id > ? ORDER BY id", [self._last], PAGE):
+                self._last = page[-1][0]
+                left = self._seen.without_seen(rows.decode(page), is_certain=False)
+                if left:
+                    yield left
+
+
+class _JournalView:
+    """What the journals held before the database was looked at, for one question."""
+
+    def __init__(self, lines: list[JournalLine]) -> None:
+        self._seen = SeenRecords()
+        self._seen.begin(lines)
+        found = [summarize_line(line.text) for line in lines]
+        self._first = min((facts.first for facts in found), default=0)
+        self._last = max((facts.last for facts in found), default=-1)
+
+    def without_seen(self, data: TelemetryData, first: int, last: int) -> TelemetryData | None:
+        """Return stored records, of times from ``first`` to ``last``, that no journal holds."""
+        # To compare records costs about as much as to decode them.
+        is_certain = last < self._first or first > self._last
+        return self._seen.without_seen(data, is_certain)
+
+    def fresh(self) -> Iterator[TelemetryData]:
+        """Iterate over what the journals held, a batch for each line."""
+        return self._seen.fresh()
+
+    def records(self, selection: Selection) -> Iterable[tuple[int, str, Any]]:
+        """Iterate over the selected records that the journals held, before ``limit``."""
+        for data in self.fresh():
+            yield from selection.timed_records_in(data)
