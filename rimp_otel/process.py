@@ -13,10 +13,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import count
 from threading import RLock
-from typing import Any, Protocol, TextIO
+from typing import Any, Generic, Protocol, TextIO, TypeVar
 
 __all__ = [
     "AtExit",
+    "BoundedCache",
     "Counter",
     "Mark",
     "ProcessLock",
@@ -288,3 +289,48 @@ class ProcessLock:
         pid = os.getpid()
         lock = self._locks.get(pid)
         return lock if lock is not None else self._locks.setdefault(pid, RLock())
+
+
+# A cache that cannot grow without end.
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class BoundedCache(Generic[K, V]):
+    """A cache that is emptied when it is full, before the next key is added.
+
+    Safe for threads: each step is one call into C, and with several threads at once it holds a few
+    entries more than ``size``. A key that stands for an object by its ``id`` needs a value that
+    holds the object, so that no other one gets that id.
+
+    Args:
+        size: the most entries it holds.
+    """
+
+    __slots__ = ("entries", "get", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        #: To be read only. A hot path does so without a call: of a subclass of dict, it would be
+        #: twice as slow.
+        self.entries: dict[K, V] = {}
+        self.get = self.entries.get
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __setitem__(self, key: K, value: V) -> None:
+        if len(self.entries) >= self.size:
+            self.entries.clear()
+        self.entries[key] = value
+
+    def setdefault(self, key: K, value: V) -> V:
+        """Add ``value`` unless there is one for ``key``; return the one that is there then."""
+        if len(self.entries) >= self.size and key not in self.entries:
+            self.entries.clear()
+        return self.entries.setdefault(key, value)
+
+    def clear(self) -> None:
+        """Forget all entries."""
+        self.entries.clear()

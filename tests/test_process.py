@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from rimp_otel import process as forking
-from rimp_otel.process import in_forked_child
+from rimp_otel.process import BoundedCache, in_forked_child
 from tests.processes import run
 
 
@@ -97,3 +98,28 @@ def test_one_that_fails_keeps_no_other_from_it():
     assert os.waitpid(child, 0)[1] == 0
     """
     assert run(script).split("\n") == ["broken", "said broken", "", ""]
+
+
+def test_a_bounded_cache_is_emptied_when_it_is_full():
+    """The newest entry always stays; one that is replaced takes no room."""
+    cache: BoundedCache[int, str] = BoundedCache(3)
+    for key in range(3):
+        cache[key] = str(key)
+    assert cache.setdefault(2, "another") == "2"
+    assert cache.entries == {0: "0", 1: "1", 2: "2"}
+    assert cache.setdefault(3, "3") == "3"
+    assert cache.entries == {3: "3"}
+    for key in range(10):
+        cache[key] = "x"
+        assert cache.get(key) == "x"
+        assert len(cache) <= 3
+
+
+def test_threads_that_fill_a_bounded_cache_get_one_object_for_a_key():
+    """Whoever is first decides, as long as the cache has room."""
+    cache: BoundedCache[int, object] = BoundedCache(1_000)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(
+            pool.map(lambda _: [cache.setdefault(n, object()) for n in range(500)], range(4))
+        )
+    assert all(found[0] == other for other in found[1:])

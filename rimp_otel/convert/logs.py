@@ -18,7 +18,6 @@ from opentelemetry.trace import (
 from rimp_otel.convert.resources import (
     attributes_from_sdk,
     attributes_to_sdk,
-    bounded_attributes,
     resource_from_sdk,
     resource_to_sdk,
     scope_from_sdk,
@@ -28,6 +27,7 @@ from rimp_otel.convert.resources import (
     value_to_sdk,
 )
 from rimp_otel.models.records import EventType, ScopeInfo, TelemetryEvent
+from rimp_otel.otlp.decode_common import bounded_attributes
 
 __all__ = ["event_from_log_record", "log_record_from_event"]
 

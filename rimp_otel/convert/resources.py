@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from rimp_otel.models.records import ResourceInfo, ScopeInfo
+from rimp_otel.otlp.decode_common import bounded_attributes
 from rimp_otel.otlp.values import plain_value
+from rimp_otel.process import BoundedCache
 
 __all__ = [
     "attributes_from_sdk",
     "attributes_to_sdk",
-    "bounded_attributes",
     "resource_from_sdk",
     "resource_to_sdk",
     "scope_from_sdk",
@@ -109,12 +109,9 @@ def _unreadable_marker(value: object, error: Exception) -> str:
 
 # --- Where records come from: resources and scopes, ours and the SDK's.
 
-_MAX_CACHED = 1_024
 # What None becomes. Known by identity, it can become None again; an empty one stays an empty one.
 _NO_RESOURCE = Resource({})
 _NO_SCOPE = InstrumentationScope("")
-# Given to a constructor, attributes are cleaned again, and what it drops is logged.
-_FILLABLE = hasattr(BoundedAttributes(), "_dict")
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -142,34 +139,20 @@ def scope_from_sdk(scope: InstrumentationScope | None) -> ScopeInfo | None:
     return None if scope is None or scope is _NO_SCOPE else _scopes_from_sdk(scope)
 
 
-def bounded_attributes(attributes: dict[str, Any], dropped: int) -> BoundedAttributes:
-    """The SDK's attributes with a count of dropped ones; takes over the dict it is given."""
-    made = BoundedAttributes(attributes=_seed(attributes))
-    _fill(made, attributes, dropped)
-    return made
-
-
-def _seed(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {} if _FILLABLE else attributes
-
-
-def _fill(target: Any, attributes: dict[str, Any], dropped: int) -> None:
-    if _FILLABLE:
-        target._dict = attributes
-    target.dropped = dropped
-
-
 def _convert_resource_to_sdk(info: ResourceInfo) -> Resource:
-    attributes = attributes_to_sdk(info.attributes)
-    made = Resource(_seed(attributes), info.schema_url)
-    _fill(made.attributes, attributes, info.dropped_attributes_count)
+    made = Resource({}, info.schema_url)
+    # Given to the constructor, attributes are cleaned again, and what it drops is logged.
+    made._attributes = bounded_attributes(
+        attributes_to_sdk(info.attributes), info.dropped_attributes_count
+    )
     return made
 
 
 def _convert_scope_to_sdk(info: ScopeInfo) -> InstrumentationScope:
-    attributes = attributes_to_sdk(info.attributes)
-    made = InstrumentationScope(info.name, info.version or None, info.schema_url, _seed(attributes))
-    _fill(made.attributes, attributes, info.dropped_attributes_count)
+    made = InstrumentationScope(info.name, info.version or None, info.schema_url)
+    made._attributes = bounded_attributes(
+        attributes_to_sdk(info.attributes), info.dropped_attributes_count
+    )
     return made
 
 
@@ -197,14 +180,14 @@ def _dropped_count(owner: Any) -> int:
     return getattr(owner.attributes, "dropped", 0)
 
 
-class _Cache(Generic[S, T]):
+class _Conversion(Generic[S, T]):
     """Converts; the same object for the same one, and for another one of equal value."""
 
-    def __init__(self, convert: Callable[[S], T]) -> None:
+    def __init__(self, convert: Callable[[S], T], size: int = 1_024) -> None:
         self._convert = convert
         # Holds what was converted too, so that no other object can get its id.
-        self._by_id: dict[int, tuple[S, T]] = {}
-        self._by_value: dict[str, T] = {}
+        self._by_id: BoundedCache[int, tuple[S, T]] = BoundedCache(size)
+        self._by_value: BoundedCache[str, T] = BoundedCache(size)
 
     def __call__(self, source: S) -> T:
         entry = self._by_id.get(id(source))
@@ -213,10 +196,10 @@ class _Cache(Generic[S, T]):
     def _add(self, source: S) -> T:
         made = self._convert(source)
         try:
-            made = _bounded(self._by_value).setdefault(_value_of(made), made)
+            made = self._by_value.setdefault(_value_of(made), made)
         except Exception:
             pass  # an integer of too many digits, for one: then it is known by identity alone
-        _bounded(self._by_id)[id(source)] = (source, made)
+        self._by_id[id(source)] = (source, made)
         return made
 
 
@@ -226,13 +209,7 @@ def _value_of(owner: Any) -> str:
     return repr((named, dict(owner.attributes), _dropped_count(owner)))
 
 
-def _bounded(cache: dict[Any, Any]) -> dict[Any, Any]:
-    if len(cache) >= _MAX_CACHED:
-        cache.clear()
-    return cache
-
-
-_resources_to_sdk = _Cache(_convert_resource_to_sdk)
-_resources_from_sdk = _Cache(_convert_resource_from_sdk)
-_scopes_to_sdk = _Cache(_convert_scope_to_sdk)
-_scopes_from_sdk = _Cache(_convert_scope_from_sdk)
+_resources_to_sdk = _Conversion(_convert_resource_to_sdk)
+_resources_from_sdk = _Conversion(_convert_resource_from_sdk)
+_scopes_to_sdk = _Conversion(_convert_scope_to_sdk)
+_scopes_from_sdk = _Conversion(_convert_scope_from_sdk)

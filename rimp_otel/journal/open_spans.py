@@ -37,7 +37,7 @@ from rimp_otel.convert.resources import attributes_from_sdk
 from rimp_otel.journal.segment import Mapping
 from rimp_otel.otlp.lines import Envelope, Envelopes, resource_envelope, scope_envelope
 from rimp_otel.otlp.values import read_back_value, text_json, to_bytes, to_fixed64, trace_id_json
-from rimp_otel.process import Counter
+from rimp_otel.process import BoundedCache, Counter
 
 __all__ = [
     "ENDING",
@@ -68,7 +68,6 @@ _ROOM = SLOT_SIZE - WORDS_SIZE
 _SLOT_WORDS = SLOT_SIZE // 8
 _MOST_SPANS = 4_096
 _MOST_ORIGINS = 1_024
-_MOST_CACHED = 256
 _SMALL = 64
 _NAME_ROOM = 600
 _ALIVE, _NOT_ALIVE, _PID, _NUMBER = 1, 2, 3, 4
@@ -166,7 +165,7 @@ class OpenSpans:
         self._numbers = count(1)
         self._origins: dict[Envelopes, int] = {}
         # By the scope's identity; it is held, so that no other object gets that.
-        self._by_scope: dict[int, tuple[Any, Any, int]] = {}
+        self._by_scope: BoundedCache[int, tuple[Any, Any, int]] = BoundedCache(256)
 
     @classmethod
     def create(cls, directory: Path, number: int, most: int = _MOST_SPANS) -> OpenSpans:
@@ -315,7 +314,7 @@ class OpenSpans:
         """Of a span as nearly all are: of a scope that is known, and small; None of another."""
         try:
             context, parent, attributes = span._context, span._parent, span._attributes
-            known = self._by_scope[id(span._instrumentation_scope)]
+            known = self._by_scope.entries[id(span._instrumentation_scope)]
             name, start = span._name, span._start_time
             is_usual = known[1] is span._resource and context[4] is DEFAULT_TRACE_STATE
             if not is_usual or type(name) is not str or type(start) is not int:
@@ -365,8 +364,6 @@ class OpenSpans:
         if entry is not None and entry[1] is resource:
             return entry[2]
         number = self._number_of_new(resource, scope)
-        if len(self._by_scope) >= _MOST_CACHED:
-            self._by_scope.clear()
         self._by_scope[id(scope)] = (scope, resource, number)
         return number
 

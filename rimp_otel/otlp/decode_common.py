@@ -16,8 +16,10 @@ from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import ResourceInfo, ScopeInfo
 from rimp_otel.otlp import messages as wire
 from rimp_otel.otlp.messages import AnyValue, KeyValue
+from rimp_otel.process import BoundedCache
 
 __all__ = [
+    "CACHE_SIZE",
     "SEVERITIES",
     "SPAN_KINDS",
     "STATUS_CODES",
@@ -27,7 +29,7 @@ __all__ = [
     "RecordedScope",
     "any_value",
     "attributes_of",
-    "bounded",
+    "bounded_attributes",
     "bytes_from_base64",
     "check_boolean",
     "check_uint64",
@@ -200,19 +202,19 @@ class RecordedScope(InstrumentationScope):
 
 
 T = TypeVar("T")
-Cache = dict[tuple[bytes, str], T]
+Cache = BoundedCache[tuple[bytes, str], T]
 """Objects by their JSON text and schema URL."""
 
-_MAX_CACHED = 1_024
-_MAX_CACHED_SIZE = 16_384
+CACHE_SIZE = 1_024
+_MAX_KEY_SIZE = 16_384
 # The public constructor checks each value again, and logs and drops what other languages allow.
 # It is what is left if an SDK should keep its values elsewhere.
 _SETS_ATTRIBUTES = isinstance(getattr(BoundedAttributes(), "_dict", None), dict)
 
-_resources: Cache[Resource] = {}
-_scopes: Cache[InstrumentationScope] = {}
-_resource_infos: Cache[ResourceInfo] = {}
-_scope_infos: Cache[ScopeInfo] = {}
+_resources: Cache[Resource] = BoundedCache(CACHE_SIZE)
+_scopes: Cache[InstrumentationScope] = BoundedCache(CACHE_SIZE)
+_resource_infos: Cache[ResourceInfo] = BoundedCache(CACHE_SIZE)
+_scope_infos: Cache[ScopeInfo] = BoundedCache(CACHE_SIZE)
 
 
 def sdk_resource_of(raw: Raw, schema_url: str) -> Resource:
@@ -235,26 +237,26 @@ def scope_info_of(raw: Raw, schema_url: str) -> ScopeInfo:
     return _look_up(_scope_infos, raw, schema_url, _make_scope_info)
 
 
-def bounded(pairs: list[wire.KeyValue] | None, dropped: int | None) -> BoundedAttributes:
-    """Attributes as the SDK keeps them, with the number of those that it lost."""
-    values = attributes_of(pairs, tuple)
+def bounded_attributes(attributes: dict[str, Any], dropped: int | None) -> BoundedAttributes:
+    """Return the SDK's form of attributes, which takes over the dict.
+
+    Args:
+        attributes: values as the SDK has them, with tuples for arrays.
+        dropped: how many attributes were lost before.
+    """
     if _SETS_ATTRIBUTES:
-        attributes = BoundedAttributes()
-        attributes._dict = values
+        made = BoundedAttributes()
+        made._dict = attributes
     else:
-        attributes = BoundedAttributes(attributes=values)
+        made = BoundedAttributes(attributes=attributes)
     if dropped:
-        attributes.dropped = dropped
-    return attributes
+        made.dropped = dropped
+    return made
 
 
 def remember(cache: Cache[T], key: tuple[bytes, str], value: T) -> T:
-    """Puts ``value`` into a cache that stays small; gives what another thread put there first."""
-    if len(key[0]) > _MAX_CACHED_SIZE:
-        return value
-    if len(cache) >= _MAX_CACHED:
-        cache.clear()
-    return cache.setdefault(key, value)
+    """Add a value to a cache, unless its key is long; return another thread's that came first."""
+    return value if len(key[0]) > _MAX_KEY_SIZE else cache.setdefault(key, value)
 
 
 def _look_up(cache: Cache[T], raw: Raw, schema_url: str, make: Callable[[Raw, str], T]) -> T:
@@ -269,7 +271,7 @@ def _make_resource(raw: Raw, schema_url: str) -> Resource:
     resource = RecordedResource({}, schema_url) if dropped else Resource({}, schema_url)
     if isinstance(resource, RecordedResource):
         resource.dropped_attributes_count = dropped
-    resource._attributes = bounded(message.attributes, dropped)
+    resource._attributes = bounded_attributes(attributes_of(message.attributes, tuple), dropped)
     return resource
 
 
@@ -280,7 +282,7 @@ def _make_scope(raw: Raw, schema_url: str) -> InstrumentationScope:
     scope = make(message.name or "", message.version or None, schema_url)
     if isinstance(scope, RecordedScope):
         scope.dropped_attributes_count = dropped
-    scope._attributes = bounded(message.attributes, dropped)
+    scope._attributes = bounded_attributes(attributes_of(message.attributes, tuple), dropped)
     return scope
 
 

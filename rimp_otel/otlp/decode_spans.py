@@ -25,10 +25,12 @@ from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from rimp_otel.otlp import messages as wire
 from rimp_otel.otlp.decode_common import (
+    CACHE_SIZE,
     SPAN_KINDS,
     STATUS_CODES,
     Cache,
-    bounded,
+    attributes_of,
+    bounded_attributes,
     check_uint64,
     enum_number,
     id_number,
@@ -36,6 +38,7 @@ from rimp_otel.otlp.decode_common import (
     sdk_resource_of,
     sdk_scope_of,
 )
+from rimp_otel.process import BoundedCache
 
 __all__ = ["RecordedLink", "RecordedSpan", "decode_spans"]
 
@@ -64,7 +67,7 @@ _STATUSES = [Status(StatusCode(number)) for number in range(3)]
 _NO_STATE = DEFAULT_TRACE_STATE
 _NO_ITEMS: BoundedList[Any] = BoundedList(None)
 
-_states: Cache[TraceState] = {}
+_states: Cache[TraceState] = BoundedCache(CACHE_SIZE)
 
 # The spans of a trace often follow each other. One tuple: threads may change it meanwhile.
 _last_trace: tuple[str | None, int] = (None, 0)
@@ -102,7 +105,7 @@ def _decode_span(span: wire.Span, resource: Resource, scope: InstrumentationScop
         context,
         parent,
         resource,
-        bounded(span.attributes, span.dropped_attributes_count),
+        bounded_attributes(attributes_of(span.attributes, tuple), span.dropped_attributes_count),
         _bounded_list(span.events, _decode_span_event, span.dropped_events_count),
         _bounded_list(span.links, _decode_link, span.dropped_links_count),
         known_kind or SpanKind.INTERNAL,
@@ -172,7 +175,9 @@ def _bounded_list(messages: list[Any] | None, make: Any, dropped: int | None) ->
 
 
 def _decode_span_event(event: wire.SpanEvent) -> Event:
-    attributes = bounded(event.attributes, event.dropped_attributes_count)
+    attributes = bounded_attributes(
+        attributes_of(event.attributes, tuple), event.dropped_attributes_count
+    )
     return Event(event.name or "", attributes, check_uint64(event.time_unix_nano, "timeUnixNano"))
 
 
@@ -185,7 +190,9 @@ def _decode_link(link: wire.Link) -> Link:
         _TRACE_FLAGS[flags & 0xFF],
         _decode_trace_state(link.trace_state),
     )
-    attributes = bounded(link.attributes, link.dropped_attributes_count)
+    attributes = bounded_attributes(
+        attributes_of(link.attributes, tuple), link.dropped_attributes_count
+    )
     if flags == _written_flags(flags, context):
         return Link(context, attributes)
     recorded = RecordedLink(context, attributes)

@@ -22,6 +22,7 @@ from rimp_otel.otlp.values import (
 
 if TYPE_CHECKING:
     from rimp_otel.models.records import TelemetryEvent
+from rimp_otel.process import BoundedCache
 
 __all__ = [
     "enclose_log_record",
@@ -35,9 +36,8 @@ __all__ = [
 ]
 
 _MOST = 2**64 - 1
-_MAX_SOURCES = 1_024
 _SEVERITIES = {kind.value: kind.severity_number for kind in EventType}
-_sources: dict[str, ScopeInfo] = {}
+_scopes_by_source: BoundedCache[str, ScopeInfo] = BoundedCache(1_024)
 
 
 def encode_log_record(record: Any) -> EncodedRecord:
@@ -180,12 +180,8 @@ def native_event_json(
 
 def event_scope(source: str) -> ScopeInfo:
     """The scope of a native event; one object for each source, as long as they are not many."""
-    scope = _sources.get(source)
-    if scope is None:
-        if len(_sources) >= _MAX_SOURCES:
-            _sources.clear()
-        scope = _sources[source] = ScopeInfo(source)
-    return scope
+    scope = _scopes_by_source.get(source)
+    return _scopes_by_source.setdefault(source, ScopeInfo(source)) if scope is None else scope
 
 
 def _log_json(

@@ -39,6 +39,7 @@ from rimp_otel.otlp.values import (
     to_uint32,
     trace_id_json,
 )
+from rimp_otel.process import BoundedCache
 
 __all__ = [
     "SDK_KINDS",
@@ -168,7 +169,6 @@ SDK_KINDS: dict[type, MetricKind] = {
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 _MOST = 2**64 - 1
 _NUMBERS = {int, float}
-_MOST_BOUNDS = 256
 
 Writer = Callable[[Any], str]
 """Makes the object of a data point. Raises what makes it impossible."""
@@ -260,7 +260,7 @@ def _quick_point(point: Any, value: str) -> str | None:
     return f'{{"timeUnixNano":"{time}",{began}{value}{after}}}'
 
 
-_bounds: dict[bytes, str] = {}
+_bounds: BoundedCache[bytes, str] = BoundedCache(256)
 
 
 def _bounds_field(bounds: Any) -> str:
@@ -270,8 +270,6 @@ def _bounds_field(bounds: Any) -> str:
     if text is None:
         written = ",".join([double_json(float(bound)) for bound in bounds])
         text = f',"explicitBounds":[{written}]' if written else ""
-        if len(_bounds) >= _MOST_BOUNDS:
-            _bounds.clear()
         _bounds[key] = text
     return text
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from rimp_otel.models.records import MetricKind, Signal
 from rimp_otel.otlp.values import attributes_json, text_json, to_bytes, to_uint32
+from rimp_otel.process import BoundedCache
 
 __all__ = [
     "DATA_KEYS",
@@ -31,8 +32,6 @@ DATA_KEYS = {
     MetricKind.SUMMARY: "summary",
 }
 """The key of a metric's points, by their kind."""
-
-_MAX_CACHED = 256
 
 
 class Envelope(NamedTuple):
@@ -118,39 +117,35 @@ def _enclose(wrapping: Envelope, text: bytes) -> bytes:
     return b"".join((to_bytes(wrapping.head), text, to_bytes(wrapping.tail)))
 
 
-class _Cache:
-    """Wrappings by the identity of their object, which is held so that no other gets its id."""
-
-    def __init__(self) -> None:
-        self._entries: dict[int, tuple[object, Envelope]] = {}
-
-    def get(self, key: object) -> Envelope | None:
-        entry = self._entries.get(id(key))
-        return None if entry is None else entry[1]
-
-    def put(self, key: object, wrapping: Envelope) -> Envelope:
-        if len(self._entries) >= _MAX_CACHED:
-            self._entries.clear()
-        self._entries[id(key)] = (key, wrapping)
-        return wrapping
-
-
-_resources = _Cache()
-_scopes = _Cache()
+# By the identity of the resource or scope, which the entry holds.
+_Cache = BoundedCache[int, tuple[object, Envelope]]
+_resource_envelopes: _Cache = BoundedCache(256)
+_scope_envelopes: _Cache = BoundedCache(256)
 
 
 def resource_envelope(resource: Any) -> Envelope:
-    """Of an SDK Resource, a ResourceInfo, or None. Cached by identity: neither may change."""
-    return _resources.get(resource) or _resources.put(
-        resource, Envelope(f'{{"resource":{{{_owner_fields(resource)}}},', _schema_tail(resource))
-    )
+    """Return the envelope of an SDK Resource, a ResourceInfo, or None.
+
+    It is cached by the identity of ``resource``, which may not change.
+    """
+    entry = _resource_envelopes.get(id(resource))
+    if entry is None:
+        head = f'{{"resource":{{{_owner_fields(resource)}}},'
+        entry = resource, Envelope(head, _schema_tail(resource))
+        _resource_envelopes[id(resource)] = entry
+    return entry[1]
 
 
 def scope_envelope(scope: Any) -> Envelope:
-    """Of an SDK InstrumentationScope, a ScopeInfo, or None. Cached by identity."""
-    return _scopes.get(scope) or _scopes.put(
-        scope, Envelope(f'{{"scope":{{{_scope_fields(scope)}}},', _schema_tail(scope))
-    )
+    """Return the envelope of an SDK InstrumentationScope, a ScopeInfo, or None.
+
+    It is cached by the identity of ``scope``, which may not change.
+    """
+    entry = _scope_envelopes.get(id(scope))
+    if entry is None:
+        entry = scope, Envelope(f'{{"scope":{{{_scope_fields(scope)}}},', _schema_tail(scope))
+        _scope_envelopes[id(scope)] = entry
+    return entry[1]
 
 
 def _scope_fields(scope: Any) -> str:

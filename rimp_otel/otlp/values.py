@@ -18,6 +18,8 @@ from collections.abc import Iterable, Mapping, Set
 from json.encoder import encode_basestring as quote
 from typing import Any
 
+from rimp_otel.process import BoundedCache
+
 __all__ = [
     "MAX_DEPTH",
     "MAX_VALUES",
@@ -50,9 +52,8 @@ MAX_VALUES = 10_000
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 _SURROGATES = "[\ud800-\udfff]"
 _SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
-_MAX_PREFIXES = 4_096
 
-_prefixes: dict[str, str] = {}
+_prefixes: BoundedCache[str, str] = BoundedCache(4_096)
 
 
 def attributes_json(attributes: Mapping[Any, Any] | None) -> str:
@@ -64,7 +65,7 @@ def attributes_json(attributes: Mapping[Any, Any] | None) -> str:
         if not attributes:
             return ""
         # All in one function, since a call for each pair is a quarter of the time.
-        prefixes = _prefixes
+        prefixes = _prefixes.entries
         pairs: list[str] = []
         add = pairs.append
         for key, value in attributes.items():
@@ -144,8 +145,6 @@ def _make_prefix(key: Any) -> str:
     name = key if type(key) is str else _as_text(key)
     prefix = f'{{"key":{quote(name)},"value":'
     if type(key) is str and len(key) < 256:
-        if len(_prefixes) >= _MAX_PREFIXES:
-            _prefixes.clear()
         _prefixes[key] = prefix
     return prefix
 

@@ -16,6 +16,7 @@ from rimp_otel.convert.resources import (
     scope_to_sdk,
 )
 from rimp_otel.models.records import ResourceInfo, ScopeInfo
+from rimp_otel.otlp import decode_common
 
 
 def test_a_resource_from_the_sdk() -> None:
@@ -76,10 +77,9 @@ def test_what_differs_in_type_or_count_is_not_equal() -> None:
     assert counted is not made[0]
 
 
-def test_the_caches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_caches_are_bounded() -> None:
     """A process that reads recordings of ever new processes does not keep them all."""
-    monkeypatch.setattr(origins, "_MAX_CACHED", 10)
-    cache = origins._Cache(origins._convert_resource_to_sdk)
+    cache = origins._Conversion(origins._convert_resource_to_sdk, size=10)
     made = [cache(ResourceInfo({"n": n})) for n in range(100)]
     assert [resource.attributes["n"] for resource in made] == list(range(100))
     assert len(cache._by_id) <= 10
@@ -106,7 +106,7 @@ def test_an_sdk_with_other_internals_gets_attributes_its_own_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Should the private dict go away, the public constructor is what is left."""
-    monkeypatch.setattr(origins, "_FILLABLE", False)
+    monkeypatch.setattr(decode_common, "_SETS_ATTRIBUTES", False)
     resource = origins._convert_resource_to_sdk(ResourceInfo({"a": ["b"]}, "", 2))
     assert resource_from_sdk(resource) == ResourceInfo({"a": ["b"]}, "", 2)
-    assert dict(origins.bounded_attributes({"a": 1}, 0)) == {"a": 1}
+    assert dict(decode_common.bounded_attributes({"a": 1}, 0)) == {"a": 1}

@@ -299,7 +299,7 @@ def test_equal_resources_and_scopes_are_one_object(signal):
 
 def test_the_cache_of_resources_stays_small(monkeypatch):
     """A recording with ever new resources does not fill the memory."""
-    monkeypatch.setattr(origins, "_MAX_CACHED", 3)
+    monkeypatch.setattr(origins._resources, "size", 3)
     for number in range(10):
         decode_line(line_of(Signal.TRACES, {}, resource={"droppedAttributesCount": number}))
     assert len(origins._resources) <= 3

@@ -133,8 +133,7 @@ def test_bounds_that_are_equal_are_not_the_same() -> None:
 
 def test_what_is_cached_is_bounded(monkeypatch) -> None:
     """Views may give each instrument bounds of its own."""
-    monkeypatch.setattr(sdkpoints, "_MOST_BOUNDS", 3)
-    monkeypatch.setattr(sdkpoints, "_bounds", {})
+    monkeypatch.setattr(sdkpoints._bounds, "size", 3)
     for number in range(10):
         _quick_histogram(histogram_of(explicit_bounds=(0.0, float(number))))
     assert len(sdkpoints._bounds) <= 3

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from rimp_otel.errors import StorageError
 from rimp_otel.otlp.lines import Envelope
+from rimp_otel.process import BoundedCache
 from rimp_otel.storage.sqlite.connection import (
     SUFFIXES,
     Connection,
@@ -118,8 +119,6 @@ def _pragma(db: Connection, name: str) -> int:
 
 # --- Resources, scopes and metrics by number: each text once, however many records refer to it.
 
-_MOST_KNOWN = 4_096
-
 
 class Numbers:
     """Gives the numbers of parts, within transactions that write.
@@ -129,7 +128,7 @@ class Numbers:
     """
 
     def __init__(self) -> None:
-        self._known: dict[Part, int] = {}
+        self._known: BoundedCache[Part, int] = BoundedCache(4_096)
 
     def forget(self) -> None:
         """After a transaction that was rolled back."""
@@ -141,8 +140,6 @@ class Numbers:
         Raises:
             StorageError: they could not be written.
         """
-        if len(self._known) > _MOST_KNOWN:
-            self.forget()
         return {part: self._use(db, part, record) for part in parts}
 
     def _use(self, db: Connection, part: Part, record: int) -> int:
