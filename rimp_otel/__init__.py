@@ -10,74 +10,98 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rimp_otel.batch import TelemetryData
-    from rimp_otel.collector import CollectorStats, TelemetryCollector
-    from rimp_otel.config import TelemetryConfig
-    from rimp_otel.errors import (
-        ConfigurationError,
-        DecodeError,
-        MissingExtraError,
-        RimpError,
-        StorageError,
-    )
-    from rimp_otel.models.records import EventType, TelemetryEvent, TelemetryMetric
-    from rimp_otel.otel.exporters import RimpLogRecordExporter, RimpMetricExporter, RimpSpanExporter
-    from rimp_otel.otel.install import Telemetry, install
-    from rimp_otel.storage import FileStorage, MemoryStorage, SQLiteStorage, TelemetryStorage
-    from rimp_otel.streaming import TelemetryStream
+    from rimp_otel.batch import TelemetryData as TelemetryData
+    from rimp_otel.collector.collector import TelemetryCollector as TelemetryCollector
+    from rimp_otel.collector.stats import CollectorStats as CollectorStats
+    from rimp_otel.config import TelemetryConfig as TelemetryConfig
+    from rimp_otel.errors import ConfigurationError as ConfigurationError
+    from rimp_otel.errors import DecodeError as DecodeError
+    from rimp_otel.errors import MissingExtraError as MissingExtraError
+    from rimp_otel.errors import QueryError as QueryError
+    from rimp_otel.errors import RimpError as RimpError
+    from rimp_otel.errors import StorageError as StorageError
+    from rimp_otel.models.filters import Filter as Filter
+    from rimp_otel.models.records import EventType as EventType
+    from rimp_otel.models.records import HistogramPoint as HistogramPoint
+    from rimp_otel.models.records import MetricKind as MetricKind
+    from rimp_otel.models.records import ResourceInfo as ResourceInfo
+    from rimp_otel.models.records import ScopeInfo as ScopeInfo
+    from rimp_otel.models.records import Signal as Signal
+    from rimp_otel.models.records import TelemetryEvent as TelemetryEvent
+    from rimp_otel.models.records import TelemetryMetric as TelemetryMetric
+    from rimp_otel.otel.exporters import RimpLogRecordExporter as RimpLogRecordExporter
+    from rimp_otel.otel.exporters import RimpMetricExporter as RimpMetricExporter
+    from rimp_otel.otel.exporters import RimpSpanExporter as RimpSpanExporter
+    from rimp_otel.otel.install import Telemetry as Telemetry
+    from rimp_otel.otel.install import install as install
+    from rimp_otel.sql import connect as connect
+    from rimp_otel.storage.base import TelemetryStorage as TelemetryStorage
+    from rimp_otel.storage.base import select as select
+    from rimp_otel.storage.files.policy import FileStats as FileStats
+    from rimp_otel.storage.files.storage import FileStorage as FileStorage
+    from rimp_otel.storage.memory import MemoryStorage as MemoryStorage
+    from rimp_otel.storage.sqlite import SQLiteStats as SQLiteStats
+    from rimp_otel.storage.sqlite import SQLiteStorage as SQLiteStorage
+    from rimp_otel.streaming.stream import StreamStats as StreamStats
+    from rimp_otel.streaming.stream import TelemetryStream as TelemetryStream
+    from rimp_otel.trace import Trace as Trace
 
-__all__ = [
-    "CollectorStats",
-    "ConfigurationError",
-    "DecodeError",
-    "EventType",
-    "FileStorage",
-    "MemoryStorage",
-    "MissingExtraError",
-    "RimpError",
-    "RimpLogRecordExporter",
-    "RimpMetricExporter",
-    "RimpSpanExporter",
-    "SQLiteStorage",
-    "StorageError",
-    "Telemetry",
-    "TelemetryCollector",
-    "TelemetryConfig",
-    "TelemetryData",
-    "TelemetryEvent",
-    "TelemetryMetric",
-    "TelemetryStorage",
-    "TelemetryStream",
-    "install",
-]
+    __version__: str
 
 _MODULES = {
-    "batch": ("TelemetryData",),
-    "collector": ("CollectorStats", "TelemetryCollector"),
-    "config": ("TelemetryConfig",),
-    "errors": (
-        "ConfigurationError",
-        "DecodeError",
-        "MissingExtraError",
-        "RimpError",
-        "StorageError",
-    ),
-    "models.records": ("EventType", "TelemetryEvent", "TelemetryMetric"),
-    "otel.exporters": ("RimpLogRecordExporter", "RimpMetricExporter", "RimpSpanExporter"),
-    "otel.install": ("Telemetry", "install"),
-    "storage": ("FileStorage", "MemoryStorage", "SQLiteStorage", "TelemetryStorage"),
-    "streaming": ("TelemetryStream",),
+    "CollectorStats": "rimp_otel.collector.stats",
+    "ConfigurationError": "rimp_otel.errors",
+    "DecodeError": "rimp_otel.errors",
+    "EventType": "rimp_otel.models.records",
+    "FileStats": "rimp_otel.storage.files.policy",
+    "FileStorage": "rimp_otel.storage.files.storage",
+    "Filter": "rimp_otel.models.filters",
+    "HistogramPoint": "rimp_otel.models.records",
+    "MemoryStorage": "rimp_otel.storage.memory",
+    "MetricKind": "rimp_otel.models.records",
+    "MissingExtraError": "rimp_otel.errors",
+    "QueryError": "rimp_otel.errors",
+    "ResourceInfo": "rimp_otel.models.records",
+    "RimpError": "rimp_otel.errors",
+    "RimpLogRecordExporter": "rimp_otel.otel.exporters",
+    "RimpMetricExporter": "rimp_otel.otel.exporters",
+    "RimpSpanExporter": "rimp_otel.otel.exporters",
+    "SQLiteStats": "rimp_otel.storage.sqlite",
+    "SQLiteStorage": "rimp_otel.storage.sqlite",
+    "ScopeInfo": "rimp_otel.models.records",
+    "Signal": "rimp_otel.models.records",
+    "StorageError": "rimp_otel.errors",
+    "StreamStats": "rimp_otel.streaming.stream",
+    "Telemetry": "rimp_otel.otel.install",
+    "TelemetryCollector": "rimp_otel.collector.collector",
+    "TelemetryConfig": "rimp_otel.config",
+    "TelemetryData": "rimp_otel.batch",
+    "TelemetryEvent": "rimp_otel.models.records",
+    "TelemetryMetric": "rimp_otel.models.records",
+    "TelemetryStorage": "rimp_otel.storage.base",
+    "TelemetryStream": "rimp_otel.streaming.stream",
+    "Trace": "rimp_otel.trace",
+    "connect": "rimp_otel.sql",
+    "install": "rimp_otel.otel.install",
+    "select": "rimp_otel.storage.base",
 }
-_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+"""The module that defines each public name. (The packages within give theirs to ``lazy_exports``;
+importing this one loads no module, that one neither.)"""
 
+if not TYPE_CHECKING:
+    __all__ = list(_MODULES)
 
-def __getattr__(name: str) -> Any:
-    module = _HOMES.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
-    return value
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
 
+            value: Any = version("rimp-otel")
+        elif name in _MODULES:
+            value = getattr(import_module(_MODULES[name]), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value  # found at once from now on
+        return value
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_MODULES, "__version__"})

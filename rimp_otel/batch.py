@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+# Lazy packages: annotations name what they load, so that `typing.get_type_hints` finds it.
 import rimp_otel.convert as convert
+import rimp_otel.models as models
 import rimp_otel.otlp as otlp
 from rimp_otel.models.records import Signal, TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.encode_logs import encode_event, encode_log_record
 from rimp_otel.otlp.encode_spans import encode_span
 from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.process import importing
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk._logs import ReadableLogRecord
-    from opentelemetry.sdk.metrics.export import MetricsData
-
-    from rimp_otel.trace import Trace
 
 __all__ = [
     "Chained",
@@ -124,7 +120,7 @@ class LogRecords(_Objects):
 class SdkMetrics:
     """The SDK's metrics, as a reader or an exporter is given them."""
 
-    def __init__(self, data: MetricsData) -> None:
+    def __init__(self, data: convert.MetricsData) -> None:
         self._data = data
         self._count = sum(
             len(metric.data.data_points)
@@ -261,12 +257,12 @@ class TelemetryData:
         )
 
     @classmethod
-    def from_log_records(cls, records: Iterable[ReadableLogRecord]) -> TelemetryData:
+    def from_log_records(cls, records: Iterable[convert.ReadableLogRecord]) -> TelemetryData:
         """A batch of the SDK's log records."""
         return make_batch({Signal.LOGS: LogRecords(records)})
 
     @classmethod
-    def from_metrics_data(cls, metrics_data: MetricsData) -> TelemetryData:
+    def from_metrics_data(cls, metrics_data: convert.MetricsData) -> TelemetryData:
         """A batch of the SDK's metrics."""
         return make_batch({Signal.METRICS: SdkMetrics(metrics_data)})
 
@@ -317,12 +313,12 @@ class TelemetryData:
         return records
 
     @property
-    def log_records(self) -> list[ReadableLogRecord]:
+    def log_records(self) -> list[convert.ReadableLogRecord]:
         """The events as the SDK's log records, for an OpenTelemetry exporter."""
         return [convert.log_record_from_event(event) for event in self.events]
 
     @property
-    def metrics_data(self) -> MetricsData:
+    def metrics_data(self) -> convert.MetricsData:
         """The metrics as the SDK's, for an OpenTelemetry exporter (which knows no summaries)."""
         return convert.metrics_to_sdk(self.metrics)
 
@@ -352,7 +348,7 @@ class TelemetryData:
         source = self._sources.get(signal)
         return len(source) if source else 0
 
-    def trace(self, trace_id: int | str) -> Trace:
+    def trace(self, trace_id: int | str) -> models.Trace:
         """What the batch holds of one trace; a notebook shows it as a waterfall.
 
         Args:
@@ -433,7 +429,6 @@ def set_slice_id(data: TelemetryData, slice_id: str) -> None:
 def load_decoding() -> None:
     """Imports what makes objects of records, for whoever will ask for them while they are recorded."""
     with importing():
+        import rimp_otel.convert.logs
+        import rimp_otel.convert.metrics
         import rimp_otel.otlp.decode  # noqa: F401
-
-        for name in convert.__all__:
-            getattr(convert, name)

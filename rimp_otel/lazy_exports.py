@@ -1,38 +1,34 @@
-"""The names of a package, each loaded when it is first asked for (PEP 562).
-
-For the packages within: ``rimp_otel`` itself does the same on its own, since importing it is to load
-no module, this one neither.
-"""
+"""Public names of a package, each loaded when it is first asked for (PEP 562)."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-__all__ = ["on_demand"]
+__all__ = ["export_lazily"]
 
 
-def on_demand(
-    package: str, homes: Mapping[str, str]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """What a package's ``__getattr__`` and ``__dir__`` are to be.
+def export_lazily(package: str, modules: Mapping[str, str]) -> None:
+    """Give a package its ``__all__``, and the ``__getattr__`` and ``__dir__`` that load it.
+
+    For the type checker, the package imports each name under ``TYPE_CHECKING`` as itself
+    (``from m import A as A``), which exports it.
 
     Args:
-        package: its name.
-        homes: by each public name, the package's module that has it.
+        package: its ``__name__``; it is being imported.
+        modules: the full name of the module that defines it, for each public name.
     """
+    namespace = vars(sys.modules[package])
 
-    def load(name: str) -> Any:
-        module = homes.get(name)
+    def load_name(name: str) -> Any:
+        module = modules.get(name)
         if module is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{package}.{module}"), name)
-        vars(sys.modules[package])[name] = value  # next time, nobody is asked
+        value = namespace[name] = getattr(import_module(module), name)  # found at once from now on
         return value
 
-    def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes})
-
-    return load, names
+    namespace["__all__"] = sorted(modules)
+    namespace["__getattr__"] = load_name
+    namespace["__dir__"] = lambda: sorted({*namespace, *modules})

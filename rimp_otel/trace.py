@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+# A lazy package: it loads the SDK only for `typing.get_type_hints`.
+import rimp_otel.models as models
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.accessors import start_of, time_of, trace_id_of
 from rimp_otel.models.records import TelemetryEvent
 from rimp_otel.process import importing
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = ["Trace", "find_traces"]
 
@@ -22,12 +21,15 @@ class Trace(NamedTuple):
     waterfall."""
 
     trace_id: int
-    spans: list[ReadableSpan]
+    spans: list[models.ReadableSpan]
     events: list[TelemetryEvent]
 
     @classmethod
     def of(
-        cls, trace_id: int | str, spans: Iterable[ReadableSpan], events: Iterable[TelemetryEvent]
+        cls,
+        trace_id: int | str,
+        spans: Iterable[models.ReadableSpan],
+        events: Iterable[TelemetryEvent],
     ) -> Trace:
         """The one trace of this id among spans and events.
 
@@ -57,7 +59,7 @@ class Trace(NamedTuple):
 
 
 def find_traces(
-    prefix: str, batches: Iterable[tuple[Iterable[ReadableSpan], Iterable[TelemetryEvent]]]
+    prefix: str, batches: Iterable[tuple[Iterable[models.ReadableSpan], Iterable[TelemetryEvent]]]
 ) -> list[Trace]:
     """All traces whose ids start with these lower-case hexadecimal digits."""
     matches = _prefix_matcher(prefix)

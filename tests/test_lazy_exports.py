@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from rimp_otel.lazy_exports import on_demand
+from rimp_otel.lazy_exports import export_lazily
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def package(monkeypatch):
     module.a, module.b = 1, 2
     monkeypatch.setitem(sys.modules, "parcel", package)
     monkeypatch.setitem(sys.modules, "parcel.inside", module)
-    package.__getattr__, package.__dir__ = on_demand("parcel", {"a": "inside"})
+    export_lazily("parcel", {"a": "parcel.inside"})
     return package
 
 
@@ -39,3 +39,4 @@ def test_all_are_listed(package):
     """Also those that were not asked for yet."""
     assert "a" in dir(package)
     assert "b" not in dir(package)
+    assert package.__all__ == ["a"]

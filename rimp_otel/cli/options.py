@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 from rimp_otel.cli.timespec import parse_duration, parse_time, parse_window
-from rimp_otel.config import DEFAULT_PATHS
 from rimp_otel.errors import ConfigurationError, RimpError
 from rimp_otel.models.times import Window
 from rimp_otel.render.terminal import Glyphs, Style
@@ -311,6 +310,8 @@ def filter_from_args(args: argparse.Namespace, signal: str) -> RecordFilter:
 
 def path_from_args(args: argparse.Namespace, env: Mapping[str, str] = os.environ) -> Path:
     """Return the path of the recording, by ``--path``, the environment or the default."""
+    from rimp_otel.config import DEFAULT_PATHS
+
     backend = env.get("RIMP_STORAGE_BACKEND", "").strip()
     default = DEFAULT_PATHS.get(backend, "telemetry")
     return Path(args.path or env.get("RIMP_STORAGE_PATH", "").strip() or default)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimp_otel.lazy_exports import on_demand
+from rimp_otel.lazy_exports import export_lazily
 
 if TYPE_CHECKING:
-    from rimp_otel.collector.collector import TelemetryCollector
-    from rimp_otel.collector.stats import CollectorStats
+    from rimp_otel.collector.collector import TelemetryCollector as TelemetryCollector
+    from rimp_otel.collector.stats import CollectorStats as CollectorStats
 
-__all__ = ["CollectorStats", "TelemetryCollector"]
-
-_HOMES = {"CollectorStats": "stats", "TelemetryCollector": "collector"}
-
-__getattr__, __dir__ = on_demand(__name__, _HOMES)
+export_lazily(
+    __name__,
+    {
+        "CollectorStats": "rimp_otel.collector.stats",
+        "TelemetryCollector": "rimp_otel.collector.collector",
+    },
+)

@@ -9,42 +9,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimp_otel.lazy_exports import on_demand
+from rimp_otel.lazy_exports import export_lazily
 
 if TYPE_CHECKING:
-    from rimp_otel.convert.logs import event_from_log_record, log_record_from_event
-    from rimp_otel.convert.metrics import metrics_from_sdk, metrics_to_sdk
-    from rimp_otel.convert.resources import (
-        resource_from_sdk,
-        resource_to_sdk,
-        scope_from_sdk,
-        scope_to_sdk,
-        text_of_body,
-    )
+    from opentelemetry.sdk._logs import ReadableLogRecord as ReadableLogRecord
+    from opentelemetry.sdk.metrics.export import MetricsData as MetricsData
 
-__all__ = [
-    "event_from_log_record",
-    "log_record_from_event",
-    "metrics_from_sdk",
-    "metrics_to_sdk",
-    "resource_from_sdk",
-    "resource_to_sdk",
-    "scope_from_sdk",
-    "scope_to_sdk",
-    "text_of_body",
-]
+    from rimp_otel.convert.logs import event_from_log_record as event_from_log_record
+    from rimp_otel.convert.logs import log_record_from_event as log_record_from_event
+    from rimp_otel.convert.metrics import metrics_from_sdk as metrics_from_sdk
+    from rimp_otel.convert.metrics import metrics_to_sdk as metrics_to_sdk
+    from rimp_otel.convert.resources import resource_from_sdk as resource_from_sdk
+    from rimp_otel.convert.resources import resource_to_sdk as resource_to_sdk
+    from rimp_otel.convert.resources import scope_from_sdk as scope_from_sdk
+    from rimp_otel.convert.resources import scope_to_sdk as scope_to_sdk
+    from rimp_otel.convert.resources import text_of_body as text_of_body
 
-_MODULES = {
-    "metrics": ("metrics_from_sdk", "metrics_to_sdk"),
-    "logs": ("event_from_log_record", "log_record_from_event"),
-    "resources": (
-        "text_of_body",
-        "resource_from_sdk",
-        "resource_to_sdk",
-        "scope_from_sdk",
-        "scope_to_sdk",
-    ),
-}
-_HOMES = {name: module for module, names in _MODULES.items() for name in names}
-
-__getattr__, __dir__ = on_demand(__name__, _HOMES)
+export_lazily(
+    __name__,
+    {
+        "MetricsData": "opentelemetry.sdk.metrics.export",
+        "ReadableLogRecord": "opentelemetry.sdk._logs",
+        "event_from_log_record": "rimp_otel.convert.logs",
+        "log_record_from_event": "rimp_otel.convert.logs",
+        "metrics_from_sdk": "rimp_otel.convert.metrics",
+        "metrics_to_sdk": "rimp_otel.convert.metrics",
+        "resource_from_sdk": "rimp_otel.convert.resources",
+        "resource_to_sdk": "rimp_otel.convert.resources",
+        "scope_from_sdk": "rimp_otel.convert.resources",
+        "scope_to_sdk": "rimp_otel.convert.resources",
+        "text_of_body": "rimp_otel.convert.resources",
+    },
+)

@@ -11,13 +11,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimp_otel.lazy_exports import on_demand
+from rimp_otel.lazy_exports import export_lazily
 
 if TYPE_CHECKING:
-    from rimp_otel.otlp.encode_metrics import encode_metric, encode_metrics_data
+    from rimp_otel.models.records import Signal as Signal
+    from rimp_otel.otlp.decode import Decoded as Decoded
+    from rimp_otel.otlp.decode import decode_line as decode_line
+    from rimp_otel.otlp.encode_metrics import encode_metric as encode_metric
+    from rimp_otel.otlp.encode_metrics import encode_metrics_data as encode_metrics_data
 
-__all__ = ["encode_metric", "encode_metrics_data"]
-
-_HOMES = dict.fromkeys(__all__, "encode_metrics")
-
-__getattr__, __dir__ = on_demand(__name__, _HOMES)
+export_lazily(
+    __name__,
+    {
+        "Decoded": "rimp_otel.otlp.decode",
+        "Signal": "rimp_otel.models.records",
+        "decode_line": "rimp_otel.otlp.decode",
+        "encode_metric": "rimp_otel.otlp.encode_metrics",
+        "encode_metrics_data": "rimp_otel.otlp.encode_metrics",
+    },
+)

@@ -1,4 +1,4 @@
-"""``connect``: SQL over a recording."""
+"""A connection to query a recording with SQL."""
 
 from __future__ import annotations
 
@@ -22,36 +22,11 @@ from rimp_otel.sql.source import Progress, Source
 from rimp_otel.sql.views import VIEWS, view_statements
 from rimp_otel.storage.files.layout import Layout
 
-__all__ = ["Connection", "connect"]
+__all__ = ["Connection"]
 
 _ANY_TABLE = re.compile(r"\bquery_table\s*\(", re.IGNORECASE)
 # What DuckDB raises if a file is gone or damaged; for some damage, nothing more special than that.
 _READING = (duckdb.IOException, duckdb.InvalidInputException, duckdb.Error)
-
-
-def connect(
-    path: str | os.PathLike[str],
-    timeout: float | None = None,
-    progress: Progress | None = None,
-) -> Connection:
-    """A DuckDB connection with views over everything that is recorded at ``path``.
-
-    The views are ``otel_traces``, ``otel_logs``, ``otel_metrics_gauge``, ``…_sum``, ``…_histogram``,
-    ``…_exponential_histogram`` and ``…_summary``; docs/sql.md lists their columns. A query sees what
-    was recorded before it began: in files, also sealed ones, and in the journals of living and of
-    dead processes. It can read nothing else, and change nothing. What it has to decode of sealed
-    files is kept beside them, as Parquet twins.
-
-    Args:
-        path: as given to FileStorage. There need be nothing yet.
-        timeout: seconds that a statement may take; None for any.
-        progress: told when sealed files have to be decoded first.
-
-    Raises:
-        ConfigurationError: ``timeout`` is no number above 0.
-        MissingExtraError: the extra ``sql`` is not installed (when this module is imported).
-    """
-    return Connection(path, timeout, progress)
 
 
 class Connection:

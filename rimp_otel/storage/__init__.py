@@ -7,33 +7,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimp_otel.lazy_exports import on_demand
+from rimp_otel.lazy_exports import export_lazily
 
 if TYPE_CHECKING:
-    from rimp_otel.storage.base import TelemetryStorage, select
-    from rimp_otel.storage.files.policy import FileStats
-    from rimp_otel.storage.files.storage import FileStorage
-    from rimp_otel.storage.memory import MemoryStorage
-    from rimp_otel.storage.sqlite import SQLiteStats, SQLiteStorage
+    from rimp_otel.storage.base import TelemetryStorage as TelemetryStorage
+    from rimp_otel.storage.base import select as select
+    from rimp_otel.storage.files.policy import FileStats as FileStats
+    from rimp_otel.storage.files.storage import FileStorage as FileStorage
+    from rimp_otel.storage.memory import MemoryStorage as MemoryStorage
+    from rimp_otel.storage.sqlite import SQLiteStats as SQLiteStats
+    from rimp_otel.storage.sqlite import SQLiteStorage as SQLiteStorage
 
-__all__ = [
-    "FileStats",
-    "FileStorage",
-    "MemoryStorage",
-    "SQLiteStats",
-    "SQLiteStorage",
-    "TelemetryStorage",
-    "select",
-]
-
-_HOMES = {
-    "FileStats": "files.policy",
-    "FileStorage": "files.storage",
-    "MemoryStorage": "memory",
-    "SQLiteStats": "sqlite",
-    "SQLiteStorage": "sqlite",
-    "TelemetryStorage": "base",
-    "select": "base",
-}
-
-__getattr__, __dir__ = on_demand(__name__, _HOMES)
+export_lazily(
+    __name__,
+    {
+        "FileStats": "rimp_otel.storage.files.policy",
+        "FileStorage": "rimp_otel.storage.files.storage",
+        "MemoryStorage": "rimp_otel.storage.memory",
+        "SQLiteStats": "rimp_otel.storage.sqlite",
+        "SQLiteStorage": "rimp_otel.storage.sqlite",
+        "TelemetryStorage": "rimp_otel.storage.base",
+        "select": "rimp_otel.storage.base",
+    },
+)

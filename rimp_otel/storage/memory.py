@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.process import in_forked_child
 from rimp_otel.storage.base import FilteringStorage, Selection, without_times
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["MemoryStorage"]
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimp_otel.lazy_exports import on_demand
+from rimp_otel.lazy_exports import export_lazily
 
 if TYPE_CHECKING:
-    from rimp_otel.streaming.stream import StreamStats, TelemetryStream
+    from rimp_otel.streaming.stream import StreamStats as StreamStats
+    from rimp_otel.streaming.stream import TelemetryStream as TelemetryStream
 
-__all__ = ["StreamStats", "TelemetryStream"]
-
-_HOMES = {"StreamStats": "stream", "TelemetryStream": "stream"}
-
-__getattr__, __dir__ = on_demand(__name__, _HOMES)
+export_lazily(
+    __name__,
+    {
+        "StreamStats": "rimp_otel.streaming.stream",
+        "TelemetryStream": "rimp_otel.streaming.stream",
+    },
+)

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from typing_extensions import Unpack
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.config import TelemetryConfig
@@ -24,9 +25,6 @@ from rimp_otel.storage.sqlite.recording import SQLiteRecording
 from rimp_otel.storage.sqlite.rows import rows_of
 from rimp_otel.storage.sqlite.schema import DatabaseLayout
 from rimp_otel.storage.sqlite.writer import Retention, SQLiteStats, Writer
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = ["SQLiteStorage"]
 
