@@ -9,19 +9,21 @@ import select
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from itertools import count
 from threading import RLock
 from typing import Any, Generic, Protocol, TextIO, TypeVar
 
 __all__ = [
+    "AUTORECORD_SITE",
     "AtExit",
     "BoundedCache",
     "Counter",
     "Mark",
     "ProcessLock",
     "Reporter",
+    "child_environment",
     "importing",
     "in_forked_child",
     "process_mark",
@@ -334,3 +336,16 @@ class BoundedCache(Generic[K, V]):
     def clear(self) -> None:
         """Forget all entries."""
         self.entries.clear()
+
+
+# --- Processes that this one starts.
+
+AUTORECORD_SITE = os.path.join(os.path.dirname(__file__), "otel", "autorecord_site")
+"""The directory on PYTHONPATH that makes a Python process record itself."""
+
+
+def child_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a child that is not recorded, even if this process is."""
+    kept = {key: value for key, value in env.items() if not key.startswith(("OTEL_", "RIMP_"))}
+    path = [p for p in kept.pop("PYTHONPATH", "").split(os.pathsep) if p and p != AUTORECORD_SITE]
+    return {**kept, "PYTHONPATH": os.pathsep.join(path), "OTEL_SDK_DISABLED": "true"}

@@ -10,7 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rimp_otel import process as forking
-from rimp_otel.process import BoundedCache, in_forked_child
+from rimp_otel.process import (
+    AUTORECORD_SITE,
+    BoundedCache,
+    child_environment,
+    in_forked_child,
+)
 from tests.processes import run
 
 
@@ -123,3 +128,19 @@ def test_threads_that_fill_a_bounded_cache_get_one_object_for_a_key():
             pool.map(lambda _: [cache.setdefault(n, object()) for n in range(500)], range(4))
         )
     assert all(found[0] == other for other in found[1:])
+
+
+def test_a_child_that_is_not_recorded():
+    """Its environment lacks what makes this process record itself."""
+    env = {
+        "PATH": "/bin",
+        "OTEL_PYTHON_CONFIGURATOR": "rimp",
+        "RIMP_PARQUET": "1",
+        "PYTHONPATH": os.pathsep.join([AUTORECORD_SITE, "/lib"]),
+    }
+    assert child_environment(env) == {
+        "PATH": "/bin",
+        "PYTHONPATH": "/lib",
+        "OTEL_SDK_DISABLED": "true",
+    }
+    assert os.listdir(AUTORECORD_SITE)

@@ -18,6 +18,7 @@ from rimp_otel.cli.output import say
 from rimp_otel.errors import MissingExtraError
 from rimp_otel.models.records import Signal
 from rimp_otel.otel.autorecord import without
+from rimp_otel.process import AUTORECORD_SITE
 from rimp_otel.render.format import format_bytes, format_count
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_run_parser", "is_installed", "program_env", "service_name"]
 
-_SITE = Path(__file__).parents[1] / "otel" / "autorecord_site"
 
 _REQUIRED = {
     "opentelemetry-instrumentation": "opentelemetry.instrumentation.auto_instrumentation",
@@ -117,7 +117,7 @@ def program_env(
 ) -> dict[str, str]:
     """The environment that makes the program record itself, with what the user set in it."""
     name = args.service or env.get("RIMP_SERVICE_NAME", "").strip()
-    path = [str(_SITE), without(str(_SITE), env.get("PYTHONPATH", ""))]
+    path = [AUTORECORD_SITE, without(AUTORECORD_SITE, env.get("PYTHONPATH", ""))]
     given = {key: value for key, value in env.items() if value.strip()}
     defaults = {
         # A name that nothing has: opentelemetry-distro would have everything exported by OTLP.

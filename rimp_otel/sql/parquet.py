@@ -12,6 +12,7 @@ import inspect
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -414,3 +415,8 @@ def _alone(directory: Path) -> Iterator[bool]:
             release(file)
     finally:
         os.close(file)
+
+
+if __name__ == "__main__":
+    # The process that ``storage.files.parquet_job`` starts.
+    seal(sys.argv[1])

@@ -13,7 +13,7 @@ from rimp_otel.storage.files.layout import Layout, is_unfinished
 from rimp_otel.storage.files.policy import FilePolicy, FileStats
 
 if TYPE_CHECKING:
-    from rimp_otel.storage.files.parquet_job import TwinMaker
+    from rimp_otel.storage.files.parquet_job import ParquetJob
     from rimp_otel.storage.files.retention import Sealed
 
 __all__ = ["Sealer"]
@@ -47,11 +47,11 @@ class Sealer:
         self._clock = clock
         self._monotonic = monotonic
         self._reporter = Reporter()
-        self._twins: TwinMaker | None = None
+        self._parquet_job: ParquetJob | None = None
         if policy.parquet:
             with importing():
-                from rimp_otel.storage.files.parquet_job import TwinMaker
-            self._twins = TwinMaker(layout.path, monotonic=monotonic)
+                from rimp_otel.storage.files.parquet_job import ParquetJob
+            self._parquet_job = ParquetJob(layout.path, monotonic=monotonic)
         self._begin()
 
     def _begin(self) -> None:
@@ -119,8 +119,8 @@ class Sealer:
             stuck = {found.path.name for found in self._waiting() if not self._seal(found)}
             self._retain(stuck)
             self._index()
-            if self._twins is not None:
-                self._twins.wake()
+            if self._parquet_job is not None:
+                self._parquet_job.start_if_due()
             if self._again_at is None:
                 self._pause = _FIRST_PAUSE
 

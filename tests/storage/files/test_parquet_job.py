@@ -1,8 +1,7 @@
-"""Having twins made: outside of the application, seldom, and never at its cost."""
+"""ParquetJob: copies are made outside of the application, seldom, and never at its cost."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -12,8 +11,8 @@ import pytest
 
 from rimp_otel import FileStorage
 from rimp_otel.config import TelemetryConfig
-from rimp_otel.storage.files import parquet_job as twinning
-from rimp_otel.storage.files.parquet_job import TwinMaker, environment
+from rimp_otel.storage.files import parquet_job
+from rimp_otel.storage.files.parquet_job import ParquetJob
 from tests.processes import run
 from tests.storage.recordings import batch, names
 
@@ -30,22 +29,22 @@ class Clock:
 def test_at_most_once_a_minute():
     """However often it is woken."""
     started, clock = [], Clock()
-    maker = TwinMaker(Path("/rec"), started.append, clock)
+    maker = ParquetJob(Path("/rec"), started.append, clock)
     for clock.now in (0, 1, 59.9, 60, 61):
-        maker.wake()
+        maker.start_if_due()
     assert len(started) == 2
-    assert started[0][-5:] == ["-m", "rimp_otel.cli.main", "parquet", "--path", "/rec"]
+    assert started[0][-3:] == ["-m", "rimp_otel.sql.parquet", "/rec"]
     assert started[0][4] == sys.executable
 
 
 def test_without_the_extra(monkeypatch, capsys):
     """It says once how to install it."""
-    monkeypatch.setattr(twinning, "find_spec", lambda name: None)
+    monkeypatch.setattr(parquet_job, "find_spec", lambda name: None)
     started = []
-    TwinMaker(Path("/rec"), started.append).wake()
+    ParquetJob(Path("/rec"), started.append).start_if_due()
     assert started == []
     assert capsys.readouterr().err == (
-        "rimp: no Parquet twins are made: DuckDB is not installed. Install it with: "
+        "rimp: no Parquet copies are made: DuckDB is not installed. Install it with: "
         "pip install 'rimp-otel[sql]'\n"
     )
 
@@ -54,9 +53,9 @@ def test_embedded_python(monkeypatch, capsys):
     """Another program is not started in Python's place."""
     monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
     started = []
-    TwinMaker(Path("/rec"), started.append).wake()
+    ParquetJob(Path("/rec"), started.append).start_if_due()
     assert started == []
-    assert "'/usr/bin/uwsgi' is no Python" in capsys.readouterr().err
+    assert "'/usr/bin/uwsgi' is no Python interpreter" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [OSError("no processes"), subprocess.TimeoutExpired("sh", 10)])
@@ -66,30 +65,16 @@ def test_what_fails(error, capsys):
     def start(command):
         raise error
 
-    TwinMaker(Path("/rec"), start).wake()
-    assert capsys.readouterr().err.startswith("rimp: 'rimp parquet' cannot be started: ")
-
-
-def test_environment():
-    """Without what makes this process be recorded."""
-    site = str(Path(twinning.__file__).parents[2] / "otel" / "autorecord_site")
-    given = {
-        "PATH": "/bin",
-        "OTEL_PYTHON_CONFIGURATOR": "rimp",
-        "RIMP_PARQUET": "1",
-        "PYTHONPATH": os.pathsep.join([site, "/lib"]),
-    }
-    assert environment(given) == {
-        "PATH": "/bin",
-        "PYTHONPATH": "/lib",
-        "OTEL_SDK_DISABLED": "true",
-    }
+    ParquetJob(Path("/rec"), start).start_if_due()
+    assert capsys.readouterr().err.startswith(
+        "rimp: no Parquet copies are made: cannot start a process: "
+    )
 
 
 def test_only_where_it_is_asked_for(tmp_path, monkeypatch):
     """RIMP_PARQUET is off by default; rotating wakes it where it is on."""
     started = []
-    monkeypatch.setattr(twinning, "_run", started.append)
+    monkeypatch.setattr(parquet_job, "_run_command", started.append)
     for parquet in (False, True):
         storage = FileStorage(tmp_path / str(parquet), parquet=parquet)
         storage.store(batch("a"))
