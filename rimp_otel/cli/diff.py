@@ -1,4 +1,4 @@
-"""``rimp diff``: what is different between two recordings, or two times of one."""
+"""``rimp diff``: compare two recordings, or two time ranges of one."""
 
 from __future__ import annotations
 
@@ -33,196 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_diff_parser", "differences_json", "format_differences"]
 
-
-# --- What ``rimp diff`` found, as lines of text and as JSON.
-
-_MOST = 20
-
-
-def format_differences(
-    found: Differences,
-    before: Activity,
-    after: Activity,
-    names: Sequence[str],
-    width: int,
-    style: Style,
-) -> list[str]:
-    """The differences for people, the worst first."""
-    arrow = " → " if style.unicode else " -> "
-    lines = [_side(*side, style) for side in zip("AB", names, (before, after), strict=True)]
-    sections = {
-        "slower": _times(found.slower, arrow, width, style),
-        "fails more often": _errors(found.failing, arrow, width, style),
-        "new errors": _failures(found, width, style),
-        "calls added": _calls(found.added, arrow, style),
-        "calls removed": _calls(found.removed, arrow, style),
-        "faster": _times(found.faster, arrow, width, style),
-        "fails less often": _errors(found.recovered, arrow, width, style),
-    }
-    for title, content in sections.items():
-        if content:
-            look = "green" if title in ("faster", "fails less often") else "red"
-            lines += ["", style.paint(title, "bold", look), *_most(content)]
-    verdict = "" if found else "nothing is different that may not be chance; "
-    few = f", {found.too_few:,} have too few spans for that" if found.too_few else ""
-    compared = (
-        f"{verdict}the times of {format_count(found.compared, 'operation')} were compared{few}"
-    )
-    return [*lines, "", style.paint(compared, "dim")]
-
-
-def _most(lines: list[str]) -> list[str]:
-    more = len(lines) - _MOST - 1
-    return lines if more <= 0 else [*lines[: _MOST + 1], f"and {more:,} more: see --json"]
-
-
-def _side(letter: str, name: str, activity: Activity, style: Style) -> str:
-    time = f"{format_time(activity.first)} to {format_time(activity.last)}"
-    text = f"{style.clean(name)}  {time}  {format_count(activity.spans, 'span')}"
-    return f"{style.paint(letter, 'bold')}  {text}"
-
-
-_OPERATION = Column("OPERATION", max_width=48)
-
-
-def _times(changes: list[Change], arrow: str, width: int, style: Style) -> list[str]:
-    if not changes:
-        return []
-    table = (_OPERATION, Column("SPANS"), Column("P50"), Column("P95"), Column("P"))
-    rows = [
-        (
-            _name(change.operation, style),
-            f"{change.counts[0]:,}{arrow}{change.counts[1]:,}",
-            _durations(change.p50, arrow, style),
-            _durations(change.p95, arrow, style),
-            _p(change.p_value),
-        )
-        for change in changes
-    ]
-    return format_table(table, rows, width, style)
-
-
-def _durations(pair: tuple[int, int], arrow: str, style: Style) -> str:
-    before, after = pair
-    text = f"{style.duration(before)}{arrow}{style.duration(after)}"
-    return f"{text} ({(after - before) / before:+.0%})" if before > 0 else text
-
-
-def _p(value: float) -> str:
-    return "<0.0001" if value < 0.0001 else f"{value:.4f}"
-
-
-def _errors(changes: list[FailureChange], arrow: str, width: int, style: Style) -> list[str]:
-    if not changes:
-        return []
-    table = (_OPERATION, Column("ERRORS"), Column("RATE"), Column("P"))
-    rows = [
-        (
-            _name(change.operation, style),
-            arrow.join(f"{n:,}/{of:,}" for n, of in zip(change.errors, change.counts, strict=True)),
-            arrow.join(f"{n / of:.1%}" for n, of in zip(change.errors, change.counts, strict=True)),
-            _p(change.p_value),
-        )
-        for change in changes
-    ]
-    return format_table(table, rows, width, style)
-
-
-def _failures(found: Differences, width: int, style: Style) -> list[str]:
-    if not found.new_failures:
-        return []
-    table = (
-        Column("TIMES", is_number=True),
-        Column("WHERE", max_width=40),
-        Column("TRACE"),
-        Column("ERROR"),
-    )
-    rows = [
-        (
-            f"{one.number:,}",
-            _name(Operation(one.failure.service, one.failure.name), style),
-            f"{one.trace_id:032x}"[:8] if one.trace_id else "-",
-            style.clean(one.failure.text),
-        )
-        for one in found.new_failures
-    ]
-    return format_table(table, rows, width, style)
-
-
-def _calls(changes: list[CallChange], arrow: str, style: Style) -> list[str]:
-    if not changes:
-        return []
-    heading = f"CALLER{arrow}CALLED"
-    return [style.paint(heading, "dim"), *(_call(change, arrow, style) for change in changes)]
-
-
-def _call(change: CallChange, arrow: str, style: Style) -> str:
-    called = _name(change.called, style)
-    who = "(a trace begins)" if change.caller is None else _name(change.caller, style)
-    return f"{who}{arrow}{called}  {change.number:,} times in {change.callers[0]:,}"
-
-
-def _name(operation: Operation, style: Style) -> str:
-    service = style.clean(operation.service) or "(no service)"
-    return f"{service}  {style.clean(operation.name) or '(no name)'}"
-
-
-def differences_json(found: Differences, before: Activity, after: Activity) -> dict[str, Any]:
-    """The differences as ``rimp diff --json`` prints them; docs/cli.md describes the shape."""
-    return {
-        "a": _side_json(before),
-        "b": _side_json(after),
-        "slower": [_change_json(change) for change in found.slower],
-        "faster": [_change_json(change) for change in found.faster],
-        "failing": [_failing_json(change) for change in found.failing],
-        "recovered": [_failing_json(change) for change in found.recovered],
-        "calls_added": [_call_json(change) for change in found.added],
-        "calls_removed": [_call_json(change) for change in found.removed],
-        "new_errors": [
-            {
-                **one.failure._asdict(),
-                "count": one.number,
-                "trace_id": f"{one.trace_id:032x}" if one.trace_id else None,
-            }
-            for one in found.new_failures
-        ],
-        "compared": found.compared,
-        "too_few": found.too_few,
-    }
-
-
-def _side_json(activity: Activity) -> dict[str, Any]:
-    first, last = format_utc(activity.first), format_utc(activity.last)
-    return {"first": first, "last": last, "spans": activity.spans}
-
-
-def _change_json(change: Change) -> dict[str, Any]:
-    return {
-        **change.operation._asdict(),
-        "moved": change.moved,
-        "counts": change.counts,
-        "p50_ns": change.p50,
-        "p95_ns": change.p95,
-        "p_value": change.p_value,
-    }
-
-
-def _failing_json(change: FailureChange) -> dict[str, Any]:
-    errors = {"counts": change.counts, "errors": change.errors, "p_value": change.p_value}
-    return {**change.operation._asdict(), **errors}
-
-
-def _call_json(change: CallChange) -> dict[str, Any]:
-    caller = change.caller and change.caller._asdict()
-    return {
-        "caller": caller,
-        "called": change.called._asdict(),
-        "count": change.number,
-        "caller_counts": change.callers,
-    }
-
-
-# --- ``rimp diff``: what is different between two recordings, or two times of one.
+_MAX_ROWS = 20
+_OPERATION_COLUMN = Column("OPERATION", max_width=48)
 
 _DESCRIPTION = """\
 Compare two recordings, or two time ranges of one: operations that became slower or faster or
@@ -256,7 +68,7 @@ def add_diff_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--min-change",
         metavar="PERCENT",
-        type=_percent,
+        type=_parse_percentage,
         default=0.1,
         help="smallest relative change to report, such as 25%% (default: 10%%)",
     )
@@ -269,16 +81,16 @@ def add_diff_parser(subparsers: Any) -> None:
     parser.set_defaults(command=_run_diff)
 
 
-def _percent(text: str) -> float:
+def _parse_percentage(text: str) -> float:
     if not re.fullmatch(r"\d+(\.\d+)?%?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share: give a percentage such as 25%")
+        raise argparse.ArgumentTypeError(f"expected a percentage such as 25%, got {text!r}")
     return float(text.rstrip("%")) / 100
 
 
 def _run_diff(args: argparse.Namespace) -> int:
-    (path_a, window_a), (path_b, window_b) = _sides(args)
-    before = _activity(path_a, window_a, args.service)
-    after = _activity(path_b, window_b, args.service)
+    (path_a, window_a), (path_b, window_b) = _sides_from_args(args)
+    before = _read_activity(path_a, window_a, args.service)
+    after = _read_activity(path_b, window_b, args.service)
     found = compare(before, after, args.min_change)
     if args.json:
         print(to_json(differences_json(found, before, after)))
@@ -292,33 +104,217 @@ def _run_diff(args: argparse.Namespace) -> int:
     return 1 if args.exit_code and is_worse else 0
 
 
-def _sides(args: argparse.Namespace) -> tuple[tuple[Path, Window], tuple[Path, Window]]:
+def _sides_from_args(args: argparse.Namespace) -> tuple[tuple[Path, Window], tuple[Path, Window]]:
     here = path_from_args(args)
     a, b = Path(args.a or here), Path(args.b or args.a or here)
     if args.a and not args.b and args.path:
-        raise UsageError("--path stands for both: give it, or A and B")
+        raise UsageError("--path with A alone is ambiguous: give A and B, or --path alone")
     if (a, args.window_a) == (b, args.window_b):
-        raise UsageError(
-            "there is nothing to compare: give two recordings, or --window-a and --window-b"
-        )
+        raise UsageError("nothing to compare: give two recordings, or --window-a and --window-b")
     return (a, args.window_a), (b, args.window_b)
 
 
-def _activity(path: Path, window: Window, service: str | None) -> Activity:
+def _read_activity(path: Path, window: Window, service: str | None) -> Activity:
     recording = open_recording(path)
     activity = Activity()
     for data in read_batches(recording, window, (Signal.TRACES, Signal.LOGS)):
-        _count(data, activity, window, service)
+        _add_batch(data, activity, window, service)
     report_damage(recording)
     if not activity.last:
-        raise UsageError(f"nothing is recorded in {path} at that time: there is nothing to compare")
+        raise UsageError(f"nothing to compare: no records in {path} in that time range")
     return activity
 
 
-def _count(data: TelemetryData, activity: Activity, window: Window, service: str | None) -> None:
+def _add_batch(
+    data: TelemetryData, activity: Activity, window: Window, service: str | None
+) -> None:
     for span in data.spans:
         if window.contains(start_of(span)) and service in (None, service_of(span)):
             activity.add_span(span)
     for event in data.events:
         if window.contains(time_of(event)) and service in (None, service_of(event)):
             activity.add_event(event)
+
+
+def format_differences(
+    found: Differences,
+    before: Activity,
+    after: Activity,
+    names: Sequence[str],
+    width: int,
+    style: Style,
+) -> list[str]:
+    """Return the differences as text, the worst first."""
+    arrow = " → " if style.unicode else " -> "
+    lines = [_format_side(*side, style) for side in zip("AB", names, (before, after), strict=True)]
+    sections = {
+        "slower": _duration_rows(found.slower, arrow, width, style),
+        "fails more often": _failure_rate_rows(found.failing, arrow, width, style),
+        "new errors": _new_error_rows(found, width, style),
+        "calls added": _call_rows(found.added, arrow, style),
+        "calls removed": _call_rows(found.removed, arrow, style),
+        "faster": _duration_rows(found.faster, arrow, width, style),
+        "fails less often": _failure_rate_rows(found.recovered, arrow, width, style),
+    }
+    for title, content in sections.items():
+        if content:
+            look = "green" if title in ("faster", "fails less often") else "red"
+            lines += ["", style.paint(title, "bold", look), *_limit_rows(content)]
+    compared = f"{format_count(found.compared, 'operation')} compared"
+    if found.too_few:
+        compared += f", {found.too_few:,} with too few spans"
+    verdict = compared if found else f"no significant difference ({compared})"
+    return [*lines, "", style.paint(verdict, "dim")]
+
+
+def _limit_rows(lines: list[str]) -> list[str]:
+    more = len(lines) - _MAX_ROWS - 1
+    return lines if more <= 0 else [*lines[: _MAX_ROWS + 1], f"and {more:,} more (see --json)"]
+
+
+def _format_side(letter: str, name: str, activity: Activity, style: Style) -> str:
+    time = f"{format_time(activity.first)} to {format_time(activity.last)}"
+    text = f"{style.clean(name)}  {time}  {format_count(activity.spans, 'span')}"
+    return f"{style.paint(letter, 'bold')}  {text}"
+
+
+def _duration_rows(changes: list[Change], arrow: str, width: int, style: Style) -> list[str]:
+    if not changes:
+        return []
+    table = (_OPERATION_COLUMN, Column("SPANS"), Column("P50"), Column("P95"), Column("P"))
+    rows = [
+        (
+            _operation_name(change.operation, style),
+            f"{change.counts[0]:,}{arrow}{change.counts[1]:,}",
+            _format_duration_change(change.p50, arrow, style),
+            _format_duration_change(change.p95, arrow, style),
+            _format_p_value(change.p_value),
+        )
+        for change in changes
+    ]
+    return format_table(table, rows, width, style)
+
+
+def _format_duration_change(pair: tuple[int, int], arrow: str, style: Style) -> str:
+    before, after = pair
+    text = f"{style.duration(before)}{arrow}{style.duration(after)}"
+    return f"{text} ({(after - before) / before:+.0%})" if before > 0 else text
+
+
+def _format_p_value(value: float) -> str:
+    return "<0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def _failure_rate_rows(
+    changes: list[FailureChange], arrow: str, width: int, style: Style
+) -> list[str]:
+    if not changes:
+        return []
+    table = (_OPERATION_COLUMN, Column("ERRORS"), Column("RATE"), Column("P"))
+    rows = [
+        (
+            _operation_name(change.operation, style),
+            arrow.join(f"{n:,}/{of:,}" for n, of in zip(change.errors, change.counts, strict=True)),
+            arrow.join(f"{n / of:.1%}" for n, of in zip(change.errors, change.counts, strict=True)),
+            _format_p_value(change.p_value),
+        )
+        for change in changes
+    ]
+    return format_table(table, rows, width, style)
+
+
+def _new_error_rows(found: Differences, width: int, style: Style) -> list[str]:
+    if not found.new_failures:
+        return []
+    table = (
+        Column("TIMES", is_number=True),
+        Column("WHERE", max_width=40),
+        Column("TRACE"),
+        Column("ERROR"),
+    )
+    rows = [
+        (
+            f"{one.number:,}",
+            _operation_name(Operation(one.failure.service, one.failure.name), style),
+            f"{one.trace_id:032x}"[:8] if one.trace_id else "-",
+            style.clean(one.failure.text),
+        )
+        for one in found.new_failures
+    ]
+    return format_table(table, rows, width, style)
+
+
+def _call_rows(changes: list[CallChange], arrow: str, style: Style) -> list[str]:
+    if not changes:
+        return []
+    heading = f"CALLER{arrow}CALLED"
+    return [
+        style.paint(heading, "dim"),
+        *(_format_call(change, arrow, style) for change in changes),
+    ]
+
+
+def _format_call(change: CallChange, arrow: str, style: Style) -> str:
+    called = _operation_name(change.called, style)
+    who = "(a trace begins)" if change.caller is None else _operation_name(change.caller, style)
+    return f"{who}{arrow}{called}  {change.number:,} times in {change.callers[0]:,}"
+
+
+def _operation_name(operation: Operation, style: Style) -> str:
+    service = style.clean(operation.service) or "(no service)"
+    return f"{service}  {style.clean(operation.name) or '(no name)'}"
+
+
+def differences_json(found: Differences, before: Activity, after: Activity) -> dict[str, Any]:
+    """Return the differences as ``rimp diff --json`` prints them; docs/cli.md describes them."""
+    return {
+        "a": _side_fields(before),
+        "b": _side_fields(after),
+        "slower": [_duration_fields(change) for change in found.slower],
+        "faster": [_duration_fields(change) for change in found.faster],
+        "failing": [_failure_fields(change) for change in found.failing],
+        "recovered": [_failure_fields(change) for change in found.recovered],
+        "calls_added": [_call_fields(change) for change in found.added],
+        "calls_removed": [_call_fields(change) for change in found.removed],
+        "new_errors": [
+            {
+                **one.failure._asdict(),
+                "count": one.number,
+                "trace_id": f"{one.trace_id:032x}" if one.trace_id else None,
+            }
+            for one in found.new_failures
+        ],
+        "compared": found.compared,
+        "too_few": found.too_few,
+    }
+
+
+def _side_fields(activity: Activity) -> dict[str, Any]:
+    first, last = format_utc(activity.first), format_utc(activity.last)
+    return {"first": first, "last": last, "spans": activity.spans}
+
+
+def _duration_fields(change: Change) -> dict[str, Any]:
+    return {
+        **change.operation._asdict(),
+        "moved": change.moved,
+        "counts": change.counts,
+        "p50_ns": change.p50,
+        "p95_ns": change.p95,
+        "p_value": change.p_value,
+    }
+
+
+def _failure_fields(change: FailureChange) -> dict[str, Any]:
+    errors = {"counts": change.counts, "errors": change.errors, "p_value": change.p_value}
+    return {**change.operation._asdict(), **errors}
+
+
+def _call_fields(change: CallChange) -> dict[str, Any]:
+    caller = change.caller and change.caller._asdict()
+    return {
+        "caller": caller,
+        "called": change.called._asdict(),
+        "count": change.number,
+        "caller_counts": change.callers,
+    }

@@ -1,4 +1,4 @@
-"""``rimp metrics``: what was measured, as a list, or one metric over time."""
+"""``rimp metrics``: list the metrics, or show the series of one over time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rimp_otel.analysis.metrics import Series, series_of
+from rimp_otel.analysis.metrics import Distribution, Series, series_of
 from rimp_otel.analysis.summaries import MetricSummary, summarize_metrics
 from rimp_otel.cli.options import (
     add_color_option,
@@ -37,12 +37,13 @@ from rimp_otel.render.terminal import (
     to_json,
 )
 
-__all__ = ["BUCKETS", "add_metrics_parser", "format_metrics", "format_series", "series_json"]
+__all__ = ["HISTORY_LENGTH", "add_metrics_parser", "format_metrics", "format_series", "series_json"]
 
+HISTORY_LENGTH = 40
+"""The number of equal parts of time that a series' history is divided into."""
+_QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
-# --- The list that ``rimp metrics`` prints: one line for each metric.
-
-_COLUMNS = (
+_METRIC_COLUMNS = (
     Column("NAME", look="bold"),
     Column("KIND"),
     Column("UNIT"),
@@ -51,206 +52,6 @@ _COLUMNS = (
     Column("LAST", look="dim"),
     Column("SERVICES"),
 )
-
-
-def format_metrics(metrics: list[MetricSummary], width: int, style: Style) -> list[str]:
-    """The metrics as a table."""
-    if not metrics:
-        return ["no metrics"]
-    rows = [
-        (
-            style.clean(metric.name) or "(no name)",
-            metric.kind.replace("_", " "),
-            style.clean(metric.unit),
-            f"{len(metric.series):,}",
-            f"{metric.points:,}",
-            format_time(metric.last, "%m-%d %H:%M:%S"),
-            ", ".join(style.clean(service) or "(no service)" for service in metric.services),
-        )
-        for metric in metrics
-    ]
-    return format_table(_COLUMNS, rows, width, style)
-
-
-# --- Series of a metric, as lines of text and as JSON.
-
-BUCKETS = 40
-"""How many parts of time a course has."""
-_SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
-
-
-def format_series(
-    series: Sequence[Series], first: int, last: int, width: int, style: Style
-) -> list[str]:
-    """Each series in two lines, under a heading for each metric."""
-    lines: list[str] = []
-    before, resources = None, _resources(series)
-    for one in series:
-        metric = one.last
-        if (metric.name, metric.kind, metric.unit) != before:
-            before = (metric.name, metric.kind, metric.unit)
-            lines += [*([""] if lines else []), *_heading(one, first, last, width, style)]
-        lines += _lines(one, resources, first, last, width, style)
-    return lines
-
-
-def _heading(one: Series, first: int, last: int, width: int, style: Style) -> list[str]:
-    metric, between = one.last, style.glyphs.between
-    facts = [metric.kind.value.replace("_", " ")]
-    if metric.temporality:
-        facts.append(metric.temporality.name.lower())
-    if metric.kind is MetricKind.SUM and metric.is_monotonic:
-        facts.append("monotonic")
-    if metric.unit:
-        facts.append(style.clean(metric.unit))
-    facts.append(f"{format_time(first)} to {format_time(last)} ({style.duration(last - first)})")
-    head = style.paint(style.clean(metric.name) or "(no name)", "bold")
-    about = clip_text(style.clean(metric.description), width, style.glyphs.ellipsis)
-    return [head, style.paint(between.join(facts), "dim"), *([about] if about else [])]
-
-
-def _lines(
-    one: Series, resources: _Alike, first: int, last: int, width: int, style: Style
-) -> list[str]:
-    service = style.clean(service_of(one.last)) or "(no service)"
-    pairs = style.pairs({**one.last.tags, **_telling(one, resources)})
-    label = "  ".join([style.paint(service, look_of_service(service_of(one.last))), *pairs])
-    facts = "  ".join(_facts(one, style))
-    used = display_width("  ".join(_facts(one, style._replace(color=False))))
-    cells = min(BUCKETS, max(width - used - 4, 8))
-    spark = style.sparkline(one.history(first, last, cells)) if len(one.points) > 1 else ""
-    return [label, f"  {facts}  {style.paint(spark, 'cyan')}".rstrip()]
-
-
-_Alike = dict[tuple[str, str, str], list[Mapping[str, Any]]]
-
-
-def _resources(series: Sequence[Series]) -> _Alike:
-    """The resources of the series that have metric, service and attributes in common."""
-    found: _Alike = {}
-    for one in series:
-        found.setdefault(_label(one), []).append(_resource(one))
-    return found
-
-
-def _label(one: Series) -> tuple[str, str, str]:
-    return one.last.name, service_of(one.last), repr(one.last.tags)
-
-
-def _telling(one: Series, resources: _Alike) -> Mapping[str, Any]:
-    """What tells a series from others like it: where resources differ, as in the process's id."""
-    others = resources[_label(one)]
-    return {
-        key: value
-        for key, value in _resource(one).items()
-        if any(key not in other or other[key] != value for other in others)
-    }
-
-
-def _resource(one: Series) -> Mapping[str, Any]:
-    return one.last.resource.attributes if one.last.resource else {}
-
-
-def _facts(one: Series, style: Style) -> list[str]:
-    metric, unit = one.last, one.last.unit
-    if one.is_distribution:
-        return _distribution_facts(one, unit, style)
-    if isinstance(metric.point, SummaryPoint):
-        quantiles = [
-            f"p{share * 100:g} {_amount(q, unit, style)}" for share, q in metric.point.quantiles
-        ]
-        return [f"n={metric.point.count:,}", *_rate(one, "", style), *quantiles]
-    value = _amount(metric.value, unit, style) if metric.has_value else "no value"
-    return [style.paint(value, "bold"), *(_rate(one, unit, style) or _extremes(one, unit, style))]
-
-
-def _distribution_facts(one: Series, unit: str, style: Style) -> list[str]:
-    total = one.distribution()
-    if total is None or not total.count:
-        return ["n=0"]
-    facts = [f"n={total.count:,}", *_rate(one, "", style)]
-    if total.mean is not None:
-        facts.append(f"mean {_amount(total.mean, unit, style)}")
-    quantiles = {name: total.quantile(share) for name, share in _SHARES.items() if name != "p90"}
-    facts += [
-        style.paint(f"{name} {_amount(value, unit, style)}", "bold")
-        for name, value in quantiles.items()
-        if value is not None
-    ]
-    return facts if total.max is None else [*facts, f"max {_amount(total.max, unit, style)}"]
-
-
-def _rate(one: Series, unit: str, style: Style) -> list[str]:
-    rate = one.rate() if one.adds_up else None
-    return [] if rate is None else [f"{_amount(_rounded(rate), unit, style)}/s"]
-
-
-def _extremes(one: Series, unit: str, style: Style) -> list[str]:
-    values = [point.value for point in one.points if point.has_value]
-    if one.adds_up or len(values) < 2:
-        return []
-    low, high = (_amount(value, unit, style) for value in (min(values), max(values)))
-    return [f"min {low}", f"max {high}"]
-
-
-_NANOS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-
-
-def _amount(value: float, unit: str, style: Style) -> str:
-    """A number with its UCUM unit, in a size that can be read where that is known."""
-    if not math.isfinite(value):
-        return f"{value} {style.clean(unit)}".rstrip()
-    if unit in _NANOS:
-        return style.duration(round(value * _NANOS[unit]))
-    if unit == "By":
-        return "-" * (value < 0) + format_bytes(abs(round(value)))
-    # UCUM's 1 stands for no unit; after a number it would read as another one.
-    return format_number(value) + (f" {style.clean(unit)}" if unit not in ("", "1") else "")
-
-
-def _rounded(rate: float) -> float:
-    return float(f"{rate:.3g}")
-
-
-def series_json(one: Series, first: int, last: int) -> dict[str, Any]:
-    """A series as ``rimp metrics NAME --json`` prints it; docs/cli.md describes the shape."""
-    metric, total = one.last, one.distribution()
-    history = one.history(first, last, BUCKETS)
-    return {
-        "name": metric.name,
-        "kind": metric.kind.value,
-        "unit": metric.unit,
-        "description": metric.description,
-        "temporality": metric.temporality.name.lower(),
-        "monotonic": metric.is_monotonic,
-        "service": service_of(metric),
-        "scope": metric.scope.name if metric.scope else "",
-        "attributes": metric.tags,
-        "resource": _resource(one),
-        "points": len(one.points),
-        "time": format_utc(metric.time_unix_nano),
-        "value": metric.value if metric.has_value else None,
-        "rate_per_second": one.rate() if one.adds_up else None,
-        "distribution": None if total is None else _distribution_json(total),
-        "quantiles": dict(metric.point.quantiles)
-        if isinstance(metric.point, SummaryPoint)
-        else None,
-        "history": {"start": format_utc(first), "end": format_utc(last), "values": history},
-    }
-
-
-def _distribution_json(total: Any) -> dict[str, Any]:
-    quantiles = {name: total.quantile(share) for name, share in _SHARES.items()}
-    return {
-        "count": total.count,
-        "sum": total.sum,
-        "mean": total.mean,
-        "max": total.max,
-        **quantiles,
-    }
-
-
-# --- ``rimp metrics``: what was measured, as a list, or one metric over time.
 
 
 def add_metrics_parser(subparsers: Any) -> None:
@@ -285,26 +86,28 @@ def _run_metrics(args: argparse.Namespace) -> int:
         if window.contains(point.time_unix_nano) and wanted.matches(point)
     )
     if args.name is None:
-        lines = _list(summarize_metrics(points), args)
+        lines = _metric_lines(summarize_metrics(points), args)
     else:
-        lines = _show(list(points), window, args)
+        lines = _series_lines(list(points), window, args)
     for line in lines:
         print(line)
     report_damage(recording)
     return 0
 
 
-def _list(metrics: list[MetricSummary], args: argparse.Namespace) -> Iterable[str]:
+def _metric_lines(metrics: list[MetricSummary], args: argparse.Namespace) -> Iterable[str]:
     if args.json:
         return [to_json(metric.as_json()) for metric in metrics]
     return format_metrics(metrics, output_width(), style_from_args(args))
 
 
-def _show(points: list[TelemetryMetric], window: Window, args: argparse.Namespace) -> Iterator[str]:
+def _series_lines(
+    points: list[TelemetryMetric], window: Window, args: argparse.Namespace
+) -> Iterator[str]:
     if not points:
         raise StorageError(
-            f"no points of a metric {args.name} in {path_from_args(args)} (that meet the other "
-            "conditions); 'rimp metrics' lists what there is"
+            f"no data points of a metric {args.name!r} in {path_from_args(args)} meet the "
+            "conditions: list its metrics with 'rimp metrics'"
         )
     times = [point.time_unix_nano for point in points]
     first, last = window.start or min(times), window.end or max(times)
@@ -315,4 +118,199 @@ def _show(points: list[TelemetryMetric], window: Window, args: argparse.Namespac
         return
     yield from format_series(shown, first, last, output_width(), style_from_args(args))
     if len(shown) < len(series):
-        yield f"and {len(series) - len(shown):,} more; choose among them with --attr, or see them with -n all"
+        more = len(series) - len(shown)
+        yield f"and {more:,} more: select some with --attr, or show all with -n all"
+
+
+def format_metrics(metrics: list[MetricSummary], width: int, style: Style) -> list[str]:
+    """Return a table of the metrics."""
+    if not metrics:
+        return ["no metrics"]
+    rows = [
+        (
+            style.clean(metric.name) or "(no name)",
+            metric.kind.replace("_", " "),
+            style.clean(metric.unit),
+            f"{len(metric.series):,}",
+            f"{metric.points:,}",
+            format_time(metric.last, "%m-%d %H:%M:%S"),
+            ", ".join(style.clean(service) or "(no service)" for service in metric.services),
+        )
+        for metric in metrics
+    ]
+    return format_table(_METRIC_COLUMNS, rows, width, style)
+
+
+def format_series(
+    series: Sequence[Series], first: int, last: int, width: int, style: Style
+) -> list[str]:
+    """Return two lines for each series, under a heading for each metric."""
+    lines: list[str] = []
+    before, resources = None, _resources_by_label(series)
+    for one in series:
+        metric = one.last
+        if (metric.name, metric.kind, metric.unit) != before:
+            before = (metric.name, metric.kind, metric.unit)
+            lines += [*([""] if lines else []), *_metric_heading(one, first, last, width, style)]
+        lines += _format_one_series(one, resources, first, last, width, style)
+    return lines
+
+
+def _metric_heading(one: Series, first: int, last: int, width: int, style: Style) -> list[str]:
+    metric, between = one.last, style.glyphs.between
+    facts = [metric.kind.value.replace("_", " ")]
+    if metric.temporality:
+        facts.append(metric.temporality.name.lower())
+    if metric.kind is MetricKind.SUM and metric.is_monotonic:
+        facts.append("monotonic")
+    if metric.unit:
+        facts.append(style.clean(metric.unit))
+    facts.append(f"{format_time(first)} to {format_time(last)} ({style.duration(last - first)})")
+    head = style.paint(style.clean(metric.name) or "(no name)", "bold")
+    about = clip_text(style.clean(metric.description), width, style.glyphs.ellipsis)
+    return [head, style.paint(between.join(facts), "dim"), *([about] if about else [])]
+
+
+def _format_one_series(
+    one: Series, resources: _Resources, first: int, last: int, width: int, style: Style
+) -> list[str]:
+    service = style.clean(service_of(one.last)) or "(no service)"
+    pairs = style.pairs({**one.last.tags, **_distinguishing_attributes(one, resources)})
+    label = "  ".join([style.paint(service, look_of_service(service_of(one.last))), *pairs])
+    facts = "  ".join(_series_statistics(one, style))
+    used = display_width("  ".join(_series_statistics(one, style._replace(color=False))))
+    cells = min(HISTORY_LENGTH, max(width - used - 4, 8))
+    spark = style.sparkline(one.history(first, last, cells)) if len(one.points) > 1 else ""
+    return [label, f"  {facts}  {style.paint(spark, 'cyan')}".rstrip()]
+
+
+_Resources = dict[tuple[str, str, str], list[Mapping[str, Any]]]
+
+
+def _resources_by_label(series: Sequence[Series]) -> _Resources:
+    """Return the resources of the series that share metric, service and attributes."""
+    found: _Resources = {}
+    for one in series:
+        found.setdefault(_label_of(one), []).append(_resource_of(one))
+    return found
+
+
+def _label_of(one: Series) -> tuple[str, str, str]:
+    return one.last.name, service_of(one.last), repr(one.last.tags)
+
+
+def _distinguishing_attributes(one: Series, resources: _Resources) -> Mapping[str, Any]:
+    """Return the attributes of the resource, such as the process id, that similar series lack."""
+    others = resources[_label_of(one)]
+    return {
+        key: value
+        for key, value in _resource_of(one).items()
+        if any(key not in other or other[key] != value for other in others)
+    }
+
+
+def _resource_of(one: Series) -> Mapping[str, Any]:
+    return one.last.resource.attributes if one.last.resource else {}
+
+
+def _series_statistics(one: Series, style: Style) -> list[str]:
+    metric, unit = one.last, one.last.unit
+    if one.is_distribution:
+        return _distribution_statistics(one, unit, style)
+    if isinstance(metric.point, SummaryPoint):
+        quantiles = [
+            f"p{share * 100:g} {_format_amount(q, unit, style)}"
+            for share, q in metric.point.quantiles
+        ]
+        return [f"n={metric.point.count:,}", *_format_rate(one, "", style), *quantiles]
+    value = _format_amount(metric.value, unit, style) if metric.has_value else "no value"
+    return [
+        style.paint(value, "bold"),
+        *(_format_rate(one, unit, style) or _format_extremes(one, unit, style)),
+    ]
+
+
+def _distribution_statistics(one: Series, unit: str, style: Style) -> list[str]:
+    total = one.distribution()
+    if total is None or not total.count:
+        return ["n=0"]
+    facts = [f"n={total.count:,}", *_format_rate(one, "", style)]
+    if total.mean is not None:
+        facts.append(f"mean {_format_amount(total.mean, unit, style)}")
+    quantiles = {name: total.quantile(share) for name, share in _QUANTILES.items() if name != "p90"}
+    facts += [
+        style.paint(f"{name} {_format_amount(value, unit, style)}", "bold")
+        for name, value in quantiles.items()
+        if value is not None
+    ]
+    return facts if total.max is None else [*facts, f"max {_format_amount(total.max, unit, style)}"]
+
+
+def _format_rate(one: Series, unit: str, style: Style) -> list[str]:
+    rate = one.rate() if one.adds_up else None
+    return [] if rate is None else [f"{_format_amount(_round_rate(rate), unit, style)}/s"]
+
+
+def _format_extremes(one: Series, unit: str, style: Style) -> list[str]:
+    values = [point.value for point in one.points if point.has_value]
+    if one.adds_up or len(values) < 2:
+        return []
+    low, high = (_format_amount(value, unit, style) for value in (min(values), max(values)))
+    return [f"min {low}", f"max {high}"]
+
+
+_NANOS_PER_UNIT = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+
+
+def _format_amount(value: float, unit: str, style: Style) -> str:
+    """Return a value with its UCUM unit; durations and bytes in a readable size."""
+    if not math.isfinite(value):
+        return f"{value} {style.clean(unit)}".rstrip()
+    if unit in _NANOS_PER_UNIT:
+        return style.duration(round(value * _NANOS_PER_UNIT[unit]))
+    if unit == "By":
+        return "-" * (value < 0) + format_bytes(abs(round(value)))
+    # UCUM's 1 stands for no unit; after a number it would read as another one.
+    return format_number(value) + (f" {style.clean(unit)}" if unit not in ("", "1") else "")
+
+
+def _round_rate(rate: float) -> float:
+    return float(f"{rate:.3g}")
+
+
+def series_json(one: Series, first: int, last: int) -> dict[str, Any]:
+    """Return a series as ``rimp metrics NAME --json`` prints it; docs/cli.md describes it."""
+    metric, total = one.last, one.distribution()
+    history = one.history(first, last, HISTORY_LENGTH)
+    return {
+        "name": metric.name,
+        "kind": metric.kind.value,
+        "unit": metric.unit,
+        "description": metric.description,
+        "temporality": metric.temporality.name.lower(),
+        "monotonic": metric.is_monotonic,
+        "service": service_of(metric),
+        "scope": metric.scope.name if metric.scope else "",
+        "attributes": metric.tags,
+        "resource": _resource_of(one),
+        "points": len(one.points),
+        "time": format_utc(metric.time_unix_nano),
+        "value": metric.value if metric.has_value else None,
+        "rate_per_second": one.rate() if one.adds_up else None,
+        "distribution": None if total is None else _distribution_fields(total),
+        "quantiles": dict(metric.point.quantiles)
+        if isinstance(metric.point, SummaryPoint)
+        else None,
+        "history": {"start": format_utc(first), "end": format_utc(last), "values": history},
+    }
+
+
+def _distribution_fields(total: Distribution) -> dict[str, Any]:
+    quantiles = {name: total.quantile(share) for name, share in _QUANTILES.items()}
+    return {
+        "count": total.count,
+        "sum": total.sum,
+        "mean": total.mean,
+        "max": total.max,
+        **quantiles,
+    }

@@ -37,7 +37,7 @@ __all__ = [
     "records_of",
     "report_damage",
     "retrieve_records",
-    "say",
+    "warn",
 ]
 
 
@@ -181,7 +181,7 @@ def open_recording(
     except NoRecordingError:
         raise UsageError(_describe_missing(path)) from None
     if wait and not recording.files():
-        say(f"waiting; {_describe_missing(path)}")
+        warn(f"waiting; {_describe_missing(path)}")
     return recording
 
 
@@ -212,7 +212,7 @@ def _decoder_for(
     return lambda line: decode_batch(line) if is_wanted(line) else nothing
 
 
-def say(message: str) -> None:
+def warn(message: str) -> None:
     """A remark for a person, on standard error."""
     # It can quote a path or a recorded text.
     print(f"rimp: {Style().clean(message)}", file=sys.stderr, flush=True)
@@ -222,7 +222,7 @@ def report_damage(recording: Recording, reported: int = 0) -> int:
     """Say that lines were skipped, if more than ``reported`` were; return how many were."""
     total = len(recording.damaged)
     if total > reported:
-        say(f"skipped {format_count(total - reported, 'damaged line')}; 'rimp stats' lists them")
+        warn(f"skipped {format_count(total - reported, 'damaged line')}; 'rimp stats' lists them")
     return total
 
 

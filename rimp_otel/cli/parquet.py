@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from rimp_otel.cli.options import add_json_option, add_path_option, path_from_args
-from rimp_otel.cli.output import Progress, open_recording, say
+from rimp_otel.cli.output import Progress, open_recording, warn
 from rimp_otel.render.format import format_bytes, format_count
 from rimp_otel.render.terminal import to_json
 
@@ -63,7 +63,7 @@ def _run_parquet(args: argparse.Namespace) -> int:
             args.check,
         )
     for error in done.errors:
-        say(error)
+        warn(error)
     print(to_json(_parquet_json(done)) if args.json else _format_result(done))
     return 1 if done.errors else 0
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rimp_otel.cli.child_process import run_program
 from rimp_otel.cli.options import UsageError, add_path_option, path_from_args
-from rimp_otel.cli.output import say
+from rimp_otel.cli.output import warn
 from rimp_otel.errors import MissingExtraError
 from rimp_otel.models.records import Signal
 from rimp_otel.otel.autorecord import without
@@ -108,7 +108,7 @@ def _not_started(command: Sequence[str], error: OSError) -> int:
     reason = "no such command" if missing else error.strerror
     if command[0].endswith(".py"):
         reason = f"{reason}; write rimp run -- python {shlex.join(command)}"
-    say(f"cannot run {command[0]}: {reason}")
+    warn(f"cannot run {command[0]}: {reason}")
     return 127 if missing else 126
 
 
@@ -177,7 +177,7 @@ def _conclude(
     try:
         records = added.count()
         what = _recorded(args, added) if records.total() else _nothing_recorded(args, env)
-        say(killed + what)
+        warn(killed + what)
     except (KeyboardInterrupt, OSError):
         pass  # the program's exit code matters more than this line
 

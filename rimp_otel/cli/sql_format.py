@@ -15,7 +15,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rimp_otel.cli.options import style_from_args
-from rimp_otel.cli.output import Progress, say
+from rimp_otel.cli.output import Progress, warn
 from rimp_otel.errors import QueryError
 from rimp_otel.render.format import format_count
 from rimp_otel.render.terminal import Column, Style, Table, to_json
@@ -54,12 +54,12 @@ def answer(connection: Connection, args: argparse.Namespace, sql: str, progress:
             )
     except QueryError as error:
         for line in str(error).splitlines():
-            say(line)
+            warn(line)
         return 1
     if more:
-        say(f"there are more than {format_count(args.max_rows, 'row')}")
+        warn(f"there are more than {format_count(args.max_rows, 'row')}")
     if connection.damaged():
-        say(
+        warn(
             f"skipped {format_count(connection.damaged(), 'damaged line')}; 'rimp stats' lists them"
         )
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rimp_otel.cli.output import Progress, say
+from rimp_otel.cli.output import Progress, warn
 from rimp_otel.cli.sql_format import FORMATS, answer
 from rimp_otel.errors import RimpError
 from rimp_otel.sql import Connection
@@ -104,7 +104,7 @@ class Shell:
             print()
             return False
         except (RimpError, OSError) as error:
-            say(str(error))
+            warn(str(error))
         return True
 
     def _statement(self) -> str:

@@ -1,4 +1,4 @@
-"""``rimp top``: what goes on now, by service and operation."""
+"""``rimp top``: watch rates, errors and latencies by service and operation."""
 
 from __future__ import annotations
 
@@ -44,20 +44,19 @@ from rimp_otel.render.terminal import (
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
 
-__all__ = ["ORDERS", "Watched", "add_top_parser", "format_picture", "picture_json"]
+__all__ = ["SORT_KEYS", "LiveRecording", "add_top_parser", "format_picture", "picture_json"]
 
+_NANOS_PER_SECOND = 10**9
 
-# --- A frame of ``rimp top``, as lines of text and as JSON.
-
-ORDERS: dict[str, Callable[[Load], Any]] = {
+SORT_KEYS: dict[str, Callable[[Load], Any]] = {
     "spans": lambda load: load.spans,
     "errors": lambda load: (load.errors, load.spans),
     "p50": lambda load: load.p50 or 0,
     "p95": lambda load: load.p95 or 0,
     "p99": lambda load: load.p99 or 0,
 }
-"""What frames can be sorted by, the greatest first."""
-_COLUMNS = (
+"""The values that frames can be sorted by, greatest first."""
+_LOAD_COLUMNS = (
     Column("SERVICE", max_width=20),
     Column("SPANS/S", is_number=True),
     Column("ERRORS", is_number=True),
@@ -66,141 +65,6 @@ _COLUMNS = (
     Column("P99", is_number=True),
     Column("OPERATION"),
 )
-
-
-def format_picture(
-    picture: Picture, path: str, order: str, width: int, height: int, style: Style
-) -> list[str]:
-    """One frame: totals, then services, each with its operations, in ``height`` lines."""
-    head = [_title(picture, path, order, width, style), *_totals(picture, width, style), ""]
-    if not picture.operations:
-        nothing = f"no span has ended in the last {style.duration(picture.window)}"
-        return [*head, style.paint(nothing, "dim")][:height]
-    loads = _in_order(picture, order)
-    room = height - len(head) - 1
-    rows = [_row(load, picture, style) for load in loads]
-    lines = format_table(_COLUMNS, rows, width, style, [_looks(load) for load in loads])
-    if len(loads) > room:
-        shown = max(room - 1, 0)
-        rest = style.paint(f"and {len(loads) - shown:,} more", "dim")
-        lines = [*lines[: shown + 1], rest]
-    return [*head, *lines][:height]
-
-
-def _title(picture: Picture, path: str, order: str, width: int, style: Style) -> str:
-    between = style.glyphs.between
-    end = f"{format_time(picture.now, '%H:%M:%S')[:8]}{between}last {style.duration(picture.window)}{between}by {order}"
-    name = clip_text(
-        f"rimp top  {style.clean(path)}",
-        max(width - display_width(end) - 2, 8),
-        style.glyphs.ellipsis,
-    )
-    gap = max(width - display_width(name) - display_width(end), 1)
-    return style.paint(name, "bold") + " " * gap + style.paint(end, "dim")
-
-
-def _totals(picture: Picture, width: int, style: Style) -> list[str]:
-    total = picture.total
-    logs = _brief(picture.rate(sum(picture.logs.values())))
-    latencies = [(name, value) for name, value in _latencies(total) if value is not None]
-    pieces: list[Piece] = [
-        (f"{_brief(picture.rate(total.spans))} spans/s", ()),
-        (f"{_share(total)} errors", ("red",) if total.errors else ()),
-        *((f"{name} {style.duration(value)}", ()) for name, value in latencies),
-        (f"{logs} logs/s", ()),
-        *(
-            (format_count(picture.logs[kind], f"logged {kind.value}"), (look,))
-            for kind, look in ((EventType.ERROR, "red"), (EventType.WARNING, "yellow"))
-            if picture.logs[kind]
-        ),
-    ]
-    course = style.sparkline([float(count) for count in picture.course], low=0)
-    services = f"  {format_count(len(picture.services), 'service')}"
-    return [*wrap_items(pieces, "  ", width, style), style.paint(course, "cyan") + services]
-
-
-def _latencies(load: Load) -> list[tuple[str, int | None]]:
-    return [("p50", load.p50), ("p95", load.p95), ("p99", load.p99)]
-
-
-def _brief(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
-
-
-def _share(load: Load) -> str:
-    return f"{load.errors / load.spans:.1%}" if load.spans else "0.0%"
-
-
-def _in_order(picture: Picture, order: str) -> list[Load]:
-    """Each service, followed by its operations."""
-    key = ORDERS[order]
-    loads: list[Load] = []
-    own: dict[str, list[Load]] = {}
-    for load in sorted(picture.operations, key=_name):
-        own.setdefault(load.service, []).append(load)
-    for service in sorted(sorted(picture.services, key=_name), key=key, reverse=True):
-        loads += [service, *sorted(own[service.service], key=key, reverse=True)]
-    return loads
-
-
-def _name(load: Load) -> tuple[str, str]:
-    return load.service, load.name or ""
-
-
-def _row(load: Load, picture: Picture, style: Style) -> tuple[str, ...]:
-    service = clip_text(style.clean(load.service) or "(no service)", 20, style.glyphs.ellipsis)
-    latencies = ["-" if value is None else style.duration(value) for _, value in _latencies(load)]
-    return (
-        pad_text(service, 1) if load.name is None else "",
-        _brief(picture.rate(load.spans)),
-        _share(load) if load.errors else "",
-        *latencies,
-        "" if load.name is None else style.clean(load.name) or "(no name)",
-    )
-
-
-def _looks(load: Load) -> tuple[str, ...]:
-    look = look_of_service(load.service) if load.name is None else ""
-    bold = "bold" if load.name is None else ""
-    return (look, bold, "red", bold, bold, bold, "")
-
-
-def picture_json(picture: Picture) -> dict[str, Any]:
-    """A frame as ``rimp top --json`` prints it; docs/cli.md describes the shape."""
-    return {
-        "time": format_utc(picture.now),
-        "window_ns": picture.window,
-        "total": _load_json(picture.total, picture),
-        "services": [
-            {"service": load.service, **_load_json(load, picture)}
-            for load in _by_spans(picture.services)
-        ],
-        "operations": [
-            {"service": load.service, "name": load.name, **_load_json(load, picture)}
-            for load in _by_spans(picture.operations)
-        ],
-        "logs": {kind.value: picture.logs[kind] for kind in EventType},
-    }
-
-
-def _by_spans(loads: list[Load]) -> list[Load]:
-    return sorted(loads, key=lambda load: load.spans, reverse=True)
-
-
-def _load_json(load: Load, picture: Picture) -> dict[str, Any]:
-    return {
-        "spans": load.spans,
-        "spans_per_second": picture.rate(load.spans),
-        "errors": load.errors,
-        "p50_ns": load.p50,
-        "p95_ns": load.p95,
-        "p99_ns": load.p99,
-    }
-
-
-# --- ``rimp top``: what goes on now, by service and operation.
-
-_S = 10**9
 
 
 def add_top_parser(subparsers: Any) -> None:
@@ -224,17 +88,17 @@ def add_top_parser(subparsers: Any) -> None:
         "--window",
         metavar="D",
         type=parse_duration_argument,
-        default=60 * _S,
+        default=60 * _NANOS_PER_SECOND,
         help="length of time to summarize (default: 60s)",
     )
     parser.add_argument(
         "--interval",
         metavar="D",
         type=parse_duration_argument,
-        default=2 * _S,
+        default=2 * _NANOS_PER_SECOND,
         help="time between two frames (default: 2s)",
     )
-    add_sort_option(parser, list(ORDERS), "spans, errors, p50, p95 or p99")
+    add_sort_option(parser, list(SORT_KEYS), "spans, errors, p50, p95 or p99")
     add_service_option(parser)
     add_path_option(parser)
     add_json_option(parser, "each frame")
@@ -244,20 +108,20 @@ def add_top_parser(subparsers: Any) -> None:
 
 def _run_top(args: argparse.Namespace) -> int:
     if not args.window or not args.interval:
-        raise UsageError("--window and --interval must be longer than nothing")
+        raise UsageError("--window and --interval must be greater than 0")
     is_live = not args.once and args.at is None
     is_terminal = sys.stdout.isatty() and sys.stdin.isatty()
     path = path_from_args(args)
-    watched = Watched(path, args.window, args.service, wait=is_live)
+    recording = LiveRecording(path, args.window, args.service, wait=is_live)
     if args.json:
-        _print_json(watched, args, is_live)
+        _print_frames_as_json(recording, args, is_live)
     elif is_live and is_terminal:
-        _watch(watched, args)
+        _show_frames(recording, args)
     else:
-        picture = watched.picture(args.at or time.time_ns())
+        picture = recording.picture(args.at or time.time_ns())
         style, width = style_from_args(args), output_width()
         print("\n".join(format_picture(picture, str(path), args.sort, width, sys.maxsize, style)))
-        watched.report()
+        recording.report()
     return 0
 
 
@@ -267,14 +131,14 @@ def _has_no_metrics(line: bytes) -> bool:
     return signal_of_line(line) is not Signal.METRICS
 
 
-class Watched:
-    """A recording that is watched: what it holds of the last time, and what is recorded now.
+class LiveRecording:
+    """The recent spans and log records of a recording, and those that are added to it.
 
     Args:
-        path: of the recording.
-        window: how much of the past counts, in nanoseconds.
-        service: only of this one; None for all.
-        wait: whether to go on where there is no recording yet.
+        path: path of the recording.
+        window: the time to summarize, in nanoseconds.
+        service: the service whose records count; None for all services.
+        wait: True to wait for a recording that does not exist yet.
     """
 
     def __init__(
@@ -282,23 +146,23 @@ class Watched:
     ) -> None:
         self._live = Live(window)
         self._service = service
-        # What is recorded between this and the first picture is met twice; it counts once.
+        # Records that are added before the first picture are read twice; `Live` counts them once.
         self._recording = open_recording(path, wait, _has_no_metrics)
         self._recording.skip()
         self._has_past = False
 
     def picture(self, now: int) -> Picture:
-        """What goes on now."""
+        """Return the summary of the time until ``now``, in nanoseconds since the epoch."""
         if not self._has_past:
             self._has_past = True
-            window = Window(now - 2 * self._live.window - 60 * _S, now)
+            window = Window(now - 2 * self._live.window - 60 * _NANOS_PER_SECOND, now)
             for data in read_batches(self._recording, window, (Signal.TRACES, Signal.LOGS)):
-                self._add(data)
+                self._add_batch(data)
         for data in self._recording.poll():
-            self._add(data)
+            self._add_batch(data)
         return self._live.picture(now)
 
-    def _add(self, data: TelemetryData) -> None:
+    def _add_batch(self, data: TelemetryData) -> None:
         one = self._service
         self._live.add(
             (span for span in data.spans if one in (None, service_of(span))),
@@ -310,22 +174,24 @@ class Watched:
         report_damage(self._recording)
 
 
-def _print_json(watched: Watched, args: argparse.Namespace, is_live: bool) -> None:
+def _print_frames_as_json(
+    recording: LiveRecording, args: argparse.Namespace, is_live: bool
+) -> None:
     while True:
-        print(to_json(picture_json(watched.picture(args.at or time.time_ns()))), flush=True)
+        print(to_json(picture_json(recording.picture(args.at or time.time_ns()))), flush=True)
         if not is_live:
             return
-        time.sleep(args.interval / _S)
+        time.sleep(args.interval / _NANOS_PER_SECOND)
 
 
-def _watch(watched: Watched, args: argparse.Namespace) -> None:
+def _show_frames(recording: LiveRecording, args: argparse.Namespace) -> None:
     style, order = style_from_args(args), args.sort
     with open_screen() as screen:
         due = 0.0
         while True:
             if time.monotonic() >= due:
-                picture = watched.picture(time.time_ns())
-                due = time.monotonic() + args.interval / _S
+                picture = recording.picture(time.time_ns())
+                due = time.monotonic() + args.interval / _NANOS_PER_SECOND
             screen.show(
                 format_picture(picture, str(path_from_args(args)), order, *screen.size(), style)
             )
@@ -333,5 +199,139 @@ def _watch(watched: Watched, args: argparse.Namespace) -> None:
             if key in ("q", "Q", "\x04"):
                 return
             if key == "s":
-                orders = list(ORDERS)
+                orders = list(SORT_KEYS)
                 order = orders[(orders.index(order) + 1) % len(orders)]
+
+
+def format_picture(
+    picture: Picture, path: str, order: str, width: int, height: int, style: Style
+) -> list[str]:
+    """Return a frame of at most ``height`` lines: totals, then services with their operations."""
+    head = [
+        _frame_title(picture, path, order, width, style),
+        *_total_lines(picture, width, style),
+        "",
+    ]
+    if not picture.operations:
+        nothing = f"no spans ended in the last {style.duration(picture.window)}"
+        return [*head, style.paint(nothing, "dim")][:height]
+    loads = _sorted_loads(picture, order)
+    room = height - len(head) - 1
+    rows = [_load_row(load, picture, style) for load in loads]
+    lines = format_table(_LOAD_COLUMNS, rows, width, style, [_load_looks(load) for load in loads])
+    if len(loads) > room:
+        shown = max(room - 1, 0)
+        rest = style.paint(f"and {len(loads) - shown:,} more", "dim")
+        lines = [*lines[: shown + 1], rest]
+    return [*head, *lines][:height]
+
+
+def _frame_title(picture: Picture, path: str, order: str, width: int, style: Style) -> str:
+    between = style.glyphs.between
+    end = f"{format_time(picture.now, '%H:%M:%S')[:8]}{between}last {style.duration(picture.window)}{between}by {order}"
+    name = clip_text(
+        f"rimp top  {style.clean(path)}",
+        max(width - display_width(end) - 2, 8),
+        style.glyphs.ellipsis,
+    )
+    gap = max(width - display_width(name) - display_width(end), 1)
+    return style.paint(name, "bold") + " " * gap + style.paint(end, "dim")
+
+
+def _total_lines(picture: Picture, width: int, style: Style) -> list[str]:
+    total = picture.total
+    logs = _format_rate_value(picture.rate(sum(picture.logs.values())))
+    latencies = [(name, value) for name, value in _percentiles(total) if value is not None]
+    pieces: list[Piece] = [
+        (f"{_format_rate_value(picture.rate(total.spans))} spans/s", ()),
+        (f"{_error_rate(total)} errors", ("red",) if total.errors else ()),
+        *((f"{name} {style.duration(value)}", ()) for name, value in latencies),
+        (f"{logs} logs/s", ()),
+        *(
+            (format_count(picture.logs[kind], f"logged {kind.value}"), (look,))
+            for kind, look in ((EventType.ERROR, "red"), (EventType.WARNING, "yellow"))
+            if picture.logs[kind]
+        ),
+    ]
+    course = style.sparkline([float(count) for count in picture.course], low=0)
+    services = f"  {format_count(len(picture.services), 'service')}"
+    return [*wrap_items(pieces, "  ", width, style), style.paint(course, "cyan") + services]
+
+
+def _percentiles(load: Load) -> list[tuple[str, int | None]]:
+    return [("p50", load.p50), ("p95", load.p95), ("p99", load.p99)]
+
+
+def _format_rate_value(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
+def _error_rate(load: Load) -> str:
+    return f"{load.errors / load.spans:.1%}" if load.spans else "0.0%"
+
+
+def _sorted_loads(picture: Picture, order: str) -> list[Load]:
+    """Return each service, followed by its operations."""
+    key = SORT_KEYS[order]
+    loads: list[Load] = []
+    own: dict[str, list[Load]] = {}
+    for load in sorted(picture.operations, key=_operation_key):
+        own.setdefault(load.service, []).append(load)
+    for service in sorted(sorted(picture.services, key=_operation_key), key=key, reverse=True):
+        loads += [service, *sorted(own[service.service], key=key, reverse=True)]
+    return loads
+
+
+def _operation_key(load: Load) -> tuple[str, str]:
+    return load.service, load.name or ""
+
+
+def _load_row(load: Load, picture: Picture, style: Style) -> tuple[str, ...]:
+    service = clip_text(style.clean(load.service) or "(no service)", 20, style.glyphs.ellipsis)
+    latencies = ["-" if value is None else style.duration(value) for _, value in _percentiles(load)]
+    return (
+        pad_text(service, 1) if load.name is None else "",
+        _format_rate_value(picture.rate(load.spans)),
+        _error_rate(load) if load.errors else "",
+        *latencies,
+        "" if load.name is None else style.clean(load.name) or "(no name)",
+    )
+
+
+def _load_looks(load: Load) -> tuple[str, ...]:
+    look = look_of_service(load.service) if load.name is None else ""
+    bold = "bold" if load.name is None else ""
+    return (look, bold, "red", bold, bold, bold, "")
+
+
+def picture_json(picture: Picture) -> dict[str, Any]:
+    """Return a frame as ``rimp top --json`` prints it; docs/cli.md describes it."""
+    return {
+        "time": format_utc(picture.now),
+        "window_ns": picture.window,
+        "total": _load_fields(picture.total, picture),
+        "services": [
+            {"service": load.service, **_load_fields(load, picture)}
+            for load in _sorted_by_spans(picture.services)
+        ],
+        "operations": [
+            {"service": load.service, "name": load.name, **_load_fields(load, picture)}
+            for load in _sorted_by_spans(picture.operations)
+        ],
+        "logs": {kind.value: picture.logs[kind] for kind in EventType},
+    }
+
+
+def _sorted_by_spans(loads: list[Load]) -> list[Load]:
+    return sorted(loads, key=lambda load: load.spans, reverse=True)
+
+
+def _load_fields(load: Load, picture: Picture) -> dict[str, Any]:
+    return {
+        "spans": load.spans,
+        "spans_per_second": picture.rate(load.spans),
+        "errors": load.errors,
+        "p50_ns": load.p50,
+        "p95_ns": load.p95,
+        "p99_ns": load.p99,
+    }

@@ -1,4 +1,4 @@
-"""``rimp diff``: two recordings, or two times of one."""
+"""``rimp diff``: two recordings, or two time ranges of one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.cli.records import HOSTILE, MS, span, without_our_colour
 def requests(
     first: int, duration: int, error: str | None = None, number: int = 100
 ) -> TelemetryData:
-    """A request each second, from so many seconds after T0 on, with a query in each."""
+    """Return one request per second from ``first`` seconds after T0; those with an error have a query."""
     spans = []
     for i in range(first, first + number):
         start, wobble = i * 1_000, i * 7 % 13
@@ -36,14 +36,14 @@ def requests(
 
 @pytest.fixture
 def before_and_after() -> None:
-    """Two recordings."""
+    """Make two recordings."""
     FileStorage("before").store(requests(0, 100))
     FileStorage("after").store(requests(0, 200, "E: bank 7 is down"))
 
 
 @pytest.mark.usefixtures("before_and_after")
 def test_two_recordings(rimp: Any) -> None:
-    """The worst first."""
+    """The worst differences come first."""
     assert rimp("diff", "before", "after") == (
         0,
         """\
@@ -66,7 +66,7 @@ calls added
 CALLER → CALLED
 shop  GET / → db  SELECT  100 times in 100
 
-the times of 1 operation were compared
+1 operation compared
 """,
         "",
     )
@@ -74,18 +74,18 @@ the times of 1 operation were compared
 
 @pytest.mark.usefixtures("before_and_after")
 def test_the_other_way_round(rimp: Any) -> None:
-    """What got better comes last."""
+    """Improvements come last."""
     titles = [line for line in rimp("diff", "after", "before").out.splitlines() if line.islower()]
     assert titles == [
         "calls removed",
         "faster",
         "fails less often",
-        "the times of 1 operation were compared",
+        "1 operation compared",
     ]
 
 
-def test_two_times_of_one_recording(rimp: Any, record: Any) -> None:
-    """Cut out by their starts."""
+def test_two_windows_of_one_recording(rimp: Any, record: Any) -> None:
+    """Spans belong to the time range that they start in."""
     record(requests(0, 100))
     record(requests(100, 200, "down"))
     at = "2026-11-18T11:08:20Z"
@@ -123,47 +123,52 @@ def test_two_times_of_one_recording(rimp: Any, record: Any) -> None:
 
 @pytest.mark.usefixtures("before_and_after")
 def test_choices(rimp: Any) -> None:
-    """One service; how much is worth a word; an exit code for a pipeline."""
+    """The smallest change, the exit code and the service can be chosen."""
     assert "slower" not in rimp("diff", "before", "after", "--min-change", "95%").out
     assert rimp("diff", "before", "after", "--exit-code").code == 1
     assert rimp("diff", "before", "before", "--window-b", "2026..", "--exit-code").code == 0
     code, _, err = rimp("diff", "before", "after", "--service", "db")
-    assert (code, err.startswith("rimp: nothing is recorded in before at that time")) == (2, True)
+    assert (
+        code,
+        err.startswith("rimp: nothing to compare: no records in before in that time range"),
+    ) == (2, True)
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "there is nothing to compare: give two recordings, or --window-a and --window-b"),
-        (["before", "before"], "there is nothing to compare: give two"),
-        (["before", "--path", "after"], "--path stands for both"),
+        ([], "nothing to compare: give two recordings, or --window-a and --window-b"),
+        (["before", "before"], "nothing to compare: give two"),
+        (["before", "--path", "after"], "--path with A alone is ambiguous"),
         (["before", "nowhere"], "no recording at nowhere"),
         (["--window-a", "1h"], "argument --window-a: invalid time range '1h': expected START..END"),
-        (["--min-change", "x"], "argument --min-change: 'x' is not a share"),
+        (
+            ["--min-change", "x"],
+            "argument --min-change: expected a percentage such as 25%, got 'x'",
+        ),
     ],
 )
 @pytest.mark.usefixtures("before_and_after")
 def test_usage_errors(rimp: Any, argv: list[str], message: str) -> None:
-    """Exit code 2, and what is wrong."""
+    """Usage errors have exit code 2 and a message."""
     code, out, err = rimp("diff", *argv)
     assert (code, out) == (2, "")
     assert err.startswith(f"rimp: {message}")
 
 
 def test_no_difference(rimp: Any) -> None:
-    """Is said, and how much was looked at."""
+    """The number of compared operations is printed."""
     FileStorage("a").store(requests(0, 100))
     FileStorage("b").store(requests(500, 100, number=9))
     assert rimp("diff", "a", "b").out.splitlines()[-1] == (
-        "nothing is different that may not be chance; the times of 0 operations were compared, "
-        "1 have too few spans for that"
+        "no significant difference (0 operations compared, 1 with too few spans)"
     )
     assert Path("a").exists()
 
 
 @pytest.mark.parametrize("color", [False, True])
 def test_hostile_recordings(color: bool) -> None:
-    """Nothing raw on the terminal."""
+    """Control characters are escaped."""
     before, after = Activity(), Activity()
     for i in range(20):
         before.add_span(span(HOSTILE, 1, 0, 0, 100, HOSTILE, trace_id=i + 1))
@@ -179,11 +184,11 @@ def test_hostile_recordings(color: bool) -> None:
 
 
 def test_many_differences_are_cut() -> None:
-    """A hundred new errors do not hide the rest; --json has them all."""
+    """A section has at most twenty rows; --json has all."""
     before, after = Activity(), Activity()
     before.add_span(span("a", 1))
     for i in range(100):
         text = "".join(chr(97 + int(digit)) for digit in str(i))
         after.add_span(span("a", 1, error=text))
     lines = format_differences(compare(before, after), before, after, ["a", "b"], 100, Style())
-    assert "and 80 more: see --json" in lines
+    assert "and 80 more (see --json)" in lines

@@ -104,7 +104,7 @@ def test_no_metrics(rimp: Any, record: Any) -> None:
     assert rimp("metrics", "--service", "x") == (0, "no metrics\n", "")
     code, out, err = rimp("metrics", "\x1bx")
     assert (code, out) == (1, "")
-    assert err.startswith("rimp: no points of a metric \\x1bx in telemetry ")
+    assert err.startswith("rimp: no data points of a metric '\\x1bx' in telemetry meet the ")
 
 
 def test_counter(rimp: Any, record: Any) -> None:
@@ -215,7 +215,7 @@ def test_many_series(rimp: Any, record: Any) -> None:
     ]
     record(TelemetryData(metrics=points))
     lines = rimp("metrics", "m").out.splitlines()
-    assert lines[-1] == "and 10 more; choose among them with --attr, or see them with -n all"
+    assert lines[-1] == "and 10 more: select some with --attr, or show all with -n all"
     assert sum("user=" in line for line in lines) == 50
     assert rimp("metrics", "m", "-n", "all").out.count("user=") == 60
     assert rimp("metrics", "m", "--attr", "user=07").out.splitlines()[-2:] == [

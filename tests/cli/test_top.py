@@ -1,4 +1,4 @@
-"""``rimp top``: frames, the terminal, and how it ends."""
+"""``rimp top``: frames, the terminal, and its restoration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import pytest
 
 from rimp_otel.analysis.activity import Live
 from rimp_otel.batch import TelemetryData
-from rimp_otel.cli.top import Watched, format_picture
+from rimp_otel.cli.top import LiveRecording, format_picture
 from rimp_otel.render.terminal import Style
 from tests.cli.records import HOSTILE, MS, T0, event, span, without_our_colour
 
@@ -32,7 +32,7 @@ AT = "2026-11-18T11:06:41Z"
 
 
 def test_one_frame(rimp: Any, shop: Path) -> None:
-    """Totals; services, each with its operations; the most frequent first."""
+    """A frame has totals and services with their operations, the most frequent first."""
     assert rimp("top", "--at", AT) == (
         0,
         """\
@@ -58,23 +58,21 @@ payment   0.0167  100.0%  111 ms  111 ms  111 ms
 
 
 def test_choices(rimp: Any, shop: Path) -> None:
-    """Another order, one service, another window."""
+    """Order, service and time range can be chosen."""
     operations = [
         line.split("ms  ")[-1]
         for line in rimp("top", "--at", AT, "--sort", "p95").out.splitlines()[7:11]
     ]
     assert operations == ["POST /checkout", "POST /charge", "GET /stock", "SELECT cart"]
     assert "payment" not in rimp("top", "--at", AT, "--service", "shop").out
-    assert (
-        "no span has ended in the last 700 ms" in rimp("top", "--at", AT, "--window", "700ms").out
-    )
+    assert "no spans ended in the last 700 ms" in rimp("top", "--at", AT, "--window", "700ms").out
     assert rimp("top", "--window", "0s").err == (
-        "rimp: --window and --interval must be longer than nothing\n"
+        "rimp: --window and --interval must be greater than 0\n"
     )
 
 
 def test_json(rimp: Any, shop: Path) -> None:
-    """One object for a frame."""
+    """A frame is one JSON object."""
     found = json.loads(rimp("top", "--at", AT, "--json").out)
     load = {
         "spans": 7,
@@ -92,32 +90,32 @@ def test_json(rimp: Any, shop: Path) -> None:
 
 
 def test_nothing_now(rimp: Any, shop: Path) -> None:
-    """Without a terminal there is one frame, of now; what was recorded long ago is not in it."""
+    """Without a terminal, one frame of the last minute is printed."""
     code, out, _ = rimp("top")
-    assert (code, out.splitlines()[-1]) == (0, "no span has ended in the last 1 m 0 s")
+    assert (code, out.splitlines()[-1]) == (0, "no spans ended in the last 1 m 0 s")
     assert "▁" * 30 in out
 
 
 def test_what_is_recorded_meanwhile(record: Any) -> None:
-    """Is counted once, also what came between the readers' first looks."""
+    """Each record counts once, also if it is added between the first reads of both readers."""
     path = record(TelemetryData(spans=[span("before", 1, 0, 0, 1)]))
-    watched = Watched(path, 60 * S)
+    recording = LiveRecording(path, 60 * S)
     record(TelemetryData(spans=[span("between", 2, 0, 0, 1)]))
-    assert watched.picture(T0 + S).total.spans == 2
+    assert recording.picture(T0 + S).total.spans == 2
     record(TelemetryData(spans=[span("after", 3, 0, 0, 1)], events=[event("x")]))
-    picture = watched.picture(T0 + S)
+    picture = recording.picture(T0 + S)
     assert (picture.total.spans, picture.logs.total()) == (3, 1)
 
 
 def frame(height: int, width: int = 100, style: Style = Style(), operations: int = 30) -> list[str]:  # noqa: B008
-    """A frame of many operations."""
-    watched = Live(60 * S)
-    watched.add([span(f"op {i}", i + 1, 0, 0, 1 + i) for i in range(operations)], [])
-    return format_picture(watched.picture(T0 + S), "telemetry", "spans", width, height, style)
+    """Return a frame of many operations."""
+    recording = Live(60 * S)
+    recording.add([span(f"op {i}", i + 1, 0, 0, 1 + i) for i in range(operations)], [])
+    return format_picture(recording.picture(T0 + S), "telemetry", "spans", width, height, style)
 
 
 def test_frames_fit_the_terminal() -> None:
-    """However small it is, what does not fit is counted."""
+    """A frame is never larger than the terminal; the rest is counted."""
     assert len(frame(99)) == 36
     assert len(frame(20)) == 20
     assert frame(20)[-1] == "and 17 more"
@@ -127,22 +125,22 @@ def test_frames_fit_the_terminal() -> None:
 
 @pytest.mark.parametrize("color", [False, True])
 def test_hostile_records(color: bool) -> None:
-    """Nothing raw on the terminal."""
-    watched = Live(60 * S)
-    watched.add([span(HOSTILE, 1, 0, 0, 1, HOSTILE, HOSTILE)], [])
-    lines = format_picture(watched.picture(T0 + S), HOSTILE, "spans", 200, 99, Style(color))
+    """Control characters are escaped."""
+    recording = Live(60 * S)
+    recording.add([span(HOSTILE, 1, 0, 0, 1, HOSTILE, HOSTILE)], [])
+    lines = format_picture(recording.picture(T0 + S), HOSTILE, "spans", 200, 99, Style(color))
     assert all(without_our_colour(line).isprintable() or not line for line in lines)
 
 
 class Terminal:
-    """A terminal with the command in it."""
+    """A terminal in which the command runs."""
 
     def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
         self.process, self.descriptor = process, descriptor
         self.text = ""
 
     def until(self, pattern: str) -> str:
-        """All that was shown, up to this."""
+        """Wait for the pattern, and return all output up to it."""
         deadline = time.monotonic() + 60
         while not re.search(pattern, self.text):
             assert time.monotonic() < deadline, self.text
@@ -155,17 +153,17 @@ class Terminal:
         return shown
 
     def resize(self, columns: int, lines: int) -> None:
-        """As a window manager does it."""
+        """Change the size, as a window manager does."""
         fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def modes(self) -> Any:
-        """How the terminal treats what is typed."""
+        """Return the modes of the terminal."""
         return termios.tcgetattr(self.descriptor)[3]
 
 
 @contextmanager
 def terminal(*argv: str) -> Iterator[Terminal]:
-    """The command on a terminal of 80 columns and 24 lines."""
+    """Run the command on a terminal of 80 columns and 24 lines."""
     descriptor, inner = pty.openpty()
     shown = Terminal(None, descriptor)  # type: ignore[arg-type]
     shown.resize(80, 24)
@@ -189,8 +187,7 @@ LEFT = r"\x1b\[\?25h\x1b\[\?1049l"
 
 
 def test_watching(shop: Path) -> None:
-    """Frames follow one another; s sorts, a resize is followed at once, q quits; and the terminal is
-    as it was."""
+    """Key s sorts, a resize redraws at once, q quits, and the terminal is restored."""
     with terminal("--interval", "1h") as shown:
         before = shown.modes()
         text = shown.until("by spans")
@@ -211,8 +208,8 @@ def test_watching(shop: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_however_it_ends(shop: Path, number: signal.Signals, code: int) -> None:
-    """The terminal is given back, and nothing is said."""
+def test_ended_by_a_signal(shop: Path, number: signal.Signals, code: int) -> None:
+    """The terminal is restored, and nothing is printed."""
     with terminal() as shown:
         before = shown.modes()
         shown.until("by spans")
@@ -223,7 +220,7 @@ def test_however_it_ends(shop: Path, number: signal.Signals, code: int) -> None:
 
 
 def test_stopped_and_continued(shop: Path) -> None:
-    """Ctrl-Z gives the terminal back until the process goes on."""
+    """Ctrl-Z restores the terminal until the process continues."""
     with terminal("--interval", "1h") as shown:
         before = shown.modes()
         shown.until("by spans")
@@ -237,10 +234,10 @@ def test_stopped_and_continued(shop: Path) -> None:
         assert shown.process.wait(60) == 0
 
 
-def test_what_is_recorded_appears(shop: Path, record: Any) -> None:
-    """Within an interval."""
+def test_new_records_appear(shop: Path, record: Any) -> None:
+    """A new span is shown within an interval."""
     with terminal("--interval", "50ms") as shown:
-        shown.until("no span has ended")
+        shown.until("no spans ended")
         now = time.time_ns() - T0
         record(TelemetryData(spans=[span("news", 1, 0, now // MS - 5, now // MS)]))
         shown.until("news")
