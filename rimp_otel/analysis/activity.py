@@ -1,7 +1,7 @@
-"""What went on in a recording, by operation: how long, how often it failed, what it called.
+"""Activity by operation: counts, errors, durations and calls of a recording, or of the last minute.
 
-Memory has a bound, however many spans there are: durations are sampled, and calls are told from
-spans that were recorded not too far from each other.
+Memory is bounded, however many spans there are: durations are sampled, and a call is recognized if
+its two spans were recorded not too far from each other.
 """
 
 from __future__ import annotations
@@ -32,30 +32,35 @@ from rimp_otel.models.records import EventType, TelemetryEvent
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["Activity", "Failure", "Live", "Load", "Operation", "Picture", "Work", "quantile"]
+__all__ = [
+    "Activity",
+    "ActivityLimits",
+    "ActivitySnapshot",
+    "Failure",
+    "FailureCount",
+    "LiveActivity",
+    "LoadStats",
+    "Operation",
+    "OperationStats",
+    "quantile",
+]
 
-
-# --- What went on in a recording, by operation: how long, how often it failed, what it called.
-
-_SAMPLE = 5_000
-_REMEMBERED = 500_000
-_MOST_FAILURES = 10_000
 _VARYING = re.compile(
     r"0x[0-9a-fA-F]+|\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"
     r"|\b(?=[0-9a-f]*[0-9])[0-9a-f]{12,}\b|\d+(?:\.\d+)*"
 )
-_LONGEST_FAILURE = 200
+_MAX_FAILURE_LENGTH = 200
 
 
 class Operation(NamedTuple):
-    """What is compared: spans of one name in one service."""
+    """The spans of one name in one service."""
 
     service: str
     name: str
 
 
 class Failure(NamedTuple):
-    """A kind of error: where it was, and its text, with ``#`` for what varies."""
+    """A kind of error: its place, and its text with ``#`` for numbers and ids."""
 
     service: str
     #: The span's name, or the log record's source.
@@ -63,19 +68,23 @@ class Failure(NamedTuple):
     text: str
 
 
-class _Seen(NamedTuple):
-    number: int
+class FailureCount(NamedTuple):
+    """How often a kind of error happened."""
+
+    times: int
+    #: A trace in which it happened; 0 if it happened outside of any.
     trace_id: int
 
 
 @dataclass
-class Work:
-    """What is known of one operation."""
+class OperationStats:
+    """Counts and durations of one operation."""
 
     count: int = 0
     errors: int = 0
-    #: Start and duration of spans, in nanoseconds: all, or so many drawn by lot.
+    #: Start and duration of spans, in nanoseconds: of all of them, or of a random sample.
     sample: list[tuple[int, int]] = field(default_factory=list)
+    #: Spans that have a duration.
     timed: int = 0
 
     @property
@@ -84,62 +93,79 @@ class Work:
         return [duration for _, duration in sorted(self.sample)]
 
 
-class Activity:
-    """All that went on, counted from spans and log records in any order."""
+class ActivityLimits(NamedTuple):
+    """How much an `Activity` keeps in memory."""
 
-    def __init__(self) -> None:
+    #: Durations of an operation.
+    durations: int = 5_000
+    #: Spans by which callers and called are recognized.
+    spans: int = 500_000
+    failures: int = 10_000
+
+
+class Activity:
+    """Operations, calls and errors, counted from spans and log records in any order.
+
+    Use it in one thread.
+
+    Args:
+        limits: how much it keeps in memory.
+    """
+
+    def __init__(self, limits: ActivityLimits = ActivityLimits()) -> None:  # noqa: B008 (immutable)
+        self._limits = limits
         self.spans = 0
         self.first = 0
         self.last = 0
-        self.operations: dict[Operation, Work] = {}
-        #: How often an operation called another; the caller of what begins a trace is None.
+        self.operations: dict[Operation, OperationStats] = {}
+        #: By caller and called; the caller is None if the span is the root of a trace.
         self.calls: Counter[tuple[Operation | None, Operation]] = Counter()
-        #: Of each kind of error, how often, and a trace where it happened (0 for none).
-        self.failures: dict[Failure, _Seen] = {}
+        self.failures: dict[Failure, FailureCount] = {}
         self._known: dict[tuple[int, int], Operation] = {}
         self._waiting: dict[tuple[int, int], list[Operation]] = {}
-        # The same spans give the same sample.
+        # Seeded, so that equal spans make equal samples.
         self._random = random.Random(7)
 
     def add_span(self, span: ReadableSpan) -> None:
-        """Counts a span."""
+        """Count the span."""
         operation = Operation(service_of(span), span.name)
-        work = self.operations.setdefault(operation, Work())
+        stats = self.operations.setdefault(operation, OperationStats())
         self.spans += 1
-        work.count += 1
-        self._widen(start_of(span), end_of(span) or 0)
-        self._sample(work, span)
-        self._link(span, operation)
+        stats.count += 1
+        self._extend_time(start_of(span), end_of(span) or 0)
+        self._sample_duration(stats, span)
+        self._count_calls(span, operation)
         if has_failed(span):
-            work.errors += 1
-            self._fail(operation, _why(span), trace_id_of(span))
+            stats.errors += 1
+            self._count_failure(operation, _failure_text(span), trace_id_of(span))
 
     def add_event(self, event: TelemetryEvent) -> None:
-        """Counts a log record, if it is an error."""
-        self._widen(time_of(event), time_of(event))
+        """Count the log record, if it is an error."""
+        self._extend_time(time_of(event), time_of(event))
         if event.event_type is EventType.ERROR:
-            where = Operation(service_of(event), event.source)
+            place = Operation(service_of(event), event.source)
             text = exception_text(event.metadata) or event.message or event.event_name
-            self._fail(where, text, event.trace_id)
+            self._count_failure(place, text, event.trace_id)
 
-    def _widen(self, first: int, last: int) -> None:
+    def _extend_time(self, first: int, last: int) -> None:
         if first:
             self.first = min(self.first or first, first)
         self.last = max(self.last, last)
 
-    def _sample(self, work: Work, span: ReadableSpan) -> None:
-        duration = duration_of(span)
+    def _sample_duration(self, stats: OperationStats, span: ReadableSpan) -> None:
+        duration, most = duration_of(span), self._limits.durations
         if duration is None:
             return
-        work.timed += 1
-        if len(work.sample) < _SAMPLE:
-            work.sample.append((start_of(span), duration))
+        stats.timed += 1
+        if len(stats.sample) < most:
+            stats.sample.append((start_of(span), duration))
             return
-        place = self._random.randrange(work.timed)
-        if place < _SAMPLE:
-            work.sample[place] = (start_of(span), duration)
+        # Reservoir sampling: each span so far is in the sample with the same probability.
+        index = self._random.randrange(stats.timed)
+        if index < most:
+            stats.sample[index] = (start_of(span), duration)
 
-    def _link(self, span: ReadableSpan, operation: Operation) -> None:
+    def _count_calls(self, span: ReadableSpan, operation: Operation) -> None:
         own = (trace_id_of(span), span_id_of(span))
         parent = (own[0], parent_id_of(span))
         if not parent[1]:
@@ -151,51 +177,51 @@ class Activity:
         self._known[own] = operation
         for called in self._waiting.pop(own, ()):
             self.calls[operation, called] += 1
-        _forget(self._known)
-        _forget(self._waiting)
+        _drop_oldest(self._known, self._limits.spans)
+        _drop_oldest(self._waiting, self._limits.spans)
 
-    def _fail(self, where: Operation, text: str, trace_id: int) -> None:
-        failure = Failure(
-            *where, _VARYING.sub("#", text[: 4 * _LONGEST_FAILURE])[:_LONGEST_FAILURE]
-        )
-        seen = self.failures.get(failure)
-        if seen is None and len(self.failures) >= _MOST_FAILURES:
-            return  # texts that are all different are no kinds
-        number, known = seen or (0, 0)
-        self.failures[failure] = _Seen(number + 1, known or trace_id)
-
-
-def _forget(remembered: dict[tuple[int, int], Any]) -> None:
-    """Lets go of the oldest half, once there is too much."""
-    if len(remembered) > _REMEMBERED:
-        for key in list(islice(remembered, _REMEMBERED // 2)):
-            del remembered[key]
+    def _count_failure(self, place: Operation, text: str, trace_id: int) -> None:
+        text = _VARYING.sub("#", text[: 4 * _MAX_FAILURE_LENGTH])[:_MAX_FAILURE_LENGTH]
+        failure = Failure(*place, text)
+        known = self.failures.get(failure)
+        if known is None and len(self.failures) >= self._limits.failures:
+            return  # texts that all differ are no kinds of error
+        times, known_trace_id = known or (0, 0)
+        self.failures[failure] = FailureCount(times + 1, known_trace_id or trace_id)
 
 
-def _why(span: ReadableSpan) -> str:
+def _drop_oldest(spans: dict[tuple[int, int], Any], most: int) -> None:
+    """Drop the oldest half if there are more than ``most``."""
+    if len(spans) > most:
+        for key in list(islice(spans, most // 2)):
+            del spans[key]
+
+
+def _failure_text(span: ReadableSpan) -> str:
     raised = (exception_text(event.attributes or {}) for event in span.events)
     return next(filter(None, raised), span.status.description or "error")
 
 
 def quantile(values: Iterable[int], share: float) -> int:
-    """The value that a share (0 to 1) of the values do not exceed; 0 of none."""
+    """Return the value that a share (0 to 1) of the values do not exceed; 0 if there are none."""
     ordered = sorted(values)
     if not ordered:
         return 0
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
-# --- What goes on now: spans and log records of the last minute, by service and operation.
+# Activity of a moving window.
 
-_MOST = 500_000
+_MAX_RECORDS = 500_000
 _PARTS = 30
 
 
-class Load(NamedTuple):
-    """What one operation, or one service, did. Durations in nanoseconds, None where none is known."""
+class LoadStats(NamedTuple):
+    """Spans of an operation or a service within a window, with percentiles of their durations in
+    nanoseconds; None if no duration is known."""
 
     service: str
-    #: None of a service as a whole.
+    #: None for a service as a whole.
     name: str | None
     spans: int
     errors: int
@@ -205,24 +231,24 @@ class Load(NamedTuple):
 
 
 @dataclass
-class Picture:
-    """All that went on in the window that ended at ``now``, in nanoseconds."""
+class ActivitySnapshot:
+    """The activity of the window that ended at ``now``, in nanoseconds."""
 
     now: int
     window: int
-    total: Load
-    services: list[Load] = field(default_factory=list)
-    operations: list[Load] = field(default_factory=list)
-    #: Spans that ended in each of equal parts of the window.
-    course: list[int] = field(default_factory=list)
+    total: LoadStats
+    services: list[LoadStats] = field(default_factory=list)
+    operations: list[LoadStats] = field(default_factory=list)
+    #: How many spans ended in each of 30 equal parts of the window.
+    spans_over_time: list[int] = field(default_factory=list)
     logs: Counter[EventType] = field(default_factory=Counter)
 
     def rate(self, count: int) -> float:
-        """So many in the window, in a second."""
+        """Return ``count`` records of the window as records per second."""
         return count * 10**9 / self.window
 
 
-class _Ended(NamedTuple):
+class _EndedSpan(NamedTuple):
     time: int
     ids: tuple[int, int]
     operation: Operation
@@ -230,63 +256,72 @@ class _Ended(NamedTuple):
     has_failed: bool
 
 
-class Live:
-    """Spans and log records of a window that moves. A span belongs to the time of its end; one that
-    comes twice counts once. Of more than half a million, the newest are kept."""
+class LiveActivity:
+    """Spans and log records of a moving window.
 
-    def __init__(self, window: int) -> None:
+    A span belongs to the time of its end; one that is added twice counts once. Use it in one thread.
+
+    Args:
+        window: its length in nanoseconds.
+        max_records: how many spans, and how many log records, are kept: the newest.
+    """
+
+    def __init__(self, window: int, max_records: int = _MAX_RECORDS) -> None:
         self.window = window
-        self._spans: list[_Ended] = []
+        self._max_records = max_records
+        self._spans: list[_EndedSpan] = []
         self._ids: set[tuple[int, int]] = set()
         self._logs: list[tuple[int, str]] = []
 
     def add(self, spans: Iterable[ReadableSpan], events: Iterable[TelemetryEvent]) -> None:
-        """Takes in what was recorded."""
+        """Add spans and log records, in any order."""
         for span in spans:
             ids = (trace_id_of(span), span_id_of(span))
             if ids not in self._ids:
                 self._ids.add(ids)
                 operation = Operation(service_of(span), span.name)
-                ended = _Ended(time_of(span), ids, operation, duration_of(span), has_failed(span))
+                ended = _EndedSpan(
+                    time_of(span), ids, operation, duration_of(span), has_failed(span)
+                )
                 heapq.heappush(self._spans, ended)
         for event in events:
             heapq.heappush(self._logs, (time_of(event), event.event_type.value))
-        while len(self._spans) > _MOST:
+        while len(self._spans) > self._max_records:
             self._ids.discard(heapq.heappop(self._spans).ids)
-        while len(self._logs) > _MOST:
+        while len(self._logs) > self._max_records:
             heapq.heappop(self._logs)
 
-    def picture(self, now: int) -> Picture:
-        """What went on in the window until ``now``; what is older is forgotten."""
+    def snapshot(self, now: int) -> ActivitySnapshot:
+        """Return the activity of the window that ends at ``now``; older records are dropped."""
         first = now - self.window
         while self._spans and self._spans[0].time <= first:
             self._ids.discard(heapq.heappop(self._spans).ids)
         while self._logs and self._logs[0][0] <= first:
             heapq.heappop(self._logs)
         spans = [span for span in self._spans if span.time <= now]
-        picture = Picture(now, self.window, _load("", None, spans))
-        picture.logs = Counter(EventType(kind) for time, kind in self._logs if time <= now)
-        picture.course = _course(spans, first, self.window)
-        self._divide(spans, picture)
-        return picture
-
-    def _divide(self, spans: Iterable[_Ended], picture: Picture) -> None:
-        operations: dict[Operation, list[_Ended]] = {}
-        services: dict[str, list[_Ended]] = {}
+        operations: dict[Operation, list[_EndedSpan]] = {}
+        services: dict[str, list[_EndedSpan]] = {}
         for span in spans:
             operations.setdefault(span.operation, []).append(span)
             services.setdefault(span.operation.service, []).append(span)
-        picture.services = [_load(service, None, of) for service, of in services.items()]
-        picture.operations = [_load(*operation, of) for operation, of in operations.items()]
+        return ActivitySnapshot(
+            now,
+            self.window,
+            total=_load_of("", None, spans),
+            services=[_load_of(service, None, own) for service, own in services.items()],
+            operations=[_load_of(*operation, own) for operation, own in operations.items()],
+            spans_over_time=_count_over_time(spans, first, self.window),
+            logs=Counter(EventType(kind) for time, kind in self._logs if time <= now),
+        )
 
 
-def _load(service: str, name: str | None, spans: list[_Ended]) -> Load:
+def _load_of(service: str, name: str | None, spans: list[_EndedSpan]) -> LoadStats:
     durations = sorted(span.duration for span in spans if span.duration is not None)
     shares = [quantile(durations, share) if durations else None for share in (0.5, 0.95, 0.99)]
-    return Load(service, name, len(spans), sum(span.has_failed for span in spans), *shares)
+    return LoadStats(service, name, len(spans), sum(span.has_failed for span in spans), *shares)
 
 
-def _course(spans: Iterable[_Ended], first: int, window: int) -> list[int]:
+def _count_over_time(spans: Iterable[_EndedSpan], first: int, window: int) -> list[int]:
     counts = [0] * _PARTS
     for span in spans:
         counts[min((span.time - first - 1) * _PARTS // window, _PARTS - 1)] += 1

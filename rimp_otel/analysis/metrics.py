@@ -1,4 +1,4 @@
-"""What histograms say about the values that they counted: differences, sums, percentiles."""
+"""Series of metric points: rates and values over time, and the distributions that histograms hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -22,14 +22,22 @@ from rimp_otel.models.records import (
     Temporality,
 )
 
-__all__ = ["Bucket", "Distribution", "Series", "between", "of_point", "series_of", "together"]
+__all__ = [
+    "Distribution",
+    "MetricSeries",
+    "ValueRange",
+    "distribution_between",
+    "distribution_of",
+    "merge_distributions",
+    "metric_series",
+]
 
 
-# --- What histograms say about the values that they counted: differences, sums, percentiles.
+# Distributions.
 
 
-class Bucket(NamedTuple):
-    """Values counted within ``lower < value <= upper``; either may be infinite."""
+class ValueRange(NamedTuple):
+    """How many values lie in ``lower < value <= upper``; either bound may be infinite."""
 
     lower: float
     upper: float
@@ -38,62 +46,63 @@ class Bucket(NamedTuple):
 
 @dataclass
 class Distribution:
-    """How often which values were counted.
+    """Values counted in buckets: those of a histogram, or of several together.
 
     ``layout`` says which buckets there are: the bounds of an explicit histogram, or the scale of an
-    exponential one. Their counts are by number: of an explicit histogram from 0 on, of an
-    exponential one by index.
+    exponential one. ``counts`` is by bucket: from 0 in an explicit histogram, by index in an
+    exponential one.
     """
 
     layout: tuple[float, ...] | int
     count: int = 0
-    #: None where one of the points had none.
+    #: None if one of the points has none.
     sum: float | None = 0.0
     counts: Counter[int] = field(default_factory=Counter)
     #: Of an exponential histogram: values below zero, by index.
     negative: Counter[int] = field(default_factory=Counter)
     zeros: int = 0
     zero_threshold: float = 0.0
-    #: What all values are known to lie between, where that is known.
+    #: Bounds of all values; None if they are not known.
     min: float | None = None
     max: float | None = None
 
     @property
     def mean(self) -> float | None:
-        """The mean of the values; None where there are none, or their sum is not known."""
+        """The mean of the values; None if there are none, or if their sum is not known."""
         return self.sum / self.count if self.count and self.sum is not None else None
 
     def quantile(self, share: float) -> float | None:
-        """The value that a share (0 to 1) of the values do not exceed, as far as buckets tell.
+        """Return an estimate of the value that a share (0 to 1) of the values do not exceed.
 
-        Within a bucket values are taken to be spread evenly (of an exponential histogram: evenly on
-        its scale). None where nothing was counted, or the point has no buckets.
+        Values are taken to be spread evenly within a bucket (evenly on the scale of an exponential
+        histogram). None if there are no values, or no buckets.
         """
-        buckets = list(self.buckets())
-        total = sum(bucket.values for bucket in buckets)
-        rank, seen = share * total, 0
-        for bucket in buckets:
-            if bucket.values and seen + bucket.values >= rank:
-                return self._within(bucket, (rank - seen) / bucket.values)
-            seen += bucket.values
+        ranges = list(self.ranges())
+        total = sum(one.values for one in ranges)
+        rank, below = share * total, 0
+        for one in ranges:
+            if one.values and below + one.values >= rank:
+                return self._interpolate(one, (rank - below) / one.values)
+            below += one.values
         return None
 
-    def buckets(self) -> Iterator[Bucket]:
-        """Those with values in them, from the smallest values to the greatest."""
+    def ranges(self) -> Iterator[ValueRange]:
+        """Yield the buckets that have values, from the smallest values to the greatest."""
         if isinstance(self.layout, tuple):
             bounds = (-math.inf, *self.layout, math.inf)
             for index, count in sorted(self.counts.items()):
-                yield Bucket(bounds[index], bounds[index + 1], count)
+                yield ValueRange(bounds[index], bounds[index + 1], count)
             return
+        scale = self.layout
         for index, count in sorted(self.negative.items(), reverse=True):
-            yield Bucket(-_bound(index + 1, self.layout), -_bound(index, self.layout), count)
+            yield ValueRange(-_lower_bound(index + 1, scale), -_lower_bound(index, scale), count)
         if self.zeros:
-            yield Bucket(-self.zero_threshold, self.zero_threshold, self.zeros)
+            yield ValueRange(-self.zero_threshold, self.zero_threshold, self.zeros)
         for index, count in sorted(self.counts.items()):
-            yield Bucket(_bound(index, self.layout), _bound(index + 1, self.layout), count)
+            yield ValueRange(_lower_bound(index, scale), _lower_bound(index + 1, scale), count)
 
-    def _within(self, bucket: Bucket, share: float) -> float:
-        lower, upper = bucket.lower, bucket.upper
+    def _interpolate(self, within: ValueRange, share: float) -> float:
+        lower, upper = within.lower, within.upper
         if self.min is not None:
             lower = max(lower, min(self.min, upper))
         if self.max is not None:
@@ -109,19 +118,19 @@ class Distribution:
         return lower + (upper - lower) * share
 
 
-def of_point(point: HistogramPoint | ExponentialHistogramPoint) -> Distribution:
-    """The distribution that a data point holds."""
+def distribution_of(point: HistogramPoint | ExponentialHistogramPoint) -> Distribution:
+    """Return the distribution that a data point holds."""
     if isinstance(point, HistogramPoint):
         layout, counts = point.explicit_bounds, point.bucket_counts
         # A point without buckets still has a count, a sum, and perhaps extremes.
-        counted = Counter({i: n for i, n in enumerate(counts[: len(layout) + 1]) if n})
-        return Distribution(layout, point.count, point.sum, counted, min=point.min, max=point.max)
+        by_bucket = Counter({i: n for i, n in enumerate(counts[: len(layout) + 1]) if n})
+        return Distribution(layout, point.count, point.sum, by_bucket, min=point.min, max=point.max)
     return Distribution(
         point.scale,
         point.count,
         point.sum,
-        _indexed(point.positive),
-        _indexed(point.negative),
+        _counts_by_index(point.positive),
+        _counts_by_index(point.negative),
         point.zero_count,
         point.zero_threshold,
         point.min,
@@ -129,9 +138,10 @@ def of_point(point: HistogramPoint | ExponentialHistogramPoint) -> Distribution:
     )
 
 
-def between(before: Distribution, after: Distribution) -> Distribution | None:
-    """What was counted between two cumulative points; None if they do not go on from one another."""
-    before, after = _alike(before, after)
+def distribution_between(before: Distribution, after: Distribution) -> Distribution | None:
+    """Return what was counted between two cumulative points; None if the second does not continue
+    the first."""
+    before, after = _at_common_scale(before, after)
     if before.layout != after.layout or before.count > after.count:
         return None
     counts, negative = Counter(after.counts), Counter(after.negative)
@@ -140,35 +150,34 @@ def between(before: Distribution, after: Distribution) -> Distribution | None:
     zeros = after.zeros - before.zeros
     if zeros < 0 or min((*counts.values(), *negative.values()), default=0) < 0:
         return None
-    return Distribution(
-        after.layout,
-        after.count - before.count,
-        None if after.sum is None or before.sum is None else after.sum - before.sum,
-        +counts,
-        +negative,
-        zeros,
-        after.zero_threshold,
-        # Of a part of what they are the extremes of, they are bounds at least.
-        after.min,
-        after.max,
+    return replace(
+        after,  # whose extremes are bounds of a part of its values, too
+        count=after.count - before.count,
+        sum=None if after.sum is None or before.sum is None else after.sum - before.sum,
+        counts=+counts,
+        negative=+negative,
+        zeros=zeros,
     )
 
 
-def together(distributions: Iterable[Distribution]) -> Distribution | None:
-    """All of them in one; None of none. Those whose bounds are others than the last one's are left
-    out, since their values cannot be told apart finely enough."""
+def merge_distributions(distributions: Iterable[Distribution]) -> Distribution | None:
+    """Return all of them as one; None if there are none.
+
+    Those whose bounds differ from the last one's are left out: their values cannot be told apart
+    finely enough.
+    """
     total: Distribution | None = None
     for one in reversed(list(distributions)):
         if total is None:
-            total = _copy(one)
+            total = one
             continue
-        total, one = _alike(total, one)
+        total, one = _at_common_scale(total, one)
         if one.layout == total.layout:
-            total = _sum(total, one)
+            total = _add_distributions(total, one)
     return total
 
 
-def _sum(left: Distribution, right: Distribution) -> Distribution:
+def _add_distributions(left: Distribution, right: Distribution) -> Distribution:
     return Distribution(
         left.layout,
         left.count + right.count,
@@ -182,65 +191,67 @@ def _sum(left: Distribution, right: Distribution) -> Distribution:
     )
 
 
-def _alike(left: Distribution, right: Distribution) -> tuple[Distribution, Distribution]:
-    """Of two exponential histograms, both at the coarser one's scale."""
+def _at_common_scale(left: Distribution, right: Distribution) -> tuple[Distribution, Distribution]:
+    """Return both; two exponential histograms at the coarser scale."""
     if isinstance(left.layout, tuple) or isinstance(right.layout, tuple):
         return left, right
     scale = min(left.layout, right.layout)
-    return _at_scale(left, scale), _at_scale(right, scale)
+    return _at_scale(left, left.layout, scale), _at_scale(right, right.layout, scale)
 
 
-def _at_scale(one: Distribution, scale: int) -> Distribution:
-    assert isinstance(one.layout, int)
-    by = one.layout - scale
+def _at_scale(one: Distribution, own_scale: int, scale: int) -> Distribution:
+    by = own_scale - scale
     if not by:
         return one
-    coarse = _copy(one)
-    coarse.layout = scale
-    coarse.counts, coarse.negative = _coarser(one.counts, by), _coarser(one.negative, by)
-    return coarse
+    counts, negative = _merge_buckets(one.counts, by), _merge_buckets(one.negative, by)
+    return replace(one, layout=scale, counts=counts, negative=negative)
 
 
-def _coarser(counts: Counter[int], by: int) -> Counter[int]:
-    found: Counter[int] = Counter()
+def _merge_buckets(counts: Counter[int], by: int) -> Counter[int]:
+    merged: Counter[int] = Counter()
     for index, count in counts.items():
-        found[index >> by] += count
-    return found
+        merged[index >> by] += count
+    return merged
 
 
-def _copy(one: Distribution) -> Distribution:
-    return Distribution(
-        **{**vars(one), "counts": Counter(one.counts), "negative": Counter(one.negative)}
-    )
-
-
-def _indexed(buckets: Buckets | None) -> Counter[int]:
+def _counts_by_index(buckets: Buckets | None) -> Counter[int]:
     if buckets is None:
         return Counter()
     return Counter({buckets.offset + i: n for i, n in enumerate(buckets.bucket_counts) if n})
 
 
-def _bound(index: int, scale: int) -> float:
-    """The lower bound of a bucket: 2 ** (index / 2**scale), or what a float can hold of it."""
+def _lower_bound(index: int, scale: int) -> float:
+    """Return the lower bound of a bucket, 2 ** (index / 2**scale), or the nearest float."""
     try:
         return float(2.0 ** math.ldexp(index, -scale))
     except OverflowError:
         return math.inf if index > 0 else 0.0
 
 
-# --- The points of one metric with one set of attributes, and what they say over time.
+# Series.
 
-_S = 10**9
+_NANOS_PER_SECOND = 10**9
+
+Amount = int | float | Distribution
+"""A value, a number of values, or the values that a histogram counted."""
+
+
+class _Step(NamedTuple):
+    """What was added from ``start`` to ``end``."""
+
+    start: int
+    end: int
+    added: Amount
 
 
 @dataclass
-class Series:
+class MetricSeries:
     """Points of one metric, resource, scope and set of attributes, in the order of time."""
 
     points: list[TelemetryMetric] = field(default_factory=list)
-    #: What cumulative points counted before this time is left out, as far as they tell.
+    #: What cumulative points counted before this time is left out, as far as that is known.
     since: int = 0
-    _steps: list[tuple[int, int, Any]] | None = None
+    _steps: list[_Step] | None = None
 
     @property
     def last(self) -> TelemetryMetric:
@@ -249,128 +260,141 @@ class Series:
 
     @property
     def is_distribution(self) -> bool:
-        """Whether the points count values in buckets."""
+        """True if the points count values in buckets."""
         return self.last.kind in (MetricKind.HISTOGRAM, MetricKind.EXPONENTIAL_HISTOGRAM)
 
     @property
     def adds_up(self) -> bool:
-        """Whether a rate makes sense: of a monotonic sum, or of anything that counts values."""
+        """True if the series has a rate: a monotonic sum, or anything that counts values."""
         is_counter = self.last.kind is MetricKind.SUM and self.last.is_monotonic
         return is_counter or self.is_distribution or self.last.kind is MetricKind.SUMMARY
 
     def total(self) -> float:
-        """How much was added over all points: the value of a sum, or the number of values."""
-        return sum(_size(step) for _, _, step in self.steps())
+        """Return what was added over all points: to a sum, or the number of values."""
+        return sum(_number_of(step.added) for step in self._added_steps())
 
     def rate(self) -> float | None:
-        """What was added in a second, over all points; None where that took no time."""
-        steps = self.steps()
-        nanos = max((end for _, end, _ in steps), default=0) - min(
-            (start for start, _, _ in steps), default=0
-        )
-        return self.total() * _S / nanos if steps and nanos > 0 else None
+        """Return what was added per second; None if the points cover no time."""
+        steps = self._added_steps()
+        if not steps:
+            return None
+        nanos = max(step.end for step in steps) - min(step.start for step in steps)
+        return self.total() * _NANOS_PER_SECOND / nanos if nanos > 0 else None
 
     def distribution(self) -> Distribution | None:
-        """What was counted over all points; None of what counts no values."""
-        return together(step for _, _, step in self.steps() if isinstance(step, Distribution))
+        """Return the values that were counted over all points; None if there are no buckets."""
+        return _merge_steps(self._added_steps())
 
-    def steps(self) -> list[tuple[int, int, Any]]:
-        """From when to when how much was added: numbers, or distributions.
+    def history(self, first: int, last: int, parts: int) -> list[float | None]:
+        """Return a number for each of ``parts`` equal parts of the time from ``first`` to ``last``.
 
-        Of cumulative points that is the difference to the one before; after a restart all that it
-        holds, and so of the first point, if it began to count after ``since`` or is the only one.
+        For a series that adds up, that is the rate per second; for a histogram, the 95th percentile;
+        otherwise the newest value. None for a part without points.
+        """
+        edges = [first + (last - first) * i // parts for i in range(1, parts)]
+        if not self.adds_up:
+            values: list[float | None] = [None] * parts
+            for point in self.points:
+                if point.has_value:
+                    values[bisect.bisect_left(edges, point.time_unix_nano)] = float(point.value)
+            return values
+        steps: list[list[_Step]] = [[] for _ in range(parts)]
+        for step in self._added_steps():
+            steps[bisect.bisect_left(edges, step.end)].append(step)
+        return [_history_value(part) for part in steps]
+
+    def _added_steps(self) -> list[_Step]:
+        """Return what was added from when to when.
+
+        Of cumulative points that is the difference to the one before; after a restart, all that the
+        point holds. So it is for the first point if it began to count after ``since``, or if it is
+        the only one.
         """
         if self._steps is None:
             is_delta = self.last.temporality is Temporality.DELTA
-            self._steps = list(self._deltas() if is_delta else self._differences())
+            points = [point for point in self.points if point.has_value or point.point]
+            self._steps = list(_delta_steps(points) if is_delta else self._cumulative_steps(points))
         return self._steps
 
-    def _deltas(self) -> Iterator[tuple[int, int, Any]]:
-        before = 0
-        for point in self.points:
-            if point.has_value or point.point:
-                start = point.start_time_unix_nano or before or point.time_unix_nano
-                yield start, point.time_unix_nano, _content(point)
-                before = point.time_unix_nano
-
-    def _differences(self) -> Iterator[tuple[int, int, Any]]:
-        points = [point for point in self.points if point.has_value or point.point]
+    def _cumulative_steps(self, points: list[TelemetryMetric]) -> Iterator[_Step]:
         if len(points) == 1 or (points and points[0].start_time_unix_nano > self.since):
-            yield _since_start(points[0])
+            yield _step_since_start(points[0])
         for left, right in pairwise(points):
             added = None
             if left.start_time_unix_nano == right.start_time_unix_nano:
-                added = _difference(_content(left), _content(right))
+                added = _amount_between(_amount_of(left), _amount_of(right))
             if added is None:
-                yield _since_start(right, left.time_unix_nano)
+                yield _step_since_start(right, left.time_unix_nano)
             else:
-                yield left.time_unix_nano, right.time_unix_nano, added
-
-    def history(self, first: int, last: int, buckets: int) -> list[float | None]:
-        """One number for each of ``buckets`` equal parts of the time from ``first`` to ``last``.
-
-        Of what adds up, the rate in a second; of histograms, the 95th percentile; of all others,
-        the newest value. None where there is no point.
-        """
-        edges = [first + (last - first) * i // buckets for i in range(1, buckets)]
-        if not self.adds_up:
-            found: list[float | None] = [None] * buckets
-            for point in self.points:
-                if point.has_value:
-                    found[bisect.bisect_left(edges, point.time_unix_nano)] = float(point.value)
-            return found
-        parts: list[list[tuple[int, int, Any]]] = [[] for _ in range(buckets)]
-        for step in self.steps():
-            parts[bisect.bisect_left(edges, step[1])].append(step)
-        return [_told(part) for part in parts]
+                yield _Step(left.time_unix_nano, right.time_unix_nano, added)
 
 
-def _told(steps: list[tuple[int, int, Any]]) -> float | None:
-    total = together(step for _, _, step in steps if isinstance(step, Distribution))
-    if total is not None and (quantile := total.quantile(0.95)) is not None:
-        return quantile
-    nanos = sum(end - start for start, end, _ in steps)
-    return sum(_size(step) for _, _, step in steps) * _S / nanos if nanos > 0 else None
+def _delta_steps(points: Iterable[TelemetryMetric]) -> Iterator[_Step]:
+    before = 0
+    for point in points:
+        start = point.start_time_unix_nano or before or point.time_unix_nano
+        yield _Step(start, point.time_unix_nano, _amount_of(point))
+        before = point.time_unix_nano
 
 
-def _content(point: TelemetryMetric) -> Any:
+def _step_since_start(point: TelemetryMetric, before: int = 0) -> _Step:
+    start = max(point.start_time_unix_nano, before) or point.time_unix_nano
+    return _Step(min(start, point.time_unix_nano), point.time_unix_nano, _amount_of(point))
+
+
+def _amount_of(point: TelemetryMetric) -> Amount:
     if isinstance(point.point, (HistogramPoint, ExponentialHistogramPoint)):
-        return of_point(point.point)
+        return distribution_of(point.point)
     return point.point.count if isinstance(point.point, SummaryPoint) else point.value
 
 
-def _difference(before: Any, after: Any) -> Any:
-    if isinstance(after, Distribution):
-        return between(before, after) if isinstance(before, Distribution) else None
+def _amount_between(before: Amount, after: Amount) -> Amount | None:
+    """Return the difference; None if the second does not continue the first."""
+    if isinstance(before, Distribution) or isinstance(after, Distribution):
+        if isinstance(before, Distribution) and isinstance(after, Distribution):
+            return distribution_between(before, after)
+        return None
     return after - before if after >= before else None
 
 
-def _since_start(point: TelemetryMetric, before: int = 0) -> tuple[int, int, Any]:
-    start = max(point.start_time_unix_nano, before) or point.time_unix_nano
-    return min(start, point.time_unix_nano), point.time_unix_nano, _content(point)
+def _number_of(amount: Amount) -> float:
+    return amount.count if isinstance(amount, Distribution) else amount
 
 
-def _size(step: Any) -> float:
-    return step.count if isinstance(step, Distribution) else step
+def _merge_steps(steps: Iterable[_Step]) -> Distribution | None:
+    return merge_distributions(step.added for step in steps if isinstance(step.added, Distribution))
 
 
-def series_of(points: Iterable[TelemetryMetric], since: int = 0) -> list[Series]:
-    """The points by what they belong to, each series in the order of time; series in the order of
-    names, services and attributes. What was recorded twice counts once."""
-    found: dict[tuple[Any, ...], Series] = {}
+def _history_value(steps: list[_Step]) -> float | None:
+    total = _merge_steps(steps)
+    if total is not None and (percentile := total.quantile(0.95)) is not None:
+        return percentile
+    nanos = sum(step.end - step.start for step in steps)
+    added = sum(_number_of(step.added) for step in steps)
+    return added * _NANOS_PER_SECOND / nanos if nanos > 0 else None
+
+
+def metric_series(points: Iterable[TelemetryMetric], since: int = 0) -> list[MetricSeries]:
+    """Return the points as series, in the order of names, services and attributes.
+
+    Args:
+        points: in any order; one that is recorded twice counts once.
+        since: see `MetricSeries`.
+    """
+    found: dict[tuple[str, ...], MetricSeries] = {}
     for point in sorted(points, key=lambda point: point.time_unix_nano):
-        series = found.setdefault(_identity(point), Series(since=since))
+        series = found.setdefault(_identity_of(point), MetricSeries(since=since))
         if not (series.points and series.last == point):
             series.points.append(point)
     return [found[identity] for identity in sorted(found)]
 
 
-def _identity(point: TelemetryMetric) -> tuple[str, ...]:
+def _identity_of(point: TelemetryMetric) -> tuple[str, ...]:
     resource = point.resource.attributes if point.resource else {}
     scope = point.scope.name if point.scope else ""
-    texts = (service_of(point), _text(point.tags), _text(resource), scope, point.unit)
-    return (point.name, *texts, point.kind.value)
+    attributes = _attributes_key(point.tags), _attributes_key(resource)
+    return (point.name, service_of(point), *attributes, scope, point.unit, point.kind.value)
 
 
-def _text(attributes: Any) -> str:
+def _attributes_key(attributes: Any) -> str:
     return json.dumps(attributes, sort_keys=True, default=repr)

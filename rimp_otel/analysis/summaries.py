@@ -1,10 +1,11 @@
-"""What spans make together: traces, as trees and as lines of ``rimp traces``."""
+"""Summaries of traces and metrics, one for each, and the digits that tell trace ids apart."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from rimp_otel.models.accessors import (
@@ -21,16 +22,22 @@ from rimp_otel.render.format import format_utc
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-
-__all__ = ["MetricSummary", "TraceSummary", "summarize", "summarize_metrics", "unique_digits"]
-
-
-# --- What spans make together: traces, as trees and as lines of ``rimp traces``.
+__all__ = [
+    "MetricSummary",
+    "TraceSummary",
+    "count_unique_digits",
+    "summarize_metrics",
+    "summarize_traces",
+]
 
 
 @dataclass
 class TraceSummary:
-    """What a line about a trace says. Times are in nanoseconds since the epoch."""
+    """A trace in a few words. Times are in nanoseconds since the epoch.
+
+    Name and service are those of the root: the earliest span without a parent, or the earliest of
+    all if no root is recorded.
+    """
 
     trace_id: int
     start: int = 0
@@ -39,19 +46,19 @@ class TraceSummary:
     service: str = ""
     spans: int = 0
     errors: int = 0
-    #: Whether one of its spans was looked for.
+    #: True if one of its spans meets the condition; see `summarize_traces`.
     is_chosen: bool = False
+    #: Of the root so far: whether it has a parent, and its start.
     _root: tuple[bool, int] = (True, 0)
 
     @property
     def has_root(self) -> bool:
-        """Whether the span that began the trace was among those counted."""
+        """True if a span without a parent was counted."""
         return not self._root[0]
 
     def add(self, span: ReadableSpan) -> None:
         """Count one more span of the trace."""
         start = start_of(span)
-        # The root is the earliest span without a parent; where none is recorded, the earliest.
         root = (bool(parent_id_of(span)), start)
         if not self.spans or root < self._root:
             self._root, self.name, self.service = root, span.name, service_of(span)
@@ -61,7 +68,7 @@ class TraceSummary:
         self.errors += has_failed(span)
 
     def as_json(self) -> dict[str, Any]:
-        """The trace as ``rimp traces --json`` prints it."""
+        """Return the trace as ``rimp traces --json`` prints it."""
         return {
             "trace_id": f"{self.trace_id:032x}",
             "start": format_utc(self.start),
@@ -73,11 +80,15 @@ class TraceSummary:
         }
 
 
-def summarize(
-    spans: Iterable[ReadableSpan], choose: Callable[[ReadableSpan], bool] = lambda _: True
+def summarize_traces(
+    spans: Iterable[ReadableSpan], is_chosen: Callable[[ReadableSpan], bool] = lambda _: True
 ) -> list[TraceSummary]:
-    """The traces that the spans make, in the order in which they were first met; a trace is chosen
-    by one of its spans."""
+    """Return the traces of the spans, in the order of the first span of each.
+
+    Args:
+        spans: in any order.
+        is_chosen: a trace is chosen if this is true of one of its spans.
+    """
     traces: dict[int, TraceSummary] = {}
     for span in spans:
         trace_id = trace_id_of(span)
@@ -85,23 +96,20 @@ def summarize(
         if trace is None:
             trace = traces[trace_id] = TraceSummary(trace_id)
         trace.add(span)
-        trace.is_chosen = trace.is_chosen or choose(span)
+        trace.is_chosen = trace.is_chosen or is_chosen(span)
     return list(traces.values())
 
 
-def unique_digits(trace_ids: Iterable[int]) -> int:
-    """How many leading digits tell the ids apart; 8 at least."""
+def count_unique_digits(trace_ids: Iterable[int]) -> int:
+    """Return how many leading hexadecimal digits tell the ids apart; 8 at least."""
     pairs = pairwise(sorted(trace_ids))
     first_different = ((128 - (left ^ right).bit_length()) // 4 for left, right in pairs)
     return max(8, 1 + max(first_different, default=0))
 
 
-# --- The list that ``rimp metrics`` prints: one line for each metric.
-
-
 @dataclass
 class MetricSummary:
-    """What a line about a metric says. Times are in nanoseconds since the epoch."""
+    """A metric in a few words. Times are in nanoseconds since the epoch."""
 
     name: str
     kind: str
@@ -122,10 +130,11 @@ class MetricSummary:
         self.last = max(self.last, point.time_unix_nano)
         self.services[service_of(point)] = None
         resource = point.resource.attributes if point.resource else {}
-        self.series.add(hash((repr(sorted(point.tags.items(), key=_key)), repr(resource))))
+        tags = sorted(point.tags.items(), key=itemgetter(0))
+        self.series.add(hash((repr(tags), repr(resource))))
 
     def as_json(self) -> dict[str, Any]:
-        """The metric as ``rimp metrics --json`` prints it."""
+        """Return the metric as ``rimp metrics --json`` prints it."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -139,12 +148,8 @@ class MetricSummary:
         }
 
 
-def _key(item: tuple[str, Any]) -> str:
-    return item[0]
-
-
 def summarize_metrics(points: Iterable[TelemetryMetric]) -> list[MetricSummary]:
-    """The metrics that the points belong to, by name."""
+    """Return the metrics of the points, in the order of their names."""
     found: dict[tuple[str, str, str], MetricSummary] = {}
     for point in points:
         key = (point.name, point.kind.value, point.unit)

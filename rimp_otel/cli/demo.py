@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from importlib import import_module
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rimp_otel.analysis.metrics import distribution_of
 from rimp_otel.cli.demo_service import Service, ServiceError
 from rimp_otel.cli.options import UsageError, add_color_option, output_width, style_from_args
 from rimp_otel.cli.output import Progress, open_recording
@@ -56,7 +56,6 @@ __all__ = [
     "add_demo_parser",
     "format_demo",
     "format_histogram",
-    "quantile",
     "visit",
 ]
 
@@ -491,29 +490,18 @@ def format_histogram(point: HistogramPoint, width: int, style: Style) -> list[st
         lines.append(
             f"{labels[index]:>14}  {counts[index]:>4}  {style.paint(bar, 'green')}".rstrip()
         )
-    quantiles = [(f"p{share}", quantile(point, share / 100)) for share in (50, 90, 99)]
-    if point.max is not None:
-        quantiles.append(("max", point.max))
-    shown = [f"{style.paint(name, 'bold')} {style.duration(_nanos(s))}" for name, s in quantiles]
+    distribution = distribution_of(point)
+    values = [(f"p{share}", distribution.quantile(share / 100)) for share in (50, 90, 99)]
+    shown = [
+        f"{style.paint(name, 'bold')} {style.duration(_nanos(seconds))}"
+        for name, seconds in [*values, ("max", point.max)]
+        if seconds is not None
+    ]
     return [*lines, f"{'':>14}        " + "   ".join(shown)]
 
 
 def _nanos(seconds: float) -> int:
     return round(seconds * 1e9)
-
-
-def quantile(point: HistogramPoint, share: float) -> float:
-    """The value below which ``share`` of the measurements lie, evenly spread in their bucket."""
-    least = point.min if point.min is not None else 0.0
-    most = point.max if point.max is not None else max(point.explicit_bounds, default=least)
-    edges = [least, *(min(max(bound, least), most) for bound in point.explicit_bounds), most]
-    wanted = share * point.count
-    for index, reached in enumerate(accumulate(point.bucket_counts)):
-        if reached and reached >= wanted:
-            count = point.bucket_counts[index]
-            part = (wanted - (reached - count)) / count
-            return edges[index] + part * (edges[index + 1] - edges[index])
-    return most
 
 
 def _next(trace_id: int, look: str, page: _Page) -> Iterator[str]:

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rimp_otel.analysis.activity import Activity, Operation
-from rimp_otel.analysis.diff import CallChange, Change, Differences, FailureChange, compare
+from rimp_otel.analysis.diff import (
+    CallChange,
+    Differences,
+    DurationChange,
+    ErrorRateChange,
+    diff_operations,
+)
 from rimp_otel.cli.options import (
     UsageError,
     add_color_option,
@@ -91,7 +97,7 @@ def _run_diff(args: argparse.Namespace) -> int:
     (path_a, window_a), (path_b, window_b) = _sides_from_args(args)
     before = _read_activity(path_a, window_a, args.service)
     after = _read_activity(path_b, window_b, args.service)
-    found = compare(before, after, args.min_change)
+    found = diff_operations(before, after, args.min_change)
     if args.json:
         print(to_json(differences_json(found, before, after)))
     else:
@@ -178,7 +184,9 @@ def _format_side(letter: str, name: str, activity: Activity, style: Style) -> st
     return f"{style.paint(letter, 'bold')}  {text}"
 
 
-def _duration_rows(changes: list[Change], arrow: str, width: int, style: Style) -> list[str]:
+def _duration_rows(
+    changes: list[DurationChange], arrow: str, width: int, style: Style
+) -> list[str]:
     if not changes:
         return []
     table = (_OPERATION_COLUMN, Column("SPANS"), Column("P50"), Column("P95"), Column("P"))
@@ -206,7 +214,7 @@ def _format_p_value(value: float) -> str:
 
 
 def _failure_rate_rows(
-    changes: list[FailureChange], arrow: str, width: int, style: Style
+    changes: list[ErrorRateChange], arrow: str, width: int, style: Style
 ) -> list[str]:
     if not changes:
         return []
@@ -234,7 +242,7 @@ def _new_error_rows(found: Differences, width: int, style: Style) -> list[str]:
     )
     rows = [
         (
-            f"{one.number:,}",
+            f"{one.times:,}",
             _operation_name(Operation(one.failure.service, one.failure.name), style),
             f"{one.trace_id:032x}"[:8] if one.trace_id else "-",
             style.clean(one.failure.text),
@@ -257,7 +265,7 @@ def _call_rows(changes: list[CallChange], arrow: str, style: Style) -> list[str]
 def _format_call(change: CallChange, arrow: str, style: Style) -> str:
     called = _operation_name(change.called, style)
     who = "(a trace begins)" if change.caller is None else _operation_name(change.caller, style)
-    return f"{who}{arrow}{called}  {change.number:,} times in {change.callers[0]:,}"
+    return f"{who}{arrow}{called}  {change.times:,} times in {change.caller_counts[0]:,}"
 
 
 def _operation_name(operation: Operation, style: Style) -> str:
@@ -279,7 +287,7 @@ def differences_json(found: Differences, before: Activity, after: Activity) -> d
         "new_errors": [
             {
                 **one.failure._asdict(),
-                "count": one.number,
+                "count": one.times,
                 "trace_id": f"{one.trace_id:032x}" if one.trace_id else None,
             }
             for one in found.new_failures
@@ -294,7 +302,7 @@ def _side_fields(activity: Activity) -> dict[str, Any]:
     return {"first": first, "last": last, "spans": activity.spans}
 
 
-def _duration_fields(change: Change) -> dict[str, Any]:
+def _duration_fields(change: DurationChange) -> dict[str, Any]:
     return {
         **change.operation._asdict(),
         "moved": change.moved,
@@ -305,7 +313,7 @@ def _duration_fields(change: Change) -> dict[str, Any]:
     }
 
 
-def _failure_fields(change: FailureChange) -> dict[str, Any]:
+def _failure_fields(change: ErrorRateChange) -> dict[str, Any]:
     errors = {"counts": change.counts, "errors": change.errors, "p_value": change.p_value}
     return {**change.operation._asdict(), **errors}
 
@@ -315,6 +323,6 @@ def _call_fields(change: CallChange) -> dict[str, Any]:
     return {
         "caller": caller,
         "called": change.called._asdict(),
-        "count": change.number,
-        "caller_counts": change.callers,
+        "count": change.times,
+        "caller_counts": change.caller_counts,
     }

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rimp_otel.analysis.metrics import Distribution, Series, series_of
+from rimp_otel.analysis.metrics import Distribution, MetricSeries, metric_series
 from rimp_otel.analysis.summaries import MetricSummary, summarize_metrics
 from rimp_otel.cli.options import (
     add_color_option,
@@ -111,7 +111,7 @@ def _series_lines(
         )
     times = [point.time_unix_nano for point in points]
     first, last = window.start or min(times), window.end or max(times)
-    series = series_of(points, window.start or 0)
+    series = metric_series(points, window.start or 0)
     shown = series[: args.number]
     if args.json:
         yield from (to_json(series_json(one, first, last)) for one in shown)
@@ -142,7 +142,7 @@ def format_metrics(metrics: list[MetricSummary], width: int, style: Style) -> li
 
 
 def format_series(
-    series: Sequence[Series], first: int, last: int, width: int, style: Style
+    series: Sequence[MetricSeries], first: int, last: int, width: int, style: Style
 ) -> list[str]:
     """Return two lines for each series, under a heading for each metric."""
     lines: list[str] = []
@@ -156,7 +156,9 @@ def format_series(
     return lines
 
 
-def _metric_heading(one: Series, first: int, last: int, width: int, style: Style) -> list[str]:
+def _metric_heading(
+    one: MetricSeries, first: int, last: int, width: int, style: Style
+) -> list[str]:
     metric, between = one.last, style.glyphs.between
     facts = [metric.kind.value.replace("_", " ")]
     if metric.temporality:
@@ -172,7 +174,7 @@ def _metric_heading(one: Series, first: int, last: int, width: int, style: Style
 
 
 def _format_one_series(
-    one: Series, resources: _Resources, first: int, last: int, width: int, style: Style
+    one: MetricSeries, resources: _Resources, first: int, last: int, width: int, style: Style
 ) -> list[str]:
     service = style.clean(service_of(one.last)) or "(no service)"
     pairs = style.pairs({**one.last.tags, **_distinguishing_attributes(one, resources)})
@@ -187,7 +189,7 @@ def _format_one_series(
 _Resources = dict[tuple[str, str, str], list[Mapping[str, Any]]]
 
 
-def _resources_by_label(series: Sequence[Series]) -> _Resources:
+def _resources_by_label(series: Sequence[MetricSeries]) -> _Resources:
     """Return the resources of the series that share metric, service and attributes."""
     found: _Resources = {}
     for one in series:
@@ -195,11 +197,11 @@ def _resources_by_label(series: Sequence[Series]) -> _Resources:
     return found
 
 
-def _label_of(one: Series) -> tuple[str, str, str]:
+def _label_of(one: MetricSeries) -> tuple[str, str, str]:
     return one.last.name, service_of(one.last), repr(one.last.tags)
 
 
-def _distinguishing_attributes(one: Series, resources: _Resources) -> Mapping[str, Any]:
+def _distinguishing_attributes(one: MetricSeries, resources: _Resources) -> Mapping[str, Any]:
     """Return the attributes of the resource, such as the process id, that similar series lack."""
     others = resources[_label_of(one)]
     return {
@@ -209,11 +211,11 @@ def _distinguishing_attributes(one: Series, resources: _Resources) -> Mapping[st
     }
 
 
-def _resource_of(one: Series) -> Mapping[str, Any]:
+def _resource_of(one: MetricSeries) -> Mapping[str, Any]:
     return one.last.resource.attributes if one.last.resource else {}
 
 
-def _series_statistics(one: Series, style: Style) -> list[str]:
+def _series_statistics(one: MetricSeries, style: Style) -> list[str]:
     metric, unit = one.last, one.last.unit
     if one.is_distribution:
         return _distribution_statistics(one, unit, style)
@@ -230,7 +232,7 @@ def _series_statistics(one: Series, style: Style) -> list[str]:
     ]
 
 
-def _distribution_statistics(one: Series, unit: str, style: Style) -> list[str]:
+def _distribution_statistics(one: MetricSeries, unit: str, style: Style) -> list[str]:
     total = one.distribution()
     if total is None or not total.count:
         return ["n=0"]
@@ -246,12 +248,12 @@ def _distribution_statistics(one: Series, unit: str, style: Style) -> list[str]:
     return facts if total.max is None else [*facts, f"max {_format_amount(total.max, unit, style)}"]
 
 
-def _format_rate(one: Series, unit: str, style: Style) -> list[str]:
+def _format_rate(one: MetricSeries, unit: str, style: Style) -> list[str]:
     rate = one.rate() if one.adds_up else None
     return [] if rate is None else [f"{_format_amount(_round_rate(rate), unit, style)}/s"]
 
 
-def _format_extremes(one: Series, unit: str, style: Style) -> list[str]:
+def _format_extremes(one: MetricSeries, unit: str, style: Style) -> list[str]:
     values = [point.value for point in one.points if point.has_value]
     if one.adds_up or len(values) < 2:
         return []
@@ -278,7 +280,7 @@ def _round_rate(rate: float) -> float:
     return float(f"{rate:.3g}")
 
 
-def series_json(one: Series, first: int, last: int) -> dict[str, Any]:
+def series_json(one: MetricSeries, first: int, last: int) -> dict[str, Any]:
     """Return a series as ``rimp metrics NAME --json`` prints it; docs/cli.md describes it."""
     metric, total = one.last, one.distribution()
     history = one.history(first, last, HISTORY_LENGTH)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rimp_otel.analysis.activity import Live, Load, Picture
+from rimp_otel.analysis.activity import ActivitySnapshot, LiveActivity, LoadStats
 from rimp_otel.cli.options import (
     UsageError,
     add_color_option,
@@ -44,11 +44,11 @@ from rimp_otel.render.terminal import (
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
 
-__all__ = ["SORT_KEYS", "LiveRecording", "add_top_parser", "format_picture", "picture_json"]
+__all__ = ["SORT_KEYS", "LiveRecording", "add_top_parser", "format_snapshot", "snapshot_json"]
 
 _NANOS_PER_SECOND = 10**9
 
-SORT_KEYS: dict[str, Callable[[Load], Any]] = {
+SORT_KEYS: dict[str, Callable[[LoadStats], Any]] = {
     "spans": lambda load: load.spans,
     "errors": lambda load: (load.errors, load.spans),
     "p50": lambda load: load.p50 or 0,
@@ -118,9 +118,9 @@ def _run_top(args: argparse.Namespace) -> int:
     elif is_live and is_terminal:
         _show_frames(recording, args)
     else:
-        picture = recording.picture(args.at or time.time_ns())
+        snapshot = recording.snapshot(args.at or time.time_ns())
         style, width = style_from_args(args), output_width()
-        print("\n".join(format_picture(picture, str(path), args.sort, width, sys.maxsize, style)))
+        print("\n".join(format_snapshot(snapshot, str(path), args.sort, width, sys.maxsize, style)))
         recording.report()
     return 0
 
@@ -144,14 +144,14 @@ class LiveRecording:
     def __init__(
         self, path: Any, window: int, service: str | None = None, wait: bool = False
     ) -> None:
-        self._live = Live(window)
+        self._live = LiveActivity(window)
         self._service = service
-        # Records that are added before the first picture are read twice; `Live` counts them once.
+        # Records that are added before the first snapshot are read twice; `LiveActivity` counts them once.
         self._recording = open_recording(path, wait, _has_no_metrics)
         self._recording.skip()
         self._has_past = False
 
-    def picture(self, now: int) -> Picture:
+    def snapshot(self, now: int) -> ActivitySnapshot:
         """Return the summary of the time until ``now``, in nanoseconds since the epoch."""
         if not self._has_past:
             self._has_past = True
@@ -160,7 +160,7 @@ class LiveRecording:
                 self._add_batch(data)
         for data in self._recording.poll():
             self._add_batch(data)
-        return self._live.picture(now)
+        return self._live.snapshot(now)
 
     def _add_batch(self, data: TelemetryData) -> None:
         one = self._service
@@ -178,7 +178,7 @@ def _print_frames_as_json(
     recording: LiveRecording, args: argparse.Namespace, is_live: bool
 ) -> None:
     while True:
-        print(to_json(picture_json(recording.picture(args.at or time.time_ns()))), flush=True)
+        print(to_json(snapshot_json(recording.snapshot(args.at or time.time_ns()))), flush=True)
         if not is_live:
             return
         time.sleep(args.interval / _NANOS_PER_SECOND)
@@ -190,10 +190,10 @@ def _show_frames(recording: LiveRecording, args: argparse.Namespace) -> None:
         due = 0.0
         while True:
             if time.monotonic() >= due:
-                picture = recording.picture(time.time_ns())
+                snapshot = recording.snapshot(time.time_ns())
                 due = time.monotonic() + args.interval / _NANOS_PER_SECOND
             screen.show(
-                format_picture(picture, str(path_from_args(args)), order, *screen.size(), style)
+                format_snapshot(snapshot, str(path_from_args(args)), order, *screen.size(), style)
             )
             key = screen.key(due - time.monotonic())
             if key in ("q", "Q", "\x04"):
@@ -203,21 +203,21 @@ def _show_frames(recording: LiveRecording, args: argparse.Namespace) -> None:
                 order = orders[(orders.index(order) + 1) % len(orders)]
 
 
-def format_picture(
-    picture: Picture, path: str, order: str, width: int, height: int, style: Style
+def format_snapshot(
+    snapshot: ActivitySnapshot, path: str, order: str, width: int, height: int, style: Style
 ) -> list[str]:
     """Return a frame of at most ``height`` lines: totals, then services with their operations."""
     head = [
-        _frame_title(picture, path, order, width, style),
-        *_total_lines(picture, width, style),
+        _frame_title(snapshot, path, order, width, style),
+        *_total_lines(snapshot, width, style),
         "",
     ]
-    if not picture.operations:
-        nothing = f"no spans ended in the last {style.duration(picture.window)}"
+    if not snapshot.operations:
+        nothing = f"no spans ended in the last {style.duration(snapshot.window)}"
         return [*head, style.paint(nothing, "dim")][:height]
-    loads = _sorted_loads(picture, order)
+    loads = _sorted_loads(snapshot, order)
     room = height - len(head) - 1
-    rows = [_load_row(load, picture, style) for load in loads]
+    rows = [_load_row(load, snapshot, style) for load in loads]
     lines = format_table(_LOAD_COLUMNS, rows, width, style, [_load_looks(load) for load in loads])
     if len(loads) > room:
         shown = max(room - 1, 0)
@@ -226,9 +226,11 @@ def format_picture(
     return [*head, *lines][:height]
 
 
-def _frame_title(picture: Picture, path: str, order: str, width: int, style: Style) -> str:
+def _frame_title(
+    snapshot: ActivitySnapshot, path: str, order: str, width: int, style: Style
+) -> str:
     between = style.glyphs.between
-    end = f"{format_time(picture.now, '%H:%M:%S')[:8]}{between}last {style.duration(picture.window)}{between}by {order}"
+    end = f"{format_time(snapshot.now, '%H:%M:%S')[:8]}{between}last {style.duration(snapshot.window)}{between}by {order}"
     name = clip_text(
         f"rimp top  {style.clean(path)}",
         max(width - display_width(end) - 2, 8),
@@ -238,27 +240,27 @@ def _frame_title(picture: Picture, path: str, order: str, width: int, style: Sty
     return style.paint(name, "bold") + " " * gap + style.paint(end, "dim")
 
 
-def _total_lines(picture: Picture, width: int, style: Style) -> list[str]:
-    total = picture.total
-    logs = _format_rate_value(picture.rate(sum(picture.logs.values())))
+def _total_lines(snapshot: ActivitySnapshot, width: int, style: Style) -> list[str]:
+    total = snapshot.total
+    logs = _format_rate_value(snapshot.rate(sum(snapshot.logs.values())))
     latencies = [(name, value) for name, value in _percentiles(total) if value is not None]
     pieces: list[Piece] = [
-        (f"{_format_rate_value(picture.rate(total.spans))} spans/s", ()),
+        (f"{_format_rate_value(snapshot.rate(total.spans))} spans/s", ()),
         (f"{_error_rate(total)} errors", ("red",) if total.errors else ()),
         *((f"{name} {style.duration(value)}", ()) for name, value in latencies),
         (f"{logs} logs/s", ()),
         *(
-            (format_count(picture.logs[kind], f"logged {kind.value}"), (look,))
+            (format_count(snapshot.logs[kind], f"logged {kind.value}"), (look,))
             for kind, look in ((EventType.ERROR, "red"), (EventType.WARNING, "yellow"))
-            if picture.logs[kind]
+            if snapshot.logs[kind]
         ),
     ]
-    course = style.sparkline([float(count) for count in picture.course], low=0)
-    services = f"  {format_count(len(picture.services), 'service')}"
+    course = style.sparkline([float(count) for count in snapshot.spans_over_time], low=0)
+    services = f"  {format_count(len(snapshot.services), 'service')}"
     return [*wrap_items(pieces, "  ", width, style), style.paint(course, "cyan") + services]
 
 
-def _percentiles(load: Load) -> list[tuple[str, int | None]]:
+def _percentiles(load: LoadStats) -> list[tuple[str, int | None]]:
     return [("p50", load.p50), ("p95", load.p95), ("p99", load.p99)]
 
 
@@ -266,70 +268,70 @@ def _format_rate_value(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
-def _error_rate(load: Load) -> str:
+def _error_rate(load: LoadStats) -> str:
     return f"{load.errors / load.spans:.1%}" if load.spans else "0.0%"
 
 
-def _sorted_loads(picture: Picture, order: str) -> list[Load]:
+def _sorted_loads(snapshot: ActivitySnapshot, order: str) -> list[LoadStats]:
     """Return each service, followed by its operations."""
     key = SORT_KEYS[order]
-    loads: list[Load] = []
-    own: dict[str, list[Load]] = {}
-    for load in sorted(picture.operations, key=_operation_key):
+    loads: list[LoadStats] = []
+    own: dict[str, list[LoadStats]] = {}
+    for load in sorted(snapshot.operations, key=_operation_key):
         own.setdefault(load.service, []).append(load)
-    for service in sorted(sorted(picture.services, key=_operation_key), key=key, reverse=True):
+    for service in sorted(sorted(snapshot.services, key=_operation_key), key=key, reverse=True):
         loads += [service, *sorted(own[service.service], key=key, reverse=True)]
     return loads
 
 
-def _operation_key(load: Load) -> tuple[str, str]:
+def _operation_key(load: LoadStats) -> tuple[str, str]:
     return load.service, load.name or ""
 
 
-def _load_row(load: Load, picture: Picture, style: Style) -> tuple[str, ...]:
+def _load_row(load: LoadStats, snapshot: ActivitySnapshot, style: Style) -> tuple[str, ...]:
     service = clip_text(style.clean(load.service) or "(no service)", 20, style.glyphs.ellipsis)
     latencies = ["-" if value is None else style.duration(value) for _, value in _percentiles(load)]
     return (
         pad_text(service, 1) if load.name is None else "",
-        _format_rate_value(picture.rate(load.spans)),
+        _format_rate_value(snapshot.rate(load.spans)),
         _error_rate(load) if load.errors else "",
         *latencies,
         "" if load.name is None else style.clean(load.name) or "(no name)",
     )
 
 
-def _load_looks(load: Load) -> tuple[str, ...]:
+def _load_looks(load: LoadStats) -> tuple[str, ...]:
     look = look_of_service(load.service) if load.name is None else ""
     bold = "bold" if load.name is None else ""
     return (look, bold, "red", bold, bold, bold, "")
 
 
-def picture_json(picture: Picture) -> dict[str, Any]:
+def snapshot_json(snapshot: ActivitySnapshot) -> dict[str, Any]:
     """Return a frame as ``rimp top --json`` prints it; docs/cli.md describes it."""
     return {
-        "time": format_utc(picture.now),
-        "window_ns": picture.window,
-        "total": _load_fields(picture.total, picture),
+        "time": format_utc(snapshot.now),
+        "window_ns": snapshot.window,
+        "total": _load_fields(snapshot.total, snapshot),
         "services": [
-            {"service": load.service, **_load_fields(load, picture)}
-            for load in _sorted_by_spans(picture.services)
+            {"service": load.service, **_load_fields(load, snapshot)}
+            for load in _sorted_by_spans(snapshot.services)
         ],
         "operations": [
-            {"service": load.service, "name": load.name, **_load_fields(load, picture)}
-            for load in _sorted_by_spans(picture.operations)
+            {"service": load.service, "name": load.name, **_load_fields(load, snapshot)}
+            for load in _sorted_by_spans(snapshot.operations)
         ],
-        "logs": {kind.value: picture.logs[kind] for kind in EventType},
+        "logs": {kind.value: snapshot.logs[kind] for kind in EventType},
     }
 
 
-def _sorted_by_spans(loads: list[Load]) -> list[Load]:
+def _sorted_by_spans(loads: list[LoadStats]) -> list[LoadStats]:
     return sorted(loads, key=lambda load: load.spans, reverse=True)
 
 
-def _load_fields(load: Load, picture: Picture) -> dict[str, Any]:
+def _load_fields(load: LoadStats, snapshot: ActivitySnapshot) -> dict[str, Any]:
     return {
         "spans": load.spans,
-        "spans_per_second": picture.rate(load.spans),
+        "spans_per_second": snapshot.rate(load.spans),
         "errors": load.errors,
         "p50_ns": load.p50,
         "p95_ns": load.p95,

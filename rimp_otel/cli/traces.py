@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rimp_otel.analysis.summaries import TraceSummary, summarize, unique_digits
+from rimp_otel.analysis.summaries import TraceSummary, count_unique_digits, summarize_traces
 from rimp_otel.cli.options import (
     UsageError,
     add_color_option,
@@ -108,12 +108,12 @@ def _run_traces(args: argparse.Namespace) -> int:
         summaries = _newest_traces(recording, wide, wanted, is_wanted, args.number)
     if summaries is None:
         read = read_batches(recording, wide, (Signal.TRACES,))
-        summaries = summarize((span for data in read for span in data.spans), wanted.matches)
+        summaries = summarize_traces((span for data in read for span in data.spans), wanted.matches)
     first = heapq.nlargest(args.number, filter(is_wanted, summaries), key=_SORT_KEYS[args.sort])
     if args.json:
         lines = [to_json(trace.as_json()) for trace in first]
     else:
-        digits = unique_digits(trace.trace_id for trace in summaries)
+        digits = count_unique_digits(trace.trace_id for trace in summaries)
         lines = format_traces(first, output_width(), style_from_args(args), digits)
     for line in lines:
         print(line)
@@ -136,7 +136,7 @@ def _newest_traces(
 
     limit = max(_MIN_SPANS, 100 * number)
     spans = retrieve_records(recording, window, Filter.of(signals=["traces"]), limit).spans
-    summaries = summarize(spans, wanted.matches)
+    summaries = summarize_traces(spans, wanted.matches)
     if len(spans) < limit:
         return summaries
     oldest = start_of(spans[0])

@@ -16,7 +16,7 @@ import pytest
 
 from rimp_otel import FileStorage, TelemetryData
 from rimp_otel.cli import demo, demo_service
-from rimp_otel.cli.demo import format_histogram, make_room, quantile
+from rimp_otel.cli.demo import format_histogram, make_room
 from rimp_otel.cli.options import UsageError
 from rimp_otel.models.records import HistogramPoint
 from rimp_otel.render.terminal import Style
@@ -280,8 +280,3 @@ def test_histogram() -> None:
         "  up to 400 ms     1  ━━━━━━━━━━",
         "                      p50 80 ms   p90 260 ms   p99 296 ms   max 300 ms",
     ]
-
-
-def test_quantile() -> None:
-    """Between the least and the most that was measured."""
-    assert [quantile(LATENCY, share) for share in (0, 0.75, 1)] == [0.04, 0.1, 0.3]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rimp_otel.analysis.activity import Activity
-from rimp_otel.analysis.diff import compare
+from rimp_otel.analysis.diff import diff_operations
 from rimp_otel.batch import TelemetryData
 from rimp_otel.cli.diff import format_differences
 from rimp_otel.render.terminal import Style
@@ -174,7 +174,7 @@ def test_hostile_recordings(color: bool) -> None:
         before.add_span(span(HOSTILE, 1, 0, 0, 100, HOSTILE, trace_id=i + 1))
         after.add_span(span(HOSTILE, 1, 0, 0, 900 + i, HOSTILE, HOSTILE, trace_id=i + 1))
         after.add_span(span(HOSTILE + "x", 2, 1, 0, 1, HOSTILE, trace_id=i + 1))
-    found = compare(before, after)
+    found = diff_operations(before, after)
     assert found.slower
     assert found.failing
     assert found.added
@@ -190,5 +190,7 @@ def test_many_differences_are_cut() -> None:
     for i in range(100):
         text = "".join(chr(97 + int(digit)) for digit in str(i))
         after.add_span(span("a", 1, error=text))
-    lines = format_differences(compare(before, after), before, after, ["a", "b"], 100, Style())
+    lines = format_differences(
+        diff_operations(before, after), before, after, ["a", "b"], 100, Style()
+    )
     assert "and 80 more (see --json)" in lines

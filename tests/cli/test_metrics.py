@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.analysis.metrics import series_of
+from rimp_otel.analysis.metrics import metric_series
 from rimp_otel.analysis.summaries import summarize_metrics
 from rimp_otel.batch import TelemetryData
 from rimp_otel.cli.metrics import format_metrics, format_series
@@ -137,7 +137,7 @@ def test_counter_of_a_window(rimp: Any, record: Any) -> None:
 def shown(*points: TelemetryMetric) -> list[str]:
     """The lines about the points, without the headings."""
     first, last = points[0].time_unix_nano, points[-1].time_unix_nano
-    lines = format_series(series_of(points), first, last, 100, Style())
+    lines = format_series(metric_series(points), first, last, 100, Style())
     return [line.strip() for line in lines if line.startswith("  ")]
 
 
@@ -236,7 +236,7 @@ def test_hostile_metrics(color: bool) -> None:
         description=HOSTILE,
         resource=ResourceInfo({"service.name": HOSTILE}),
     )
-    lines = format_series(series_of([point]), T0, T0, 300, Style(color))
+    lines = format_series(metric_series([point]), T0, T0, 300, Style(color))
     lines += format_metrics(summarize_metrics([point]), 300, Style(color))
     for line in map(without_our_colour, lines):
         assert line.isprintable() or not line

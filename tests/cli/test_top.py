@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.analysis.activity import Live
+from rimp_otel.analysis.activity import LiveActivity
 from rimp_otel.batch import TelemetryData
-from rimp_otel.cli.top import LiveRecording, format_picture
+from rimp_otel.cli.top import LiveRecording, format_snapshot
 from rimp_otel.render.terminal import Style
 from tests.cli.records import HOSTILE, MS, T0, event, span, without_our_colour
 
@@ -101,17 +101,17 @@ def test_what_is_recorded_meanwhile(record: Any) -> None:
     path = record(TelemetryData(spans=[span("before", 1, 0, 0, 1)]))
     recording = LiveRecording(path, 60 * S)
     record(TelemetryData(spans=[span("between", 2, 0, 0, 1)]))
-    assert recording.picture(T0 + S).total.spans == 2
+    assert recording.snapshot(T0 + S).total.spans == 2
     record(TelemetryData(spans=[span("after", 3, 0, 0, 1)], events=[event("x")]))
-    picture = recording.picture(T0 + S)
-    assert (picture.total.spans, picture.logs.total()) == (3, 1)
+    snapshot = recording.snapshot(T0 + S)
+    assert (snapshot.total.spans, snapshot.logs.total()) == (3, 1)
 
 
 def frame(height: int, width: int = 100, style: Style = Style(), operations: int = 30) -> list[str]:  # noqa: B008
     """Return a frame of many operations."""
-    recording = Live(60 * S)
+    recording = LiveActivity(60 * S)
     recording.add([span(f"op {i}", i + 1, 0, 0, 1 + i) for i in range(operations)], [])
-    return format_picture(recording.picture(T0 + S), "telemetry", "spans", width, height, style)
+    return format_snapshot(recording.snapshot(T0 + S), "telemetry", "spans", width, height, style)
 
 
 def test_frames_fit_the_terminal() -> None:
@@ -126,9 +126,9 @@ def test_frames_fit_the_terminal() -> None:
 @pytest.mark.parametrize("color", [False, True])
 def test_hostile_records(color: bool) -> None:
     """Control characters are escaped."""
-    recording = Live(60 * S)
+    recording = LiveActivity(60 * S)
     recording.add([span(HOSTILE, 1, 0, 0, 1, HOSTILE, HOSTILE)], [])
-    lines = format_picture(recording.picture(T0 + S), HOSTILE, "spans", 200, 99, Style(color))
+    lines = format_snapshot(recording.snapshot(T0 + S), HOSTILE, "spans", 200, 99, Style(color))
     assert all(without_our_colour(line).isprintable() or not line for line in lines)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.analysis.summaries import summarize
+from rimp_otel.analysis.summaries import summarize_traces
 from rimp_otel.batch import TelemetryData
 from rimp_otel.cli import traces
 from rimp_otel.cli.traces import format_traces, mentions_trace
@@ -161,7 +161,7 @@ def test_no_traces(rimp: Any, record: Any) -> None:
 @pytest.mark.parametrize("color", [False, True])
 def test_hostile_names(color: bool) -> None:
     """Names and services are escaped."""
-    traces = summarize([span(HOSTILE, 1, service=HOSTILE, error=HOSTILE)])
+    traces = summarize_traces([span(HOSTILE, 1, service=HOSTILE, error=HOSTILE)])
     lines = format_traces(traces, 250, Style(color))
     painted = without_our_colour(lines[1])
     assert painted.isprintable()
@@ -170,7 +170,7 @@ def test_hostile_names(color: bool) -> None:
 
 def test_long_names_are_cut() -> None:
     """A line is not longer than the terminal is wide."""
-    traces = summarize([span("x" * 500, 1, service="y" * 50)])
+    traces = summarize_traces([span("x" * 500, 1, service="y" * 50)])
     assert [len(line) for line in format_traces(traces, 100, Style(), 8)][1] == 100
 
 
