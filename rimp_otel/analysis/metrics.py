@@ -251,7 +251,7 @@ class MetricSeries:
     points: list[TelemetryMetric] = field(default_factory=list)
     #: What cumulative points counted before this time is left out, as far as that is known.
     since: int = 0
-    _steps: list[_Step] | None = None
+    _steps: list[_Step] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def last(self) -> TelemetryMetric:

@@ -49,7 +49,7 @@ class TraceSummary:
     #: True if one of its spans meets the condition; see `summarize_traces`.
     is_chosen: bool = False
     #: Of the root so far: whether it has a parent, and its start.
-    _root: tuple[bool, int] = (True, 0)
+    _root: tuple[bool, int] = field(default=(True, 0), init=False, repr=False)
 
     @property
     def has_root(self) -> bool:
@@ -81,13 +81,13 @@ class TraceSummary:
 
 
 def summarize_traces(
-    spans: Iterable[ReadableSpan], is_chosen: Callable[[ReadableSpan], bool] = lambda _: True
+    spans: Iterable[ReadableSpan], is_chosen: Callable[[ReadableSpan], bool] | None = None
 ) -> list[TraceSummary]:
     """Return the traces of the spans, in the order of the first span of each.
 
     Args:
         spans: in any order.
-        is_chosen: a trace is chosen if this is true of one of its spans.
+        is_chosen: a trace is chosen if this is true of one of its spans; None for all traces.
     """
     traces: dict[int, TraceSummary] = {}
     for span in spans:
@@ -96,7 +96,7 @@ def summarize_traces(
         if trace is None:
             trace = traces[trace_id] = TraceSummary(trace_id)
         trace.add(span)
-        trace.is_chosen = trace.is_chosen or is_chosen(span)
+        trace.is_chosen = trace.is_chosen or is_chosen is None or is_chosen(span)
     return list(traces.values())
 
 
