@@ -13,8 +13,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+# A lazy package: it loads the SDK only for `typing.get_type_hints`.
+import rimp_otel.models as models
 from rimp_otel.models.accessors import (
     duration_of,
     end_of,
@@ -28,9 +30,6 @@ from rimp_otel.models.accessors import (
     trace_id_of,
 )
 from rimp_otel.models.records import EventType, TelemetryEvent
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = [
     "Activity",
@@ -126,7 +125,7 @@ class Activity:
         # Seeded, so that equal spans make equal samples.
         self._random = random.Random(7)
 
-    def add_span(self, span: ReadableSpan) -> None:
+    def add_span(self, span: models.ReadableSpan) -> None:
         """Count the span."""
         operation = Operation(service_of(span), span.name)
         stats = self.operations.setdefault(operation, OperationStats())
@@ -152,7 +151,7 @@ class Activity:
             self.first = min(self.first or first, first)
         self.last = max(self.last, last)
 
-    def _sample_duration(self, stats: OperationStats, span: ReadableSpan) -> None:
+    def _sample_duration(self, stats: OperationStats, span: models.ReadableSpan) -> None:
         duration, most = duration_of(span), self._limits.durations
         if duration is None:
             return
@@ -165,7 +164,7 @@ class Activity:
         if index < most:
             stats.sample[index] = (start_of(span), duration)
 
-    def _count_calls(self, span: ReadableSpan, operation: Operation) -> None:
+    def _count_calls(self, span: models.ReadableSpan, operation: Operation) -> None:
         own = (trace_id_of(span), span_id_of(span))
         parent = (own[0], parent_id_of(span))
         if not parent[1]:
@@ -197,7 +196,7 @@ def _drop_oldest(spans: dict[tuple[int, int], Any], most: int) -> None:
             del spans[key]
 
 
-def _failure_text(span: ReadableSpan) -> str:
+def _failure_text(span: models.ReadableSpan) -> str:
     raised = (exception_text(event.attributes or {}) for event in span.events)
     return next(filter(None, raised), span.status.description or "error")
 
@@ -273,7 +272,7 @@ class LiveActivity:
         self._ids: set[tuple[int, int]] = set()
         self._logs: list[tuple[int, str]] = []
 
-    def add(self, spans: Iterable[ReadableSpan], events: Iterable[TelemetryEvent]) -> None:
+    def add(self, spans: Iterable[models.ReadableSpan], events: Iterable[TelemetryEvent]) -> None:
         """Add spans and log records, in any order."""
         for span in spans:
             ids = (trace_id_of(span), span_id_of(span))

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+# A lazy package: it loads the SDK only for `typing.get_type_hints`.
+import rimp_otel.models as models
 from rimp_otel.models.accessors import (
     end_of,
     has_failed,
@@ -18,9 +20,6 @@ from rimp_otel.models.accessors import (
 )
 from rimp_otel.models.records import TelemetryMetric
 from rimp_otel.render.format import format_utc
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = [
     "MetricSummary",
@@ -56,7 +55,7 @@ class TraceSummary:
         """True if a span without a parent was counted."""
         return not self._root[0]
 
-    def add(self, span: ReadableSpan) -> None:
+    def add(self, span: models.ReadableSpan) -> None:
         """Count one more span of the trace."""
         start = start_of(span)
         root = (bool(parent_id_of(span)), start)
@@ -81,7 +80,8 @@ class TraceSummary:
 
 
 def summarize_traces(
-    spans: Iterable[ReadableSpan], is_chosen: Callable[[ReadableSpan], bool] | None = None
+    spans: Iterable[models.ReadableSpan],
+    is_chosen: Callable[[models.ReadableSpan], bool] | None = None,
 ) -> list[TraceSummary]:
     """Return the traces of the spans, in the order of the first span of each.
 
