@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rimp_otel.analysis.metrics import distribution_of
 from rimp_otel.cli.demo_service import Service, ServiceError
 from rimp_otel.cli.options import UsageError, add_color_option, output_width, style_from_args
-from rimp_otel.cli.output import Progress, open_recording
+from rimp_otel.cli.output import Progress, open_recording_at
 from rimp_otel.cli.run import is_installed
 from rimp_otel.cli.stats import count_recording, format_stats
 from rimp_otel.errors import MissingExtraError
@@ -126,7 +126,7 @@ def _run_demo(args: argparse.Namespace) -> int:
     ):
         progress.show()
         visited = visit(service)
-    recording = open_recording(args.path)
+    recording = open_recording_at(args.path)
     look = shlex.quote(str(args.path))
     for line in format_demo(recording, visited, look, output_width(), style_from_args(args)):
         print(line)

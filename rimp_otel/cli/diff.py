@@ -27,7 +27,7 @@ from rimp_otel.cli.options import (
     path_from_args,
     style_from_args,
 )
-from rimp_otel.cli.output import open_recording, read_batches, report_damage
+from rimp_otel.cli.output import open_recording_at, read_batches, report_damage
 from rimp_otel.models.accessors import service_of, start_of, time_of
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
@@ -121,7 +121,7 @@ def _sides_from_args(args: argparse.Namespace) -> tuple[tuple[Path, Window], tup
 
 
 def _read_activity(path: Path, window: Window, service: str | None) -> Activity:
-    recording = open_recording(path)
+    recording = open_recording_at(path)
     activity = Activity()
     for data in read_batches(recording, window, (Signal.TRACES, Signal.LOGS)):
         _add_batch(data, activity, window, service)

@@ -26,8 +26,8 @@ from rimp_otel.cli.options import (
 )
 from rimp_otel.cli.output import (
     counts_json,
-    counts_text,
-    open_recording,
+    format_counts,
+    open_recording_at,
     report_damage,
     retrieve_records,
 )
@@ -94,7 +94,7 @@ def _run_export(args: argparse.Namespace) -> int:
         raise UsageError("--trace has its own time: give --window with it, or leave it out")
     if os.path.lexists(args.out):
         raise UsageError(f"{args.out} is there already: name another")
-    recording = open_recording(path, is_wanted=args.trace and mentions_trace(args.trace))
+    recording = open_recording_at(path, is_wanted=args.trace and mentions_trace(args.trace))
     if args.trace is None:
         data = retrieve_records(recording, window)
     else:
@@ -111,7 +111,7 @@ def _run_export(args: argparse.Namespace) -> int:
         print(to_json({"out": str(args.out), "bytes": size, "records": counts_json(records)}))
     else:
         name = style_from_args(args).clean(args.out)
-        print(f"{name}: {counts_text(records)} ({format_bytes(size)})")
+        print(f"{name}: {format_counts(records)} ({format_bytes(size)})")
     report_damage(recording)
     return 0
 
@@ -130,7 +130,7 @@ def bundle(trace: Trace, path: Path, nanos: int) -> TelemetryData:
     from rimp_otel.models.filters import Filter
 
     wanted = Filter.of(signals=["logs", "metrics"])
-    around = retrieve_records(open_recording(path), window_around(trace, nanos), wanted)
+    around = retrieve_records(open_recording_at(path), window_around(trace, nanos), wanted)
     return TelemetryData(around.events, around.metrics, trace.spans)
 
 

@@ -24,7 +24,7 @@ from rimp_otel.cli.options import (
     path_from_args,
     style_from_args,
 )
-from rimp_otel.cli.output import Progress, counts_json, counts_text
+from rimp_otel.cli.output import Progress, counts_json, format_counts
 from rimp_otel.errors import DecodeError, MissingExtraError, StorageError
 from rimp_otel.models.records import Signal
 from rimp_otel.render.format import format_count
@@ -402,14 +402,14 @@ def _print(taken: Taken, args: argparse.Namespace, style: Style) -> None:
         print(style.paint(f"{name}: and {more:,} more are refused", "red"))
     if taken.failure:
         print(style.paint(f"{name}: {style.clean(taken.failure)}", "red"))
-    print(f"{name}: {counts_text(taken.records)}", flush=True)
+    print(f"{name}: {format_counts(taken.records)}", flush=True)
 
 
 def _summary(taken: list[Taken], path: str, dry_run: bool, style: Style) -> str:
     records: Counter[Signal] = Counter()
     for one in taken:
         records.update(one.records)
-    text = f"{style.paint(style.clean(path), 'bold')}: {'would take' if dry_run else 'took'} {counts_text(records)}"
+    text = f"{style.paint(style.clean(path), 'bold')}: {'would take' if dry_run else 'took'} {format_counts(records)}"
     text += f" from {format_count(len(taken), 'file')}"
     refused = sum(one.refused for one in taken)
     failed = sum(bool(one.failure) for one in taken)

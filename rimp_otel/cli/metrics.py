@@ -21,7 +21,7 @@ from rimp_otel.cli.options import (
     style_from_args,
     window_from_args,
 )
-from rimp_otel.cli.output import open_recording, read_batches, report_damage
+from rimp_otel.cli.output import open_recording_at, read_batches, report_damage
 from rimp_otel.errors import StorageError
 from rimp_otel.models.accessors import service_of
 from rimp_otel.models.records import MetricKind, Signal, SummaryPoint, TelemetryMetric
@@ -77,7 +77,7 @@ def add_metrics_parser(subparsers: Any) -> None:
 
 
 def _run_metrics(args: argparse.Namespace) -> int:
-    recording = open_recording(path_from_args(args))
+    recording = open_recording_at(path_from_args(args))
     window, wanted = window_from_args(args), filter_from_args(args, "metrics")
     points = (
         point

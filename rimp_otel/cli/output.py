@@ -1,4 +1,4 @@
-"""Reading recordings for the commands, and what a record is in their JSON."""
+"""What commands share to read a recording and to print: warnings, progress, counts, JSON."""
 
 from __future__ import annotations
 
@@ -27,11 +27,19 @@ from rimp_otel.models.times import Window
 from rimp_otel.render.format import format_count, format_utc
 from rimp_otel.render.terminal import Style, clip_text
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from rimp_otel.batch import TelemetryData
+    from rimp_otel.models.filters import Filter
+    from rimp_otel.storage.recording import Recording
+
 __all__ = [
+    "SIGNAL_NOUNS",
     "Progress",
     "counts_json",
-    "counts_text",
-    "open_recording",
+    "format_counts",
+    "open_recording_at",
     "read_batches",
     "record_json",
     "records_of",
@@ -41,15 +49,13 @@ __all__ = [
 ]
 
 
-# Progress of a long operation: on standard error, and only if that is a terminal.
-
 _SECONDS_BEFORE_FIRST_DRAWING = 0.5
 _SECONDS_BETWEEN_DRAWINGS = 0.1
 _BAR_WIDTH = 24
 
 
 class Progress:
-    """A progress bar on a terminal, which leaves no trace when it is done.
+    """A progress bar on standard error, if that is a terminal; it is removed when it is done.
 
     Within a ``with`` statement; it may be entered again. Use it in one thread.
 
@@ -150,38 +156,38 @@ def _columns_of(stream: TextIO) -> int:
         return 80
 
 
-# --- Reading recordings for the commands, and what a record is in their JSON.
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
-
-    from rimp_otel.batch import TelemetryData
-    from rimp_otel.models.filters import Filter
-    from rimp_otel.storage.recording import Recording
+def warn(message: str) -> None:
+    """Print a message on standard error."""
+    # It can quote a path or recorded text.
+    print(f"rimp: {Style().clean(message)}", file=sys.stderr, flush=True)
 
 
-def open_recording(
+# Reading.
+
+
+def open_recording_at(
     path: Path, wait: bool = False, is_wanted: Callable[[bytes], bool] | None = None
 ) -> Recording:
-    """Open the recording at ``path``.
+    """Open the recording of a command.
 
     Args:
-        path: of the recording.
-        wait: True to go on if there is nothing yet.
-        is_wanted: asked for every line before it is decoded. (What is in journals comes anyway.)
+        path: path of the recording.
+        wait: True to warn, instead of failing, if there is no recording yet.
+        is_wanted: returns False for lines that need not be decoded; lines of journals are decoded
+            anyway.
 
     Raises:
-        UsageError: there is nothing, and the caller does not want to wait.
+        UsageError: there is no recording, with the way to get one.
     """
     # Reading needs the SDK, whose import takes longer than the whole of `rimp --help`.
-    from rimp_otel.storage.recording import open_recording as open_any_recording
+    from rimp_otel.storage.recording import open_recording
 
     try:
-        recording = open_any_recording(path, must_exist=not wait, decode=_decoder_for(is_wanted))
+        recording = open_recording(path, must_exist=not wait, decode=_decoder_for(is_wanted))
     except NoRecordingError:
         raise UsageError(_describe_missing(path)) from None
     if wait and not recording.files():
-        warn(f"waiting; {_describe_missing(path)}")
+        warn(f"waiting: {_describe_missing(path)}")
     return recording
 
 
@@ -189,15 +195,15 @@ def _describe_missing(path: Path) -> str:
     if path.is_file():
         if path.suffix == ".jsonl" and path.stem.split(".")[0] in set(Signal):
             return f"{path} is one file of a recording: give its directory, {path.parent}"
-        return f"{path} is a file, and no recording: 'rimp import' makes one of an OTLP file"
+        return f"{path} is a file, not a recording: 'rimp import' converts OTLP files to one"
     if path.is_dir() and any(path.iterdir()):
         return (
-            f"no recording at {path}, but other files: 'rimp import' makes one of OTLP files; "
-            "or name another with --path"
+            f"no recording at {path}, but other files: convert OTLP files with 'rimp import', "
+            "or give another --path"
         )
     return (
-        f"no recording at {path}: record one with 'rimp run -- python app.py', "
-        "or name another with --path"
+        f"no recording at {path}: record a program with 'rimp run -- python app.py', "
+        "or give another --path"
     )
 
 
@@ -212,17 +218,11 @@ def _decoder_for(
     return lambda line: decode_batch(line) if is_wanted(line) else nothing
 
 
-def warn(message: str) -> None:
-    """A remark for a person, on standard error."""
-    # It can quote a path or a recorded text.
-    print(f"rimp: {Style().clean(message)}", file=sys.stderr, flush=True)
-
-
 def report_damage(recording: Recording, reported: int = 0) -> int:
-    """Say that lines were skipped, if more than ``reported`` were; return how many were."""
+    """Warn if more than ``reported`` lines were skipped; return how many were."""
     total = len(recording.damaged)
     if total > reported:
-        warn(f"skipped {format_count(total - reported, 'damaged line')}; 'rimp stats' lists them")
+        warn(f"skipped {format_count(total - reported, 'damaged line')} (see 'rimp stats')")
     return total
 
 
@@ -261,7 +261,7 @@ def read_batches(
 def records_of(
     data: TelemetryData, signals: Collection[Signal] = frozenset(Signal)
 ) -> Iterator[Record]:
-    """The records of these signals."""
+    """Iterate over the records of these signals."""
     if Signal.TRACES in signals:
         yield from data.spans
     if Signal.LOGS in signals:
@@ -270,30 +270,33 @@ def records_of(
         yield from data.metrics
 
 
-_NOUNS = {Signal.TRACES: "span", Signal.LOGS: "log record", Signal.METRICS: "data point"}
+# Counts and JSON.
+
+SIGNAL_NOUNS = {Signal.TRACES: "span", Signal.LOGS: "log record", Signal.METRICS: "data point"}
+"""The noun for one record of each signal."""
 
 
-def counts_text(records: Mapping[Signal, int]) -> str:
-    """How many records there are, such as ``7 spans and 1 data point``; ``nothing`` for none."""
-    texts = [format_count(records[s], noun) for s, noun in _NOUNS.items() if records.get(s)]
+def format_counts(records: Mapping[Signal, int]) -> str:
+    """Return record counts as text, such as ``7 spans and 1 data point``, or ``nothing``."""
+    texts = [format_count(records[s], noun) for s, noun in SIGNAL_NOUNS.items() if records.get(s)]
     return ", ".join(texts[:-1]) + " and " * (len(texts) > 1) + texts[-1] if texts else "nothing"
 
 
 def counts_json(records: Mapping[Signal, int]) -> dict[str, int]:
-    """How many records of each signal there are."""
+    """Return the record counts of all signals for ``--json``."""
     return {signal.value: records.get(signal, 0) for signal in Signal}
 
 
 def record_json(record: Record) -> dict[str, Any]:
-    """The record as ``--json`` prints it; docs/cli.md describes the shape."""
+    """Return the record as ``--json`` prints it; docs/cli.md describes it."""
     if isinstance(record, TelemetryEvent):
-        return _event_json(record)
+        return _event_fields(record)
     if isinstance(record, TelemetryMetric):
-        return _metric_json(record)
-    return _span_json(record)
+        return _metric_fields(record)
+    return _span_fields(record)
 
 
-def _head(signal: Signal, record: Record, scope: str) -> dict[str, Any]:
+def _common_fields(signal: Signal, record: Record, scope: str) -> dict[str, Any]:
     return {
         "signal": signal.value,
         "time": format_utc(time_of(record)),
@@ -302,33 +305,33 @@ def _head(signal: Signal, record: Record, scope: str) -> dict[str, Any]:
     }
 
 
-def _event_json(event: TelemetryEvent) -> dict[str, Any]:
+def _event_fields(event: TelemetryEvent) -> dict[str, Any]:
     return {
-        **_head(Signal.LOGS, event, event.source),
+        **_common_fields(Signal.LOGS, event, event.source),
         "severity": event.event_type.value,
         "severity_number": event.severity_number,
         "severity_text": event.severity_text,
         "event_name": event.event_name,
         "message": event.message,
         "attributes": event.metadata,
-        "trace_id": _hex(event.trace_id, 32),
-        "span_id": _hex(event.span_id, 16),
+        "trace_id": _hex_or_none(event.trace_id, 32),
+        "span_id": _hex_or_none(event.span_id, 16),
     }
 
 
-def _metric_json(metric: TelemetryMetric) -> dict[str, Any]:
+def _metric_fields(metric: TelemetryMetric) -> dict[str, Any]:
     return {
-        **_head(Signal.METRICS, metric, metric.scope.name if metric.scope else ""),
+        **_common_fields(Signal.METRICS, metric, metric.scope.name if metric.scope else ""),
         "name": metric.name,
         "kind": metric.kind.value,
         "value": metric.value if metric.has_value else None,
         "unit": metric.unit,
         "attributes": metric.tags,
-        **_distribution_json(metric),
+        **_point_fields(metric),
     }
 
 
-def _distribution_json(metric: TelemetryMetric) -> Mapping[str, Any]:
+def _point_fields(metric: TelemetryMetric) -> Mapping[str, Any]:
     point = metric.point
     if point is None:
         return {}
@@ -337,15 +340,15 @@ def _distribution_json(metric: TelemetryMetric) -> Mapping[str, Any]:
     return {"count": point.count, "min": point.min, "max": point.max}
 
 
-def _span_json(span: ReadableSpan) -> dict[str, Any]:
+def _span_fields(span: ReadableSpan) -> dict[str, Any]:
     scope = span.instrumentation_scope
     return {
-        **_head(Signal.TRACES, span, scope.name if scope else ""),
+        **_common_fields(Signal.TRACES, span, scope.name if scope else ""),
         "name": span.name,
         "kind": span.kind.name.lower(),
-        "trace_id": _hex(trace_id_of(span), 32),
-        "span_id": _hex(span_id_of(span), 16),
-        "parent_span_id": _hex(parent_id_of(span), 16),
+        "trace_id": _hex_or_none(trace_id_of(span), 32),
+        "span_id": _hex_or_none(span_id_of(span), 16),
+        "parent_span_id": _hex_or_none(parent_id_of(span), 16),
         "start": format_utc(start_of(span)),
         "duration_ns": duration_of(span),
         "status": span.status.status_code.name.lower(),
@@ -358,5 +361,5 @@ def _span_json(span: ReadableSpan) -> dict[str, Any]:
     }
 
 
-def _hex(number: int, digits: int) -> str | None:
+def _hex_or_none(number: int, digits: int) -> str | None:
     return f"{number:0{digits}x}" if number else None

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from rimp_otel.cli.options import add_json_option, add_path_option, path_from_args
-from rimp_otel.cli.output import Progress, open_recording, warn
+from rimp_otel.cli.output import Progress, open_recording_at, warn
 from rimp_otel.render.format import format_bytes, format_count
 from rimp_otel.render.terminal import to_json
 
@@ -50,7 +50,7 @@ def add_parquet_parser(subparsers: Any) -> None:
 def _run_parquet(args: argparse.Namespace) -> int:
     args.path = args.recording or args.path
     path = path_from_args(args)
-    open_recording(path)  # raises if there is none
+    open_recording_at(path)  # raises if there is none
     # These need PyArrow, whose import takes longer than the whole of `rimp --help`.
     from rimp_otel.sql.parquet import seal
 

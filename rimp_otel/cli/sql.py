@@ -15,7 +15,7 @@ from rimp_otel.cli.options import (
     parse_count,
     path_from_args,
 )
-from rimp_otel.cli.output import Progress, open_recording
+from rimp_otel.cli.output import Progress, open_recording_at
 from rimp_otel.cli.sql_format import FORMATS, answer
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _seconds(text: str) -> float:
 def _run_sql(args: argparse.Namespace) -> int:
     args.path = args.recording or args.path
     path = path_from_args(args)
-    open_recording(path)  # or say that there is none
+    open_recording_at(path)  # or say that there is none
     args.format = _format(args)
     # These need DuckDB and the SDK, whose import takes longer than the whole of `rimp --help`.
     from rimp_otel.cli.sql_shell import Shell

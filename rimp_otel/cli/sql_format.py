@@ -59,9 +59,7 @@ def answer(connection: Connection, args: argparse.Namespace, sql: str, progress:
     if more:
         warn(f"there are more than {format_count(args.max_rows, 'row')}")
     if connection.damaged():
-        warn(
-            f"skipped {format_count(connection.damaged(), 'damaged line')}; 'rimp stats' lists them"
-        )
+        warn(f"skipped {format_count(connection.damaged(), 'damaged line')} (see 'rimp stats')")
     return 0
 
 

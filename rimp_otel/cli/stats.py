@@ -16,7 +16,7 @@ from rimp_otel.cli.options import (
     path_from_args,
     style_from_args,
 )
-from rimp_otel.cli.output import Progress, open_recording, records_of
+from rimp_otel.cli.output import Progress, open_recording_at, records_of
 from rimp_otel.cli.verify import journals_text, slot_json
 from rimp_otel.models.accessors import (
     Record,
@@ -55,7 +55,7 @@ def add_stats_parser(subparsers: Any) -> None:
 
 def _run_stats(args: argparse.Namespace) -> int:
     path = path_from_args(args)
-    stats = count_recording(open_recording(path))
+    stats = count_recording(open_recording_at(path))
     if args.json:
         print(to_json(stats.as_json()))
     else:

@@ -28,7 +28,7 @@ from rimp_otel.cli.options import (
     window_from_args,
 )
 from rimp_otel.cli.output import (
-    open_recording,
+    open_recording_at,
     record_json,
     records_of,
     report_damage,
@@ -187,7 +187,7 @@ class Feed:
     def __init__(self, path: Path, window: Window, wanted: Filter, follows: bool) -> None:
         self._window, self._wanted = window, wanted
         self._follows = follows
-        self._recording = open_recording(path, wait=follows)
+        self._recording = open_recording_at(path, wait=follows)
         # Records that `newest` returned; `new` finds those again that came while it read.
         self._returned: Counter[str] = Counter()
         self._reported = 0

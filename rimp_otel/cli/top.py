@@ -22,7 +22,7 @@ from rimp_otel.cli.options import (
     path_from_args,
     style_from_args,
 )
-from rimp_otel.cli.output import open_recording, read_batches, report_damage
+from rimp_otel.cli.output import open_recording_at, read_batches, report_damage
 from rimp_otel.cli.screen import open_screen
 from rimp_otel.models.accessors import service_of
 from rimp_otel.models.records import EventType, Signal
@@ -146,8 +146,8 @@ class LiveRecording:
     ) -> None:
         self._live = LiveActivity(window)
         self._service = service
-        # Records that are added before the first snapshot are read twice; `LiveActivity` counts them once.
-        self._recording = open_recording(path, wait, _has_no_metrics)
+        # Records added before the first snapshot are read twice; `LiveActivity` counts them once.
+        self._recording = open_recording_at(path, wait, _has_no_metrics)
         self._recording.skip()
         self._has_past = False
 

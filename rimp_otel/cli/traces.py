@@ -27,7 +27,7 @@ from rimp_otel.cli.options import (
     window_from_args,
 )
 from rimp_otel.cli.output import (
-    open_recording,
+    open_recording_at,
     read_batches,
     record_json,
     report_damage,
@@ -96,7 +96,7 @@ def _run_traces(args: argparse.Namespace) -> int:
         window_from_args(args),
         filter_from_args(args, "traces"),
     )
-    recording = open_recording(path)
+    recording = open_recording_at(path)
     # The window is about the starts of traces, whose spans may start later.
     wide = window.widened(_TRACE_LENGTH)
 
@@ -229,7 +229,7 @@ def add_trace_parser(subparsers: Any) -> None:
 
 def _run_trace(args: argparse.Namespace) -> int:
     path = path_from_args(args)
-    recording = open_recording(path, is_wanted=mentions_trace(args.id))
+    recording = open_recording_at(path, is_wanted=mentions_trace(args.id))
     trace = find_trace(read_trace(recording, args.id), args.id, path)
     if args.json:
         print(to_json(trace_json(trace)))

@@ -15,7 +15,7 @@ from rimp_otel.cli.options import (
     path_from_args,
     style_from_args,
 )
-from rimp_otel.cli.output import Progress, open_recording
+from rimp_otel.cli.output import Progress, open_recording_at
 from rimp_otel.models.records import Signal
 from rimp_otel.render.format import format_bytes, format_count
 from rimp_otel.render.terminal import Style, pad_text, to_json
@@ -96,7 +96,7 @@ def inspect(path: Path, progress: Progress, protobuf: bool = False) -> Inspectio
     from rimp_otel.storage.files.layout import Layout
     from rimp_otel.storage.files.verify import Inspection, parse, parse_strictly
 
-    open_recording(path)
+    open_recording_at(path)
     if path.is_file():
         raise UsageError(
             f"{path} is a database, which 'rimp verify' and 'rimp repair' leave to SQLite: "

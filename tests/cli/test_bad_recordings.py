@@ -1,4 +1,4 @@
-"""Recordings that are empty, of something else, damaged, or being written: clear words, no traceback."""
+"""Recordings that are missing, empty, damaged or being written, in all commands that read."""
 
 from __future__ import annotations
 
@@ -39,38 +39,38 @@ each_command = pytest.mark.parametrize("command", READING, ids=lambda argv: "-".
 
 
 @each_command
-def test_nothing_there(rimp: Any, command: list[str]) -> None:
+def test_empty_directory(rimp: Any, command: list[str]) -> None:
     """An empty directory is no recording."""
     Path("telemetry").mkdir()
     code, out, err = rimp(*command)
     assert (code, out) == (2, "")
-    assert err.startswith("rimp: no recording at telemetry: record one with 'rimp run -- python")
+    assert err.startswith("rimp: no recording at telemetry: record a program with 'rimp run")
 
 
 @each_command
-def test_something_else(rimp: Any, command: list[str]) -> None:
-    """Other files may be somebody's OTLP."""
+def test_other_files(rimp: Any, command: list[str]) -> None:
+    """Other files may be OTLP to import."""
     Path("telemetry").mkdir()
     Path("telemetry/otel.json").write_text("{}")
     code, out, err = rimp(*command)
     assert (code, out) == (2, "")
     assert err.startswith(
-        "rimp: no recording at telemetry, but other files: 'rimp import' makes one of OTLP files;"
+        "rimp: no recording at telemetry, but other files: convert OTLP files with 'rimp import',"
     )
 
 
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("otel.json", "is a file, and no recording: 'rimp import' makes one of an OTLP file"),
+        ("otel.json", "is a file, not a recording: 'rimp import' converts OTLP files to one"),
         ("telemetry/traces.jsonl", "is one file of a recording: give its directory, telemetry"),
         ("telemetry/logs.1.jsonl", "is one file of a recording: give its directory, telemetry"),
-        ("telemetry/notes.jsonl", "is a file, and no recording: 'rimp import' makes one of"),
+        ("telemetry/notes.jsonl", "is a file, not a recording: 'rimp import' converts"),
     ],
 )
 @each_command
-def test_a_file(rimp: Any, shop: Path, command: list[str], path: str, message: str) -> None:
-    """In the place of a directory."""
+def test_path_of_a_file(rimp: Any, shop: Path, command: list[str], path: str, message: str) -> None:
+    """The path of a file is explained."""
     Path(path).touch()
     code, out, err = rimp(*command, "--path", path)
     assert (code, out) == (2, "")
@@ -79,7 +79,7 @@ def test_a_file(rimp: Any, shop: Path, command: list[str], path: str, message: s
 
 @each_command
 def test_empty_files(rimp: Any, command: list[str]) -> None:
-    """A recording that holds nothing yet is no crash, whatever was asked."""
+    """An empty recording raises no traceback."""
     Path("telemetry").mkdir()
     Path("telemetry/traces.jsonl").touch()
     code, out, err = rimp(*command)
@@ -89,7 +89,7 @@ def test_empty_files(rimp: Any, command: list[str]) -> None:
 
 
 def damage(path: Path) -> None:
-    """A torn line, NULs, garbage, and a sealed file that is none."""
+    """Add a torn line, NULs, garbage, and an invalid sealed file."""
     with open(path / "traces.jsonl", "a") as file:
         file.write('{"resourceSpans":[{"sco')
     with open(path / "logs.jsonl", "ab") as log:
@@ -102,7 +102,7 @@ def damage(path: Path) -> None:
 
 @each_command
 def test_damage(rimp: Any, shop: Path, command: list[str]) -> None:
-    """What can be read is shown as it would be without it, and that something cannot is said."""
+    """Readable records are printed as without the damage, which is reported."""
     whole = rimp(*command)
     damage(shop)
     if Path("out").exists():
@@ -112,12 +112,12 @@ def test_damage(rimp: Any, shop: Path, command: list[str]) -> None:
     if command != ["stats"]:
         assert out == whole.out
         assert "skipped" in err
-        assert "'rimp stats' lists them" in err
+        assert "(see 'rimp stats')" in err
 
 
 @each_command
 def test_being_written(rimp: Any, command: list[str]) -> None:
-    """What is in a living process's journal is shown, and nothing is changed."""
+    """Records in the journal of a living process are printed, and nothing is changed."""
     spans, events = checkout()
     config = TelemetryConfig(storage_backend="file", storage_path="telemetry", flush_interval=3_600)
     collector = TelemetryCollector(config)
@@ -137,7 +137,7 @@ def test_being_written(rimp: Any, command: list[str]) -> None:
 
 @each_command
 def test_json_is_json(rimp: Any, shop: Path, command: list[str]) -> None:
-    """Of every command, each line is an object in ASCII."""
+    """Each line of --json is an object in ASCII."""
     code, out, err = rimp(*command, "--json")
     assert (code, err) == (0, "")
     assert out.isascii()

@@ -19,14 +19,14 @@ from tests.cli.test_run import LOG_ONE, RIMP, environment
 
 
 def shop() -> TelemetryData:
-    """One trace, with its log records."""
+    """Return one trace with its log records."""
     spans, events = checkout()
     return TelemetryData(events, spans=spans)
 
 
 @pytest.fixture
 def database() -> Path:
-    """A recording of one trace, in the working directory."""
+    """Make a recording of one trace in the working directory."""
     path = Path("telemetry.db")
     storage = SQLiteStorage(path)
     storage.store(shop())
@@ -49,8 +49,8 @@ def database() -> Path:
         ["stats", "--json"],
     ],
 )
-def test_as_from_files(rimp: Any, database: Path, command: list[str]) -> None:
-    """What is said of the records does not depend on where they lie."""
+def test_same_as_files(rimp: Any, database: Path, command: list[str]) -> None:
+    """The output is the same as for files."""
     FileStorage("files").store(shop())
     in_files = rimp(*command, "--path", "files")
     in_database = rimp(*command, "--path", str(database))
@@ -64,7 +64,7 @@ def test_as_from_files(rimp: Any, database: Path, command: list[str]) -> None:
 
 
 def test_trace(rimp: Any, database: Path) -> None:
-    """By the start of its id."""
+    """A trace is found by the prefix of its id."""
     FileStorage("files").store(shop())
     prefix = json.loads(rimp("traces", "--json", "--path", str(database)).out)["trace_id"][:8]
     assert rimp("trace", prefix, "--path", str(database)).out == (
@@ -73,7 +73,7 @@ def test_trace(rimp: Any, database: Path) -> None:
 
 
 def test_diff_and_export(rimp: Any, database: Path) -> None:
-    """Of databases, too; and a database is what can be imported into."""
+    """Databases can be compared, exported from and imported into."""
     assert rimp("diff", "telemetry.db", "telemetry.db", "--window-b", "2026..").code == 0
     assert rimp("export", "--trace", "4b", "out", "--path", str(database)).out.startswith(
         "out: 7 spans and 3 log"
@@ -84,7 +84,7 @@ def test_diff_and_export(rimp: Any, database: Path) -> None:
 
 
 def test_following(rimp: Any, database: Path) -> None:
-    """What is stored after the newest were shown is shown too, once."""
+    """New records are returned once."""
     feed = Feed(database, Window(), Filter(), follows=True)
     assert len(feed.newest(4)) == 4
     assert feed.new() == []
@@ -95,29 +95,29 @@ def test_following(rimp: Any, database: Path) -> None:
 
 
 def test_files(rimp: Any, database: Path) -> None:
-    """The database is one."""
+    """The database counts as one file."""
     (file,) = json.loads(rimp("stats", "--json", "--path", str(database)).out)["files"]
     assert file == {"signal": None, "path": str(database), "bytes": database.stat().st_size}
 
 
 def test_the_default_path(rimp: Any, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the environment says that it is recorded so."""
+    """The environment determines the default path."""
     assert rimp("stats").code == 2
     monkeypatch.setenv("RIMP_STORAGE_BACKEND", "sqlite")
     assert rimp("stats").out.startswith("telemetry.db\n")
 
 
 @pytest.mark.parametrize("command", ["verify", "repair"])
-def test_checked_by_sqlite_itself(rimp: Any, database: Path, command: str) -> None:
-    """What looks at files says with what to look instead."""
+def test_check_of_a_database(rimp: Any, database: Path, command: str) -> None:
+    """Commands that check files name SQLite's own check."""
     result = rimp(command, "--path", str(database))
     assert result.code == 2
     assert "is a database" in result.err
     assert "sqlite3 telemetry.db 'pragma integrity_check'" in result.err
 
 
-def test_what_is_no_recording(rimp: Any) -> None:
-    """Is said, and nothing else."""
+def test_not_a_database(rimp: Any) -> None:
+    """A file that is no database is refused."""
     Path("letter").write_text("Dear aunt, " * 20)
     result = rimp("traces", "--path", "letter")
     assert (result.code, result.out) == (1, "")
@@ -127,7 +127,7 @@ def test_what_is_no_recording(rimp: Any) -> None:
 
 
 def test_run(tmp_path: Path) -> None:
-    """Records into a database, where the environment says so."""
+    """rimp run records into a database if the environment says so."""
     done = subprocess.run(
         [*RIMP, "run", "--", sys.executable, "-c", LOG_ONE],
         env={**environment(), "RIMP_STORAGE_BACKEND": "sqlite"},

@@ -43,8 +43,8 @@ def test_no_recording(rimp: Any, command: str) -> None:
     assert rimp(*command.split(), "--path", "no\x1bwhere") == (
         2,
         "",
-        "rimp: no recording at no\\x1bwhere: record one with 'rimp run -- python app.py', "
-        "or name another with --path\n",
+        "rimp: no recording at no\\x1bwhere: record a program with 'rimp run -- python app.py', "
+        "or give another --path\n",
     )
 
 

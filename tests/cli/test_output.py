@@ -1,4 +1,4 @@
-"""Reading for the commands, and the JSON shape of each record."""
+"""Opening recordings, progress, and the JSON of records."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
 from rimp_otel.cli.options import UsageError
-from rimp_otel.cli.output import Progress, open_recording, record_json, report_damage
+from rimp_otel.cli.output import Progress, open_recording_at, record_json, report_damage
 from rimp_otel.models.accessors import service_of, span_id_of, time_of, trace_id_of
 from rimp_otel.models.records import MetricKind, SummaryPoint, TelemetryEvent, TelemetryMetric
 from tests.cli.conftest import latency, queue
 from tests.cli.records import MS, T0, event, raised, span
 
 
-def test_nothing_recorded() -> None:
-    """The message names the path and two cures."""
+def test_no_recording() -> None:
+    """The message has the path and two remedies."""
     with pytest.raises(UsageError) as caught:
-        open_recording(Path("nowhere"))
+        open_recording_at(Path("nowhere"))
     assert str(caught.value) == (
-        "no recording at nowhere: record one with 'rimp run -- python app.py', "
-        "or name another with --path"
+        "no recording at nowhere: record a program with 'rimp run -- python app.py', "
+        "or give another --path"
     )
 
 
 def test_waiting_for_a_recording(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever waits is told what for, without control characters."""
-    open_recording(Path("no\x1bwhere"), wait=True)
-    assert capsys.readouterr().err.startswith(r"rimp: waiting; no recording at no\x1bwhere: ")
+    """A command that waits says what for, with control characters escaped."""
+    open_recording_at(Path("no\x1bwhere"), wait=True)
+    assert capsys.readouterr().err.startswith(r"rimp: waiting: no recording at no\x1bwhere: ")
 
 
 def test_damage_is_reported_once(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Only what is new since the last report."""
+    """Only new damage is reported."""
     with (shop / "logs.jsonl").open("ab") as file:
         file.write(b"{\n")
-    reader = open_recording(shop)
+    reader = open_recording_at(shop)
     list(reader.poll())
     assert report_damage(reader, report_damage(reader)) == 1
-    assert capsys.readouterr().err == ("rimp: skipped 1 damaged line; 'rimp stats' lists them\n")
+    assert capsys.readouterr().err == ("rimp: skipped 1 damaged line (see 'rimp stats')\n")
 
 
 def test_span_json() -> None:
-    """The documented shape of a span."""
+    """A span has the documented fields."""
     boom = raised("E", "m", 2)
     assert record_json(span("a", 7, 6, 1, 4, error="bad", events=(boom,), n=1)) == {
         "signal": "traces",
@@ -73,14 +73,14 @@ def test_span_json() -> None:
 
 
 def test_open_span_json() -> None:
-    """What is not known is null."""
+    """Unknown values are null."""
     shown = record_json(span("a", 7, 0, 1, None))
     assert (shown["duration_ns"], shown["parent_span_id"]) == (None, None)
     assert shown["time"] == shown["start"] == "2026-11-18T11:06:40.001000000Z"
 
 
 def test_event_json() -> None:
-    """The documented shape of a log record."""
+    """A log record has the documented fields."""
     assert record_json(event("hello", 5, trace_id=0, n=1)) == {
         "signal": "logs",
         "time": "2026-11-18T11:06:40.005000000Z",
@@ -98,7 +98,7 @@ def test_event_json() -> None:
 
 
 def test_metric_json() -> None:
-    """The documented shape of a measurement."""
+    """A data point has the documented fields."""
     assert record_json(queue()) == {
         "signal": "metrics",
         "time": "2026-11-18T11:06:40.000000000Z",
@@ -113,7 +113,7 @@ def test_metric_json() -> None:
 
 
 def test_distribution_json() -> None:
-    """Histograms and summaries say more; a point without a value says null."""
+    """Histograms and summaries have more fields; a missing value is null."""
     assert list(record_json(latency()).items())[-3:] == [("count", 4), ("min", None), ("max", 0.5)]
     point = SummaryPoint(3, 6.0, ((0.5, 2.0),))
     summary = TelemetryMetric("s", math.nan, kind=MetricKind.SUMMARY, point=point)
@@ -122,7 +122,7 @@ def test_distribution_json() -> None:
 
 
 def test_records_that_lack_everything() -> None:
-    """No context, no resource, no time: nothing fails."""
+    """Records without context, resource or time have defaults."""
     bare = ReadableSpan("bare", resource=Resource({}))
     assert (trace_id_of(bare), span_id_of(bare), time_of(bare), service_of(bare)) == (0, 0, 0, "")
     log = TelemetryEvent("a", "b", time_unix_nano=0, observed_time_unix_nano=T0)

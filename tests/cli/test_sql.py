@@ -174,7 +174,7 @@ def test_damage(rimp: Any, shop: Path) -> None:
     assert rimp("sql", "SELECT count(*) AS n FROM otel_traces") == (
         0,
         "n\n7\n",
-        "rimp: skipped 1 damaged line; 'rimp stats' lists them\n",
+        "rimp: skipped 1 damaged line (see 'rimp stats')\n",
     )
 
 

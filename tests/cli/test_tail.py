@@ -160,7 +160,7 @@ def test_following(rimp: Any, record: Any, meanwhile: Any) -> None:
     assert [line.split("  ")[-2].strip() for line in out.splitlines()] == [
         "first", "4 {job}", "second",
     ]  # fmt: skip
-    assert err.startswith("rimp: waiting; no recording at telemetry")
+    assert err.startswith("rimp: waiting: no recording at telemetry")
 
 
 def command(*argv: str) -> subprocess.Popen[str]:
@@ -351,7 +351,7 @@ def test_logs_of_a_damaged_recording(rimp: Any, shop: Path) -> None:
         file.write("nonsense\n")
     code, out, err = rimp("logs")
     assert (code, out.count("\n")) == (0, 3)
-    assert err == "rimp: skipped 1 damaged line; 'rimp stats' lists them\n"
+    assert err == "rimp: skipped 1 damaged line (see 'rimp stats')\n"
 
 
 @pytest.mark.parametrize("color", [False, True])
@@ -370,7 +370,7 @@ def test_logs_following(rimp: Any, record: Any, meanwhile: Any) -> None:
     code, out, err = rimp("logs", "-f", "--grep", "^(first|second)", "--json")
     assert code == 130
     assert [json.loads(line)["message"] for line in out.splitlines()] == ["first", "second"]
-    assert err.startswith("rimp: waiting; no recording at telemetry")
+    assert err.startswith("rimp: waiting: no recording at telemetry")
 
 
 def test_log_outside_of_a_trace() -> None:
