@@ -1,4 +1,8 @@
-"""TelemetryData, the batch that crosses every line of the data flow."""
+"""``TelemetryData``: a batch of records, the form in which telemetry passes through the package.
+
+First the class, as users have it; then the forms in which it holds records; then the functions by
+which the other parts of the package make batches.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +23,10 @@ from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.process import importing
 
 __all__ = [
-    "Chained",
-    "Events",
-    "Lines",
-    "LogRecords",
-    "Metrics",
-    "SdkMetrics",
-    "Source",
-    "Spans",
+    "Records",
     "TelemetryData",
     "batch_of_lines",
     "decode_batch",
-    "encode_each",
     "load_decoding",
     "make_batch",
     "set_slice_id",
@@ -39,26 +35,240 @@ __all__ = [
 ]
 
 
-# --- Where the records of a batch come from: each source gives them as objects and as fragments.
+class TelemetryData:
+    """A batch of spans, events and metric points.
 
+    A batch can be read in two representations, whichever of them it was made from:
 
-class Source(Protocol):
-    """The records of one signal."""
+    - as objects: ``spans``, ``events`` and ``metrics``, or in the SDK's own types ``log_records``
+      and ``metrics_data``;
+    - as OTLP JSON lines: ``otlp_json``.
+
+    Each is computed on first use and then cached. So a batch of lines that only moves from one
+    file to another is never decoded, and a batch of objects that only a callback looks at is never
+    encoded.
+
+    A batch does not change once it is made; treat its lists as read-only. It is safe to read from
+    several threads. The caches have no lock: threads that ask for the same thing for the first
+    time at the same moment each compute it, with the same result, and all get the one that was
+    ready first.
+
+    Args:
+        events: native events, and log records as events.
+        metrics: metric points, one for each data point.
+        spans: finished OpenTelemetry spans.
+    """
+
+    __slots__ = ("_lines", "_objects", "_records", "_skipped", "_slice_id")
+
+    def __init__(
+        self,
+        events: Iterable[TelemetryEvent] = (),
+        metrics: Iterable[TelemetryMetric] = (),
+        spans: Iterable[ReadableSpan] = (),
+    ) -> None:
+        self._set_records(
+            {
+                Signal.TRACES: _Objects(Signal.TRACES, spans),
+                Signal.LOGS: _Objects(Signal.LOGS, events),
+                Signal.METRICS: _Objects(Signal.METRICS, metrics),
+            }
+        )
+
+    def _set_records(self, records: Mapping[Signal, Records]) -> None:
+        # As they came, never changed; a signal without records is not there.
+        self._records = {signal: found for signal, found in records.items() if len(found)}
+        # The caches. A missing signal has not been asked for yet.
+        self._objects: dict[Signal, list[Any]] = {}
+        self._lines: dict[Signal, list[bytes]] = {}
+        # How many records could not be encoded, known once they were.
+        self._skipped: dict[Signal, int] = {}
+        self._slice_id: str | None = None
+
+    @classmethod
+    def from_otlp_json(cls, texts: Iterable[str | bytes]) -> TelemetryData:
+        """Return a batch of OTLP JSON lines of any signals, which are decoded on first use.
+
+        Raises:
+            DecodeError: a line holds no signal. One that is damaged further inside raises it when
+                it is decoded.
+        """
+        with importing():
+            from rimp_otel.otlp.scan import signal_of_line
+        lines: dict[Signal, list[bytes]] = {}
+        for text in texts:
+            line = text.encode() if isinstance(text, str) else text
+            lines.setdefault(signal_of_line(line), []).append(line.strip())
+        return make_batch({signal: _Lines(signal, found) for signal, found in lines.items()})
+
+    @classmethod
+    def from_log_records(cls, records: Iterable[convert.ReadableLogRecord]) -> TelemetryData:
+        """Return a batch of the SDK's log records, as an exporter gets them."""
+        return make_batch({Signal.LOGS: _SdkLogRecords(records)})
+
+    @classmethod
+    def from_metrics_data(cls, metrics_data: convert.MetricsData) -> TelemetryData:
+        """Return a batch of the SDK's metrics, as an exporter or a reader gets them."""
+        return make_batch({Signal.METRICS: _SdkMetrics(metrics_data)})
+
+    @classmethod
+    def concat(cls, batches: Iterable[TelemetryData]) -> TelemetryData:
+        """Return one batch with the records of all ``batches``, in their order."""
+        records: dict[Signal, list[Records]] = {}
+        for batch in batches:
+            for signal, found in batch._records.items():
+                records.setdefault(signal, []).append(found)
+        return make_batch(
+            {
+                signal: found[0] if len(found) == 1 else _Concatenation(found)
+                for signal, found in records.items()
+            }
+        )
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        """The spans, each of which has ended."""
+        return self._objects_of(Signal.TRACES)
+
+    @property
+    def events(self) -> list[TelemetryEvent]:
+        """The native events, and the log records as events."""
+        return self._objects_of(Signal.LOGS)
+
+    @property
+    def metrics(self) -> list[TelemetryMetric]:
+        """The metric points, native ones and those of OpenTelemetry's instruments."""
+        return self._objects_of(Signal.METRICS)
+
+    def _objects_of(self, signal: Signal) -> list[Any]:
+        objects = self._objects.get(signal)
+        if objects is None:
+            found = self._records.get(signal)
+            # A list of this batch's own: what a consumer does to its batch, no other one sees.
+            objects = self._objects.setdefault(signal, list(found.objects()) if found else [])
+        return objects
+
+    @property
+    def log_records(self) -> list[convert.ReadableLogRecord]:
+        """The events as the SDK's log records, for an OpenTelemetry exporter. Not cached."""
+        return [convert.log_record_from_event(event) for event in self.events]
+
+    @property
+    def metrics_data(self) -> convert.MetricsData:
+        """The metric points as the SDK's metrics, for an OpenTelemetry exporter. Not cached.
+
+        Summaries are missing, since the SDK has none.
+        """
+        return convert.metrics_to_sdk(self.metrics)
+
+    def otlp_json(self, signal: Signal) -> list[bytes]:
+        """Return the signal's records as OTLP JSON lines, without line ends.
+
+        Each line is the body of one OTLP/HTTP JSON request. Records that cannot be encoded are
+        left out.
+        """
+        lines = self._lines.get(signal)
+        if lines is None:
+            found = self._records.get(signal)
+            if isinstance(found, _Lines):
+                lines = found.lines
+            else:
+                lines = list(join_lines(signal, self.encoded_records(signal)))
+            lines = self._lines.setdefault(signal, lines)
+        return lines
+
+    def encoded_records(self, signal: Signal) -> list[EncodedRecord]:
+        """Return the signal's records as one JSON text each, with time, resource and scope.
+
+        For storages that keep each record by itself. Records that cannot be encoded are left out.
+        Not cached.
+        """
+        found = self._records.get(signal)
+        if found is None:
+            return []
+        encoded = [record for record in found.encoded() if record is not None]
+        self._skipped[signal] = len(found) - len(encoded)
+        return encoded
+
+    def count_of(self, signal: Signal) -> int:
+        """Return how many records of the signal there are."""
+        found = self._records.get(signal)
+        return len(found) if found else 0
+
+    def trace(self, trace_id: int | str) -> models.Trace:
+        """Return the spans and events of one trace. A notebook shows it as a waterfall.
+
+        Args:
+            trace_id: a number, or hexadecimal digits; the first ones are enough if no other trace
+                of the batch begins with them.
+
+        Raises:
+            ConfigurationError: ``trace_id`` is not a trace id, or no trace or several match it.
+        """
+        with importing():
+            from rimp_otel.trace import Trace
+        return Trace.of(trace_id, self.spans, self.events)
+
+    @property
+    def slice_id(self) -> str | None:
+        """The name of a batch that comes from a journal; None for any other batch.
+
+        After a crash in the middle of storing, the same records come again under the same name. A
+        storage that commits the name together with the records keeps each record exactly once.
+        """
+        return self._slice_id
 
     def __len__(self) -> int:
-        """How many records there are."""
+        return sum(map(len, self._records.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._records)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{name}={self.count_of(signal)}"
+            for name, signal in (
+                ("events", Signal.LOGS),
+                ("metrics", Signal.METRICS),
+                ("spans", Signal.TRACES),
+            )
+        )
+        return f"TelemetryData({counts})"
+
+    def _repr_html_(self) -> str:
+        with importing():
+            from rimp_otel.render.html import render_batch_html
+        return render_batch_html(self.spans, self.events, self.metrics)
+
+
+# The forms in which a batch holds the records of one signal. The collector has one more, for the
+# records of its buffer.
+
+
+class Records(Protocol):
+    """The records of one signal, in the form in which they came."""
+
+    def __len__(self) -> int:
+        """Return how many records there are."""
 
     def objects(self) -> list[Any]:
-        """The records as ReadableSpan, TelemetryEvent or TelemetryMetric."""
+        """Return them as ``ReadableSpan``, ``TelemetryEvent`` or ``TelemetryMetric``."""
 
-    def fragments(self) -> Iterator[EncodedRecord | None]:
-        """The records as text; None stands for one that cannot be encoded at all."""
+    def encoded(self) -> Iterator[EncodedRecord | None]:
+        """Yield each as text; None for one that cannot be encoded."""
 
 
-def encode_each(
+_ENCODERS: dict[Signal, Callable[[Any], EncodedRecord]] = {
+    Signal.TRACES: encode_span,
+    Signal.LOGS: encode_event,
+    Signal.METRICS: lambda metric: otlp.encode_metric(metric),
+}
+
+
+def _encode_each(
     encode: Callable[[Any], EncodedRecord], records: Iterable[Any]
 ) -> Iterator[EncodedRecord | None]:
-    """Each record's fragment: one that cannot be encoded costs itself, never its batch."""
+    """Yield each record as text; one that cannot be encoded costs itself, never its batch."""
     for record in records:
         try:
             yield encode(record)
@@ -67,92 +277,41 @@ def encode_each(
 
 
 class _Objects:
-    """Records that are the objects themselves."""
+    """Spans, events or metric points."""
 
-    encode: Callable[[Any], EncodedRecord]
-
-    def __init__(self, records: Iterable[Any]) -> None:
-        self._records = list(records)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def objects(self) -> list[Any]:
-        """The records as objects."""
-        return self._records
-
-    def fragments(self) -> Iterator[EncodedRecord | None]:
-        """The records as text."""
-        return encode_each(type(self).encode, self._records)
-
-
-class Spans(_Objects):
-    """ReadableSpans."""
-
-    encode: Callable[[ReadableSpan], EncodedRecord] = staticmethod(encode_span)
-
-
-class Events(_Objects):
-    """TelemetryEvents."""
-
-    encode: Callable[[TelemetryEvent], EncodedRecord] = staticmethod(encode_event)
-
-
-class Metrics(_Objects):
-    """TelemetryMetrics."""
-
-    @staticmethod
-    def encode(metric: TelemetryMetric) -> EncodedRecord:
-        """The record as text."""
-        return otlp.encode_metric(metric)
-
-
-class LogRecords(_Objects):
-    """The SDK's log records, as an exporter is given them."""
-
-    encode: Callable[[Any], EncodedRecord] = staticmethod(encode_log_record)
-
-    def objects(self) -> list[Any]:
-        """The records as objects."""
-        return [convert.event_from_log_record(record) for record in self._records]
-
-
-class SdkMetrics:
-    """The SDK's metrics, as a reader or an exporter is given them."""
-
-    def __init__(self, data: convert.MetricsData) -> None:
-        self._data = data
-        self._count = sum(
-            len(metric.data.data_points)
-            for by_resource in data.resource_metrics
-            for by_scope in by_resource.scope_metrics
-            for metric in by_scope.metrics
-        )
+    def __init__(self, signal: Signal, objects: Iterable[Any]) -> None:
+        self._signal = signal
+        self._objects = list(objects)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._objects)
 
-    def objects(self) -> list[TelemetryMetric]:
-        """The records as objects."""
-        return convert.metrics_from_sdk(self._data)
+    def objects(self) -> list[Any]:
+        return self._objects
 
-    def fragments(self) -> Iterator[EncodedRecord | None]:
-        """The records as text."""
-        return otlp.encode_metrics_data(self._data)
+    def encoded(self) -> Iterator[EncodedRecord | None]:
+        return _encode_each(_ENCODERS[self._signal], self._objects)
 
 
-class Lines:
-    """OTLP JSON lines of one signal, as they lie in a file."""
+class _Lines:
+    """OTLP JSON lines of one signal.
+
+    Args:
+        signal: the signal of all lines.
+        lines: the lines, without line ends.
+        objects: their records, if they are decoded already.
+        count: how many records they hold, if that is known.
+    """
 
     def __init__(
         self,
+        signal: Signal,
         lines: Sequence[bytes],
-        encode: Callable[[Any], EncodedRecord],
         objects: list[Any] | None = None,
         count: int | None = None,
     ) -> None:
         self.lines = list(lines)
-        self._encode = encode
+        self._signal = signal
         self._objects = objects
         self._count = count
 
@@ -166,231 +325,77 @@ class Lines:
         return self._count
 
     def objects(self) -> list[Any]:
-        """The records as objects."""
         if self._objects is None:
             with importing():
                 from rimp_otel.otlp.decode import decode_line
             self._objects = [record for line in self.lines for record in decode_line(line).records]
         return self._objects
 
-    def fragments(self) -> Iterator[EncodedRecord | None]:
-        """The records as text."""
-        return encode_each(self._encode, self.objects())
+    def encoded(self) -> Iterator[EncodedRecord | None]:
+        return _encode_each(_ENCODERS[self._signal], self.objects())
 
 
-class Chained:
-    """The records of several sources, one after the other."""
+class _SdkLogRecords:
+    """The SDK's log records."""
 
-    def __init__(self, sources: Iterable[Source]) -> None:
-        self.sources = list(sources)
+    def __init__(self, records: Iterable[convert.ReadableLogRecord]) -> None:
+        self._records = list(records)
 
     def __len__(self) -> int:
-        return sum(map(len, self.sources))
+        return len(self._records)
 
     def objects(self) -> list[Any]:
-        """The records as objects."""
-        return list(chain.from_iterable(source.objects() for source in self.sources))
+        return [convert.event_from_log_record(record) for record in self._records]
 
-    def fragments(self) -> Iterator[EncodedRecord | None]:
-        """The records as text."""
-        return chain.from_iterable(source.fragments() for source in self.sources)
+    def encoded(self) -> Iterator[EncodedRecord | None]:
+        return _encode_each(encode_log_record, self._records)
 
 
-# --- TelemetryData, the batch that crosses every line of the data flow.
+class _SdkMetrics:
+    """The SDK's metrics, with any number of data points each."""
 
-_ENCODERS: dict[Signal, Callable[[Any], EncodedRecord]] = {
-    Signal.TRACES: encode_span,
-    Signal.LOGS: encode_event,
-    Signal.METRICS: lambda metric: otlp.encode_metric(metric),
-}
-
-
-class TelemetryData:
-    """A batch of events, metric points and spans.
-
-    It has two faces, OTLP JSON text and objects; either is made from the other when it is first
-    asked for, and then kept. A batch does not change once it is made; treat its lists as read-only.
-
-    Args:
-        events: log records and native events.
-        metrics: metric data points.
-        spans: finished OpenTelemetry spans.
-    """
-
-    __slots__ = ("_lines", "_objects", "_skipped", "_slice_id", "_sources")
-
-    def __init__(
-        self,
-        events: Iterable[TelemetryEvent] = (),
-        metrics: Iterable[TelemetryMetric] = (),
-        spans: Iterable[ReadableSpan] = (),
-    ) -> None:
-        sources: dict[Signal, Source] = {
-            Signal.TRACES: Spans(spans),
-            Signal.LOGS: Events(events),
-            Signal.METRICS: Metrics(metrics),
-        }
-        self._set(sources)
-
-    def _set(self, sources: Mapping[Signal, Source]) -> None:
-        self._sources = {signal: source for signal, source in sources.items() if len(source)}
-        self._objects: dict[Signal, list[Any]] = {}
-        self._lines: dict[Signal, list[bytes]] = {}
-        self._skipped: dict[Signal, int] = {}
-        self._slice_id: str | None = None
-
-    @classmethod
-    def from_otlp_json(cls, texts: Iterable[str | bytes]) -> TelemetryData:
-        """A batch of OTLP JSON lines, of any signals. Their records are decoded when asked for.
-
-        Raises:
-            DecodeError: a line is of no signal (here), or not OTLP JSON (when it is decoded).
-        """
-        with importing():
-            from rimp_otel.otlp.scan import signal_of_line
-        by_signal: dict[Signal, list[bytes]] = {}
-        for text in texts:
-            line = text.encode() if isinstance(text, str) else text
-            by_signal.setdefault(signal_of_line(line), []).append(line.strip())
-        return make_batch(
-            {signal: Lines(found, _ENCODERS[signal]) for signal, found in by_signal.items()}
+    def __init__(self, data: convert.MetricsData) -> None:
+        self._data = data
+        self._count = sum(
+            len(metric.data.data_points)
+            for by_resource in data.resource_metrics
+            for by_scope in by_resource.scope_metrics
+            for metric in by_scope.metrics
         )
-
-    @classmethod
-    def from_log_records(cls, records: Iterable[convert.ReadableLogRecord]) -> TelemetryData:
-        """A batch of the SDK's log records."""
-        return make_batch({Signal.LOGS: LogRecords(records)})
-
-    @classmethod
-    def from_metrics_data(cls, metrics_data: convert.MetricsData) -> TelemetryData:
-        """A batch of the SDK's metrics."""
-        return make_batch({Signal.METRICS: SdkMetrics(metrics_data)})
-
-    @classmethod
-    def concat(cls, batches: Iterable[TelemetryData]) -> TelemetryData:
-        """One batch with the records of all ``batches``, in their order."""
-        by_signal: dict[Signal, list[Source]] = {}
-        for batch in batches:
-            for signal, source in batch._sources.items():
-                by_signal.setdefault(signal, []).append(source)
-        return make_batch(
-            {
-                signal: found[0] if len(found) == 1 else Chained(found)
-                for signal, found in by_signal.items()
-            }
-        )
-
-    @property
-    def slice_id(self) -> str | None:
-        """The name of a batch from a journal; None for any other.
-
-        A batch that is stored again, because the process died meanwhile, has the same name again.
-        A storage that commits the name together with the records keeps each record exactly once.
-        """
-        return self._slice_id
-
-    @property
-    def events(self) -> list[TelemetryEvent]:
-        """Native events, and log records as events."""
-        return self._records(Signal.LOGS)
-
-    @property
-    def metrics(self) -> list[TelemetryMetric]:
-        """Metric data points, native ones and the OpenTelemetry instruments'."""
-        return self._records(Signal.METRICS)
-
-    @property
-    def spans(self) -> list[ReadableSpan]:
-        """Spans that have ended."""
-        return self._records(Signal.TRACES)
-
-    def _records(self, signal: Signal) -> list[Any]:
-        records = self._objects.get(signal)
-        if records is None:
-            source = self._sources.get(signal)
-            # A list of this batch's own: what one consumer does to it, another does not see.
-            records = self._objects[signal] = list(source.objects()) if source else []
-        return records
-
-    @property
-    def log_records(self) -> list[convert.ReadableLogRecord]:
-        """The events as the SDK's log records, for an OpenTelemetry exporter."""
-        return [convert.log_record_from_event(event) for event in self.events]
-
-    @property
-    def metrics_data(self) -> convert.MetricsData:
-        """The metrics as the SDK's, for an OpenTelemetry exporter (which knows no summaries)."""
-        return convert.metrics_to_sdk(self.metrics)
-
-    def fragments(self, signal: Signal) -> list[EncodedRecord]:
-        """The signal's records as single texts, each with its time and what it belongs to."""
-        source = self._sources.get(signal)
-        if source is None:
-            return []
-        encoded = [fragment for fragment in source.fragments() if fragment is not None]
-        self._skipped[signal] = len(source) - len(encoded)
-        return encoded
-
-    def otlp_json(self, signal: Signal) -> list[bytes]:
-        """The signal's records as OTLP JSON lines, each the body of an OTLP/HTTP JSON request."""
-        found = self._lines.get(signal)
-        if found is None:
-            source = self._sources.get(signal)
-            if isinstance(source, Lines):
-                found = source.lines
-            else:
-                found = list(join_lines(signal, self.fragments(signal)))
-            self._lines[signal] = found
-        return found
-
-    def count_of(self, signal: Signal) -> int:
-        """How many records of the signal there are."""
-        source = self._sources.get(signal)
-        return len(source) if source else 0
-
-    def trace(self, trace_id: int | str) -> models.Trace:
-        """What the batch holds of one trace; a notebook shows it as a waterfall.
-
-        Args:
-            trace_id: a number, or hexadecimal digits: the first ones, if they tell it from the others.
-
-        Raises:
-            ConfigurationError: it is no trace id, or that of no trace or of several.
-        """
-        with importing():
-            from rimp_otel.trace import Trace
-        return Trace.of(trace_id, self.spans, self.events)
 
     def __len__(self) -> int:
-        return sum(map(len, self._sources.values()))
+        return self._count
 
-    def __bool__(self) -> bool:
-        return bool(self._sources)
+    def objects(self) -> list[Any]:
+        return convert.metrics_from_sdk(self._data)
 
-    def _repr_html_(self) -> str:
-        with importing():
-            from rimp_otel.render.html import render_batch_html
-        return render_batch_html(self.spans, self.events, self.metrics)
-
-    def __repr__(self) -> str:
-        counts = ", ".join(
-            f"{name}={self.count_of(signal)}"
-            for name, signal in (
-                ("events", Signal.LOGS),
-                ("metrics", Signal.METRICS),
-                ("spans", Signal.TRACES),
-            )
-        )
-        return f"TelemetryData({counts})"
+    def encoded(self) -> Iterator[EncodedRecord | None]:
+        return otlp.encode_metrics_data(self._data)
 
 
-# What the other parts of the package make and ask of batches, and users do not.
+class _Concatenation:
+    """The records of several batches, one batch after the other."""
+
+    def __init__(self, parts: Sequence[Records]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def objects(self) -> list[Any]:
+        return list(chain.from_iterable(part.objects() for part in self._parts))
+
+    def encoded(self) -> Iterator[EncodedRecord | None]:
+        return chain.from_iterable(part.encoded() for part in self._parts)
 
 
-def make_batch(sources: Mapping[Signal, Source]) -> TelemetryData:
-    """Return a batch of these records, each signal's in whatever representation they are."""
+# How the other parts of the package make batches, and what they ask of them.
+
+
+def make_batch(records: Mapping[Signal, Records]) -> TelemetryData:
+    """Return a batch of these records, each signal's in whatever form they are."""
     data = TelemetryData.__new__(TelemetryData)
-    data._set(sources)
+    data._set_records(records)
     return data
 
 
@@ -402,22 +407,22 @@ def decode_batch(line: bytes) -> TelemetryData:
     """
     with importing():
         from rimp_otel.otlp.decode import decode_line
-    signal, records = decode_line(line)
-    return make_batch({signal: Lines([line], _ENCODERS[signal], records)})
+    signal, objects = decode_line(line)
+    return make_batch({signal: _Lines(signal, [line], objects)})
 
 
 def batch_of_lines(signal: Signal, lines: list[bytes], records: int) -> TelemetryData:
     """Return a batch of OTLP JSON lines of one signal that hold this number of records."""
-    return make_batch({signal: Lines(lines, _ENCODERS[signal], count=records)})
+    return make_batch({signal: _Lines(signal, lines, count=records)})
 
 
 def share_batch(data: TelemetryData) -> TelemetryData:
     """Return a batch of the same records with lists of its own, for one more reader."""
-    return make_batch(data._sources)
+    return make_batch(data._records)
 
 
 def skipped_count(data: TelemetryData, signal: Signal) -> int:
-    """Return how many of the signal's records could not be encoded; 0 until they were asked for."""
+    """Return how many of the signal's records could not be encoded; 0 before they are encoded."""
     return data._skipped.get(signal, 0)
 
 
@@ -427,7 +432,10 @@ def set_slice_id(data: TelemetryData, slice_id: str) -> None:
 
 
 def load_decoding() -> None:
-    """Imports what makes objects of records, for whoever will ask for them while they are recorded."""
+    """Import what makes objects of records.
+
+    For whoever will ask for objects while records are collected, when nothing may be imported.
+    """
     with importing():
         import rimp_otel.convert.logs
         import rimp_otel.convert.metrics

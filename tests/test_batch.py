@@ -1,6 +1,9 @@
-"""TelemetryData: two faces of one batch."""
+"""TelemetryData: one batch as objects and as OTLP JSON lines."""
 
 from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from opentelemetry.sdk._logs import LoggerProvider
@@ -9,7 +12,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from rimp_otel import DecodeError, TelemetryData, TelemetryEvent, TelemetryMetric
-from rimp_otel.batch import decode_batch, share_batch, skipped_count
+from rimp_otel.batch import decode_batch, set_slice_id, share_batch, skipped_count
 from rimp_otel.models.records import Signal
 from tests.contract.samples import bare_span, everything, span
 
@@ -17,16 +20,16 @@ LINE = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"x
 
 
 def test_empty_batch():
-    """Is false, and has nothing."""
+    """An empty batch is false and has no records of any signal."""
     data = TelemetryData()
     assert not data
     assert (len(data), data.events, data.metrics, data.spans) == (0, [], [], [])
     assert data.otlp_json(Signal.LOGS) == []
-    assert data.fragments(Signal.LOGS) == []
+    assert data.encoded_records(Signal.LOGS) == []
 
 
 def test_counts():
-    """Of all signals, and of one."""
+    """A batch counts its records, all and by signal."""
     data = everything()
     assert data
     assert len(data) == 19
@@ -35,7 +38,7 @@ def test_counts():
 
 
 def test_objects_keep_their_identity():
-    """What was given is what is got."""
+    """The objects of a batch are those it was made of."""
     event, metric, ended = TelemetryEvent("a", "b"), TelemetryMetric("m", 1), span()
     data = TelemetryData([event], [metric], [ended])
     assert data.events[0] is event
@@ -44,20 +47,20 @@ def test_objects_keep_their_identity():
 
 
 def test_lists_may_be_sliced():
-    """As the seed's samples do."""
+    """Records are lists, whatever iterable they came in."""
     data = TelemetryData(events=(TelemetryEvent("a", str(i)) for i in range(5)))
     assert [event.message for event in data.events[:3]] == ["0", "1", "2"]
     assert isinstance(data.events, list)
 
 
 def test_text_is_made_once():
-    """And kept."""
+    """OTLP JSON is made once and cached."""
     data = everything()
     assert data.otlp_json(Signal.LOGS) is data.otlp_json(Signal.LOGS)
 
 
 def test_lines_pass_through_unchanged():
-    """Nothing is decoded, nothing encoded again."""
+    """Lines are kept as they came, but for white space around them."""
     data = TelemetryData.from_otlp_json([b" " + LINE + b"\n", LINE.decode()])
     assert data.otlp_json(Signal.LOGS) == [LINE, LINE]
     assert len(data) == 2
@@ -66,13 +69,13 @@ def test_lines_pass_through_unchanged():
 
 @pytest.mark.parametrize("line", [b"", b"{}", b"no json", b'{"foreign":[]}'])
 def test_line_of_no_signal(line):
-    """Is refused at once."""
+    """A line without a signal raises DecodeError at once."""
     with pytest.raises(DecodeError):
         TelemetryData.from_otlp_json([line])
 
 
 def test_line_that_is_damaged_inside():
-    """Is refused when it is decoded, or at once if that is asked for."""
+    """A line that is damaged inside raises DecodeError when it is decoded."""
     line = b'{"resourceLogs":[{"scopeLogs":7}]}'
     with pytest.raises(DecodeError):
         decode_batch(line)
@@ -81,7 +84,7 @@ def test_line_that_is_damaged_inside():
 
 
 def test_concat_keeps_the_order():
-    """Of batches of every origin; a line's text groups them by resource."""
+    """Batches in any form can be joined; their records keep their order."""
     batches = [
         TelemetryData(events=[TelemetryEvent("a", "1")]),
         TelemetryData(),
@@ -97,7 +100,7 @@ def test_concat_keeps_the_order():
 
 
 def test_shared_batch_has_lists_of_its_own():
-    """What is done to one is not seen in the other."""
+    """Changing a list of a shared batch does not change the other batch."""
     data = everything()
     shared = share_batch(data)
     shared.events.clear()
@@ -106,7 +109,7 @@ def test_shared_batch_has_lists_of_its_own():
 
 
 def test_record_that_cannot_be_encoded_is_skipped_and_counted():
-    """It costs itself, not its batch."""
+    """A record that cannot be encoded is left out and counted; the others are kept."""
     data = TelemetryData(spans=[span(), object(), bare_span()])
     (line,) = data.otlp_json(Signal.TRACES)
     assert line.count(b'"spanId"') >= 2
@@ -116,7 +119,7 @@ def test_record_that_cannot_be_encoded_is_skipped_and_counted():
 
 
 def test_log_records_of_the_sdk():
-    """In as the SDK's, out as events, and back."""
+    """The SDK's log records become events, and log records again."""
     exporter = InMemoryLogRecordExporter()
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
@@ -130,7 +133,7 @@ def test_log_records_of_the_sdk():
 
 
 def test_metrics_of_the_sdk():
-    """In as the SDK's, out as metrics, and back."""
+    """The SDK's metrics become metric points, and metrics again."""
     reader = InMemoryMetricReader()
     provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
     provider.get_meter("m").create_counter("c", "1").add(3, {"k": "v"})
@@ -140,3 +143,27 @@ def test_metrics_of_the_sdk():
     (resource,) = data.metrics_data.resource_metrics
     (metric,) = resource.scope_metrics[0].metrics
     assert (metric.name, metric.data.data_points[0].value) == ("c", 3)
+
+
+def test_threads_get_the_same_lists():
+    """Threads that ask for a representation at the same moment all get the same list."""
+    for _ in range(20):
+        data = TelemetryData.from_otlp_json([LINE] * 50)
+        barrier = threading.Barrier(4)
+
+        def read(data=data, barrier=barrier):
+            barrier.wait()
+            return data.events, data.otlp_json(Signal.LOGS)
+
+        with ThreadPoolExecutor(4) as pool:
+            found = [task.result() for task in [pool.submit(read) for _ in range(4)]]
+        assert all(events is found[0][0] and lines is found[0][1] for events, lines in found)
+
+
+def test_a_batch_without_a_journal_has_no_slice_id():
+    """Only a batch that is cut out of a journal has a name."""
+    data = everything()
+    assert data.slice_id is None
+    set_slice_id(data, "segment-logs-1-2")
+    assert data.slice_id == "segment-logs-1-2"
+    assert share_batch(data).slice_id is None

@@ -175,7 +175,7 @@ class Raw:
             for record in self._records
         ]
 
-    def fragments(self) -> Iterator[EncodedRecord | None]:
+    def encoded(self) -> Iterator[EncodedRecord | None]:
         """Their texts."""
         encode, resource = _ENCODERS[self._signal], self._resource
         for record in self._records:

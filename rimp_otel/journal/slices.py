@@ -110,7 +110,7 @@ def _texts_in(signal: Signal, line: bytes) -> list[str]:
         data = decode_batch(line.strip())
     except DecodeError:
         return []
-    return [fragment.text for fragment in data.fragments(signal)]
+    return [fragment.text for fragment in data.encoded_records(signal)]
 
 
 class Slices:

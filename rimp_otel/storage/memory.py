@@ -44,7 +44,9 @@ class MemoryStorage(FilteringStorage):
 
     def store(self, data: TelemetryData) -> None:
         """Keeps the batch, and evicts what is one too many."""
-        arriving = [(signal, fragment) for signal in Signal for fragment in data.fragments(signal)]
+        arriving = [
+            (signal, fragment) for signal in Signal for fragment in data.encoded_records(signal)
+        ]
         with self._lock:
             self._fragments.extend(arriving)
             self.size += sum(len(fragment.text) for _, fragment in arriving)

@@ -240,7 +240,7 @@ def _records_of(found: Iterable[JournalLine]) -> Counter[_Record]:
     for line in found:
         data = _decode_journal_line(line)
         if data is not None:
-            records.update(map(_to_record, data.fragments(line.signal)))
+            records.update(map(_to_record, data.encoded_records(line.signal)))
     return records
 
 
@@ -265,7 +265,7 @@ def _without_records(
     is_changed = False
     for signal in Signal:
         kept = []
-        for fragment in data.fragments(signal):
+        for fragment in data.encoded_records(signal):
             record = _to_record(fragment)
             if records[record] <= 0:
                 kept.append(fragment)

@@ -152,7 +152,7 @@ class JournalDrain(Drain):
 
     def accept_points(self, data: TelemetryData) -> None:
         """Put data points that the stream collected into the journal."""
-        fragments = data.fragments(Signal.METRICS)
+        fragments = data.encoded_records(Signal.METRICS)
         letter = LETTERS[Signal.METRICS]
         # Before they can be stored: what is pending is never less than nothing.
         unencoded = skipped_count(data, Signal.METRICS)

@@ -41,7 +41,7 @@ def recorded(path: str = "telemetry") -> TelemetryData:
 
 def lines(data: TelemetryData) -> list[bytes]:
     """Its records as text, in order."""
-    return sorted(f.text.encode() for signal in Signal for f in data.fragments(signal))
+    return sorted(f.text.encode() for signal in Signal for f in data.encoded_records(signal))
 
 
 def test_every_signal(rimp: Any) -> None:

@@ -311,7 +311,7 @@ def test_equal_records(reader, process):
 def collect_the_same(process, times):
     """Records that are equal in all, their times included."""
     event = TelemetryEvent("a", "same", time_unix_nano=1, observed_time_unix_nano=1)
-    (fragment,) = TelemetryData(events=[event]).fragments(Signal.LOGS)
+    (fragment,) = TelemetryData(events=[event]).encoded_records(Signal.LOGS)
     process.recover()
     assert all(process.journal.append("l", fragment) for _ in range(times))
 

@@ -29,7 +29,7 @@ def test_put_together_again(signal):
             for row in rows
         ]
         assert list(join_lines(signal, fragments)) == [line]
-        assert fragments == data.fragments(signal)
+        assert fragments == data.encoded_records(signal)
 
 
 def test_columns():
