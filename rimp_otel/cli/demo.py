@@ -1,4 +1,4 @@
-"""``rimp demo``: records a real service, and shows the recording."""
+"""``rimp demo``: records a small web shop, kills it, and shows the recording."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 from importlib import import_module
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rimp_otel.analysis.metrics import distribution_of
-from rimp_otel.cli.demo_service import Service, ServiceError
+from rimp_otel.analysis.metrics import metric_series
+from rimp_otel.cli.demo_service import DemoService, ServiceError
+from rimp_otel.cli.metrics import format_series
 from rimp_otel.cli.options import UsageError, add_color_option, output_width, style_from_args
 from rimp_otel.cli.output import Progress, open_recording_at
 from rimp_otel.cli.run import is_installed
+from rimp_otel.cli.signals import exit_on_signal, handle_signals
 from rimp_otel.cli.stats import count_recording, format_stats
+from rimp_otel.cli.tail import format_log
 from rimp_otel.errors import MissingExtraError
 from rimp_otel.journal.slots import is_owned
 from rimp_otel.models.accessors import (
-    brief_attributes,
     duration_of,
     is_interrupted,
     parent_id_of,
@@ -38,7 +40,6 @@ from rimp_otel.models.accessors import (
     time_of,
     trace_id_of,
 )
-from rimp_otel.models.records import HistogramPoint, TelemetryEvent
 from rimp_otel.render.format import format_count
 from rimp_otel.render.terminal import Style, clip_text, display_width, pad_text, to_json
 from rimp_otel.render.trace_text import EVENT_MARKS, render_trace_text
@@ -47,20 +48,17 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from rimp_otel.batch import TelemetryData
+    from rimp_otel.models.records import TelemetryEvent
     from rimp_otel.storage.recording import Recording
 
 __all__ = [
-    "ORDERS",
     "REQUESTS",
-    "Visit",
+    "DemoResult",
     "add_demo_parser",
     "format_demo",
-    "format_histogram",
-    "visit",
+    "prepare_directory",
+    "send_demo_requests",
 ]
-
-
-# --- ``rimp demo``: records a real service, and shows the recording.
 
 _REQUIRED = {
     "flask": "flask",
@@ -79,11 +77,6 @@ recording.
 The shop is a Flask service with an SQLite database, an outgoing HTTP call and logging, and without
 any code for rimp. It listens on 127.0.0.1 only, and stops with this command.
 """
-
-_MARK = ".rimp-demo"
-_OWN = re.compile(
-    r"(traces|logs|metrics)\.[\w.]+|journal[\w.]*|sealed|damaged|cursors|" + re.escape(_MARK)
-)
 
 
 def add_demo_parser(subparsers: Any) -> None:
@@ -111,33 +104,42 @@ def add_demo_parser(subparsers: Any) -> None:
 
 
 def _run_demo(args: argparse.Namespace) -> int:
-    from rimp_otel.cli.demo_service import serving
+    from rimp_otel.cli.demo_service import run_service
 
     for package, module in _REQUIRED.items():
         if not is_installed(module):
             raise MissingExtraError(package, "demo")
-    make_room(args.path, args.keep)
-    # Now, since code in C that is interrupted while it is imported may swallow what a signal raises.
+    prepare_directory(args.path, args.keep)
+    # Imported before signals are handled: a C extension that is interrupted while it is imported
+    # may swallow the exception that a handler raises.
     import_module("rimp_otel.storage.files.recording")
+    # SIGTERM and SIGHUP must unwind the stack, so that the service ends, too.
     with (
-        _ended_by_signals(),
-        Progress("a small shop is being visited") as progress,
-        serving(args.path) as service,
+        handle_signals({signal.SIGTERM: exit_on_signal, signal.SIGHUP: exit_on_signal}),
+        Progress("sending requests to a small shop") as progress,
+        run_service(args.path) as service,
     ):
         progress.show()
-        visited = visit(service)
+        result = send_demo_requests(service)
     recording = open_recording_at(args.path)
-    look = shlex.quote(str(args.path))
-    for line in format_demo(recording, visited, look, output_width(), style_from_args(args)):
+    for line in format_demo(recording, result, args.path, output_width(), style_from_args(args)):
         print(line)
     return 0
 
 
-def make_room(path: Path, keep: bool) -> None:
-    """Makes the directory, or empties it of an earlier demo.
+# The directory, which is emptied only if a demo made all that is in it.
+
+_MARKER = ".rimp-demo"
+_OWN_NAME = re.compile(
+    r"(traces|logs|metrics)\.[\w.]+|journal[\w.]*|sealed|damaged|" + re.escape(_MARKER)
+)
+
+
+def prepare_directory(path: Path, keep: bool) -> None:
+    """Create the directory to record in; remove the recording of an earlier demo, if not ``keep``.
 
     Raises:
-        UsageError: there is something else.
+        UsageError: something else is at ``path``.
     """
     if os.path.lexists(path):
         _require_own(path)
@@ -145,114 +147,99 @@ def make_room(path: Path, keep: bool) -> None:
             return
         shutil.rmtree(path)
     path.mkdir(mode=0o700, parents=True)
-    (path / _MARK).touch(mode=0o600)
+    (path / _MARKER).touch(mode=0o600)
 
 
 def _require_own(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
-        raise UsageError(f"{path} is there, and is no directory: name another with --path")
+        raise UsageError(f"{path} exists and is not a directory: give another --path")
     names = sorted(entry.name for entry in path.iterdir())
-    if names and _MARK not in names:
-        raise UsageError(f"{path} is there, and is not from a demo: name another with --path")
-    if foreign := [name for name in names if not _OWN.fullmatch(name)]:
+    if names and _MARKER not in names:
+        raise UsageError(f"{path} exists and was not made by a demo: give another --path")
+    if foreign := [name for name in names if not _OWN_NAME.fullmatch(name)]:
         raise UsageError(
-            f"{path / foreign[0]} is not from a demo, and would be deleted: "
-            "move it, or name another directory with --path"
+            f"{path / foreign[0]} was not made by a demo, and would be deleted: "
+            "move it, or give another --path"
         )
 
 
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Has SIGTERM and SIGHUP unwind the stack, so that the service ends too."""
+# The requests, the last of which is never answered.
 
-    def leave(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+_ORDERS_METRIC = "shop.orders"
+_LATENCY_METRIC = "shop.checkout.duration"
+_LAST_LOG_MESSAGE = "the bank does not answer"
+_MAX_WAIT, _POLL_SECONDS = 15.0, 0.005
 
 
-# --- The customers of ``rimp demo``'s shop, the last of whom never gets an answer.
-
-ORDERS = "shop.orders"
-"""The metric that counts them."""
-
-_LONGEST_WAIT, _PAUSE = 15.0, 0.005
-"""Seconds to wait for a sign, and between two looks."""
-
-
-class Request(NamedTuple):
-    """What a customer asks for; an order, where there is a card."""
+class ShopRequest(NamedTuple):
+    """A request to the shop: a path to get, or with a card, a product to order."""
 
     path: str
     card: str = ""
     quantity: int = 1
 
 
-def _requests() -> Iterator[Request]:
+def _make_requests() -> Iterator[ShopRequest]:
     for number in range(10):
-        yield Request("/products")
-        yield Request(f"/products/{('tea', 'mug', 'kettle')[number % 3]}")
+        yield ShopRequest("/products")
+        yield ShopRequest(f"/products/{('tea', 'mug', 'kettle')[number % 3]}")
         card = "1881" if number in (3, 7) else "0069" if number == 5 else "4242"
-        yield Request("tea" if number % 2 else "mug", card, 1 + number % 3)
+        yield ShopRequest("tea" if number % 2 else "mug", card, 1 + number % 3)
         if number % 3 == 0:
-            yield Request("/products/toaster")
-            yield Request("kettle", "4242", 2)
+            yield ShopRequest("/products/toaster")
+            yield ShopRequest("kettle", "4242", 2)
         elif number % 4 == 0:
-            yield Request("tea", "4242", 3)
+            yield ShopRequest("tea", "4242", 3)
 
 
-REQUESTS = tuple(_requests())
-"""The same every time: some are slow, some ask for what there is not, one card is refused."""
+REQUESTS = tuple(_make_requests())
+"""The same in every demo: some are slow, some ask for unknown products, one card is refused."""
 
-_ENDLESS = Request("mug", "0404")
-_LAST = (Request("/products"), Request("/products/tea"), Request("/products/mug"))
-_SIGN = "the bank does not answer"
+_NEVER_ANSWERED = ShopRequest("mug", "0404")
+_LAST_ANSWERED = (
+    ShopRequest("/products"),
+    ShopRequest("/products/tea"),
+    ShopRequest("/products/mug"),
+)
 
 
-class Visit(NamedTuple):
-    """How the requests went."""
+class DemoResult(NamedTuple):
+    """What became of the requests of a demo."""
 
-    #: Nanoseconds since the epoch.
-    began: int
-    #: Of those that were answered.
+    #: When the first was sent, in nanoseconds since the epoch.
+    start: int
+    #: The HTTP status codes of the answers.
     statuses: Counter[int]
     seconds: float
 
 
-def visit(service: Service) -> Visit:
-    """Sends the requests, one after the other; then kills the service while it handles one, at the
-    very moment at which it has answered the last of the others.
+def send_demo_requests(service: DemoService) -> DemoResult:
+    """Send the requests one by one, then kill the service in the middle of another.
+
+    It is killed right after it has answered three more, so that nothing but the journal can have
+    saved their records.
 
     Raises:
-        ServiceError: the service did not do what it should.
+        ServiceError: the service did not do what the demo expects.
     """
-    began, started = time.time_ns(), time.monotonic()
-    watcher = _Watcher(service.path)
-    statuses = Counter(_status(service.address, request) for request in REQUESTS)
-    ordered = sum(bool(request.card) for request in REQUESTS)
-    watcher.wait_for("its metrics", lambda: watcher.orders == ordered)
-    never_answered = threading.Thread(target=_wait, args=(service.address, _ENDLESS), daemon=True)
-    never_answered.start()
-    watcher.wait_for("the last order", lambda: watcher.is_charging)
-    statuses += Counter(_status(service.address, request) for request in _LAST)
+    start, started = time.time_ns(), time.monotonic()
+    watcher = _RecordingWatcher(service.path)
+    statuses = Counter(_send(service.address, request) for request in REQUESTS)
+    orders = sum(bool(request.card) for request in REQUESTS)
+    watcher.wait_for("record its metrics", lambda: watcher.orders == orders)
+    # The answer never comes: whoever would give it is killed.
+    threading.Thread(
+        target=_send_without_answer, args=(service.address, _NEVER_ANSWERED), daemon=True
+    ).start()
+    watcher.wait_for("start the last order", lambda: watcher.is_charging)
+    statuses += Counter(_send(service.address, request) for request in _LAST_ANSWERED)
     service.kill()
-    watcher.wait_for("its end", watcher.is_alone)
-    return Visit(began, statuses, time.monotonic() - started)
+    watcher.wait_for("end", watcher.has_no_writer)
+    return DemoResult(start, statuses, time.monotonic() - started)
 
 
-def _wait(address: str, request: Request) -> None:
-    try:
-        _status(address, request)
-    except (OSError, http.client.HTTPException):
-        pass  # as it must be: who would answer has been killed
-
-
-def _status(address: str, request: Request) -> int:
+def _send(address: str, request: ShopRequest) -> int:
+    """Send a request, and return the status code of the answer."""
     path, body = request.path, None
     if request.card:
         order = {"sku": request.path, "quantity": request.quantity, "card": request.card}
@@ -260,59 +247,96 @@ def _status(address: str, request: Request) -> int:
     # Loopback needs no proxy, whatever the environment says.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(address + path, body, timeout=_LONGEST_WAIT) as response:
+        with opener.open(address + path, body, timeout=_MAX_WAIT) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         with error:
             return error.code
 
 
-class _Watcher:
-    """Sees in the recording what the service does, while it does it."""
+def _send_without_answer(address: str, request: ShopRequest) -> None:
+    try:
+        _send(address, request)
+    except (OSError, http.client.HTTPException):
+        pass
+
+
+class _RecordingWatcher:
+    """Reads in the recording what the service does, while it does it."""
 
     def __init__(self, path: Path) -> None:
-        from rimp_otel.storage.files.recording import FileRecording
+        from rimp_otel.storage.recording import open_recording
 
-        self._recording = FileRecording(path)
+        self._recording = open_recording(path, must_exist=False)
         self._recording.skip()
         self._outcomes: dict[str, float] = {}
-        #: Whether it waits for the bank.
+        #: True once the service waits for the bank.
         self.is_charging = False
 
     @property
     def orders(self) -> float:
-        """How many it has counted."""
+        """The number of orders that the service has counted."""
         return sum(self._outcomes.values())
 
-    def is_alone(self) -> bool:
-        """Whether nobody records there any more."""
+    def has_no_writer(self) -> bool:
+        """Return True if no process writes the recording any more."""
         layout = self._recording.layout
         return not any(is_owned(layout.journal(slot)) for slot in layout.slots())
 
-    def wait_for(self, what: str, is_there: Callable[[], bool]) -> None:
-        """Looks again and again, until it is there.
+    def wait_for(self, action: str, is_done: Callable[[], bool]) -> None:
+        """Wait until the service has done something.
 
         Raises:
-            ServiceError: that takes too long.
+            ServiceError: it takes too long.
         """
-        deadline = time.monotonic() + _LONGEST_WAIT
-        while not is_there():
+        deadline = time.monotonic() + _MAX_WAIT
+        while not is_done():
             if time.monotonic() > deadline:
-                raise ServiceError(f"the service did not show {what} in {_LONGEST_WAIT:g} s")
-            time.sleep(_PAUSE)
+                raise ServiceError(f"the service did not {action} within {_MAX_WAIT:g} s")
+            time.sleep(_POLL_SECONDS)
             for data in self._recording.poll():
-                self._see(data)
+                self._update(data)
 
-    def _see(self, data: TelemetryData) -> None:
+    def _update(self, data: TelemetryData) -> None:
         for metric in data.metrics:
-            if metric.name == ORDERS:
+            if metric.name == _ORDERS_METRIC:
                 self._outcomes[str(metric.tags["outcome"])] = metric.value
-        self.is_charging |= any(event.message == _SIGN for event in data.events)
+        self.is_charging |= any(event.message == _LAST_LOG_MESSAGE for event in data.events)
 
 
-# --- What ``rimp demo`` shows: the recording at a glance.
+# The report: what the other commands show of the recording.
 
-LATENCY = "shop.checkout.duration"
+
+def format_demo(
+    recording: Recording, result: DemoResult, path: Path, width: int, style: Style
+) -> list[str]:
+    """Return the report of a demo as lines of text.
+
+    Args:
+        recording: the recording of the demo, of which nothing has been polled.
+        result: what became of the requests.
+        path: path of the recording, to be shown in commands.
+        width: columns of the terminal.
+        style: what the terminal can show.
+    """
+    from rimp_otel.batch import TelemetryData
+
+    data = TelemetryData.concat(recording.poll(final=True))
+    roots = [span for span in data.spans if not parent_id_of(span)]
+    finished = [span for span in roots if not is_interrupted(span)]
+    slowest = max(finished, key=lambda span: duration_of(span) or 0, default=None)
+    failure = next((event for event in data.events if "exception.type" in event.metadata), None)
+    page = _Page(data, width, style)
+    sections = [
+        _request_lines(result, page),
+        _stats_lines(recording, page),
+        _slowest_lines(slowest, page),
+        _failure_lines(failure, page),
+        _killed_lines(roots, result, page),
+        _metric_lines(page),
+        _next_lines(trace_id_of(slowest) if slowest else 0, path, page),
+    ]
+    return [line for section in sections for line in ("", *section)][1:]
 
 
 class _Page(NamedTuple):
@@ -321,201 +345,97 @@ class _Page(NamedTuple):
     style: Style
 
     def title(self, text: str, remark: str = "") -> str:
-        remark = clip_text(remark, self.width - display_width(text) - 2, self.style.glyphs.ellipsis)
-        return (
-            f"{self.style.paint(text, 'bold', 'cyan')}  {self.style.paint(remark, 'dim')}".rstrip()
-        )
-
-    def spans(self, trace_id: int) -> list[ReadableSpan]:
-        return [span for span in self.data.spans if trace_id_of(span) == trace_id]
+        ellipsis = self.style.glyphs.ellipsis
+        remark = clip_text(remark, self.width - display_width(text) - 2, ellipsis)
+        title = self.style.paint(text, "bold", "cyan")
+        return f"{title}  {self.style.paint(remark, 'dim')}".rstrip()
 
     def events(self, trace_id: int) -> list[TelemetryEvent]:
         events = [event for event in self.data.events if event.trace_id == trace_id]
         return sorted(events, key=time_of)
 
-
-def format_demo(
-    recording: Recording, visit: Visit, look: str, width: int, style: Style
-) -> list[str]:
-    """The recording of the demo as lines of text.
-
-    Args:
-        recording: of which nothing was polled yet.
-        visit: how the requests went that were recorded.
-        look: how ``--path`` names the recording on a command line.
-        width: columns of the terminal.
-        style: what the terminal can show.
-    """
-    from rimp_otel.batch import TelemetryData
-
-    data = TelemetryData.concat(recording.poll(final=True))
-    page = _Page(data, width, style)
-    finished = (span for span in _roots(data) if not is_interrupted(span))
-    slowest = max(finished, key=lambda span: duration_of(span) or 0, default=None)
-    failure = next((event for event in data.events if "exception.type" in event.metadata), None)
-    sections = [
-        _visit(visit, page),
-        _stats(recording, page),
-        _slowest(slowest, page),
-        _failure(failure, page),
-        _killed(visit, page),
-        _latency(page),
-        _next(trace_id_of(slowest) if slowest else 0, look, page),
-    ]
-    return [line for section in sections for line in ("", *section)][1:]
+    def waterfall(self, trace_id: int) -> list[str]:
+        spans = [span for span in self.data.spans if trace_id_of(span) == trace_id]
+        return render_trace_text(spans, self.events(trace_id), self.width, self.style)
 
 
-def _roots(data: TelemetryData) -> Iterator[ReadableSpan]:
-    return (span for span in data.spans if not parent_id_of(span))
-
-
-def _visit(visit: Visit, page: _Page) -> Iterator[str]:
+def _request_lines(result: DemoResult, page: _Page) -> Iterator[str]:
     yield page.title("A small shop", "Flask, SQLite, an HTTP call, logging, and no recording code")
     answers = [
         page.style.paint(
             f"{count} {HTTPStatus(status).phrase}", *(["red"] if status >= 500 else [])
         )
-        for status, count in sorted(visit.statuses.items())
+        for status, count in sorted(result.statuses.items())
     ]
     between = page.style.glyphs.between
-    total = format_count(visit.statuses.total(), "request")
-    yield f"{total} in {visit.seconds:.1f} s{between}{between.join(answers)}"
+    total = format_count(result.statuses.total(), "request")
+    yield f"{total} in {result.seconds:.1f} s{between}{between.join(answers)}"
 
 
-def _stats(recording: Recording, page: _Page) -> Iterator[str]:
+def _stats_lines(recording: Recording, page: _Page) -> Iterator[str]:
     stats = count_recording(recording, [page.data])
     yield page.title("Recorded", "rimp stats")
     # The last line says that nothing is damaged.
     yield from format_stats(stats, page.style)[: None if stats.damaged else -1]
 
 
-def _slowest(root: ReadableSpan | None, page: _Page) -> Iterator[str]:
-    if root is None:
-        return
-    trace_id = trace_id_of(root)
-    yield page.title("The slowest request", f"rimp trace {trace_id:032x}"[:19])
-    yield from render_trace_text(
-        page.spans(trace_id), page.events(trace_id), page.width, page.style
-    )
+def _slowest_lines(root: ReadableSpan | None, page: _Page) -> Iterator[str]:
+    if root is not None:
+        trace_id = trace_id_of(root)
+        yield page.title("The slowest request", f"rimp trace {_short_id(trace_id)}")
+        yield from page.waterfall(trace_id)
 
 
-def _failure(failure: TelemetryEvent | None, page: _Page) -> Iterator[str]:
-    if failure is None:
-        return
-    spans = page.spans(failure.trace_id)
-    start = min(map(start_of, spans), default=time_of(failure))
-    name = next((span.name for span in spans if not parent_id_of(span)), "")
-    trace = f"rimp trace {failure.trace_id:032x}"[:19]
-    yield page.title("The request that failed", f"{page.style.clean(name)}   {trace}")
-    for event in page.events(failure.trace_id) or [failure]:
-        yield from _event(event, start, page)
+def _short_id(trace_id: int) -> str:
+    return f"{trace_id:032x}"[:8]
 
 
-def _event(event: TelemetryEvent, start: int, page: _Page) -> Iterator[str]:
-    style = page.style
-    word, looks = EVENT_MARKS[event.event_type]
-    after = "+" + style.duration(time_of(event) - start)
-    head = f"{after:>10}  {style.paint(f'{word:5}', *looks)}  "
-    rest = [style.clean(event.message), *style.pairs(brief_attributes(event.metadata))]
-    yield head + clip_text("  ".join(rest), page.width - 19, style.glyphs.ellipsis)
-    if "exception.type" in event.metadata:
-        yield from _exception(event, page)
+def _failure_lines(failure: TelemetryEvent | None, page: _Page) -> Iterator[str]:
+    if failure is not None:
+        yield page.title(
+            "The request that failed", f"rimp logs --trace {_short_id(failure.trace_id)}"
+        )
+        plain = page.style._replace(color=False)
+        for event in page.events(failure.trace_id):
+            looks = EVENT_MARKS[event.event_type][1]
+            for line in wrap(format_log(event, plain), page.width, subsequent_indent=" " * 20):
+                yield page.style.paint(line, *looks)
 
 
-def _killed(visit: Visit, page: _Page) -> Iterator[str]:
+def _killed_lines(roots: list[ReadableSpan], result: DemoResult, page: _Page) -> Iterator[str]:
     requests = [
-        span
-        for span in _roots(page.data)
-        if span.kind.name == "SERVER" and start_of(span) >= visit.began
+        span for span in roots if span.kind.name == "SERVER" and start_of(span) >= result.start
     ]
-    cut = [span for span in requests if is_interrupted(span)]
-    trace = f"rimp trace {trace_id_of(cut[0]):032x}"[:19] if cut else ""
-    yield page.title("Killed by SIGKILL in the middle of a request", trace)
-    answered, recorded = visit.statuses.total(), len(requests) - len(cut)
+    interrupted = [trace_id_of(span) for span in requests if is_interrupted(span)]
+    command = f"rimp trace {_short_id(interrupted[0])}" if interrupted else ""
+    yield page.title("Killed by SIGKILL in the middle of a request", command)
+    answered, recorded = result.statuses.total(), len(requests) - len(interrupted)
     looks = ("green", "bold") if answered == recorded else ("red", "bold")
-    verdict = page.style.paint(f"{recorded:,} are recorded", *looks)
-    yield f"{format_count(answered, 'request')} were answered, {verdict}; and of the one that was not:"
-    for span in cut[:1]:
-        trace_id = trace_id_of(span)
-        lines = render_trace_text(
-            page.spans(trace_id), page.events(trace_id), page.width, page.style
-        )
-        # Without what stands above the axis, and below: the title says it.
-        start, end = lines.index(""), len(lines) - lines[::-1].index("")
-        yield from lines[start : end - 1]
+    verdict = page.style.paint(f"{recorded:,} recorded", *looks)
+    yield f"{format_count(answered, 'request')} answered, {verdict}; the unanswered request:"
+    for trace_id in interrupted[:1]:
+        yield from page.waterfall(trace_id)
 
 
-_FRAME = re.compile(r'^  File "([^"\n]+)", line (\d+), in (.+)\n    (.*)$', re.MULTILINE)
+def _metric_lines(page: _Page) -> Iterator[str]:
+    points = [metric for metric in page.data.metrics if metric.name == _LATENCY_METRIC]
+    if points:
+        times = [point.time_unix_nano for point in points]
+        yield page.title("A metric", f"rimp metrics {_LATENCY_METRIC}")
+        series = metric_series(points)
+        yield from format_series(series, min(times), max(times), page.width, page.style)
 
 
-def _exception(event: TelemetryEvent, page: _Page) -> Iterator[str]:
-    style, attributes = page.style, event.metadata
-    indent = " " * 19
-    text = f"{attributes['exception.type']}: {attributes.get('exception.message', '')}"
-    yield indent + style.paint(clip_text(style.clean(text), page.width - 19), "red", "bold")
-    frames = _FRAME.findall(str(attributes.get("exception.stacktrace", "")))
-    for file, line, function, code in frames:
-        if file == frames[-1][0]:  # not those of the libraries on the way there
-            place = f"{file.rpartition('/')[2]}:{line}"
-            shown = style.clean(f"{pad_text(place, 12)}  {pad_text(function, 10)}  {code}")
-            yield indent + style.paint(
-                clip_text(shown, page.width - 19, style.glyphs.ellipsis), "dim"
-            )
-
-
-def _latency(page: _Page) -> Iterator[str]:
-    newest = {
-        (metric.name, str(sorted(metric.tags.items()))): metric
-        for metric in sorted(page.data.metrics, key=time_of)
-    }
-    points = [metric for (name, _), metric in newest.items() if name == LATENCY]
-    if not points or not isinstance(points[0].point, HistogramPoint):
-        return
-    orders = [metric for (name, _), metric in newest.items() if name == ORDERS]
-    ended = [f"{metric.value} {page.style.clean(metric.tags['outcome'])}" for metric in orders]
-    yield page.title(f"A metric: {LATENCY}", f"orders: {', '.join(sorted(ended))}")
-    yield from format_histogram(points[0].point, page.width, page.style)
-
-
-def format_histogram(point: HistogramPoint, width: int, style: Style) -> list[str]:
-    """A histogram of seconds: a bar for each bucket, and percentiles."""
-    counts = point.bucket_counts
-    filled = [index for index, count in enumerate(counts) if count] or [0]
-    bounds = [f"{style.duration(_nanos(bound))}" for bound in point.explicit_bounds]
-    labels = [*(f"up to {bound}" for bound in bounds), f"over {bounds[-1]}" if bounds else "all"]
-    room = width - 24
-    lines = []
-    for index in range(filled[0], filled[-1] + 1):
-        bar = style.glyphs.bar * round(room * counts[index] / max(counts))
-        lines.append(
-            f"{labels[index]:>14}  {counts[index]:>4}  {style.paint(bar, 'green')}".rstrip()
-        )
-    distribution = distribution_of(point)
-    values = [(f"p{share}", distribution.quantile(share / 100)) for share in (50, 90, 99)]
-    shown = [
-        f"{style.paint(name, 'bold')} {style.duration(_nanos(seconds))}"
-        for name, seconds in [*values, ("max", point.max)]
-        if seconds is not None
-    ]
-    return [*lines, f"{'':>14}        " + "   ".join(shown)]
-
-
-def _nanos(seconds: float) -> int:
-    return round(seconds * 1e9)
-
-
-def _next(trace_id: int, look: str, page: _Page) -> Iterator[str]:
+def _next_lines(trace_id: int, path: Path, page: _Page) -> Iterator[str]:
+    path_option = f"--path {shlex.quote(str(path))}"
     commands = [
-        (f"rimp traces --path {look}", "all requests, the newest first"),
-        (f"rimp trace {trace_id:032x}"[:19] + f" --path {look}", "one of them"),
-        (f"rimp tail --path {look}", "everything in the order of time; -f follows"),
-        (
-            f"rimp verify --path {look}",
-            "whether every line is whole, and what waits in the journal",
-        ),
-        ("rimp run -- python app.py", "your own program"),
+        (f"rimp traces {path_option}", "list all requests, the newest first"),
+        (f"rimp trace {_short_id(trace_id)} {path_option}", "show one of them"),
+        (f"rimp tail {path_option}", "print all records in the order of time; -f follows"),
+        (f"rimp verify {path_option}", "check every line and the journal"),
+        ("rimp run -- python app.py", "record your own program"),
     ]
-    wide = max(display_width(command) for command, _ in commands)
+    width = max(display_width(command) for command, _ in commands)
     yield page.title("What next")
     for command, remark in commands:
-        yield f"  {pad_text(command, wide)}   {page.style.paint(remark, 'dim')}"
+        yield f"  {pad_text(command, width)}   {page.style.paint(remark, 'dim')}"

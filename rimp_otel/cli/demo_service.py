@@ -1,4 +1,4 @@
-"""The service of ``rimp demo``: it is run, and killed."""
+"""The service of ``rimp demo``: starts it, and ends it."""
 
 from __future__ import annotations
 
@@ -16,108 +16,120 @@ from typing import IO, NamedTuple
 from rimp_otel.errors import RimpError
 from rimp_otel.render.terminal import Style
 
-__all__ = ["Service", "ServiceError", "service_file", "serving"]
+__all__ = ["DemoService", "ServiceError", "find_service_script", "run_service"]
 
-_START, _LIFETIME = 30.0, 120
-"""Seconds to start, and to live at most."""
+_MAX_START_SECONDS, _MAX_LIFETIME = 30.0, 120
 
 
 class ServiceError(RimpError):
-    """The service did not do what it should."""
+    """The service did not do what the demo expects."""
 
 
-class Service(NamedTuple):
-    """The service, as long as it runs."""
+class DemoService(NamedTuple):
+    """A running service."""
 
-    #: At which it listens.
+    #: The URL at which it listens.
     address: str
-    #: Of the recording.
+    #: The path of its recording.
     path: Path
     process: subprocess.Popen[bytes]
 
     def kill(self) -> None:
-        """Ends it, and the command that records it, with a signal that nobody can catch.
+        """Kill the service and the command that records it with SIGKILL.
 
         Raises:
-            ServiceError: it had ended by itself.
+            ServiceError: the service has ended by itself.
         """
         if self.process.poll() is not None:
-            raise ServiceError(f"the service ended by itself, with {self.process.returncode}")
+            raise ServiceError(
+                f"the service ended by itself with exit code {self.process.returncode}"
+            )
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
-def service_file() -> Path:
-    """Where the service is: in the installed package, or beside it in a clone."""
+def find_service_script() -> Path:
+    """Return the path of the service: in the installed package, or beside it in a clone.
+
+    Raises:
+        ServiceError: it is in neither place.
+    """
     package = Path(__file__).parents[1]
     places = (package / "_demo" / "app.py", package.parent / "examples" / "service" / "app.py")
     for place in places:
         if place.is_file():
             return place
     raise ServiceError(
-        f"the demo's service is not there: looked for {' and '.join(map(str, places))}"
+        f"the service of the demo is missing: neither {' nor '.join(map(str, places))} exists"
     )
 
 
 @contextmanager
-def serving(path: Path) -> Iterator[Service]:
-    """Runs the service, recorded at ``path``. Nothing of it is left when the context is.
+def run_service(path: Path, script: Path | None = None) -> Iterator[DemoService]:
+    """Run the service and record it; it has ended at the end of the block in any case.
+
+    Args:
+        path: path of the recording.
+        script: the service; that of the package by default.
 
     Raises:
-        ServiceError: it did not start.
+        ServiceError: the service did not start.
     """
     with tempfile.TemporaryFile() as errors, tempfile.TemporaryDirectory() as directory:
-        process = _start(path, directory, errors)
+        process = _start_service(path, script or find_service_script(), directory, errors)
         try:
-            yield Service(_address(process, errors), path, process)
+            yield DemoService(_read_address(process, errors), path, process)
         finally:
-            _make_sure(process)
+            _kill_group(process)
 
 
-def _start(path: Path, directory: str, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    rimp = [sys.executable, "-m", "rimp_otel.cli.main"]
+def _start_service(
+    path: Path, script: Path, directory: str, errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    rimp = [sys.executable, "-m", "rimp_otel"]
     run = ["run", "--quiet", "--path", str(path), "--service", "shop"]
     return subprocess.Popen(
-        [*rimp, *run, "--", sys.executable, str(service_file())],
-        env={**_env(), "TMPDIR": directory},  # it is killed, and leaves what is there
+        [*rimp, *run, "--", sys.executable, str(script)],
+        env={**_service_environment(), "TMPDIR": directory},  # a killed process leaves its files
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
-        # Its own group: what ends this process does not end it halfway, and all of it can be ended.
+        # In its own group: a signal to this one does not end half of it, and all of it can be killed.
         start_new_session=True,
         preexec_fn=_limit_lifetime,
     )
 
 
 def _limit_lifetime() -> None:
-    # Should this process be killed: `rimp run` hands the signal on, which ends the service.
-    signal.alarm(_LIFETIME)
+    # In case this process is killed: `rimp run` forwards the signal to the service.
+    signal.alarm(_MAX_LIFETIME)
 
 
-def _env() -> dict[str, str]:
-    """Without what the user has set for other programs."""
+def _service_environment() -> dict[str, str]:
+    """Return the environment without variables that the user set for other programs."""
     foreign = ("OTEL_", "RIMP_", "FLASK_")
     return {
         **{key: value for key, value in os.environ.items() if not key.startswith(foreign)},
         "NO_PROXY": "127.0.0.1",
-        # The conventions that are stable now, instead of those that came before.
+        # The stable semantic conventions, instead of the older ones.
         "OTEL_SEMCONV_STABILITY_OPT_IN": "http,database",
-        # Instruments keep their sums in memory: what was not collected dies with the process.
+        # Instruments keep their values in memory: what was not collected dies with the process.
         "RIMP_METRIC_INTERVAL": "0.25",
     }
 
 
-def _address(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
+def _read_address(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
     assert process.stdout
-    ready, _, _ = select.select([process.stdout], [], [], _START)
+    ready, _, _ = select.select([process.stdout], [], [], _MAX_START_SECONDS)
     line = process.stdout.readline().decode() if ready else ""
     if not line.startswith("listening on "):
-        raise _failure("did not start" if ready else f"did not start in {_START:g} s", errors)
+        raise _failed_start(
+            "did not start" if ready else f"did not start within {_MAX_START_SECONDS:g} s", errors
+        )
     return line.split()[-1]
 
 
-def _make_sure(process: subprocess.Popen[bytes]) -> None:
-    """Nothing of the service is left, whatever happened."""
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -127,9 +139,9 @@ def _make_sure(process: subprocess.Popen[bytes]) -> None:
         process.stdout.close()
 
 
-def _failure(what: str, errors: IO[bytes]) -> ServiceError:
+def _failed_start(what: str, errors: IO[bytes]) -> ServiceError:
     errors.seek(0)
-    said = errors.read().decode(errors="replace").splitlines()
-    for line in said:
+    output = errors.read().decode(errors="replace").splitlines()
+    for line in output:
         print(Style().clean(line), file=sys.stderr)
-    return ServiceError(f"the service {what}" + ("; what it said is above" if said else ""))
+    return ServiceError(f"the service {what}" + ("; see its output above" if output else ""))

@@ -1,4 +1,4 @@
-"""A terminal that shows frames, and gives keys; as it was, however this ends."""
+"""A full-screen terminal that shows frames and reads keys, and that is restored in any case."""
 
 from __future__ import annotations
 
@@ -6,56 +6,58 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from rimp_otel.cli.signals import exit_on_signal, handle_signals
+
 __all__ = ["Screen", "open_screen"]
 
-_ENTER = "\x1b[?1049h\x1b[?25l"  # the other screen, without a cursor
+_ENTER = "\x1b[?1049h\x1b[?25l"  # the alternate screen, without a cursor
 _LEAVE = "\x1b[?25h\x1b[?1049l"
 
 
 class Screen:
-    """What `open_screen` gives."""
+    """A terminal that `open_screen` has taken."""
 
     def __init__(self, wakeup: int) -> None:
         self._wakeup = wakeup
 
     def size(self) -> tuple[int, int]:
-        """Columns and lines, as they are now."""
+        """Return the current columns and lines."""
         try:
             return tuple(os.get_terminal_size(sys.stdout.fileno()))  # type: ignore[return-value]
         except OSError:
             return 80, 24
 
     def show(self, lines: Sequence[str]) -> None:
-        """Shows a frame in the place of the last one, without flicker."""
+        """Replace the last frame with another, without flicker."""
         height = self.size()[1]
         text = "\x1b[K\r\n".join(lines[:height])
         sys.stdout.write(f"\x1b[H{text}\x1b[K\x1b[J")
         sys.stdout.flush()
 
     def key(self, seconds: float) -> str:
-        """The key that is pressed within that time; empty if none is, or the size has changed."""
-        waited = [sys.stdin.fileno(), self._wakeup]
-        ready, _, _ = select.select(waited, [], [], max(seconds, 0))
+        """Return the key that is pressed within that time; empty if none is, or the size changes."""
+        descriptors = [sys.stdin.fileno(), self._wakeup]
+        ready, _, _ = select.select(descriptors, [], [], max(seconds, 0))
         if self._wakeup in ready:
             os.read(self._wakeup, 4096)
         if sys.stdin.fileno() not in ready:
             return ""
         pressed = os.read(sys.stdin.fileno(), 64)
-        # A terminal that has gone away reads as its end.
+        # A terminal that has gone away reads as at its end.
         return pressed.decode("latin-1")[:1] if pressed else "q"
 
 
 @contextmanager
 def open_screen() -> Iterator[Screen]:
-    """Takes the terminal of standard input and output, until the block is left.
+    """Take the terminal of standard input and output, and restore it at the end of the block.
 
-    Ctrl-C raises KeyboardInterrupt, SIGTERM and SIGHUP raise SystemExit; Ctrl-Z gives the terminal back
-    for as long as this process is stopped.
+    Ctrl-C raises KeyboardInterrupt, SIGTERM and SIGHUP raise SystemExit. Ctrl-Z restores the terminal
+    while this process is stopped.
     """
     import termios
     import tty
@@ -65,10 +67,10 @@ def open_screen() -> Iterator[Screen]:
 
     def enter() -> None:
         tty.setcbreak(descriptor, termios.TCSANOW)
-        _write(_ENTER)
+        _write_or_ignore(_ENTER)
 
     def leave() -> None:
-        _write(_LEAVE)
+        _write_or_ignore(_LEAVE)
         try:
             termios.tcsetattr(descriptor, termios.TCSANOW, before)
         except termios.error:
@@ -79,7 +81,13 @@ def open_screen() -> Iterator[Screen]:
         os.kill(os.getpid(), signal.SIGSTOP)
         enter()
 
-    with _waking() as wakeup, _handling(stop):
+    handlers: dict[int, Callable[[int, Any], object]] = {
+        signal.SIGWINCH: lambda number, frame: None,
+        signal.SIGTERM: exit_on_signal,
+        signal.SIGHUP: exit_on_signal,
+        signal.SIGTSTP: stop,
+    }
+    with _wakeup_descriptor() as wakeup, handle_signals(handlers):
         enter()
         try:
             yield Screen(wakeup)
@@ -88,8 +96,8 @@ def open_screen() -> Iterator[Screen]:
 
 
 @contextmanager
-def _waking() -> Iterator[int]:
-    """A descriptor that can be read after a signal."""
+def _wakeup_descriptor() -> Iterator[int]:
+    """Yield a file descriptor that becomes readable when a signal arrives."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     os.set_blocking(reading, False)
@@ -102,27 +110,7 @@ def _waking() -> Iterator[int]:
         os.close(writing)
 
 
-@contextmanager
-def _handling(stop: Any) -> Iterator[None]:
-    handlers = {
-        signal.SIGWINCH: lambda number, frame: None,
-        signal.SIGTERM: _end,
-        signal.SIGHUP: _end,
-        signal.SIGTSTP: stop,
-    }
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
-def _write(text: str) -> None:
+def _write_or_ignore(text: str) -> None:
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

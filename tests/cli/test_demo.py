@@ -1,4 +1,4 @@
-"""``rimp demo``: a real service is recorded, shown, and gone afterwards."""
+"""``rimp demo``: records a real service, shows the recording, and leaves no process."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from typing import Any
 import pytest
 
 from rimp_otel import FileStorage, TelemetryData
-from rimp_otel.cli import demo, demo_service
-from rimp_otel.cli.demo import format_histogram, make_room
+from rimp_otel.cli.demo import prepare_directory
+from rimp_otel.cli.demo_service import ServiceError, run_service
 from rimp_otel.cli.options import UsageError
-from rimp_otel.models.records import HistogramPoint
-from rimp_otel.render.terminal import Style
 
 for module in ("flask", "requests", "opentelemetry.instrumentation.flask"):
     pytest.importorskip(module)
 
-DEMO = [sys.executable, "-m", "rimp_otel.cli.main", "demo"]
+DEMO = [sys.executable, "-m", "rimp_otel", "demo"]
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the demo of this module ran, with what it said in ``out`` and ``err``."""
+    """Run one demo for this module; its output is in ``out`` and ``err``."""
     path = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
         DEMO, cwd=path, env={**os.environ, "COLUMNS": "100"}, capture_output=True, timeout=110
@@ -42,7 +40,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shown(directory: Path) -> str:
-    """What the demo said, with what differs from run to run replaced."""
+    """Return the output of the demo, with times and ids replaced."""
     text = (directory / "out").read_text("utf-8")
     for pattern, name in ((r"[\d.]+ (µs|ms|s)\b", "T"), (r"\b[0-9a-f]{8,32}\b", "ID")):
         text = re.sub(pattern, name, text)
@@ -51,7 +49,7 @@ def shown(directory: Path) -> str:
 
 @pytest.fixture(scope="module")
 def recorded(directory: Path) -> TelemetryData:
-    """What the demo recorded."""
+    """Return the records of the demo."""
     return FileStorage(directory / "rimp-demo").retrieve()
 
 
@@ -65,21 +63,28 @@ def recorded(directory: Path) -> TelemetryData:
         "journals  1 journal: 1 left by a process that died",
         "The slowest request  rimp trace ID",
         "POST /checkout  T",
-        "The request that failed  POST /checkout   rimp trace ID",
-        "                   PaymentError: the bank refused card *0069: expired",
+        "The request that failed  rimp logs --trace ID",
         "Killed by SIGKILL in the middle of a request  rimp trace ID",
-        "43 requests were answered, 43 are recorded; and of the one that was not:",
-        "A metric: shop.checkout.duration  orders: 14 paid, 2 failed",
-        "  rimp trace ID --path rimp-demo   one of them",
+        "43 requests answered, 43 recorded; the unanswered request:",
+        "A metric  rimp metrics shop.checkout.duration",
+        "  rimp trace ID --path rimp-demo   show one of them",
     ],
 )
-def test_shown_line(shown: str, line: str) -> None:
-    """The same in every run."""
+def test_line(shown: str, line: str) -> None:
+    """Every demo prints these lines."""
     assert line in shown.splitlines()
 
 
-def test_shown_text(directory: Path, shown: str) -> None:
-    """It fits on a screen of 100 columns and 75 lines, says nothing else, and has no colour."""
+def test_failure_is_printed(shown: str) -> None:
+    """The log records of the failed request end with the exception and its place."""
+    _, _, failed = shown.partition("The request that failed")
+    log, _, metric = " ".join(failed.split()).partition("Killed by")
+    assert "PaymentError: the bank refused card *0069: expired (in charge, app.py:" in log
+    assert "n=16 " in metric
+
+
+def test_size(directory: Path, shown: str) -> None:
+    """The report fits 100 columns and 75 lines, and has no colour; standard error is empty."""
     lines = shown.splitlines()
     assert len(lines) <= 75
     assert max(map(len, lines)) <= 100
@@ -88,7 +93,7 @@ def test_shown_text(directory: Path, shown: str) -> None:
 
 
 def test_slow_request_is_drawn(shown: str) -> None:
-    """Each step of the slowest request has its line, with what was logged."""
+    """Each step of the slowest request has its line, with its log records."""
     slow, _, _ = shown.partition("Killed by")
     assert re.findall(r"[├└]─ (.*?)  ", slow) == [
         "SELECT",
@@ -103,7 +108,7 @@ def test_slow_request_is_drawn(shown: str) -> None:
 
 
 def test_interrupted_request_is_drawn(shown: str) -> None:
-    """As far as it had come: what it had finished, what it was doing, and what it had logged."""
+    """The interrupted request is drawn as far as it had come."""
     _, _, killed = shown.partition("Killed by")
     assert re.findall(r"^(?:[│ ]*[├└]─ )?(✂ .*?|\w.*?)  .*[━╸╺]", killed, re.MULTILINE)[:6] == [
         "✂ POST /checkout",
@@ -117,7 +122,7 @@ def test_interrupted_request_is_drawn(shown: str) -> None:
 
 
 def test_one_trace_through_all_libraries(recorded: TelemetryData) -> None:
-    """Flask, sqlite3 and requests, on both sides of the HTTP call; the log records belong to it."""
+    """A trace spans Flask, sqlite3, requests and both sides of the HTTP call, with its log records."""
     slow = next(event for event in recorded.events if event.message.startswith("the bank is slow"))
     spans = [span for span in recorded.spans if span.context.trace_id == slow.trace_id]
     scopes = {span.instrumentation_scope.name.rpartition(".")[2] for span in spans}
@@ -128,7 +133,7 @@ def test_one_trace_through_all_libraries(recorded: TelemetryData) -> None:
 
 
 def test_failure_is_recorded_with_its_traceback(recorded: TelemetryData) -> None:
-    """In the span and in the log record."""
+    """The failure is in the span and in the log record."""
     (error,) = [event for event in recorded.events if event.event_type.value == "error"]
     assert error.message == "Exception on /checkout [POST]"
     assert error.metadata["exception.type"] == "PaymentError"
@@ -139,7 +144,7 @@ def test_failure_is_recorded_with_its_traceback(recorded: TelemetryData) -> None
 
 
 def test_interrupted_request_is_recorded(recorded: TelemetryData) -> None:
-    """Both of its spans, as one trace with what it had finished."""
+    """Its interrupted spans are in one trace with the finished ones."""
     cut = {span.name: span for span in recorded.spans if "rimp.interrupted" in span.attributes}
     assert sorted(cut) == ["POST /checkout", "charge card"]
     root, inner = cut["POST /checkout"], cut["charge card"]
@@ -150,7 +155,7 @@ def test_interrupted_request_is_recorded(recorded: TelemetryData) -> None:
 
 
 def test_nothing_but_the_journal_is_left(directory: Path, rimp: Callable[..., Any]) -> None:
-    """The recording is whole; a repair stores what the service had not come to store."""
+    """The recording is whole, and a repair stores the records in the journal."""
     path = str(directory / "rimp-demo")
     assert rimp("verify", "--path", path).code == 0
     before = FileStorage(path).retrieve()
@@ -161,19 +166,19 @@ def test_nothing_but_the_journal_is_left(directory: Path, rimp: Callable[..., An
 
 
 def test_metrics_are_there(recorded: TelemetryData) -> None:
-    """Up to the last order that was answered."""
+    """The metrics count all answered orders."""
     orders = {m.tags["outcome"]: m.value for m in recorded.metrics if m.name == "shop.orders"}
     assert orders == {"paid": 14, "failed": 2}
 
 
 def test_nothing_is_left_running(directory: Path) -> None:
-    """The service has ended."""
+    """The service has ended with the demo."""
     assert processes_recording(directory / "rimp-demo") == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    """However it is ended, the service ends too."""
+    """A signal ends the service, too."""
     started = subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         while not (tmp_path / "rimp-demo" / "traces.jsonl").exists():
@@ -190,7 +195,7 @@ def test_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals)
 
 
 def processes_recording(path: Path) -> list[int]:
-    """The processes that record there, as Linux knows them."""
+    """Return the ids of the processes that record there, by /proc."""
     if not Path("/proc/self/environ").exists():
         pytest.skip("needs /proc")
     found = []
@@ -203,20 +208,18 @@ def processes_recording(path: Path) -> list[int]:
     return found
 
 
-def test_a_service_that_fails(
-    rimp: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Its own words are shown."""
+def test_failing_service(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The output of a service that does not start is printed."""
     (tmp_path / "app.py").write_text("raise SystemExit('no port is free')")
-    monkeypatch.setattr(demo_service, "service_file", lambda: tmp_path / "app.py")
-    code, out, err = rimp("demo")
-    assert (code, out) == (1, "")
-    assert err.endswith("no port is free\nrimp: the service did not start; what it said is above\n")
+    failing = run_service(tmp_path / "rec", tmp_path / "app.py")
+    with pytest.raises(ServiceError, match=r"^the service did not start; see its output above$"):
+        failing.__enter__()
+    assert capsys.readouterr().err.endswith("no port is free\n")
 
 
 def test_missing_extra(rimp: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 1, and what to install; no directory is made."""
-    monkeypatch.setattr(demo, "is_installed", lambda module: module != "flask")
+    """The message says what to install, and no directory is made."""
+    monkeypatch.setitem(sys.modules, "flask", None)
     assert rimp("demo") == (
         1,
         "",
@@ -225,16 +228,16 @@ def test_missing_extra(rimp: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     assert not Path("rimp-demo").exists()
 
 
-def test_an_earlier_demo_is_replaced(tmp_path: Path) -> None:
-    """Or kept, where that is wanted; the directory is private."""
+def test_earlier_demo_is_replaced(tmp_path: Path) -> None:
+    """An earlier demo is replaced unless it is kept; the directory is private."""
     path = tmp_path / "a" / "demo"
-    make_room(path, keep=False)
+    prepare_directory(path, keep=False)
     (path / "traces.jsonl").write_text("{}\n")
     for left in ("journal", "sealed", "damaged"):
         (path / left).mkdir()
-    make_room(path, keep=True)
+    prepare_directory(path, keep=True)
     assert (path / "traces.jsonl").exists()
-    make_room(path, keep=False)
+    prepare_directory(path, keep=False)
     assert sorted(entry.name for entry in path.iterdir()) == [".rimp-demo"]
     assert path.stat().st_mode & 0o777 == 0o700
 
@@ -243,40 +246,25 @@ def test_an_earlier_demo_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["traces.jsonl"], "d is there, and is not from a demo: name another with --path"),
-        ([".rimp-demo", "notes.txt"], "d/notes.txt is not from a demo, and would be deleted: "),
+        (["traces.jsonl"], "d exists and was not made by a demo: give another --path"),
+        ([".rimp-demo", "notes.txt"], "d/notes.txt was not made by a demo, and would be deleted: "),
     ],
 )
-def test_what_is_not_from_a_demo_stays(names: list[str], said: str, keep: bool) -> None:
-    """A recording of the user's own, or anything else of theirs."""
+def test_other_directory_is_kept(names: list[str], said: str, keep: bool) -> None:
+    """A recording or files of the user are not deleted."""
     path = Path("d")
     path.mkdir()
     for name in names:
         (path / name).touch()
     with pytest.raises(UsageError, match=f"^{re.escape(said)}"):
-        make_room(path, keep)
+        prepare_directory(path, keep)
     assert sorted(entry.name for entry in path.iterdir()) == sorted(names)
 
 
-def test_what_is_no_directory_stays(tmp_path: Path) -> None:
-    """A file, and a link to a directory."""
+def test_not_a_directory(tmp_path: Path) -> None:
+    """A file or a link to a directory is not replaced."""
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path)
     for name in ("file", "link"):
-        with pytest.raises(UsageError, match="is there, and is no directory"):
-            make_room(tmp_path / name, keep=False)
-
-
-LATENCY = HistogramPoint(
-    4, 0.5, bucket_counts=(0, 3, 0, 1, 0), explicit_bounds=(0.01, 0.1, 0.2, 0.4), min=0.04, max=0.3
-)
-
-
-def test_histogram() -> None:
-    """From the first bucket that holds something to the last, and percentiles."""
-    assert format_histogram(LATENCY, 54, Style()) == [
-        "  up to 100 ms     3  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━",
-        "  up to 200 ms     0",
-        "  up to 400 ms     1  ━━━━━━━━━━",
-        "                      p50 80 ms   p90 260 ms   p99 296 ms   max 300 ms",
-    ]
+        with pytest.raises(UsageError, match="exists and is not a directory"):
+            prepare_directory(tmp_path / name, keep=False)
