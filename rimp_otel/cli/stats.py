@@ -34,8 +34,8 @@ from rimp_otel.render.terminal import Style, look_of_service, pad_text, to_json
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
     from rimp_otel.storage.base import DamagedLine, RecordingFile
-    from rimp_otel.storage.files.verify import SlotState
     from rimp_otel.storage.recording import Recording
+    from rimp_otel.storage.slots import SlotState
 
 __all__ = ["RecordingStats", "SealedFiles", "add_stats_parser", "count_recording", "format_stats"]
 
@@ -166,7 +166,7 @@ def count_recording(
     recording: Recording, batches: Iterable[TelemetryData] | None = None
 ) -> RecordingStats:
     """Count all that the recording holds: what was not polled yet, or ``batches``."""
-    from rimp_otel.storage.files.verify import look_at_slots
+    from rimp_otel.storage.slots import inspect_slots
 
     stats = RecordingStats()
     with Progress("counting", 0, "records") as progress:
@@ -175,7 +175,7 @@ def count_recording(
                 stats.add(record)
             progress.advance(len(data))
     stats.files = list(recording.files())
-    stats.journals = look_at_slots(recording.layout)
+    stats.journals = inspect_slots(recording.layout)
     stats.damaged = list(recording.damaged)
     return stats
 

@@ -22,11 +22,15 @@ from rimp_otel.render.terminal import Style, pad_text, to_json
 
 if TYPE_CHECKING:
     from rimp_otel.storage.files.repair import Action
-    from rimp_otel.storage.files.verify import Inspection, Problem, SlotState
+    from rimp_otel.storage.files.verify import Inspection, Problem
+    from rimp_otel.storage.slots import SlotState
 
 __all__ = [
     "add_repair_parser",
     "add_verify_parser",
+    "describe_action",
+    "describe_problem",
+    "describe_repair",
     "format_problem",
     "format_summary",
     "inspect",
@@ -113,14 +117,65 @@ def inspect(path: Path, progress: Progress, protobuf: bool = False) -> Inspectio
 
 def format_problem(problem: Problem, style: Style) -> str:
     """One line: where it is, what it is, what it costs, and what ``rimp repair`` does about it."""
-    parts = [style.clean(f"{problem.place}: {problem.reason}")]
+    parts = [style.clean(f"{problem.place}: {describe_problem(problem)}")]
     if cost := _cost(problem):
         parts.append(f"costs {cost}")
-    if problem.cure:
-        parts.append(style.clean(f"'rimp repair' {problem.cure}"))
+    if plan := describe_repair(problem):
+        parts.append(style.clean(f"'rimp repair' {plan}"))
     head, *rest = parts
     look = "red" if problem.is_damage else "yellow"
     return "; ".join([style.paint(head, look), *rest])
+
+
+# By the codes of ``rimp_otel.storage.files.verify.Problem``, which is not loaded here yet.
+_REASONS = {
+    "bad_line": "{}",
+    "bad_block": "{}",
+    "unended_line": "the last line does not end",
+    "bad_journal": "{}",
+    "quarantined": "it was damaged, and put aside",
+    "wrong_id": "its name should say {}",
+    "wrong_times": "it holds records of times that are not within those in its name",
+    "duplicate": "it holds the same as {}: sealing it did not end",
+    "index_missing": "it is missing",
+    "index_damaged": "it is damaged, or of another file",
+    "index_wrong": "it does not say what its file holds",
+    "stale": "stale temporary file",
+    "orphan": "derived from a file that is gone",
+    "foreign": "unrelated file, left in place",
+    "link": "it is a link, through which nothing is recorded",
+    "other_owner": "it belongs to another user",
+    "exposed_file": "others may use it (mode {}); 'chmod 600' makes it private",
+    "exposed_directory": "others may use it (mode {}); 'chmod 700' makes it private",
+}
+_REPAIRS = {
+    "bad_line": "moves it to damaged/",
+    "bad_block": "moves the file to damaged/, and what can be read of it into a new one",
+    "unended_line": "ends it",
+    "bad_journal": "stores what can be read of it, and moves the rest to damaged/",
+    "quarantined": "stores what is in it alone, and moves it to damaged/",
+    "wrong_id": "renames it",
+    "wrong_times": "renames it",
+    "duplicate": "seals it again",
+    "index_missing": "makes it",
+    "index_damaged": "makes it",
+    "index_wrong": "makes it",
+    "stale": "removes it",
+    "orphan": "removes it",
+}
+
+
+def describe_problem(problem: Problem) -> str:
+    """Return what is wrong, in words."""
+    return _REASONS[problem.code.value].format(problem.detail)
+
+
+def describe_repair(problem: Problem) -> str:
+    """Return what ``rimp repair`` does about a problem, in words; empty for nothing."""
+    plan = _REPAIRS.get(problem.code.value, "")
+    if plan and problem.is_in_use:
+        return f"{plan}, once the process that writes it has ended"
+    return plan
 
 
 def _cost(problem: Problem) -> str:
@@ -241,10 +296,10 @@ def _problem_json(problem: Problem) -> dict[str, Any]:
         "path": str(problem.path),
         "line": problem.line,
         "offset": problem.offset,
-        "reason": problem.reason,
+        "reason": describe_problem(problem),
         "lost_bytes": problem.lost_bytes,
         "lost_records": problem.lost_records,
-        "repair": problem.cure,
+        "repair": describe_repair(problem),
     }
 
 
@@ -307,8 +362,8 @@ def _plans(found: list[Problem], inspection: Inspection) -> Iterator[tuple[str, 
         if text := _plan_for(slot):
             yield str(slot.journal), text
     for problem in found:
-        if problem.cure:
-            yield problem.place, f"{problem.reason}; {problem.cure}"
+        if plan := describe_repair(problem):
+            yield problem.place, f"{describe_problem(problem)}; {plan}"
     waiting = inspection.waiting
     if waiting:
         yield str(waiting[0].parent), f"seals {format_count(len(waiting), 'file')}"
@@ -330,8 +385,9 @@ def _repair(path: Path, args: argparse.Namespace) -> int:
     for action in _actions(path, args.take_over):
         done.append(action)
         if not args.json:
-            look = {"failed": "red", "lost": "red", "left": "yellow"}.get(action.kind)
-            text = style.paint(style.clean(action.text), *filter(None, [look]))
+            kind, sentence = describe_action(action)
+            look = {"failed": "red", "lost": "red", "left": "yellow"}.get(kind)
+            text = style.paint(style.clean(sentence), *filter(None, [look]))
             print(f"{style.clean(action.path)}: {text}", flush=True)
     with Progress("checking") as progress:
         inspection = inspect(path, progress)
@@ -341,7 +397,7 @@ def _repair(path: Path, args: argparse.Namespace) -> int:
         print(to_json({"done": _done_json(done), **verdict_json(path, inspection, found)}))
     else:
         _conclude(path, inspection, damaged, style)
-    return 1 if damaged or any(action.kind == "failed" for action in done) else 0
+    return 1 if damaged or any(action.has_failed for action in done) else 0
 
 
 def _actions(path: Path, take_over: bool) -> Iterator[Action]:
@@ -356,15 +412,56 @@ def _actions(path: Path, take_over: bool) -> Iterator[Action]:
     return Repair(Layout(path), policy, recover_journal, take_over).run()
 
 
+def describe_action(action: Action) -> tuple[str, str]:
+    """Return an action's kind, as ``--json`` prints it, and what was done in words."""
+    code, number = action.code.value, action.number
+    if code in _SENTENCES:
+        kind, sentence = _SENTENCES[code]
+        return kind, sentence.format(target=action.target, detail=action.detail)
+    kind, noun, sentence = _COUNTING_SENTENCES[code]
+    return kind, sentence.format(number=format_count(number, noun), target=action.target)
+
+
+# By the codes of ``rimp_otel.storage.files.repair.Action``.
+_SENTENCES = {
+    "renamed": ("renamed", "renamed to {target}, which is what it holds"),
+    "ended": ("ended", "ended its last line"),
+    "removed": ("removed", "removed a stale temporary file"),
+    "removed_orphan": ("removed", "removed, since the file it was derived from is gone"),
+    "indexed": ("indexed", "made, so that its file is read faster"),
+    "left_in_use": ("left", "left alone: a living process records into it"),
+    "left_to_others": (
+        "left",
+        "left alone: it belongs to another user, or another machine was the last to hold it and "
+        "may still do so (--take-over, if it does not)",
+    ),
+    "left_to_repair": ("left", "left alone: it is being repaired"),
+    "failed": ("failed", "{detail}"),
+    "not_all_stored": ("failed", "not all could be stored: {detail}"),
+}
+_COUNTING_SENTENCES = {
+    "recovered": ("recovered", "record", "stored {number} that a process had left in it"),
+    "lost": ("lost", "record", "{number} in it cannot be read"),
+    "moved_file": (
+        "moved",
+        "record",
+        "stored {number} that it alone held, and moved it to {target}",
+    ),
+    "moved_lines": ("moved", "damaged line", "moved {number} to {target}"),
+    "sealed": ("sealed", "file", "sealed {number} that waited for it"),
+}
+
+
 def _done_json(done: list[Action]) -> list[dict[str, Any]]:
     return [
         {
             "path": str(action.path),
-            "kind": action.kind,
+            "kind": kind,
             "number": action.number,
-            "text": action.text,
+            "text": sentence,
         }
         for action in done
+        for kind, sentence in [describe_action(action)]
     ]
 
 

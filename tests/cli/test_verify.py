@@ -16,7 +16,8 @@ from rimp_otel.cli import verify
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp import protobuf
 from rimp_otel.render.terminal import Style
-from rimp_otel.storage.files.verify import Problem
+from rimp_otel.storage.files.repair import Action, ActionCode
+from rimp_otel.storage.files.verify import Problem, ProblemCode
 from tests.cli.records import HOSTILE, HOSTILE_SHOWN, without_our_colour
 from tests.processes import run
 from tests.storage.journaled import Journaled
@@ -112,7 +113,7 @@ def test_json(rimp: Any, shop: Path) -> None:
                 "path": "telemetry/notes.txt",
                 "line": None,
                 "offset": None,
-                "reason": "it is not the recording's, and stays",
+                "reason": "unrelated file, left in place",
                 "lost_bytes": 0,
                 "lost_records": None,
                 "repair": "",
@@ -154,13 +155,67 @@ def test_progress(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.mark.parametrize("color", [False, True])
 def test_hostile_names(color: bool) -> None:
     """Paths and reasons come out escaped."""
-    problem = Problem(
-        Path(HOSTILE.replace("\x00", "")), HOSTILE, HOSTILE, 1, None, 5, 6, Signal.LOGS
-    )
+    path = Path(HOSTILE.replace("\x00", ""))
+    problem = Problem(ProblemCode.BAD_LINE, path, HOSTILE, 1, None, 5, 6, Signal.LOGS)
     text = without_our_colour(verify.format_problem(problem, Style(color)))
     assert text.isprintable()
-    assert text.count(HOSTILE_SHOWN) == 2
+    assert text.count(HOSTILE_SHOWN) == 1
     assert "costs 5 B of text, about 6 log records" in text
+
+
+@pytest.mark.parametrize("code", ProblemCode)
+def test_problems_in_words(code: ProblemCode) -> None:
+    """Each has a sentence; the detail that it needs is in it."""
+    sentence = verify.describe_problem(Problem(code, Path("f"), "<detail>"))
+    assert sentence
+    assert ("<detail>" in sentence) is (code in WITH_DETAIL)
+
+
+WITH_DETAIL = {
+    ProblemCode.BAD_LINE,
+    ProblemCode.BAD_BLOCK,
+    ProblemCode.BAD_JOURNAL,
+    ProblemCode.WRONG_ID,
+    ProblemCode.DUPLICATE,
+    ProblemCode.EXPOSED_FILE,
+    ProblemCode.EXPOSED_DIRECTORY,
+}
+
+
+@pytest.mark.parametrize("code", ProblemCode)
+def test_repairs_in_words(code: ProblemCode) -> None:
+    """All damage is repaired; what a living process writes, once it has ended."""
+    problem = Problem(code, Path("f"))
+    text = verify.describe_repair(problem)
+    assert text or not problem.is_damage
+    later = f"{text}, once the process that writes it has ended" if text else ""
+    assert verify.describe_repair(problem._replace(is_in_use=True)) == later
+
+
+@pytest.mark.parametrize("code", ActionCode)
+def test_actions_in_words(code: ActionCode) -> None:
+    """Each has its kind, as documented, and a sentence with all that is known."""
+    action = Action(code, Path("f"), 2, Path("<target>"), "<detail>")
+    kind, sentence = verify.describe_action(action)
+    assert kind in KINDS
+    assert (kind == "failed") is code.value.startswith(("failed", "not_all"))
+    assert ("<detail>" in sentence) is (kind == "failed")
+    assert ("2 " in sentence) is (kind in ("recovered", "lost", "moved", "sealed"))
+    assert ("<target>" in sentence) is (kind in ("moved", "renamed"))
+
+
+KINDS = {
+    "recovered",
+    "moved",
+    "renamed",
+    "ended",
+    "removed",
+    "sealed",
+    "indexed",
+    "lost",
+    "left",
+    "failed",
+}
 
 
 @pytest.fixture

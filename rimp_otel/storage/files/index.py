@@ -20,6 +20,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from functools import cached_property
 from hashlib import blake2b
 from io import BytesIO
@@ -44,10 +45,11 @@ __all__ = [
     "DamagedIndexError",
     "Head",
     "Index",
+    "IndexFault",
     "Indexer",
     "Row",
     "build_index",
-    "fault_of",
+    "find_index_fault",
     "hash_of",
     "index_path",
     "make_index",
@@ -453,8 +455,18 @@ def make_index(path: Path, name: SealedName) -> None:
     write_index(path, name, index)
 
 
-def fault_of(path: Path, name: SealedName) -> str | None:
-    """What is wrong with the index of a sealed file, in words; None for nothing.
+class IndexFault(Enum):
+    """What can be wrong with an index."""
+
+    MISSING = "missing"
+    #: Or it is that of another file.
+    DAMAGED = "damaged"
+    #: It does not agree with its file.
+    WRONG = "wrong"
+
+
+def find_index_fault(path: Path, name: SealedName) -> IndexFault | None:
+    """Return what is wrong with the index of a sealed file; None for nothing.
 
     Raises:
         OSError: the file cannot be read.
@@ -462,11 +474,11 @@ def fault_of(path: Path, name: SealedName) -> str | None:
     with opened_index(path, name) as index:
         if index is None:
             is_there = os.path.lexists(index_path(path, name))
-            return "it is damaged, or of another file" if is_there else "it is missing"
+            return IndexFault.DAMAGED if is_there else IndexFault.MISSING
         with path.open("rb") as file:
             expected = build_index(file, name.compression, index.head.changed)
-    same = index_path(path, name).read_bytes() == expected
-    return None if same else "it does not say what its file holds"
+    is_right = index_path(path, name).read_bytes() == expected
+    return None if is_right else IndexFault.WRONG
 
 
 def write_index(path: Path, name: SealedName, index: bytes) -> None:

@@ -144,6 +144,12 @@ class SlotTarget(FileJournalTarget):
 class SlotTakenError(StorageError):
     """Another process holds the slot, or may hold it."""
 
+    def __init__(self, journal: Path, is_in_use: bool) -> None:
+        #: True if a living process of this machine holds it.
+        self.is_in_use = is_in_use
+        why = "a living process records into it" if is_in_use else _MAY_BE_TAKEN
+        super().__init__(f"cannot take {journal}: {why}")
+
 
 def take_slot(layout: Layout, number: int, take_over: bool = False) -> Slot:
     """Take exactly this slot, which must exist.
@@ -174,16 +180,14 @@ def _take_only(layout: Layout, number: int) -> Slot:
     def directory_of(other: int) -> Path:
         if other == number:
             return layout.journal(number)
-        living = is_owned(layout.journal(number))
-        why = "a living process records into it" if living else _WHY_NOT
-        raise SlotTakenError(f"cannot take {layout.journal(number)}: {why}")
+        journal = layout.journal(number)
+        raise SlotTakenError(journal, is_owned(journal))
 
     return Slot.take(directory_of, number)
 
 
-_WHY_NOT = (
+_MAY_BE_TAKEN = (
     "it belongs to another user, or another machine was the last to hold it and may still do so"
-    " (--take-over, if it does not)"
 )
 
 

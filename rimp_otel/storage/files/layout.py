@@ -9,11 +9,17 @@ The number is the writer slot's; slot 0 has none. In the directory of sealed fil
 
     traces-<id>.jsonl                       rotated, and waiting to be sealed
     traces-<first>-<last>-<id>.jsonl.zst    sealed (.jsonl.gz, .jsonl)
+    traces-<first>-<last>-<id>.idx          the index of a sealed file (derived)
+    traces-<first>-<last>-<id>.parquet      its Parquet copy (derived)
+    .traces-<id>.tmp-<pid>                  what a waiting file is being sealed into
+    .<name>.parquet.tmp                     a Parquet copy that is being made
 
+and in any of them ``.<name>.tmp-<pid>``, which is to replace the file ``<name>`` in a repair.
 ``first`` and ``last`` are nanoseconds since the epoch, a range that holds the times of all records
-in the file, and may be wider. ``id`` is the fingerprint of the content: two files of one signal
+in the file, and may be wider. ``id`` is the fingerprint of the file: two files of one signal
 with one id hold the same records, such as a waiting file and what was just sealed of it. Whatever
-has another name is not the recording's, and is never touched.
+has another name is not the recording's, and is never touched. What lies in a journal's directory is
+in ``rimp_otel.journal.slots``; ``damaged/`` has what repairs could not keep in its place.
 """
 
 from __future__ import annotations
@@ -33,21 +39,20 @@ from rimp_otel.process import importing
 from rimp_otel.storage.base import RecordingLayout, reading_errors
 
 __all__ = [
-    "DERIVED",
+    "DERIVED_SUFFIXES",
     "SUFFIXES",
-    "TEMPORARY",
-    "Kind",
+    "FileEntry",
+    "FileKind",
+    "FileState",
     "Layout",
-    "Place",
     "SealedName",
-    "damaged_directory",
+    "classify",
     "fingerprint",
     "is_unfinished",
-    "places",
+    "list_entries",
+    "sealing_stem",
 ]
 
-
-# --- Which files a recording is made of, and what their names say.
 
 SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 """How the names of sealed files end, by their compression."""
@@ -55,15 +60,19 @@ SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 _SIGNALS = "|".join(signal.value for signal in Signal)
 _SLOT = r"(?:\.([1-9][0-9]{0,4}))?"
 # Compiled when they are first used: who records looks at few names, or none.
-_ACTIVE = rf"journal{_SLOT}|(?:{_SIGNALS}){_SLOT}\.jsonl"
+_ACTIVE = rf"(?:{_SIGNALS}){_SLOT}\.jsonl"
+_JOURNAL = rf"journal{_SLOT}"
 _SEALED = (
     rf"({_SIGNALS})-(?:(0|[1-9][0-9]{{0,19}})-(0|[1-9][0-9]{{0,19}})-)?([0-9a-f]{{16}})"
     r"\.jsonl(\.zst|\.gz)?"
 )
+_SEALING = r"\.([a-z]+-[0-9a-f]{16})\.tmp-[0-9]+"
+_NUMBERED = r"[0-9]{6,}\.(?:seg|open|crash)"
+_REWRITE = r"\..+\.tmp-[0-9]+"
 _COMPRESSIONS = {suffix.removeprefix(".jsonl"): name for name, suffix in SUFFIXES.items()}
 
-TEMPORARY = r"\.([a-z]+-[0-9a-f]{16})\.tmp-[0-9]+"
-"""The names of what a waiting file is being sealed into; the group is that file's stem."""
+DERIVED_SUFFIXES = (".idx", ".parquet")
+"""How the names end of what is made of sealed files, and can be made again."""
 
 
 class Layout(RecordingLayout):
@@ -84,6 +93,11 @@ class Layout(RecordingLayout):
     def sealed(self) -> Path:
         """The directory of the files that nobody appends to any more."""
         return self._named("sealed")
+
+    @property
+    def damaged(self) -> Path:
+        """The directory for what a repair could not keep in its place. Nothing reads it."""
+        return self._named("damaged")
 
     def file(self, signal: Signal, slot: int = 0) -> Path:
         """The active file of one signal of a writer slot."""
@@ -108,18 +122,20 @@ class Layout(RecordingLayout):
             ) from error
 
     def _named(self, name: str) -> Path:
-        return self.path.with_name(self._prefix + name) if self.is_family else self.path / name
+        return self.path.with_name(self.prefix + name) if self.is_family else self.path / name
 
     @property
-    def _prefix(self) -> str:
+    def prefix(self) -> str:
+        """What the names of all files begin with; empty but for a family."""
         return f"{self.path.stem}-" if self.is_family else ""
 
     def _slot_of(self, name: str) -> int | None:
         """The slot that a name belongs to; None of a name that is not the recording's."""
-        match = re.fullmatch(_ACTIVE, name.removeprefix(self._prefix), re.ASCII)
-        if match is None or not name.startswith(self._prefix):
+        if not name.startswith(self.prefix):
             return None
-        return int(match[1] or match[2] or 0)
+        rest = name.removeprefix(self.prefix)
+        match = re.fullmatch(_JOURNAL, rest, re.ASCII) or re.fullmatch(_ACTIVE, rest, re.ASCII)
+        return None if match is None else int(match[1] or 0)
 
 
 class SealedName(NamedTuple):
@@ -161,10 +177,15 @@ class SealedName(NamedTuple):
         return self.stem + SUFFIXES[self.compression]
 
 
+def sealing_stem(name: str) -> str | None:
+    """Return the stem of the waiting file that a temporary file is made of; None if it is none."""
+    match = re.fullmatch(_SEALING, name, re.ASCII)
+    return None if match is None else match[1]
+
+
 def is_unfinished(name: str) -> bool:
-    """Whether a name is of what is still to be sealed, or of what was begun."""
-    parsed = SealedName.parse(name)
-    return parsed.is_waiting if parsed else re.fullmatch(TEMPORARY, name) is not None
+    """Return True for what waits to be sealed, and for what sealing it had begun to write."""
+    return classify(name) in (FileKind.WAITING, FileKind.SEALING)
 
 
 def fingerprint(first_line: bytes) -> str:
@@ -178,59 +199,98 @@ def _dotted(slot: int) -> str:
     return f".{slot}" if slot else ""
 
 
-# --- Retention: the oldest sealed files are deleted, so that a recording keeps within its bounds.
-
-DERIVED = (".idx", ".parquet")
+# --- What lies in the directories of a recording.
 
 
-# --- What lies in a recording's directories: what belongs there, what was left, what is foreign.
-
-_ACTIVE_NAME = re.compile(r"(?:traces|logs|metrics)(?:\.[1-9][0-9]{0,4})?\.jsonl", re.ASCII)
-_REWRITTEN = re.compile(r"\..+\.tmp-[0-9]+", re.ASCII)
-_SEALING = re.compile(r"\.([a-z]+-[0-9a-f]{16})\.tmp-[0-9]+", re.ASCII)
-_NUMBERED = re.compile(r"[0-9]{6,}\.(?:seg|open|crash)", re.ASCII)
-
-
-class Kind(Enum):
+class FileKind(Enum):
     """What a name stands for."""
 
-    OWN = "the recording's"
-    ASIDE = "put aside by a recovery"
-    LEFT = "left by something that did not end"
-    FOREIGN = "not the recording's"
+    ACTIVE = "active"
+    #: The directory of a writer slot's journal.
+    JOURNAL = "journal"
+    #: The directory of sealed files, or the one of damaged files.
+    DIRECTORY = "directory"
+    #: Rotated, and not sealed yet.
+    WAITING = "waiting"
+    SEALED = "sealed"
+    #: Made of a sealed file: its index or its Parquet copy.
+    DERIVED = "derived"
+    #: What a waiting file is being sealed into.
+    SEALING = "sealing"
+    #: What a Parquet copy is being written into.
+    PARQUET = "parquet"
+    #: What is to replace a file in a repair.
+    REWRITE = "rewrite"
+    FOREIGN = "foreign"
 
 
-class Place(NamedTuple):
-    """Something that lies there."""
+class FileState(Enum):
+    """What becomes of a file that lies in a recording's directory."""
+
+    #: It belongs there.
+    OWN = "own"
+    #: A recovery found it damaged and moved it aside.
+    QUARANTINED = "quarantined"
+    #: Temporary, of a process that died.
+    STALE = "stale"
+    #: Derived from a file that is gone.
+    ORPHANED = "orphaned"
+    #: Not the recording's.
+    FOREIGN = "foreign"
+
+
+class FileEntry(NamedTuple):
+    """Something that lies in a recording's directory."""
 
     path: Path
-    kind: Kind
+    state: FileState
 
 
-def damaged_directory(layout: Layout) -> Path:
-    """Where ``rimp repair`` keeps what it cannot mend. Nothing reads it."""
-    sealed = layout.sealed
-    return sealed.with_name(sealed.name.removesuffix("sealed") + "damaged")
+def classify(name: str) -> FileKind:
+    """Return what a name stands for; without the prefix of a family."""
+    if name in ("sealed", "damaged"):
+        return FileKind.DIRECTORY
+    if re.fullmatch(_ACTIVE, name, re.ASCII):
+        return FileKind.ACTIVE
+    if re.fullmatch(_JOURNAL, name, re.ASCII):
+        return FileKind.JOURNAL
+    if parsed := SealedName.parse(name):
+        return FileKind.WAITING if parsed.is_waiting else FileKind.SEALED
+    if _sealed_stem(name):
+        return FileKind.DERIVED
+    if sealing_stem(name):
+        return FileKind.SEALING
+    if name.startswith(".") and name.endswith(".tmp") and _sealed_stem(name[1 : -len(".tmp")]):
+        return FileKind.PARQUET
+    return FileKind.REWRITE if re.fullmatch(_REWRITE, name, re.ASCII) else FileKind.FOREIGN
 
 
-def places(layout: Layout) -> Iterator[Place]:
-    """All that lies in the directories of a recording; of a family of files, what is named so.
+def _sealed_stem(name: str) -> str | None:
+    """Return the stem of the sealed file that a derived one belongs to; None if it is none."""
+    stem, suffix = os.path.splitext(name)
+    is_derived = suffix in DERIVED_SUFFIXES and SealedName.parse(f"{stem}.jsonl") is not None
+    return stem if is_derived else None
+
+
+def list_entries(layout: Layout) -> Iterator[FileEntry]:
+    """Iterate over all that lies in the directories of a recording.
+
+    Of a family of files, that is what is named like it.
 
     Raises:
-        StorageError: it is not possible to look.
+        StorageError: a directory cannot be read.
     """
-    prefix = layout.sealed.name.removesuffix("sealed")
-    for path in _entries(layout.directory):
-        if path.name.startswith((prefix, f".{prefix}")):
-            yield Place(path, _at_top(path.name, prefix))
+    for path in _paths_in(layout.directory):
+        if path.name.startswith((layout.prefix, f".{layout.prefix}")):
+            yield FileEntry(path, _state_at_top(path.name, layout.prefix))
     for slot in layout.slots():
-        for path in _entries(layout.journal(slot)):
-            yield Place(path, _in_journal(path.name))
-    for path in _entries(layout.sealed):
-        yield Place(path, _among_sealed(path))
+        for path in _paths_in(layout.journal(slot)):
+            yield FileEntry(path, _state_in_journal(path.name))
+    for path in _paths_in(layout.sealed):
+        yield FileEntry(path, _state_among_sealed(path))
 
 
-def _entries(directory: Path) -> list[Path]:
+def _paths_in(directory: Path) -> list[Path]:
     with reading_errors(directory):
         try:
             return sorted(directory.iterdir())
@@ -238,36 +298,33 @@ def _entries(directory: Path) -> list[Path]:
             return []
 
 
-def _at_top(name: str, prefix: str) -> Kind:
-    rest = name.removeprefix(prefix)
-    if rest in ("sealed", "damaged", "cursors") or _ACTIVE_NAME.fullmatch(rest):
-        return Kind.OWN
-    if re.fullmatch(r"journal(?:\.[1-9][0-9]{0,4})?", rest) or (not prefix and name[0] == "."):
-        return Kind.LEFT if _REWRITTEN.fullmatch(name) else Kind.OWN
-    return Kind.LEFT if _REWRITTEN.fullmatch(name) else Kind.FOREIGN
+def _state_at_top(name: str, prefix: str) -> FileState:
+    kind = classify(name.removeprefix(prefix))
+    if kind in (FileKind.DIRECTORY, FileKind.ACTIVE, FileKind.JOURNAL):
+        return FileState.OWN
+    if re.fullmatch(_REWRITE, name, re.ASCII):
+        return FileState.STALE
+    # Hidden files in a directory of its own are somebody's settings, such as .gitignore.
+    return FileState.OWN if not prefix and name.startswith(".") else FileState.FOREIGN
 
 
-def _in_journal(name: str) -> Kind:
-    if name == LOCK or _NUMBERED.fullmatch(name):
-        return Kind.OWN
+def _state_in_journal(name: str) -> FileState:
+    if name == LOCK or re.fullmatch(_NUMBERED, name, re.ASCII):
+        return FileState.OWN
     if name.endswith(DAMAGED):
-        return Kind.ASIDE
-    return Kind.LEFT if name.endswith(".tmp") else Kind.FOREIGN
+        return FileState.QUARANTINED
+    return FileState.STALE if name.endswith(".tmp") else FileState.FOREIGN
 
 
-def _among_sealed(path: Path) -> Kind:
-    stem, suffix = os.path.splitext(path.name)
-    if SealedName.parse(path.name):
-        return Kind.OWN
-    if suffix in DERIVED and SealedName.parse(stem + ".jsonl"):
-        of = [path.with_name(stem + ending) for ending in SUFFIXES.values()]
-        return Kind.OWN if any(map(os.path.lexists, of)) else Kind.LEFT
-    if suffix == ".tmp" and stem.startswith(".") and stem.endswith(DERIVED):
-        own = SealedName.parse(os.path.splitext(stem[1:])[0] + ".jsonl")
-        return Kind.OWN if own else Kind.FOREIGN  # being made; 'rimp parquet' removes what is left
-    found = _SEALING.fullmatch(path.name)
-    if found is None:
-        return Kind.LEFT if _REWRITTEN.fullmatch(path.name) else Kind.FOREIGN
-    # Whoever makes it holds the lock of the file that it is made of; that is its own business.
-    is_left = not os.path.lexists(path.with_name(f"{found[1]}.jsonl"))
-    return Kind.LEFT if is_left else Kind.OWN
+def _state_among_sealed(path: Path) -> FileState:
+    kind = classify(path.name)
+    if kind in (FileKind.WAITING, FileKind.SEALED, FileKind.PARQUET):
+        return FileState.OWN  # what is left of making a Parquet copy, the next one removes
+    if kind is FileKind.DERIVED:
+        own = [path.with_suffix(suffix) for suffix in SUFFIXES.values()]
+        return FileState.OWN if any(map(os.path.lexists, own)) else FileState.ORPHANED
+    if kind is FileKind.SEALING:
+        # Whoever writes it holds the lock of the waiting file; that is its own business.
+        is_left = not os.path.lexists(path.with_name(f"{sealing_stem(path.name)}.jsonl"))
+        return FileState.STALE if is_left else FileState.OWN
+    return FileState.STALE if kind is FileKind.REWRITE else FileState.FOREIGN

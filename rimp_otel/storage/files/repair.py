@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -28,16 +29,17 @@ from rimp_otel.journal.format import (
 from rimp_otel.journal.slices import Twins
 from rimp_otel.journal.slots import Slot
 from rimp_otel.models.records import Signal
-from rimp_otel.storage.files.index import fault_of, index_path, make_index
+from rimp_otel.storage.files.index import find_index_fault, index_path, make_index
 from rimp_otel.storage.files.journal_target import SlotTakenError, SlotTarget, take_slot
-from rimp_otel.storage.files.layout import Kind, Layout, SealedName, damaged_directory, places
+from rimp_otel.storage.files.layout import FileEntry, FileState, Layout, SealedName, list_entries
 from rimp_otel.storage.files.policy import FilePolicy
 from rimp_otel.storage.files.retention import list_sealed
 from rimp_otel.storage.files.rewrite import Mended, keep, mend_active, mend_sealed, remove_temporary
 from rimp_otel.storage.files.sealer import Sealer
-from rimp_otel.storage.files.verify import look_at_slots, parse
+from rimp_otel.storage.files.verify import parse
+from rimp_otel.storage.slots import inspect_slots
 
-__all__ = ["Action", "Recover", "Repair", "salvage"]
+__all__ = ["Action", "ActionCode", "Recover", "Repair", "salvage"]
 
 
 # --- Segments of a journal that a recovery put aside: what is only in them is stored after all.
@@ -101,17 +103,61 @@ Recover = Callable[[Slot, SlotTarget], "tuple[int, int, str]"]
 read, and why not all were stored, which is empty where all were."""
 
 
+class ActionCode(str, Enum):
+    """What a repair did. ``Action.number`` counts what is in parentheses."""
+
+    #: Stored what a process that died had left in a journal (records).
+    RECOVERED = "recovered"
+    #: Could not read a part of a journal (records).
+    LOST = "lost"
+    #: Stored what a quarantined file alone held, and moved the file (records).
+    MOVED_FILE = "moved_file"
+    #: Moved damaged lines out of a file (lines).
+    MOVED_LINES = "moved_lines"
+    #: Corrected the name of a file.
+    RENAMED = "renamed"
+    #: Ended the last line of a file (1).
+    ENDED = "ended"
+    #: Removed a temporary file of a process that died.
+    REMOVED = "removed"
+    #: Removed what was derived from a sealed file that is gone.
+    REMOVED_ORPHAN = "removed_orphan"
+    #: Sealed rotated files (files).
+    SEALED = "sealed"
+    #: Made the index of a sealed file (1).
+    INDEXED = "indexed"
+    #: Left a slot alone, since a living process records into it.
+    LEFT_IN_USE = "left_in_use"
+    #: Left a slot alone that another user or another machine was the last to hold.
+    LEFT_TO_OTHERS = "left_to_others"
+    #: Left the sealed files alone, since another process repairs them.
+    LEFT_TO_REPAIR = "left_to_repair"
+    #: Could not do it; ``detail`` says why.
+    FAILED = "failed"
+    #: Could not store all that a journal held; ``detail`` says why.
+    NOT_ALL_STORED = "not_all_stored"
+
+
+_FAILURES = {ActionCode.FAILED, ActionCode.NOT_ALL_STORED}
+
+
 class Action(NamedTuple):
     """Something that was done, or could not be done."""
 
+    code: ActionCode
+    #: Of what it was done to.
     path: Path
-    #: In words.
-    text: str
-    #: "recovered", "moved", "renamed", "ended", "removed", "sealed", "indexed", "lost"; "left" or "failed" where
-    #: nothing was done.
-    kind: str
     #: Records, lines or files that it concerned.
     number: int = 0
+    #: Where that is now, if it was moved or renamed; None if nothing of it is left.
+    target: Path | None = None
+    #: Why it could not be done.
+    detail: str = ""
+
+    @property
+    def has_failed(self) -> bool:
+        """True if it could not be done."""
+        return self.code in _FAILURES
 
 
 class Repair:
@@ -134,7 +180,7 @@ class Repair:
         )
         self._recover = recover
         self._take_over = take_over
-        self._damaged = damaged_directory(layout)
+        self._damaged = layout.damaged
 
     def run(self) -> Iterator[Action]:
         """Does it, and says what it does.
@@ -151,10 +197,11 @@ class Repair:
         try:
             slot = take_slot(self._layout, number, self._take_over)
         except SlotTakenError as error:
-            yield Action(journal, f"left alone: {_why(error)}", "left")
+            code = ActionCode.LEFT_IN_USE if error.is_in_use else ActionCode.LEFT_TO_OTHERS
+            yield Action(code, journal)
             return
         except StorageError as error:
-            yield Action(journal, str(error), "failed")
+            yield Action(ActionCode.FAILED, journal, detail=str(error))
             return
         try:
             yield from self._held(slot)
@@ -166,56 +213,54 @@ class Repair:
         try:
             recovery = self._journal(slot, target)
             yield from recovery
-            if not any(action.kind == "failed" for action in recovery):
+            if not any(action.has_failed for action in recovery):
                 yield from self._files(slot, target)
         except (OSError, StorageError) as error:
-            yield Action(slot.directory, _told(error), "failed")
+            yield Action(ActionCode.FAILED, slot.directory, detail=_reason_of(error))
         finally:
             target.release_slot()
 
     def _journal(self, slot: Slot, target: SlotTarget) -> list[Action]:
         """Empties the slot's journal, if it holds anything."""
-        (state,) = [s for s in look_at_slots(self._layout) if s.number == slot.number]
+        (state,) = [s for s in inspect_slots(self._layout) if s.number == slot.number]
         if not state.size:
             return []
         records, damaged, failure = self._recover(slot, target)
         done = []
         if records or not failure:
-            text = f"stored {_count(records, 'record')} that a process had left in it"
-            done.append(Action(slot.directory, text, "recovered", records))
+            done.append(Action(ActionCode.RECOVERED, slot.directory, records))
         if damaged:
-            text = f"{_count(damaged, 'record')} in it cannot be read"
-            done.append(Action(slot.directory, text, "lost", damaged))
+            done.append(Action(ActionCode.LOST, slot.directory, damaged))
         if failure:
-            done.append(Action(slot.directory, f"not all could be stored: {failure}", "failed"))
+            done.append(Action(ActionCode.NOT_ALL_STORED, slot.directory, detail=failure))
         return done
 
     def _files(self, slot: Slot, target: SlotTarget) -> Iterator[Action]:
-        for place in list(places(self._layout)):
-            if place.path.parent == slot.directory:
-                yield from self._beside(place.path, place.kind, target)
+        for entry in list(list_entries(self._layout)):
+            if entry.path.parent == slot.directory:
+                yield from self._beside(entry, target)
         target.release_slot()  # closes its files, which are replaced now
         for signal in Signal:
             path = self._layout.file(signal, slot.number)
             for left in remove_temporary(path):
-                yield Action(left, "removed, being left over", "removed")
+                yield Action(ActionCode.REMOVED, left)
             if path.exists() and not path.is_symlink():
                 sealed = self._layout.sealed
                 mended = mend_active(path, signal, slot.number, parse, sealed, self._damaged)
-                yield from _told_of(path, mended)
+                yield from _actions_for(path, mended)
 
-    def _beside(self, path: Path, kind: Kind, target: SlotTarget) -> Iterator[Action]:
-        if kind is Kind.LEFT:
+    def _beside(self, entry: FileEntry, target: SlotTarget) -> Iterator[Action]:
+        path, state = entry
+        if state is FileState.STALE:
             path.unlink(missing_ok=True)
-            yield Action(path, "removed, being left over", "removed")
-        elif kind is Kind.ASIDE and not path.is_symlink():
+            yield Action(ActionCode.REMOVED, path)
+        elif state is FileState.QUARANTINED and not path.is_symlink():
             records = 0
             if ".seg." in path.name:
                 records = salvage(path, target)
                 target.sync()
             kept = keep(path, self._damaged)
-            text = f"stored {_count(records, 'record')} that it alone held, and moved it to {kept}"
-            yield Action(path, text, "moved", records)
+            yield Action(ActionCode.MOVED_FILE, path, records, kept)
 
     def _sealed(self) -> Iterator[Action]:
         directory = self._layout.sealed
@@ -224,27 +269,28 @@ class Repair:
         lock = os.open(directory, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         try:
             if not acquire(lock):
-                yield Action(directory, "left alone: it is being repaired", "left")
+                yield Action(ActionCode.LEFT_TO_REPAIR, directory)
                 return
             yield from self._seal()
             yield from self._mend_sealed()
             yield from self._index_sealed()
         except OSError as error:
-            yield Action(directory, _told(error), "failed")
+            yield Action(ActionCode.FAILED, directory, detail=_reason_of(error))
         finally:
             os.close(lock)
 
     def _seal(self) -> Iterator[Action]:
         sealer = Sealer(self._layout, self._policy)
-        left = [path for path, kind in places(self._layout) if kind is Kind.LEFT]
+        not_needed = (FileState.STALE, FileState.ORPHANED)
+        left = [entry for entry in list_entries(self._layout) if entry.state in not_needed]
         sealer.run()
         if sealed := sealer.stats().sealed:
-            text = f"sealed {_count(sealed, 'file')} that waited for it"
-            yield Action(self._layout.sealed, text, "sealed", sealed)
-        for path in left:
+            yield Action(ActionCode.SEALED, self._layout.sealed, sealed)
+        for path, state in left:
             if path.parent == self._layout.sealed:
                 path.unlink(missing_ok=True)
-                yield Action(path, "removed, being left over", "removed")
+                is_stale = state is FileState.STALE
+                yield Action(ActionCode.REMOVED if is_stale else ActionCode.REMOVED_ORPHAN, path)
 
     def _mend_sealed(self) -> Iterator[Action]:
         names = [SealedName.parse(path.name) for path in sorted(self._layout.sealed.iterdir())]
@@ -256,7 +302,7 @@ class Repair:
             if (name.signal, name.id) in waiting or path.is_symlink() or not _can_read(name):
                 continue
             try:
-                yield from _told_of(path, mend_sealed(path, name, parse, self._damaged))
+                yield from _actions_for(path, mend_sealed(path, name, parse, self._damaged))
             except FileNotFoundError:  # a living process's retention was faster
                 continue
 
@@ -265,10 +311,10 @@ class Repair:
             if found.name.is_waiting or not _can_read(found.name):
                 continue
             try:
-                if fault_of(found.path, found.name) is not None:
+                if find_index_fault(found.path, found.name) is not None:
                     make_index(found.path, found.name)
                     path = index_path(found.path, found.name)
-                    yield Action(path, "made, so that its file is read faster", "indexed", 1)
+                    yield Action(ActionCode.INDEXED, path, 1)
             except FileNotFoundError:  # a living process's retention was faster
                 continue
 
@@ -277,28 +323,18 @@ def _can_read(name: SealedName) -> bool:
     return name.compression != "zstd" or find_spec("zstandard") is not None
 
 
-def _told_of(path: Path, mended: Mended | None) -> Iterator[Action]:
+def _actions_for(path: Path, mended: Mended | None) -> Iterator[Action]:
     if mended is None:
         return
     if mended.path == path and mended.kept is None:
-        yield Action(path, "ended its last line", "ended", 1)
-        return
-    if mended.kept is None:
-        yield Action(path, f"renamed to {mended.path}, which is what it holds", "renamed")
-        return
-    what = _count(mended.damaged, "damaged line")
-    yield Action(path, f"moved {what} to {mended.kept}", "moved", mended.damaged)
+        yield Action(ActionCode.ENDED, path, 1)
+    elif mended.kept is None:
+        yield Action(ActionCode.RENAMED, path, target=mended.path)
+    else:
+        yield Action(ActionCode.MOVED_LINES, path, mended.damaged, mended.kept)
 
 
-def _why(error: SlotTakenError) -> str:
-    return str(error).partition(": ")[2]
-
-
-def _told(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"cannot repair {error.filename}: {error.strerror}"
     return str(error)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rimp_otel.fsutil import acquire, release
-from rimp_otel.storage.files.layout import DERIVED, SealedName
+from rimp_otel.storage.files.layout import DERIVED_SUFFIXES, SealedName
 
 __all__ = ["Deleted", "Sealed", "delete", "list_sealed", "retain"]
 """What is added to a sealed file's stem by what is derived from it."""
@@ -125,7 +125,7 @@ def delete(found: Sealed) -> bool:
     except FileNotFoundError:
         return False
     if not found.name.is_waiting:
-        for suffix in DERIVED:
+        for suffix in DERIVED_SUFFIXES:
             _unlink_derived(found.path.with_name(found.name.stem + suffix))
     return True
 

@@ -23,7 +23,7 @@ from rimp_otel.models.records import Signal
 from rimp_otel.otlp.scan import TimeRange
 from rimp_otel.storage.files.blocks import blocks, compressor
 from rimp_otel.storage.files.index import make_index
-from rimp_otel.storage.files.layout import DERIVED, SUFFIXES, SealedName, fingerprint
+from rimp_otel.storage.files.layout import DERIVED_SUFFIXES, SUFFIXES, SealedName, fingerprint
 from rimp_otel.storage.files.lines import Found, Line, lines_of
 from rimp_otel.storage.files.verify import Parse
 from rimp_otel.storage.files.writer import make_unique
@@ -211,13 +211,13 @@ def _rename(path: Path, name: SealedName) -> Mended | None:
 def _remove_derived(path: Path) -> None:
     name = SealedName.parse(path.name)
     if name is not None:
-        for suffix in DERIVED:
+        for suffix in DERIVED_SUFFIXES:
             path.with_name(name.stem + suffix).unlink(missing_ok=True)
 
 
 def _move_derived(path: Path, name: SealedName) -> None:
     before = SealedName.parse(path.name) or name
-    for suffix in DERIVED:
+    for suffix in DERIVED_SUFFIXES:
         try:
             os.rename(path.with_name(before.stem + suffix), path.with_name(name.stem + suffix))
         except FileNotFoundError:

@@ -8,7 +8,6 @@ does it again. A lock on the waiting file keeps two from doing so at once.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from rimp_otel.fsutil import acquire, release, sync_directory, sync_file
 from rimp_otel.otlp.scan import TimeRange, summarize_line
 from rimp_otel.storage.files.blocks import blocks, compressor
 from rimp_otel.storage.files.index import TAIL, Indexer, write_index
-from rimp_otel.storage.files.layout import TEMPORARY, SealedName
+from rimp_otel.storage.files.layout import SealedName, sealing_stem
 from rimp_otel.storage.files.retention import delete, list_sealed
 
 __all__ = ["remove_stale", "seal"]
@@ -185,8 +184,7 @@ def _remove_others(directory: Path, sealed: SealedName) -> None:
 def _remove_temporary(path: Path, name: SealedName) -> None:
     """Removes what was begun by others: they are dead, since the file's lock is ours."""
     for other in os.listdir(path.parent):
-        match = re.fullmatch(TEMPORARY, other)
-        if match and match[1] == name.stem:
+        if sealing_stem(other) == name.stem:
             _unlink(path.with_name(other))
 
 
@@ -209,7 +207,7 @@ def remove_stale(directory: Path) -> None:
     except FileNotFoundError:
         return
     for name in names:
-        match = re.fullmatch(TEMPORARY, name)
+        stem = sealing_stem(name)
         # Looked at now, not in the list: somebody may have begun just after it was made.
-        if match and not os.path.lexists(directory / f"{match[1]}.jsonl"):
+        if stem and not os.path.lexists(directory / f"{stem}.jsonl"):
             _unlink(directory / name)

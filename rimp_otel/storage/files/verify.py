@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from rimp_otel.errors import DecodeError, StorageError
-from rimp_otel.journal.reader import Damage, read_journal
-from rimp_otel.journal.slots import LOCK, is_owned
-from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.protobuf import protobuf_from_line
 from rimp_otel.otlp.scan import TimeRange
-from rimp_otel.storage.base import RecordingLayout
-from rimp_otel.storage.files.index import fault_of, index_path
+from rimp_otel.storage.files.index import IndexFault, find_index_fault, index_path
 from rimp_otel.storage.files.layout import (
-    Kind,
+    FileState,
     Layout,
     SealedName,
-    damaged_directory,
     fingerprint,
-    places,
+    list_entries,
 )
 from rimp_otel.storage.files.lines import (
     ContentId,
@@ -39,17 +33,16 @@ from rimp_otel.storage.files.lines import (
     lines_of,
     open_file,
 )
+from rimp_otel.storage.slots import INTERRUPTED, SlotState, inspect_slots
 
 __all__ = [
-    "INTERRUPTED",
     "FileCheck",
     "Inspection",
     "Parse",
     "Problem",
-    "SlotState",
+    "ProblemCode",
     "Tally",
-    "exposed",
-    "look_at_slots",
+    "find_exposure",
     "parse",
     "parse_strictly",
 ]
@@ -61,26 +54,81 @@ Parse = Callable[[bytes], int]
 """How many records a line holds. Raises DecodeError for one that cannot be read."""
 
 
+class ProblemCode(str, Enum):
+    """What can be wrong, or remarkable. ``Problem.detail`` says what is in parentheses."""
+
+    #: A line that cannot be read (why not).
+    BAD_LINE = "bad_line"
+    #: A part of a compressed file that cannot be decompressed (why not).
+    BAD_BLOCK = "bad_block"
+    #: The last line has no end.
+    UNENDED_LINE = "unended_line"
+    #: A part of a journal that cannot be read (why not).
+    BAD_JOURNAL = "bad_journal"
+    #: A segment of a journal, or a table of open spans, that a recovery quarantined.
+    QUARANTINED = "quarantined"
+    #: A sealed file whose first line has another id than its name (the right id).
+    WRONG_ID = "wrong_id"
+    #: A sealed file with records outside of the times in its name.
+    WRONG_TIMES = "wrong_times"
+    #: A file that holds the same as another one (its name): sealing it was interrupted.
+    DUPLICATE = "duplicate"
+    #: The index of a sealed file is missing.
+    INDEX_MISSING = "index_missing"
+    #: The index of a sealed file is damaged, or that of another file.
+    INDEX_DAMAGED = "index_damaged"
+    #: The index of a sealed file does not agree with it.
+    INDEX_WRONG = "index_wrong"
+    #: A temporary file of a process that died.
+    STALE = "stale"
+    #: What was derived from a sealed file that is gone.
+    ORPHAN = "orphan"
+    #: A file that is not the recording's.
+    FOREIGN = "foreign"
+    #: A symbolic link, through which nothing is recorded.
+    LINK = "link"
+    #: A file of another user.
+    OTHER_OWNER = "other_owner"
+    #: A file that others than its owner may use (its mode in octal digits).
+    EXPOSED_FILE = "exposed_file"
+    #: A directory that others than its owner may use (its mode in octal digits).
+    EXPOSED_DIRECTORY = "exposed_directory"
+
+
+_DAMAGE = {
+    ProblemCode.BAD_LINE,
+    ProblemCode.BAD_BLOCK,
+    ProblemCode.BAD_JOURNAL,
+    ProblemCode.QUARANTINED,
+    ProblemCode.WRONG_ID,
+    ProblemCode.WRONG_TIMES,
+}
+
+
 class Problem(NamedTuple):
     """Something that is not as it should be."""
 
+    code: ProblemCode
     path: Path
-    #: What is wrong, in words.
-    reason: str
-    #: What ``rimp repair`` does about it, in words; empty for nothing.
-    cure: str = ""
+    #: What there is to say besides the code, which says what it is.
+    detail: str = ""
     #: Counted from 1.
     line: int | None = None
     #: In bytes.
     offset: int | None = None
-    #: What cannot be read, in bytes; 0 where nothing is lost, or that is not known.
+    #: Bytes that cannot be read; 0 where nothing is lost, or that is not known.
     lost_bytes: int = 0
     #: How many records that is, about; None where that is not known.
     lost_records: int | None = None
     #: Of the lost records.
     signal: Signal | None = None
-    #: Whether the recording is not whole because of it; otherwise it is a remark.
-    is_damage: bool = True
+    #: True if a living process writes the file, so that it cannot be repaired now.
+    is_in_use: bool = False
+
+    @property
+    def is_damage(self) -> bool:
+        """True if the recording is not whole because of it; otherwise it is a remark."""
+        return self.code in _DAMAGE
 
     @property
     def place(self) -> str:
@@ -130,152 +178,29 @@ def parse_strictly(line: bytes) -> int:
 
 # --- What lies in a recording's directories: what belongs there, what was left, what is foreign.
 _OTHERS_CAN = stat.S_IRWXG | stat.S_IRWXO
-_user = getattr(os, "geteuid", lambda: 0)
+_effective_user = getattr(os, "geteuid", lambda: 0)
 
 
-def exposed(path: Path) -> Problem | None:
-    """A remark on a file or directory that is not its owner's alone, or is a link to one."""
+def find_exposure(path: Path) -> Problem | None:
+    """Return a remark if a file or directory is not its owner's alone, or is a link to one."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
         return None
-    reason = ""
     if stat.S_ISLNK(status.st_mode):
-        reason = "it is a link, through which nothing is recorded"
-    elif status.st_uid != _user():
-        reason = "it belongs to another user"
-    elif status.st_mode & _OTHERS_CAN:
-        right = "700" if stat.S_ISDIR(status.st_mode) else "600"
-        mode = f"{stat.S_IMODE(status.st_mode):o}"
-        reason = f"others may use it (mode {mode}); 'chmod {right}' makes it private"
-    return Problem(path, reason, is_damage=False) if reason else None
-
-
-# --- What the writer slots of a recording are doing: who holds them, and what waits in their journals.
-
-INTERRUPTED = "rimp.interrupted"
-"""The attribute of spans that ended with their process."""
-
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_FLAGS |= getattr(os, "O_NONBLOCK", 0)  # a pipe of that name must not keep us waiting
-
-
-class SlotState(NamedTuple):
-    """A writer slot at one moment."""
-
-    number: int
-    #: Of its journal.
-    journal: Path
-    #: Whether a living process of this machine holds it.
-    is_owned: bool
-    #: What the last that took it wrote into the lock file: "machine", "pid", "since" and so on.
-    signature: dict[str, Any]
-    #: Bytes of the journal's files.
-    size: int
-    #: Records that are in the journal and in no file yet.
-    records: Counter[Signal]
-    #: Bytes that they will take there.
-    waiting: int
-    #: Those of them that are spans which ended with their process.
-    interrupted: int
-    #: What of the journal cannot be read.
-    damaged: list[Damage]
-    #: Where the journal's owner had got to in each active file; what follows, the journal has.
-    ends: dict[Signal, End]
-
-    @property
-    def is_left(self) -> bool:
-        """Whether a process that is gone has left something to be taken over."""
-        return not self.is_owned and self.size > 0
-
-
-def look_at_slots(layout: RecordingLayout) -> list[SlotState]:
-    """All slots of a recording, in order. Changes nothing.
-
-    Raises:
-        StorageError: something cannot be read.
-    """
-    try:
-        return [_look_at(layout, slot) for slot in layout.slots()]
-    except OSError as error:
-        raise StorageError(f"cannot read {error.filename}: {error.strerror or error}") from error
-
-
-def _look_at(layout: RecordingLayout, slot: int) -> SlotState:
-    journal = layout.journal(slot)
-    owned = is_owned(journal)
-    with ExitStack() as stack:
-        files = {signal: _open(layout.file(signal, slot), stack) for signal in Signal}
-        contents = read_journal(
-            journal, lambda signal, start, length: _is_whole(files[signal], start, length)
-        )
-    records: Counter[Signal] = Counter()
-    for signal, _, number in contents.lines:
-        records[signal] += number
-    mark = f'"{INTERRUPTED}"'.encode()
-    return SlotState(
-        number=slot,
-        journal=journal,
-        is_owned=owned,
-        signature=_signature(journal),
-        size=_size_of(journal),
-        records=records,
-        waiting=sum(len(line) + 1 for _, line, _ in contents.lines),
-        interrupted=sum(line.count(mark) for _, line, _ in contents.lines),
-        damaged=list(contents.damaged),
-        ends=contents.ends,
-    )
-
-
-def _open(path: Path, stack: ExitStack) -> BinaryIO | None:
-    try:
-        return stack.enter_context(os.fdopen(os.open(path, _FLAGS), "rb"))
-    except OSError:  # not there, or a link: then nothing was drained into it
-        return None
-
-
-def _is_whole(file: BinaryIO | None, start: End, length: int) -> bool:
-    if file is None:
-        return False
-    status, end = os.fstat(file.fileno()), start.offset + length
-    is_there = status.st_ino == start.file_id and status.st_size >= end
-    return is_there and os.pread(file.fileno(), 1, end - 1) == b"\n"
-
-
-def _signature(journal: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(_read(journal / LOCK))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _read(path: Path) -> bytes:
-    file = os.open(path, _FLAGS)
-    try:
-        return os.read(file, 4_096)
-    finally:
-        os.close(file)
-
-
-def _size_of(journal: Path) -> int:
-    """Of what a process wrote there: not of the lock, nor of what was put aside."""
-    size = 0
-    try:
-        with os.scandir(journal) as entries:
-            for entry in entries:
-                if entry.name.endswith((".seg", ".open", ".crash")):
-                    size += entry.stat(follow_symlinks=False).st_size
-    except FileNotFoundError:
-        pass
-    return size
+        return Problem(ProblemCode.LINK, path)
+    if status.st_uid != _effective_user():
+        return Problem(ProblemCode.OTHER_OWNER, path)
+    if status.st_mode & _OTHERS_CAN:
+        is_directory = stat.S_ISDIR(status.st_mode)
+        code = ProblemCode.EXPOSED_DIRECTORY if is_directory else ProblemCode.EXPOSED_FILE
+        return Problem(code, path, f"{stat.S_IMODE(status.st_mode):o}")
+    return None
 
 
 # --- Checking one file of a recording: every line of it, and what its name says.
 
 _MARK = f'"{INTERRUPTED}"'.encode()
-_MOVE = "moves it to damaged/"
-_MOVE_FILE = "moves the file to damaged/, and what can be read of it into a new one"
 
 
 class FileCheck:
@@ -324,7 +249,7 @@ class FileCheck:
     def _check(self, line: Line, start: int) -> Problem | None:
         text = line.text
         if text is None:
-            return self._problem(line, start, line.reason, _MOVE_FILE)
+            return self._problem(ProblemCode.BAD_BLOCK, line, start, line.reason)
         if not text.endswith(b"\n") and self._limit is not None and start >= self._limit:
             return None
         if line.number == 1:
@@ -334,10 +259,9 @@ class FileCheck:
             try:
                 self._count(stripped, self._parse(stripped))
             except DecodeError as error:
-                return self._problem(line, start, error.reason, _MOVE)
+                return self._problem(ProblemCode.BAD_LINE, line, start, error.reason)
         if not text.endswith(b"\n") and self._found.compression == "none":
-            reason = "the last line does not end"
-            return Problem(self._found.path, reason, "ends it", line.number, is_damage=False)
+            return Problem(ProblemCode.UNENDED_LINE, self._found.path, line=line.number)
         return None
 
     def _count(self, line: bytes, records: int) -> None:
@@ -349,10 +273,16 @@ class FileCheck:
         if self._found.is_sealed:
             self._extent.add(line)
 
-    def _problem(self, line: Line, start: int, reason: str, cure: str) -> Problem:
+    def _problem(self, code: ProblemCode, line: Line, start: int, reason: str) -> Problem:
         lost = line.end - start
         return Problem(
-            self._found.path, reason, cure, line.number, None, lost, self._about(lost), self._signal
+            code,
+            self._found.path,
+            reason,
+            line.number,
+            lost_bytes=lost,
+            lost_records=self._about(lost),
+            signal=self._signal,
         )
 
     def _about(self, size: int) -> int | None:
@@ -416,13 +346,13 @@ class Inspection:
             StorageError: something cannot be read at all.
             MissingExtraError: ``parse`` needs what is not installed.
         """
-        self.slots = look_at_slots(self._layout)
+        self.slots = inspect_slots(self._layout)
         for slot in self.slots:
             yield from self._active_files(slot)
             yield from self._journal(slot)
         yield from self._sealed_files()
-        yield from self._places()
-        self.kept = _files_in(damaged_directory(self._layout))
+        yield from self._check_entries()
+        self.kept = _files_in(self._layout.damaged)
 
     def _active_files(self, slot: SlotState) -> Iterator[Problem]:
         for signal in Signal:
@@ -445,12 +375,13 @@ class Inspection:
                     torn=not slot.is_owned,
                     limit=end.offset if end is not None and is_same else None,
                 )
-                yield from (_later(problem, slot) for problem in check.run())
+                yield from (problem._replace(is_in_use=slot.is_owned) for problem in check.run())
 
     def _journal(self, slot: SlotState) -> Iterator[Problem]:
         for path, offset, reason in slot.damaged:
-            cure = "stores what can be read of it, and moves the rest to damaged/"
-            yield _later(Problem(path, reason, cure, offset=offset), slot)
+            yield Problem(
+                ProblemCode.BAD_JOURNAL, path, reason, offset=offset, is_in_use=slot.is_owned
+            )
 
     def _sealed_files(self) -> Iterator[Problem]:
         done: set[str] = set()
@@ -490,10 +421,9 @@ class Inspection:
         if name.is_waiting:
             self.waiting.append(path)
         elif is_whole:  # else it is made anew with the file
-            yield from _index(path, name)
+            yield from _check_index(path, name)
         if twin is not None:
-            reason = f"it holds the same as {twin.name}: sealing it did not end"
-            yield Problem(path, reason, "seals it again", is_damage=False)
+            yield Problem(ProblemCode.DUPLICATE, path, twin.name)
 
     def _name(self, path: Path, name: SealedName, check: FileCheck) -> Iterator[Problem]:
         id = check.wrong_id(name)
@@ -501,43 +431,42 @@ class Inspection:
         if id is not None and not any(
             other.signal is name.signal and other.id == id for other in self._names()
         ):
-            yield Problem(path, f"its name should say {id}", "renames it")
+            yield Problem(ProblemCode.WRONG_ID, path, id)
         if check.wrong_range(name) is not None:
-            reason = "it holds records of times that are not within those in its name"
-            yield Problem(path, reason, "renames it")
+            yield Problem(ProblemCode.WRONG_TIMES, path)
 
-    def _places(self) -> Iterator[Problem]:
+    def _check_entries(self) -> Iterator[Problem]:
         owned = {slot.journal for slot in self.slots if slot.is_owned}
-        for path, kind in places(self._layout):
-            if kind is Kind.FOREIGN:
-                yield Problem(path, "it is not the recording's, and stays", is_damage=False)
-            elif kind is Kind.LEFT and path.parent not in owned:
-                yield Problem(path, "it is left over", "removes it", is_damage=False)
-            elif kind is Kind.ASIDE:
-                yield Problem(
-                    path,
-                    "it was damaged, and put aside",
-                    "stores what is in it alone, and moves it to damaged/",
-                )
-            elif kind is Kind.OWN and (remark := exposed(path)) is not None:
+        for path, state in list_entries(self._layout):
+            if state is FileState.STALE and path.parent in owned:
+                continue
+            if state in _ENTRY_PROBLEMS:
+                yield Problem(_ENTRY_PROBLEMS[state], path)
+            elif (remark := find_exposure(path)) is not None:
                 yield remark
 
 
-def _index(path: Path, name: SealedName) -> Iterator[Problem]:
+_ENTRY_PROBLEMS = {
+    FileState.FOREIGN: ProblemCode.FOREIGN,
+    FileState.STALE: ProblemCode.STALE,
+    FileState.ORPHANED: ProblemCode.ORPHAN,
+    FileState.QUARANTINED: ProblemCode.QUARANTINED,
+}
+_INDEX_FAULTS = {
+    IndexFault.MISSING: ProblemCode.INDEX_MISSING,
+    IndexFault.DAMAGED: ProblemCode.INDEX_DAMAGED,
+    IndexFault.WRONG: ProblemCode.INDEX_WRONG,
+}
+
+
+def _check_index(path: Path, name: SealedName) -> Iterator[Problem]:
     """A remark: all is read without an index too, only slowly."""
     try:
-        fault = fault_of(path, name)
+        fault = find_index_fault(path, name)
     except FileNotFoundError:
         return  # deleted, or named otherwise, meanwhile
     if fault is not None:
-        yield Problem(index_path(path, name), fault, "makes it", is_damage=False)
-
-
-def _later(problem: Problem, slot: SlotState) -> Problem:
-    """The same, of a slot that nobody may touch now."""
-    if not slot.is_owned or not problem.cure:
-        return problem
-    return problem._replace(cure=f"{problem.cure}, once the process that writes it has ended")
+        yield Problem(_INDEX_FAULTS[fault], index_path(path, name))
 
 
 def _is_file(path: Path) -> bool:

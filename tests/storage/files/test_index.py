@@ -19,13 +19,20 @@ from rimp_otel.storage.base import Selection
 from rimp_otel.storage.files import blocks as compression
 from rimp_otel.storage.files import chunks as seekings
 from rimp_otel.storage.files import index as indexing
-from rimp_otel.storage.files.index import Index, build_index, fault_of, index_path, opened_index
+from rimp_otel.storage.files.index import (
+    Index,
+    IndexFault,
+    build_index,
+    find_index_fault,
+    index_path,
+    opened_index,
+)
 from rimp_otel.storage.files.layout import Layout, SealedName
 from rimp_otel.storage.files.policy import FilePolicy
 from rimp_otel.storage.files.recording import FileRecording
 from rimp_otel.storage.files.repair import Repair
 from rimp_otel.storage.files.sealer import Sealer
-from rimp_otel.storage.files.verify import Inspection
+from rimp_otel.storage.files.verify import Inspection, ProblemCode
 from tests.storage.recordings import files, text_of
 
 HOW = ["zstd", "gzip", "none"]
@@ -110,7 +117,7 @@ def test_made_while_sealing(storage, sealed, index):
     assert index.stat().st_mode & 0o777 == 0o600
     with sealed.open("rb") as file:
         assert index.read_bytes() == build_index(file, name.compression)
-    assert fault_of(sealed, name) is None
+    assert find_index_fault(sealed, name) is None
     with opened_index(sealed, name) as opened:
         rows = [row for i in range(len(opened.blocks)) for row in opened.rows(i)]
         assert [row.first for row in rows] == [second * 10**9 for second in range(1, 31)]
@@ -287,7 +294,7 @@ def test_lines_that_go_on_in_the_next_block(storage, sealed, index):
     assert answers(storage.layout.path) == EXPECTED
     indexing.make_index(sealed, name)
     assert Index.of_bytes(index.read_bytes()).is_blank
-    assert fault_of(sealed, name) is None
+    assert find_index_fault(sealed, name) is None
     assert answers(storage.layout.path) == EXPECTED
 
 
@@ -321,7 +328,7 @@ def test_full_disk_costs_only_the_index(tmp_path, monkeypatch):
     assert sealed.name.endswith(".zst")
     assert sorted(storage.layout.sealed.iterdir()) == [sealed]
     Sealer(storage.layout, POLICY).run()
-    assert fault_of(sealed, SealedName.parse(sealed.name)) is None
+    assert find_index_fault(sealed, SealedName.parse(sealed.name)) is None
 
 
 def test_sealer_makes_one_at_a_time(tmp_path):
@@ -337,12 +344,13 @@ def test_sealer_makes_one_at_a_time(tmp_path):
 
     def faults():
         return [
-            fault_of(path, SealedName.parse(path.name)) for path in files(storage.layout.sealed)
+            find_index_fault(path, SealedName.parse(path.name))
+            for path in files(storage.layout.sealed)
         ]
 
-    assert faults() == ["it is missing", None, "it is damaged, or of another file"]
+    assert faults() == [IndexFault.MISSING, None, IndexFault.DAMAGED]
     sealer.run()
-    assert faults() == ["it is missing", None, None]
+    assert faults() == [IndexFault.MISSING, None, None]
     sealer.run()
     assert faults() == [None, None, None]
 
@@ -362,23 +370,23 @@ def test_verified_and_repaired(tmp_path):
     made[2].rename(left)
     sealed[3].unlink()
     problems = list(Inspection(storage.layout).problems())
-    assert sorted((p.path, p.reason, p.cure, p.is_damage) for p in problems) == sorted(
+    assert sorted((p.path, p.code, p.is_damage) for p in problems) == sorted(
         [
-            (made[0], "it is missing", "makes it", False),
-            (made[1], "it does not say what its file holds", "makes it", False),
-            (made[2], "it is missing", "makes it", False),
-            (made[3], "it is left over", "removes it", False),
-            (left, "it is left over", "removes it", False),
+            (made[0], ProblemCode.INDEX_MISSING, False),
+            (made[1], ProblemCode.INDEX_WRONG, False),
+            (made[2], ProblemCode.INDEX_MISSING, False),
+            (made[3], ProblemCode.ORPHAN, False),
+            (left, ProblemCode.ORPHAN, False),
         ]
     )
     repair = Repair(Layout(tmp_path / "t"), POLICY, lambda slot, storage: (0, 0, ""))
     # The sealer of the repair makes the first that it meets.
-    assert sorted((a.path, a.kind) for a in repair.run()) == sorted(
+    assert sorted((a.path, a.code.value) for a in repair.run()) == sorted(
         [
             (made[0], "indexed"),
             (made[1], "indexed"),
-            (made[3], "removed"),
-            (left, "removed"),
+            (made[3], "removed_orphan"),
+            (left, "removed_orphan"),
         ]
     )
     assert list(Inspection(storage.layout).problems()) == []
@@ -391,10 +399,10 @@ def test_goes_along(storage, sealed, index):
     wrong = name._replace(first=name.last)
     sealed.rename(sealed.with_name(str(wrong)))
     index.rename(index_path(sealed, wrong))
-    assert [a.kind for a in Repair(storage.layout, POLICY, lambda *_: (0, 0, "")).run()] == [
+    assert [a.code.value for a in Repair(storage.layout, POLICY, lambda *_: (0, 0, "")).run()] == [
         "renamed"
     ]
-    assert fault_of(sealed, name) is None
+    assert find_index_fault(sealed, name) is None
     Sealer(storage.layout, POLICY._replace(retain_size=1)).run()
     assert list(storage.layout.sealed.iterdir()) == []
 

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from rimp_otel.errors import StorageError
 from rimp_otel.models.records import Signal
-from rimp_otel.storage.files.layout import Layout, SealedName, fingerprint
+from rimp_otel.storage.files.layout import (
+    FileKind,
+    FileState,
+    Layout,
+    SealedName,
+    classify,
+    fingerprint,
+    is_unfinished,
+    list_entries,
+)
 
 
 def test_names_in_a_directory():
@@ -153,3 +162,60 @@ def test_fingerprint_is_of_the_line_without_its_end():
     expected = blake2b(b'{"a":1}', digest_size=8).hexdigest()
     assert fingerprint(b'{"a":1}\n') == fingerprint(b'{"a":1}') == expected
     assert len(expected) == 16
+
+
+KINDS = {
+    "traces.jsonl": FileKind.ACTIVE,
+    "logs.12.jsonl": FileKind.ACTIVE,
+    "logs.012.jsonl": FileKind.FOREIGN,
+    "journal": FileKind.JOURNAL,
+    "journal.3": FileKind.JOURNAL,
+    "sealed": FileKind.DIRECTORY,
+    "damaged": FileKind.DIRECTORY,
+    "logs-0123456789abcdef.jsonl": FileKind.WAITING,
+    "logs-1-2-0123456789abcdef.jsonl": FileKind.SEALED,
+    "logs-1-2-0123456789abcdef.jsonl.zst": FileKind.SEALED,
+    "logs-1-2-0123456789abcdef.idx": FileKind.DERIVED,
+    "logs-1-2-0123456789abcdef.parquet": FileKind.DERIVED,
+    ".logs-1-2-0123456789abcdef.parquet.tmp": FileKind.PARQUET,
+    ".logs-0123456789abcdef.tmp-77": FileKind.SEALING,
+    ".logs.jsonl.tmp-77": FileKind.REWRITE,
+    "logs.jsonl.tmp-77": FileKind.FOREIGN,
+    "notes.txt": FileKind.FOREIGN,
+    "": FileKind.FOREIGN,
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS.items())
+def test_every_name_has_a_kind(name, kind):
+    """What is not the recording's is foreign, however close it comes."""
+    assert classify(name) is kind
+    assert is_unfinished(name) is (kind in (FileKind.WAITING, FileKind.SEALING))
+
+
+def test_state_of_what_lies_there(tmp_path):
+    """By its name, and by whether what it was made of is there."""
+    layout = Layout(tmp_path)
+    states = {
+        "traces.jsonl": FileState.OWN,
+        ".gitignore": FileState.OWN,
+        ".traces.jsonl.tmp-7": FileState.STALE,
+        "notes.txt": FileState.FOREIGN,
+        "journal/lock": FileState.OWN,
+        "journal/000001.seg": FileState.OWN,
+        "journal/000001.seg.damaged": FileState.QUARANTINED,
+        "journal/000002.tmp": FileState.STALE,
+        "journal/notes.txt": FileState.FOREIGN,
+        "sealed/logs-0123456789abcdef.jsonl": FileState.OWN,
+        "sealed/.logs-0123456789abcdef.tmp-7": FileState.OWN,
+        "sealed/.logs-0123456789abcde0.tmp-7": FileState.STALE,
+        "sealed/logs-1-2-0123456789abcdef.jsonl.gz": FileState.OWN,
+        "sealed/logs-1-2-0123456789abcdef.idx": FileState.OWN,
+        "sealed/logs-1-3-0123456789abcdef.idx": FileState.ORPHANED,
+        "sealed/traces.jsonl": FileState.FOREIGN,
+    }
+    for name in states:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    entries = {os.fspath(path.relative_to(tmp_path)): state for path, state in list_entries(layout)}
+    assert entries == {**states, "journal": FileState.OWN, "sealed": FileState.OWN}

@@ -19,7 +19,7 @@ from rimp_otel.storage.files import rewrite as mending
 from rimp_otel.storage.files.layout import Layout, SealedName, fingerprint
 from rimp_otel.storage.files.policy import FilePolicy
 from rimp_otel.storage.files.recording import FileRecording
-from rimp_otel.storage.files.repair import Repair
+from rimp_otel.storage.files.repair import ActionCode, Repair
 from rimp_otel.storage.files.verify import Inspection
 from rimp_otel.streaming.journal_drain import recover_journal
 from tests.storage.journaled import Journaled
@@ -31,7 +31,7 @@ POLICY = FilePolicy.of(TelemetryConfig())
 def repair(path, **options):
     """What a repair did, as (name of the file, kind, number)."""
     actions = list(Repair(Layout(path), POLICY, recover_journal, **options).run())
-    return [(action.path.name, action.kind, action.number) for action in actions]
+    return [(action.path.name, action.code.value, action.number) for action in actions]
 
 
 def is_whole(path):
@@ -110,7 +110,7 @@ def test_living_processes_are_left_alone(path):
     other.collect("e")
     other.die()
     living.collect("f")
-    assert repair(path) == [("journal", "left", 0), ("journal.1", "recovered", 1)]
+    assert repair(path) == [("journal", "left_in_use", 0), ("journal.1", "recovered", 1)]
     assert messages(path) == [*ALL, "e", "f"]
     living.drain()
     living.close()
@@ -122,7 +122,7 @@ def test_damaged_line_is_moved(path, file):
     first, second, third = file.read_bytes().splitlines(keepends=True)
     damaged = b"\xff\0{" + second[3:]
     file.write_bytes(first + damaged + third)
-    assert repair(path) == [("journal", "recovered", 2), ("logs.jsonl", "moved", 1)]
+    assert repair(path) == [("journal", "recovered", 2), ("logs.jsonl", "moved_lines", 1)]
     (kept,) = (path / "damaged").iterdir()
     assert kept.name.startswith("logs-20")
     assert kept.name.endswith("Z.jsonl")
@@ -142,7 +142,7 @@ def test_damaged_line_anywhere(path, file, line):
     for damaged in {line, 1}:
         lines[damaged] = b"?" + lines[damaged]
     file.write_bytes(b"".join(lines))
-    assert repair(path) == [("logs.jsonl", "moved", len({line, 1}))]
+    assert repair(path) == [("logs.jsonl", "moved_lines", len({line, 1}))]
     assert repaired_for_good(path)
     assert len(messages(path)) == 8 - 2 * len({line, 1})
 
@@ -151,7 +151,7 @@ def test_nothing_but_damage(path, file):
     """The file is empty then."""
     repair(path)
     file.write_bytes(b"nonsense\n" * 3)
-    assert repair(path) == [("logs.jsonl", "moved", 3)]
+    assert repair(path) == [("logs.jsonl", "moved_lines", 3)]
     assert file.read_bytes() == b""
     assert repaired_for_good(path)
 
@@ -164,7 +164,7 @@ def test_torn_tail(path, file):
     assert repair(path) == [("logs.jsonl", "ended", 1)]
     assert file.read_bytes() == whole
     file.write_bytes(whole + whole[:50])
-    assert repair(path) == [("logs.jsonl", "moved", 1)]
+    assert repair(path) == [("logs.jsonl", "moved_lines", 1)]
     assert file.read_bytes() == whole
     assert repaired_for_good(path)
 
@@ -236,7 +236,7 @@ def test_damaged_block(tmp_path, sealed, block):
     path = tmp_path / "t"
     before = messages(path)
     assert 1_000 < len(before) < 3_000
-    assert repair(path) == [(sealed.name, "moved", 1)]
+    assert repair(path) == [(sealed.name, "moved_lines", 1)]
     (kept,) = (path / "damaged").iterdir()
     assert kept.read_bytes() == damaged
     assert kept.name.endswith(sealed.name.partition(".")[2])
@@ -256,7 +256,7 @@ def test_damaged_line_in_a_sealed_file(tmp_path, sealed, line):
     packed = [mending.compressor(name.compression)[1](text) for text in lines]
     sealed.write_bytes(b"".join(lines if name.compression == "none" else packed))
     before = messages(path)
-    assert repair(path) == [(sealed.name, "moved", 1)]
+    assert repair(path) == [(sealed.name, "moved_lines", 1)]
     (kept,) = (path / "damaged").iterdir()
     assert kept.read_bytes() == lines[line]
     assert messages(path) == before
@@ -271,7 +271,7 @@ def test_sealed_file_of_which_nothing_is_left(tmp_path, sealed):
     """Is kept, and gone from the recording."""
     sealed.write_bytes(b"nonsense\n")
     path = tmp_path / "t"
-    assert repair(path) == [(sealed.name, "moved", 1)]
+    assert repair(path) == [(sealed.name, "moved_lines", 1)]
     assert names(path / "sealed") == []
     (kept,) = (path / "damaged").iterdir()
     assert kept.read_bytes() == b"nonsense\n"
@@ -282,7 +282,7 @@ def test_wrong_names(tmp_path, sealed):
     path, name = tmp_path / "t", SealedName.parse(sealed.name)
     wrong = name._replace(id="0123456789abcdef", first=name.last, last=name.last)
     sealed.rename(sealed.with_name(str(wrong)))
-    assert repair(path) == [(f"{name.stem}.idx", "removed", 0), (str(wrong), "renamed", 0)]
+    assert repair(path) == [(f"{name.stem}.idx", "removed_orphan", 0), (str(wrong), "renamed", 0)]
     assert [file.name for file in files(path / "sealed")] == [sealed.name]
     assert repaired_for_good(path)
 
@@ -295,7 +295,7 @@ def test_wrong_name_and_damaged_line(tmp_path, sealed):
     lines[1] = b"?" + lines[1]
     packed = [mending.compressor(name.compression)[1](text) for text in lines]
     sealed.write_bytes(b"".join(lines if name.compression == "none" else packed))
-    assert [kind for _, kind, _ in repair(path)] == ["moved"]
+    assert [kind for _, kind, _ in repair(path)] == ["moved_lines"]
     assert repaired_for_good(path)
 
 
@@ -353,7 +353,7 @@ def test_damaged_frame(path):
     segment.write_bytes(data.replace(b'"d2"', b'"d2?'))
     done = repair(path)
     assert done[:2] == [("journal", "recovered", 1), ("journal", "lost", 1)]
-    assert [kind for _, kind, _ in done[2:]] == ["moved"]
+    assert [kind for _, kind, _ in done[2:]] == ["moved_file"]
     assert messages(path) == ALL[:-1]
     assert b'"d2?' in next((path / "damaged").iterdir()).read_bytes()
     assert repaired_for_good(path)
@@ -392,7 +392,7 @@ def sign(path, **owner):
 def test_another_machine(path):
     """May still write; only who says that it does not has its journal stored."""
     sign(path, machine="another", boot="another")
-    assert repair(path) == [("journal", "left", 0)]
+    assert repair(path) == [("journal", "left_to_others", 0)]
     assert messages(path) == ALL
     assert repair(path, take_over=True) == [("journal", "recovered", 2)]
     assert messages(path) == ALL
@@ -414,7 +414,7 @@ def test_taking_over_does_not_take_from_the_living(path):
     living = Journaled(path)
     living.recover()
     sign(path, machine="another", boot="another")
-    assert repair(path, take_over=True) == [("journal", "left", 0)]
+    assert repair(path, take_over=True) == [("journal", "left_in_use", 0)]
     living.die()
 
 
@@ -425,7 +425,7 @@ def test_one_repair_at_a_time(path):
     storage.rotate()
     storage.close()
     with Locked(path / "sealed"):
-        assert ("sealed", "left", 0) in repair(path)
+        assert ("sealed", "left_to_repair", 0) in repair(path)
 
 
 class Locked:
@@ -462,8 +462,8 @@ def test_journal_that_cannot_be_stored(path, file):
     file.write_bytes(b"?" + file.read_bytes()[1:])
     before = state_of(path)
     actions = list(Repair(Layout(path), POLICY, lambda *_: (0, 0, "the disk is full")).run())
-    assert [(action.kind, action.text) for action in actions] == [
-        ("failed", "not all could be stored: the disk is full")
+    assert [(action.code, action.detail) for action in actions] == [
+        (ActionCode.NOT_ALL_STORED, "the disk is full")
     ]
     assert state_of(path) == before
 
@@ -475,7 +475,7 @@ def test_family(tmp_path):
     storage.close()
     file = tmp_path / "app-logs.jsonl"
     file.write_bytes(file.read_bytes() + b"?\n")
-    assert repair(tmp_path / "app.jsonl") == [("app-logs.jsonl", "moved", 1)]
+    assert repair(tmp_path / "app.jsonl") == [("app-logs.jsonl", "moved_lines", 1)]
     assert names(tmp_path) == ["app-damaged", "app-journal", "app-logs.jsonl"]
     assert names(tmp_path / "app-damaged")[0].startswith("app-logs-20")
 

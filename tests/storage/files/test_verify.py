@@ -14,7 +14,7 @@ from rimp_otel.journal.format import HEADER_SIZE
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files import verify as inspection_module
 from rimp_otel.storage.files.layout import Layout, SealedName
-from rimp_otel.storage.files.verify import Inspection, parse, parse_strictly
+from rimp_otel.storage.files.verify import Inspection, ProblemCode, parse, parse_strictly
 from tests.storage.journaled import Journaled
 from tests.storage.recordings import batch, text_of
 
@@ -26,17 +26,17 @@ def inspect(path, **options):
 
 
 def found(path):
-    """What is damaged there, as (name of the file, line or offset, reason)."""
+    """What is damaged there, as (name of the file, line or offset, code, detail)."""
     return [
-        (p.path.name, p.line if p.line is not None else p.offset, p.reason)
+        (p.path.name, p.line if p.line is not None else p.offset, p.code, p.detail)
         for p in inspect(path)[1]
         if p.is_damage
     ]
 
 
 def remarks(path):
-    """What is remarkable there, as (name, reason)."""
-    return [(p.path.name, p.reason) for p in inspect(path)[1] if not p.is_damage]
+    """What is remarkable there, as (name, code, detail)."""
+    return [(p.path.name, p.code, p.detail) for p in inspect(path)[1] if not p.is_damage]
 
 
 @pytest.fixture
@@ -89,9 +89,10 @@ def test_damaged_line(path):
     file.write_bytes(lines[0] + b"x" + lines[1][1:] + lines[2])
     (problem,) = inspect(path)[1]
     assert problem.place == f"{file}:2"
-    assert problem.reason.startswith("JSON is ")
+    assert problem.code is ProblemCode.BAD_LINE
+    assert problem.detail.startswith("JSON is ")
     assert (problem.lost_bytes, problem.lost_records, problem.signal) == (size, 2, Signal.LOGS)
-    assert problem.cure == "moves it to damaged/"
+    assert not problem.is_in_use
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst"])
@@ -104,7 +105,7 @@ def test_flipped_byte_in_a_sealed_file(path, suffix):
     (problem,) = inspect(path)[1]
     assert problem.path == file
     assert problem.lost_bytes > 100 or suffix == ".jsonl.gz"
-    assert problem.cure.startswith("moves ")
+    assert problem.code in (ProblemCode.BAD_LINE, ProblemCode.BAD_BLOCK)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl.zst"])
@@ -127,13 +128,13 @@ def test_names(path):
     third = SealedName.parse(sealed(path, ".jsonl").name)
     wider = third._replace(first=third.first - 5, last=third.last + 5)
     sealed(path, ".jsonl").rename(path / "sealed" / str(wider))
-    assert sorted((p.path.suffix, p.lost_bytes, p.cure) for p in inspect(path)[1]) == [
-        (".gz", 0, "renames it"),
-        (".idx", 0, "makes it"),
-        (".idx", 0, "removes it"),
-        (".idx", 0, "removes it"),
-        (".idx", 0, "removes it"),
-        (".zst", 0, "renames it"),
+    assert sorted((p.path.suffix, p.lost_bytes, p.code) for p in inspect(path)[1]) == [
+        (".gz", 0, ProblemCode.WRONG_TIMES),
+        (".idx", 0, ProblemCode.INDEX_MISSING),
+        (".idx", 0, ProblemCode.ORPHAN),
+        (".idx", 0, ProblemCode.ORPHAN),
+        (".idx", 0, ProblemCode.ORPHAN),
+        (".zst", 0, ProblemCode.WRONG_ID),
     ]
 
 
@@ -153,11 +154,10 @@ def test_torn_tail(path):
         opened.write(whole[:100])
     assert found(path) == []  # the journal has what was being written there
     shutil.rmtree(path / "journal")
-    ((name, line, reason),) = found(path)
-    assert (name, line, reason) == ("logs.jsonl", 4, "Input data was truncated")
+    assert found(path) == [("logs.jsonl", 4, ProblemCode.BAD_LINE, "Input data was truncated")]
     file.write_bytes(whole[:-1])
     assert found(path) == []
-    assert remarks(path) == [("logs.jsonl", "the last line does not end")]
+    assert remarks(path) == [("logs.jsonl", ProblemCode.UNENDED_LINE, "")]
 
 
 def test_living_writer(tmp_path):
@@ -178,7 +178,7 @@ def test_living_writer(tmp_path):
     file.write_bytes(b"x" + whole[1:] + whole)
     (problem,) = inspect(path)[1]
     assert problem.line == 1
-    assert problem.cure.endswith(", once the process that writes it has ended")
+    assert problem.is_in_use
     process.die()
 
 
@@ -190,8 +190,7 @@ def test_damaged_frame(path):
     start = data.rindex(b"\nl", 0, end) + 1
     data[start : start + 1] = b"?"
     segment.write_bytes(data)
-    ((name, offset, reason),) = found(path)
-    assert (name, offset, reason) == (segment.name, start, "it is no frame")
+    assert found(path) == [(segment.name, start, ProblemCode.BAD_JOURNAL, "it is no frame")]
     assert start > HEADER_SIZE
 
 
@@ -199,13 +198,15 @@ def test_put_aside(path):
     """What a recovery put aside is damage, until it is repaired."""
     (segment,) = (path / "journal").glob("*.seg")
     segment.rename(segment.with_name(segment.name + ".damaged"))
-    assert found(path) == [(segment.name + ".damaged", None, "it was damaged, and put aside")]
+    assert found(path) == [(segment.name + ".damaged", None, ProblemCode.QUARANTINED, "")]
 
 
 def test_damaged_open_spans(path):
     """A table that makes no sense."""
     (path / "journal" / "000009.open").write_bytes(b"nonsense")
-    assert found(path) == [("000009.open", 0, "open spans in it are damaged")]
+    assert found(path) == [
+        ("000009.open", 0, ProblemCode.BAD_JOURNAL, "open spans in it are damaged")
+    ]
 
 
 def test_leftovers_and_foreign_files(path):
@@ -216,13 +217,13 @@ def test_leftovers_and_foreign_files(path):
         (path / name).write_text("x")
     assert found(path) == []
     assert sorted(remarks(path)) == [
-        (".logs-0123456789abcdef.tmp-7", "it is left over"),
-        (".logs.jsonl.tmp-77", "it is left over"),
-        ("000009.tmp", "it is left over"),
-        ("notes", "it is not the recording's, and stays"),
-        ("notes.txt", "it is not the recording's, and stays"),
-        ("traces.01.jsonl", "it is not the recording's, and stays"),
-        ("x.jsonl", "it is not the recording's, and stays"),
+        (".logs-0123456789abcdef.tmp-7", ProblemCode.STALE, ""),
+        (".logs.jsonl.tmp-77", ProblemCode.STALE, ""),
+        ("000009.tmp", ProblemCode.STALE, ""),
+        ("notes", ProblemCode.FOREIGN, ""),
+        ("notes.txt", ProblemCode.FOREIGN, ""),
+        ("traces.01.jsonl", ProblemCode.FOREIGN, ""),
+        ("x.jsonl", ProblemCode.FOREIGN, ""),
     ]
 
 
@@ -233,9 +234,7 @@ def test_what_is_beside_a_family_is_not_looked_at(tmp_path):
     storage.close()
     for name in ("syslog", "app-notes.txt", "apples"):
         (tmp_path / name).write_text("x")
-    assert remarks(tmp_path / "app.jsonl") == [
-        ("app-notes.txt", "it is not the recording's, and stays")
-    ]
+    assert remarks(tmp_path / "app.jsonl") == [("app-notes.txt", ProblemCode.FOREIGN, "")]
 
 
 def test_exposed_files(path):
@@ -244,9 +243,9 @@ def test_exposed_files(path):
     (path / "sealed").chmod(0o750)
     (path / "traces.1.jsonl").symlink_to("/etc/hostname")
     assert sorted(remarks(path)) == [
-        ("logs.jsonl", "others may use it (mode 644); 'chmod 600' makes it private"),
-        ("sealed", "others may use it (mode 750); 'chmod 700' makes it private"),
-        ("traces.1.jsonl", "it is a link, through which nothing is recorded"),
+        ("logs.jsonl", ProblemCode.EXPOSED_FILE, "644"),
+        ("sealed", ProblemCode.EXPOSED_DIRECTORY, "750"),
+        ("traces.1.jsonl", ProblemCode.LINK, ""),
     ]
 
 
@@ -260,8 +259,8 @@ def test_seal_that_did_not_end(path):
     copy.chmod(0o600)
     look, problems = inspect(path)
     assert look.tally.lines == 12
-    assert [p.reason for p in problems if not p.is_damage] == [
-        f"it holds the same as {file.name}: sealing it did not end"
+    assert [(p.code, p.detail) for p in problems if not p.is_damage] == [
+        (ProblemCode.DUPLICATE, file.name)
     ]
     assert [p.name for p in look.waiting] == [str(waiting)]
 

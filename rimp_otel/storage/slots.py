@@ -1,0 +1,136 @@
+"""What the writer slots of a recording are doing: who holds them, what waits in their journals."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from rimp_otel.errors import StorageError
+from rimp_otel.journal.reader import Damage, read_journal
+from rimp_otel.journal.slots import LOCK, is_owned
+from rimp_otel.journal.target import End
+from rimp_otel.models.records import Signal
+from rimp_otel.storage.base import RecordingLayout
+
+__all__ = ["INTERRUPTED", "SlotState", "inspect_slots"]
+
+INTERRUPTED = "rimp.interrupted"
+"""The attribute of spans that ended with their process."""
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_FLAGS |= getattr(os, "O_NONBLOCK", 0)  # a pipe of that name must not keep us waiting
+
+
+class SlotState(NamedTuple):
+    """A writer slot at one moment."""
+
+    number: int
+    #: Of its journal.
+    journal: Path
+    #: Whether a living process of this machine holds it.
+    is_owned: bool
+    #: What the last that took it wrote into the lock file: "machine", "pid", "since" and so on.
+    signature: dict[str, Any]
+    #: Bytes of the journal's files.
+    size: int
+    #: Records that are in the journal and in no file yet.
+    records: Counter[Signal]
+    #: Bytes that they will take there.
+    waiting: int
+    #: Those of them that are spans which ended with their process.
+    interrupted: int
+    #: What of the journal cannot be read.
+    damaged: list[Damage]
+    #: Where the journal's owner had got to in each active file; what follows, the journal has.
+    ends: dict[Signal, End]
+
+    @property
+    def is_left(self) -> bool:
+        """Whether a process that is gone has left something to be taken over."""
+        return not self.is_owned and self.size > 0
+
+
+def inspect_slots(layout: RecordingLayout) -> list[SlotState]:
+    """All slots of a recording, in order. Changes nothing.
+
+    Raises:
+        StorageError: something cannot be read.
+    """
+    try:
+        return [_inspect_slot(layout, slot) for slot in layout.slots()]
+    except OSError as error:
+        raise StorageError(f"cannot read {error.filename}: {error.strerror or error}") from error
+
+
+def _inspect_slot(layout: RecordingLayout, slot: int) -> SlotState:
+    journal = layout.journal(slot)
+    owned = is_owned(journal)
+    with ExitStack() as stack:
+        files = {signal: _open_if_there(layout.file(signal, slot), stack) for signal in Signal}
+        contents = read_journal(
+            journal, lambda signal, start, length: _is_whole(files[signal], start, length)
+        )
+    records: Counter[Signal] = Counter()
+    for signal, _, number in contents.lines:
+        records[signal] += number
+    mark = f'"{INTERRUPTED}"'.encode()
+    return SlotState(
+        number=slot,
+        journal=journal,
+        is_owned=owned,
+        signature=_signature(journal),
+        size=_size_of(journal),
+        records=records,
+        waiting=sum(len(line) + 1 for _, line, _ in contents.lines),
+        interrupted=sum(line.count(mark) for _, line, _ in contents.lines),
+        damaged=list(contents.damaged),
+        ends=contents.ends,
+    )
+
+
+def _open_if_there(path: Path, stack: ExitStack) -> BinaryIO | None:
+    try:
+        return stack.enter_context(os.fdopen(os.open(path, _FLAGS), "rb"))
+    except OSError:  # not there, or a link: then nothing was drained into it
+        return None
+
+
+def _is_whole(file: BinaryIO | None, start: End, length: int) -> bool:
+    if file is None:
+        return False
+    status, end = os.fstat(file.fileno()), start.offset + length
+    is_there = status.st_ino == start.file_id and status.st_size >= end
+    return is_there and os.pread(file.fileno(), 1, end - 1) == b"\n"
+
+
+def _signature(journal: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(_read_start(journal / LOCK))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _read_start(path: Path) -> bytes:
+    file = os.open(path, _FLAGS)
+    try:
+        return os.read(file, 4_096)
+    finally:
+        os.close(file)
+
+
+def _size_of(journal: Path) -> int:
+    """Of what a process wrote there: not of the lock, nor of what was put aside."""
+    size = 0
+    try:
+        with os.scandir(journal) as entries:
+            for entry in entries:
+                if entry.name.endswith((".seg", ".open", ".crash")):
+                    size += entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        pass
+    return size
