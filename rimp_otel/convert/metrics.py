@@ -177,7 +177,7 @@ def metrics_to_sdk(metrics: Iterable[TelemetryMetric]) -> MetricsData:
             resource = owners.first_like(resource_to_sdk(metric.resource))
             scope = owners.first_like(scope_to_sdk(metric.scope))
             by_metric = tree.setdefault(resource, {}).setdefault(scope, {})
-            by_metric.setdefault(_identity_of(metric), []).append(metric)
+            by_metric.setdefault(_metric_identity(metric), []).append(metric)
     return MetricsData([_resource_metrics_to_sdk(owners, *group) for group in tree.items()])
 
 
@@ -192,7 +192,7 @@ class _Identity(NamedTuple):
     is_monotonic: bool
 
 
-def _identity_of(metric: TelemetryMetric) -> _Identity:
+def _metric_identity(metric: TelemetryMetric) -> _Identity:
     return _Identity(
         metric.name,
         metric.unit,

@@ -196,14 +196,14 @@ class _Conversion(Generic[S, T]):
     def _add(self, source: S) -> T:
         made = self._convert(source)
         try:
-            made = self._by_value.setdefault(_value_of(made), made)
+            made = self._by_value.setdefault(_equality_key(made), made)
         except Exception:
             pass  # an integer of too many digits, for one: then it is known by identity alone
         self._by_id[id(source)] = (source, made)
         return made
 
 
-def _value_of(owner: Any) -> str:
+def _equality_key(owner: Any) -> str:
     # As text, in which 1, 1.0 and True differ.
     named = (getattr(owner, "name", None), getattr(owner, "version", None), owner.schema_url)
     return repr((named, dict(owner.attributes), _dropped_count(owner)))

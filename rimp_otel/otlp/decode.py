@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from rimp_otel.models.records import EventType, Signal, TelemetryEvent
-from rimp_otel.otlp import messages as wire
+from rimp_otel.otlp import messages
 from rimp_otel.otlp.decode_common import (
     SEVERITIES,
     any_value,
@@ -37,14 +37,14 @@ class Decoded(NamedTuple):
     records: list[Any]
 
 
-@wire.no_recursion_error
+@messages.no_recursion_error
 def decode_line(text: str | bytes) -> Decoded:
     """The records of one line of OTLP JSON: a TracesData, LogsData or MetricsData.
 
     Raises:
         DecodeError: it is not OTLP JSON.
     """
-    signal, line = wire.parse_line(text)
+    signal, line = messages.parse_line(text)
     if signal is Signal.TRACES:
         return Decoded(signal, decode_spans(line.resource_spans or []))
     if signal is Signal.LOGS:
@@ -52,7 +52,7 @@ def decode_line(text: str | bytes) -> Decoded:
     return Decoded(signal, decode_metrics(line.resource_metrics or []))
 
 
-def _decode_events(groups: list[wire.ResourceLogs]) -> list[TelemetryEvent]:
+def _decode_events(groups: list[messages.ResourceLogs]) -> list[TelemetryEvent]:
     events = []
     for group in groups:
         resource = resource_info_of(group.resource, group.schema_url or "")
@@ -63,7 +63,7 @@ def _decode_events(groups: list[wire.ResourceLogs]) -> list[TelemetryEvent]:
     return events
 
 
-def _decode_event(record: wire.LogRecord, origin: dict[str, Any]) -> TelemetryEvent:
+def _decode_event(record: messages.LogRecord, origin: dict[str, Any]) -> TelemetryEvent:
     severity = enum_number(record.severity_number, SEVERITIES, "severityNumber")
     body = any_value(record.body, list)
     return TelemetryEvent(

@@ -14,7 +14,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import ResourceInfo, ScopeInfo
-from rimp_otel.otlp import messages as wire
+from rimp_otel.otlp import messages
 from rimp_otel.otlp.messages import AnyValue, KeyValue
 from rimp_otel.process import BoundedCache
 
@@ -95,10 +95,10 @@ def any_value(value: AnyValue | None, sequence: MakeSequence) -> Any:
         return value.double_value
     if value.bool_value is not None:
         return check_boolean(value.bool_value, "boolValue")
-    return _container_or_bytes(value, sequence)
+    return _composite_value(value, sequence)
 
 
-def _container_or_bytes(value: AnyValue, sequence: MakeSequence) -> Any:
+def _composite_value(value: AnyValue, sequence: MakeSequence) -> Any:
     if value.array_value is not None:
         return sequence([any_value(item, sequence) for item in value.array_value.values or ()])
     if value.kvlist_value is not None:
@@ -266,7 +266,7 @@ def _look_up(cache: Cache[T], raw: Raw, schema_url: str, make: Callable[[Raw, st
 
 
 def _make_resource(raw: Raw, schema_url: str) -> Resource:
-    message = wire.decode_resource(raw)
+    message = messages.decode_resource(raw)
     dropped = message.dropped_attributes_count or 0
     resource = RecordedResource({}, schema_url) if dropped else Resource({}, schema_url)
     if isinstance(resource, RecordedResource):
@@ -276,7 +276,7 @@ def _make_resource(raw: Raw, schema_url: str) -> Resource:
 
 
 def _make_scope(raw: Raw, schema_url: str) -> InstrumentationScope:
-    message = wire.decode_scope(raw)
+    message = messages.decode_scope(raw)
     dropped = message.dropped_attributes_count or 0
     make = RecordedScope if dropped else InstrumentationScope
     scope = make(message.name or "", message.version or None, schema_url)
@@ -287,13 +287,13 @@ def _make_scope(raw: Raw, schema_url: str) -> InstrumentationScope:
 
 
 def _make_resource_info(raw: Raw, schema_url: str) -> ResourceInfo:
-    message = wire.decode_resource(raw)
+    message = messages.decode_resource(raw)
     attributes = attributes_of(message.attributes, list)
     return ResourceInfo(attributes, schema_url, message.dropped_attributes_count or 0)
 
 
 def _make_scope_info(raw: Raw, schema_url: str) -> ScopeInfo:
-    message = wire.decode_scope(raw)
+    message = messages.decode_scope(raw)
     return ScopeInfo(
         message.name or "",
         message.version or "",

@@ -16,7 +16,7 @@ from rimp_otel.models.records import (
     TelemetryMetric,
     Temporality,
 )
-from rimp_otel.otlp import messages as wire
+from rimp_otel.otlp import messages
 from rimp_otel.otlp.decode_common import (
     TEMPORALITIES,
     attributes_of,
@@ -30,13 +30,13 @@ from rimp_otel.otlp.decode_common import (
 
 __all__ = ["decode_metrics"]
 
-Read = Callable[[Any], tuple[Any, Any]]
+DecodeValue = Callable[[Any], tuple[Any, Any]]
 """Takes a data point's message, gives the value and the distribution of the metric."""
 
 _NO_VALUE = math.nan
 
 
-def decode_metrics(groups: list[wire.ResourceMetrics]) -> list[TelemetryMetric]:
+def decode_metrics(groups: list[messages.ResourceMetrics]) -> list[TelemetryMetric]:
     """The data points of a line, in its order."""
     metrics: list[TelemetryMetric] = []
     for group in groups:
@@ -48,7 +48,7 @@ def decode_metrics(groups: list[wire.ResourceMetrics]) -> list[TelemetryMetric]:
     return metrics
 
 
-def _decode_points(metric: wire.Metric, origin: dict[str, Any]) -> Iterator[TelemetryMetric]:
+def _decode_points(metric: messages.Metric, origin: dict[str, Any]) -> Iterator[TelemetryMetric]:
     for name, (kind, read) in _KINDS.items():
         data = getattr(metric, name)
         if data is not None:
@@ -57,7 +57,7 @@ def _decode_points(metric: wire.Metric, origin: dict[str, Any]) -> Iterator[Tele
                 yield _decode_point(metric, point, read, common)
 
 
-def _fields_of_metric(metric: wire.Metric, data: Any) -> dict[str, Any]:
+def _fields_of_metric(metric: messages.Metric, data: Any) -> dict[str, Any]:
     """What all points of a metric share."""
     temporality = getattr(data, "aggregation_temporality", None)
     is_monotonic = getattr(data, "is_monotonic", None)
@@ -73,7 +73,7 @@ def _fields_of_metric(metric: wire.Metric, data: Any) -> dict[str, Any]:
 
 
 def _decode_point(
-    metric: wire.Metric, point: Any, read: Read, common: dict[str, Any]
+    metric: messages.Metric, point: Any, read: DecodeValue, common: dict[str, Any]
 ) -> TelemetryMetric:
     value, distribution = read(point)
     exemplars = getattr(point, "exemplars", None)  # a summary's point has none
@@ -90,13 +90,13 @@ def _decode_point(
     )
 
 
-def _number_or_nan(point: wire.NumberDataPoint | wire.OtlpExemplar) -> float | int:
+def _number_or_nan(point: messages.NumberDataPoint | messages.OtlpExemplar) -> float | int:
     if point.as_double is not None:
         return point.as_double
     return _NO_VALUE if point.as_int is None else point.as_int
 
 
-def _decode_exemplar(exemplar: wire.OtlpExemplar) -> Exemplar:
+def _decode_exemplar(exemplar: messages.OtlpExemplar) -> Exemplar:
     return Exemplar(
         value=_number_or_nan(exemplar),
         time_unix_nano=check_uint64(exemplar.time_unix_nano, "timeUnixNano"),
@@ -106,11 +106,11 @@ def _decode_exemplar(exemplar: wire.OtlpExemplar) -> Exemplar:
     )
 
 
-def _read_number(point: wire.NumberDataPoint) -> tuple[float | int, None]:
+def _decode_number(point: messages.NumberDataPoint) -> tuple[float | int, None]:
     return _number_or_nan(point), None
 
 
-def _read_histogram(point: wire.HistogramDataPoint) -> tuple[float, HistogramPoint]:
+def _decode_histogram(point: messages.HistogramDataPoint) -> tuple[float, HistogramPoint]:
     return _sum_or_nan(point.sum), HistogramPoint(
         count=check_uint64(point.count, "count"),
         sum=point.sum,
@@ -121,8 +121,8 @@ def _read_histogram(point: wire.HistogramDataPoint) -> tuple[float, HistogramPoi
     )
 
 
-def _read_exponential_histogram(
-    point: wire.ExponentialHistogramDataPoint,
+def _decode_exponential_histogram(
+    point: messages.ExponentialHistogramDataPoint,
 ) -> tuple[float, ExponentialHistogramPoint]:
     return _sum_or_nan(point.sum), ExponentialHistogramPoint(
         count=check_uint64(point.count, "count"),
@@ -137,7 +137,7 @@ def _read_exponential_histogram(
     )
 
 
-def _read_summary(point: wire.SummaryDataPoint) -> tuple[float, SummaryPoint]:
+def _decode_summary(point: messages.SummaryDataPoint) -> tuple[float, SummaryPoint]:
     quantiles = tuple(
         [
             (_double_or_zero(item.quantile), _double_or_zero(item.value))
@@ -159,7 +159,7 @@ def _sum_or_nan(total: float | None) -> float:
     return _NO_VALUE if total is None else total
 
 
-def _decode_buckets(buckets: wire.OtlpBuckets | None) -> Buckets | None:
+def _decode_buckets(buckets: messages.OtlpBuckets | None) -> Buckets | None:
     if buckets is None:
         return None
     return Buckets(buckets.offset or 0, _check_counts(buckets.bucket_counts))
@@ -171,10 +171,10 @@ def _check_counts(counts: tuple[int, ...] | None) -> tuple[int, ...]:
     return counts or ()
 
 
-_KINDS: dict[str, tuple[MetricKind, Read]] = {
-    "gauge": (MetricKind.GAUGE, _read_number),
-    "sum": (MetricKind.SUM, _read_number),
-    "histogram": (MetricKind.HISTOGRAM, _read_histogram),
-    "exponential_histogram": (MetricKind.EXPONENTIAL_HISTOGRAM, _read_exponential_histogram),
-    "summary": (MetricKind.SUMMARY, _read_summary),
+_KINDS: dict[str, tuple[MetricKind, DecodeValue]] = {
+    "gauge": (MetricKind.GAUGE, _decode_number),
+    "sum": (MetricKind.SUM, _decode_number),
+    "histogram": (MetricKind.HISTOGRAM, _decode_histogram),
+    "exponential_histogram": (MetricKind.EXPONENTIAL_HISTOGRAM, _decode_exponential_histogram),
+    "summary": (MetricKind.SUMMARY, _decode_summary),
 }

@@ -23,7 +23,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
-from rimp_otel.otlp import messages as wire
+from rimp_otel.otlp import messages
 from rimp_otel.otlp.decode_common import (
     CACHE_SIZE,
     SPAN_KINDS,
@@ -55,7 +55,7 @@ class RecordedSpan(ReadableSpan):
 class RecordedLink(Link):
     """A link whose flags differ from what an SDK link's would be written as."""
 
-    #: The ``flags`` of the wire.
+    #: The ``flags`` of the messages.
     otlp_flags: int | None = None
 
 
@@ -83,7 +83,7 @@ _IS_TUPLE = isinstance(SpanContext(1, 2, False), tuple) and tuple(
 _SETS_STATES = isinstance(getattr(_NO_STATE, "_dict", None), dict)
 
 
-def decode_spans(groups: list[wire.ResourceSpans]) -> list[ReadableSpan]:
+def decode_spans(groups: list[messages.ResourceSpans]) -> list[ReadableSpan]:
     """The spans of a line, in its order. Spans of equal resources share one object for it."""
     spans = []
     for group in groups:
@@ -94,7 +94,9 @@ def decode_spans(groups: list[wire.ResourceSpans]) -> list[ReadableSpan]:
     return spans
 
 
-def _decode_span(span: wire.Span, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
+def _decode_span(
+    span: messages.Span, resource: Resource, scope: InstrumentationScope
+) -> ReadableSpan:
     flags = span.flags or 0
     kind = span.kind if type(span.kind) is int else enum_number(span.kind, SPAN_KINDS, "kind")
     context, parent = _decode_contexts(span, flags)
@@ -126,7 +128,7 @@ def _keep_fields(span: RecordedSpan, flags: int, kind: int) -> None:
         span.otlp_kind = kind
 
 
-def _decode_contexts(span: wire.Span, flags: int) -> tuple[SpanContext, SpanContext | None]:
+def _decode_contexts(span: messages.Span, flags: int) -> tuple[SpanContext, SpanContext | None]:
     global _last_trace
     text, trace_id = _last_trace
     if text != span.trace_id:
@@ -174,14 +176,14 @@ def _bounded_list(messages: list[Any] | None, make: Any, dropped: int | None) ->
     return items
 
 
-def _decode_span_event(event: wire.SpanEvent) -> Event:
+def _decode_span_event(event: messages.SpanEvent) -> Event:
     attributes = bounded_attributes(
         attributes_of(event.attributes, tuple), event.dropped_attributes_count
     )
     return Event(event.name or "", attributes, check_uint64(event.time_unix_nano, "timeUnixNano"))
 
 
-def _decode_link(link: wire.Link) -> Link:
+def _decode_link(link: messages.Link) -> Link:
     flags = link.flags or 0
     context = SpanContext(
         id_number(link.trace_id, 16, "traceId"),
@@ -200,7 +202,7 @@ def _decode_link(link: wire.Link) -> Link:
     return recorded
 
 
-def _decode_status(message: wire.Status) -> Status:
+def _decode_status(message: messages.Status) -> Status:
     number = enum_number(message.code, STATUS_CODES, "code")
     if not message.message:
         return _STATUSES[number]

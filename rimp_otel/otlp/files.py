@@ -73,7 +73,7 @@ class _DamagedCompression(Exception):
     """Packed text is damaged."""
 
 
-class _ZstdReader(io.RawIOBase):
+class _ZstdFrames(io.RawIOBase):
     """zstd frames, one after the other, unpacked."""
 
     def __init__(self, file: Any) -> None:
@@ -127,7 +127,7 @@ def _decompress(file: BinaryIO) -> io.BufferedReader:
     if head.startswith(_GZIP):
         return io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=raw)), _BLOCK)
     if head == _ZSTD:
-        return io.BufferedReader(_ZstdReader(raw), _BLOCK)
+        return io.BufferedReader(_ZstdFrames(raw), _BLOCK)
     return raw
 
 
@@ -256,7 +256,7 @@ def _read_delimited(file: io.BufferedReader) -> Iterator[FileMessage]:
 def _read_compressed_message(number: int, body: bytes) -> FileMessage:
     if body.startswith(_ZSTD):
         try:
-            body = io.BufferedReader(_ZstdReader(io.BytesIO(body))).read(MAX_MESSAGE_SIZE + 1)
+            body = io.BufferedReader(_ZstdFrames(io.BytesIO(body))).read(MAX_MESSAGE_SIZE + 1)
         except _DamagedCompression as error:
             return FileMessage(number, None, f"it cannot be unpacked: {error}", "message")
     if body.lstrip()[:1] == b"{":

@@ -131,7 +131,7 @@ def resource_envelope(resource: Any) -> Envelope:
     entry = _resource_envelopes.get(id(resource))
     if entry is None:
         head = f'{{"resource":{{{_owner_fields(resource)}}},'
-        entry = resource, Envelope(head, _schema_tail(resource))
+        entry = resource, Envelope(head, _schema_url_tail(resource))
         _resource_envelopes[id(resource)] = entry
     return entry[1]
 
@@ -143,7 +143,7 @@ def scope_envelope(scope: Any) -> Envelope:
     """
     entry = _scope_envelopes.get(id(scope))
     if entry is None:
-        entry = scope, Envelope(f'{{"scope":{{{_scope_fields(scope)}}},', _schema_tail(scope))
+        entry = scope, Envelope(f'{{"scope":{{{_scope_fields(scope)}}},', _schema_url_tail(scope))
         _scope_envelopes[id(scope)] = entry
     return entry[1]
 
@@ -170,6 +170,6 @@ def _owner_fields(owner: Any) -> str:
     return ",".join(parts)
 
 
-def _schema_tail(owner: Any) -> str:
+def _schema_url_tail(owner: Any) -> str:
     url = getattr(owner, "schema_url", None)
     return f',"schemaUrl":{text_json(url)}}}' if url else "}"

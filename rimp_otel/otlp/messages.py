@@ -23,13 +23,13 @@ __all__ = [
     "ExponentialHistogramDataPoint",
     "HistogramDataPoint",
     "KeyValue",
-    "Line",
     "Link",
     "LogRecord",
     "Metric",
     "NumberDataPoint",
     "OtlpBuckets",
     "OtlpExemplar",
+    "OtlpLine",
     "OtlpMessage",
     "Resource",
     "ResourceLogs",
@@ -370,7 +370,7 @@ class ResourceMetrics(OtlpMessage):
     schema_url: str | None = None
 
 
-class Line(OtlpMessage):
+class OtlpLine(OtlpMessage):
     """TracesData, LogsData or MetricsData; which one is for ``check_one_signal`` to say."""
 
     resource_spans: list[ResourceSpans] | UnsetType | None = UNSET
@@ -451,12 +451,12 @@ class PartialLine(PartialMessage, Generic[SpanT, LogT, MetricT]):
 DecodedT = TypeVar("DecodedT")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
-_LINE = msgspec.json.Decoder(Line, strict=False)
+_LINE = msgspec.json.Decoder(OtlpLine, strict=False)
 _RESOURCE = msgspec.json.Decoder(Resource | None, strict=False)
 _SCOPE = msgspec.json.Decoder(Scope | None, strict=False)
 
 
-def parse_line(text: str | bytes) -> tuple[Signal, Line]:
+def parse_line(text: str | bytes) -> tuple[Signal, OtlpLine]:
     """The messages of one line of OTLP JSON.
 
     Raises:

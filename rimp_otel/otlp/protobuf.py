@@ -1,7 +1,7 @@
 """OTLP protobuf to OTLP JSON lines, and back.
 
 Needs the extra ``protobuf``, which is imported when it is needed. The messages are TracesData,
-LogsData and MetricsData; a request or a file of the Collector has the same form on the wire.
+LogsData and MetricsData; a request or a file of the Collector has the same form on the messages.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from rimp_otel.errors import DecodeError, MissingExtraError
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp import messages as wire
+from rimp_otel.otlp import messages
 from rimp_otel.otlp.decode_common import (
     SEVERITIES,
     SPAN_KINDS,
@@ -43,7 +43,7 @@ Converter = Callable[[Any], Any]
 _encode = msgspec.json.Encoder().encode
 
 
-@wire.no_recursion_error
+@messages.no_recursion_error
 def normalize_line(text: str | bytes) -> bytes:
     """The line as strict OTLP JSON, without spaces and without a line end.
 
@@ -53,7 +53,7 @@ def normalize_line(text: str | bytes) -> bytes:
     Raises:
         DecodeError: it is not OTLP JSON.
     """
-    _, line = wire.parse_line(text)
+    _, line = messages.parse_line(text)
     return _encode(_make_strict(line))
 
 
@@ -62,16 +62,16 @@ def _make_strict(value: Any) -> Any:
     kind = type(value)
     if kind is str:
         return value
-    if kind is wire.AnyValue and value.string_value is not None:
-        return wire.AnyValue(value.string_value)  # of all messages there are most of these
+    if kind is messages.AnyValue and value.string_value is not None:
+        return messages.AnyValue(value.string_value)  # of all messages there are most of these
     if kind is float:
         return value if value - value == 0.0 else double_json(value).strip('"')
     if kind is list or kind is tuple:
         return [_make_strict(item) for item in value]
-    return _make_message_strict(value) if isinstance(value, wire.OtlpMessage) else value
+    return _make_message_strict(value) if isinstance(value, messages.OtlpMessage) else value
 
 
-def _make_message_strict(message: wire.OtlpMessage) -> wire.OtlpMessage:
+def _make_message_strict(message: messages.OtlpMessage) -> messages.OtlpMessage:
     if isinstance(message, _ONE_OF):
         _keep_first_alternative(message)
     for name, convert in _field_converters(type(message)):
@@ -82,12 +82,12 @@ def _make_message_strict(message: wire.OtlpMessage) -> wire.OtlpMessage:
 
 
 @cache
-def _field_converters(kind: type[wire.OtlpMessage]) -> list[tuple[str, Converter]]:
+def _field_converters(kind: type[messages.OtlpMessage]) -> list[tuple[str, Converter]]:
     """What is to be done with the fields of a message. A field's name tells what it means."""
     return [(name, _CONVERT.get(name, _make_strict)) for name in kind.__struct_fields__]
 
 
-def _keep_first_alternative(message: wire.OtlpMessage) -> None:
+def _keep_first_alternative(message: messages.OtlpMessage) -> None:
     # Of alternatives, protobuf refuses all but one. Which one counts is for the messages to say.
     is_set = [name for name in _ALTERNATIVES if getattr(message, name, None) is not None]
     for name in is_set[1:]:
@@ -114,12 +114,12 @@ def _convert_counts(counts: tuple[int, ...]) -> list[str]:
     return [str(check_uint64(count, "bucketCounts")) for count in counts]
 
 
-_ONE_OF = (wire.AnyValue, wire.NumberDataPoint, wire.OtlpExemplar)
-_ALTERNATIVES = (*wire.AnyValue.__struct_fields__, "as_double", "as_int")
+_ONE_OF = (messages.AnyValue, messages.NumberDataPoint, messages.OtlpExemplar)
+_ALTERNATIVES = (*messages.AnyValue.__struct_fields__, "as_double", "as_int")
 
 _CONVERT: dict[str, Converter] = {
-    "resource": lambda raw: _make_strict(wire.decode_resource(raw)) if raw else raw,
-    "scope": lambda raw: _make_strict(wire.decode_scope(raw)) if raw else raw,
+    "resource": lambda raw: _make_strict(messages.decode_resource(raw)) if raw else raw,
+    "scope": lambda raw: _make_strict(messages.decode_scope(raw)) if raw else raw,
     "trace_id": _id_converter("traceId", 16),
     "span_id": _id_converter("spanId", 8),
     "parent_span_id": _id_converter("parentSpanId", 8),

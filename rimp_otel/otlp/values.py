@@ -105,7 +105,7 @@ def text_json(text: Any) -> str:
     """A name or another text as a JSON string; empty for None. Never raises."""
     if type(text) is str:
         return quote(text)
-    return quote("" if text is None else _as_text(text))
+    return quote("" if text is None else _to_text(text))
 
 
 def plain_value(value: Any) -> Any:
@@ -142,7 +142,7 @@ def _encode_pair(key: Any, value: Any) -> str:
 
 
 def _make_prefix(key: Any) -> str:
-    name = key if type(key) is str else _as_text(key)
+    name = key if type(key) is str else _to_text(key)
     prefix = f'{{"key":{quote(name)},"value":'
     if type(key) is str and len(key) < 256:
         _prefixes[key] = prefix
@@ -245,7 +245,7 @@ class _Copier:
     def _copy_container(self, value: Any) -> Any:
         is_collection = isinstance(value, (Mapping, Set, Iterable))
         if not is_collection or _is_stream(value) or _is_like_text(value):
-            return _as_text(value)
+            return _to_text(value)
         if id(value) in self._inside:
             return "<cycle>"
         if len(self._inside) >= MAX_DEPTH:
@@ -264,7 +264,7 @@ class _Copier:
             if self._left <= 0:
                 copied["rimp.repaired"] = "<too many values>"
                 break
-            copied[key if type(key) is str else _as_text(key)] = self.copy(item)
+            copied[key if type(key) is str else _to_text(key)] = self.copy(item)
         return copied
 
     def _copy_sequence(self, value: Any) -> list[Any]:
@@ -297,7 +297,7 @@ def _is_like_text(value: object) -> bool:
     return hasattr(value, "casefold")
 
 
-def _as_text(value: object) -> str:
+def _to_text(value: object) -> str:
     if isinstance(value, str):
         return str.__str__(value)  # of a member of an enumeration, str() would be its name
     try:

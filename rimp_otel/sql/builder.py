@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from msgspec import Raw
 
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp import messages as wire
+from rimp_otel.otlp import messages
 from rimp_otel.otlp.protobuf import normalize_line
 from rimp_otel.sql.columns import (
     Names,
@@ -101,7 +101,7 @@ class Origins:
     def _resource(self, raw: Raw, url: str) -> _Resource:
         key = (bytes(raw), url)
         if key not in self._resources:
-            resource = wire.decode_resource(raw)
+            resource = messages.decode_resource(raw)
             pairs, types = attribute_pairs(resource.attributes)
             service = dict(pairs).get(_SERVICE, "")
             dropped = resource.dropped_attributes_count or 0
@@ -110,7 +110,7 @@ class Origins:
 
 
 def _scope_of(raw: Raw, url: str) -> _Scope:
-    scope = wire.decode_scope(raw)
+    scope = messages.decode_scope(raw)
     pairs, types = attribute_pairs(scope.attributes)
     dropped = scope.dropped_attributes_count or 0
     return _Scope(scope.name or "", scope.version or "", pairs, types, dropped, url)
@@ -170,11 +170,11 @@ class Builder(ABC):
         Raises:
             DecodeError: it is not OTLP JSON of this signal. Then none of them is added.
         """
-        signal, line = wire.parse_line(text)
+        signal, line = messages.parse_line(text)
         blocks = list(self._blocks(line)) if signal is self.signal else []
         records = [record for _, block in blocks for record in block]
         if not self._is_strict(records):
-            blocks = list(self._blocks(wire.parse_line(normalize_line(text))[1]))
+            blocks = list(self._blocks(messages.parse_line(normalize_line(text))[1]))
             records = [record for _, block in blocks for record in block]
         self._pending += records
         self._runs += [(origin, len(block)) for origin, block in blocks]
@@ -210,7 +210,7 @@ class Builder(ABC):
         """The columns of the tables, and the types that they have in Parquet."""
 
     @abstractmethod
-    def _blocks(self, line: wire.Line) -> Iterable[tuple[int, list[Any]]]:
+    def _blocks(self, line: messages.OtlpLine) -> Iterable[tuple[int, list[Any]]]:
         """The records of a line, by the numbers of what they belong to."""
 
     @abstractmethod

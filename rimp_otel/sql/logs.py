@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp import messages as wire
+from rimp_otel.otlp import messages
 from rimp_otel.sql.builder import Builder, are_ids, are_numbers, without_zeros
 from rimp_otel.sql.columns import (
     MAP,
@@ -66,7 +66,7 @@ class LogBuilder(Builder):
         """The columns."""
         return _SCHEMA
 
-    def _blocks(self, line: wire.Line) -> Iterable[tuple[int, list[Any]]]:
+    def _blocks(self, line: messages.OtlpLine) -> Iterable[tuple[int, list[Any]]]:
         for group in line.resource_logs or ():
             for scoped in group.scope_logs or ():
                 number = self.origins.number(
@@ -74,14 +74,14 @@ class LogBuilder(Builder):
                 )
                 yield number, scoped.log_records or []
 
-    def _is_strict(self, records: Sequence[wire.LogRecord]) -> bool:
+    def _is_strict(self, records: Sequence[messages.LogRecord]) -> bool:
         return (
             are_ids([record.trace_id for record in records], 16)
             and are_ids([record.span_id for record in records], 8)
             and are_numbers({record.severity_number for record in records})
         )
 
-    def _columns(self, records: Sequence[wire.LogRecord]) -> dict[str, Any]:
+    def _columns(self, records: Sequence[messages.LogRecord]) -> dict[str, Any]:
         observed = [record.observed_time_unix_nano for record in records]
         bodies = [text_and_type(record.body) for record in records]
         return {
@@ -117,5 +117,5 @@ class LogBuilder(Builder):
         }
 
 
-def _severity(record: wire.LogRecord) -> int:
+def _severity(record: messages.LogRecord) -> int:
     return record.severity_number if isinstance(record.severity_number, int) else 0

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp import messages as wire
+from rimp_otel.otlp import messages
 from rimp_otel.otlp.decode_common import TEMPORALITIES, check_boolean, enum_number
 from rimp_otel.sql.builder import Builder, are_ids
 from rimp_otel.sql.columns import (
@@ -40,7 +40,7 @@ _text, _int, _double = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
 _count, _time, _whole = pyarrow.uint32(), pyarrow.timestamp("ns"), pyarrow.int32()
 
 
-def _exemplar_fields(exemplars: Sequence[wire.OtlpExemplar], keys: Names) -> dict[str, Any]:
+def _exemplar_fields(exemplars: Sequence[messages.OtlpExemplar], keys: Names) -> dict[str, Any]:
     return {
         "attributes": attribute_lists([e.filtered_attributes for e in exemplars], keys),
         "TimeUnix": integers([exemplar.time_unix_nano for exemplar in exemplars]),
@@ -144,7 +144,7 @@ class MetricBuilder(Builder):
         """The columns."""
         return _SCHEMA
 
-    def _blocks(self, line: wire.Line) -> Iterable[tuple[int, list[Any]]]:
+    def _blocks(self, line: messages.OtlpLine) -> Iterable[tuple[int, list[Any]]]:
         for group in line.resource_metrics or ():
             for scoped in group.scope_metrics or ():
                 number = self.origins.number(
@@ -152,7 +152,7 @@ class MetricBuilder(Builder):
                 )
                 yield number, [row for m in scoped.metrics or () for row in self._rows_of(m)]
 
-    def _rows_of(self, metric: wire.Metric) -> list[_Row]:
+    def _rows_of(self, metric: messages.Metric) -> list[_Row]:
         for kind in KINDS:
             data = getattr(metric, kind)
             if data is not None:
@@ -213,7 +213,7 @@ class MetricBuilder(Builder):
         }
 
 
-def _series_of(metric: wire.Metric, kind: str, data: Any) -> _Series:
+def _series_of(metric: messages.Metric, kind: str, data: Any) -> _Series:
     temporality = getattr(data, "aggregation_temporality", None)
     monotonic = getattr(data, "is_monotonic", None)
     return _Series(
@@ -232,13 +232,13 @@ def _order_of(series: _Series) -> str:
     return f"{series.kind}\0{series.name}"
 
 
-def _value_of(point: wire.NumberDataPoint | wire.OtlpExemplar) -> float | None:
+def _value_of(point: messages.NumberDataPoint | messages.OtlpExemplar) -> float | None:
     value = point.as_double if point.as_double is not None else point.as_int
     return None if value is None else float(value)
 
 
 def _number_columns(points: Sequence[Any]) -> dict[str, Any]:
-    is_number = [type(point) is wire.NumberDataPoint for point in points]
+    is_number = [type(point) is messages.NumberDataPoint for point in points]
     pairs = list(zip(points, is_number, strict=True))
     return {
         "Value": floats([_value_of(point) if is_it else None for point, is_it in pairs]),
@@ -247,7 +247,7 @@ def _number_columns(points: Sequence[Any]) -> dict[str, Any]:
 
 
 def _histogram_columns(points: Sequence[Any]) -> dict[str, Any]:
-    has_count = [type(point) is not wire.NumberDataPoint for point in points]
+    has_count = [type(point) is not messages.NumberDataPoint for point in points]
     return {
         "Count": optional_integers(
             [(p.count or 0) if has else None for p, has in zip(points, has_count, strict=True)]
@@ -255,16 +255,16 @@ def _histogram_columns(points: Sequence[Any]) -> dict[str, Any]:
         "Sum": floats([getattr(point, "sum", None) for point in points]),
         "Min": floats([getattr(point, "min", None) for point in points]),
         "Max": floats([getattr(point, "max", None) for point in points]),
-        "BucketCounts": _numbers(points, wire.HistogramDataPoint, "bucket_counts", _int),
-        "ExplicitBounds": _numbers(points, wire.HistogramDataPoint, "explicit_bounds", _double),
+        "BucketCounts": _numbers(points, messages.HistogramDataPoint, "bucket_counts", _int),
+        "ExplicitBounds": _numbers(points, messages.HistogramDataPoint, "explicit_bounds", _double),
     }
 
 
 def _exponential_columns(points: Sequence[Any]) -> dict[str, Any]:
-    kind = wire.ExponentialHistogramDataPoint
+    kind = messages.ExponentialHistogramDataPoint
     own = [point if type(point) is kind else None for point in points]
-    positive = [point and (point.positive or wire.OtlpBuckets()) for point in own]
-    negative = [point and (point.negative or wire.OtlpBuckets()) for point in own]
+    positive = [point and (point.positive or messages.OtlpBuckets()) for point in own]
+    negative = [point and (point.negative or messages.OtlpBuckets()) for point in own]
     return {
         "Scale": pyarrow.array([point and (point.scale or 0) for point in own], _whole),
         "ZeroCount": optional_integers(
@@ -274,9 +274,9 @@ def _exponential_columns(points: Sequence[Any]) -> dict[str, Any]:
             [None if point is None else point.zero_threshold or 0.0 for point in own]
         ),
         "PositiveOffset": pyarrow.array([b and (b.offset or 0) for b in positive], _whole),
-        "PositiveBucketCounts": _numbers(positive, wire.OtlpBuckets, "bucket_counts", _int),
+        "PositiveBucketCounts": _numbers(positive, messages.OtlpBuckets, "bucket_counts", _int),
         "NegativeOffset": pyarrow.array([b and (b.offset or 0) for b in negative], _whole),
-        "NegativeBucketCounts": _numbers(negative, wire.OtlpBuckets, "bucket_counts", _int),
+        "NegativeBucketCounts": _numbers(negative, messages.OtlpBuckets, "bucket_counts", _int),
     }
 
 
@@ -293,7 +293,7 @@ def _numbers(points: Sequence[Any], kind: type, field: str, item: Any) -> Any:
 def _quantiles(points: Sequence[Any]) -> Any:
     rows = [
         None
-        if type(point) is not wire.SummaryDataPoint
+        if type(point) is not messages.SummaryDataPoint
         else {
             "Quantile": [q.quantile or 0.0 for q in point.quantile_values or ()],
             "Value": [q.value or 0.0 for q in point.quantile_values or ()],

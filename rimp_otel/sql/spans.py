@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp import messages as wire
+from rimp_otel.otlp import messages
 from rimp_otel.sql.builder import Builder, are_ids, are_numbers, without_zeros
 from rimp_otel.sql.columns import (
     MAP,
@@ -31,7 +31,7 @@ _text, _int, _count = pyarrow.string(), pyarrow.int64(), pyarrow.uint32()
 _time = pyarrow.timestamp("ns")
 
 
-def _event_fields(events: Sequence[wire.SpanEvent], keys: Names) -> dict[str, Any]:
+def _event_fields(events: Sequence[messages.SpanEvent], keys: Names) -> dict[str, Any]:
     return {
         "Timestamp": integers([event.time_unix_nano for event in events]),
         "Name": texts([event.name for event in events]),
@@ -40,7 +40,7 @@ def _event_fields(events: Sequence[wire.SpanEvent], keys: Names) -> dict[str, An
     }
 
 
-def _link_fields(links: Sequence[wire.Link], keys: Names) -> dict[str, Any]:
+def _link_fields(links: Sequence[messages.Link], keys: Names) -> dict[str, Any]:
     return {
         "TraceId": texts([link.trace_id for link in links]),
         "SpanId": texts([link.span_id for link in links]),
@@ -118,7 +118,7 @@ class SpanBuilder(Builder):
         """The columns."""
         return _SCHEMA
 
-    def _blocks(self, line: wire.Line) -> Iterable[tuple[int, list[Any]]]:
+    def _blocks(self, line: messages.OtlpLine) -> Iterable[tuple[int, list[Any]]]:
         for group in line.resource_spans or ():
             for scoped in group.scope_spans or ():
                 number = self.origins.number(
@@ -126,7 +126,7 @@ class SpanBuilder(Builder):
                 )
                 yield number, scoped.spans or []
 
-    def _is_strict(self, spans: Sequence[wire.Span]) -> bool:
+    def _is_strict(self, spans: Sequence[messages.Span]) -> bool:
         return (
             are_ids([span.trace_id for span in spans], 16)
             and are_ids([id for s in spans for id in (s.span_id, s.parent_span_id)], 8)
@@ -135,7 +135,7 @@ class SpanBuilder(Builder):
             and all(_is_strict_link(k) for s in spans if (links := s.links) for k in links)
         )
 
-    def _columns(self, spans: Sequence[wire.Span]) -> dict[str, Any]:
+    def _columns(self, spans: Sequence[messages.Span]) -> dict[str, Any]:
         starts = [span.start_time_unix_nano or 0 for span in spans]
         ends = [span.end_time_unix_nano or 0 for span in spans]
         status = [span.status for span in spans]
@@ -180,5 +180,5 @@ class SpanBuilder(Builder):
         }
 
 
-def _is_strict_link(link: wire.Link) -> bool:
+def _is_strict_link(link: messages.Link) -> bool:
     return are_ids([link.trace_id], 16) and are_ids([link.span_id], 8)

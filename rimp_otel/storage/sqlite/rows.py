@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp import messages as wire
+from rimp_otel.otlp import messages
 from rimp_otel.otlp.decode_common import (
     SEVERITIES,
     STATUS_CODES,
@@ -80,8 +80,8 @@ def rows_of(line: bytes) -> Iterator[Row]:
     Raises:
         DecodeError: it is not OTLP JSON, as far as this has to look into it.
     """
-    found = wire.decode_json(_LINE, line)
-    signal = wire.check_one_signal(found)
+    found = messages.decode_json(_LINE, line)
+    signal = messages.check_one_signal(found)
     for group in found.resources():
         resource = _resource(group)
         for scoped in group.scopes():
@@ -97,7 +97,7 @@ def rows_of(line: bytes) -> Iterator[Row]:
 
 
 def _resource(group: _Group) -> Part:
-    attributes = attributes_of(wire.decode_resource(group.resource).attributes, list)
+    attributes = attributes_of(messages.decode_resource(group.resource).attributes, list)
     service = attributes.get("service.name")
     head = f'{{"resource":{_text(group.resource) or "{}"},'
     wrapping = Envelope(head, _schema_tail(group.schema_url))
@@ -105,7 +105,7 @@ def _resource(group: _Group) -> Part:
 
 
 def _scope(scoped: _Scope) -> Part:
-    name = wire.decode_scope(scoped.scope).name
+    name = messages.decode_scope(scoped.scope).name
     head = f'{{"scope":{_text(scoped.scope) or "{}"},'
     return Part("scope", name, Envelope(head, _schema_tail(scoped.schema_url)))
 
@@ -147,7 +147,7 @@ def _kinds(metric: _Metric) -> list[tuple[str, _Points]]:
 
 
 def _of_span(raw: Raw) -> Columns:
-    span = wire.decode_json(_SPAN, bytes(raw))
+    span = messages.decode_json(_SPAN, bytes(raw))
     start = check_uint64(span.start_time_unix_nano, "startTimeUnixNano")
     end = check_uint64(span.end_time_unix_nano, "endTimeUnixNano")
     status = span.status and enum_number(span.status.code, STATUS_CODES, "code")
@@ -161,9 +161,9 @@ def _of_span(raw: Raw) -> Columns:
     )
 
 
-@wire.no_recursion_error
+@messages.no_recursion_error
 def _of_log(raw: Raw) -> Columns:
-    log = wire.decode_json(_LOG, bytes(raw))
+    log = messages.decode_json(_LOG, bytes(raw))
     time = check_uint64(log.time_unix_nano, "timeUnixNano")
     observed = check_uint64(log.observed_time_unix_nano, "observedTimeUnixNano")
     return Columns(
@@ -183,7 +183,7 @@ def _message(body: Any) -> str | None:
 
 
 def _of_point(raw: Raw, metric: Part) -> Columns:
-    time = check_uint64(wire.decode_json(_POINT, bytes(raw)).time_unix_nano, "timeUnixNano")
+    time = check_uint64(messages.decode_json(_POINT, bytes(raw)).time_unix_nano, "timeUnixNano")
     return Columns(min(time, LARGEST_TIME), name=metric.name)
 
 
@@ -212,23 +212,23 @@ class _SpanColumns(PartialMessage):
     trace_id: str | None = None
     span_id: str | None = None
     name: str | None = None
-    start_time_unix_nano: wire.UInt64 | None = None
-    end_time_unix_nano: wire.UInt64 | None = None
+    start_time_unix_nano: messages.UInt64 | None = None
+    end_time_unix_nano: messages.UInt64 | None = None
     status: _Status | None = None
 
 
 class _LogColumns(PartialMessage):
-    time_unix_nano: wire.UInt64 | None = None
-    observed_time_unix_nano: wire.UInt64 | None = None
-    severity_number: wire.OpenEnum | str | None = None
-    body: wire.AnyValue | None = None
+    time_unix_nano: messages.UInt64 | None = None
+    observed_time_unix_nano: messages.UInt64 | None = None
+    severity_number: messages.OpenEnum | str | None = None
+    body: messages.AnyValue | None = None
     trace_id: str | None = None
     span_id: str | None = None
     event_name: str | None = None
 
 
 class _PointColumns(PartialMessage):
-    time_unix_nano: wire.UInt64 | None = None
+    time_unix_nano: messages.UInt64 | None = None
 
 
 class _Points(PartialData[Raw]):
