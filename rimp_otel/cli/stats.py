@@ -1,4 +1,4 @@
-"""``rimp stats``: summarize a recording."""
+"""``rimp stats``: what a recording holds, and what is lost of it."""
 
 from __future__ import annotations
 
@@ -66,20 +66,20 @@ def _run_stats(args: argparse.Namespace) -> int:
 
 
 class SealedFiles(NamedTuple):
-    """The number and size of sealed files, including those that wait to be sealed."""
+    """Sealed files, and those that wait to be sealed, summed up."""
 
     files: int
-    #: Their size on disk.
+    #: As they lie on disk.
     bytes: int
 
 
 @dataclass
 class RecordingStats:
-    """Counts over a recording. Times are in nanoseconds since the epoch; 0 means none."""
+    """What a recording holds. Times are in nanoseconds since the epoch, 0 where there is none."""
 
     spans: int = 0
     errors: int = 0
-    #: Spans that were open when their process died.
+    #: Spans that ended with their process.
     interrupted: int = 0
     metrics: int = 0
     events: Counter[EventType] = field(default_factory=Counter)
@@ -88,28 +88,28 @@ class RecordingStats:
     first: int = 0
     last: int = 0
     files: list[RecordingFile] = field(default_factory=list)
-    #: The writer slots, with the records that wait in their journals.
+    #: The writer slots, with what waits in their journals.
     journals: list[SlotState] = field(default_factory=list)
     damaged: list[DamagedLine] = field(default_factory=list)
 
     def of_kind(self, kind: str) -> list[RecordingFile]:
-        """Return the files of one kind: "active", "sealed" or "journal"."""
+        """The files of one kind: "active", "sealed" or "journal"."""
         return [file for file in self.files if file.kind == kind]
 
     @property
     def sealed(self) -> SealedFiles:
-        """The files that are no longer appended to."""
+        """The files that nobody appends to any more."""
         files = self.of_kind("sealed")
         return SealedFiles(len(files), sum(file.size for file in files))
 
     @property
-    def quarantined(self) -> list[Path]:
-        """Parts of journals that could not be read when they were recovered."""
+    def put_aside(self) -> list[Path]:
+        """Parts of journals that a recovery could not read."""
         return [file.path for file in self.of_kind("journal") if file.path.suffix == ".damaged"]
 
     @property
     def logs(self) -> int:
-        """The number of events and log records."""
+        """How many events and log records there are."""
         return sum(self.events.values())
 
     def add(self, record: Record) -> None:
@@ -124,15 +124,15 @@ class RecordingStats:
             self.errors += has_failed(record)
             self.interrupted += is_interrupted(record)
             self.traces.add(trace_id_of(record))
-            self._extend_time(start_of(record))
-        self._extend_time(time_of(record))
+            self._widen(start_of(record))
+        self._widen(time_of(record))
 
-    def _extend_time(self, time: int) -> None:
+    def _widen(self, time: int) -> None:
         self.first = min(self.first or time, time or self.first)
         self.last = max(self.last, time)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the statistics as ``rimp stats --json`` prints them."""
+        """The statistics as ``rimp stats --json`` prints them."""
         return {
             "spans": self.spans,
             "traces": len(self.traces),
@@ -158,14 +158,14 @@ class RecordingStats:
                 {"path": str(lost.path), "line": lost.line, "reason": lost.reason}
                 for lost in self.damaged
             ]
-            + [{"path": str(path), "line": 0, "reason": "put aside"} for path in self.quarantined],
+            + [{"path": str(path), "line": 0, "reason": "put aside"} for path in self.put_aside],
         }
 
 
 def count_recording(
     recording: Recording, batches: Iterable[TelemetryData] | None = None
 ) -> RecordingStats:
-    """Count the records of ``batches``; by default, those that were not polled yet."""
+    """Count all that the recording holds: what was not polled yet, or ``batches``."""
     from rimp_otel.storage.slots import inspect_slots
 
     stats = RecordingStats()
@@ -180,31 +180,31 @@ def count_recording(
     return stats
 
 
-_SEVERITY_COLORS = {EventType.WARNING: "yellow", EventType.ERROR: "red"}
+_EVENT_LOOKS = {EventType.WARNING: "yellow", EventType.ERROR: "red"}
 
 
 def format_stats(stats: RecordingStats, style: Style) -> list[str]:
-    """Return the statistics as lines of text."""
+    """The statistics for people."""
     time = f"{format_time(stats.first)} to {format_time(stats.last)}"
     sections = {
-        "spans": [_format_spans(stats, style)],
-        "logs": [_format_logs(stats, style)],
+        "spans": [_spans(stats, style)],
+        "logs": [_logs(stats, style)],
         "metrics": [format_count(stats.metrics, "point")],
-        "services": _service_lines(stats, style),
+        "services": _services(stats, style),
         "time": [f"{time} ({style.duration(stats.last - stats.first)})"] if stats.last else [],
-        "files": _file_lines(stats, style),
-        "journals": _journal_lines(stats),
-        "damaged": _damage_lines(stats, style),
+        "files": _files(stats, style),
+        "journals": _journals(stats),
+        "damaged": _damaged(stats, style),
     }
-    return [line for name, lines in sections.items() for line in _section_lines(name, lines, style)]
+    return [line for name, lines in sections.items() for line in _section(name, lines, style)]
 
 
-def _section_lines(name: str, lines: Iterable[str], style: Style) -> Iterator[str]:
+def _section(name: str, lines: Iterable[str], style: Style) -> Iterator[str]:
     for index, line in enumerate(lines):
         yield style.paint(pad_text("" if index else name, 10), "dim") + line
 
 
-def _format_spans(stats: RecordingStats, style: Style) -> str:
+def _spans(stats: RecordingStats, style: Style) -> str:
     text = f"{stats.spans:,} in {format_count(len(stats.traces), 'trace')}"
     if stats.errors:
         text += ", " + style.paint(format_count(stats.errors, "error"), "red")
@@ -213,18 +213,16 @@ def _format_spans(stats: RecordingStats, style: Style) -> str:
     return text
 
 
-def _format_logs(stats: RecordingStats, style: Style) -> str:
+def _logs(stats: RecordingStats, style: Style) -> str:
     kinds = [
-        style.paint(
-            f"{stats.events[kind]:,} {kind.value}", *filter(None, [_SEVERITY_COLORS.get(kind)])
-        )
+        style.paint(f"{stats.events[kind]:,} {kind.value}", *filter(None, [_EVENT_LOOKS.get(kind)]))
         for kind in EventType
         if stats.events[kind]
     ]
     return format_count(stats.logs, "record") + (f" ({', '.join(kinds)})" if kinds else "")
 
 
-def _service_lines(stats: RecordingStats, style: Style) -> list[str]:
+def _services(stats: RecordingStats, style: Style) -> list[str]:
     return [
         style.paint(style.clean(service) or "(no service)", look_of_service(service))
         + f"  {format_count(number, 'record')}"
@@ -232,7 +230,7 @@ def _service_lines(stats: RecordingStats, style: Style) -> list[str]:
     ]
 
 
-def _file_lines(stats: RecordingStats, style: Style) -> list[str]:
+def _files(stats: RecordingStats, style: Style) -> list[str]:
     lines = [
         f"{format_bytes(file.size):>8}  {style.clean(file.path)}"
         for file in stats.of_kind("active")
@@ -245,22 +243,20 @@ def _file_lines(stats: RecordingStats, style: Style) -> list[str]:
     return lines
 
 
-def _journal_lines(stats: RecordingStats) -> list[str]:
+def _journals(stats: RecordingStats) -> list[str]:
     if not any(slot.is_owned or slot.is_left for slot in stats.journals):
         return []
     lines = [journals_text(stats.journals)]
     if waiting := sum(sum(slot.records.values()) for slot in stats.journals):
         size = format_bytes(sum(slot.waiting for slot in stats.journals))
-        lines.append(f"{format_count(waiting, 'record')} ({size}) in them, included above")
+        lines.append(f"{format_count(waiting, 'record')} ({size}) in them, counted above")
     return lines
 
 
-def _damage_lines(stats: RecordingStats, style: Style) -> list[str]:
+def _damaged(stats: RecordingStats, style: Style) -> list[str]:
     places = [
         f"{lost.path}:{lost.line}: {lost.reason}" if lost.line else f"{lost.path}: {lost.reason}"
         for lost in stats.damaged
     ]
-    places += [
-        f"{path}: quarantined by a recovery (see 'rimp repair')" for path in stats.quarantined
-    ]
+    places += [f"{path}: it was put aside; see 'rimp repair'" for path in stats.put_aside]
     return [style.paint(style.clean(place), "red") for place in places] or ["nothing"]

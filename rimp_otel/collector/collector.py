@@ -31,7 +31,7 @@ from rimp_otel.collector.context import SPAN_KEY, current_context, span_context_
 from rimp_otel.collector.stats import CollectorStats, Counts, observe_processor
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.convert.resources import resource_from_sdk
-from rimp_otel.journal.format import LETTERS
+from rimp_otel.journal.format import SIGNAL_TAGS
 from rimp_otel.journal.journal import Journal
 from rimp_otel.models.records import EventType, ResourceInfo, Signal
 from rimp_otel.otlp.encode_logs import (
@@ -107,8 +107,8 @@ def event_type_of(value: Any) -> EventType:
 Listener = Callable[[TelemetryData], object]
 """Called with one record at a time, on the thread that collected it."""
 
-_SPAN, _LOG, _POINT = (LETTERS[signal] for signal in Signal)
-_SIGNALS = {letter: signal for signal, letter in LETTERS.items()}
+_SPAN, _LOG, _POINT = (SIGNAL_TAGS[signal] for signal in Signal)
+_SIGNALS = {letter: signal for signal, letter in SIGNAL_TAGS.items()}
 _NEVER, _ALWAYS = sys.maxsize, -1
 # The stream is far behind when this part of the buffer is full.
 _BEHIND = 8
@@ -195,7 +195,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self.counts.reset_after_fork()
         self._start_counting()
         if self._journal is not None:
-            self._journal.renew()
+            self._journal.reset_after_fork()
             self._wake_at = self.config.buffer_size
 
     @property
@@ -298,7 +298,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         Called by the SDK."""
         journal = self._journal
         if journal is not None and self._enabled and is_sampled(span):
-            journal.span_started(span)
+            journal.add_open_span(span)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Takes in a span that has ended. Called by the SDK."""
@@ -315,20 +315,20 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             self._append_span(span)
             return
         collected = self._count_one()
-        if not journal.append_ended(span, resource, scope, text):
-            key = journal.ending(span)
+        if not journal.append_span(span, resource, scope, text):
+            key = journal.mark_span_ending(span)
             fragment = encode_span(span, text)
             self._append_anew(journal, _SPAN, id(scope), resource, scope, fragment)
-            journal.ended(key)
+            journal.mark_span_recorded(key)
         if collected >= self._wake_at:
             self._wake_again(collected)
 
     def _append_span(self, span: ReadableSpan) -> None:
         journal = self._journal
-        key = None if journal is None else journal.ending(span)
+        key = None if journal is None else journal.mark_span_ending(span)
         self._append(span)
         if journal is not None:
-            journal.ended(key)
+            journal.mark_span_recorded(key)
 
     def on_emit(self, log_record: Any) -> None:
         """Takes in a log record; encodes it now, since it may change later. Called by the SDK."""
@@ -378,7 +378,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
     ) -> None:
         """The first record of its origin in a segment, and one that the quick way does not take."""
         if journal.append(letter, fragment):
-            journal.learn(letter, key, resource, owner, fragment)
+            journal.learn_head(letter, key, resource, owner, fragment)
         else:
             self._keep(journal, (ENCODED, _SIGNALS[letter], fragment))
 
@@ -590,4 +590,4 @@ def _letter_of(record: RawRecord) -> str:
         return _SPAN
     if record[0] == METRIC:
         return _POINT
-    return _LOG if record[0] == EVENT or record[1] is Signal.LOGS else LETTERS[record[1]]
+    return _LOG if record[0] == EVENT or record[1] is Signal.LOGS else SIGNAL_TAGS[record[1]]

@@ -1,20 +1,24 @@
-"""A segment's header: what of it has been stored already, in words of eight bytes.
+"""The bytes of a segment: a header of 4 KiB, then frames of text, then zeros.
 
-Each word is one aligned store, which a death of the process cannot cut in half. Order does the
-rest: an intent is written before a line is, and cleared after all that follows from the line has
-been noted. Whoever finds a valid intent asks the storage whether the line is whole.
+A frame is a line: the signal's tag and a number, a space, a record's OTLP JSON. What a number stands
+for (a resource, a scope, a metric) says a definition, which comes before its first use.
+
+The header says what of the segment has been stored already, in words of eight bytes. Each word is
+one aligned store, which a death of the process cannot cut in half. Order does the rest: an intent is
+written before a line is stored, and cleared after all that follows from it has been noted. Whoever
+finds a valid intent asks the journal's target whether the line is complete.
 
 ===== ==================================================================
 word  what
 ===== ==================================================================
 0     magic number; written last, once the segment is complete
 1     the segment's number
-2     cycle: grows with each change, over all segments of a journal
-3     nothing
-4-6   done: frames before this position are stored, for each signal
+2     generation: grows with each change, over all segments of a journal
+3     unused
+4-6   stored until: frames before this offset are stored, for each signal
 7-9   the complements of 4-6, so that a damaged word shows
 10-15 where the active file of each signal ended then: inodes, offsets
-16-22 intent: signal, old done, new done, inode, offset, length, check
+16-22 intent: signal, start, stop, inode, offset, length, check
 23    valid, if the intent is
 24-33 4-6 and 10-15 as they were at the last sync, and a check
 34    a check of 2 and 10-15
@@ -42,57 +46,61 @@ from rimp_otel.process import importing
 
 __all__ = [
     "HEADER_SIZE",
-    "LETTERS",
-    "MAGIC",
-    "SIGNALS",
+    "SEGMENT_MAGIC",
+    "SIGNAL_TAGS",
+    "TAGGED_SIGNALS",
+    "Definitions",
     "Frame",
     "Frames",
     "Header",
+    "HeaderState",
     "Intent",
-    "Origins",
-    "State",
-    "definition",
-    "end_of_frames",
-    "frames_in",
-    "is_magic",
+    "encode_definition",
+    "find_frames_end",
+    "is_segment_magic",
     "line_of_frames",
-    "read_state",
-    "readable",
+    "parse_frames",
+    "read_header",
+    "readable_frames",
 ]
 
 
-# --- Frames, the text that a segment consists of, and the lines that are made of them.
+# Frames.
 
-LETTERS: Final = {Signal.TRACES: "t", Signal.LOGS: "l", Signal.METRICS: "m"}
-_SIGNALS = {letter.encode(): signal for signal, letter in LETTERS.items()}
-_DEFINITION = b"d"
+SIGNAL_TAGS: Final = {Signal.TRACES: "t", Signal.LOGS: "l", Signal.METRICS: "m"}
+"""What a frame of each signal begins with."""
+
+TAGGED_SIGNALS: Final = {tag.encode(): signal for signal, tag in SIGNAL_TAGS.items()}
+"""The signals by their tags."""
+
+_DEFINITION_TAG = b"d"
 
 
-def definition(number: int, origin: Envelopes) -> str:
-    """The frame that says what a number stands for."""
+def encode_definition(number: int, envelopes: Envelopes) -> str:
+    """Return the frame that says what a number stands for."""
     # Repaired as in a line: JSON with a lone surrogate could not be read.
-    parts = [to_bytes(part).decode() for wrapping in origin if wrapping for part in wrapping]
+    parts = [to_bytes(part).decode() for envelope in envelopes if envelope for part in envelope]
     return f"d{number} {json.dumps(parts)}\n"
 
 
 class Frame(NamedTuple):
     """A record's frame."""
 
-    #: In the segment.
-    position: int
+    #: Where it begins in the segment.
+    offset: int
     signal: Signal
-    origin: Envelopes
+    envelopes: Envelopes
     text: str
 
 
-class Origins:
+class Definitions:
     """What the numbers of one segment stand for."""
 
     def __init__(self) -> None:
         self._by_number: dict[bytes, Envelopes] = {}
 
-    def define(self, number: bytes, text: bytes) -> bool:
-        """Takes in a definition; False if it is damaged."""
+    def add(self, number: bytes, text: bytes) -> bool:
+        """Add a definition; return False if it is damaged."""
         try:
             parts = msgspec.json.decode(text, type=list[str])
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -104,39 +112,42 @@ class Origins:
         return True
 
     def get(self, number: bytes) -> Envelopes | None:
-        """The origin of that number."""
+        """Return what a number stands for; None if that is not defined."""
         return self._by_number.get(number)
 
 
 class Frames(NamedTuple):
-    """What a stretch of a segment holds."""
+    """What a chunk of a segment holds."""
 
     records: list[Frame]
-    #: Positions of what could not be read.
+    #: Offsets of what could not be read.
     damaged: list[int]
 
-    def of(self, signal: Signal, done: int) -> list[Frame]:
-        """The records of one signal from a position on."""
-        return [
-            frame for frame in self.records if frame.signal is signal and frame.position >= done
-        ]
+    def of_signal(self, signal: Signal, since: int) -> list[Frame]:
+        """Return the records of one signal from an offset on."""
+        return [frame for frame in self.records if frame.signal is signal and frame.offset >= since]
 
 
-def frames_in(data: bytes, position: int, origins: Origins) -> Frames:
-    """The frames of ``data``, which begins at ``position`` of its segment, at a frame's begin.
+def parse_frames(data: bytes, offset: int, definitions: Definitions) -> Frames:
+    """Return the frames of a chunk that begins at a frame's start.
 
     Tolerates anything: what is no frame is damaged, and ends at the next line end.
+
+    Args:
+        data: the chunk.
+        offset: where it begins in its segment.
+        definitions: those of the frames before it; those in it are added.
     """
     frames = Frames([], [])
     for raw in data.split(b"\n"):
         if raw:
-            _read_frame(raw, position, origins, frames)
-        position += len(raw) + 1
+            _parse_frame(raw, offset, definitions, frames)
+        offset += len(raw) + 1
     return frames
 
 
-def end_of_frames(data: bytes) -> int:
-    """Where the frames end in what a process that is gone has left of a segment.
+def find_frames_end(data: bytes) -> int:
+    """Return where the frames end in what a process that is gone has left of a segment.
 
     That is not the first NUL: after a loss of power, pages may be missing in the middle. The last
     frame was being written when the process died if it has no line end, or a NUL within.
@@ -146,41 +157,41 @@ def end_of_frames(data: bytes) -> int:
     return last if b"\0" in data[last:end] else end
 
 
-def _read_frame(raw: bytes, position: int, origins: Origins, frames: Frames) -> None:
+def _parse_frame(raw: bytes, offset: int, definitions: Definitions, frames: Frames) -> None:
     head, _, text = raw.partition(b" ")
-    kind, number = head[:1], head[1:]
-    signal, origin = _SIGNALS.get(kind), origins.get(number)
-    if signal is not None and origin is not None and b"\0" not in text:
+    tag, number = head[:1], head[1:]
+    signal, envelopes = TAGGED_SIGNALS.get(tag), definitions.get(number)
+    if signal is not None and envelopes is not None and b"\0" not in text:
         try:
-            frames.records.append(Frame(position, signal, origin, text.decode()))
+            frames.records.append(Frame(offset, signal, envelopes, text.decode()))
             return
         except UnicodeDecodeError:
             pass
-    if kind != _DEFINITION or not origins.define(number, text):
-        frames.damaged.append(position)
+    if tag != _DEFINITION_TAG or not definitions.add(number, text):
+        frames.damaged.append(offset)
 
 
 def line_of_frames(signal: Signal, frames: Iterable[Frame]) -> bytes:
-    """One OTLP JSON line of records of one signal."""
+    """Return one OTLP JSON line with the records of one signal."""
     groups: dict[Envelopes, list[str]] = {}
     for frame in frames:
-        groups.setdefault(frame.origin, []).append(frame.text)
+        groups.setdefault(frame.envelopes, []).append(frame.text)
     return join_line(
-        signal, {origin: to_bytes(",".join(texts)) for origin, texts in groups.items()}
+        signal, {envelopes: to_bytes(",".join(texts)) for envelopes, texts in groups.items()}
     )
 
 
-def readable(signal: Signal, frames: list[Frame]) -> tuple[list[Frame], list[int]]:
-    """The frames that can be decoded, and the positions of those that cannot."""
+def readable_frames(signal: Signal, frames: list[Frame]) -> tuple[list[Frame], list[int]]:
+    """Return the frames that can be decoded, and the offsets of those that cannot."""
     if not frames or _is_readable(line_of_frames(signal, frames), len(frames)):
         return frames, []
     kept = [frame for frame in frames if _is_readable(line_of_frames(signal, [frame]), 1)]
-    places = {frame.position for frame in kept}
-    return kept, [frame.position for frame in frames if frame.position not in places]
+    offsets = {frame.offset for frame in kept}
+    return kept, [frame.offset for frame in frames if frame.offset not in offsets]
 
 
 def _is_readable(line: bytes, records: int) -> bool:
-    """Whether a line can be decoded, into so many records."""
+    """Return True if a line can be decoded into so many records."""
     with importing():
         from rimp_otel.otlp.decode import decode_line
         from rimp_otel.otlp.scan import count_records
@@ -190,55 +201,52 @@ def _is_readable(line: bytes, records: int) -> bool:
         return False
 
 
-# --- A segment's header: what of it has been stored already, in words of eight bytes.
+# The header.
 
 HEADER_SIZE: Final = 4_096
 """Bytes; the frames begin after them."""
 
-MAGIC: Final = int.from_bytes(b"RIMPJNL1", "little")
-SIGNALS: Final = tuple(Signal)
-_NUMBERS = {signal: number for number, signal in enumerate(SIGNALS)}
+SEGMENT_MAGIC: Final = int.from_bytes(b"RIMPJNL1", "little")
 
-_NUMBER, _CYCLE, _DONE, _MIRROR, _INODE, _OFFSET, _INTENT, _VALID = (
-    *(1, 2, 4, 7, 10, 13),
-    *(16, 23),
-)
-_SYNCED: Final = 24
-_ENDS_CHECK: Final = 34
-_DOUBTFUL: Final = 35
+_SIGNALS: Final = tuple(Signal)
+_SIGNAL_NUMBERS = {signal: number for number, signal in enumerate(_SIGNALS)}
+
+# The words, as above.
+_NUMBER, _GENERATION, _STORED, _COMPLEMENT, _INODE, _OFFSET = 1, 2, 4, 7, 10, 13
+_INTENT, _VALID, _SYNCED, _ENDS_CHECK, _DOUBTFUL = 16, 23, 24, 34, 35
 _WORDS: Final = 36
 _IS_VALID: Final = int.from_bytes(b"INTENDED", "little")
 _ALL_ONES: Final = 2**64 - 1
 
 
 class Intent(NamedTuple):
-    """A line that was about to be stored."""
+    """A chunk of a segment that is about to be stored, for one signal."""
 
     signal: Signal
-    #: ``done`` before it, and after it.
-    since: int
-    done: int
-    #: Where it was to start.
-    start: End
-    #: In bytes, its end included; 0 where the storage is none of files.
+    #: The chunk: the signal is stored until here before it is stored, and until ``stop`` after it.
+    start: int
+    stop: int
+    #: Where the write to the file is to start.
+    file_end: End
+    #: Bytes of the write, line ends included; 0 if the target has no files.
     length: int
 
 
-class State(NamedTuple):
+class HeaderState(NamedTuple):
     """What a header says."""
 
     number: int
-    cycle: int
-    #: 0 for a signal where the word and its complement disagree; see ``either``.
-    done: dict[Signal, int]
-    #: None of them where they are damaged, or were being changed.
-    ends: dict[Signal, End]
+    generation: int
+    #: 0 for a signal where the word and its complement disagree; see ``candidates``.
+    stored_until: dict[Signal, int]
+    #: Empty where they are damaged, or were being changed.
+    file_ends: dict[Signal, End]
     intent: Intent | None
-    #: ``done`` and ``ends`` at the last sync; from the start on, where that is not known.
-    synced_done: dict[Signal, int]
+    #: ``stored_until`` and ``file_ends`` at the last sync; from the start on, if not known.
+    synced_until: dict[Signal, int]
     synced_ends: dict[Signal, End]
     #: What the word says, and what its complement says.
-    either: dict[Signal, tuple[int, int]]
+    candidates: dict[Signal, tuple[int, int]]
 
 
 class Header:
@@ -251,161 +259,164 @@ class Header:
     def __init__(self, words: MutableSequence[int]) -> None:
         self._words = words
 
-    def start(self, number: int) -> None:
-        """Writes the header of a new segment, all but its magic number."""
+    def initialize(self, number: int) -> None:
+        """Write the header of a new segment, all but its magic number."""
         self._words[_NUMBER] = number
-        for signal in SIGNALS:
-            self.set_done(signal, HEADER_SIZE)
-        self.set_synced(dict.fromkeys(SIGNALS, HEADER_SIZE), {})
-        self.set_ends({}, 0)
+        for signal in _SIGNALS:
+            self.set_stored_until(signal, HEADER_SIZE)
+        self.set_synced(dict.fromkeys(_SIGNALS, HEADER_SIZE), {})
+        self.set_file_ends({}, 0)
 
     def complete(self) -> None:
-        """Says that the segment may be used from now on."""
-        self._words[0] = MAGIC
+        """Note that the segment may be used from now on."""
+        self._words[0] = SEGMENT_MAGIC
 
-    def done(self, signal: Signal) -> int:
-        """Up to where the signal's frames are stored."""
-        return self._words[_DONE + _NUMBERS[signal]]
+    def stored_until(self, signal: Signal) -> int:
+        """Return the offset before which the signal's frames are stored."""
+        return self._words[_STORED + _SIGNAL_NUMBERS[signal]]
 
-    def end(self, signal: Signal) -> End:
-        """Where the signal's file ended then."""
-        number = _NUMBERS[signal]
+    def file_end(self, signal: Signal) -> End:
+        """Return where the signal's file ended when it was last written."""
+        number = _SIGNAL_NUMBERS[signal]
         return End(self._words[_INODE + number], self._words[_OFFSET + number])
 
-    def set_done(self, signal: Signal, position: int) -> None:
-        """The signal's frames before this position are stored."""
-        number = _NUMBERS[signal]
-        self._words[_DONE + number] = position
-        self._words[_MIRROR + number] = position ^ _ALL_ONES
+    def set_stored_until(self, signal: Signal, offset: int) -> None:
+        """Note that the signal's frames before an offset are stored."""
+        number = _SIGNAL_NUMBERS[signal]
+        self._words[_STORED + number] = offset
+        self._words[_COMPLEMENT + number] = offset ^ _ALL_ONES
 
-    def set_ends(self, ends: dict[Signal, End], cycle: int) -> None:
-        """Where the active files end, from this cycle on."""
+    def set_file_ends(self, ends: dict[Signal, End], generation: int) -> None:
+        """Note where active files end, from this generation on."""
         for signal, end in ends.items():
-            number = _NUMBERS[signal]
+            number = _SIGNAL_NUMBERS[signal]
             self._words[_INODE + number] = end.file_id
             self._words[_OFFSET + number] = end.offset
-        self._words[_CYCLE] = cycle
-        self._words[_ENDS_CHECK] = _check_of_ends(self._words)
+        self._words[_GENERATION] = generation
+        self._words[_ENDS_CHECK] = _checksum_of_ends(self._words)
 
     def intend(self, intent: Intent) -> None:
-        """Notes that a line is about to be stored."""
-        fields = _fields(intent)
+        """Note that a chunk is about to be stored."""
+        fields = _intent_words(intent)
         self._words[_VALID] = 0
         for index, field in enumerate(fields):
             self._words[_INTENT + index] = field
-        self._words[_INTENT + len(fields)] = _check_of(fields)
+        self._words[_INTENT + len(fields)] = _checksum(fields)
         self._words[_VALID] = _IS_VALID
 
-    def finish(self, signal: Signal, done: int, end: End, cycle: int) -> None:
-        """Notes that it has been stored."""
-        self.set_done(signal, done)
-        self.set_ends({signal: end}, cycle)
+    def finish(self, signal: Signal, stored_until: int, end: End, generation: int) -> None:
+        """Note that the chunk has been stored."""
+        self.set_stored_until(signal, stored_until)
+        self.set_file_ends({signal: end}, generation)
         self._words[_VALID] = 0
 
-    def set_synced(self, done: dict[Signal, int], ends: dict[Signal, End]) -> None:
-        """What was stored before is on the device, and so survives a loss of power."""
+    def clear_intent(self) -> None:
+        """Note that the chunk was not stored."""
+        self._words[_VALID] = 0
+
+    def set_synced(self, stored_until: dict[Signal, int], ends: dict[Signal, End]) -> None:
+        """Note that what was stored before is on the device, and so survives a loss of power."""
         words = self._words
-        for signal, position in done.items():
-            words[_SYNCED + _NUMBERS[signal]] = position
+        for signal, offset in stored_until.items():
+            words[_SYNCED + _SIGNAL_NUMBERS[signal]] = offset
         for signal, end in ends.items():
-            words[_SYNCED + 3 + _NUMBERS[signal]] = end.file_id
-            words[_SYNCED + 6 + _NUMBERS[signal]] = end.offset
-        words[_SYNCED + 9] = _check_of(list(words[_SYNCED : _SYNCED + 9]))
+            words[_SYNCED + 3 + _SIGNAL_NUMBERS[signal]] = end.file_id
+            words[_SYNCED + 6 + _SIGNAL_NUMBERS[signal]] = end.offset
+        words[_SYNCED + 9] = _checksum(list(words[_SYNCED : _SYNCED + 9]))
 
     def roll_back(self) -> None:
-        """What was stored after the last sync may not be there: it will be stored again."""
+        """Go back to the last sync: what was stored after it may be lost, and is stored again."""
         state = self.state()
         self._words[_DOUBTFUL] = 1  # first: also whoever recovers after a death half way must know
-        for signal, done in state.synced_done.items():
-            self.set_done(signal, done)
-        self.set_ends(state.synced_ends, state.cycle)
+        for signal, offset in state.synced_until.items():
+            self.set_stored_until(signal, offset)
+        self.set_file_ends(state.synced_ends, state.generation)
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether it was rolled back."""
+        """True if the header was rolled back."""
         return self._words[_DOUBTFUL] != 0
 
-    def give_up(self) -> None:
-        """The line was not stored."""
-        self._words[_VALID] = 0
-
-    def state(self) -> State:
-        """What it says now."""
+    def state(self) -> HeaderState:
+        """Return what the header says now."""
         return _state_of(self._words)
 
 
-def read_state(header: bytes) -> State | None:
-    """What the header of a segment says; None where it is none, or not complete."""
+def read_header(header: bytes) -> HeaderState | None:
+    """Return what the first bytes of a segment say; None if they are no complete header."""
     if len(header) < HEADER_SIZE:
         return None
     words = struct.unpack_from(f"={_WORDS}Q", header)
-    return _state_of(words) if is_magic(words[0]) else None
+    return _state_of(words) if is_segment_magic(words[0]) else None
 
 
-def is_magic(word: int) -> bool:
-    """Whether it is the magic number, or was, before one byte was damaged."""
-    return any((word ^ MAGIC) & ~(0xFF << shift) == 0 for shift in range(0, 64, 8))
+def is_segment_magic(word: int) -> bool:
+    """Return True if it is the magic number, or was, before one byte was damaged."""
+    return any((word ^ SEGMENT_MAGIC) & ~(0xFF << shift) == 0 for shift in range(0, 64, 8))
 
 
-def _state_of(words: Sequence[int]) -> State:
-    return State(
+def _state_of(words: Sequence[int]) -> HeaderState:
+    return HeaderState(
         words[_NUMBER],
-        words[_CYCLE],
-        {signal: _done_of(words, number) for number, signal in enumerate(SIGNALS)},
-        _ends_of(words),
+        words[_GENERATION],
+        {signal: _stored_until(words, number) for number, signal in enumerate(_SIGNALS)},
+        _file_ends(words),
         _intent_of(words),
-        *_synced_of(words),
-        {signal: _either(words, number) for number, signal in enumerate(SIGNALS)},
+        *_synced_state(words),
+        {signal: _candidates(words, number) for number, signal in enumerate(_SIGNALS)},
     )
 
 
-def _either(words: Sequence[int], number: int) -> tuple[int, int]:
-    return words[_DONE + number], words[_MIRROR + number] ^ _ALL_ONES
+def _candidates(words: Sequence[int], number: int) -> tuple[int, int]:
+    return words[_STORED + number], words[_COMPLEMENT + number] ^ _ALL_ONES
 
 
-def _ends_of(words: Sequence[int]) -> dict[Signal, End]:
-    if words[_ENDS_CHECK] != _check_of_ends(words) and _intent_of(words) is None:
+def _file_ends(words: Sequence[int]) -> dict[Signal, End]:
+    if words[_ENDS_CHECK] != _checksum_of_ends(words) and _intent_of(words) is None:
         return {}
     return {
         signal: End(words[_INODE + number], words[_OFFSET + number])
-        for number, signal in enumerate(SIGNALS)
+        for number, signal in enumerate(_SIGNALS)
     }
 
 
-def _check_of_ends(words: Sequence[int]) -> int:
-    return _check_of([words[_CYCLE], *words[_INODE : _INODE + 6]])
+def _checksum_of_ends(words: Sequence[int]) -> int:
+    return _checksum([words[_GENERATION], *words[_INODE : _INODE + 6]])
 
 
-def _synced_of(words: Sequence[int]) -> tuple[dict[Signal, int], dict[Signal, End]]:
+def _synced_state(words: Sequence[int]) -> tuple[dict[Signal, int], dict[Signal, End]]:
     synced = list(words[_SYNCED : _SYNCED + 9])
-    if words[_SYNCED + 9] != _check_of(synced):
+    if words[_SYNCED + 9] != _checksum(synced):
         synced = [HEADER_SIZE] * 3 + list(words[_INODE : _INODE + 3]) + [0] * 3
     return (
-        {signal: synced[number] for number, signal in enumerate(SIGNALS)},
-        {signal: End(synced[3 + n], synced[6 + n]) for n, signal in enumerate(SIGNALS)},
+        {signal: synced[number] for number, signal in enumerate(_SIGNALS)},
+        {signal: End(synced[3 + n], synced[6 + n]) for n, signal in enumerate(_SIGNALS)},
     )
 
 
-def _done_of(words: Sequence[int], number: int) -> int:
-    """0 where the word and its complement disagree: a death between the two stores leaves a valid
-    intent, or no frame of the signal between them; else it is damage."""
-    done, mirrored = _either(words, number)
-    return done if done == mirrored or _intent_of(words) is not None else 0
+def _stored_until(words: Sequence[int], number: int) -> int:
+    """Return 0 if the word and its complement disagree by damage.
+
+    A death between the two stores leaves a valid intent, or no frame of the signal between them.
+    """
+    stored, mirrored = _candidates(words, number)
+    return stored if stored == mirrored or _intent_of(words) is not None else 0
 
 
 def _intent_of(words: Sequence[int]) -> Intent | None:
     fields = list(words[_INTENT : _INTENT + 6])
-    if words[_VALID] != _IS_VALID or words[_INTENT + 6] != _check_of(fields):
+    if words[_VALID] != _IS_VALID or words[_INTENT + 6] != _checksum(fields):
         return None
-    if fields[0] >= len(SIGNALS):
+    if fields[0] >= len(_SIGNALS):
         return None
-    signal, since, done, file_id, offset, length = fields
-    return Intent(SIGNALS[signal], since, done, End(file_id, offset), length)
+    signal, start, stop, file_id, offset, length = fields
+    return Intent(_SIGNALS[signal], start, stop, End(file_id, offset), length)
 
 
-def _fields(intent: Intent) -> list[int]:
-    return [_NUMBERS[intent.signal], intent.since, intent.done, *intent.start, intent.length]
+def _intent_words(intent: Intent) -> list[int]:
+    number = _SIGNAL_NUMBERS[intent.signal]
+    return [number, intent.start, intent.stop, *intent.file_end, intent.length]
 
 
-def _check_of(fields: Sequence[int]) -> int:
-    return MAGIC ^ zlib.crc32(struct.pack(f"={len(fields)}Q", *fields))
+def _checksum(fields: Sequence[int]) -> int:
+    return SEGMENT_MAGIC ^ zlib.crc32(struct.pack(f"={len(fields)}Q", *fields))

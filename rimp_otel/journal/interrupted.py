@@ -1,4 +1,4 @@
-"""What a dead process leaves of what it was doing: the spans that were open, and its crash."""
+"""Interrupted spans and crashes: what a dead process was doing, as records; and the crash file."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, TraceState
 
+from rimp_otel.fsutil import CREATE_NEW_FLAGS, READ_FLAGS
 from rimp_otel.journal.open_spans import (
     ENDING,
+    ENTRIES_START,
+    ENTRY_HEAD_SIZE,
+    ENTRY_SIZE,
     FREE,
-    HEADER_SIZE,
-    MAGIC,
     OPEN,
-    SLOT_SIZE,
-    SLOTS_START,
-    WORDS_SIZE,
-    NotedSpan,
+    TABLE_HEADER_SIZE,
+    TABLE_MAGIC,
+    OpenSpanEntry,
 )
+from rimp_otel.journal.slots import JournalFileKind, journal_file_name
 from rimp_otel.models.records import EventType, TelemetryEvent
 from rimp_otel.otlp.decode_spans import RecordedSpan
 from rimp_otel.otlp.encode_logs import encode_event
@@ -45,50 +47,43 @@ __all__ = [
     "CrashFile",
     "InterruptedSpan",
     "OpenSpansLeft",
-    "crash_event_fragment",
-    "crash_name",
-    "interrupted_fragment",
-    "interrupted_fragments",
-    "open_spans_in",
+    "encode_crash_event",
+    "encode_interrupted_span",
+    "encode_interrupted_spans",
+    "parse_open_spans",
     "read_crash",
     "read_open_spans",
 ]
 
-
-# --- What a dead process leaves of what it was doing: the spans that were open, and its crash.
-
-_MOST_CRASH_TEXT: Final = 64 * 1024
-_FATAL: Final = 21
-_MOST_BYTES: Final = 64 * 1024 * 1024
+_MAX_CRASH_TEXT: Final = 64 * 1024
+_FATAL_SEVERITY: Final = 21
+_MAX_TABLE_SIZE: Final = 64 * 1024 * 1024
 _ALL_ONES: Final = 2**64 - 1
 _DEFINITION = re.compile(rb"([0-9]{1,9}) ([0-9a-f]{8}) (.*)", re.DOTALL)
 _WORDS = Struct("=QQ")
 _HEADER = Struct("=QQQQQ")
-_NO_ORIGIN: Final[Envelopes] = (resource_envelope(None), scope_envelope(None), None)
+_NO_ENVELOPES: Final[Envelopes] = (resource_envelope(None), scope_envelope(None), None)
 _CHECK_SHIFT, _SIZE_MASK = 32, 0xFFFFFFFF
 _TRACE_ID_SIZE = 16
 _W3C_FLAGS, _IS_REMOTE = 0xFF, 0x200
 _INTERRUPTED = Status(StatusCode.ERROR, "process terminated")
-_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-# A pipe of that name must keep nobody waiting.
-_SAFELY |= getattr(os, "O_NONBLOCK", 0)
 
-_decode = msgspec.msgpack.Decoder(NotedSpan).decode
+_decode = msgspec.msgpack.Decoder(OpenSpanEntry).decode
 
 
 class InterruptedSpan(NamedTuple):
     """A span that was open when its process died."""
 
-    noted: NotedSpan
+    entry: OpenSpanEntry
     #: What it belongs to; None where that is not known.
-    origin: Envelopes | None
-    #: Whether it was being recorded just then. Its end may have been recorded, or not.
+    envelopes: Envelopes | None
+    #: True if it was being recorded just then. Its end may have been recorded, or not.
     is_ending: bool
 
     @property
     def span_id(self) -> str:
-        """Its id, 16 hex digits."""
-        return f"{self.noted.span_id:016x}"
+        """The span's id, 16 hex digits."""
+        return f"{self.entry.span_id:016x}"
 
 
 class OpenSpansLeft(NamedTuple):
@@ -96,7 +91,7 @@ class OpenSpansLeft(NamedTuple):
 
     #: In the order in which they started.
     spans: list[InterruptedSpan]
-    #: Slots that made no sense, and other damage.
+    #: Entries that made no sense, and other damage.
     damaged: int
     #: The last sign of life that it has, nanoseconds since the epoch; 0 if none.
     alive_unix_nano: int
@@ -105,37 +100,37 @@ class OpenSpansLeft(NamedTuple):
 
 
 def read_open_spans(path: Path) -> OpenSpansLeft:
-    """The spans in the table of a dead process; of a living one, about those that are open.
+    """Read the spans in the table of a dead process; of a living one, about those that are open.
 
     Changes nothing, and tolerates any damage: what makes no sense is left out and counted.
 
     Raises:
         OSError: the file cannot be read.
     """
-    return open_spans_in(_read(path, _MOST_BYTES))
+    return parse_open_spans(_read_at_most(path, _MAX_TABLE_SIZE))
 
 
-def open_spans_in(data: bytes) -> OpenSpansLeft:
-    """The same, of a file's content."""
+def parse_open_spans(data: bytes) -> OpenSpansLeft:
+    """Return the spans in the content of a table's file; see ``read_open_spans``."""
     if len(data) < _HEADER.size:
         return OpenSpansLeft([], int(bool(data)), 0, 0)
     magic, alive, not_alive, pid, _ = _HEADER.unpack_from(data)
-    origins, bad_origins = _read_origins(data[HEADER_SIZE:SLOTS_START])
-    spans, bad_slots = _read_slots(data, origins)
-    damaged = bad_origins + bad_slots + (magic not in (0, MAGIC))
+    definitions, bad_definitions = _parse_definitions(data[TABLE_HEADER_SIZE:ENTRIES_START])
+    spans, bad_entries = _parse_entries(data, definitions)
+    damaged = bad_definitions + bad_entries + (magic not in (0, TABLE_MAGIC))
     # If they disagree, by a death between the two stores or by damage, the smaller of them: no
     # span ended in the future.
     return OpenSpansLeft(spans, damaged, min(alive, not_alive ^ _ALL_ONES), pid)
 
 
-def _read(path: Path, most: int) -> bytes:
-    with os.fdopen(os.open(path, os.O_RDONLY | _SAFELY), "rb") as file:
-        return file.read(most)
+def _read_at_most(path: Path, size: int) -> bytes:
+    with os.fdopen(os.open(path, READ_FLAGS), "rb") as file:
+        return file.read(size)
 
 
-def _read_origins(data: bytes) -> tuple[dict[int, Envelopes], int]:
-    """By their numbers, and how many of the definitions made no sense."""
-    origins: dict[int, Envelopes] = {}
+def _parse_definitions(data: bytes) -> tuple[dict[int, Envelopes], int]:
+    """Return the definitions by their numbers, and how many made no sense."""
+    definitions: dict[int, Envelopes] = {}
     damaged = 0
     for line in data.partition(b"\0")[0].split(b"\n")[:-1]:
         found = _DEFINITION.fullmatch(line)
@@ -146,107 +141,112 @@ def _read_origins(data: bytes) -> tuple[dict[int, Envelopes], int]:
         except ValueError:
             damaged += 1
         else:
-            origins[int(found[1])] = Envelope(*texts[:2]), Envelope(*texts[2:]), None
-    return origins, damaged
+            definitions[int(found[1])] = Envelope(*texts[:2]), Envelope(*texts[2:]), None
+    return definitions, damaged
 
 
-def _read_slots(data: bytes, origins: dict[int, Envelopes]) -> tuple[list[InterruptedSpan], int]:
-    """The spans, and how many slots made no sense."""
+def _parse_entries(
+    data: bytes, definitions: dict[int, Envelopes]
+) -> tuple[list[InterruptedSpan], int]:
+    """Return the spans, and how many entries made no sense."""
     spans, damaged = [], 0
-    for place in range(SLOTS_START, len(data) - SLOT_SIZE + 1, SLOT_SIZE):
-        state, word = _WORDS.unpack_from(data, place)
+    for offset in range(ENTRIES_START, len(data) - ENTRY_SIZE + 1, ENTRY_SIZE):
+        state, word = _WORDS.unpack_from(data, offset)
         if state == FREE:
             continue
-        start, size = place + WORDS_SIZE, min(word & _SIZE_MASK, SLOT_SIZE)
-        noted = _read_content(data[start : start + size], word >> _CHECK_SHIFT)
-        if noted is None or state not in (OPEN, ENDING):
+        start, size = offset + ENTRY_HEAD_SIZE, min(word & _SIZE_MASK, ENTRY_SIZE)
+        entry = _decode_entry(data[start : start + size], word >> _CHECK_SHIFT)
+        if entry is None or state not in (OPEN, ENDING):
             damaged += 1
         else:
-            spans.append(InterruptedSpan(noted, origins.get(noted.origin), state == ENDING))
-    return sorted(spans, key=lambda span: span.noted.start_time_unix_nano), damaged
+            envelopes = definitions.get(entry.definition)
+            spans.append(InterruptedSpan(entry, envelopes, state == ENDING))
+    return sorted(spans, key=lambda span: span.entry.start_time_unix_nano), damaged
 
 
-def _read_content(content: bytes, check: int) -> NotedSpan | None:
+def _decode_entry(content: bytes, check: int) -> OpenSpanEntry | None:
     if crc32(content) != check:
         return None
     try:
-        noted = _decode(content)
+        entry = _decode(content)
     except (ValueError, TypeError, RecursionError):  # only of a damage that the checksum misses
         return None
-    return noted if len(noted.trace_id) == _TRACE_ID_SIZE else None
+    return entry if len(entry.trace_id) == _TRACE_ID_SIZE else None
 
 
-def interrupted_fragments(
+def encode_interrupted_spans(
     left: OpenSpansLeft,
     last_record_unix_nano: int,
     is_finished: Callable[[str], bool],
 ) -> Iterator[EncodedRecord]:
-    """The spans that really were interrupted, as fragments.
+    """Encode the spans that really were interrupted.
 
     Args:
         left: what was found.
         last_record_unix_nano: when the process recorded something for the last time, as far as
             the journal says; 0 if that is not known.
-        is_finished: whether a span of that id, 16 hex digits, was recorded with its end. Called
-            only for those that were being recorded when the process died, which are few.
+        is_finished: returns True if a span of that id, 16 hex digits, was recorded with its end.
+            Called only for those that were being recorded when the process died, which are few.
     """
     sign = max(left.alive_unix_nano, last_record_unix_nano)
     for span in left.spans:
         if not (span.is_ending and is_finished(span.span_id)):
-            yield interrupted_fragment(span, sign)
+            yield encode_interrupted_span(span, sign)
 
 
-def interrupted_fragment(span: InterruptedSpan, end_time_unix_nano: int) -> EncodedRecord:
-    """A span that ended with its process, in error.
+def encode_interrupted_span(span: InterruptedSpan, end_time_unix_nano: int) -> EncodedRecord:
+    """Encode a span that ended with its process, in error.
 
     Args:
         span: as it was found.
         end_time_unix_nano: the last sign of life. The span ends then, or when it started, if that
             is later.
     """
-    resource, scope, _ = span.origin or _NO_ORIGIN
-    fragment = encode_span(_sdk_span(span.noted, end_time_unix_nano))
-    return fragment._replace(resource=resource, scope=scope)
+    resource, scope, _ = span.envelopes or _NO_ENVELOPES
+    record = encode_span(_sdk_span_of(span.entry, end_time_unix_nano))
+    return record._replace(resource=resource, scope=scope)
 
 
-def _sdk_span(noted: NotedSpan, end: int) -> ReadableSpan:
-    context = _context(noted, noted.span_id, False, noted.trace_state)
-    is_remote = bool(noted.flags & _IS_REMOTE)
+def _sdk_span_of(entry: OpenSpanEntry, end: int) -> ReadableSpan:
+    context = _span_context(entry, entry.span_id, False, entry.trace_state)
+    is_remote = bool(entry.flags & _IS_REMOTE)
     span = RecordedSpan(
-        noted.name,
+        entry.name,
         context,
-        _context(noted, noted.parent_span_id, is_remote) if noted.parent_span_id else None,
-        attributes=_attributes(noted),
+        _span_context(entry, entry.parent_span_id, is_remote) if entry.parent_span_id else None,
+        attributes=_attributes_of(entry),
         status=_INTERRUPTED,
-        start_time=noted.start_time_unix_nano,
-        end_time=max(noted.start_time_unix_nano, end),
+        start_time=entry.start_time_unix_nano,
+        end_time=max(entry.start_time_unix_nano, end),
     )
-    span.otlp_flags, span.otlp_kind = noted.flags, noted.kind
+    span.otlp_flags, span.otlp_kind = entry.flags, entry.kind
     return span
 
 
-def _context(noted: NotedSpan, span_id: int, is_remote: bool, state: str = "") -> SpanContext:
+def _span_context(
+    entry: OpenSpanEntry, span_id: int, is_remote: bool, state: str = ""
+) -> SpanContext:
     return SpanContext(
-        int.from_bytes(noted.trace_id, "big"),
+        int.from_bytes(entry.trace_id, "big"),
         span_id,
         is_remote,
-        TraceFlags(noted.flags & _W3C_FLAGS),
+        TraceFlags(entry.flags & _W3C_FLAGS),
         TraceState.from_header([state]) if state else None,
     )
 
 
-class _Attributes(dict[Any, Any]):
-    """With a count of those that are lost, as the SDK's have it."""
+class _CountedAttributes(dict[Any, Any]):
+    """Attributes with a count of those that are lost, as the SDK's have it."""
 
     dropped = 0
 
 
-def _attributes(noted: NotedSpan) -> _Attributes:
-    attributes = _Attributes(noted.attributes)
+def _attributes_of(entry: OpenSpanEntry) -> _CountedAttributes:
+    attributes = _CountedAttributes(entry.attributes)
     attributes["rimp.interrupted"] = True
-    if noted.is_cut:
+    if entry.is_cut:
         attributes["rimp.name_cut"] = True
-    attributes.dropped = noted.dropped_attributes_count
+    attributes.dropped = entry.dropped_attributes_count
     return attributes
 
 
@@ -259,27 +259,27 @@ class Crash(NamedTuple):
 
 
 def read_crash(path: Path) -> Crash | None:
-    """What a crash's file holds, the first 64 KiB of it; None if there was no crash.
+    """Read the first 64 KiB of a crash file; return None if there was no crash.
 
     Raises:
         OSError: it cannot be read.
     """
-    text = _read(path, _MOST_CRASH_TEXT).decode(errors="replace")
+    text = _read_at_most(path, _MAX_CRASH_TEXT).decode(errors="replace")
     return Crash(text, path.stat().st_mtime_ns) if text else None
 
 
-def crash_event_fragment(
+def encode_crash_event(
     text: str, resource: Envelope, time_unix_nano: int, pid: int
 ) -> EncodedRecord:
-    """A crash as a log record: event ``rimp.crash``, severity FATAL.
+    """Encode a crash as a log record: event ``rimp.crash``, severity FATAL.
 
     Args:
-        text: faulthandler's; what is longer than 64 KiB is cut.
+        text: what faulthandler wrote; cut to 64 KiB.
         resource: of the process that died.
         time_unix_nano: when it died.
-        pid: its number; 0 if unknown.
+        pid: its id; 0 if unknown.
     """
-    text = to_bytes(text)[:_MOST_CRASH_TEXT].decode(errors="ignore")
+    text = to_bytes(text)[:_MAX_CRASH_TEXT].decode(errors="ignore")
     first = text.strip().partition("\n")[0]
     metadata = {"exception.stacktrace": text, **({"process.pid": pid} if pid else {})}
     event = TelemetryEvent(
@@ -288,26 +288,15 @@ def crash_event_fragment(
         EventType.ERROR,
         metadata,
         time_unix_nano=time_unix_nano,
-        severity_number=_FATAL,
+        severity_number=_FATAL_SEVERITY,
         severity_text="FATAL",
         event_name="rimp.crash",
     )
     return encode_event(event)._replace(resource=resource)
 
 
-# --- The file that a crash of the process is written into.
-
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-_FLAGS |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-
-
-def crash_name(number: int) -> str:
-    """The name of a crash's file."""
-    return f"{number:06d}.crash"
-
-
 class CrashFile:
-    """Where faulthandler writes the stacks of all threads, if the process dies of a fatal signal.
+    """A file that faulthandler writes the stacks of all threads into if a fatal signal arrives.
 
     That installs signal handlers (of SIGSEGV, SIGFPE, SIGABRT, SIGBUS and SIGILL), so it is only
     done where it is asked for. It is one for a process: faulthandler writes to one file.
@@ -327,13 +316,13 @@ class CrashFile:
 
     @classmethod
     def create(cls, directory: Path, number: int) -> CrashFile:
-        """Makes an empty file, and enables faulthandler with it.
+        """Make an empty file, and enable faulthandler with it.
 
         Raises:
             OSError: it could not be made.
         """
-        path = directory / crash_name(number)
-        file = os.open(path, _FLAGS, 0o600)
+        path = directory / journal_file_name(number, JournalFileKind.CRASH)
+        file = os.open(path, CREATE_NEW_FLAGS, 0o600)
         try:
             return cls(path, file)
         except BaseException:
@@ -342,23 +331,25 @@ class CrashFile:
             raise
 
     def close(self) -> None:
-        """Puts faulthandler back: off, or writing to standard error if it was on before. Deletes
-        the file if it is empty."""
+        """Disable faulthandler, or have it write to standard error if it was enabled before.
+
+        Deletes the file if it is empty.
+        """
         if self._file < 0:
             return
-        self.abandon()
+        self.release()
         try:
             if not self.path.stat().st_size:
                 self.path.unlink()
         except FileNotFoundError:  # somebody removed it
             pass
 
-    def abandon(self) -> None:
-        """The same in a forked child, whose parent goes on with the file."""
+    def release(self) -> None:
+        """Close the file in a forked child, whose parent goes on with it."""
         file, self._file = self._file, -1
         if file < 0:
             return
-        _restore(self._was_enabled)
+        _restore_faulthandler(self._was_enabled)
         try:
             # A program that makes itself a daemon closes all descriptors, and opens others.
             if os.path.samestat(os.fstat(file), self._opened):
@@ -367,7 +358,7 @@ class CrashFile:
             pass
 
 
-def _restore(was_enabled: bool) -> None:
+def _restore_faulthandler(was_enabled: bool) -> None:
     faulthandler.disable()
     if was_enabled:
         try:

@@ -1,23 +1,34 @@
-"""Open spans: what has started and not ended yet, so that it comes back if the process dies.
+"""The table of open spans: what has started and not ended yet comes back if the process dies.
 
-A table in a file that is mapped into memory. Each span that is open has a place of its own there,
-a slot: a word that says whether it is taken, a word with length and checksum, and the span's ids,
-start, name and start attributes as MessagePack. Attributes are there too because they are cheap:
-encoding a span with 8 of them takes 0.4 µs, of which they are 0.13 (as OTLP JSON: 1.6). The
-whole, start and end, adds a fifth (2 µs) to what a span with 8 attributes costs with no processor;
-``python -m tests.benchmarks.open_spans`` measures it.
+It is a file that is mapped into memory. Each open span has an entry of its own there: a word that
+says whether it is taken, a word with length and checksum, and the span's ids, start, name and start
+attributes as MessagePack. Attributes are there too because they are cheap: encoding a span with 8 of
+them takes 0.4 µs, of which they are 0.13 (as OTLP JSON: 1.6). The whole, start and end, adds a fifth
+(2 µs) to what a span with 8 attributes costs with no processor; ``python -m
+tests.benchmarks.open_spans`` measures it.
 
-What an attribute, a name or an event became after the start is not noted.
+What an attribute, a name or an event became after the start is not in the table.
 
-===== ========================================================================
-bytes what
-===== ========================================================================
-0     header, words of eight bytes: magic number (written last), last sign of
-      life (nanoseconds since the epoch), its complement, process id, number
-4 Ki  definitions, what the numbers of resource and scope stand for: lines of
-      number, checksum, and their texts as a JSON array; then zeros
-256 Ki slots of 1 KiB, up to the end of the file
-===== ========================================================================
+====== =======================================================================
+bytes  what
+====== =======================================================================
+0      header, words of eight bytes: magic number (written last), last sign of
+       life (nanoseconds since the epoch), its complement, process id, number
+4 Ki   definitions, what the numbers of resource and scope stand for: lines of
+       number, checksum, and their texts as a JSON array; then zeros
+256 Ki entries of 1 KiB, up to the end of the file
+====== =======================================================================
+
+The states of an entry, by its first word:
+
+====== ========================= =============================================
+state  written by                a reader, or the next owner, concludes
+====== ========================= =============================================
+FREE   ``remove``, and at first  no span
+OPEN   ``add``, after the entry  the span was interrupted
+ENDING ``mark_ending``           its end was being recorded: interrupted, unless
+                                 its frame is in a segment
+====== ========================= =============================================
 """
 
 from __future__ import annotations
@@ -34,40 +45,41 @@ import msgspec
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from rimp_otel.convert.resources import attributes_from_sdk
-from rimp_otel.journal.segment import Mapping
+from rimp_otel.fsutil import CREATE_NEW_FLAGS, preallocate
+from rimp_otel.journal.segment import FileMapping
+from rimp_otel.journal.slots import JournalFileKind, journal_file_name
 from rimp_otel.otlp.lines import Envelope, Envelopes, resource_envelope, scope_envelope
 from rimp_otel.otlp.values import read_back_value, text_json, to_bytes, to_fixed64, trace_id_json
 from rimp_otel.process import BoundedCache, Counter
 
 __all__ = [
     "ENDING",
+    "ENTRIES_START",
+    "ENTRY_HEAD_SIZE",
+    "ENTRY_SIZE",
     "FREE",
-    "HEADER_SIZE",
-    "MAGIC",
     "OPEN",
-    "SLOTS_START",
-    "SLOT_SIZE",
-    "WORDS_SIZE",
-    "NotedSpan",
-    "OpenSpans",
-    "open_spans_name",
+    "TABLE_HEADER_SIZE",
+    "TABLE_MAGIC",
+    "OpenSpanEntry",
+    "OpenSpanTable",
 ]
 
-MAGIC: Final = int.from_bytes(b"RIMPOPN1", "little")
+TABLE_MAGIC: Final = int.from_bytes(b"RIMPOPN1", "little")
 OPEN: Final = int.from_bytes(b"SPANOPEN", "little")
 ENDING: Final = int.from_bytes(b"SPANENDS", "little")
 FREE: Final = 0
 
-HEADER_SIZE: Final = 4_096
-SLOTS_START: Final = 256 * 1024
-SLOT_SIZE: Final = 1_024
-WORDS_SIZE: Final = 16
-"""Bytes of a slot's two words; what is left is for its span."""
+TABLE_HEADER_SIZE: Final = 4_096
+ENTRIES_START: Final = 256 * 1024
+ENTRY_SIZE: Final = 1_024
+ENTRY_HEAD_SIZE: Final = 16
+"""Bytes of an entry's two words; what is left is for its span."""
 
-_ROOM = SLOT_SIZE - WORDS_SIZE
-_SLOT_WORDS = SLOT_SIZE // 8
-_MOST_SPANS = 4_096
-_MOST_ORIGINS = 1_024
+_ROOM = ENTRY_SIZE - ENTRY_HEAD_SIZE
+_ENTRY_WORDS = ENTRY_SIZE // 8
+_MAX_SPANS = 4_096
+_MAX_DEFINITIONS = 1_024
 _SMALL = 64
 _NAME_ROOM = 600
 _ALIVE, _NOT_ALIVE, _PID, _NUMBER = 1, 2, 3, 4
@@ -77,15 +89,12 @@ _SIZED = frozenset({str, bytes, tuple, list, dict})
 # What reading an odd span or a closed table raises. Not all exceptions: a signal handler can raise
 # its own here, such as a timeout, and that is the application's.
 _ODD = (AttributeError, TypeError, ValueError, ArithmeticError, LookupError, RuntimeError)
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL
-_FLAGS |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_ZEROS = bytes(256 * 1024)
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class NotedSpan(msgspec.Struct, array_like=True, frozen=True):
-    """What a slot says of its span, in the order in which it says it."""
+class OpenSpanEntry(msgspec.Struct, array_like=True, frozen=True):
+    """What an entry says of its span, in the order in which it is encoded."""
 
     #: 16 bytes, the first being the highest.
     trace_id: bytes
@@ -97,14 +106,14 @@ class NotedSpan(msgspec.Struct, array_like=True, frozen=True):
     #: OTLP's, which counts from 1.
     kind: int
     start_time_unix_nano: int
-    #: The number of its definition; 0 where it has none.
-    origin: int
+    #: The number that its resource and scope have in the table; 0 where they have none.
+    definition: int
     #: W3C's header; empty for none.
     trace_state: str
-    #: Whether the name is longer than this.
+    #: True if the name is longer than this.
     is_cut: bool
     name: str
-    #: Of the attributes that it had: lost by the SDK, or too many for the slot.
+    #: Attributes that were lost by the SDK, or were too many for the entry.
     dropped_attributes_count: int
     attributes: dict[Any, Any]
 
@@ -112,80 +121,75 @@ class NotedSpan(msgspec.Struct, array_like=True, frozen=True):
 _Fields = tuple[bytes, int, int, int, int, int, int, str, bool, str, int, dict[Any, Any]]
 
 
-def open_spans_name(number: int) -> str:
-    """The name of a table's file."""
-    return f"{number:06d}.open"
-
-
-class OpenSpans:
+class OpenSpanTable:
     """The table of the spans that are open in this process.
 
-    ``opened``, ``ending`` and ``ended`` take no lock, and raise nothing of their own. They may be
+    ``add``, ``mark_ending`` and ``remove`` take no lock, and raise nothing of their own. They may be
     called from any thread, signal handler or finaliser, but only by the process that made the
-    table: after a fork the child calls ``abandon``. (It is not looked at here, since the journal
-    has just looked.)
+    table: after a fork the child calls ``release``. (It is not checked here, since the journal has
+    just checked.)
 
     Args:
         path: of the file.
         head: the mapping of its header and definitions.
-        memory: the mapping of its slots.
+        memory: the mapping of its entries.
     """
 
     # Why no interruption spoils it: each step is one call into C, which neither another thread nor
     # a signal handler nor a finaliser interrupts, and they follow each other so that
     #
-    # - a slot is written by one owner at a time. It is the caller's alone from ``_free.pop`` to
-    #   ``_places.setdefault``, and again from ``_places.pop`` to ``_free.append``; each of the four
-    #   gives a place to one caller only, whoever else is half way.
-    # - what a slot's state says is true. Content comes before OPEN; FREE before the slot can be
-    #   taken again. A death in between leaves a free slot, or an open span.
-    # - OPEN is written before the place is known: whoever ends the span finds the place later, so
+    # - an entry is written by one owner at a time. It is the caller's alone from ``_free.pop`` to
+    #   ``_entries.setdefault``, and again from ``_entries.pop`` to ``_free.append``; each of the four
+    #   gives an entry to one caller only, whoever else is half way.
+    # - what an entry's state says is true. Content comes before OPEN; FREE before the entry can be
+    #   taken again. A death in between leaves a free entry, or an open span.
+    # - OPEN is written before the entry is known: whoever ends the span finds the entry later, so
     #   that OPEN never comes after FREE. A processor that stands before ours can hand a span
-    #   to a thread that ends it before it is noted; ``opened`` looks for that last of all.
-    # - of two spans with the same ids the second is not noted, and the end of either is taken for
-    #   that of the first. ``ending`` may then mark a slot that has just got another owner. That
-    #   does no harm: of a span that is ending it is looked up whether it has ended.
+    #   to a thread that ends it before it is added; ``add`` looks for that last of all.
+    # - of two spans with the same ids the second is not added, and the end of either is taken for
+    #   that of the first. ``mark_ending`` may then mark an entry that has just got another owner.
+    #   That does no harm: of a span that is ending it is looked up whether it has ended.
     #
     # An exception that a signal handler raises between two steps (a timeout, KeyboardInterrupt)
-    # goes to the application, as it should, and may cost one slot until the process ends.
+    # goes to the application, as it should, and may cost one entry until the process ends.
 
-    def __init__(self, path: Path, head: Mapping, memory: Mapping) -> None:
+    def __init__(self, path: Path, head: FileMapping, memory: FileMapping) -> None:
         self.path = path
         #: Bytes on disk.
         self.size = len(head) + len(memory)
         self._pid = os.getpid()
         self._head, self._memory = head, memory
-        self._header = memoryview(head)[:HEADER_SIZE].cast("Q")
+        self._header = memoryview(head)[:TABLE_HEADER_SIZE].cast("Q")
         self._words = memoryview(memory).cast("Q")
-        # The first words of slots: of those that are free (the last one freed is taken first, its
+        # The first words of entries: of those that are free (the last one freed is taken first, its
         # memory is in the processor's cache), and by the ids of the span that has it.
-        self._free = deque(range(len(self._words) - _SLOT_WORDS, -1, -_SLOT_WORDS))
-        self._places: dict[tuple[int, int], int] = {}
+        self._free = deque(range(len(self._words) - _ENTRY_WORDS, -1, -_ENTRY_WORDS))
+        self._entries: dict[tuple[int, int], int] = {}
         self._untracked = Counter()
         self._numbers = count(1)
-        self._origins: dict[Envelopes, int] = {}
+        self._definitions: dict[Envelopes, int] = {}
         # By the scope's identity; it is held, so that no other object gets that.
         self._by_scope: BoundedCache[int, tuple[Any, Any, int]] = BoundedCache(256)
 
     @classmethod
-    def create(cls, directory: Path, number: int, most: int = _MOST_SPANS) -> OpenSpans:
-        """Makes an empty table.
+    def create(cls, directory: Path, number: int, most: int = _MAX_SPANS) -> OpenSpanTable:
+        """Make an empty table.
 
         Args:
             directory: of the journal.
             number: of the file.
-            most: spans that can be open at the same time; others are not noted.
+            most: spans that can be open at the same time; others are not added.
 
         Raises:
             OSError: it could not be made, such as on a full disk. It never is a hole in a file,
                 a write into which would kill the process.
         """
-        path = directory / open_spans_name(number)
-        file = os.open(path, _FLAGS, 0o600)
+        path = directory / journal_file_name(number, JournalFileKind.OPEN_SPANS)
+        file = os.open(path, CREATE_NEW_FLAGS, 0o600)
         try:
-            _fill(file, SLOTS_START + most * SLOT_SIZE)
-            head = Mapping.of(file, SLOTS_START)
-            memory = Mapping.of(file, most * SLOT_SIZE, offset=SLOTS_START)
+            preallocate(file, ENTRIES_START + most * ENTRY_SIZE)
+            head = FileMapping.of(file, ENTRIES_START)
+            memory = FileMapping.of(file, most * ENTRY_SIZE, offset=ENTRIES_START)
         except BaseException:
             os.unlink(path)
             raise
@@ -196,92 +200,92 @@ class OpenSpans:
         return table
 
     def _start(self, number: int) -> None:
-        self._head.seek(HEADER_SIZE)
+        self._head.seek(TABLE_HEADER_SIZE)
         self._header[_PID], self._header[_NUMBER] = self._pid, number
-        self.alive(time.time_ns())
-        self._header[0] = MAGIC
+        self.mark_alive(time.time_ns())
+        self._header[0] = TABLE_MAGIC
 
     @property
     def untracked(self) -> int:
-        """Spans that were not noted: too many were open, or others had the same ids."""
+        """The number of spans that were not added: too many were open, or had the same ids."""
         return self._untracked.value
 
     @property
     def tracked(self) -> int:
-        """Spans that are open now, as far as they were noted."""
-        return len(self._places)
+        """The number of spans in the table."""
+        return len(self._entries)
 
     @property
     def is_ending(self) -> bool:
-        """Whether the end of a span is being recorded right now."""
+        """True if the end of a span is being recorded right now."""
         try:
             # A copy, made in one step: a finaliser that ends a span would disturb an iteration.
-            places = self._places.copy().values()
-            return any(self._words[place] == ENDING for place in places)
+            entries = self._entries.copy().values()
+            return any(self._words[entry] == ENDING for entry in entries)
         except ValueError:  # closed
             return False
 
-    def opened(self, span: Any) -> None:
-        """Notes an SDK span that has started. It is on record from when this returns."""
+    def add(self, span: Any) -> None:
+        """Add an SDK span that has started. It survives the process from when this returns."""
         try:
-            key = _key(span)
-            content = self._quick_content(span) or self._content(span)
-            place = self._free.pop()
+            key = _ids_of(span)
+            content = self._encode_quickly(span) or self._encode_any(span)
+            entry = self._free.pop()
         except _ODD:  # a table that is full or closed; a span that cannot be read at all
             self._untracked.add_one()
             return
-        start, size = place * 8 + WORDS_SIZE, len(content)
+        start, size = entry * 8 + ENTRY_HEAD_SIZE, len(content)
         try:
             self._memory[start : start + size] = content
-            self._words[place + 1] = crc32(content) << 32 | size
-            self._words[place] = OPEN
+            self._words[entry + 1] = crc32(content) << 32 | size
+            self._words[entry] = OPEN
         except ValueError:  # closed meanwhile
             return
-        if self._places.setdefault(key, place) != place:
+        if self._entries.setdefault(key, entry) != entry:
             self._untracked.add_one()
-            self._set_free(place)
+            self._free_entry(entry)
         elif getattr(span, "_end_time", None) is not None:
-            self.ended(span)
+            self.remove_span(span)
 
-    def ending(self, span: Any) -> tuple[int, int] | None:
-        """Says that the span's end is about to be recorded.
+    def mark_ending(self, span: Any) -> tuple[int, int] | None:
+        """Note that the span's end is about to be recorded.
 
         Returns:
-            What to ``free`` once it is; None for a span that was not noted.
+            What to ``remove`` once it is; None for a span that was not added.
         """
         try:
-            key = _key(span)
-            place = self._places.get(key)
-            if place is None:
+            key = _ids_of(span)
+            entry = self._entries.get(key)
+            if entry is None:
                 return None
-            self._words[place] = ENDING
+            self._words[entry] = ENDING
         except _ODD:  # closed, or no ids
             return None
         return key
 
-    def free(self, key: tuple[int, int]) -> None:
-        """Says that the end of a span has been recorded."""
-        place = self._places.pop(key, None)
-        if place is not None:
-            self._set_free(place)
+    def remove(self, key: tuple[int, int]) -> None:
+        """Free a span's entry, since its end has been recorded."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._free_entry(entry)
 
-    def ended(self, span: Any) -> None:
-        """The same for a span. Does nothing for one that was not noted."""
+    def remove_span(self, span: Any) -> None:
+        """Free a span's entry. Does nothing for a span that was not added."""
         try:
-            key = _key(span)
+            key = _ids_of(span)
         except _ODD:
             return
-        self.free(key)
+        self.remove(key)
 
-    def _set_free(self, place: int) -> None:
+    def _free_entry(self, entry: int) -> None:
         try:
-            self._words[place] = FREE
+            self._words[entry] = FREE
         except ValueError:  # closed
             return
-        self._free.append(place)
+        self._free.append(entry)
 
-    def alive(self, time_unix_nano: int) -> None:
-        """Notes that the process lives: an interrupted span ends then."""
+    def mark_alive(self, time_unix_nano: int) -> None:
+        """Note that the process lives: an interrupted span ends then."""
         try:
             self._header[_ALIVE] = time_unix_nano
             self._header[_NOT_ALIVE] = time_unix_nano ^ _ALL_ONES
@@ -289,13 +293,13 @@ class OpenSpans:
             pass
 
     def close(self, delete: bool = True) -> None:
-        """Lets go of the file; spans that start later are counted as untracked.
+        """Close the file. Spans that start later are counted as untracked.
 
         Args:
             delete: also remove it. A process that did not make it never does.
         """
         self._free.clear()
-        self._places.clear()
+        self._entries.clear()
         self._header.release()
         self._words.release()
         for memory in (self._head, self._memory):
@@ -306,18 +310,17 @@ class OpenSpans:
         if delete and self._pid == os.getpid():
             self.path.unlink(missing_ok=True)
 
-    def abandon(self) -> None:
-        """Lets go of it in a forked child, whose parent goes on with it."""
+    def release(self) -> None:
+        """Close the file in a forked child, whose parent goes on with it."""
         self.close(delete=False)
 
-    def _quick_content(self, span: Any) -> bytes | None:
-        """Of a span as nearly all are: of a scope that is known, and small; None of another."""
+    def _encode_quickly(self, span: Any) -> bytes | None:
+        """Encode a span as nearly all are: of a known scope, and small. Return None for another."""
         try:
             context, parent, attributes = span._context, span._parent, span._attributes
             known = self._by_scope.entries[id(span._instrumentation_scope)]
-            name, start = span._name, span._start_time
-            is_usual = known[1] is span._resource and context[4] is DEFAULT_TRACE_STATE
-            if not is_usual or type(name) is not str or type(start) is not int:
+            state, name, start = context[4], span._name, span._start_time
+            if known[1] is not span._resource or type(name) is not str or type(start) is not int:
                 return None
             # In one tuple, in one call: this is what recording open spans costs.
             content = _encode(
@@ -330,7 +333,7 @@ class OpenSpans:
                     span._kind._value_ + 1 | 0,  # raises for what is no int
                     start,
                     known[2],
-                    "",
+                    "" if state is DEFAULT_TRACE_STATE or not state else state.to_header(),
                     False,
                     name,
                     attributes.dropped,
@@ -341,50 +344,56 @@ class OpenSpans:
         except _ODD:
             return None
 
-    def _content(self, span: Any) -> bytes:
+    def _encode_any(self, span: Any) -> bytes:
+        """Encode a span of a new scope, one with odd fields, or one that is too large."""
         try:
-            fields = _fields_fast(
-                span, self._origin_number(span._resource, span._instrumentation_scope)
-            )
-            content = _encode(fields)
+            self._definition_number(span._resource, span._instrumentation_scope)
         except _ODD:
-            fields = self._fields_anyhow(span)
-            content = _encode(fields)
-        return content if len(content) <= _ROOM else _cut(fields)
+            pass  # of another SDK
+        content = self._encode_quickly(span)
+        if content is not None:
+            return content
+        fields = self._read_fields(span)
+        content = _encode(fields)
+        return content if len(content) <= _ROOM else _encode_cut(fields)
 
-    def _fields_anyhow(self, span: Any) -> _Fields:
+    def _read_fields(self, span: Any) -> _Fields:
         try:
-            number = self._origin_number(span.resource, span.instrumentation_scope)
-            return _fields_safely(span, number)
+            number = self._definition_number(span.resource, span.instrumentation_scope)
+            return _fields_of(span, number)
         except Exception as error:  # whatever an object of the application's raises
             raise ValueError("the span cannot be read") from error
 
-    def _origin_number(self, resource: Any, scope: Any) -> int:
+    def _definition_number(self, resource: Any, scope: Any) -> int:
         entry = self._by_scope.get(id(scope))
         if entry is not None and entry[1] is resource:
             return entry[2]
-        number = self._number_of_new(resource, scope)
+        number = self._define(resource, scope)
         self._by_scope[id(scope)] = (scope, resource, number)
         return number
 
-    def _number_of_new(self, resource: Any, scope: Any) -> int:
-        origin = (_clean(resource_envelope(resource)), _clean(scope_envelope(scope)), None)
-        number = self._origins.get(origin)
+    def _define(self, resource: Any, scope: Any) -> int:
+        envelopes = (
+            _without_surrogates(resource_envelope(resource)),
+            _without_surrogates(scope_envelope(scope)),
+            None,
+        )
+        number = self._definitions.get(envelopes)
         if number is not None:
             return number
-        if len(self._origins) >= _MOST_ORIGINS:
+        if len(self._definitions) >= _MAX_DEFINITIONS:
             return 0
         number = next(self._numbers)
         try:
-            self._head.write(_definition(number, origin))
+            self._head.write(_encode_scope_definition(number, envelopes))
         except ValueError:  # no room left
             number = 0
         # Only now: another thread may use the number at once. It may also have defined the same
-        # origin meanwhile; then it has two numbers, each of them good.
-        return self._origins.setdefault(origin, number)
+        # envelopes meanwhile; then they have two numbers, each of them good.
+        return self._definitions.setdefault(envelopes, number)
 
 
-def _key(span: Any) -> tuple[int, int]:
+def _ids_of(span: Any) -> tuple[int, int]:
     try:
         context = span._context
     except AttributeError:
@@ -392,30 +401,8 @@ def _key(span: Any) -> tuple[int, int]:
     return context[0], context[1]
 
 
-def _fields_fast(span: Any, origin: int) -> _Fields:
-    """From the SDK's private fields. Raises one of _ODD for what is not as it is nearly always."""
-    context, parent, attributes = span._context, span._parent, span._attributes
-    state, name, start = context[4], span._name, span._start_time
-    if type(name) is not str or type(start) is not int:
-        raise TypeError("an odd name or start")
-    return (
-        context[0].to_bytes(16, "big"),
-        context[1],
-        0 if parent is None else parent[1],
-        context[3] & 0xFF | (_IS_REMOTE if parent is not None and parent[2] else _HAS_IS_REMOTE),
-        span._kind._value_ + 1 | 0,  # raises for what is no int
-        start,
-        origin,
-        "" if state is DEFAULT_TRACE_STATE or not state else state.to_header(),
-        False,
-        name,
-        attributes.dropped,
-        attributes._dict,
-    )
-
-
-def _fields_safely(span: Any, origin: int) -> _Fields:
-    """From what every SDK has, repaired as ``otlp.values`` says."""
+def _fields_of(span: Any, definition: int) -> _Fields:
+    """Return an entry's fields from what every SDK has, repaired as ``otlp.values`` says."""
     context, parent, attributes = span.context, span.parent, span.attributes
     state = context.trace_state
     name = msgspec.json.decode(to_bytes(text_json(span.name)), type=str)
@@ -427,23 +414,23 @@ def _fields_safely(span: Any, origin: int) -> _Fields:
         | (_IS_REMOTE if parent is not None and parent.is_remote else _HAS_IS_REMOTE),
         to_fixed64(getattr(span.kind, "value", -1)) + 1,
         to_fixed64(span.start_time),
-        origin,
+        definition,
         to_bytes(state.to_header()).decode() if state else "",
         False,
         name,
         getattr(getattr(span, "_attributes", None), "dropped", 0),
-        _repaired(attributes),
+        _repair_attributes(attributes),
     )
 
 
-def _repaired(attributes: Any) -> dict[Any, Any]:
-    """The attributes as whoever reads the span's OTLP JSON gets them."""
+def _repair_attributes(attributes: Any) -> dict[Any, Any]:
+    """Return the attributes as whoever reads the span's OTLP JSON gets them."""
     as_read: dict[Any, Any] = read_back_value(attributes_from_sdk(attributes))
     return as_read
 
 
-def _cut(fields: _Fields) -> bytes:
-    """With what fits into a slot: no long attributes, or none; the name to its first 600 bytes."""
+def _encode_cut(fields: _Fields) -> bytes:
+    """Encode what fits into an entry: no long attributes, or none; 600 bytes of the name."""
     *ids, state, _, name, dropped, attributes = fields
     small = {k: v for k, v in attributes.items() if type(v) not in _SIZED or len(v) <= _SMALL}
     for kept in (small, {}):
@@ -458,21 +445,12 @@ def _cut(fields: _Fields) -> bytes:
     return content if len(content) <= _ROOM else _encode((*ids, "", is_cut, name, lost, {}))
 
 
-def _clean(wrapping: Envelope) -> Envelope:
-    """Without lone surrogates, which are the one thing that cannot be read again."""
-    return Envelope(*[to_bytes(text).decode() for text in wrapping])
+def _without_surrogates(envelope: Envelope) -> Envelope:
+    """Replace lone surrogates, which are the one thing that cannot be read again."""
+    return Envelope(*[to_bytes(text).decode() for text in envelope])
 
 
-def _definition(number: int, origin: Envelopes) -> bytes:
-    """A line; read by ``interrupted``."""
-    text = msgspec.json.encode((*origin[0], *origin[1]))
+def _encode_scope_definition(number: int, envelopes: Envelopes) -> bytes:
+    """Return a line of the definitions; ``interrupted`` reads it."""
+    text = msgspec.json.encode((*envelopes[0], *envelopes[1]))
     return b"%d %08x %s\n" % (number, crc32(text), text)
-
-
-def _fill(file: int, size: int) -> None:
-    """Makes every page be there, on the device and in memory."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, size)
-    offset = 0
-    while offset < size:
-        offset += os.pwrite(file, memoryview(_ZEROS)[: size - offset], offset)

@@ -1,4 +1,4 @@
-"""What a process leaves in its journal beside segments: spans that were open, and its crash.
+"""Orphans: what a dead process left beside segments, the spans that were open and its crash.
 
 The next owner of the slot makes a segment of them, of the same number, and then deletes them. All
 of that comes before anything is drained: so where the segment is there, it has been made whole; and
@@ -15,73 +15,86 @@ from typing import NamedTuple
 
 from rimp_otel.batch import decode_batch
 from rimp_otel.errors import DecodeError
-from rimp_otel.journal.format import HEADER_SIZE, LETTERS, Header, Origins, definition, frames_in
+from rimp_otel.fsutil import CREATE_NEW_FLAGS, sync_directory
+from rimp_otel.journal.format import (
+    HEADER_SIZE,
+    SIGNAL_TAGS,
+    Definitions,
+    Header,
+    encode_definition,
+    parse_frames,
+)
 from rimp_otel.journal.interrupted import (
     OpenSpansLeft,
-    crash_event_fragment,
-    crash_name,
-    interrupted_fragments,
+    encode_crash_event,
+    encode_interrupted_spans,
     read_crash,
     read_open_spans,
 )
-from rimp_otel.journal.open_spans import open_spans_name
-from rimp_otel.journal.segment import put_aside, segment_name, sync_names
+from rimp_otel.journal.segment import quarantine_file
+from rimp_otel.journal.slots import JournalFileKind, classify_journal_file, journal_file_name
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import EncodedRecord, Envelope, Envelopes, join_line, resource_envelope
 from rimp_otel.otlp.values import to_bytes
 
-__all__ = ["LeftoverLines", "Leftovers", "convert_leftovers", "read_leftovers"]
+__all__ = ["OrphanLines", "Orphans", "convert_orphans", "read_orphans"]
 
-_KINDS = re.compile(r"([0-9]{6,})\.(?:open|crash)")
-_TEMPORARY = ".tmp"
+_ORPHANS = {JournalFileKind.OPEN_SPANS, JournalFileKind.CRASH}
 _TIMES = re.compile(rb'"(?:endTimeUnixNano|timeUnixNano)":"([0-9]{1,19})"')
-_LAST = 64 * 1024
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-_NOTHING = OpenSpansLeft([], 0, 0, 0)
+# Bytes in which the first record of a segment is looked for, and the last times.
+_SAMPLE = 64 * 1024
+_NO_OPEN_SPANS = OpenSpansLeft([], 0, 0, 0)
 
 IsFinished = Callable[[str], bool]
+"""Returns True if a span of that id, 16 hex digits, was recorded with its end."""
+
 SpanLines = Callable[[int], Iterable[bytes]]
-"""Lines that may hold spans which started at a time, in nanoseconds since the epoch, or later."""
+"""Returns lines that may hold spans which started at a time, in nanoseconds since the epoch, or
+later."""
 
 
-class Leftovers(NamedTuple):
+class Orphans(NamedTuple):
     """What one process left beside segments, as records."""
 
     records: list[tuple[Signal, EncodedRecord]]
-    #: Of its parts, those that made no sense.
+    #: The number of its parts that made no sense.
     damaged: int
 
 
-def convert_leftovers(directory: Path, stored: SpanLines | None = None) -> int:
-    """Makes segments of what processes that are gone left in a journal; its slot must be locked.
+def convert_orphans(directory: Path, stored: SpanLines | None = None) -> int:
+    """Make segments of what processes that are gone left in a journal; its slot must be locked.
 
     Args:
         directory: of the journal.
-        stored: after a loss of power: gives the lines that may hold a span which started at that
+        stored: after a loss of power: returns the lines that may hold a span which started at that
             time, or later. Then a table may be older than what was recorded.
 
     Returns:
-        How many parts were damaged; their files are put aside.
+        How many parts were damaged; their files are put into quarantine.
+
+    Raises:
+        OSError: a segment could not be written; nothing is lost.
     """
     for name in os.listdir(directory):
-        if name.endswith(_TEMPORARY):
+        if classify_journal_file(name).kind is JournalFileKind.TEMPORARY:
             (directory / name).unlink()
-    segments = _Contents(directory)
+    segments = _SegmentContents(directory)
     damaged = 0
     for number in _numbers(directory):
-        path = directory / segment_name(number)
+        path = directory / journal_file_name(number, JournalFileKind.SEGMENT)
+        open_spans, crash = _orphan_paths(directory, number)
         if not path.exists():
-            left = _read(directory, number, segments, stored)
-            damaged += left.damaged
-            _write_segment(path, number, left.records)
-            if left.damaged:
-                put_aside(directory / open_spans_name(number))
-        for name in (open_spans_name(number), crash_name(number)):
-            (directory / name).unlink(missing_ok=True)
+            orphans = _read_numbered(directory, number, segments, stored)
+            damaged += orphans.damaged
+            _write_segment(path, number, orphans.records)
+            if orphans.damaged:
+                quarantine_file(open_spans)
+        open_spans.unlink(missing_ok=True)
+        crash.unlink(missing_ok=True)
     return damaged
 
 
-class LeftoverLines(NamedTuple):
+class OrphanLines(NamedTuple):
     """What processes that are gone left beside segments, as OTLP JSON lines."""
 
     #: With how many records each holds.
@@ -90,68 +103,86 @@ class LeftoverLines(NamedTuple):
     damaged: list[Path]
 
 
-def read_leftovers(directory: Path, segments: list[bytes]) -> LeftoverLines:
-    """The same records, with nothing changed, of a journal whose owner is gone."""
-    found = LeftoverLines([], [])
+def read_orphans(directory: Path, segments: list[bytes]) -> OrphanLines:
+    """Return the records that ``convert_orphans`` would make, and change nothing.
+
+    Args:
+        directory: of a journal whose owner is gone.
+        segments: the contents of its segments.
+    """
+    found = OrphanLines([], [])
     for number in _numbers(directory):
-        if (directory / segment_name(number)).exists():
+        if (directory / journal_file_name(number, JournalFileKind.SEGMENT)).exists():
             continue
-        left = _read(directory, number, segments)
-        for signal, fragment in left.records:
-            line = join_line(signal, {_origin_of(fragment): to_bytes(fragment.text)})
+        orphans = _read_numbered(directory, number, segments)
+        for signal, record in orphans.records:
+            line = join_line(signal, {_envelopes_of(record): to_bytes(record.text)})
             found.lines.append((signal, line, 1))
-        if left.damaged:
-            found.damaged.append(directory / open_spans_name(number))
+        if orphans.damaged:
+            found.damaged.append(_orphan_paths(directory, number)[0])
     return found
 
 
-class _Contents:
+class _SegmentContents:
     """The segments' bytes, read one after another: together they may be all of ``journal_size``."""
 
     def __init__(self, directory: Path) -> None:
-        self._paths = [path for path in directory.glob("*.seg") if not path.is_symlink()]
+        self._paths = [
+            directory / name
+            for name in os.listdir(directory)
+            if classify_journal_file(name).kind is JournalFileKind.SEGMENT
+        ]
 
     def __iter__(self) -> Iterator[bytes]:
         for path in self._paths:
-            if path.is_file():
+            if path.is_file() and not path.is_symlink():
                 yield path.read_bytes()
 
 
 def _numbers(directory: Path) -> list[int]:
     try:
-        names = os.listdir(directory)
+        files = map(classify_journal_file, os.listdir(directory))
     except OSError:
         return []
-    return sorted({int(match[1]) for name in names if (match := _KINDS.fullmatch(name))})
+    return sorted({file.number for file in files if file.kind in _ORPHANS and file.number})
 
 
-def _read(
+def _orphan_paths(directory: Path, number: int) -> tuple[Path, Path]:
+    """Return the paths of the table of open spans and of the crash file of a number."""
+    return (
+        directory / journal_file_name(number, JournalFileKind.OPEN_SPANS),
+        directory / journal_file_name(number, JournalFileKind.CRASH),
+    )
+
+
+def _read_numbered(
     directory: Path, number: int, segments: Iterable[bytes], stored: SpanLines | None = None
-) -> Leftovers:
-    left, damaged = _NOTHING, 0
+) -> Orphans:
+    open_spans, crash = _orphan_paths(directory, number)
+    left, damaged = _NO_OPEN_SPANS, 0
     try:
-        left = read_open_spans(directory / open_spans_name(number))
+        left = read_open_spans(open_spans)
     except FileNotFoundError:
         pass
     except OSError:
         damaged = 1
-    is_finished = _finder(segments)
+    is_finished = _span_finder(segments)
     if stored is not None:
-        left = _without_stored(left, is_finished, stored)
+        left = _remove_stored(left, is_finished, stored)
     records: list[tuple[Signal, EncodedRecord]] = [
-        (Signal.TRACES, fragment)
-        for fragment in interrupted_fragments(left, _last_time(segments), is_finished)
+        (Signal.TRACES, record)
+        for record in encode_interrupted_spans(left, _last_time(segments), is_finished)
     ]
-    return Leftovers(records + _crash(directory, number, left, segments), damaged + left.damaged)
+    return Orphans(records + _crash_records(crash, left, segments), damaged + left.damaged)
 
 
-def _without_stored(
+def _remove_stored(
     left: OpenSpansLeft, is_finished: IsFinished, stored: SpanLines
 ) -> OpenSpansLeft:
-    """Without the spans that were recorded with their ends, whatever the table says."""
+    """Return it without the spans that were recorded with their ends, whatever the table says."""
     if not left.spans:
         return left
-    ids = _span_ids(stored(left.spans[0].noted.start_time_unix_nano))
+    ids = _span_ids(stored(left.spans[0].entry.start_time_unix_nano))
     spans = [
         span for span in left.spans if span.span_id not in ids and not is_finished(span.span_id)
     ]
@@ -169,37 +200,39 @@ def _span_ids(lines: Iterable[bytes]) -> set[str]:
     return found
 
 
-def _crash(
-    directory: Path, number: int, left: OpenSpansLeft, segments: Iterable[bytes]
+def _crash_records(
+    path: Path, left: OpenSpansLeft, segments: Iterable[bytes]
 ) -> list[tuple[Signal, EncodedRecord]]:
     try:
-        crash = read_crash(directory / crash_name(number))
+        crash = read_crash(path)
     except OSError:
         return []
     if crash is None:
         return []
-    resource = _resource(left, segments)
-    return [
-        (Signal.LOGS, crash_event_fragment(crash.text, resource, crash.time_unix_nano, left.pid))
-    ]
+    resource = _resource_of(left, segments)
+    record = encode_crash_event(crash.text, resource, crash.time_unix_nano, left.pid)
+    return [(Signal.LOGS, record)]
 
 
-def _resource(left: OpenSpansLeft, segments: Iterable[bytes]) -> Envelope:
-    """The resource of what that process recorded."""
+def _resource_of(left: OpenSpansLeft, segments: Iterable[bytes]) -> Envelope:
+    """Return the resource of what that process recorded."""
     for span in left.spans:
-        if span.origin is not None:
-            return span.origin[0]
+        if span.envelopes is not None:
+            return span.envelopes[0]
     for segment in segments:
-        first = segment[HEADER_SIZE : HEADER_SIZE + _LAST]
-        records = frames_in(first, HEADER_SIZE, Origins()).records
+        first = segment[HEADER_SIZE : HEADER_SIZE + _SAMPLE]
+        records = parse_frames(first, HEADER_SIZE, Definitions()).records
         if records:
-            return records[0].origin[0]
+            return records[0].envelopes[0]
     return resource_envelope(None)
 
 
-def _finder(segments: Iterable[bytes]) -> IsFinished:
-    """Looks for the frame of a span with that id. It is in a segment, if anywhere: none is deleted
-    while a span is being recorded whose frame may be in it."""
+def _span_finder(segments: Iterable[bytes]) -> IsFinished:
+    """Return a function that looks for the frame of a span.
+
+    It is in a segment, if anywhere: none is deleted while a span is being recorded whose frame may
+    be in it.
+    """
 
     def is_finished(span_id: str) -> bool:
         # Its own: spans and log records within it, and links to it, have the same id elsewhere.
@@ -212,42 +245,42 @@ def _finder(segments: Iterable[bytes]) -> IsFinished:
 
 
 def _last_time(segments: Iterable[bytes]) -> int:
-    """When the last of the records came to be."""
+    """Return the time of the last record in the segments; 0 if there is none."""
     return max(
         (
             int(time)
             for segment in segments
-            for time in _TIMES.findall(segment.rstrip(b"\0")[-_LAST:])
+            for time in _TIMES.findall(segment.rstrip(b"\0")[-_SAMPLE:])
         ),
         default=0,
     )
 
 
 def _write_segment(path: Path, number: int, records: list[tuple[Signal, EncodedRecord]]) -> None:
-    """Whole, or not at all."""
+    """Write a segment whole, or not at all."""
     if not records:
         return
-    temporary = path.with_suffix(_TEMPORARY)
-    file = os.open(temporary, _FLAGS, 0o600)
+    temporary = path.with_suffix(JournalFileKind.TEMPORARY.value)
+    file = os.open(temporary, CREATE_NEW_FLAGS, 0o600)
     with os.fdopen(file, "wb") as opened:
-        opened.write(_header(number))
-        for index, (signal, fragment) in enumerate(records, 1):
-            opened.write(to_bytes(definition(index, _origin_of(fragment))))
-            opened.write(to_bytes(f"{LETTERS[signal]}{index} {fragment.text}\n"))
+        opened.write(_new_header(number))
+        for index, (signal, record) in enumerate(records, 1):
+            opened.write(to_bytes(encode_definition(index, _envelopes_of(record))))
+            opened.write(to_bytes(f"{SIGNAL_TAGS[signal]}{index} {record.text}\n"))
         opened.flush()
         os.fsync(opened.fileno())
     temporary.rename(path)
-    sync_names(path.parent)
+    sync_directory(path.parent)
 
 
-def _header(number: int) -> bytes:
+def _new_header(number: int) -> bytes:
     words = [0] * (HEADER_SIZE // 8)
     header = Header(words)
-    header.start(number)
+    header.initialize(number)
     header.complete()
     words[-1] = int.from_bytes(os.urandom(8), "little")
     return b"".join(word.to_bytes(8, "little") for word in words)
 
 
-def _origin_of(fragment: EncodedRecord) -> Envelopes:
-    return fragment.resource, fragment.scope, fragment.metric
+def _envelopes_of(record: EncodedRecord) -> Envelopes:
+    return record.resource, record.scope, record.metric

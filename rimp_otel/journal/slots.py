@@ -1,18 +1,46 @@
-"""Writer slots: who writes a recording's files. One slot, one writer, held by a file lock."""
+"""Writer slots, and what lies in the directory of a slot's journal.
+
+A slot is the right to write a recording's files of one number. It has one holder at a time, who
+holds a lock on a file in the journal's directory. All that may lie there, by its name:
+
+===================== ========================================================================
+``lock``              the lock file, signed by the last holder
+``000001.seg``        a segment of the journal
+``000002.open``       the table of spans that are open
+``000003.crash``      what ``faulthandler`` writes if the process crashes
+``000002.tmp``        a segment that is being made of the files of a dead process
+``000001.seg.damaged`` a file of the first three kinds that was found damaged, in quarantine
+===================== ========================================================================
+
+Numbers grow over the life of a journal. Whatever has another name is foreign, and is left alone.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import stat
 import time
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from rimp_otel.errors import StorageError
+from rimp_otel.fsutil import CREATE_FLAGS, READ_FLAGS
 
-__all__ = ["LOCK", "Slot", "is_owned"]
+__all__ = [
+    "DATA_KINDS",
+    "LOCK",
+    "JournalFile",
+    "JournalFileKind",
+    "Slot",
+    "classify_journal_file",
+    "is_owned",
+    "journal_file_name",
+]
 
 try:
     import fcntl
@@ -22,15 +50,61 @@ except ImportError:  # pragma: no cover - Windows
 LOCK = "lock"
 """The name of the lock file in a slot's journal directory."""
 
-_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-# A pipe of that name must keep nobody waiting.
-_TO_LOOK = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_MOST_SLOTS = 1_024
+_MAX_SLOTS = 1_024
 _user = getattr(os, "geteuid", lambda: 0)  # Windows has none, and reports 0 for every file
 
 
+class JournalFileKind(Enum):
+    """The kinds of files in a journal's directory; the values are what their names end with."""
+
+    LOCK = LOCK
+    SEGMENT = ".seg"
+    OPEN_SPANS = ".open"
+    CRASH = ".crash"
+    TEMPORARY = ".tmp"
+    QUARANTINED = ".damaged"
+    FOREIGN = ""
+
+
+DATA_KINDS = frozenset({JournalFileKind.SEGMENT, JournalFileKind.OPEN_SPANS, JournalFileKind.CRASH})
+"""The kinds of files that hold what was recorded."""
+
+_NUMBERED = r"([0-9]{6,})(\.seg|\.open|\.crash|\.tmp)(\.damaged)?"
+
+
+class JournalFile(NamedTuple):
+    """What a name in a journal's directory says."""
+
+    kind: JournalFileKind
+    #: None of the lock file, and of files that are not the journal's.
+    number: int | None = None
+    #: The kind that a file in quarantine was of, if its name says it.
+    former_kind: JournalFileKind | None = None
+
+
+def classify_journal_file(name: str) -> JournalFile:
+    """Return what a name in a journal's directory says."""
+    match = re.fullmatch(_NUMBERED, name, re.ASCII)
+    if match is not None:
+        number, kind = int(match[1]), JournalFileKind(match[2])
+        if match[3]:
+            return JournalFile(JournalFileKind.QUARANTINED, number, kind)
+        return JournalFile(kind, number)
+    if name == LOCK:
+        return JournalFile(JournalFileKind.LOCK)
+    for kind in (JournalFileKind.QUARANTINED, JournalFileKind.TEMPORARY):
+        if name.endswith(kind.value):
+            return JournalFile(kind)
+    return JournalFile(JournalFileKind.FOREIGN)
+
+
+def journal_file_name(number: int, kind: JournalFileKind) -> str:
+    """Return the name of a journal's file."""
+    return f"{number:06d}{kind.value}"
+
+
 class Slot:
-    """A writer's place, from when it is taken until it is released or the process dies.
+    """A writer's slot, from when it is taken until it is released or the process dies.
 
     The kernel releases the lock with the process, however it ends: ownership is never a matter of
     process ids. A slot that is taken may hold what its last owner left in its journal.
@@ -39,10 +113,10 @@ class Slot:
     def __init__(self, number: int, directory: Path, lock: int, rebooted: bool = False) -> None:
         #: Counted from 0.
         self.number = number
-        #: The journal's.
+        #: The directory of the slot's journal.
         self.directory = directory
-        #: Whether the machine was started anew since the slot was last held: then files may lack
-        #: what was not synced.
+        #: True if the machine was restarted since the slot was last held: then files may lack what
+        #: was not synced.
         self.rebooted = rebooted
         self._lock = lock
         self._opened = os.fstat(lock)
@@ -50,16 +124,16 @@ class Slot:
 
     @classmethod
     def take(cls, directory_of: Callable[[int], Path], first: int = 0) -> Slot:
-        """Takes the lowest slot that nobody holds.
+        """Take the lowest slot that nobody holds.
 
         Args:
-            directory_of: the journal directory of each slot number.
+            directory_of: returns the journal directory of a slot number.
             first: the lowest number that may be taken.
 
         Raises:
             StorageError: none could be taken, such as in a directory that cannot be written.
         """
-        for number in range(first, first + _MOST_SLOTS):
+        for number in range(first, first + _MAX_SLOTS):
             directory = directory_of(number)
             try:
                 lock = _try_to_lock(directory)
@@ -72,23 +146,29 @@ class Slot:
             if lock is not None:
                 return cls(number, directory, *lock)
         raise StorageError(
-            f"cannot record into {directory_of(first).parent}: {_MOST_SLOTS} writers are there,"
-            " or what they left; end some of them, or give another path"
+            f"cannot record into {directory_of(first).parent}: all {_MAX_SLOTS} writer slots are"
+            " taken, or hold what earlier writers left; end some writers, or give another path"
         )
 
     def confirm(self) -> None:
-        """What the last owner left has been taken over. Only now does the lock file say that it was
-        held since the machine was started: a death before must not hide that."""
+        """Note in the lock file that what the last owner left has been taken over.
+
+        Only now does the file say that the slot was held since the machine was started: a death
+        before must not hide that.
+        """
         _sign(self._lock)
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process took it, and has not released it: a forked child did not."""
+        """True if this process took the slot and has not released it; False in a forked child."""
         return self._lock >= 0 and self._pid == os.getpid()
 
     def release(self) -> None:
-        """Lets the slot go. In a forked child: closes the inherited descriptor, and nothing else,
-        since unlocking would take the lock from the living parent."""
+        """Release the slot.
+
+        In a forked child, only close the inherited descriptor: unlocking would take the lock from
+        the living parent.
+        """
         is_open = self._lock >= 0 and self._is_open()
         lock, self._lock = self._lock, -1
         if is_open:
@@ -96,7 +176,7 @@ class Slot:
 
     @property
     def is_held(self) -> bool:
-        """Whether the lock file is still there, and locked."""
+        """True if the lock file is still there, and locked."""
         try:
             named = os.stat(self.directory / LOCK)
         except OSError:
@@ -104,8 +184,10 @@ class Slot:
         return self._is_open() and os.path.samestat(self._opened, named)
 
     def _is_open(self) -> bool:
-        """Whether the descriptor is still that of the lock file: a program that makes itself a
-        daemon closes all descriptors, and opens others in their place."""
+        """Return True if the descriptor is still that of the lock file.
+
+        A program that makes itself a daemon closes all descriptors, and opens others in their place.
+        """
         try:
             return os.path.samestat(os.fstat(self._lock), self._opened)
         except OSError:
@@ -113,7 +195,7 @@ class Slot:
 
 
 def is_owned(directory: Path) -> bool:
-    """Whether a living process holds the slot of this journal directory.
+    """Return True if a living process holds the slot of this journal directory.
 
     For readers. It takes a shared lock for a moment; a writer that comes just then takes the next
     slot instead.
@@ -121,7 +203,7 @@ def is_owned(directory: Path) -> bool:
     if fcntl is None:  # pragma: no cover - Windows
         return False
     try:
-        lock = os.open(directory / LOCK, _TO_LOOK)
+        lock = os.open(directory / LOCK, READ_FLAGS)
     except OSError:
         return False
     try:
@@ -136,19 +218,19 @@ def is_owned(directory: Path) -> bool:
 
 
 def _try_to_lock(directory: Path) -> tuple[int, bool] | None:
-    """The descriptor of the slot's lock, and whether the machine was started anew since it was
-    last held; None where somebody else holds it."""
-    is_new = _make_private(directory)
-    if not is_new and not _is_ours(directory):
+    """Return the descriptor of the slot's lock, and whether the machine was restarted since it was
+    last held; None if another process holds it, or may."""
+    is_new = _make_private_directory(directory)
+    if not is_new and not _is_own_directory(directory):
         return None
-    lock = os.open(directory / LOCK, _FLAGS, 0o600)
+    lock = os.open(directory / LOCK, CREATE_FLAGS, 0o600)
     try:
         # Without locks, only what was not there before is nobody else's.
-        held = _acquire(lock, otherwise=is_new)
-        owner = _owner(lock)
+        held = _lock_file(lock, otherwise=is_new)
+        owner = _read_signature(lock)
         if held and _is_current(lock, directory) and _may_take(owner, directory):
             # Where nobody signed, or that was lost, it may have been.
-            rebooted = not is_new and owner.get("boot") != _boot()
+            rebooted = not is_new and owner.get("boot") != _boot_id()
             if not rebooted or os.listdir(directory) == [LOCK]:
                 _sign(lock)
             return lock, rebooted
@@ -159,8 +241,8 @@ def _try_to_lock(directory: Path) -> tuple[int, bool] | None:
     return None
 
 
-def _make_private(directory: Path) -> bool:
-    """Makes it, readable by its owner alone, where it is not there yet; says whether it was not."""
+def _make_private_directory(directory: Path) -> bool:
+    """Make the directory, readable by its owner alone; return False if it exists."""
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         directory.mkdir(mode=0o700)
@@ -169,14 +251,15 @@ def _make_private(directory: Path) -> bool:
     return True
 
 
-def _is_ours(directory: Path) -> bool:
-    """Whether it is a directory, no link to one, and belongs to this process's user."""
+def _is_own_directory(directory: Path) -> bool:
+    """Return True if it is a directory, no link to one, and belongs to this process's user."""
     status = os.lstat(directory)
     return stat.S_ISDIR(status.st_mode) and status.st_uid == _user()
 
 
-def _acquire(lock: int, otherwise: bool) -> bool:
-    """Whether the lock was free; ``otherwise``, where the file system has none."""
+def _lock_file(lock: int, otherwise: bool) -> bool:
+    """Lock an open file; return False if another process holds it, and ``otherwise`` if the file
+    system has no locks."""
     if fcntl is None:  # pragma: no cover - Windows
         return otherwise
     try:
@@ -189,13 +272,13 @@ def _acquire(lock: int, otherwise: bool) -> bool:
 
 
 def _is_current(lock: int, directory: Path) -> bool:
-    """Whether the locked file is still the one of that name, and ours to use."""
+    """Return True if the locked file is still the one of that name, and ours to use."""
     opened, named = os.fstat(lock), os.stat(directory / LOCK, follow_symlinks=False)
     return os.path.samestat(opened, named) and opened.st_uid == _user()
 
 
-def _owner(lock: int) -> dict[str, str]:
-    """Who signed the lock file last: machine and boot; empty where nobody did."""
+def _read_signature(lock: int) -> dict[str, str]:
+    """Return which machine and boot signed the lock file last; empty if none did."""
     try:
         owner = json.loads(os.pread(lock, 4_096, 0))
         return {key: str(owner[key]) for key in ("machine", "boot")}
@@ -204,33 +287,40 @@ def _owner(lock: int) -> dict[str, str]:
 
 
 def _may_take(owner: dict[str, str], directory: Path) -> bool:
-    """Not what another machine left on a volume that both share: locks may not reach across, so
-    its owner may live. What was left empty is anybody's."""
-    if not owner or owner["boot"] == _boot() or owner["machine"] == machine():
+    """Return False for what another machine left on a volume that both share.
+
+    Locks may not reach across, so its owner may live. What was left empty is anybody's.
+    """
+    if not owner or owner["boot"] == _boot_id() or owner["machine"] == _machine_id():
         return True
     return os.listdir(directory) == [LOCK]
 
 
 def _sign(lock: int) -> None:
-    owner = {"machine": machine(), "boot": _boot(), "pid": os.getpid(), "since": time.time_ns()}
+    owner = {
+        "machine": _machine_id(),
+        "boot": _boot_id(),
+        "pid": os.getpid(),
+        "since": time.time_ns(),
+    }
     os.pwrite(lock, (text := json.dumps(owner).encode() + b"\n"), 0)
     os.ftruncate(lock, len(text))
 
 
-def machine() -> str:
-    """The machine's id, or its name where it has none."""
+def _machine_id() -> str:
+    """Return the machine's id, or its name where it has none."""
     for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
-        if text := _read(path):
+        if text := _read_text(path):
             return text
     return socket.gethostname()
 
 
-def _boot() -> str:
-    """The id of the running kernel's boot: processes that share it share their locks."""
-    return _read("/proc/sys/kernel/random/boot_id") or f"{machine()}/?"
+def _boot_id() -> str:
+    """Return the id of the running kernel's boot: processes that share it share their locks."""
+    return _read_text("/proc/sys/kernel/random/boot_id") or f"{_machine_id()}/?"
 
 
-def _read(path: str) -> str:
+def _read_text(path: str) -> str:
     try:
         return Path(path).read_text().strip()
     except OSError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from rimp_otel.batch import TelemetryData, batch_of_lines, decode_batch
 from rimp_otel.errors import DecodeError
 from rimp_otel.journal.reader import Damage
+from rimp_otel.journal.slots import DATA_KINDS, classify_journal_file
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.otlp.scan import count_records, signal_of_line
@@ -107,8 +107,6 @@ class LineDecoder:
 
 # --- Files.
 
-_IN_JOURNAL = re.compile(r"[0-9]{6,}\.(?:seg|open|crash)(?:\.damaged)?", re.ASCII)
-
 
 def list_files(
     paths: Iterable[Path], kind: FileKind, signal: Signal | None = None
@@ -147,7 +145,12 @@ def _files_in_journal(journal: Path) -> list[Path]:
             names = os.listdir(journal)
         except FileNotFoundError:
             return []
-    return [journal / name for name in sorted(names) if _IN_JOURNAL.fullmatch(name)]
+    return [journal / name for name in sorted(names) if _holds_records(name)]
+
+
+def _holds_records(name: str) -> bool:
+    kind, _, former_kind = classify_journal_file(name)
+    return (former_kind or kind) in DATA_KINDS
 
 
 # --- Records that are in a journal, and later, or at the same time, in what it is drained into.

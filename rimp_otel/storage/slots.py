@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from rimp_otel.errors import StorageError
 from rimp_otel.journal.reader import Damage, read_journal
-from rimp_otel.journal.slots import LOCK, is_owned
+from rimp_otel.journal.slots import DATA_KINDS, LOCK, classify_journal_file, is_owned
 from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.base import RecordingLayout
@@ -129,7 +129,7 @@ def _size_of(journal: Path) -> int:
     try:
         with os.scandir(journal) as entries:
             for entry in entries:
-                if entry.name.endswith((".seg", ".open", ".crash")):
+                if classify_journal_file(entry.name).kind in DATA_KINDS:
                     size += entry.stat(follow_symlinks=False).st_size
     except FileNotFoundError:
         pass

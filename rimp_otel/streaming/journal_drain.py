@@ -41,11 +41,11 @@ from typing import NamedTuple
 
 from rimp_otel.batch import TelemetryData, batch_of_lines, set_slice_id, skipped_count
 from rimp_otel.collector.stats import Counts
-from rimp_otel.journal.format import LETTERS, Intent
+from rimp_otel.journal.format import SIGNAL_TAGS, Intent
 from rimp_otel.journal.journal import Journal
-from rimp_otel.journal.recovery import segment_files, twins_of
-from rimp_otel.journal.segment import Segment, put_aside
-from rimp_otel.journal.slices import Slice, Slices, Twins
+from rimp_otel.journal.recovery import find_stored_records, segment_files
+from rimp_otel.journal.segment import Segment, quarantine_file
+from rimp_otel.journal.slices import Slice, Slicer, StoredRecords
 from rimp_otel.journal.slots import Slot
 from rimp_otel.journal.target import End, JournalTarget
 from rimp_otel.models.records import Signal
@@ -104,22 +104,22 @@ class JournalDrain(Drain):
         """Forget in a forked child what the parent was doing."""
         super().reset_after_fork()
         self._segment: Segment | None = None
-        self._slices: Slices | None = None
-        # Slices of one chunk that are not dealt with yet.
+        self._slicer: Slicer | None = None
+        # Slicer of one chunk that are not dealt with yet.
         self._cut_slices: deque[Slice] = deque()
         self._counted: Slice | None = None
         self._damaged_segments: set[Segment] = set()
         self._slice_size = LINE_SIZE
-        self._twins: Twins | None = None
+        self._stored_records: StoredRecords | None = None
         self._synced_ends: dict[Signal, End] = {}
-        # What each segment was when it was synced: its position and its cycle.
+        # What each segment was when it was synced: its offset and its generation.
         self._synced: dict[Segment, tuple[int, int]] = {}
 
     def run_when_due(self) -> None:
         """Drain, unless the storage has just failed; sync if that is due."""
         super().run_when_due()
         with self._lock:
-            self._journal.set_alive()
+            self._journal.mark_alive()
             self._tidy_journal()  # also while the storage is down
 
     def run_if_free(self) -> None:
@@ -153,12 +153,12 @@ class JournalDrain(Drain):
     def accept_points(self, data: TelemetryData) -> None:
         """Put data points that the stream collected into the journal."""
         fragments = data.encoded_records(Signal.METRICS)
-        letter = LETTERS[Signal.METRICS]
+        tag = SIGNAL_TAGS[Signal.METRICS]
         # Before they can be stored: what is pending is never less than nothing.
         unencoded = skipped_count(data, Signal.METRICS)
         self._counts.collect_points(len(fragments), unencoded)
         for taken, fragment in enumerate(fragments):
-            if not self._journal.append(letter, fragment):
+            if not self._journal.append(tag, fragment):
                 rest = join_lines(Signal.METRICS, fragments[taken:])
                 self._hold(TelemetryData.from_otlp_json(rest))
                 return
@@ -180,8 +180,8 @@ class JournalDrain(Drain):
             if not self._store_segment(segment, taken):
                 return False
             if segment is not journal.segments[-1]:
-                # Sealed while it was drained, if it was not before: nothing is written any more.
-                segment.seal()
+                # Frozen while it was drained, if it was not before: nothing is written any more.
+                segment.freeze()
                 if not self._store_segment(segment, taken):
                     return False
                 self._finish_segment(segment)
@@ -190,41 +190,41 @@ class JournalDrain(Drain):
         return True
 
     def _store_segment(self, segment: Segment, taken: list[TelemetryData] | None) -> bool:
-        slices = self._slices_of(segment)
-        end = slices.end()
-        while self._cut_slices or self._cut_chunk(slices, end):
+        slicer = self._slicer_of(segment)
+        end = slicer.end()
+        while self._cut_slices or self._cut_chunk(slicer, end):
             while self._cut_slices:
                 if not self._store_slice(segment, self._cut_slices[0], taken):
                     return False
                 self._cut_slices.popleft()
-            slices.advance()
+            slicer.advance()
         return True
 
-    def _cut_chunk(self, slices: Slices, end: int) -> bool:
-        self._cut_slices.extend(slices.cut(end, self._slice_size))
+    def _cut_chunk(self, slicer: Slicer, end: int) -> bool:
+        self._cut_slices.extend(slicer.cut(end, self._slice_size))
         return bool(self._cut_slices)
 
-    def _slices_of(self, segment: Segment) -> Slices:
-        if self._slices is None or self._segment is not segment:
-            if segment.recovered and self._twins is None:
-                self._twins = twins_of(self._journal.recovered, self._target)
-            self._segment, self._slices = segment, Slices(segment, self._twins)
-        return self._slices
+    def _slicer_of(self, segment: Segment) -> Slicer:
+        if self._slicer is None or self._segment is not segment:
+            if segment.is_recovered and self._stored_records is None:
+                self._stored_records = find_stored_records(self._journal.recovered, self._target)
+            self._segment, self._slicer = segment, Slicer(segment, self._stored_records)
+        return self._slicer
 
     def _store_slice(
         self, segment: Segment, piece: Slice, taken: list[TelemetryData] | None
     ) -> bool:
         """Return True if the slice is dealt with: stored, or given up."""
         data = batch_of_lines(piece.signal, piece.lines, piece.records)
-        if segment.recovered and piece is not self._counted:
+        if segment.is_recovered and piece is not self._counted:
             self._count_recovered(segment, piece)
-        end, is_stored = segment.header.end(piece.signal), bool(data)
+        end, is_stored = segment.header.file_end(piece.signal), bool(data)
         try:
             if is_stored:
                 end = self._store_data(segment, piece, data)
         except BaseException as error:
             if self._target.reverts_failed_store:
-                segment.header.give_up()
+                segment.header.clear_intent()
             if not self._give_up_or_wait(data, error):
                 return False
             is_stored = False
@@ -245,32 +245,32 @@ class JournalDrain(Drain):
 
     def _store_data(self, segment: Segment, piece: Slice, data: TelemetryData) -> End:
         def before(start: End, length: int) -> None:
-            segment.header.intend(Intent(piece.signal, piece.since, piece.stop, start, length))
+            segment.header.intend(Intent(piece.signal, piece.start, piece.stop, start, length))
 
-        slice_id = f"{segment.identity}-{piece.signal.value}-{piece.since}-{piece.stop}"
+        slice_id = f"{segment.identity}-{piece.signal.value}-{piece.start}-{piece.stop}"
         set_slice_id(data, slice_id)
         return self._target.store(piece.signal, data, before)
 
     def _finish_slice(self, segment: Segment, piece: Slice, end: End) -> None:
-        old = segment.header.end(piece.signal)
-        segment.header.finish(piece.signal, piece.stop, end, self._journal.next_cycle())
+        old = segment.header.file_end(piece.signal)
+        segment.header.finish(piece.signal, piece.stop, end, self._journal.next_generation())
         if end.file_id != old.file_id:
-            # Another file was begun; the one before was synced when it was sealed.
+            # Another file was begun; the one before was synced when it was rotated.
             self._synced_ends[piece.signal] = start = End(end.file_id, 0)
-            segment.header.set_synced({piece.signal: piece.since}, {piece.signal: start})
+            segment.header.set_synced({piece.signal: piece.start}, {piece.signal: start})
 
     def _finish_segment(self, segment: Segment) -> None:
         """Pass on what the header of a completely stored segment knows to the next one."""
         following = self._journal.segments[1]
         state = segment.state()
         # The files themselves know it better, where a loss of power was recovered from.
-        ends = (self._target.ends() if segment.recovered else {}) or state.ends
+        ends = (self._target.ends() if segment.is_recovered else {}) or state.file_ends
         following.header.set_synced({}, self._synced_ends or state.synced_ends)
-        following.header.set_ends(ends, self._journal.next_cycle())
+        following.header.set_file_ends(ends, self._journal.next_generation())
         self._journal.finished.append(self._journal.segments.popleft())
         if segment in self._damaged_segments:
             self._damaged_segments.remove(segment)
-            put_aside(segment.path)
+            quarantine_file(segment.path)
 
     def _tidy_journal(self) -> None:
         self._journal.prepare()
@@ -283,7 +283,7 @@ class JournalDrain(Drain):
         """Force to the device what is stored, and what is in the journal."""
         self._sync_due = self._clock() + (self._sync_after or 0.0)
         states = {segment: segment.state() for segment in list(self._journal.segments)}
-        marks = {s: (s.position, state.cycle) for s, state in states.items()}
+        marks = {s: (s.offset, state.generation) for s, state in states.items()}
         try:
             self._target.sync()
             for segment, mark in marks.items():
@@ -294,9 +294,9 @@ class JournalDrain(Drain):
         else:
             self._synced = marks
             for segment, state in states.items():
-                segment.header.set_synced(state.done, state.ends)
-            newest = max(states.values(), key=attrgetter("cycle"), default=None)
-            self._synced_ends = {} if newest is None else newest.ends
+                segment.header.set_synced(state.stored_until, state.file_ends)
+            newest = max(states.values(), key=attrgetter("generation"), default=None)
+            self._synced_ends = {} if newest is None else newest.file_ends
         self._journal.delete_finished()
 
     def close(self) -> None:
@@ -338,7 +338,7 @@ class Recovery(NamedTuple):
 
     #: Stored now.
     records: int
-    #: Records that could not be read; their segments were put aside.
+    #: Records that could not be read; their segments were put into quarantine.
     damaged: int
     #: Why not all of it could be stored; empty where all was.
     failure: str

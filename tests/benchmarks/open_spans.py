@@ -16,7 +16,7 @@ from pathlib import Path
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
-from rimp_otel.journal.open_spans import OpenSpans
+from rimp_otel.journal.open_spans import OpenSpanTable
 from tests.benchmarks.workload import ATTRIBUTES, NAME
 
 _TARGET = 3.0
@@ -27,15 +27,15 @@ class _Bare(SpanProcessor):
 
 
 class _Noting(SpanProcessor):
-    def __init__(self, table: OpenSpans) -> None:
+    def __init__(self, table: OpenSpanTable) -> None:
         self._table = table
 
     def on_start(self, span, parent_context=None) -> None:
-        self._table.opened(span)
+        self._table.add(span)
 
     def on_end(self, span: ReadableSpan) -> None:
-        self._table.ending(span)
-        self._table.ended(span)
+        self._table.mark_ending(span)
+        self._table.remove_span(span)
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--spans", type=int, default=20_000, help="of a round")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        table = OpenSpans.create(Path(directory), 1)
+        table = OpenSpanTable.create(Path(directory), 1)
         none, bare, noted = measure(table, arguments.rounds, arguments.spans)
         table.close()
     added = [ours - base for ours, base in zip(noted, bare, strict=True)]
@@ -61,7 +61,7 @@ def main() -> int:
     return 0 if total <= _TARGET else 1
 
 
-def measure(table: OpenSpans, rounds: int, spans: int) -> tuple[list[float], ...]:
+def measure(table: OpenSpanTable, rounds: int, spans: int) -> tuple[list[float], ...]:
     """Microseconds a span, of each round: no processor, one that does nothing, the table."""
     works = [_tracer(None), _tracer(_Bare()), _tracer(_Noting(table))]
     times: tuple[list[float], ...] = ([], [], [])

@@ -22,7 +22,7 @@ import zstandard
 
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
 from rimp_otel.journal import open_spans as opened
-from rimp_otel.journal.format import HEADER_SIZE, end_of_frames
+from rimp_otel.journal.format import HEADER_SIZE, find_frames_end
 from rimp_otel.storage.files import blocks as compression
 from rimp_otel.storage.files.sealer import Sealer
 from tests.crash.audit import Found, by_reader
@@ -57,7 +57,7 @@ class Part(NamedTuple):
 
 def small_tables() -> None:
     """Has tables of open spans be small, and no file sealed but when told."""
-    create = opened.OpenSpans.create.__func__  # type: ignore[attr-defined]
+    create = opened.OpenSpanTable.create.__func__  # type: ignore[attr-defined]
     create.__defaults__ = (_SPANS,)
     Sealer.wake = lambda self: None  # type: ignore[method-assign]
 
@@ -197,7 +197,7 @@ def _lines(content: bytes, start: int, stop: int) -> list[Part]:
 
 
 def _frames(content: bytes) -> list[Part]:
-    end = HEADER_SIZE + end_of_frames(content[HEADER_SIZE:])
+    end = HEADER_SIZE + find_frames_end(content[HEADER_SIZE:])
     parts = _lines(content, HEADER_SIZE, end)
     heads = [content[part.start :].split(b" ", 1)[0] for part in parts]
     for head, part in zip(heads, parts, strict=True):
@@ -209,10 +209,10 @@ def _frames(content: bytes) -> list[Part]:
 
 
 def _slots(content: bytes) -> list[Part]:
-    size = opened.SLOT_SIZE
+    size = opened.ENTRY_SIZE
     return [
         Part(start, start + size, _open_marks(content[start : start + size]))
-        for start in range(opened.SLOTS_START, len(content), size)
+        for start in range(opened.ENTRIES_START, len(content), size)
     ]
 
 

@@ -43,7 +43,10 @@ CALLS = (
 _LONGEST = 60.0
 """Seconds that one may take."""
 
-_STEPS = ("start", "complete", "intend", "finish", "set_done", "set_ends", "set_synced", "give_up")
+_STEPS = (
+    *("initialize", "complete", "intend", "finish", "set_stored_until", "set_file_ends"),
+    *("set_synced", "clear_intent"),
+)
 
 
 class Died(NamedTuple):

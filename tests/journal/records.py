@@ -52,7 +52,7 @@ def directory_target(path):
 
 def die(journal):
     """What a death does: nothing is written any more, and the lock is gone."""
-    journal.renew()
+    journal.reset_after_fork()
     journal._target.release_slot()
 
 

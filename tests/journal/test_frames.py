@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from rimp_otel import TelemetryEvent
 from rimp_otel.journal.format import (
-    Origins,
-    definition,
-    end_of_frames,
-    frames_in,
+    Definitions,
+    encode_definition,
+    find_frames_end,
     line_of_frames,
-    readable,
+    parse_frames,
+    readable_frames,
 )
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
@@ -22,7 +22,7 @@ from rimp_otel.otlp.lines import Envelope
 
 RESOURCE, SCOPE = Envelope('{"resource":{},', "}"), Envelope('{"scope":{"name":"s"},', "}")
 METRIC = Envelope('{"name":"m","gauge":{"dataPoints":[', "]}}")
-ONE = definition(1, (RESOURCE, SCOPE, None)).encode()
+ONE = encode_definition(1, (RESOURCE, SCOPE, None)).encode()
 
 
 def log(text):
@@ -32,18 +32,18 @@ def log(text):
 
 def test_frames_are_read():
     """With their positions, counted from the first."""
-    frames = frames_in(ONE + log("a") + log("b"), 100, Origins())
+    frames = parse_frames(ONE + log("a") + log("b"), 100, Definitions())
     assert frames.damaged == []
-    assert [(f.position, f.signal, f.text) for f in frames.records] == [
+    assert [(f.offset, f.signal, f.text) for f in frames.records] == [
         (100 + len(ONE), Signal.LOGS, '{"body":{"stringValue":"a"}}'),
         (100 + len(ONE) + len(log("a")), Signal.LOGS, '{"body":{"stringValue":"b"}}'),
     ]
-    assert frames.records[0].origin == (RESOURCE, SCOPE, None)
+    assert frames.records[0].envelopes == (RESOURCE, SCOPE, None)
 
 
 def test_line_of_frames():
     """Is OTLP JSON, grouped by origin."""
-    frames = frames_in(ONE + log("a") + log("b"), 0, Origins()).records
+    frames = parse_frames(ONE + log("a") + log("b"), 0, Definitions()).records
     assert line_of_frames(Signal.LOGS, frames) == (
         b'{"resourceLogs":[{"resource":{},"scopeLogs":[{"scope":{"name":"s"},"logRecords":['
         b'{"body":{"stringValue":"a"}},{"body":{"stringValue":"b"}}]}]}]}'
@@ -53,9 +53,10 @@ def test_line_of_frames():
 def test_metrics_have_a_wrapping_more():
     """Around the data points of one metric."""
     data = (
-        definition(2, (RESOURCE, SCOPE, METRIC)).encode() + b'm2 {"asInt":"1"}\nm2 {"asInt":"2"}\n'
+        encode_definition(2, (RESOURCE, SCOPE, METRIC)).encode()
+        + b'm2 {"asInt":"1"}\nm2 {"asInt":"2"}\n'
     )
-    frames = frames_in(data, 0, Origins()).records
+    frames = parse_frames(data, 0, Definitions()).records
     line = line_of_frames(Signal.METRICS, frames)
     assert line.count(b'"name":"m"') == 1
     assert [metric.value for metric in decode_line(line).records] == [1, 2]
@@ -78,7 +79,7 @@ def test_metrics_have_a_wrapping_more():
 )
 def test_what_is_no_frame(damage):
     """Is counted, and its neighbours are read."""
-    frames = frames_in(ONE + log("a") + damage + log("b"), 0, Origins())
+    frames = parse_frames(ONE + log("a") + damage + log("b"), 0, Definitions())
     assert frames.damaged == [len(ONE) + len(log("a"))]
     assert len(frames.records) == 2
 
@@ -86,7 +87,7 @@ def test_what_is_no_frame(damage):
 def test_unreadable_text():
     """Is told from its neighbours."""
     data = ONE + log("a") + b'l1 {"body":\n' + log("b")
-    kept, damaged = readable(Signal.LOGS, frames_in(data, 0, Origins()).records)
+    kept, damaged = readable_frames(Signal.LOGS, parse_frames(data, 0, Definitions()).records)
     assert len(kept) == 2
     assert damaged == [len(ONE) + len(log("a"))]
 
@@ -94,7 +95,7 @@ def test_unreadable_text():
 def test_text_that_closes_what_stands_around_it():
     """Is no record, although the line could be read with it."""
     data = ONE + b'l1 {}]}]},{"scopeLogs":[{"logRecords":[{}\n'
-    kept, damaged = readable(Signal.LOGS, frames_in(data, 0, Origins()).records)
+    kept, damaged = readable_frames(Signal.LOGS, parse_frames(data, 0, Definitions()).records)
     assert (kept, damaged) == ([], [len(ONE)])
 
 
@@ -112,7 +113,7 @@ def test_text_that_closes_what_stands_around_it():
 )
 def test_end_of_frames(data, end):
     """A frame that was being written does not count; what lies behind a gap does."""
-    assert end_of_frames(data) == end
+    assert find_frames_end(data) == end
 
 
 @given(
@@ -122,10 +123,10 @@ def test_any_text_is_one_frame(message, source, metadata):
     """JSON escaping keeps line ends and NUL out, of records and of definitions."""
     fragment = encode_event(TelemetryEvent(source, message, metadata=metadata))
     origin = (fragment.resource, fragment.scope, None)
-    frame = definition(1, origin) + f"l1 {fragment.text}\n"
+    frame = encode_definition(1, origin) + f"l1 {fragment.text}\n"
     data = frame.encode("utf-8", "replace")
     assert b"\0" not in data
     assert data.count(b"\n") == 2
-    frames = frames_in(data, 0, Origins())
+    frames = parse_frames(data, 0, Definitions())
     assert frames.damaged == []
     assert len(frames.records) == 1

@@ -6,11 +6,11 @@ from contextlib import suppress
 
 import pytest
 
-from rimp_otel.journal.format import HEADER_SIZE, SIGNALS, Header, Intent, read_state
+from rimp_otel.journal.format import HEADER_SIZE, Header, Intent, read_header
 from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
 
-TRACES, LOGS, METRICS = SIGNALS
+TRACES, LOGS, METRICS = tuple(Signal)
 
 
 class Words(list):
@@ -36,26 +36,26 @@ def words():
     """The memory of a new header."""
     words = Words()
     header = Header(words)
-    header.start(7)
+    header.initialize(7)
     header.complete()
     return words
 
 
 def test_new_header(words):
     """Nothing is stored yet."""
-    state = read_state(words.to_bytes())
+    state = read_header(words.to_bytes())
     assert state.number == 7
-    assert state.done == dict.fromkeys(SIGNALS, HEADER_SIZE)
-    assert state.ends == dict.fromkeys(SIGNALS, End(0, 0))
+    assert state.stored_until == dict.fromkeys(tuple(Signal), HEADER_SIZE)
+    assert state.file_ends == dict.fromkeys(tuple(Signal), End(0, 0))
     assert state.intent is None
 
 
 def test_incomplete_header():
     """Is none, whatever else it holds."""
     words = Words()
-    Header(words).start(7)
-    assert read_state(words.to_bytes()) is None
-    assert read_state(b"RIMPJNL1") is None
+    Header(words).initialize(7)
+    assert read_header(words.to_bytes()) is None
+    assert read_header(b"RIMPJNL1") is None
 
 
 def test_intent_and_finish(words):
@@ -66,9 +66,9 @@ def test_intent_and_finish(words):
     assert header.state().intent == intent
     header.finish(LOGS, 5_000, End(3, 150), 9)
     state = header.state()
-    assert (state.intent, state.cycle) == (None, 9)
-    assert state.done == {TRACES: HEADER_SIZE, LOGS: 5_000, METRICS: HEADER_SIZE}
-    assert state.ends[LOGS] == End(3, 150)
+    assert (state.intent, state.generation) == (None, 9)
+    assert state.stored_until == {TRACES: HEADER_SIZE, LOGS: 5_000, METRICS: HEADER_SIZE}
+    assert state.file_ends[LOGS] == End(3, 150)
 
 
 @pytest.mark.parametrize("stores", range(22))
@@ -81,9 +81,9 @@ def test_death_between_any_two_stores(words, stores):
     with suppress(InterruptedError):
         header.intend(Intent(LOGS, 4_500, 5_000, End(3, 100), 50))
         header.finish(LOGS, 5_000, End(3, 150), 2)
-    state = read_state(words.to_bytes())
+    state = read_header(words.to_bytes())
     if state.intent is None:
-        pair = state.done[LOGS], state.ends[LOGS]
+        pair = state.stored_until[LOGS], state.file_ends[LOGS]
         assert pair in {(4_500, End(3, 100)), (5_000, End(3, 150))}
     else:
         assert state.intent == Intent(LOGS, 4_500, 5_000, End(3, 100), 50)
@@ -94,7 +94,7 @@ def test_given_up(words):
     header = Header(words)
     before = header.state()
     header.intend(Intent(TRACES, HEADER_SIZE, 5_000, End(3, 100), 50))
-    header.give_up()
+    header.clear_intent()
     assert header.state() == before
 
 
@@ -105,8 +105,8 @@ def test_roll_back(words):
     header.set_synced({LOGS: 5_000}, {LOGS: End(3, 150)})
     header.finish(LOGS, 6_000, End(3, 250), 2)
     header.roll_back()
-    assert header.done(LOGS) == 5_000
-    assert header.state().ends[LOGS] == End(3, 150)
+    assert header.stored_until(LOGS) == 5_000
+    assert header.state().file_ends[LOGS] == End(3, 150)
 
 
 def test_roll_back_with_a_damaged_note(words):
@@ -116,8 +116,8 @@ def test_roll_back_with_a_damaged_note(words):
     header.set_synced({LOGS: 5_000}, {LOGS: End(3, 150)})
     words[25] ^= 1 << 20
     header.roll_back()
-    assert header.done(LOGS) == HEADER_SIZE
-    assert header.state().ends[LOGS] == End(3, 0)
+    assert header.stored_until(LOGS) == HEADER_SIZE
+    assert header.state().file_ends[LOGS] == End(3, 0)
 
 
 @pytest.mark.parametrize("bit", [0, 7, 63])
@@ -133,7 +133,7 @@ def test_damaged_intent(words, index, bit):
 def test_damaged_done(words):
     """Shows, with both of what it may have been."""
     header = Header(words)
-    header.set_done(TRACES, 5_000)
+    header.set_stored_until(TRACES, 5_000)
     words[4] = 2**50
-    assert header.state().done == {TRACES: 0, LOGS: HEADER_SIZE, METRICS: HEADER_SIZE}
-    assert header.state().either[TRACES] == (2**50, 5_000)
+    assert header.state().stored_until == {TRACES: 0, LOGS: HEADER_SIZE, METRICS: HEADER_SIZE}
+    assert header.state().candidates[TRACES] == (2**50, 5_000)

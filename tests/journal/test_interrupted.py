@@ -21,14 +21,14 @@ from rimp_otel.journal.interrupted import (
     CrashFile,
     InterruptedSpan,
     OpenSpansLeft,
-    crash_event_fragment,
-    interrupted_fragment,
-    interrupted_fragments,
-    open_spans_in,
+    encode_crash_event,
+    encode_interrupted_span,
+    encode_interrupted_spans,
+    parse_open_spans,
     read_crash,
     read_open_spans,
 )
-from rimp_otel.journal.open_spans import SLOT_SIZE, SLOTS_START, NotedSpan, OpenSpans
+from rimp_otel.journal.open_spans import ENTRIES_START, ENTRY_SIZE, OpenSpanEntry, OpenSpanTable
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.encode_spans import span_json
@@ -45,19 +45,19 @@ from pathlib import Path
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from rimp_otel.journal.interrupted import CrashFile
-from rimp_otel.journal.open_spans import OpenSpans
+from rimp_otel.journal.open_spans import OpenSpanTable
 
 directory = Path(sys.argv[1])
-table = OpenSpans.create(directory, 1, most=32)
+table = OpenSpanTable.create(directory, 1, most=32)
 crash = CrashFile.create(directory, 1)
 
 class Noting(SpanProcessor):
     def on_start(self, span, parent_context=None):
-        table.opened(span)
+        table.add(span)
 
     def on_end(self, span):
-        table.ending(span)
-        table.ended(span)
+        table.mark_ending(span)
+        table.remove_span(span)
 
 provider = TracerProvider(resource=Resource({"service.name": "shop"}), shutdown_on_exit=False)
 provider.add_span_processor(Noting())
@@ -88,13 +88,13 @@ def die(directory, number):
 
 def table_with(directory, spans, **more):
     """A table that a process left, with spans of these names open."""
-    table = OpenSpans.create(directory, 1, most=8)
+    table = OpenSpanTable.create(directory, 1, most=8)
     provider = TracerProvider(resource=RESOURCE, shutdown_on_exit=False)
     tracer = provider.get_tracer("test")
     started = [tracer.start_span(name, start_time=i + 1, **more) for i, name in enumerate(spans)]
     for span in started:
-        table.opened(span)
-    table.alive(1_000)
+        table.add(span)
+    table.mark_alive(1_000)
     return table, started
 
 
@@ -112,8 +112,8 @@ def never(span_id):
     return False
 
 
-def noted_span(**changes):
-    """What a slot says."""
+def entry_of_span(**changes):
+    """The entry of a span."""
     fields = {
         "trace_id": bytes(15) + b"\1",
         "span_id": 2,
@@ -121,14 +121,14 @@ def noted_span(**changes):
         "flags": 0x101,
         "kind": 1,
         "start_time_unix_nano": 5,
-        "origin": 0,
+        "definition": 0,
         "trace_state": "",
         "is_cut": False,
         "name": "a",
         "dropped_attributes_count": 0,
         "attributes": {},
     }
-    return NotedSpan(**{**fields, **changes})
+    return OpenSpanEntry(**{**fields, **changes})
 
 
 def test_killed_with_spans_open(tmp_path):
@@ -136,7 +136,7 @@ def test_killed_with_spans_open(tmp_path):
     said = die(tmp_path, signal.SIGKILL)
     left = read_open_spans(tmp_path / "000001.open")
     assert left.damaged == 0
-    outer, inner = spans_of(interrupted_fragments(left, 0, never))
+    outer, inner = spans_of(encode_interrupted_spans(left, 0, never))
     assert [(s.context.trace_id, s.context.span_id, s.start_time) for s in (outer, inner)] == said
     assert [outer.name, inner.name] == ["GET /pay", "query"]
     assert (outer.parent, inner.parent.span_id) == (None, outer.context.span_id)
@@ -156,17 +156,17 @@ BUSY = """
 import os, sys, threading
 from pathlib import Path
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from rimp_otel.journal.open_spans import OpenSpans
+from rimp_otel.journal.open_spans import OpenSpanTable
 
-table = OpenSpans.create(Path(sys.argv[1]), 1, most=64)
+table = OpenSpanTable.create(Path(sys.argv[1]), 1, most=64)
 
 class Noting(SpanProcessor):
     def on_start(self, span, parent_context=None):
-        table.opened(span)
+        table.add(span)
 
     def on_end(self, span):
-        table.ending(span)
-        table.ended(span)
+        table.mark_ending(span)
+        table.remove_span(span)
 
 provider = TracerProvider(shutdown_on_exit=False)
 provider.add_span_processor(Noting())
@@ -211,25 +211,27 @@ def test_the_end_is_the_last_sign_of_life(tmp_path):
     """Of the table, of the journal, or the span's own start."""
     table, _ = table_with(tmp_path, ["a"])
     left = read_open_spans(table.path)
-    ends = [spans_of(interrupted_fragments(left, last, never))[0].end_time for last in (0, 2_000)]
+    ends = [
+        spans_of(encode_interrupted_spans(left, last, never))[0].end_time for last in (0, 2_000)
+    ]
     assert ends == [1_000, 2_000]
-    late = InterruptedSpan(noted_span(start_time_unix_nano=5_000), None, False)
-    assert spans_of([interrupted_fragment(late, 1_000)])[0].end_time == 5_000
+    late = InterruptedSpan(entry_of_span(start_time_unix_nano=5_000), None, False)
+    assert spans_of([encode_interrupted_span(late, 1_000)])[0].end_time == 5_000
     table.close()
 
 
 def test_a_span_that_was_being_recorded(tmp_path):
     """Is left out if its end was recorded; nobody is asked of the others."""
     table, spans = table_with(tmp_path, ["a", "b", "c"])
-    table.ending(spans[0])
-    table.ending(spans[1])
+    table.mark_ending(spans[0])
+    table.mark_ending(spans[1])
     asked = []
 
     def is_finished(span_id):
         asked.append(span_id)
         return span_id == f"{spans[0].context.span_id:016x}"
 
-    found = spans_of(interrupted_fragments(read_open_spans(table.path), 0, is_finished))
+    found = spans_of(encode_interrupted_spans(read_open_spans(table.path), 0, is_finished))
     assert [span.name for span in found] == ["b", "c"]
     assert asked == [f"{span.context.span_id:016x}" for span in spans[:2]]
     table.close()
@@ -237,8 +239,8 @@ def test_a_span_that_was_being_recorded(tmp_path):
 
 def test_a_name_that_was_cut_says_so():
     """In an attribute."""
-    noted = noted_span(is_cut=True, name="a…", dropped_attributes_count=3)
-    (span,) = spans_of([interrupted_fragment(InterruptedSpan(noted, None, False), 9)])
+    entry = entry_of_span(is_cut=True, name="a…", dropped_attributes_count=3)
+    (span,) = spans_of([encode_interrupted_span(InterruptedSpan(entry, None, False), 9)])
     assert span.attributes == {"rimp.interrupted": True, "rimp.name_cut": True}
     assert span.dropped_attributes == 3
     assert (span.resource.attributes, span.instrumentation_scope.name) == ({}, "")
@@ -251,7 +253,7 @@ def test_the_text_is_that_of_a_finished_span(tmp_path):
     span.set_attribute("rimp.interrupted", True)
     span.set_status(StatusCode.ERROR, "process terminated")
     span.end(1_000)
-    assert interrupted_fragment(left, 1_000).text == span_json(span)
+    assert encode_interrupted_span(left, 1_000).text == span_json(span)
     table.close()
 
 
@@ -259,15 +261,15 @@ def test_the_text_is_that_of_a_finished_span(tmp_path):
 @given(spans=strategies.spans)
 def test_any_span_is_written_as_the_official_encoder_would(tmp_path_factory, spans):
     """Whatever its ids, attributes and trace state are."""
-    table = OpenSpans.create(tmp_path_factory.mktemp("table"), 1, most=64)
+    table = OpenSpanTable.create(tmp_path_factory.mktemp("table"), 1, most=64)
     for span in spans:
         span._end_time = None
-        table.opened(span)
+        table.add(span)
     left = read_open_spans(table.path)
     table.close()
     assert left.damaged == 0
     assert len(left.spans) == len({(s.context.trace_id, s.context.span_id) for s in spans})
-    written = list(join_lines(Signal.TRACES, interrupted_fragments(left, 7, never)))
+    written = list(join_lines(Signal.TRACES, encode_interrupted_spans(left, 7, never)))
     again = [record for line in written for record in decode_line(line).records]
     assert len(again) == len(left.spans)
     if again:
@@ -279,37 +281,37 @@ def test_a_file_cut_anywhere(tmp_path):
     table, _ = table_with(tmp_path, ["a", "b", "c"])
     data = table.path.read_bytes()
     table.close()
-    for end in [*range(4_400), *range(SLOTS_START - 3, SLOTS_START + 3 * SLOT_SIZE + 3)]:
-        left = open_spans_in(data[:end])
-        assert len(left.spans) == min(max(end - SLOTS_START, 0) // SLOT_SIZE, 3)
-        assert len(list(interrupted_fragments(left, 0, never))) == len(left.spans)
+    for end in [*range(4_400), *range(ENTRIES_START - 3, ENTRIES_START + 3 * ENTRY_SIZE + 3)]:
+        left = parse_open_spans(data[:end])
+        assert len(left.spans) == min(max(end - ENTRIES_START, 0) // ENTRY_SIZE, 3)
+        assert len(list(encode_interrupted_spans(left, 0, never))) == len(left.spans)
 
 
 def test_a_byte_flipped_anywhere(tmp_path):
     """Costs the span that it is in, and is counted; never another, and nothing is raised."""
     table, _ = table_with(tmp_path, ["a", "b", "c"], attributes={"k": "v", "n": 5})
-    data = bytearray(table.path.read_bytes()[: SLOTS_START + 3 * SLOT_SIZE])
+    data = bytearray(table.path.read_bytes()[: ENTRIES_START + 3 * ENTRY_SIZE])
     table.close()
-    whole = {span.noted.name: span.noted for span in open_spans_in(bytes(data)).spans}
-    for place in [*range(4_400), *range(SLOTS_START, len(data))]:
+    whole = {span.entry.name: span.entry for span in parse_open_spans(bytes(data)).spans}
+    for place in [*range(4_400), *range(ENTRIES_START, len(data))]:
         data[place] ^= 0x55
-        left = open_spans_in(bytes(data))
+        left = parse_open_spans(bytes(data))
         data[place] ^= 0x55
         assert len(left.spans) >= 2
-        assert all(whole[span.noted.name] == span.noted for span in left.spans)
+        assert all(whole[span.entry.name] == span.entry for span in left.spans)
         assert left.damaged or len(left.spans) == 3
         if not place % 16:
-            spans_of(interrupted_fragments(left, 0, never))
+            spans_of(encode_interrupted_spans(left, 0, never))
 
 
 def test_foreign_content(tmp_path):
     """Anything at all gives no spans, and no error."""
     path = tmp_path / "1.open"
-    for content in (b"", b"x", b"x" * (SLOTS_START + 5_000), os.urandom(SLOTS_START + 5_000)):
+    for content in (b"", b"x", b"x" * (ENTRIES_START + 5_000), os.urandom(ENTRIES_START + 5_000)):
         path.write_bytes(content)
         left = read_open_spans(path)
         assert (left.spans, left.damaged > 0) == ([], bool(content))
-    path.write_bytes(bytes(SLOTS_START + 5_000))
+    path.write_bytes(bytes(ENTRIES_START + 5_000))
     assert read_open_spans(path) == OpenSpansLeft([], 0, 0, 0)
 
 
@@ -327,8 +329,8 @@ def test_a_crash_leaves_its_stack(tmp_path):
     die(tmp_path, signal.SIGSEGV)
     left = read_open_spans(tmp_path / "000001.open")
     crash = read_crash(tmp_path / "000001.crash")
-    resource = left.spans[0].origin[0]
-    fragment = crash_event_fragment(crash.text, resource, crash.time_unix_nano, left.pid)
+    resource = left.spans[0].envelopes[0]
+    fragment = encode_crash_event(crash.text, resource, crash.time_unix_nano, left.pid)
     (line,) = join_lines(Signal.LOGS, [fragment])
     parsed(Signal.LOGS, line)
     (event,) = decode_line(line).records
@@ -347,7 +349,7 @@ def test_a_crash_leaves_its_stack(tmp_path):
 @given(text=st.text(st.characters()), time=st.integers(0, 2**64 - 1))
 def test_any_text_of_a_crash(text, time):
     """Becomes a line that protobuf can read."""
-    fragment = crash_event_fragment(text, resource_envelope(None), time, 0)
+    fragment = encode_crash_event(text, resource_envelope(None), time, 0)
     (line,) = join_lines(Signal.LOGS, [fragment])
     parsed(Signal.LOGS, line)
     (event,) = decode_line(line).records
@@ -357,7 +359,7 @@ def test_any_text_of_a_crash(text, time):
 
 def test_a_long_crash_is_cut():
     """To 64 KiB, at a character."""
-    fragment = crash_event_fragment("é" * 100_000, Envelope('{"resource":{},', "}"), 1, 1)
+    fragment = encode_crash_event("é" * 100_000, Envelope('{"resource":{},', "}"), 1, 1)
     (line,) = join_lines(Signal.LOGS, [fragment])
     (event,) = decode_line(line).records
     assert event.metadata["exception.stacktrace"] == "é" * 32_768
@@ -401,7 +403,7 @@ def test_a_standard_error_that_is_no_file(tmp_path, no_faulthandler, monkeypatch
 def test_a_file_with_a_crash_stays(tmp_path, no_faulthandler):
     """As it does when a forked child abandons it."""
     crash = CrashFile.create(tmp_path, 1)
-    crash.abandon()
+    crash.release()
     assert crash.path.exists()
     crash.path.unlink()
     crash = CrashFile.create(tmp_path, 2)
@@ -425,7 +427,7 @@ def test_a_descriptor_that_became_the_applications_stays_open(tmp_path, no_fault
 def test_fragments_fit_into_frames(tmp_path):
     """They hold no line end and no NUL, whatever the span's name."""
     table, _ = table_with(tmp_path, ["a\n\0b"])
-    (fragment,) = interrupted_fragments(read_open_spans(table.path), 0, never)
+    (fragment,) = encode_interrupted_spans(read_open_spans(table.path), 0, never)
     assert "\n" not in fragment.text
     assert "\0" not in fragment.text
     table.close()

@@ -10,10 +10,10 @@ import threading
 
 import pytest
 
-from rimp_otel.journal.format import HEADER_SIZE, Origins, frames_in
+from rimp_otel.journal.format import HEADER_SIZE, Definitions, parse_frames
 from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.segment import Segment
-from rimp_otel.journal.slices import Slices
+from rimp_otel.journal.slices import Slicer
 from rimp_otel.journal.slots import is_owned
 from rimp_otel.journal.target import DirectoryTarget
 from rimp_otel.otlp.lines import EncodedRecord, Envelope
@@ -34,15 +34,15 @@ def journal(tmp_path):
     """A journal that is not open yet."""
     journal = Journal(directory_target(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
     yield journal
-    journal.renew()
+    journal.reset_after_fork()
 
 
 def texts(journal):
     """All records in its segments, in their order."""
     found = []
     for segment in journal.segments:
-        data = segment.read(HEADER_SIZE, segment.end())
-        frames = frames_in(data, HEADER_SIZE, Origins())
+        data = segment.read(HEADER_SIZE, segment.frames_end())
+        frames = parse_frames(data, HEADER_SIZE, Definitions())
         assert frames.damaged == []
         found += [frame.text for frame in frames.records]
     return found
@@ -52,8 +52,8 @@ def drain(journal):
     """Deals with all records; returns how many those were."""
     records = 0
     for segment in list(journal.segments):
-        slices = Slices(segment)
-        while pieces := slices.cut(segment.end()):
+        slices = Slicer(segment)
+        while pieces := slices.cut(segment.frames_end()):
             records += sum(piece.records for piece in pieces)
             slices.advance()
     return records
@@ -75,19 +75,19 @@ def test_known_origins(journal, tmp_path):
     assert not journal.is_open
     assert journal.append("l", one)
     assert not journal.append_known("l", id(scope), resource, "2")
-    journal.learn("l", id(scope), resource, scope, one)
+    journal.learn_head("l", id(scope), resource, scope, one)
     assert journal.append_known("l", id(scope), resource, "2")
     assert not journal.append_known("l", id(scope), other, "3")
     assert not journal.append_known("t", id(scope), resource, "3")
     assert not journal.append_known("l", id(scope), resource, '"\ud800"')
     assert not journal.append_known("l", id(scope), resource, "x" * MEBIBYTE)
-    journal.segments[-1].seal()
+    journal.segments[-1].freeze()
     assert not journal.append_known("l", id(scope), resource, "3")
     assert texts(journal) == ["1", "2"]
     assert journal.append("l", one)
     assert not journal.append_known("l", id(scope), resource, "4")
     assert texts(journal) == ["1", "2", "1"]
-    journal.renew()
+    journal.reset_after_fork()
     assert not journal.append_known("l", id(scope), resource, "5")
 
 
@@ -109,7 +109,7 @@ def test_far_behind_segments_are_larger(tmp_path):
     assert sizes[:17] == [64] * 16 + [256]
     assert set(sizes[16:]) == {256}
     assert len(texts(journal)) == 4_000
-    journal.renew()
+    journal.reset_after_fork()
 
 
 def test_full(journal):
@@ -148,7 +148,7 @@ def test_each_segment_stands_for_itself(journal):
     for number in range(3_000):
         journal.append("l", fragment('"' + "x" * 200 + '"', scopes[number % 2]))
     for segment in journal.segments:
-        assert segment.read(HEADER_SIZE, segment.end()).count(b"\nd") <= 2
+        assert segment.read(HEADER_SIZE, segment.frames_end()).count(b"\nd") <= 2
     assert len(texts(journal)) == 3_000
 
 
@@ -168,13 +168,13 @@ def test_close(journal, tmp_path):
 def test_what_another_left(journal, tmp_path):
     """Comes first; nothing of it is changed by being found."""
     journal.append("l", fragment("1"))
-    journal.renew()
+    journal.reset_after_fork()
     journal._target.release_slot()  # as a death does
     other = Journal(directory_target(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
     assert len(other.open().segments) == 1
     other.append("l", fragment("2"))
     assert texts(other) == ["1", "2"]
-    other.renew()
+    other.reset_after_fork()
 
 
 def test_forked_child(journal, tmp_path):
@@ -262,7 +262,7 @@ def test_threads_signal_handlers_and_finalisers(tmp_path):
         assert found.count(f'"{number}{"x" * 20}"') == each
     assert found.count("3") == len(fired)
     assert found.count("4") == len(done)
-    journal.renew()
+    journal.reset_after_fork()
 
 
 def test_spare(journal):
@@ -316,13 +316,13 @@ def test_finaliser_while_its_slot_is_released(journal, monkeypatch):
 
 
 def test_segment_that_was_begun_twice(journal):
-    """By a thread and what interrupted it: the last one is gone on with, and all are drained."""
+    """By a thread and what interrupted it: the last one continues, and all are drained."""
     journal.append("l", fragment("1"))
     first = journal._active
-    first.seal()
-    interrupted = journal._after(first, 1)
+    first.freeze()
+    interrupted = journal._next_segment(first, 1)
     journal._active = first
-    journal._after(first, 1)
+    journal._next_segment(first, 1)
     journal._active = interrupted
     journal.prepare()
     assert journal._active is journal.segments[-1]
@@ -361,7 +361,7 @@ def test_opening_that_hangs(tmp_path):
     thread.join()
     assert journal.append("l", fragment("4"))
     assert texts(journal) == ["1", "4"]
-    journal.renew()
+    journal.reset_after_fork()
 
 
 def test_child_that_records_nothing_keeps_no_slot(journal, tmp_path):
@@ -397,4 +397,4 @@ def test_large_records_fill_the_journal(journal):
         pass
     assert journal.is_full
     assert len(texts(journal)) == 3
-    assert [s.end() > HEADER_SIZE for s in journal.segments] == [False, True, True, True]
+    assert [s.frames_end() > HEADER_SIZE for s in journal.segments] == [False, True, True, True]

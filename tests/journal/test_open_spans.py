@@ -26,27 +26,27 @@ from opentelemetry.trace import (
 
 from rimp_otel.journal import open_spans as opened
 from rimp_otel.journal.interrupted import read_open_spans
-from rimp_otel.journal.open_spans import SLOT_SIZE, SLOTS_START, OpenSpans
+from rimp_otel.journal.open_spans import ENTRIES_START, ENTRY_SIZE, OpenSpanTable
 
 
-class Noting(SpanProcessor):
+class TableProcessor(SpanProcessor):
     """What the collector does with the table."""
 
     def __init__(self, table):
         self.table = table
 
     def on_start(self, span, parent_context=None):
-        self.table.opened(span)
+        self.table.add(span)
 
     def on_end(self, span):
-        self.table.ending(span)
-        self.table.ended(span)
+        self.table.mark_ending(span)
+        self.table.remove_span(span)
 
 
 @pytest.fixture
 def table(tmp_path):
-    """An empty table of 16 slots."""
-    made = OpenSpans.create(tmp_path, 7, most=16)
+    """An empty table of 16 entries."""
+    made = OpenSpanTable.create(tmp_path, 7, most=16)
     yield made
     made.close()
 
@@ -56,24 +56,24 @@ def tracer_of(table, resource=None):
     provider = TracerProvider(
         resource=resource or Resource({"service.name": "shop"}), shutdown_on_exit=False
     )
-    provider.add_span_processor(Noting(table))
+    provider.add_span_processor(TableProcessor(table))
     return provider.get_tracer("test", "1.0")
 
 
-def noted(table):
+def entries(table):
     """What somebody else reads in the table."""
     left = read_open_spans(table.path)
     assert left.damaged == 0
-    return [span.noted for span in left.spans]
+    return [span.entry for span in left.spans]
 
 
 def test_file_is_private_and_whole(tmp_path):
     """Its pages are all allocated, so that no write into it can fail."""
-    table = OpenSpans.create(tmp_path, 7)
+    table = OpenSpanTable.create(tmp_path, 7)
     status = table.path.stat()
     assert table.path.name == "000007.open"
     assert stat.S_IMODE(status.st_mode) == 0o600
-    assert status.st_size == table.size == SLOTS_START + 4_096 * SLOT_SIZE
+    assert status.st_size == table.size == ENTRIES_START + 4_096 * ENTRY_SIZE
     assert status.st_blocks * 512 >= status.st_size
     table.close()
     assert list(tmp_path.iterdir()) == []
@@ -83,7 +83,7 @@ def test_never_takes_a_file_that_is_there(tmp_path):
     """Nor follows a link."""
     (tmp_path / "000001.open").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(FileExistsError):
-        OpenSpans.create(tmp_path, 1)
+        OpenSpanTable.create(tmp_path, 1)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -95,11 +95,11 @@ def test_leaves_nothing_where_it_cannot_be_made(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(OSError, match="No space"):
-        OpenSpans.create(tmp_path, 1)
+        OpenSpanTable.create(tmp_path, 1)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_open_span_is_noted(table):
+def test_an_open_span_is_in_the_table(table):
     """With all that it had when it started."""
     remote = SpanContext(0xABC, 0xDEF, True, TraceFlags(1), TraceState([("vendor", "x")]))
     context = set_span_in_context(NonRecordingSpan(remote))
@@ -107,7 +107,7 @@ def test_an_open_span_is_noted(table):
     tracer_of(table).start_span(
         "GET /", context, SpanKind.SERVER, attributes=attributes, start_time=123
     )
-    (span,) = noted(table)
+    (span,) = entries(table)
     assert int.from_bytes(span.trace_id, "big") == 0xABC
     assert (span.parent_span_id, span.flags & 0x301, span.kind) == (0xDEF, 0x301, 2)
     assert (span.name, span.start_time_unix_nano, span.trace_state) == ("GET /", 123, "vendor=x")
@@ -116,22 +116,22 @@ def test_an_open_span_is_noted(table):
 
 
 def test_a_span_that_ended_is_gone(table):
-    """Its slot is free for the next one."""
+    """Its entry is free for the next one."""
     tracer = tracer_of(table)
     for _ in range(100):
         tracer.start_span("a").end()
-    assert (noted(table), table.tracked, table.untracked) == ([], 0, 0)
+    assert (entries(table), table.tracked, table.untracked) == ([], 0, 0)
 
 
 def test_ending_is_marked(table):
     """Between the two, it is not known whether its end was recorded."""
     span = tracer_of(table).start_span("a")
-    table.ending(span)
+    table.mark_ending(span)
     (left,) = read_open_spans(table.path).spans
     assert left.is_ending
     assert table.is_ending
-    table.ended(span)
-    assert noted(table) == []
+    table.remove_span(span)
+    assert entries(table) == []
     assert not table.is_ending
 
 
@@ -143,42 +143,42 @@ def test_a_full_table_counts_what_it_does_not_note(table):
     for span in spans:
         span.end()
     tracer.start_span("again")
-    assert [span.name for span in noted(table)] == ["again"]
+    assert [span.name for span in entries(table)] == ["again"]
 
 
-def test_a_span_that_was_not_noted_may_end(table):
+def test_a_span_that_was_not_added_may_end(table):
     """That is no error, and changes nothing."""
-    other = tracer_of(SimpleNamespace(opened=lambda span: None)).start_span("a")
-    table.ending(other)
-    table.ended(other)
-    table.ended(other)
+    other = tracer_of(SimpleNamespace(add=lambda span: None)).start_span("a")
+    table.mark_ending(other)
+    table.remove_span(other)
+    table.remove_span(other)
     assert len(table._free) == 16
 
 
 def test_the_same_ids_twice(table):
-    """The first is noted, and no slot is lost."""
+    """The first is added, and no entry is lost."""
     span = tracer_of(table).start_span("a")
-    table.opened(span)
+    table.add(span)
     assert (table.tracked, table.untracked) == (1, 1)
     span.end()
     assert len(table._free) == 16
 
 
-def test_a_span_that_ended_before_it_was_noted(table):
+def test_a_span_that_ended_before_it_was_added(table):
     """A processor before ours can hand it to another thread."""
-    span = tracer_of(SimpleNamespace(**dict.fromkeys(("opened", "ending", "ended"), id)))
+    span = tracer_of(SimpleNamespace(**dict.fromkeys(("add", "mark_ending", "remove_span"), id)))
     span = span.start_span("a")
     span.end()
-    table.opened(span)
+    table.add(span)
     assert (table.tracked, len(table._free)) == (0, 16)
 
 
 @pytest.mark.parametrize("odd", [None, object(), SimpleNamespace(context=None), 5])
 def test_what_is_no_span_is_counted(table, odd):
     """And raises nothing."""
-    table.opened(odd)
-    table.ending(odd)
-    table.ended(odd)
+    table.add(odd)
+    table.mark_ending(odd)
+    table.remove_span(odd)
     assert (table.untracked, len(table._free)) == (1, 16)
 
 
@@ -194,7 +194,7 @@ def test_an_exception_of_the_application_passes(table):
             raise Timeout
 
     with pytest.raises(Timeout):
-        table.opened(Interrupted())
+        table.add(Interrupted())
 
 
 def test_long_names_and_attributes(table):
@@ -203,7 +203,7 @@ def test_long_names_and_attributes(table):
     tracer.start_span("é" * 90, attributes={"query": "x" * 5_000, "n": 1}, start_time=1)
     tracer.start_span("n", attributes={f"key{i}": "v" * 60 for i in range(50)}, start_time=2)
     tracer.start_span("é" * 5_000, attributes={"n": 1}, start_time=3)
-    first, second, third = noted(table)
+    first, second, third = entries(table)
     assert (first.name, first.attributes, first.dropped_attributes_count) == ("é" * 90, {"n": 1}, 1)
     assert (second.attributes, second.dropped_attributes_count) == ({}, 50)
     assert (third.name, third.is_cut) == ("é" * 300 + "…", True)
@@ -213,7 +213,7 @@ def test_values_that_do_not_fit_are_repaired(table):
     """As in a span that ended."""
     tracer = tracer_of(table)
     given = tracer.start_span("a\ud800", attributes={"big": 2**70, "odd": "\ud800", "bytes": b"\0"})
-    (span,) = noted(table)
+    (span,) = entries(table)
     assert (span.name, span.attributes) == (
         "a\ufffd",
         # The oldest SDK makes text of bytes.
@@ -227,15 +227,15 @@ def test_a_start_that_is_no_integer(table, odd, start):
     span = tracer_of(table).start_span(None, start_time=1)
     span.end()
     span._start_time, span._end_time = odd, None
-    table.opened(span)
-    (left,) = noted(table)
+    table.add(span)
+    (left,) = entries(table)
     assert (left.name, max(left.start_time_unix_nano, 0)) == ("", start)
 
 
 def test_without_the_private_fields(table):
     """The public properties say the same."""
     real = tracer_of(table).start_span("a", attributes={"k": (1, 2)}, start_time=5)
-    (fast,) = noted(table)
+    (fast,) = entries(table)
     real.end()
     names = [
         "context",
@@ -247,8 +247,8 @@ def test_without_the_private_fields(table):
         "resource",
         "instrumentation_scope",
     ]
-    table.opened(SimpleNamespace(**{name: getattr(real, name) for name in names}))
-    assert noted(table) == [fast]
+    table.add(SimpleNamespace(**{name: getattr(real, name) for name in names}))
+    assert entries(table) == [fast]
 
 
 def test_origins_stand_once(table):
@@ -260,7 +260,7 @@ def test_origins_stand_once(table):
         tracer.start_span(f"{number}").end()
     spans.append(tracer.start_span("b"))
     spans.append(tracer_of(table, Resource({"service.name": "bank\ud800"})).start_span("c"))
-    origins = [span.origin for span in read_open_spans(table.path).spans]
+    origins = [span.envelopes for span in read_open_spans(table.path).spans]
     assert len(set(origins)) == 3
     assert '"test"' in origins[0][1].head
     assert '"same"' in origins[3][1].head
@@ -278,20 +278,20 @@ def test_too_many_origins(table):
             span.end()
     tracer.start_span("b")
     first, last = read_open_spans(table.path).spans
-    assert first.origin is not None
-    assert (last.origin, last.noted.name) == (None, "b")
+    assert first.envelopes is not None
+    assert (last.envelopes, last.entry.name) == (None, "b")
 
 
 def test_closing(tmp_path):
     """What happens after it is counted, and raises nothing."""
-    table = OpenSpans.create(tmp_path, 1, most=4)
+    table = OpenSpanTable.create(tmp_path, 1, most=4)
     tracer = tracer_of(table)
     span = tracer.start_span("a")
     table.close()
     table.close()
     span.end()
     tracer.start_span("b").end()
-    table.alive(5)
+    table.mark_alive(5)
     assert (table.untracked, table.is_ending) == (1, False)
     assert list(tmp_path.iterdir()) == []
 
@@ -300,13 +300,13 @@ def test_closing_without_deleting(table):
     """The file then says what was open."""
     tracer_of(table).start_span("a")
     table.close(delete=False)
-    assert [span.name for span in noted(table)] == ["a"]
+    assert [span.name for span in entries(table)] == ["a"]
 
 
 def test_the_heartbeat(table):
     """It is the last sign of life, from the creation on."""
     assert read_open_spans(table.path).alive_unix_nano > 0
-    table.alive(1_234)
+    table.mark_alive(1_234)
     left = read_open_spans(table.path)
     assert (left.alive_unix_nano, left.pid) == (1_234, os.getpid())
 
@@ -320,17 +320,17 @@ def test_a_forked_child_changes_nothing(table):
     child = os.fork()
     if not child:
         try:
-            table.abandon()
+            table.release()
             span.end()
-            table.opened(span)
-            table.alive(9)
+            table.add(span)
+            table.mark_alive(9)
             table.close()
         finally:
             os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert table.path.read_bytes() == before
     span.end()
-    assert noted(table) == []
+    assert entries(table) == []
 
 
 IDS = st.integers(1, 2**64 - 1)
@@ -353,7 +353,7 @@ def test_whatever_a_span_is_called(table, name, ids, attributes, start):
     parent = SpanContext(ids[0], ids[1], False, TraceFlags(1))
     context = set_span_in_context(NonRecordingSpan(parent))
     span = tracer_of(table).start_span(name, context, attributes=attributes, start_time=start)
-    (found,) = noted(table)
+    (found,) = entries(table)
     assert int.from_bytes(found.trace_id, "big") == ids[0]
     assert (found.span_id, found.parent_span_id) == (span.context.span_id, ids[1])
     assert found.start_time_unix_nano == (start or span.start_time)
@@ -365,8 +365,8 @@ def test_whatever_a_span_is_called(table, name, ids, attributes, start):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
 def test_threads_and_a_signal_handler(tmp_path):
-    """Each slot has one owner at a time, and none is lost."""
-    table = OpenSpans.create(tmp_path, 1, most=64)
+    """Each entry has one owner at a time, and none is lost."""
+    table = OpenSpanTable.create(tmp_path, 1, most=64)
     tracer = tracer_of(table)
     handled = []
 
@@ -378,7 +378,7 @@ def test_threads_and_a_signal_handler(tmp_path):
     def work():
         for number in range(1_500):
             spans = [tracer.start_span("w", attributes={"n": number}) for _ in range(3)]
-            table.opened(spans[0])
+            table.add(spans[0])
             for span in spans:
                 span.end()
 
@@ -395,7 +395,7 @@ def test_threads_and_a_signal_handler(tmp_path):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert sorted(table._free) == list(range(0, 64 * 128, 128))
-    assert (noted(table), table.tracked, table.untracked) == ([], 0, 4 * 1_500)
+    assert (entries(table), table.tracked, table.untracked) == ([], 0, 4 * 1_500)
     table.close()
 
 
@@ -405,7 +405,11 @@ def test_interrupted_at_every_step(table):
     others = [tracer.start_span(f"{number}") for number in range(3)]
     inner = tracer_of(table)
     steps = []
-    code = {OpenSpans.opened.__code__, OpenSpans.ending.__code__, OpenSpans.ended.__code__}
+    code = {
+        OpenSpanTable.add.__code__,
+        OpenSpanTable.mark_ending.__code__,
+        OpenSpanTable.remove_span.__code__,
+    }
 
     def tracing(frame, event, argument):
         if frame.f_code not in code:
@@ -427,9 +431,9 @@ def test_interrupted_at_every_step(table):
         sys.settrace(None)
     assert len(steps) > 100
     assert (len(table._free), table.tracked, table.untracked) == (16, 0, 0)
-    assert noted(table) == []
+    assert entries(table) == []
 
 
 def test_the_layout_leaves_room():
     """A name of 180 bytes fits whatever else there is."""
-    assert SLOT_SIZE - opened.WORDS_SIZE > opened._NAME_ROOM + 180
+    assert ENTRY_SIZE - opened.ENTRY_HEAD_SIZE > opened._NAME_ROOM + 180

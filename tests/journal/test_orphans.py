@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from rimp_otel import TelemetryCollector, TelemetryConfig
 from rimp_otel.batch import decode_batch
 from rimp_otel.journal.journal import Journal
-from rimp_otel.journal.orphans import convert_leftovers, read_leftovers
+from rimp_otel.journal.orphans import convert_orphans, read_orphans
 from rimp_otel.journal.reader import read_journal
 from rimp_otel.journal.slots import is_owned
 from rimp_otel.process import Reporter
@@ -30,7 +30,7 @@ def journal(tmp_path):
     """A journal that is not open yet."""
     journal = Journal(FileTarget(tmp_path), 64 * 1024 * 1024, Reporter())
     yield journal
-    journal.renew()
+    journal.reset_after_fork()
 
 
 @pytest.fixture
@@ -66,10 +66,10 @@ def test_open_spans_of_the_dead(journal, tracer, tmp_path):
     assert not is_owned(directory)
     expected = [("done", False), ("open", True)]
     assert spans_in(directory) == expected
-    assert convert_leftovers(directory) == 0
+    assert convert_orphans(directory) == 0
     assert sorted(os.listdir(directory)) == ["000001.seg", "000002.seg", "lock"]
     assert spans_in(directory) == expected
-    assert read_leftovers(directory, []) == ([], [])
+    assert read_orphans(directory, []) == ([], [])
 
 
 def test_conversion_that_was_killed(journal, tracer, tmp_path):
@@ -79,10 +79,10 @@ def test_conversion_that_was_killed(journal, tracer, tmp_path):
     directory = tmp_path / "journal"
     table = (directory / "000001.open").read_bytes()
     (directory / "000001.tmp").write_bytes(b"half")
-    convert_leftovers(directory)
+    convert_orphans(directory)
     (directory / "000001.open").write_bytes(table)
     assert spans_in(directory) == [("open", True)]
-    convert_leftovers(directory)
+    convert_orphans(directory)
     assert sorted(os.listdir(directory)) == ["000001.seg", "000002.seg", "lock"]
     assert spans_in(directory) == [("open", True)]
 
@@ -91,7 +91,7 @@ def test_span_that_was_just_being_recorded(journal, tracer, tmp_path):
     """Is interrupted if its record is not there, whoever else names it."""
     lost, kept = tracer.start_span("lost"), tracer.start_span("kept")
     tracer.start_span("child", links=[]).end()
-    journal.open_spans.ending(lost)
+    journal.open_spans.mark_ending(lost)
     journal.open_spans.ended = lambda span: None
     kept.end()
     die(journal)
@@ -101,11 +101,11 @@ def test_span_that_was_just_being_recorded(journal, tracer, tmp_path):
 def test_no_segment_is_deleted_while_a_span_ends(journal, tracer):
     """It may hold the span's record."""
     span = tracer.start_span("a")
-    journal.open_spans.ending(span)
+    journal.open_spans.mark_ending(span)
     journal.finished.append(journal.segments.popleft())
     journal.delete_finished()
     assert len(journal.finished) == 1
-    journal.open_spans.ended(span)
+    journal.open_spans.remove_span(span)
     journal.delete_finished()
     assert len(journal.finished) == 0
 
@@ -113,7 +113,7 @@ def test_no_segment_is_deleted_while_a_span_ends(journal, tracer):
 def test_a_span_whose_end_was_broken_off_keeps_only_so_much(journal, tracer):
     """By an exception of a signal handler's: the journal must not get full of what is stored."""
     span = tracer.start_span("a")
-    journal.open_spans.ending(span)
+    journal.open_spans.mark_ending(span)
     journal.finished.append(journal.segments.popleft())
     journal._limit = journal.finished[0].size
     journal.delete_finished()
@@ -131,7 +131,7 @@ def test_damaged_table(journal, tracer, tmp_path):
     path.write_bytes(data)
     (damage,) = read_journal(path.parent, lambda *_: False).damaged
     assert damage == (path, 0, "open spans in it are damaged")
-    assert convert_leftovers(path.parent) == 1
+    assert convert_orphans(path.parent) == 1
     assert spans_in(path.parent) == [("one", True)]
     assert path.with_name("000001.open.damaged").read_bytes() == bytes(data)
 
@@ -149,7 +149,7 @@ def test_crash(journal, tracer, tmp_path):
     assert event.severity_number == 21
     assert event.metadata["exception.stacktrace"].endswith("stack\n")
     assert event.resource.attributes["service.name"] == "shop"
-    convert_leftovers(directory)
+    convert_orphans(directory)
     assert not (directory / "000001.crash").exists()
 
 
@@ -158,4 +158,4 @@ def test_no_crash(journal, tmp_path):
     journal.open()
     die(journal)
     (tmp_path / "journal" / "000001.crash").write_text("")
-    assert read_leftovers(tmp_path / "journal", []) == ([], [])
+    assert read_orphans(tmp_path / "journal", []) == ([], [])

@@ -21,7 +21,7 @@ def journal(tmp_path):
     for number in range(10):
         append(journal, number)
     yield journal
-    journal.renew()
+    journal.reset_after_fork()
 
 
 def read(journal, whole=lambda *_: False):
@@ -36,7 +36,7 @@ def test_all_that_is_not_stored(journal):
     assert numbers == {signal: list(range(10)) for signal in Signal}
     assert sum(records for _, _, records in contents.lines) == 30
     assert contents.damaged == []
-    journal.segments[0].header.set_done(Signal.LOGS, journal.segments[0].end())
+    journal.segments[0].header.set_stored_until(Signal.LOGS, journal.segments[0].frames_end())
     _, numbers = read(journal)
     assert numbers[Signal.LOGS] == []
     assert numbers[Signal.TRACES] == list(range(10))
@@ -59,7 +59,7 @@ def test_no_journal(tmp_path):
 def test_a_line_that_is_being_stored(journal, whole):
     """Is in the file if it is whole there, else in the journal."""
     segment = journal.segments[0]
-    stop = segment.end()
+    stop = segment.frames_end()
     segment.header.intend(Intent(Signal.LOGS, HEADER_SIZE, stop, End(7, 100), 50))
     contents, numbers = read(journal, lambda *_: whole)
     assert numbers[Signal.LOGS] == ([] if whole else list(range(10)))
@@ -69,12 +69,12 @@ def test_a_line_that_is_being_stored(journal, whole):
 def test_two_segments(journal):
     """The one that was changed last says where the files end."""
     first = journal.segments[0]
-    first.header.set_ends({Signal.LOGS: End(7, 10)}, 5)
-    second = journal._make(journal._segment_size)
+    first.header.set_file_ends({Signal.LOGS: End(7, 10)}, 5)
+    second = journal._create_segment(journal._segment_size)
     journal.segments.append(second)
-    second.header.set_ends({Signal.LOGS: End(7, 20)}, 6)
+    second.header.set_file_ends({Signal.LOGS: End(7, 20)}, 6)
     assert read(journal)[0].ends[Signal.LOGS] == End(7, 20)
-    first.header.set_ends({Signal.LOGS: End(7, 30)}, 7)
+    first.header.set_file_ends({Signal.LOGS: End(7, 30)}, 7)
     assert read(journal)[0].ends[Signal.LOGS] == End(7, 30)
 
 
@@ -93,9 +93,9 @@ def test_damage(journal):
 def test_damaged_line_end_before_what_is_not_stored(journal):
     """Costs nothing: what follows begins where the header says."""
     segment = journal.segments[0]
-    position = segment.find_newline(HEADER_SIZE + 20_000 // 2, segment.end()) + 1
+    position = segment.find_newline(HEADER_SIZE + 20_000 // 2, segment.frames_end()) + 1
     for signal in Signal:
-        segment.header.set_done(signal, position)
+        segment.header.set_stored_until(signal, position)
     _, before = read(journal)
     segment._memory[position - 1] = ord("?")
     contents, numbers = read(journal)
@@ -106,7 +106,7 @@ def test_damaged_line_end_before_what_is_not_stored(journal):
 
 def test_header_that_says_nonsense(journal):
     """Costs that signal, until it is recovered."""
-    journal.segments[0].header.set_done(Signal.LOGS, 2**40)
+    journal.segments[0].header.set_stored_until(Signal.LOGS, 2**40)
     contents, numbers = read(journal)
     assert numbers[Signal.LOGS] == []
     assert numbers[Signal.METRICS] == list(range(10))
@@ -130,7 +130,7 @@ def test_damaged_magic_number(journal):
 def test_frame_that_is_being_written(journal):
     """Is not there yet, and no damage."""
     segment = journal.segments[0]
-    end = segment.end()
+    end = segment.frames_end()
     segment._memory[end : end + 6] = b"l1 {\0\n"
     contents, numbers = read(journal)
     assert contents.damaged == []

@@ -10,8 +10,7 @@ import pytest
 
 from rimp_otel.journal.format import HEADER_SIZE, Intent
 from rimp_otel.journal.journal import Journal
-from rimp_otel.journal.recovery import next_number, recover, segment_files
-from rimp_otel.journal.segment import segment_name
+from rimp_otel.journal.recovery import next_file_number, recover_slot, segment_files
 from rimp_otel.journal.slots import LOCK
 from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
@@ -34,7 +33,7 @@ def take(left, target=None):
     """What the next owner finds."""
     target = target or FileTarget(left.parent)
     try:
-        return recover(target.take_slot(), target, Reporter())
+        return recover_slot(target.take_slot(), target, Reporter())
     finally:
         target.release_slot()
 
@@ -63,7 +62,8 @@ def test_damaged_segment_is_put_aside(left, capsys):
     assert found.damaged == 1
     assert (left / "000002.seg.damaged").read_bytes()[3:] == data[3:]
     assert (
-        "000002.seg is damaged, and put aside: its magic number is wrong" in capsys.readouterr().err
+        "000002.seg is damaged, renamed to *.damaged: its magic number is wrong"
+        in capsys.readouterr().err
     )
 
 
@@ -88,30 +88,30 @@ def test_interrupted_append(left, whole, done):
     """The file decides whether it was done."""
     (segment,) = take(left).segments
     segment.header.intend(Intent(Signal.LOGS, HEADER_SIZE, 5_000, End(7, 100), 50))
-    segment.header.set_done(Signal.LOGS, 4_500)  # as if it had died right there
+    segment.header.set_stored_until(Signal.LOGS, 4_500)  # as if it had died right there
     target = FileTarget(left.parent)
     asked = []
     target.resolve_append = lambda *line: asked.append(line) or whole
     target.ends = lambda: {signal: End(7, 150) for signal in Signal}
-    done = segment.find_newline(done - 1, segment.end()) + 1 if whole else done
+    done = segment.find_newline(done - 1, segment.frames_end()) + 1 if whole else done
     segment.header.intend(Intent(Signal.LOGS, HEADER_SIZE, done, End(7, 100), 50))
     (again,) = take(left, target).segments
     assert asked == [(Signal.LOGS, End(7, 100), 50)]
     state = again.state()
-    assert (state.done[Signal.LOGS], state.intent) == (done, None)
+    assert (state.stored_until[Signal.LOGS], state.intent) == (done, None)
     if whole:
-        assert state.ends[Signal.LOGS] == End(7, 150)
+        assert state.file_ends[Signal.LOGS] == End(7, 150)
 
 
 def test_done_within_a_frame(left):
     """Is damage: all is looked for in the files, also by who comes after."""
     (segment,) = take(left).segments
-    segment.header.set_done(Signal.LOGS, HEADER_SIZE + 17)
+    segment.header.set_stored_until(Signal.LOGS, HEADER_SIZE + 17)
     target = FileTarget(left.parent)
     target.lines[Signal.LOGS].append(b"x" * 99)
-    segment.header.set_ends(target.ends(), 1)
+    segment.header.set_file_ends(target.ends(), 1)
     (again,) = take(left, target).segments
-    assert again.header.done(Signal.LOGS) == HEADER_SIZE
+    assert again.header.stored_until(Signal.LOGS) == HEADER_SIZE
     assert again.header.is_doubtful
     assert take(left).may_be_stored
 
@@ -119,32 +119,32 @@ def test_done_within_a_frame(left):
 def test_rolled_back_after_a_reboot(left):
     """To what was synced: what was stored later may not have reached the device."""
     (segment,) = take(left).segments
-    position = segment.find_newline(HEADER_SIZE, segment.end()) + 1
+    position = segment.find_newline(HEADER_SIZE, segment.frames_end()) + 1
     segment.header.finish(Signal.LOGS, position, End(7, 0), 1)
-    assert take(left).segments[0].header.done(Signal.LOGS) == position
+    assert take(left).segments[0].header.stored_until(Signal.LOGS) == position
     owner = json.loads((left / LOCK).read_text())
     (left / LOCK).write_text(json.dumps({**owner, "boot": "before"}))
-    assert take(left).segments[0].header.done(Signal.LOGS) == HEADER_SIZE
+    assert take(left).segments[0].header.stored_until(Signal.LOGS) == HEADER_SIZE
 
 
 def test_rolled_back_where_the_file_is_too_short(left):
     """Whatever the reason is."""
     (segment,) = take(left).segments
-    position = segment.find_newline(HEADER_SIZE, segment.end()) + 1
+    position = segment.find_newline(HEADER_SIZE, segment.frames_end()) + 1
     segment.header.finish(Signal.LOGS, position, End(7, 100), 1)
     target = FileTarget(left.parent)
     target.ends = lambda: {signal: End(7, 99) for signal in Signal}
     (again,) = take(left, target).segments
-    assert again.header.done(Signal.LOGS) == HEADER_SIZE
+    assert again.header.stored_until(Signal.LOGS) == HEADER_SIZE
 
 
 def test_numbers(left):
     """A new file's number is above all that are there, or were put aside."""
-    assert next_number(left) == 2
+    assert next_file_number(left) == 2
     (left / "000009.seg.damaged").write_bytes(b"")
     (left / "000004.open").write_bytes(b"")
-    assert next_number(left) == 10
-    (left / segment_name(2)).write_bytes(b"")
+    assert next_file_number(left) == 10
+    (left / "000002.seg").write_bytes(b"")
     assert [path.name for path in segment_files(left)] == ["000001.seg", "000002.seg"]
     assert segment_files(left / "nowhere") == []
 
@@ -155,7 +155,7 @@ def test_pipes_keep_nobody_waiting(left):
         os.mkfifo(left / name)
     found = take(left)
     assert len(found.segments) == 1
-    assert segment_name(7) not in [path.name for path in segment_files(left)]
+    assert "000007.seg" not in [path.name for path in segment_files(left)]
 
 
 def test_no_room_for_what_is_beside(left, monkeypatch):
@@ -165,7 +165,7 @@ def test_no_room_for_what_is_beside(left, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     (left / "000007.open").touch()
-    monkeypatch.setattr("rimp_otel.journal.orphans.convert_leftovers", no_room)
+    monkeypatch.setattr("rimp_otel.journal.orphans.convert_orphans", no_room)
     with pytest.raises(OSError, match="No space left"):
         take(left)
     monkeypatch.undo()

@@ -8,7 +8,7 @@ import resource
 import pytest
 
 from rimp_otel.journal.format import HEADER_SIZE
-from rimp_otel.journal.segment import Segment, segment_name, segment_number
+from rimp_otel.journal.segment import Segment
 from rimp_otel.otlp.lines import Envelope
 
 ORIGIN = Envelope("{", "}"), Envelope("{", "}"), None
@@ -29,7 +29,7 @@ def test_written_bytes_are_in_the_file(segment):
     data = segment.path.read_bytes()
     assert data[HEADER_SIZE : HEADER_SIZE + 7] == b"t1 {}\n\0"
     assert len(data) == SIZE
-    assert segment.end() == HEADER_SIZE + 6
+    assert segment.frames_end() == HEADER_SIZE + 6
 
 
 def test_private(segment):
@@ -48,37 +48,37 @@ def test_full(segment):
     with pytest.raises(ValueError, match="out of range"):
         segment.write(b"b" * 11)
     segment.write(b"c" * 10)
-    assert segment.end() == SIZE
+    assert segment.frames_end() == SIZE
 
 
 def test_sealed(segment):
     """Late writers are refused, until it is unsealed."""
     segment.write(b"one\n")
-    segment.seal()
+    segment.freeze()
     with pytest.raises(ValueError):
         segment.write(b"two\n")
-    assert segment.end() == HEADER_SIZE + 4
-    segment.unseal()
+    assert segment.frames_end() == HEADER_SIZE + 4
+    segment.unfreeze()
     segment.write(b"three\n")
-    assert segment.read(HEADER_SIZE, segment.end()) == b"one\nthree\n"
+    assert segment.read(HEADER_SIZE, segment.frames_end()) == b"one\nthree\n"
 
 
 def test_heads(segment):
     """A definition comes until it is known to be written."""
-    head, definition = segment.head("t", ORIGIN)
+    head, definition = segment.frame_head("t", ORIGIN)
     assert (head, definition) == ("t1 ", 'd1 ["{", "}", "{", "}"]\n')
-    assert segment.head("t", ORIGIN)[0] == "t2 "
-    segment.define("t", ORIGIN, head)
-    assert segment.head("t", ORIGIN) == ("t1 ", "")
+    assert segment.frame_head("t", ORIGIN)[0] == "t2 "
+    segment.set_head("t", ORIGIN, head)
+    assert segment.frame_head("t", ORIGIN) == ("t1 ", "")
 
 
 def test_opened_by_another(segment):
     """It is sealed, and holds the same."""
     segment.write(b"t1 {}\n")
     other = Segment.open(segment.path)
-    assert other.recovered
+    assert other.is_recovered
     assert other.identity == segment.identity
-    assert other.read(HEADER_SIZE, other.end()) == b"t1 {}\n"
+    assert other.read(HEADER_SIZE, other.frames_end()) == b"t1 {}\n"
     with pytest.raises(ValueError):
         other.write(b"x")
     other.close()
@@ -87,7 +87,7 @@ def test_opened_by_another(segment):
 def test_incomplete_segment(tmp_path):
     """Whose owner died while making it, is none."""
     for size in (0, 100, HEADER_SIZE, SIZE):
-        path = tmp_path / segment_name(size)
+        path = tmp_path / f"{size:06d}.seg"
         path.write_bytes(bytes(size))
         assert Segment.open(path) is None
 
@@ -95,7 +95,7 @@ def test_incomplete_segment(tmp_path):
 def test_damaged_segment(segment, tmp_path):
     """Is refused, with the reason; one byte of its magic number may be wrong."""
     segment.write(b"t1 {}\n")
-    path = tmp_path / segment_name(9)
+    path = tmp_path / "000009.seg"
     path.write_bytes(b"\1" + segment.path.read_bytes()[1:])
     Segment.open(path).close()
     path.write_bytes(b"\1\1" + segment.path.read_bytes()[2:])
@@ -110,11 +110,11 @@ def test_name_is_taken(segment, tmp_path):
     """By a file or a link: never written over, never followed."""
     with pytest.raises(FileExistsError):
         Segment.create(tmp_path, 1, SIZE)
-    (tmp_path / segment_name(2)).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "000002.seg").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(FileExistsError):
         Segment.create(tmp_path, 2, SIZE)
     with pytest.raises(OSError):
-        Segment.open(tmp_path / segment_name(2))
+        Segment.open(tmp_path / "000002.seg")
 
 
 def test_no_room_on_disk(tmp_path):
@@ -154,20 +154,3 @@ def test_sync(segment):
     segment.path.unlink()
     with pytest.raises(FileNotFoundError):
         segment.sync()
-
-
-@pytest.mark.parametrize(
-    ("name", "number"),
-    [
-        ("000001.seg", 1),
-        ("1234567.seg", 1_234_567),
-        ("1.seg.damaged", None),
-        ("x.seg", None),
-        ("000001.open", None),
-        ("lock", None),
-        ("٣.seg", None),
-    ],
-)
-def test_names(name, number):
-    """Only its own are recognised."""
-    assert segment_number(name) == number

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from rimp_otel.journal.segment import Mapping
+from rimp_otel.journal.segment import FileMapping
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def descriptors():
 
 def test_written_through(opened):
     """What is written can be read from the file at once."""
-    memory = Mapping.of(opened, 4_096)
+    memory = FileMapping.of(opened, 4_096)
     memory.write(b"text")
     assert os.pread(opened, 4, 0) == b"text"
     memory.close()
@@ -36,14 +36,14 @@ def test_written_through(opened):
 def test_lets_go_of_its_descriptor(opened):
     """Where it has one."""
     before = descriptors()
-    Mapping.of(opened, 4_096).close()
+    FileMapping.of(opened, 4_096).close()
     assert descriptors() == before
 
 
 def test_closes_nobody_elses_descriptor(opened, tmp_path):
     """As after a program closed all descriptors, and opened others in their place."""
     before = descriptors()
-    memory = Mapping.of(opened, 4_096)
+    memory = FileMapping.of(opened, 4_096)
     own = descriptors() - before
     (tmp_path / "other").touch()
     other = os.open(tmp_path / "other", os.O_RDWR)

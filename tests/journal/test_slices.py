@@ -8,7 +8,7 @@ from rimp_otel.batch import decode_batch
 from rimp_otel.journal.format import HEADER_SIZE
 from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.segment import Segment
-from rimp_otel.journal.slices import Slices, Twins
+from rimp_otel.journal.slices import Slicer, StoredRecords
 from rimp_otel.models.records import Signal
 from rimp_otel.process import Reporter
 from tests.journal.records import FileTarget, append, log, numbers_of
@@ -24,7 +24,7 @@ def segment(tmp_path):
         append(journal, number)
     (segment,) = journal.segments
     yield segment
-    journal.renew()
+    journal.reset_after_fork()
 
 
 def cut_all(slices):
@@ -50,16 +50,16 @@ def reopened(segment):
 def test_all_records_once(segment, again):
     """Of a segment that is being written, and of one that was left."""
     segment = reopened(segment) if again else segment
-    pieces = cut_all(Slices(segment))
+    pieces = cut_all(Slicer(segment))
     assert read(pieces) == dict.fromkeys(Signal, ALL)
     assert sum(piece.records for piece in pieces) == 900
     assert max(len(line) for piece in pieces for line in piece.lines) < 70_000
-    assert all(segment.header.done(signal) == segment.end() for signal in Signal)
+    assert all(segment.header.stored_until(signal) == segment.frames_end() for signal in Signal)
 
 
 def test_larger_stretches(segment):
     """Hold several lines of the same size as ever."""
-    slices = Slices(segment)
+    slices = Slicer(segment)
     pieces = slices.cut(slices.end(), 200_000)
     assert [piece.signal for piece in pieces] == [Signal.LOGS, Signal.TRACES, Signal.METRICS]
     assert [len(piece.lines) for piece in pieces] == [4, 4, 4]
@@ -71,15 +71,15 @@ def test_larger_stretches(segment):
 
 def test_stretches_follow_one_another(segment):
     """Each begins where the one before ended."""
-    pieces = [piece for piece in cut_all(Slices(segment)) if piece.signal is Signal.LOGS]
-    assert pieces[0].since == HEADER_SIZE
-    assert [piece.stop for piece in pieces[:-1]] == [piece.since for piece in pieces[1:]]
+    pieces = [piece for piece in cut_all(Slicer(segment)) if piece.signal is Signal.LOGS]
+    assert pieces[0].start == HEADER_SIZE
+    assert [piece.stop for piece in pieces[:-1]] == [piece.start for piece in pieces[1:]]
 
 
 def test_only_up_to_an_end(segment):
     """What comes after it is for the next time."""
-    slices = Slices(segment)
-    end = segment.find_newline(HEADER_SIZE + 100_000, segment.end()) + 1
+    slices = Slicer(segment)
+    end = segment.find_newline(HEADER_SIZE + 100_000, segment.frames_end()) + 1
     first = []
     while pieces := slices.cut(end):
         first += pieces
@@ -93,10 +93,10 @@ def test_only_up_to_an_end(segment):
 
 def test_what_was_stored_is_left_out(segment):
     """Also where one signal was stored further than another."""
-    slices = Slices(segment)
+    slices = Slicer(segment)
     first = slices.cut(slices.end())
-    segment.header.set_done(Signal.LOGS, first[0].stop)
-    again = cut_all(Slices(reopened(segment)))
+    segment.header.set_stored_until(Signal.LOGS, first[0].stop)
+    again = cut_all(Slicer(reopened(segment)))
     logs = read([piece for piece in first if piece.signal is Signal.LOGS])[Signal.LOGS]
     assert read(again)[Signal.LOGS] == ALL[len(logs) :]
     assert read(again)[Signal.TRACES] == ALL
@@ -108,7 +108,7 @@ def test_damage_costs_itself(segment):
     place = data.index(b'"100 x')
     data[place] = 0
     segment.path.write_bytes(data)
-    pieces = cut_all(Slices(reopened(segment)))
+    pieces = cut_all(Slicer(reopened(segment)))
     found = read(pieces)
     assert found[Signal.LOGS] == [number for number in ALL if number != 100]
     assert found[Signal.TRACES] == ALL
@@ -120,7 +120,7 @@ def test_missing_page(segment):
     data = bytearray(segment.path.read_bytes())
     data[40_960:45_056] = bytes(4_096)
     segment.path.write_bytes(data)
-    found = read(cut_all(Slices(reopened(segment))))
+    found = read(cut_all(Slicer(reopened(segment))))
     assert found[Signal.LOGS][:20] == ALL[:20]
     assert found[Signal.LOGS][-200:] == ALL[-200:]
     assert len(ALL) - 12 < len(found[Signal.LOGS]) < len(ALL)
@@ -129,21 +129,23 @@ def test_missing_page(segment):
 def test_half_written_frame_at_the_end(segment):
     """Is no damage: its record's append had not returned."""
     data = segment.path.read_bytes()
-    segment.path.write_bytes(data[: segment.end() - 5] + bytes(len(data) - segment.end() + 5))
-    pieces = cut_all(Slices(reopened(segment)))
+    segment.path.write_bytes(
+        data[: segment.frames_end() - 5] + bytes(len(data) - segment.frames_end() + 5)
+    )
+    pieces = cut_all(Slicer(reopened(segment)))
     assert read(pieces)[Signal.METRICS] == ALL[:-1]
     assert sum(piece.damaged for piece in pieces) == 0
 
 
 def test_twins(segment):
     """What is in the file already, beyond what the header knows of, is not stored again."""
-    pieces = cut_all(Slices(segment))
+    pieces = cut_all(Slicer(segment))
     lines = [line for piece in pieces if piece.signal is Signal.LOGS for line in piece.lines]
     for signal in Signal:
-        segment.header.set_done(signal, HEADER_SIZE)
-    twins = Twins({Signal.LOGS: lines[:2]})
+        segment.header.set_stored_until(signal, HEADER_SIZE)
+    twins = StoredRecords({Signal.LOGS: lines[:2]})
     stored = len(numbers_of([decode_batch(line) for line in lines[:2]])[Signal.LOGS])
-    found = read(cut_all(Slices(reopened(segment), twins)))
+    found = read(cut_all(Slicer(reopened(segment), twins)))
     assert found[Signal.LOGS] == ALL[stored:]
     assert found[Signal.TRACES] == ALL
 
@@ -154,9 +156,9 @@ def test_twins_are_counted(tmp_path):
     for _ in range(3):
         journal.append("l", log(1))
     (segment,) = journal.segments
-    (piece,) = cut_all(Slices(segment))
-    segment.header.set_done(Signal.LOGS, HEADER_SIZE)
-    twins = Twins({Signal.LOGS: [*piece.lines, b"damaged"]})
+    (piece,) = cut_all(Slicer(segment))
+    segment.header.set_stored_until(Signal.LOGS, HEADER_SIZE)
+    twins = StoredRecords({Signal.LOGS: [*piece.lines, b"damaged"]})
     journal.append("l", log(1))
-    assert read(cut_all(Slices(reopened(segment), twins)))[Signal.LOGS] == [1]
-    journal.renew()
+    assert read(cut_all(Slicer(reopened(segment), twins)))[Signal.LOGS] == [1]
+    journal.reset_after_fork()

@@ -11,7 +11,15 @@ import sys
 import pytest
 
 from rimp_otel import StorageError
-from rimp_otel.journal.slots import LOCK, Slot, is_owned
+from rimp_otel.journal.slots import (
+    LOCK,
+    JournalFile,
+    JournalFileKind,
+    Slot,
+    classify_journal_file,
+    is_owned,
+    journal_file_name,
+)
 from tests.processes import ROOT
 
 
@@ -183,3 +191,29 @@ def test_lock_file_that_was_removed(directory_of):
     slot.release()
     with pytest.raises(OSError):
         os.fstat(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("lock", JournalFile(JournalFileKind.LOCK)),
+        ("000001.seg", JournalFile(JournalFileKind.SEGMENT, 1)),
+        ("1234567.seg", JournalFile(JournalFileKind.SEGMENT, 1_234_567)),
+        ("000002.open", JournalFile(JournalFileKind.OPEN_SPANS, 2)),
+        ("000003.crash", JournalFile(JournalFileKind.CRASH, 3)),
+        ("000002.tmp", JournalFile(JournalFileKind.TEMPORARY, 2)),
+        (
+            "000001.seg.damaged",
+            JournalFile(JournalFileKind.QUARANTINED, 1, JournalFileKind.SEGMENT),
+        ),
+        ("x.seg.damaged", JournalFile(JournalFileKind.QUARANTINED)),
+        ("x.seg", JournalFile(JournalFileKind.FOREIGN)),
+        ("٠٠٠٠٠٣.seg", JournalFile(JournalFileKind.FOREIGN)),
+        ("notes.txt", JournalFile(JournalFileKind.FOREIGN)),
+    ],
+)
+def test_names_in_a_journal(name, file):
+    """Each says what its file is, and names are made as they are read."""
+    assert classify_journal_file(name) == file
+    if file.number is not None and file.former_kind is None:
+        assert journal_file_name(file.number, file.kind) == name

@@ -14,6 +14,7 @@ from rimp_otel import (
     TelemetryData,
     TelemetryMetric,
 )
+from rimp_otel.models.records import Signal
 from rimp_otel.process import Reporter
 from rimp_otel.streaming.drain import SLICE_RECORDS, Drain
 from tests.doubles import DEADLINE, Gate, ListStorage
@@ -216,7 +217,7 @@ def test_run_if_free_waits_for_nobody():
 def test_record_that_cannot_be_encoded_costs_itself():
     """It is counted as such once the storage has tried."""
     setup = Setup()
-    setup.storage.before = lambda data: [data.otlp_json(signal) for signal in data._sources]
+    setup.storage.before = lambda data: [data.otlp_json(signal) for signal in Signal]
 
     class Broken:
         context = type("Context", (), {"trace_flags": 1})

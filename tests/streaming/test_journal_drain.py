@@ -79,7 +79,7 @@ class Process:
 
         self.drain._give_up_or_wait = dead
         for segment in self.journal.segments:
-            segment.header.give_up = lambda: None
+            segment.header.clear_intent = lambda: None
         with pytest.raises(Died):
             self.drain.run()
         self.die()
@@ -135,7 +135,7 @@ def test_killed_while_a_line_was_stored(target, line, moment):
     first.drain._give_up_or_wait = lambda *_: (_ for _ in ()).throw(Died)
     kept = dict.fromkeys(first.journal.segments)
     for segment in kept:
-        segment.header.give_up = lambda: None
+        segment.header.clear_intent = lambda: None
     with pytest.raises(Died):
         first.drain.run()
     first.die()

@@ -626,7 +626,7 @@ def test_storage_of_ones_own_with_a_journal(tmp_path):
     stream = TelemetryStream(collector, ListStorage(refuses))
     collector.collect_event("a", "1")
     assert not stream.stop()
-    stream._drain._journal.renew()
+    stream._drain._journal.reset_after_fork()
     stream._drain._target.release_slot()  # as its death does
     collector = TelemetryCollector(config)
     stream = TelemetryStream(collector, ListStorage())
@@ -656,4 +656,4 @@ def test_damaged_journal_is_counted(tmp_path, capsys):
     assert stream.stats().damaged == 1
     assert stream.collector.stats().stored == 1
     assert sorted(os.listdir(journal)) == ["000001.seg.damaged", "lock"]
-    assert "000001.seg is damaged, and put aside" in capsys.readouterr().err
+    assert "000001.seg is damaged, renamed to *.damaged" in capsys.readouterr().err

@@ -32,8 +32,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rimp_otel.errors import StorageError
-from rimp_otel.journal.segment import DAMAGED
-from rimp_otel.journal.slots import LOCK
+from rimp_otel.journal.slots import JournalFileKind, classify_journal_file
 from rimp_otel.models.records import Signal
 from rimp_otel.process import importing
 from rimp_otel.storage.base import RecordingLayout, reading_errors
@@ -67,7 +66,6 @@ _SEALED = (
     r"\.jsonl(\.zst|\.gz)?"
 )
 _SEALING = r"\.([a-z]+-[0-9a-f]{16})\.tmp-[0-9]+"
-_NUMBERED = r"[0-9]{6,}\.(?:seg|open|crash)"
 _REWRITE = r"\..+\.tmp-[0-9]+"
 _COMPRESSIONS = {suffix.removeprefix(".jsonl"): name for name, suffix in SUFFIXES.items()}
 
@@ -239,6 +237,13 @@ class FileState(Enum):
     FOREIGN = "foreign"
 
 
+_STATES_IN_JOURNAL = {
+    JournalFileKind.QUARANTINED: FileState.QUARANTINED,
+    JournalFileKind.TEMPORARY: FileState.STALE,
+    JournalFileKind.FOREIGN: FileState.FOREIGN,
+}
+
+
 class FileEntry(NamedTuple):
     """Something that lies in a recording's directory."""
 
@@ -309,11 +314,7 @@ def _state_at_top(name: str, prefix: str) -> FileState:
 
 
 def _state_in_journal(name: str) -> FileState:
-    if name == LOCK or re.fullmatch(_NUMBERED, name, re.ASCII):
-        return FileState.OWN
-    if name.endswith(DAMAGED):
-        return FileState.QUARANTINED
-    return FileState.STALE if name.endswith(".tmp") else FileState.FOREIGN
+    return _STATES_IN_JOURNAL.get(classify_journal_file(name).kind, FileState.OWN)
 
 
 def _state_among_sealed(path: Path) -> FileState:

@@ -17,17 +17,17 @@ from rimp_otel.errors import StorageError
 from rimp_otel.fsutil import acquire
 from rimp_otel.journal.format import (
     HEADER_SIZE,
+    Definitions,
     Frame,
-    Origins,
-    State,
-    end_of_frames,
-    frames_in,
+    HeaderState,
+    find_frames_end,
     line_of_frames,
-    read_state,
-    readable,
+    parse_frames,
+    read_header,
+    readable_frames,
 )
-from rimp_otel.journal.slices import Twins
-from rimp_otel.journal.slots import Slot
+from rimp_otel.journal.slices import StoredRecords
+from rimp_otel.journal.slots import JournalFileKind, Slot, classify_journal_file
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files.index import find_index_fault, index_path, make_index
 from rimp_otel.storage.files.journal_target import SlotTakenError, SlotTarget, take_slot
@@ -66,7 +66,8 @@ def salvage(path: Path, target: SlotTarget) -> int:
     for signal, frames in _frames(path).items():
         # Not if there are none: all files of the recording are read for this.
         if frames:
-            frames = Twins({signal: target.lines_since(signal, 0)}).without(signal, frames)
+            stored_records = StoredRecords({signal: target.lines_since(signal, 0)})
+            frames = stored_records.remove_from(signal, frames)
         for start in range(0, len(frames), _SLICE):
             line = line_of_frames(signal, frames[start : start + _SLICE])
             target.append_line(signal, line)
@@ -79,18 +80,20 @@ def _frames(path: Path) -> dict[Signal, list[Frame]]:
     with os.fdopen(os.open(path, _FLAGS), "rb") as file:
         data = file.read()
     text = data[HEADER_SIZE:]
-    found = frames_in(text[: end_of_frames(text)], HEADER_SIZE, Origins())
-    state = read_state(data[:HEADER_SIZE])
+    found = parse_frames(text[: find_frames_end(text)], HEADER_SIZE, Definitions())
+    state = read_header(data[:HEADER_SIZE])
     return {
-        signal: readable(signal, found.of(signal, _done(state, signal, data)))[0]
+        signal: readable_frames(
+            signal, found.of_signal(signal, _stored_until(state, signal, data))
+        )[0]
         for signal in Signal
     }
 
 
-def _done(state: State | None, signal: Signal, data: bytes) -> int:
-    """Up to where its records are stored; 0 where the header does not say it any more."""
-    done = state.done[signal] if state else 0
-    return done if data[max(done - 1, 0) : done] == b"\n" else 0
+def _stored_until(state: HeaderState | None, signal: Signal, data: bytes) -> int:
+    """Return up to where its records are stored; 0 if the header does not say it any more."""
+    offset = state.stored_until[signal] if state else 0
+    return offset if data[max(offset - 1, 0) : offset] == b"\n" else 0
 
 
 # --- Repairing a recording: what can be mended is, what cannot is kept; living writers are left alone.
@@ -256,7 +259,7 @@ class Repair:
             yield Action(ActionCode.REMOVED, path)
         elif state is FileState.QUARANTINED and not path.is_symlink():
             records = 0
-            if ".seg." in path.name:
+            if classify_journal_file(path.name).former_kind is JournalFileKind.SEGMENT:
                 records = salvage(path, target)
                 target.sync()
             kept = keep(path, self._damaged)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rimp_otel.errors import StorageError
 from rimp_otel.fsutil import sync_directory
-from rimp_otel.journal.slots import Slot
+from rimp_otel.journal.slots import JournalFileKind, Slot, classify_journal_file
 from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
 from rimp_otel.process import ProcessLock, Reporter, in_forked_child
@@ -100,8 +100,6 @@ def _make_private(directory: Path) -> None:
 
 
 # --- The writer of one slot: its lock, and its three active files.
-
-_SEGMENT = ".seg"
 
 
 class Writer:
@@ -446,4 +444,5 @@ def _nothing(end: End, length: int) -> None:
 
 def _has_records(journal: Path) -> bool:
     """Whether its last owner may have left records that are in no file yet."""
-    return any(name.endswith(_SEGMENT) for name in os.listdir(journal))
+    kinds = [classify_journal_file(name).kind for name in os.listdir(journal)]
+    return JournalFileKind.SEGMENT in kinds
