@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rimp_otel.errors import ConfigurationError as ConfigurationError
     from rimp_otel.errors import DecodeError as DecodeError
     from rimp_otel.errors import MissingExtraError as MissingExtraError
+    from rimp_otel.errors import NoRecordingError as NoRecordingError
     from rimp_otel.errors import QueryError as QueryError
     from rimp_otel.errors import RimpError as RimpError
     from rimp_otel.errors import StorageError as StorageError
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
     from rimp_otel.storage.files.policy import FileStats as FileStats
     from rimp_otel.storage.files.storage import FileStorage as FileStorage
     from rimp_otel.storage.memory import MemoryStorage as MemoryStorage
-    from rimp_otel.storage.sqlite import SQLiteStats as SQLiteStats
-    from rimp_otel.storage.sqlite import SQLiteStorage as SQLiteStorage
+    from rimp_otel.storage.recording import open_recording as open_recording
+    from rimp_otel.storage.sqlite.storage import SQLiteStorage as SQLiteStorage
+    from rimp_otel.storage.sqlite.writer import SQLiteStats as SQLiteStats
     from rimp_otel.streaming.stream import StreamStats as StreamStats
     from rimp_otel.streaming.stream import TelemetryStream as TelemetryStream
     from rimp_otel.trace import Trace as Trace
@@ -60,14 +62,15 @@ _MODULES = {
     "MemoryStorage": "rimp_otel.storage.memory",
     "MetricKind": "rimp_otel.models.records",
     "MissingExtraError": "rimp_otel.errors",
+    "NoRecordingError": "rimp_otel.errors",
     "QueryError": "rimp_otel.errors",
     "ResourceInfo": "rimp_otel.models.records",
     "RimpError": "rimp_otel.errors",
     "RimpLogRecordExporter": "rimp_otel.otel.exporters",
     "RimpMetricExporter": "rimp_otel.otel.exporters",
     "RimpSpanExporter": "rimp_otel.otel.exporters",
-    "SQLiteStats": "rimp_otel.storage.sqlite",
-    "SQLiteStorage": "rimp_otel.storage.sqlite",
+    "SQLiteStats": "rimp_otel.storage.sqlite.writer",
+    "SQLiteStorage": "rimp_otel.storage.sqlite.storage",
     "ScopeInfo": "rimp_otel.models.records",
     "Signal": "rimp_otel.models.records",
     "StorageError": "rimp_otel.errors",
@@ -83,6 +86,7 @@ _MODULES = {
     "Trace": "rimp_otel.trace",
     "connect": "rimp_otel.sql",
     "install": "rimp_otel.otel.install",
+    "open_recording": "rimp_otel.storage.recording",
     "select": "rimp_otel.storage.base",
 }
 """The module that defines each public name. (The packages within give theirs to ``lazy_exports``;

@@ -57,9 +57,11 @@ FUNCTION_LEVEL = {
     ("storage/files/journal_target.py", "rimp_otel.storage.files.lines"),
     ("storage/files/storage.py", "rimp_otel.storage.files.recording"),
     # Either files or SQLite, to read or to write.
+    ("storage/recording.py", "rimp_otel.storage.files.layout"),
     ("storage/recording.py", "rimp_otel.storage.files.recording"),
     ("storage/recording.py", "rimp_otel.storage.files.storage"),
     ("storage/recording.py", "rimp_otel.storage.sqlite.recording"),
+    ("storage/recording.py", "rimp_otel.storage.sqlite.schema"),
     ("storage/recording.py", "rimp_otel.storage.sqlite.storage"),
     # Making sealed files, once the first file was rotated.
     ("storage/files/layout.py", "hashlib"),

@@ -280,7 +280,9 @@ class _RecordingWatcher:
 
     def has_no_writer(self) -> bool:
         """Return True if no process writes the recording any more."""
-        layout = self._recording.layout
+        from rimp_otel.storage.recording import layout_of
+
+        layout = layout_of(self._recording.path)
         return not any(is_owned(layout.journal(slot)) for slot in layout.slots())
 
     def wait_for(self, action: str, is_done: Callable[[], bool]) -> None:

@@ -166,6 +166,7 @@ def count_recording(
     recording: Recording, batches: Iterable[TelemetryData] | None = None
 ) -> RecordingStats:
     """Count all that the recording holds: what was not polled yet, or ``batches``."""
+    from rimp_otel.storage.recording import layout_of
     from rimp_otel.storage.slots import inspect_slots
 
     stats = RecordingStats()
@@ -175,7 +176,7 @@ def count_recording(
                 stats.add(record)
             progress.advance(len(data))
     stats.files = list(recording.files())
-    stats.journals = inspect_slots(recording.layout)
+    stats.journals = inspect_slots(layout_of(recording.path))
     stats.damaged = list(recording.damaged)
     return stats
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, TypedDict
 
@@ -96,6 +96,16 @@ class Filter:
 
     def __bool__(self) -> bool:
         return self != _EVERYTHING
+
+    def __repr__(self) -> str:
+        """Show the conditions that there are, always in the same order."""
+        texts = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                shown = sorted(s.value for s in value) if field.name == "signals" else value
+                texts.append(f"{field.name}={shown!r}")
+        return f"{type(self).__name__}({', '.join(texts)})"
 
     def matches(self, record: ReadableSpan | TelemetryEvent | TelemetryMetric) -> bool:
         """Whether all conditions hold for a record."""

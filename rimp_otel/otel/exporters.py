@@ -27,7 +27,7 @@ from rimp_otel.models.records import Signal
 from rimp_otel.process import Reporter
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.files.storage import FileStorage
-from rimp_otel.storage.sqlite import SQLiteStorage
+from rimp_otel.storage.sqlite.storage import SQLiteStorage
 from rimp_otel.streaming.stream import storage_for
 
 __all__ = ["RimpLogRecordExporter", "RimpMetricExporter", "RimpSpanExporter"]

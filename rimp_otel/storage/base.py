@@ -29,8 +29,13 @@ __all__ = [
     "RecordingLayout",
     "Selection",
     "TelemetryStorage",
+    "TimedRecord",
+    "keep_newest",
     "reading_errors",
     "select",
+    "select_list",
+    "select_with_times",
+    "takes_all",
     "with_times",
     "without_times",
 ]
@@ -194,33 +199,38 @@ class Selection(NamedTuple):
         end = None if end_time is None else to_unix_nano(end_time)
         return cls(Window(start, end), limit, Filter.of(**conditions))
 
-    @property
-    def takes_all(self) -> bool:
-        """True if no record is left out."""
-        return not self.filter and self.limit is None and self.window == _ALWAYS
 
-    def records_in(self, name: str, data: TelemetryData) -> list[Any]:
-        """Return the selected records of one list of a batch (a key of ``TIMES``), before ``limit``."""
-        time, matches = TIMES[name], self.filter.matches
-        records = getattr(data, name)
-        if self.window != _ALWAYS:
-            records = [record for record in records if self.window.contains(time(record))]
-        return [record for record in records if matches(record)] if self.filter else records
+def takes_all(selection: Selection) -> bool:
+    """Return True if the selection leaves no record out."""
+    return not selection.filter and selection.limit is None and selection.window == _ALWAYS
 
-    def timed_records_in(self, data: TelemetryData) -> list[tuple[int, str, Any]]:
-        """Return the selected records of a batch, before ``limit``, as ``with_times`` does."""
-        return [
-            (time(record), name, record)
-            for name, time in TIMES.items()
-            for record in self.records_in(name, data)
-        ]
 
-    def newest(self, timed: list[Any]) -> list[Any]:
-        """Return the newest ``limit`` of tuples that begin with a time, oldest first."""
-        timed.sort(key=itemgetter(0))
-        if self.limit is None:
-            return timed
-        return timed[len(timed) - self.limit :] if self.limit < len(timed) else timed
+def select_list(selection: Selection, name: str, data: TelemetryData) -> list[Any]:
+    """Return the selected records of one list of a batch (a key of ``TIMES``), before ``limit``."""
+    window, filter = selection.window, selection.filter
+    records: list[Any] = getattr(data, name)
+    if window != _ALWAYS:
+        time = TIMES[name]
+        records = [record for record in records if window.contains(time(record))]
+    return [record for record in records if filter.matches(record)] if filter else records
+
+
+def select_with_times(selection: Selection, data: TelemetryData) -> list[TimedRecord]:
+    """Return the selected records of a batch, before ``limit``, as ``with_times`` does."""
+    return [
+        (time(record), name, record)
+        for name, time in TIMES.items()
+        for record in select_list(selection, name, data)
+    ]
+
+
+def keep_newest(selection: Selection, timed: list[Any]) -> list[Any]:
+    """Return the newest ``limit`` of tuples that begin with a time, oldest first."""
+    timed.sort(key=itemgetter(0))
+    limit = selection.limit
+    if limit is None:
+        return timed
+    return timed[len(timed) - limit :] if limit < len(timed) else timed
 
 
 ALL_RECORDS = Selection()
@@ -245,8 +255,11 @@ def select(
         ConfigurationError: an argument is not allowed.
     """
     selection = Selection.of(start_time, end_time, limit, **conditions)
-    return without_times(selection.newest(selection.timed_records_in(data)))
+    return without_times(keep_newest(selection, select_with_times(selection, data)))
 
+
+TimedRecord = tuple[int, str, Any]
+"""A time, the name of the list that a record belongs to, and the record."""
 
 TIMES: dict[str, Callable[[Any], int]] = {
     "spans": lambda span: span.start_time or 0,
@@ -256,12 +269,12 @@ TIMES: dict[str, Callable[[Any], int]] = {
 """By the name of each list of a batch, the function that returns the time of a record in it."""
 
 
-def with_times(data: TelemetryData) -> list[tuple[int, str, Any]]:
+def with_times(data: TelemetryData) -> list[TimedRecord]:
     """Return the records with their times and the names of the lists that they belong to."""
     return [(time(r), name, r) for name, time in TIMES.items() for r in getattr(data, name)]
 
 
-def without_times(records: Iterable[tuple[int, str, Any]]) -> TelemetryData:
+def without_times(records: Iterable[TimedRecord]) -> TelemetryData:
     """Return a batch of what ``with_times`` returned."""
     lists: dict[str, list[Any]] = {"spans": [], "events": [], "metrics": []}
     for _, name, record in records:

@@ -11,7 +11,13 @@ from rimp_otel.batch import TelemetryData
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.process import in_forked_child
-from rimp_otel.storage.base import FilteringStorage, Selection, without_times
+from rimp_otel.storage.base import (
+    FilteringStorage,
+    Selection,
+    keep_newest,
+    select_with_times,
+    without_times,
+)
 
 __all__ = ["MemoryStorage"]
 
@@ -57,11 +63,13 @@ class MemoryStorage(FilteringStorage):
     def _retrieve(self, selection: Selection) -> TelemetryData:
         found = self._in_range(selection)
         # What a filter leaves is known once it is decoded, which is the greater part of the work.
-        certain = found if selection.filter else selection.newest(found)
-        return without_times(selection.newest(selection.timed_records_in(_decoded(certain))))
+        certain = found if selection.filter else keep_newest(selection, found)
+        return without_times(
+            keep_newest(selection, select_with_times(selection, _decoded(certain)))
+        )
 
     def _iter_retrieve(self, selection: Selection, batch_size: int) -> Iterator[TelemetryData]:
-        found = selection.newest(self._in_range(selection))
+        found = keep_newest(selection, self._in_range(selection))
         return _batches(found, selection, batch_size)
 
     def _in_range(self, selection: Selection) -> list[tuple[int, Signal, EncodedRecord]]:
@@ -89,7 +97,9 @@ def _batches(
 ) -> Iterator[TelemetryData]:
     batch: list[tuple[int, str, Any]] = []
     for start in range(0, len(found), size):
-        batch += selection.newest(selection.timed_records_in(_decoded(found[start : start + size])))
+        batch += keep_newest(
+            selection, select_with_times(selection, _decoded(found[start : start + size]))
+        )
         while len(batch) >= size:
             yield without_times(batch[:size])
             batch = batch[size:]

@@ -21,7 +21,7 @@ from rimp_otel.storage.base import (
 )
 from rimp_otel.storage.reading import Decode
 
-__all__ = ["Recording", "is_database", "open_recording", "open_storage"]
+__all__ = ["Recording", "is_database", "layout_of", "open_recording", "open_storage"]
 
 _DATABASE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
 
@@ -50,10 +50,6 @@ class Recording(Protocol):
     @property
     def path(self) -> Path:
         """As it was given."""
-
-    @property
-    def layout(self) -> RecordingLayout:
-        """Where its files lie."""
 
     @property
     def damaged(self) -> Sequence[DamagedLine]:
@@ -165,6 +161,18 @@ def _describe_file(path: Path) -> str:
     if path.suffix == ".jsonl" and path.stem.split(".")[0] in set(Signal):
         return f"{path} is one file of a recording: give its directory, {path.parent}"
     return f"{path} is a file, but no recording: give the path that was recorded into"
+
+
+def layout_of(path: Path) -> RecordingLayout:
+    """Return where the files of the recording at ``path`` lie."""
+    with importing():
+        if is_database(path):
+            from rimp_otel.storage.sqlite.schema import DatabaseLayout
+
+            return DatabaseLayout(path)
+        from rimp_otel.storage.files.layout import Layout
+
+        return Layout(path)
 
 
 def open_storage(path: str | os.PathLike[str]) -> FilteringStorage:

@@ -177,3 +177,11 @@ def test_what_is_refused(conditions, message):
     """With the argument's name, its value, and what is allowed."""
     with pytest.raises(ConfigurationError, match=message):
         Filter.of(**conditions)
+
+
+def test_representation():
+    """Only the conditions that there are, in one order."""
+    assert repr(Filter.of()) == "Filter()"
+    assert repr(Filter.of(signals=["traces", "logs"], name="x")) == (
+        "Filter(signals=['logs', 'traces'], name='x')"
+    )

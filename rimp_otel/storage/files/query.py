@@ -21,7 +21,15 @@ from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import StorageError
 from rimp_otel.models.filters import Filter
 from rimp_otel.otlp.scan import summarize_line
-from rimp_otel.storage.base import TIMES, Selection, without_times
+from rimp_otel.storage.base import (
+    TIMES,
+    Selection,
+    TimedRecord,
+    keep_newest,
+    select_list,
+    select_with_times,
+    without_times,
+)
 from rimp_otel.storage.files.chunks import MayWant, Stretch, Stretches, opened_stretches
 from rimp_otel.storage.files.lines import Content, Line
 from rimp_otel.storage.files.snapshot import Snapshot
@@ -36,11 +44,8 @@ __all__ = ["iter_retrieve", "retrieve", "sweep"]
 MOST_WAITING = 20_000
 _MOST_OPEN = 16
 
-Timed = tuple[int, str, Any]
-"""A time, the name of the list that the record belongs to, and the record."""
 
-
-def sweep(view: RecordingView, wanted: LineFilter) -> Iterator[Timed]:
+def sweep(view: RecordingView, wanted: LineFilter) -> Iterator[TimedRecord]:
     """The records that are looked for, oldest first; of one time, in any order.
 
     Raises:
@@ -69,7 +74,7 @@ class _Sweep:
         self._contents = [*view.snapshot.sealed, *view.snapshot.active]
         self._parts: list[_Part] = []
         # Told apart by two numbers: records cannot be compared.
-        self._waiting: list[tuple[int, int, int, Timed]] = []
+        self._waiting: list[tuple[int, int, int, TimedRecord]] = []
         self._count = 0
         for order, content in enumerate(self._contents):
             if wanted.may_want_from(content):
@@ -78,7 +83,7 @@ class _Sweep:
         for stretch in opened.journal.stretches(wanted.filter):
             self._add(len(self._contents), stretch)
 
-    def run(self) -> Iterator[Timed]:
+    def run(self) -> Iterator[TimedRecord]:
         while self._parts:
             part = heappop(self._parts)
             if part.stretch is None:
@@ -88,7 +93,7 @@ class _Sweep:
             yield from self._due()
         yield from self._due()
 
-    def _due(self) -> Iterator[Timed]:
+    def _due(self) -> Iterator[TimedRecord]:
         """What nothing earlier can follow."""
         until = self._parts[0].first if self._parts else None
         while self._waiting and (until is None or self._waiting[0][0] < until):
@@ -103,7 +108,7 @@ class _Sweep:
         if self._wanted.may_want(stretch.first, stretch.last):
             heappush(self._parts, _Part(stretch.first, order, stretch.key, stretch))
 
-    def _read(self, part: _Part, stretch: Stretch) -> Iterator[Timed]:
+    def _read(self, part: _Part, stretch: Stretch) -> Iterator[TimedRecord]:
         is_full = len(self._waiting) >= MOST_WAITING and self._can_be_read_again(part, stretch)
         left = None
         for record in self._records(part.order, stretch):
@@ -125,14 +130,14 @@ class _Sweep:
         is_certain = part.order >= len(self._contents) or self._contents[part.order].is_certain
         return is_certain and stretch.can_be_read_again
 
-    def _records(self, order: int, stretch: Stretch) -> Iterator[Timed]:
+    def _records(self, order: int, stretch: Stretch) -> Iterator[TimedRecord]:
         content = self._contents[order] if order < len(self._contents) else None
         parts = self._opened.journal if content is None else self._opened.get(content)
         if parts is None:
             return  # deleted since
         selection = self._wanted.selection
         for _, data in self._view.read(content, parts, stretch, self._wanted):
-            yield from selection.timed_records_in(data)
+            yield from select_with_times(selection, data)
 
 
 class _Opened:
@@ -218,12 +223,12 @@ def retrieve(view: RecordingView, selection: Selection) -> TelemetryData:
     for source in view.newest_first(wanted):
         older: list[tuple[int, str, Any, int]] = []
         for number, data in source:
-            for record in selection.timed_records_in(data):
+            for record in select_with_times(selection, data):
                 older.append((*record, number))
                 wanted.add(record[0])
             if len(older) > most:
                 older = _newest(older, selection)
-        found[:] = selection.newest(_newest(older, selection) + found)
+        found[:] = keep_newest(selection, _newest(older, selection) + found)
     return without_times([record[:3] for record in found])
 
 
@@ -236,7 +241,7 @@ def _all(view: RecordingView, wanted: LineFilter) -> TelemetryData:
         own: dict[str, list[Any]] = {name: [] for name in TIMES}
         for _, data in source:
             for name, records in own.items():
-                records += selection.records_in(name, data)
+                records += select_list(selection, name, data)
         for name, records in own.items():
             found[name].append(records)
     lists = {name: list(chain.from_iterable(reversed(found[name]))) for name in TIMES}
@@ -263,4 +268,4 @@ def _newest(
 ) -> list[tuple[int, str, Any, int]]:
     """Of a file's records, read in any order of lines; of one time, those of later lines."""
     records.sort(key=itemgetter(3))
-    return selection.newest(records)
+    return keep_newest(selection, records)

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.models.filters import Filter
-from rimp_otel.storage.base import Selection
+from rimp_otel.storage.base import Selection, takes_all
 from rimp_otel.storage.files.chunks import Stretch, Stretches, opened_stretches
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.lines import Content
@@ -126,8 +126,8 @@ class RecordingView:
     def _lines_in(
         self, content: Content, wanted: LineFilter
     ) -> Iterator[tuple[int, TelemetryData]]:
-        takes_all = wanted.selection.takes_all
-        with opened_stretches(content, self.snapshot.find, takes_all) as parts:
+        is_all = takes_all(wanted.selection)
+        with opened_stretches(content, self.snapshot.find, is_all) as parts:
             if parts is None:
                 return
             stretches = parts.stretches(wanted.filter)

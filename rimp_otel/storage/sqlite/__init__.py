@@ -1,8 +1,6 @@
-"""The storage in one SQLite file."""
+"""A recording in one SQLite file: writing it (``writer``) and reading it (``recording``, ``query``).
 
-from __future__ import annotations
-
-from rimp_otel.storage.sqlite.storage import SQLiteStorage
-from rimp_otel.storage.sqlite.writer import SQLiteStats
-
-__all__ = ["SQLiteStats", "SQLiteStorage"]
+``schema`` has the tables, ``rows`` makes rows of OTLP JSON lines, ``fork_gate`` keeps connections
+out of forked children. Imports: from ``storage.base`` and ``storage.reading``, nothing from
+``files``. Internal: ``SQLiteStorage`` and ``SQLiteStats`` are public by ``rimp_otel.storage``.
+"""

@@ -11,7 +11,7 @@ from rimp_otel.errors import ConfigurationError, DecodeError
 from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import EncodedRecord, join_lines
-from rimp_otel.storage.base import Selection
+from rimp_otel.storage.base import Selection, TimedRecord, keep_newest, select_with_times
 from rimp_otel.storage.reading import LineDecoder
 from rimp_otel.storage.sqlite.connection import Connection
 from rimp_otel.storage.sqlite.rows import LARGEST_TIME
@@ -73,7 +73,7 @@ class Place(NamedTuple):
 
 
 class Query:
-    """A selection as SQL. What SQL cannot say of it is for ``Selection.timed_records_in`` to see to.
+    """A selection as SQL. What SQL cannot say of it is for ``select_with_times`` to see to.
 
     Args:
         selection: of which records.
@@ -241,9 +241,6 @@ class Rows:
 
 # --- Questions to a database file.
 
-_Timed = tuple[int, str, Any]
-"""A time, the name of the list that the record belongs to, and the record."""
-
 _TIME = 2
 """Where a row has its time."""
 
@@ -270,7 +267,7 @@ class DatabaseQuery:
         selection: Selection,
         words: list[str] | None = None,
         without_seen: WithoutSeen | None = None,
-    ) -> list[_Timed]:
+    ) -> list[TimedRecord]:
         """Return the selected records whose messages hold all words, oldest first.
 
         With ``without_seen``, there may be fewer than ``limit``: those that it takes out count.
@@ -279,7 +276,7 @@ class DatabaseQuery:
             StorageError: the file cannot be read.
         """
         limit, number = selection.limit, 0
-        pages: list[list[_Timed]] = []
+        pages: list[list[TimedRecord]] = []
         with open_for_reading(self._path, self._timeout) as db:
             if db is None:
                 return []
@@ -287,18 +284,18 @@ class DatabaseQuery:
             rows = Rows(db, self._decoder)
             for page in db.pages(query.sql, query.values, PAGE):
                 data = rows.decode(page if limit is None else page[::-1])
-                found = selection.timed_records_in(data)
+                found = select_with_times(selection, data)
                 number += len(found)
                 left = _without_seen(data, page, without_seen)
-                pages.append(found if left is data else selection.timed_records_in(left))
+                pages.append(found if left is data else select_with_times(selection, left))
                 if limit is not None and number >= limit:
                     break
         oldest_first = pages if limit is None else reversed(pages)
-        return selection.newest([record for page in oldest_first for record in page])
+        return keep_newest(selection, [record for page in oldest_first for record in page])
 
     def iter_select(
         self, selection: Selection, without_seen: WithoutSeen | None = None
-    ) -> Iterator[_Timed]:
+    ) -> Iterator[TimedRecord]:
         """Iterate over the selected records, oldest first.
 
         Raises:
@@ -318,7 +315,7 @@ class DatabaseQuery:
             if rows:
                 place = place._replace(id=rows[-1][0], time=rows[-1][_TIME])
                 left = _without_seen(data, rows, without_seen)
-                yield from selection.newest(selection.timed_records_in(left))
+                yield from keep_newest(selection, select_with_times(selection, left))
 
     def batches(
         self, selection: Selection, without_seen: WithoutSeen | None = None

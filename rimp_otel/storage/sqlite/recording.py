@@ -18,6 +18,8 @@ from rimp_otel.storage.base import (
     DamagedLine,
     RecordingFile,
     Selection,
+    keep_newest,
+    select_with_times,
     without_times,
 )
 from rimp_otel.storage.reading import (
@@ -92,7 +94,7 @@ class SQLiteRecording:
         view = _JournalView(self._read_journals())
         stored = self._query.select(selection, without_seen=view.without_seen)
         records = [*stored, *view.records(selection)]
-        return without_times(selection.newest(records))
+        return without_times(keep_newest(selection, records))
 
     def iter_retrieve(
         self, selection: Selection = ALL_RECORDS, batch_size: int = 1_000
@@ -204,4 +206,4 @@ class _JournalView:
     def records(self, selection: Selection) -> Iterable[tuple[int, str, Any]]:
         """Iterate over the selected records that the journals held, before ``limit``."""
         for data in self.fresh():
-            yield from selection.timed_records_in(data)
+            yield from select_with_times(selection, data)
