@@ -1,4 +1,4 @@
-"""``rimp import``: OTLP files of anybody into a recording."""
+"""``rimp import``: add OTLP files to a recording."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from rimp_otel.cli.options import (
     style_from_args,
 )
 from rimp_otel.cli.output import Progress, counts_json, format_counts
+from rimp_otel.cli.signals import handle_signals
 from rimp_otel.errors import DecodeError, MissingExtraError, StorageError
 from rimp_otel.models.records import Signal
 from rimp_otel.render.format import format_count
@@ -33,136 +34,24 @@ from rimp_otel.render.terminal import Style, to_json
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
 
-__all__ = ["DAMAGED", "Source", "Taken", "add_import_parser", "size_of", "sources_of", "take"]
+__all__ = [
+    "ARCHIVE_ERRORS",
+    "ImportedFile",
+    "InputFile",
+    "add_import_parser",
+    "import_file",
+    "input_files",
+    "input_size",
+]
 
+ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError)
+"""The exceptions that reading a damaged archive raises."""
 
-# --- What ``rimp import`` is given: files, directories, archives, or standard input.
+_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_MAX_BATCH_SIZE = 32 * 1024 * 1024
+_MAX_LINE_SIZE = 256 * 1024
+_MAX_REASONS = 20
 
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError)
-"""What reading a damaged archive raises."""
-
-_TAR = (".tar", ".tar.gz", ".tgz")
-
-
-class Source(NamedTuple):
-    """One file of OTLP messages."""
-
-    #: As a person would name it: of a member of an archive, both.
-    name: str
-    open: Callable[[], AbstractContextManager[BinaryIO]]
-
-
-def sources_of(text: str, read: Callable[[int], None]) -> Iterator[Source]:
-    """The files that an argument stands for; ``-`` is standard input.
-
-    Args:
-        text: a path. Of a directory or an archive (``.tar``, ``.tar.gz``, ``.zip``), its files.
-        read: told how many bytes of what lies on disk were read.
-
-    Raises:
-        UsageError: it is a recording with journals.
-        StorageError: an archive is damaged.
-        OSError: it cannot be read.
-    """
-    if text == "-":
-        yield Source("standard input", lambda: nullcontext(sys.stdin.buffer))
-        return
-    path = Path(text)
-    if path.is_dir():
-        for file in _files(path):
-            yield Source(str(file), lambda file=file: closing(_open(file, read)))  # type: ignore[misc]
-    elif text.endswith(_TAR):
-        yield from _of_tar(path, read)
-    elif text.endswith(".zip"):
-        yield from _of_zip(path)
-        read(path.stat().st_size)
-    else:
-        yield Source(text, lambda: closing(_open(path, read)))
-
-
-def size_of(text: str) -> int:
-    """How many bytes an argument stands for; 0 of standard input.
-
-    Raises:
-        UsageError: there is no such file.
-    """
-    path = Path(text)
-    if text == "-":
-        return 0
-    if not path.exists():
-        raise UsageError(f"there is no file {path}")
-    files = _files(path) if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)
-
-
-def _files(directory: Path) -> list[Path]:
-    if any(directory.glob("journal*/lock")):
-        raise UsageError(
-            f"{directory} is a recording: look at it with --path, or import its files one by one"
-        )
-    return sorted(path for path in directory.rglob("*") if path.is_file() and path.name[0] != ".")
-
-
-class _Counted(io.RawIOBase):
-    """A file that tells how much of it is read."""
-
-    def __init__(self, file: Any, read: Callable[[int], None]) -> None:
-        self._file, self._read = file, read
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fills the buffer."""
-        count: int = self._file.readinto(buffer)
-        self._read(count)
-        return count
-
-    def close(self) -> None:
-        """Closes the file, too."""
-        self._file.close()
-        super().close()
-
-
-def _open(path: Path, read: Callable[[int], None]) -> Any:
-    return _Counted(open(path, "rb", buffering=0), read)
-
-
-def _of_tar(path: Path, read: Callable[[int], None]) -> Iterator[Source]:
-    with closing(_open(path, read)) as packed:
-        try:
-            # As a stream: nothing is unpacked to disk, whatever the names in it say.
-            with tarfile.open(fileobj=io.BufferedReader(packed), mode="r|*") as archive:
-                for member in archive:
-                    file = archive.extractfile(member) if member.isfile() else None
-                    if file is not None:
-                        yield Source(f"{path}/{member.name}", lambda file=file: closing(file))  # type: ignore[misc]
-        except DAMAGED as error:
-            raise StorageError(f"no tar archive, or damaged: {error}") from None
-
-
-def _member_of(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo
-) -> Callable[[], AbstractContextManager[BinaryIO]]:
-    return lambda: closing(cast(BinaryIO, archive.open(member)))
-
-
-def _of_zip(path: Path) -> Iterator[Source]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if not member.is_dir():
-                    yield Source(f"{path}/{member.filename}", _member_of(archive, member))
-    except DAMAGED as error:
-        raise StorageError(f"no zip archive, or damaged: {error}") from None
-
-
-# --- ``rimp import``: OTLP files of anybody into a recording.
-
-_AT_ONCE = 32 * 1024 * 1024
-_LONG_LINE = 256 * 1024
-_MOST_SHOWN = 20
 _DESCRIPTION = """\
 Add OTLP files to a recording: JSON (one message per line, or messages over several lines) or
 protobuf (one message, or length-prefixed messages of the Collector's file exporter), optionally
@@ -193,26 +82,26 @@ def add_import_parser(subparsers: Any) -> None:
 
 
 @dataclass
-class Taken:
-    """What was taken out of one file."""
+class ImportedFile:
+    """What was imported from a file."""
 
     name: str
     records: Counter[Signal] = field(default_factory=Counter)
     messages: int = 0
-    #: How many messages were refused, and the first of them: what counts places, where, why.
+    #: The number of refused messages, and of the first: the unit of the place, the place, and why.
     refused: int = 0
     reasons: list[tuple[str, int, str]] = field(default_factory=list)
-    #: Why the file was not taken to its end; empty if it was.
+    #: Why the rest of the file was not imported; empty if all was.
     failure: str = ""
 
     def refuse(self, unit: str, number: int, reason: str) -> None:
-        """One more message was refused."""
+        """Count a refused message."""
         self.refused += 1
-        if len(self.reasons) < _MOST_SHOWN:
+        if len(self.reasons) < _MAX_REASONS:
             self.reasons.append((unit, number, reason))
 
     def as_json(self) -> dict[str, Any]:
-        """What ``rimp import --json`` says about a file."""
+        """Return what ``rimp import --json`` prints about the file."""
         return {
             "file": self.name,
             "taken": counts_json(self.records),
@@ -225,32 +114,34 @@ class Taken:
 
 def _run_import(args: argparse.Namespace) -> int:
     path = path_from_args(args)
-    total = sum(map(size_of, args.files))
-    store, close = (_count, _nothing) if args.dry_run else _storage(path)
-    style, taken = style_from_args(args), list[Taken]()
+    total = sum(map(input_size, args.files))
+    store, close = (_discard, _do_nothing) if args.dry_run else _open_storage(path)
+    style, imported = style_from_args(args), list[ImportedFile]()
     try:
         with Progress("importing", total, "bytes") as progress, _interruptible() as check:
-            for source in _sources(args.files, progress):
-                taken.append(Taken(source.name))
-                take(source, taken[-1], store, check)
+            for file in _all_input_files(args.files, progress):
+                imported.append(ImportedFile(file.name))
+                import_file(file, imported[-1], store, check)
                 progress.clear()
-                _print(taken[-1], args, style)
+                _print_file(imported[-1], args, style)
     except KeyboardInterrupt:
-        if taken:
-            taken[-1].failure = "interrupted"
-            _print(taken[-1], args, style)
+        if imported:
+            imported[-1].failure = "interrupted"
+            _print_file(imported[-1], args, style)
         raise
     finally:
         close()
         if not args.json:
-            print(_summary(taken, str(path), args.dry_run, style))
-    return 1 if any(one.refused or one.failure for one in taken) else 0
+            print(_format_total(imported, str(path), args.dry_run, style))
+    return 1 if any(one.refused or one.failure for one in imported) else 0
 
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], None]]:
-    """Has Ctrl-C wait for a moment at which what is stored is what is said to be; the second does
-    not wait. Gives what is to be called at such moments."""
+    """Delay Ctrl-C to moments at which the report agrees with what is stored; a second one is immediate.
+
+    Yields a function to be called at such moments, which raises KeyboardInterrupt.
+    """
     pressed: list[int] = []
 
     def note(number: int, frame: object) -> None:
@@ -262,86 +153,87 @@ def _interruptible() -> Iterator[Callable[[], None]]:
         if pressed:
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, note)
-    try:
+    with handle_signals({signal.SIGINT: note}):
         yield check
         check()
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
-def _sources(files: list[str], progress: Progress) -> Iterator[Source]:
+def _all_input_files(files: list[str], progress: Progress) -> Iterator[InputFile]:
     for text in files:
         try:
-            yield from sources_of(text, progress.advance)
+            yield from input_files(text, progress.advance)
         except (StorageError, OSError) as error:
-            yield Source(text, _raising(error))
+            yield InputFile(text, _opener_that_raises(error))
 
 
-def _raising(error: Exception) -> Callable[[], Any]:
+def _opener_that_raises(error: Exception) -> Callable[[], Any]:
     def open() -> Any:
         raise error
 
     return open
 
 
-def _storage(path: Any) -> tuple[Callable[[TelemetryData], None], Callable[[], None]]:
+def _open_storage(path: Any) -> tuple[Callable[[TelemetryData], None], Callable[[], None]]:
     from rimp_otel.storage.recording import open_storage
 
     storage = open_storage(path)
     return storage.store, storage.close
 
 
-def _count(data: TelemetryData) -> None:
+def _discard(data: TelemetryData) -> None:
     pass
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
-def take(
-    source: Source,
-    taken: Taken,
+def import_file(
+    file: InputFile,
+    imported: ImportedFile,
     store: Callable[[TelemetryData], None],
-    check: Callable[[], None] = _nothing,
+    check: Callable[[], None] = _do_nothing,
+    batch_size: int = _MAX_BATCH_SIZE,
 ) -> None:
-    """Stores what can be read of a file, and notes in ``taken`` what that was: at any moment, no
-    more and no less than what is stored. A file of up to 32 MiB is stored at once, or not at all.
+    """Store the messages of a file, and count in ``imported`` exactly what is stored.
+
+    A file of up to ``batch_size`` bytes is stored as a whole or not at all.
 
     Args:
-        source: the file.
-        taken: what is known of it, which is added to.
-        store: as a storage has it.
+        file: the file.
+        imported: the counts to add to.
+        store: stores a batch.
         check: called between messages; may raise.
+        batch_size: bytes of messages that are stored together.
     """
     try:
-        with source.open() as file:
-            _take(file, taken, store, check)
-    except (MissingExtraError, StorageError, OSError, *DAMAGED) as error:
-        taken.failure = str(error)
+        with file.open() as content:
+            _import_messages(content, imported, store, check, batch_size)
+    except (MissingExtraError, StorageError, OSError, *ARCHIVE_ERRORS) as error:
+        imported.failure = str(error)
 
 
-def _take(
+def _import_messages(
     file: BinaryIO,
-    taken: Taken,
+    imported: ImportedFile,
     store: Callable[[TelemetryData], None],
     check: Callable[[], None],
+    batch_size: int,
 ) -> None:
     from rimp_otel.otlp.files import read_messages
 
-    waiting = _Waiting(store)
+    batches = _Batches(store)
     for message in read_messages(file):
         check()
-        if message.line is None or (why := waiting.add(message.line)):
-            taken.refuse(message.unit, message.number, why if message.line else message.reason)
-        elif waiting.size > _AT_ONCE:
-            waiting.flush(taken)
-    waiting.flush(taken)
+        if message.line is None or (why := batches.add(message.line)):
+            imported.refuse(message.unit, message.number, why if message.line else message.reason)
+        elif batches.size > batch_size:
+            batches.flush(imported)
+    batches.flush(imported)
 
 
-class _Waiting:
-    """Messages that were read and are not stored yet."""
+class _Batches:
+    """Messages that were read, to be stored together."""
 
     def __init__(self, store: Callable[[TelemetryData], None]) -> None:
         self._store = store
@@ -354,7 +246,7 @@ class _Waiting:
         self._records: Counter[Signal] = Counter()
 
     def add(self, line: bytes) -> str:
-        """One more message, if it can be read; why it cannot, else."""
+        """Add a message; return why if it cannot be decoded, else an empty text."""
         from rimp_otel.batch import TelemetryData, decode_batch
 
         try:
@@ -362,8 +254,8 @@ class _Waiting:
         except DecodeError as error:
             return error.reason
         one = next(filter(data.count_of, Signal), None)
-        if one is not None and len(line) > _LONG_LINE:
-            # Into lines of a length that readers like.
+        if one is not None and len(line) > _MAX_LINE_SIZE:
+            # Cut to lines that readers can decode one by one.
             whole = TelemetryData(events=data.events, metrics=data.metrics, spans=data.spans)
             self._lines += whole.otlp_json(one)
         elif one is not None:
@@ -373,23 +265,23 @@ class _Waiting:
         self._records.update({one: len(data)} if one else {})
         return ""
 
-    def flush(self, taken: Taken) -> None:
-        """Stores all of them, and notes that."""
+    def flush(self, imported: ImportedFile) -> None:
+        """Store the messages, and count them."""
         from rimp_otel.batch import TelemetryData
 
         if self._lines:
             self._store(TelemetryData.from_otlp_json(self._lines))
-        taken.messages += self._messages
-        taken.records.update(self._records)
+        imported.messages += self._messages
+        imported.records.update(self._records)
         self._clear()
 
 
-def _print(taken: Taken, args: argparse.Namespace, style: Style) -> None:
+def _print_file(imported: ImportedFile, args: argparse.Namespace, style: Style) -> None:
     if args.json:
-        print(to_json(taken.as_json()), flush=True)
+        print(to_json(imported.as_json()), flush=True)
         return
-    name = style.clean(taken.name)
-    for unit, number, reason in taken.reasons:
+    name = style.clean(imported.name)
+    for unit, number, reason in imported.reasons:
         place = (
             f"{name}:{number}"
             if unit == "line"
@@ -398,23 +290,141 @@ def _print(taken: Taken, args: argparse.Namespace, style: Style) -> None:
             else name
         )
         print(style.paint(f"{place}: {style.clean(reason)}", "red"))
-    if more := taken.refused - len(taken.reasons):
-        print(style.paint(f"{name}: and {more:,} more are refused", "red"))
-    if taken.failure:
-        print(style.paint(f"{name}: {style.clean(taken.failure)}", "red"))
-    print(f"{name}: {format_counts(taken.records)}", flush=True)
+    if more := imported.refused - len(imported.reasons):
+        print(style.paint(f"{name}: and {more:,} more refused messages", "red"))
+    if imported.failure:
+        print(style.paint(f"{name}: {style.clean(imported.failure)}", "red"))
+    print(f"{name}: {format_counts(imported.records)}", flush=True)
 
 
-def _summary(taken: list[Taken], path: str, dry_run: bool, style: Style) -> str:
+def _format_total(imported: list[ImportedFile], path: str, dry_run: bool, style: Style) -> str:
     records: Counter[Signal] = Counter()
-    for one in taken:
+    for one in imported:
         records.update(one.records)
-    text = f"{style.paint(style.clean(path), 'bold')}: {'would take' if dry_run else 'took'} {format_counts(records)}"
-    text += f" from {format_count(len(taken), 'file')}"
-    refused = sum(one.refused for one in taken)
-    failed = sum(bool(one.failure) for one in taken)
+    text = f"{style.paint(style.clean(path), 'bold')}: {'would import' if dry_run else 'imported'} {format_counts(records)}"
+    text += f" from {format_count(len(imported), 'file')}"
+    refused = sum(one.refused for one in imported)
+    failed = sum(bool(one.failure) for one in imported)
     if refused:
         text += ", " + style.paint(f"refused {format_count(refused, 'message')}", "red")
     if failed:
-        text += ", " + style.paint(f"{format_count(failed, 'file')} not to the end", "red")
+        text += ", " + style.paint(f"{format_count(failed, 'file')} incomplete", "red")
     return text
+
+
+# The files that arguments name.
+
+
+class InputFile(NamedTuple):
+    """A file of OTLP messages."""
+
+    #: The path as given; of a member of an archive, its path after that of the archive.
+    name: str
+    open: Callable[[], AbstractContextManager[BinaryIO]]
+
+
+def input_files(text: str, read: Callable[[int], None]) -> Iterator[InputFile]:
+    """Iterate over the files that an argument names; each must be read before the next.
+
+    Args:
+        text: the path of a file, a directory or an archive (``.tar``, ``.tar.gz``, ``.zip``); ``-``
+            is standard input.
+        read: called with the number of bytes that were read from disk.
+
+    Raises:
+        UsageError: the directory is a recording.
+        StorageError: an archive is damaged.
+        OSError: a file cannot be read.
+    """
+    if text == "-":
+        yield InputFile("standard input", lambda: nullcontext(sys.stdin.buffer))
+        return
+    path = Path(text)
+    if path.is_dir():
+        for file in _files_in(path):
+            yield InputFile(str(file), lambda file=file: closing(_open_counted(file, read)))  # type: ignore[misc]
+    elif text.endswith(_TAR_SUFFIXES):
+        yield from _files_in_tar(path, read)
+    elif text.endswith(".zip"):
+        yield from _files_in_zip(path)
+        read(path.stat().st_size)
+    else:
+        yield InputFile(text, lambda: closing(_open_counted(path, read)))
+
+
+def input_size(text: str) -> int:
+    """Return the size of an argument's files in bytes; 0 for standard input.
+
+    Raises:
+        UsageError: the file does not exist.
+    """
+    path = Path(text)
+    if text == "-":
+        return 0
+    if not path.exists():
+        raise UsageError(f"no such file: {path}")
+    files = _files_in(path) if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
+
+
+def _files_in(directory: Path) -> list[Path]:
+    if any(directory.glob("journal*/lock")):
+        raise UsageError(
+            f"{directory} is a recording: read it with --path, or import its files one by one"
+        )
+    return sorted(path for path in directory.rglob("*") if path.is_file() and path.name[0] != ".")
+
+
+class _CountedFile(io.RawIOBase):
+    """A file that reports how many bytes are read of it."""
+
+    def __init__(self, file: Any, read: Callable[[int], None]) -> None:
+        self._file, self._read = file, read
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into the buffer, and report it."""
+        count: int = self._file.readinto(buffer)
+        self._read(count)
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
+def _open_counted(path: Path, read: Callable[[int], None]) -> Any:
+    return _CountedFile(open(path, "rb", buffering=0), read)
+
+
+def _files_in_tar(path: Path, read: Callable[[int], None]) -> Iterator[InputFile]:
+    with closing(_open_counted(path, read)) as packed:
+        try:
+            # As a stream: nothing is extracted to disk, whatever the names in the archive are.
+            with tarfile.open(fileobj=io.BufferedReader(packed), mode="r|*") as archive:
+                for member in archive:
+                    file = archive.extractfile(member) if member.isfile() else None
+                    if file is not None:
+                        yield InputFile(f"{path}/{member.name}", lambda file=file: closing(file))  # type: ignore[misc]
+        except ARCHIVE_ERRORS as error:
+            raise StorageError(f"not a tar archive, or damaged: {error}") from None
+
+
+def _opener_of(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo
+) -> Callable[[], AbstractContextManager[BinaryIO]]:
+    return lambda: closing(cast(BinaryIO, archive.open(member)))
+
+
+def _files_in_zip(path: Path) -> Iterator[InputFile]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if not member.is_dir():
+                    yield InputFile(f"{path}/{member.filename}", _opener_of(archive, member))
+    except ARCHIVE_ERRORS as error:
+        raise StorageError(f"not a zip archive, or damaged: {error}") from None

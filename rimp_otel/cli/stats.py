@@ -1,4 +1,4 @@
-"""``rimp stats``: what a recording holds, and what is lost of it."""
+"""``rimp stats``: summarize a recording."""
 
 from __future__ import annotations
 
@@ -66,20 +66,20 @@ def _run_stats(args: argparse.Namespace) -> int:
 
 
 class SealedFiles(NamedTuple):
-    """Sealed files, and those that wait to be sealed, summed up."""
+    """The number and size of sealed files, including those that wait to be sealed."""
 
     files: int
-    #: As they lie on disk.
+    #: Their size on disk.
     bytes: int
 
 
 @dataclass
 class RecordingStats:
-    """What a recording holds. Times are in nanoseconds since the epoch, 0 where there is none."""
+    """Counts over a recording. Times are in nanoseconds since the epoch; 0 means none."""
 
     spans: int = 0
     errors: int = 0
-    #: Spans that ended with their process.
+    #: Spans that were open when their process died.
     interrupted: int = 0
     metrics: int = 0
     events: Counter[EventType] = field(default_factory=Counter)
@@ -88,28 +88,28 @@ class RecordingStats:
     first: int = 0
     last: int = 0
     files: list[RecordingFile] = field(default_factory=list)
-    #: The writer slots, with what waits in their journals.
+    #: The writer slots, with the records that wait in their journals.
     journals: list[SlotState] = field(default_factory=list)
     damaged: list[DamagedLine] = field(default_factory=list)
 
     def of_kind(self, kind: str) -> list[RecordingFile]:
-        """The files of one kind: "active", "sealed" or "journal"."""
+        """Return the files of one kind: "active", "sealed" or "journal"."""
         return [file for file in self.files if file.kind == kind]
 
     @property
     def sealed(self) -> SealedFiles:
-        """The files that nobody appends to any more."""
+        """The files that are no longer appended to."""
         files = self.of_kind("sealed")
         return SealedFiles(len(files), sum(file.size for file in files))
 
     @property
-    def put_aside(self) -> list[Path]:
-        """Parts of journals that a recovery could not read."""
+    def quarantined(self) -> list[Path]:
+        """Parts of journals that could not be read when they were recovered."""
         return [file.path for file in self.of_kind("journal") if file.path.suffix == ".damaged"]
 
     @property
     def logs(self) -> int:
-        """How many events and log records there are."""
+        """The number of events and log records."""
         return sum(self.events.values())
 
     def add(self, record: Record) -> None:
@@ -124,15 +124,15 @@ class RecordingStats:
             self.errors += has_failed(record)
             self.interrupted += is_interrupted(record)
             self.traces.add(trace_id_of(record))
-            self._widen(start_of(record))
-        self._widen(time_of(record))
+            self._extend_time(start_of(record))
+        self._extend_time(time_of(record))
 
-    def _widen(self, time: int) -> None:
+    def _extend_time(self, time: int) -> None:
         self.first = min(self.first or time, time or self.first)
         self.last = max(self.last, time)
 
     def as_json(self) -> dict[str, Any]:
-        """The statistics as ``rimp stats --json`` prints them."""
+        """Return the statistics as ``rimp stats --json`` prints them."""
         return {
             "spans": self.spans,
             "traces": len(self.traces),
@@ -158,14 +158,14 @@ class RecordingStats:
                 {"path": str(lost.path), "line": lost.line, "reason": lost.reason}
                 for lost in self.damaged
             ]
-            + [{"path": str(path), "line": 0, "reason": "put aside"} for path in self.put_aside],
+            + [{"path": str(path), "line": 0, "reason": "put aside"} for path in self.quarantined],
         }
 
 
 def count_recording(
     recording: Recording, batches: Iterable[TelemetryData] | None = None
 ) -> RecordingStats:
-    """Count all that the recording holds: what was not polled yet, or ``batches``."""
+    """Count the records of ``batches``; by default, those that were not polled yet."""
     from rimp_otel.storage.recording import layout_of
     from rimp_otel.storage.slots import inspect_slots
 
@@ -181,31 +181,31 @@ def count_recording(
     return stats
 
 
-_EVENT_LOOKS = {EventType.WARNING: "yellow", EventType.ERROR: "red"}
+_SEVERITY_COLORS = {EventType.WARNING: "yellow", EventType.ERROR: "red"}
 
 
 def format_stats(stats: RecordingStats, style: Style) -> list[str]:
-    """The statistics for people."""
+    """Return the statistics as lines of text."""
     time = f"{format_time(stats.first)} to {format_time(stats.last)}"
     sections = {
-        "spans": [_spans(stats, style)],
-        "logs": [_logs(stats, style)],
+        "spans": [_format_spans(stats, style)],
+        "logs": [_format_logs(stats, style)],
         "metrics": [format_count(stats.metrics, "point")],
-        "services": _services(stats, style),
+        "services": _service_lines(stats, style),
         "time": [f"{time} ({style.duration(stats.last - stats.first)})"] if stats.last else [],
-        "files": _files(stats, style),
-        "journals": _journals(stats),
-        "damaged": _damaged(stats, style),
+        "files": _file_lines(stats, style),
+        "journals": _journal_lines(stats),
+        "damaged": _damage_lines(stats, style),
     }
-    return [line for name, lines in sections.items() for line in _section(name, lines, style)]
+    return [line for name, lines in sections.items() for line in _section_lines(name, lines, style)]
 
 
-def _section(name: str, lines: Iterable[str], style: Style) -> Iterator[str]:
+def _section_lines(name: str, lines: Iterable[str], style: Style) -> Iterator[str]:
     for index, line in enumerate(lines):
         yield style.paint(pad_text("" if index else name, 10), "dim") + line
 
 
-def _spans(stats: RecordingStats, style: Style) -> str:
+def _format_spans(stats: RecordingStats, style: Style) -> str:
     text = f"{stats.spans:,} in {format_count(len(stats.traces), 'trace')}"
     if stats.errors:
         text += ", " + style.paint(format_count(stats.errors, "error"), "red")
@@ -214,16 +214,18 @@ def _spans(stats: RecordingStats, style: Style) -> str:
     return text
 
 
-def _logs(stats: RecordingStats, style: Style) -> str:
+def _format_logs(stats: RecordingStats, style: Style) -> str:
     kinds = [
-        style.paint(f"{stats.events[kind]:,} {kind.value}", *filter(None, [_EVENT_LOOKS.get(kind)]))
+        style.paint(
+            f"{stats.events[kind]:,} {kind.value}", *filter(None, [_SEVERITY_COLORS.get(kind)])
+        )
         for kind in EventType
         if stats.events[kind]
     ]
     return format_count(stats.logs, "record") + (f" ({', '.join(kinds)})" if kinds else "")
 
 
-def _services(stats: RecordingStats, style: Style) -> list[str]:
+def _service_lines(stats: RecordingStats, style: Style) -> list[str]:
     return [
         style.paint(style.clean(service) or "(no service)", look_of_service(service))
         + f"  {format_count(number, 'record')}"
@@ -231,7 +233,7 @@ def _services(stats: RecordingStats, style: Style) -> list[str]:
     ]
 
 
-def _files(stats: RecordingStats, style: Style) -> list[str]:
+def _file_lines(stats: RecordingStats, style: Style) -> list[str]:
     lines = [
         f"{format_bytes(file.size):>8}  {style.clean(file.path)}"
         for file in stats.of_kind("active")
@@ -244,20 +246,22 @@ def _files(stats: RecordingStats, style: Style) -> list[str]:
     return lines
 
 
-def _journals(stats: RecordingStats) -> list[str]:
+def _journal_lines(stats: RecordingStats) -> list[str]:
     if not any(slot.is_owned or slot.is_left for slot in stats.journals):
         return []
     lines = [journals_text(stats.journals)]
     if waiting := sum(sum(slot.records.values()) for slot in stats.journals):
         size = format_bytes(sum(slot.waiting for slot in stats.journals))
-        lines.append(f"{format_count(waiting, 'record')} ({size}) in them, counted above")
+        lines.append(f"{format_count(waiting, 'record')} ({size}) in them, included above")
     return lines
 
 
-def _damaged(stats: RecordingStats, style: Style) -> list[str]:
+def _damage_lines(stats: RecordingStats, style: Style) -> list[str]:
     places = [
         f"{lost.path}:{lost.line}: {lost.reason}" if lost.line else f"{lost.path}: {lost.reason}"
         for lost in stats.damaged
     ]
-    places += [f"{path}: it was put aside; see 'rimp repair'" for path in stats.put_aside]
+    places += [
+        f"{path}: quarantined by a recovery (see 'rimp repair')" for path in stats.quarantined
+    ]
     return [style.paint(style.clean(place), "red") for place in places] or ["nothing"]

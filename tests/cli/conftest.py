@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -69,6 +70,15 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     monkeypatch.setattr(time, "sleep", sleep)
     return lambda *further: steps.extend(further)
+
+
+@pytest.fixture
+def no_protobuf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make protobuf impossible to import."""
+    for name in ("message", "json_format"):
+        monkeypatch.setitem(sys.modules, f"google.protobuf.{name}", None)
+    for signal in ("trace", "logs", "metrics"):
+        monkeypatch.setitem(sys.modules, f"opentelemetry.proto.{signal}.v1.{signal}_pb2", None)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""``rimp stats``: counts, sizes, times, and losses."""
+"""``rimp stats``: counts, files, times and damage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.storage.journaled import Journaled
 
 
 def test_for_people(rimp: Any, shop: Path) -> None:
-    """Everything that the recording holds, on a page."""
+    """The statistics fit a page."""
     with (shop / "logs.jsonl").open("ab") as file:
         file.write(b'{"resourceLogs": 7}\n')
     code, out, err = rimp("stats")
@@ -45,7 +45,7 @@ def test_for_people(rimp: Any, shop: Path) -> None:
 
 
 def test_json(rimp: Any, shop: Path) -> None:
-    """The documented shape."""
+    """JSON has the documented fields."""
     with (shop / "traces.jsonl").open("ab") as file:
         file.write(b"torn")
     stats = json.loads(rimp("stats", "--json").out)
@@ -74,7 +74,7 @@ def test_json(rimp: Any, shop: Path) -> None:
 
 
 def test_journals(rimp: Any, shop: Path) -> None:
-    """Whose they are, and what waits in them, which is counted like the rest."""
+    """Journals are listed with their owners; their records count like all others."""
     living, dead = Journaled(shop), Journaled(shop)
     for process in (living, dead):
         process.collect("a", "b")
@@ -85,7 +85,7 @@ def test_journals(rimp: Any, shop: Path) -> None:
     assert "logs      7 records (5 info, 1 warning, 1 error)" in out
     owned = f"1 in use by process {os.getpid()}"
     assert f"journals  2 journals: {owned}, 1 left by a process that died\n" in out
-    assert re.search(r"^ {10}4 records \([\d.]+ k?B\) in them, counted above$", out, re.MULTILINE)
+    assert re.search(r"^ {10}4 records \([\d.]+ k?B\) in them, included above$", out, re.MULTILINE)
     assert [(j["owned"], j["records"]["logs"]) for j in found["journals"]] == [
         (True, 2),
         (False, 2),
@@ -93,7 +93,7 @@ def test_journals(rimp: Any, shop: Path) -> None:
 
 
 def test_sealed_files_are_summed_up(rimp: Any, shop: Path) -> None:
-    """Whatever many there are."""
+    """Sealed files are summed up."""
     storage = FileStorage(shop)
     storage.rotate()
     for number in range(3):
@@ -106,7 +106,7 @@ def test_sealed_files_are_summed_up(rimp: Any, shop: Path) -> None:
 
 
 def test_interrupted_spans(rimp: Any, record: Any) -> None:
-    """Are counted, and are errors too."""
+    """Interrupted spans are counted, and are errors."""
     cut = span("a", 1, error="process terminated", **{"rimp.interrupted": True})
     record(TelemetryData(spans=[cut, span("b", 2)]))
     assert "spans     2 in 1 trace, 1 error, 1 interrupted\n" in rimp("stats").out
@@ -114,7 +114,7 @@ def test_interrupted_spans(rimp: Any, record: Any) -> None:
 
 
 def test_damaged_journal(rimp: Any, shop: Path) -> None:
-    """What cannot be read of it, and what was put aside."""
+    """Unreadable and quarantined parts of a journal are listed."""
     process = Journaled(shop)
     process.collect("a", "b")
     process.die()
@@ -123,16 +123,19 @@ def test_damaged_journal(rimp: Any, shop: Path) -> None:
     (shop / "journal" / "000009.seg.damaged").write_bytes(b"x")
     out = rimp("stats").out
     assert re.search(r"^damaged   telemetry/journal/\d+\.seg.*: it is no frame", out, re.MULTILINE)
-    assert "telemetry/journal/000009.seg.damaged: it was put aside; see 'rimp repair'\n" in out
+    assert (
+        "telemetry/journal/000009.seg.damaged: quarantined by a recovery (see 'rimp repair')\n"
+        in out
+    )
 
 
 def sizes(path: Path) -> dict[str, int]:
-    """Of the files of the recording."""
+    """Return the sizes of the files of a recording."""
     return {s.value: (path / f"{s.value}.jsonl").stat().st_size for s in Signal}
 
 
 def test_an_empty_recording(rimp: Any) -> None:
-    """Files without a line are a recording of nothing."""
+    """Files without a line are a recording without records."""
     Path("telemetry").mkdir()
     Path("telemetry/logs.jsonl").touch()
     assert rimp("stats") == (
@@ -149,7 +152,7 @@ def test_an_empty_recording(rimp: Any) -> None:
 
 @pytest.mark.parametrize("color", [False, True])
 def test_hostile_names(color: bool) -> None:
-    """Services, paths and reasons come out escaped."""
+    """Services, paths and reasons are escaped."""
     path = Path(HOSTILE.replace("\x00", ""))
     stats = RecordingStats(
         files=[RecordingFile(Signal.LOGS, path, 3)], damaged=[DamagedLine(path, 1, HOSTILE)]

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 
 from rimp_otel.cli import verify
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp import protobuf
 from rimp_otel.render.terminal import Style
 from rimp_otel.storage.files.repair import Action, ActionCode
 from rimp_otel.storage.files.verify import Problem, ProblemCode
@@ -128,15 +126,9 @@ def test_protobuf(rimp: Any, shop: Path) -> None:
     assert rimp("verify", "--protobuf").code == 0
 
 
-def test_missing_extra(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is said before anything is read."""
-
-    def none(name: str) -> Any:
-        if name.startswith(("google", "opentelemetry.proto")):
-            raise ImportError
-        return import_module(name)
-
-    monkeypatch.setattr(protobuf.importlib, "import_module", none)
+@pytest.mark.usefixtures("no_protobuf")
+def test_missing_extra(rimp: Any, shop: Path) -> None:
+    """A missing extra is reported before anything is read."""
     assert rimp("verify", "--protobuf") == (
         1,
         "",
