@@ -12,7 +12,7 @@ from rimp_otel.render.format import format_bytes, format_count
 from rimp_otel.render.terminal import to_json
 
 if TYPE_CHECKING:
-    from rimp_otel.sql.parquet import Sealed
+    from rimp_otel.sql.parquet import ParquetResult
 
 __all__ = ["add_parquet_parser"]
 
@@ -52,11 +52,11 @@ def _run_parquet(args: argparse.Namespace) -> int:
     path = path_from_args(args)
     open_recording_at(path)  # raises if there is none
     # These need PyArrow, whose import takes longer than the whole of `rimp --help`.
-    from rimp_otel.sql.parquet import seal
+    from rimp_otel.sql.parquet import make_parquet_files
 
     _lower_priority()
     with Progress("making Parquet files", unit="files") as progress:
-        done = seal(
+        done = make_parquet_files(
             path,
             lambda file, number, total: progress.show(file.name, number, total),
             args.rebuild,
@@ -76,11 +76,11 @@ def _lower_priority() -> None:
         pass
 
 
-def _parquet_json(done: Sealed) -> dict[str, Any]:
+def _parquet_json(done: ParquetResult) -> dict[str, Any]:
     return {**done._asdict(), "errors": list(done.errors)}
 
 
-def _format_result(done: Sealed) -> str:
+def _format_result(done: ParquetResult) -> str:
     if done.is_busy:
         return "another process is already converting this recording"
     parts = [f"converted {format_count(done.made, 'file')}"]

@@ -1,8 +1,8 @@
-"""OTLP JSON lines to tables: what the three signals have in common.
+"""OTLP JSON lines to Arrow tables: what the three signals have in common.
 
-Lines are decoded by the same typed messages as everywhere else. A few hundred kilobytes of them
-become arrays at once, while they are in the processor's cache, and their objects are let go; what
-stays is compact, so that a batch of a hundred thousand records takes some tens of megabytes.
+Lines are decoded to the same typed messages as everywhere else. A few hundred kilobytes of them
+become arrays at once, while they are in the processor's cache, and their objects are freed: a table
+of a hundred thousand records takes some tens of megabytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from array import array
 from binascii import unhexlify
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from msgspec import Raw
 
@@ -20,138 +20,148 @@ from rimp_otel.models.records import Signal
 from rimp_otel.otlp import messages
 from rimp_otel.otlp.protobuf import normalize_line
 from rimp_otel.sql.columns import (
-    Names,
-    Pairs,
-    attribute_pairs,
-    codes,
-    flat_numbers,
-    spread_maps,
-    spread_texts,
+    MapEntries,
+    TextCodes,
+    attribute_entries,
+    int32_array,
+    int32_column,
+    repeat_maps,
+    repeat_texts,
 )
 from rimp_otel.sql.extras import pyarrow
 
-__all__ = ["Builder", "Origins", "are_ids", "are_numbers", "without_zeros"]
+__all__ = ["ResourceScopes", "TableBuilder", "are_hex_ids", "are_integers", "replace_zero_ids"]
 
 
-# --- Resources and scopes as columns: each is decoded once, and a row has its number.
-
-_SERVICE = "service.name"
+# Resources and scopes: each pair is decoded once, and a row has its number.
 
 
-class _Resource(NamedTuple):
-    attributes: Pairs
-    types: Pairs
+class _ResourceColumns(NamedTuple):
+    attributes: MapEntries
+    types: MapEntries
     service: str
     dropped: int
     schema_url: str
 
 
-class _Scope(NamedTuple):
+class _ScopeColumns(NamedTuple):
     name: str
     version: str
-    attributes: Pairs
-    types: Pairs
+    attributes: MapEntries
+    types: MapEntries
     dropped: int
     schema_url: str
 
 
-class Origins:
-    """The resources and scopes of a batch, and their numbers."""
+class ResourceScopes:
+    """The resources and scopes of a table, numbered in pairs."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bytes, str, bytes, str], int] = {}
-        self._all: list[tuple[_Resource, _Scope]] = []
-        self._resources: dict[tuple[bytes, str], _Resource] = {}
+        self._numbers: dict[tuple[bytes, str, bytes, str], int] = {}
+        self._pairs: list[tuple[_ResourceColumns, _ScopeColumns]] = []
+        self._resources: dict[tuple[bytes, str], _ResourceColumns] = {}
 
-    def number(
+    def number_of(
         self, resource: Raw, resource_url: str | None, scope: Raw, scope_url: str | None
     ) -> int:
-        """The number of a resource with a scope.
+        """Return the number of a resource with a scope.
 
         Raises:
             DecodeError: one of them is not OTLP JSON.
         """
         key = (bytes(resource), resource_url or "", bytes(scope), scope_url or "")
-        number = self._known.get(key)
+        number = self._numbers.get(key)
         if number is None:
-            made = self._resource(resource, key[1]), _scope_of(scope, key[3])
-            number = self._known[key] = len(self._all)
-            self._all.append(made)
+            pair = self._decode_resource(resource, key[1]), _decode_scope(scope, key[3])
+            number = self._numbers[key] = len(self._pairs)
+            self._pairs.append(pair)
         return number
 
     def services(self) -> list[str]:
-        """The service of each number."""
-        return [resource.service for resource, _ in self._all]
-
-    def scopes(self) -> list[str]:
-        """The scope's name of each number."""
-        return [scope.name for _, scope in self._all]
+        """Return the service of each number."""
+        return [resource.service for resource, _ in self._pairs]
 
     def columns(self, numbers: Any) -> dict[str, Any]:
-        """The columns of a resource and a scope, for rows with these numbers."""
+        """Return the columns of resources and scopes, for rows with these numbers."""
         runs = [(number, len(list(rows))) for number, rows in groupby(numbers.to_pylist())]
+        resources = [resource for resource, _ in self._pairs]
+        scopes = [scope for _, scope in self._pairs]
         return {
-            "ServiceName": spread_texts(self.services(), numbers),
-            **_columns("Resource", [resource for resource, _ in self._all], runs, numbers),
-            "ScopeName": spread_texts(self.scopes(), numbers),
-            "ScopeVersion": spread_texts([scope.version for _, scope in self._all], numbers),
-            **_columns("Scope", [scope for _, scope in self._all], runs, numbers),
+            "ServiceName": repeat_texts(self.services(), numbers),
+            **_common_columns("Resource", resources, runs, numbers),
+            "ScopeName": repeat_texts([scope.name for scope in scopes], numbers),
+            "ScopeVersion": repeat_texts([scope.version for scope in scopes], numbers),
+            **_common_columns("Scope", scopes, runs, numbers),
         }
 
-    def _resource(self, raw: Raw, url: str) -> _Resource:
+    def _decode_resource(self, raw: Raw, url: str) -> _ResourceColumns:
         key = (bytes(raw), url)
         if key not in self._resources:
             resource = messages.decode_resource(raw)
-            pairs, types = attribute_pairs(resource.attributes)
-            service = dict(pairs).get(_SERVICE, "")
+            entries, types = attribute_entries(resource.attributes)
+            service = dict(entries).get("service.name", "")
             dropped = resource.dropped_attributes_count or 0
-            self._resources[key] = _Resource(pairs, types, service, dropped, url)
+            self._resources[key] = _ResourceColumns(entries, types, service, dropped, url)
         return self._resources[key]
 
 
-def _scope_of(raw: Raw, url: str) -> _Scope:
+def _decode_scope(raw: Raw, url: str) -> _ScopeColumns:
     scope = messages.decode_scope(raw)
-    pairs, types = attribute_pairs(scope.attributes)
+    entries, types = attribute_entries(scope.attributes)
     dropped = scope.dropped_attributes_count or 0
-    return _Scope(scope.name or "", scope.version or "", pairs, types, dropped, url)
+    return _ScopeColumns(scope.name or "", scope.version or "", entries, types, dropped, url)
 
 
-def _columns(
+def _common_columns(
     prefix: str,
-    things: Sequence[_Resource] | Sequence[_Scope],
+    values: Sequence[_ResourceColumns] | Sequence[_ScopeColumns],
     runs: Sequence[tuple[int, int]],
     numbers: Any,
 ) -> dict[str, Any]:
-    dropped = pyarrow.array([thing.dropped for thing in things], pyarrow.uint32())
+    """Return the columns that resources and scopes have in common."""
+    dropped = pyarrow.array([value.dropped for value in values], pyarrow.uint32())
     return {
-        f"{prefix}Attributes": spread_maps([thing.attributes for thing in things], runs),
-        f"{prefix}AttributeTypes": spread_maps([thing.types for thing in things], runs),
-        f"{prefix}SchemaUrl": spread_texts([thing.schema_url for thing in things], numbers),
+        f"{prefix}Attributes": repeat_maps([value.attributes for value in values], runs),
+        f"{prefix}AttributeTypes": repeat_maps([value.types for value in values], runs),
+        f"{prefix}SchemaUrl": repeat_texts([value.schema_url for value in values], numbers),
         f"{prefix}DroppedAttrCount": dropped.take(numbers),
     }
 
 
-# --- OTLP JSON lines to tables: what the three signals have in common.
+# Tables.
 
-_CHUNK = 256 * 1024
+_CHUNK_SIZE = 256 * 1024
 _compute = pyarrow.compute
 
+_FIELDS = {
+    Signal.TRACES: ("resource_spans", "scope_spans", "spans"),
+    Signal.LOGS: ("resource_logs", "scope_logs", "log_records"),
+    Signal.METRICS: ("resource_metrics", "scope_metrics", "metrics"),
+}
+"""The names of OTLP's three nested lists."""
 
-class Builder(ABC):
-    """Makes tables of lines of one signal. Not safe for several threads."""
 
-    #: What is built.
-    signal: Signal
+class TableBuilder(ABC):
+    """Makes tables of the lines of one signal. Use it in one thread.
 
-    def __init__(self) -> None:
+    Args:
+        chunk_size: how many bytes of lines become arrays at once.
+    """
+
+    signal: ClassVar[Signal]
+    #: The columns of the tables, with the types that they have in Parquet.
+    schema: ClassVar[Any]
+
+    def __init__(self, chunk_size: int = _CHUNK_SIZE) -> None:
+        self._chunk_size = chunk_size
         self._begin()
 
     def _begin(self) -> None:
-        self.origins = Origins()
-        #: The numbers of attributes' keys.
-        self.keys = Names()
-        #: The numbers of what rows are sorted by, within a service.
-        self.names = Names()
+        self.resource_scopes = ResourceScopes()
+        #: Codes of attributes' keys.
+        self.key_codes = TextCodes()
+        #: Codes of what rows are sorted by within a service.
+        self.name_codes = TextCodes()
         #: Records that were added since the last table.
         self.rows = 0
         #: Bytes of the lines that were added since the last table.
@@ -164,103 +174,106 @@ class Builder(ABC):
         self._pending_size = 0
         self._runs: list[tuple[int, int]] = []
 
-    def add(self, text: bytes) -> None:
-        """Adds the records of a line.
+    def add_line(self, text: bytes) -> None:
+        """Add the records of a line.
 
         Raises:
             DecodeError: it is not OTLP JSON of this signal. Then none of them is added.
         """
         signal, line = messages.parse_line(text)
-        blocks = list(self._blocks(line)) if signal is self.signal else []
+        blocks = list(self._blocks_of(line)) if signal is self.signal else []
         records = [record for _, block in blocks for record in block]
         if not self._is_strict(records):
-            blocks = list(self._blocks(messages.parse_line(normalize_line(text))[1]))
+            blocks = list(self._blocks_of(messages.parse_line(normalize_line(text))[1]))
             records = [record for _, block in blocks for record in block]
         self._pending += records
-        self._runs += [(origin, len(block)) for origin, block in blocks]
+        self._runs += [(number, len(block)) for number, block in blocks]
         self.rows += len(records)
         self.size += len(text)
         self._pending_size += len(text)
-        if self._pending_size >= _CHUNK:
+        if self._pending_size >= self._chunk_size:
             self._make_chunk()
 
-    def take(self, is_sorted: bool) -> Any:
-        """The table of what was added since the last one; its columns are those of ``schema``.
+    def take_table(self, is_sorted: bool) -> Any:
+        """Return the table of what was added since the last one, with the columns of ``schema``.
 
         Args:
-            is_sorted: by service, name and time; otherwise as the records came.
+            is_sorted: True for rows in the order of service, name and time; False for rows in the
+                order in which they were added.
         """
         self._make_chunk()
         rows = pyarrow.Table.from_batches(self._chunks).combine_chunks() if self._chunks else None
         if rows is None:
-            return self.schema().empty_table()
+            return self.schema.empty_table()
         self._chunks = []
         if is_sorted:
-            rows = rows.take(self._order(rows))
-        found = {name: _whole(rows.column(name)) for name in rows.column_names}
-        columns = {**self.origins.columns(found["origin"]), **self._finish(found)}
+            rows = rows.take(self._sort_indices(rows))
+        arrays = {name: _single_array(rows.column(name)) for name in rows.column_names}
+        resource_scope = self.resource_scopes.columns(arrays["resource_scope"])
+        columns = {**resource_scope, **self._finish_columns(arrays)}
         self._begin()
-        schema = self.schema()
-        made = {name: columns[name] for name in schema.names}
-        return pyarrow.table(list(made.values()), names=list(made))
+        return pyarrow.table([columns[name] for name in self.schema.names], self.schema.names)
 
-    @classmethod
-    @abstractmethod
-    def schema(cls) -> Any:
-        """The columns of the tables, and the types that they have in Parquet."""
+    def _blocks_of(self, line: messages.OtlpLine) -> Iterable[tuple[int, list[Any]]]:
+        """Yield the records of a line, by the number of their resource and scope."""
+        resources, scopes, records = _FIELDS[self.signal]
+        for group in getattr(line, resources) or ():
+            for scoped in getattr(group, scopes) or ():
+                number = self.resource_scopes.number_of(
+                    group.resource, group.schema_url, scoped.scope, scoped.schema_url
+                )
+                yield number, self._records_of(getattr(scoped, records) or [])
 
-    @abstractmethod
-    def _blocks(self, line: messages.OtlpLine) -> Iterable[tuple[int, list[Any]]]:
-        """The records of a line, by the numbers of what they belong to."""
+    def _records_of(self, of_scope: list[Any]) -> list[Any]:
+        """Return the records that a scope holds: one makes a row."""
+        return of_scope
 
     @abstractmethod
     def _is_strict(self, records: Sequence[Any]) -> bool:
-        """Whether ids are lower-case hex and enumerations numbers, as OTLP JSON has them."""
+        """Return True if ids are lower-case hex and enumerations numbers, as OTLP JSON has them."""
 
     @abstractmethod
-    def _columns(self, records: Sequence[Any]) -> dict[str, Any]:
-        """Arrays that can be sorted. Among them are "name" (a number) and "time"."""
+    def _make_columns(self, records: Sequence[Any]) -> dict[str, Any]:
+        """Return arrays that can be sorted; among them "name", a code, and "time"."""
 
     @abstractmethod
-    def _finish(self, columns: dict[str, Any]) -> dict[str, Any]:
-        """The columns of the schema, but for those of resource and scope."""
+    def _finish_columns(self, columns: dict[str, Any]) -> dict[str, Any]:
+        """Return the columns of the schema, but for those of resource and scope."""
 
     def _make_chunk(self) -> None:
         if not self._pending:
             return
-        columns = self._columns(self._pending)
-        origins = [array("i", [origin]) * count for origin, count in self._runs]
-        columns["origin"] = flat_numbers(b"".join(map(bytes, origins)))
+        columns = self._make_columns(self._pending)
+        numbers = [array("i", [number]) * count for number, count in self._runs]
+        columns["resource_scope"] = int32_array(b"".join(map(bytes, numbers)))
         self._chunks.append(pyarrow.record_batch(list(columns.values()), names=list(columns)))
         self._drop_pending()
 
-    def _order(self, rows: Any) -> Any:
-        """The rows' numbers, sorted by service, name and time."""
+    def _sort_indices(self, rows: Any) -> Any:
+        services = _ranks_of(self.resource_scopes.services())
         keys = pyarrow.table(
             {
-                "service": _ranks(self.origins.services()).take(rows.column("origin")),
-                "name": _ranks(self.names.texts()).take(rows.column("name")),
+                "service": services.take(rows.column("resource_scope")),
+                "name": _ranks_of(self.name_codes.texts()).take(rows.column("name")),
                 "time": rows.column("time"),
             }
         )
-        return _compute.sort_indices(
-            keys, [(column, "ascending") for column in ("service", "name", "time")]
-        )
+        order = [(column, "ascending") for column in ("service", "name", "time")]
+        return _compute.sort_indices(keys, order)
 
 
-def _ranks(texts: Sequence[str]) -> Any:
-    """For each number of a text, the place of the text in their order."""
+def _ranks_of(texts: Sequence[str]) -> Any:
+    """Return each text's place in the order of the texts."""
     rank = {text: place for place, text in enumerate(sorted(set(texts)))}
-    return codes([rank[text] for text in texts])
+    return int32_column([rank[text] for text in texts])
 
 
-def _whole(column: Any) -> Any:
-    """A column's one array."""
+def _single_array(column: Any) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def are_ids(ids: Iterable[str | None], size: int) -> bool:
-    """Whether these are ids of ``size`` bytes in lower-case hex; none is allowed, too."""
+def are_hex_ids(ids: Iterable[str | None], size: int) -> bool:
+    """Return True if all ids are ``size`` bytes in lower-case hex, or missing."""
     there = [id for id in ids if id]
     joined = "".join(there)
     if set(map(len, there)) - {2 * size}:
@@ -271,12 +284,12 @@ def are_ids(ids: Iterable[str | None], size: int) -> bool:
         return False
 
 
-def are_numbers(values: Iterable[int | str | None]) -> bool:
-    """Whether these values of an enumeration are numbers; none is allowed, too."""
+def are_integers(values: Iterable[int | str | None]) -> bool:
+    """Return True if all values of an enumeration are numbers, or missing."""
     return not any(isinstance(value, str) for value in values)
 
 
-def without_zeros(ids: Any, size: int) -> Any:
-    """Ids of zeros stand for none: they become empty texts."""
+def replace_zero_ids(ids: Any, size: int) -> Any:
+    """Return the ids with those of zeros, which stand for none, as empty texts."""
     zeros = _compute.equal(ids, "0" * (2 * size))
     return _compute.if_else(zeros, "", ids) if _compute.any(zeros).as_py() else ids

@@ -1,4 +1,4 @@
-"""A connection to query a recording with SQL."""
+"""``Connection``: DuckDB with views over a recording, on which every statement is checked."""
 
 from __future__ import annotations
 
@@ -7,88 +7,143 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 from weakref import finalize
 
 from rimp_otel.errors import ConfigurationError, QueryError
 from rimp_otel.models.records import Signal
 from rimp_otel.sql.extras import duckdb
-from rimp_otel.sql.sandbox import close_off, explained, reading_statements, translated
-from rimp_otel.sql.source import Progress, Source
+from rimp_otel.sql.sandbox import check_statements, explain_error, lock_down, translate_statement
+from rimp_otel.sql.source import DecodingProgress, SignalSource
 from rimp_otel.sql.views import VIEWS, view_statements
 from rimp_otel.storage.files.layout import Layout
 
 __all__ = ["Connection"]
 
+_ResultT = TypeVar("_ResultT")
+
 _ANY_TABLE = re.compile(r"\bquery_table\s*\(", re.IGNORECASE)
 # What DuckDB raises if a file is gone or damaged; for some damage, nothing more special than that.
-_READING = (duckdb.IOException, duckdb.InvalidInputException, duckdb.Error)
+_READ_ERRORS = (duckdb.IOException, duckdb.InvalidInputException, duckdb.Error)
 
 
 class Connection:
-    """DuckDB's connection, on which every statement is checked. Use it in one thread at a time.
+    """A DuckDB connection that can only read the views of a recording; see `connect`.
 
-    ``execute``, ``sql`` and ``query`` are as DuckDB's; everything else, such as ``fetchall()``,
-    ``df()`` or ``description``, is DuckDB's own.
+    Methods have DuckDB's names and arguments. ``execute`` keeps its result in the connection, for
+    the methods that fetch; ``sql`` returns a relation, which is computed when it is fetched from, and
+    can also be fetched as an Arrow table or a data frame of polars.
+
+    Use it in one thread at a time; ``interrupt`` may be called in any thread.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         timeout: float | None = None,
-        progress: Progress | None = None,
+        progress: DecodingProgress | None = None,
     ) -> None:
         if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
-            raise ConfigurationError(f"timeout={timeout!r} is not allowed: give seconds above 0")
+            raise ConfigurationError(
+                f"timeout must be a number of seconds above 0, got {timeout!r}"
+            )
         self.timeout = timeout
-        self._layout = Layout(path)
-        aside = Path(tempfile.mkdtemp(prefix="rimp-sql-"))
-        self._raw = duckdb.connect(":memory:")
-        self._close = finalize(self, _close, os.getpid(), self._raw, aside)
-        sealed = Path(os.path.abspath(self._layout.sealed))
-        close_off(self._raw, [sealed, aside], aside / "spill")
+        sealed = Path(os.path.abspath(Layout(path).sealed))
+        # For copies that cannot be made beside their sealed files, and what does not fit in memory.
+        private = Path(tempfile.mkdtemp(prefix="rimp-sql-"))
+        self._raw: Any = duckdb.connect(":memory:")
+        self._close = finalize(self, _close_connection, os.getpid(), self._raw, private)
+        lock_down(self._raw, [sealed, private], private / "spill")
         self._sources = {
-            signal: Source(os.path.abspath(path), signal, aside, progress) for signal in Signal
+            signal: SignalSource(os.path.abspath(path), signal, private, progress)
+            for signal in Signal
         }
-        for signal, source in self._sources.items():
-            self._show(signal, source)
+        for source in self._sources.values():
+            self._create_views(source)
 
     def execute(self, sql: str, parameters: Any = None) -> Connection:
-        """Runs statements; the last one's result is to be fetched from this connection.
+        """Run statements, and keep the result of the last one; return this connection.
+
+        Args:
+            sql: one or more statements.
+            parameters: a list for ``?``, or a mapping for ``$name``.
 
         Raises:
-            QueryError: one is wrong, is not allowed, or took too long.
+            QueryError: a statement is wrong, is not allowed, or takes too long.
             StorageError: the recording cannot be read.
         """
-        for statement in self._prepared(sql):
-            self._run(statement, lambda text: self._raw.execute(text, parameters))
+        for statement in self._prepare(sql):
+            self._run_statement(statement, lambda text: self._raw.execute(text, parameters))
         return self
 
     def sql(self, sql: str, params: Any = None) -> Any:
-        """A relation, which DuckDB computes when it is fetched from; None where there is no result.
+        """Return the relation of the last statement; None if it has no result.
+
+        Its rows are computed when they are fetched; `limited` limits the time of that.
 
         Raises:
-            QueryError: it is wrong, or not allowed.
+            QueryError: a statement is wrong, or is not allowed.
             StorageError: the recording cannot be read.
         """
         relation = None
-        for statement in self._prepared(sql):
-            relation = self._run(statement, lambda text: self._raw.sql(text, params=params))
+        for statement in self._prepare(sql):
+            relation = self._run_statement(
+                statement, lambda text: self._raw.sql(text, params=params)
+            )
         return relation
 
     query = sql
 
+    @property
+    def description(self) -> list[tuple[Any, ...]] | None:
+        """Names and types of the result's columns, as in the Python database API."""
+        description: list[tuple[Any, ...]] | None = self._raw.description
+        return description
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """Return the next row; None after the last one."""
+        row: tuple[Any, ...] | None = self._raw.fetchone()
+        return row
+
+    def fetchmany(self, size: int = 1) -> list[tuple[Any, ...]]:
+        """Return the next rows, at most ``size``."""
+        rows: list[tuple[Any, ...]] = self._raw.fetchmany(size)
+        return rows
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """Return all remaining rows."""
+        rows: list[tuple[Any, ...]] = self._raw.fetchall()
+        return rows
+
+    def fetchnumpy(self) -> dict[str, Any]:
+        """Return the result as NumPy arrays by column."""
+        arrays: dict[str, Any] = self._raw.fetchnumpy()
+        return arrays
+
+    def df(self) -> Any:
+        """Return the result as a data frame of pandas."""
+        return self._raw.df()
+
+    def interrupt(self) -> None:
+        """Stop the statement that runs in another thread."""
+        self._raw.interrupt()
+
     def damaged(self) -> int:
-        """How many lines could not be read, of those that had to be decoded for this connection."""
+        """Return how many of the lines that this connection decoded could not be read."""
         return sum(source.damaged for source in self._sources.values())
 
     @contextmanager
     def limited(self, sql: str = "") -> Iterator[None]:
-        """Within it, DuckDB is interrupted after ``timeout``, and its errors are QueryErrors."""
+        """Return a context in which DuckDB is interrupted after ``timeout``, and its errors are
+        QueryErrors.
+
+        Args:
+            sql: the statement, whose views an error lists.
+        """
         is_over = threading.Event()
 
         def interrupt() -> None:
@@ -108,14 +163,14 @@ class Connection:
                 f"stopped after {self.timeout:g} s: ask for less, or allow more time"
             ) from None
         except duckdb.Error as error:
-            raise explained(self._raw, error, sql) from None
+            raise explain_error(self._raw, error, sql) from None
         finally:
             if timer is not None:
                 timer.cancel()
                 timer.join()
 
     def close(self) -> None:
-        """Closes it, and removes what it has put aside."""
+        """Close the connection, and delete its temporary files."""
         self._close()
 
     def __enter__(self) -> Connection:
@@ -129,51 +184,46 @@ class Connection:
     ) -> None:
         self.close()
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._raw, name)
-
-    def _prepared(self, sql: str) -> list[str]:
-        """The statements, once the views that they are about are up to date."""
+    def _prepare(self, sql: str) -> list[str]:
+        """Return the statements, after reading what is new of the views that they name."""
         if hasattr(self._raw, "abort"):
-            self._raw.abort()  # what of the last result was not fetched, as any new statement does
-        statements = reading_statements(self._raw, translated(sql))
+            self._raw.abort()  # drops what was not fetched of the last result
+        statements = check_statements(self._raw, translate_statement(sql))
         for signal in _signals_in(sql):
             source = self._sources[signal]
             if source.refresh():
-                self._show(signal, source)
+                self._create_views(source)
         return statements
 
-    def _run(self, statement: str, run: Any) -> Any:
+    def _run_statement(self, statement: str, run: Callable[[str], _ResultT]) -> _ResultT:
         with self.limited(statement):
             try:
                 return run(statement)
             except duckdb.Error as error:
-                if type(error) not in _READING or not self._mended(statement):
+                if type(error) not in _READ_ERRORS or not self._replace_copies(statement):
                     raise
             return run(statement)
 
-    def _mended(self, statement: str) -> bool:
-        """Whether a twin was at fault, which retention has deleted, or which was damaged."""
-        is_mended = False
+    def _replace_copies(self, statement: str) -> bool:
+        """Return True if a Parquet copy was damaged or deleted, and views were created without it."""
+        is_replaced = False
         for signal in _signals_in(statement):
             source = self._sources[signal]
-            if source.discard_damaged():
-                source.start_over()
-                self._show(signal, source)
-                is_mended = True
-        return is_mended
+            if source.delete_damaged_copies():
+                source.reload()
+                self._create_views(source)
+                is_replaced = True
+        return is_replaced
 
-    def _show(self, signal: Signal, source: Source) -> None:
-        live = f"_rimp_{signal.value}"
+    def _create_views(self, source: SignalSource) -> None:
+        live = f"_rimp_{source.signal.value}"
         self._raw.register(live, source.table())
-        for statement in view_statements(signal, source.files(), live):
+        for statement in view_statements(source.signal, source.files(), live):
             self._raw.execute(statement)
 
 
 def _signals_in(sql: str) -> list[Signal]:
-    """Whose views are named in a query."""
+    """Return the signals whose views a query names."""
     if _ANY_TABLE.search(sql):
         return list(Signal)
     lowered = sql.lower()
@@ -181,8 +231,8 @@ def _signals_in(sql: str) -> list[Signal]:
     return [signal for signal in Signal if signal in found]
 
 
-def _close(pid: int, raw: Any, aside: Path) -> None:
+def _close_connection(pid: int, raw: Any, private: Path) -> None:
     if os.getpid() != pid:
-        return  # in a forked child: it is the parent's
+        return  # in a forked child: all belongs to the parent
     raw.close()
-    shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(private, ignore_errors=True)

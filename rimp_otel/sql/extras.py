@@ -1,6 +1,6 @@
-"""The packages of the extra ``sql``: DuckDB answers, PyArrow makes columns and Parquet.
+"""The packages of the extra ``sql``: DuckDB answers queries, PyArrow makes columns and Parquet files.
 
-Whatever needs them imports them from here, so that without them there is one clear error.
+Modules import them from here, so that without them there is one clear error.
 """
 
 from __future__ import annotations

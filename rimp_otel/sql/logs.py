@@ -2,120 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp import messages
-from rimp_otel.sql.builder import Builder, are_ids, are_numbers, without_zeros
+from rimp_otel.sql.builder import TableBuilder, are_hex_ids, are_integers, replace_zero_ids
 from rimp_otel.sql.columns import (
     MAP,
     TYPES,
-    attribute_columns,
-    attribute_lists,
-    coded,
-    codes,
-    counts,
-    integers,
+    attribute_list_column,
+    attribute_map_columns,
+    count_column,
+    dictionary_array,
+    int32_column,
+    string_column,
     text_and_type,
-    texts,
+    time_column,
 )
 from rimp_otel.sql.extras import pyarrow
 
 __all__ = ["LogBuilder"]
 
-_text, _count, _time = pyarrow.string(), pyarrow.uint32(), pyarrow.timestamp("ns")
+_string, _uint32, _timestamp = pyarrow.string(), pyarrow.uint32(), pyarrow.timestamp("ns")
 
 _SCHEMA = pyarrow.schema(
     [
-        ("Timestamp", _time),
-        ("TraceId", _text),
-        ("SpanId", _text),
-        ("TraceFlags", _count),
-        ("SeverityText", _text),
+        ("Timestamp", _timestamp),
+        ("TraceId", _string),
+        ("SpanId", _string),
+        ("TraceFlags", _uint32),
+        ("SeverityText", _string),
         ("SeverityNumber", pyarrow.int32()),
-        ("ServiceName", _text),
-        ("Body", _text),
-        ("ResourceSchemaUrl", _text),
+        ("ServiceName", _string),
+        ("Body", _string),
+        ("ResourceSchemaUrl", _string),
         ("ResourceAttributes", MAP),
-        ("ScopeSchemaUrl", _text),
-        ("ScopeName", _text),
-        ("ScopeVersion", _text),
+        ("ScopeSchemaUrl", _string),
+        ("ScopeName", _string),
+        ("ScopeVersion", _string),
         ("ScopeAttributes", MAP),
         ("LogAttributes", MAP),
-        ("EventName", _text),
-        ("ObservedTimestamp", _time),
-        ("BodyType", _text),
+        ("EventName", _string),
+        ("ObservedTimestamp", _timestamp),
+        ("BodyType", _string),
         ("LogAttributeTypes", MAP),
-        ("DroppedAttrCount", _count),
+        ("DroppedAttrCount", _uint32),
         ("ResourceAttributeTypes", MAP),
-        ("ResourceDroppedAttrCount", _count),
+        ("ResourceDroppedAttrCount", _uint32),
         ("ScopeAttributeTypes", MAP),
-        ("ScopeDroppedAttrCount", _count),
+        ("ScopeDroppedAttrCount", _uint32),
     ]
 )
 
 
-class LogBuilder(Builder):
-    """Makes tables of log records. A native event is one whose scope is its source."""
+class LogBuilder(TableBuilder):
+    """Makes tables of log records. A native event is a log record whose scope is its source."""
 
     signal = Signal.LOGS
-
-    @classmethod
-    def schema(cls) -> Any:
-        """The columns."""
-        return _SCHEMA
-
-    def _blocks(self, line: messages.OtlpLine) -> Iterable[tuple[int, list[Any]]]:
-        for group in line.resource_logs or ():
-            for scoped in group.scope_logs or ():
-                number = self.origins.number(
-                    group.resource, group.schema_url, scoped.scope, scoped.schema_url
-                )
-                yield number, scoped.log_records or []
+    schema = _SCHEMA
 
     def _is_strict(self, records: Sequence[messages.LogRecord]) -> bool:
         return (
-            are_ids([record.trace_id for record in records], 16)
-            and are_ids([record.span_id for record in records], 8)
-            and are_numbers({record.severity_number for record in records})
+            are_hex_ids([record.trace_id for record in records], 16)
+            and are_hex_ids([record.span_id for record in records], 8)
+            and are_integers({record.severity_number for record in records})
         )
 
-    def _columns(self, records: Sequence[messages.LogRecord]) -> dict[str, Any]:
+    def _make_columns(self, records: Sequence[messages.LogRecord]) -> dict[str, Any]:
         observed = [record.observed_time_unix_nano for record in records]
         bodies = [text_and_type(record.body) for record in records]
         return {
-            # As the exporter does: when it was observed, where it has no time of its own.
-            "time": integers(
+            # Like the exporter: the time of observation if the record has none of its own.
+            "time": time_column(
                 [r.time_unix_nano or other for r, other in zip(records, observed, strict=True)]
             ),
-            "name": codes([self.names[record.severity_text] for record in records]),
-            "TraceId": texts([record.trace_id for record in records]),
-            "SpanId": texts([record.span_id for record in records]),
-            "TraceFlags": counts([record.flags for record in records]),
-            "SeverityNumber": codes([_severity(record) for record in records]),
-            "Body": texts([text for text, _ in bodies]),
-            "BodyType": codes([kind for _, kind in bodies]),
-            "LogAttributes": attribute_lists([record.attributes for record in records], self.keys),
-            "EventName": texts([record.event_name for record in records]),
-            "ObservedTimestamp": integers(observed),
-            "DroppedAttrCount": counts([record.dropped_attributes_count for record in records]),
+            "name": int32_column([self.name_codes[record.severity_text] for record in records]),
+            "TraceId": string_column([record.trace_id for record in records]),
+            "SpanId": string_column([record.span_id for record in records]),
+            "TraceFlags": count_column([record.flags for record in records]),
+            "SeverityNumber": int32_column([_severity_number(record) for record in records]),
+            "Body": string_column([text for text, _ in bodies]),
+            "BodyType": int32_column([kind for _, kind in bodies]),
+            "LogAttributes": attribute_list_column(
+                [record.attributes for record in records], self.key_codes
+            ),
+            "EventName": string_column([record.event_name for record in records]),
+            "ObservedTimestamp": time_column(observed),
+            "DroppedAttrCount": count_column(
+                [record.dropped_attributes_count for record in records]
+            ),
         }
 
-    def _finish(self, columns: dict[str, Any]) -> dict[str, Any]:
-        attributes = attribute_columns(columns["LogAttributes"], self.keys)
+    def _finish_columns(self, columns: dict[str, Any]) -> dict[str, Any]:
+        attributes = attribute_map_columns(columns["LogAttributes"], self.key_codes)
         return {
             **columns,
-            "Timestamp": columns["time"].cast(_time),
-            "ObservedTimestamp": columns["ObservedTimestamp"].cast(_time),
-            "TraceId": without_zeros(columns["TraceId"], 16),
-            "SpanId": without_zeros(columns["SpanId"], 8),
-            "SeverityText": coded(columns["name"], self.names.texts()),
-            "BodyType": coded(columns["BodyType"], TYPES),
+            "Timestamp": columns["time"].cast(_timestamp),
+            "ObservedTimestamp": columns["ObservedTimestamp"].cast(_timestamp),
+            "TraceId": replace_zero_ids(columns["TraceId"], 16),
+            "SpanId": replace_zero_ids(columns["SpanId"], 8),
+            "SeverityText": dictionary_array(columns["name"], self.name_codes.texts()),
+            "BodyType": dictionary_array(columns["BodyType"], TYPES),
             "LogAttributes": attributes.values,
             "LogAttributeTypes": attributes.types,
         }
 
 
-def _severity(record: messages.LogRecord) -> int:
+def _severity_number(record: messages.LogRecord) -> int:
     return record.severity_number if isinstance(record.severity_number, int) else 0

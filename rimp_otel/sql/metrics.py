@@ -1,63 +1,65 @@
-"""Metric data points as one table, of which each kind's view shows its columns.
+"""Metric data points as a table, of which the view of each kind shows its own columns.
 
-One table for the five kinds, since one file holds them all; what a kind does not have is null,
-which takes no room.
+There is one table for the five kinds, since one file holds them all; a column that a kind does not
+have is null, which takes no room.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp import messages
 from rimp_otel.otlp.decode_common import TEMPORALITIES, check_boolean, enum_number
-from rimp_otel.sql.builder import Builder, are_ids
+from rimp_otel.sql.builder import TableBuilder, are_hex_ids
 from rimp_otel.sql.columns import (
     MAP,
-    Names,
-    Nested,
-    attribute_columns,
-    attribute_lists,
-    attribute_pairs,
-    codes,
-    counts,
-    floats,
-    integers,
-    optional_integers,
-    spread_maps,
-    spread_texts,
-    texts,
+    NestedColumn,
+    TextCodes,
+    attribute_entries,
+    attribute_list_column,
+    attribute_map_columns,
+    count_column,
+    float_column,
+    int32_column,
+    optional_integer_column,
+    repeat_maps,
+    repeat_texts,
+    string_column,
+    time_column,
 )
 from rimp_otel.sql.extras import pyarrow
 
 __all__ = ["KINDS", "MetricBuilder"]
 
 KINDS = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
-"""What ``MetricType`` says, and what the names of the views end in."""
+"""The values of ``MetricType``, in which the names of the views end."""
 
-_text, _int, _double = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
-_count, _time, _whole = pyarrow.uint32(), pyarrow.timestamp("ns"), pyarrow.int32()
+_string, _int64, _double = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
+_uint32, _timestamp, _int32 = pyarrow.uint32(), pyarrow.timestamp("ns"), pyarrow.int32()
 
 
-def _exemplar_fields(exemplars: Sequence[messages.OtlpExemplar], keys: Names) -> dict[str, Any]:
+def _exemplar_fields(
+    exemplars: Sequence[messages.OtlpExemplar], key_codes: TextCodes
+) -> dict[str, Any]:
     return {
-        "attributes": attribute_lists([e.filtered_attributes for e in exemplars], keys),
-        "TimeUnix": integers([exemplar.time_unix_nano for exemplar in exemplars]),
-        "Value": floats([_value_of(exemplar) for exemplar in exemplars]),
-        "SpanId": texts([exemplar.span_id for exemplar in exemplars]),
-        "TraceId": texts([exemplar.trace_id for exemplar in exemplars]),
+        "attributes": attribute_list_column([e.filtered_attributes for e in exemplars], key_codes),
+        "TimeUnix": time_column([exemplar.time_unix_nano for exemplar in exemplars]),
+        "Value": float_column([_value_of(exemplar) for exemplar in exemplars]),
+        "SpanId": string_column([exemplar.span_id for exemplar in exemplars]),
+        "TraceId": string_column([exemplar.trace_id for exemplar in exemplars]),
     }
 
 
-_EXEMPLARS = Nested(
+_EXEMPLARS = NestedColumn(
     _exemplar_fields,
     {
         "FilteredAttributes": MAP,
-        "TimeUnix": _time,
+        "TimeUnix": _timestamp,
         "Value": _double,
-        "SpanId": _text,
-        "TraceId": _text,
+        "SpanId": _string,
+        "TraceId": _string,
         "FilteredAttributeTypes": MAP,
     },
     "FilteredAttributes",
@@ -67,51 +69,51 @@ _QUANTILES = pyarrow.struct(
 )
 _SCHEMA = pyarrow.schema(
     [
-        ("MetricType", _text),
+        ("MetricType", _string),
         ("ResourceAttributes", MAP),
-        ("ResourceSchemaUrl", _text),
-        ("ScopeName", _text),
-        ("ScopeVersion", _text),
+        ("ResourceSchemaUrl", _string),
+        ("ScopeName", _string),
+        ("ScopeVersion", _string),
         ("ScopeAttributes", MAP),
-        ("ScopeDroppedAttrCount", _count),
-        ("ScopeSchemaUrl", _text),
-        ("ServiceName", _text),
-        ("MetricName", _text),
-        ("MetricDescription", _text),
-        ("MetricUnit", _text),
+        ("ScopeDroppedAttrCount", _uint32),
+        ("ScopeSchemaUrl", _string),
+        ("ServiceName", _string),
+        ("MetricName", _string),
+        ("MetricDescription", _string),
+        ("MetricUnit", _string),
         ("Attributes", MAP),
-        ("StartTimeUnix", _time),
-        ("TimeUnix", _time),
+        ("StartTimeUnix", _timestamp),
+        ("TimeUnix", _timestamp),
         ("Value", _double),
-        ("Count", _int),
+        ("Count", _int64),
         ("Sum", _double),
-        ("BucketCounts", pyarrow.list_(_int)),
+        ("BucketCounts", pyarrow.list_(_int64)),
         ("ExplicitBounds", pyarrow.list_(_double)),
-        ("Scale", _whole),
-        ("ZeroCount", _int),
+        ("Scale", _int32),
+        ("ZeroCount", _int64),
         ("ZeroThreshold", _double),
-        ("PositiveOffset", _whole),
-        ("PositiveBucketCounts", pyarrow.list_(_int)),
-        ("NegativeOffset", _whole),
-        ("NegativeBucketCounts", pyarrow.list_(_int)),
+        ("PositiveOffset", _int32),
+        ("PositiveBucketCounts", pyarrow.list_(_int64)),
+        ("NegativeOffset", _int32),
+        ("NegativeBucketCounts", pyarrow.list_(_int64)),
         ("ValueAtQuantiles", _QUANTILES),
         ("Exemplars", _EXEMPLARS.type),
-        ("Flags", _count),
+        ("Flags", _uint32),
         ("Min", _double),
         ("Max", _double),
-        ("AggregationTemporality", _whole),
+        ("AggregationTemporality", _int32),
         ("IsMonotonic", pyarrow.bool_()),
-        ("IntValue", _int),
+        ("IntValue", _int64),
         ("AttributeTypes", MAP),
         ("MetricMetadata", MAP),
         ("ResourceAttributeTypes", MAP),
-        ("ResourceDroppedAttrCount", _count),
+        ("ResourceDroppedAttrCount", _uint32),
         ("ScopeAttributeTypes", MAP),
     ]
 )
 
 
-class _Series(NamedTuple):
+class _MetricKey(NamedTuple):
     """What the points of one metric have in common."""
 
     kind: str
@@ -123,113 +125,109 @@ class _Series(NamedTuple):
     metadata: tuple[tuple[str, str], ...]
 
 
-class _Row(NamedTuple):
-    """A point, with the number of its series."""
+class _PointRow(NamedTuple):
+    """A point, with the number of its metric."""
 
-    series: int
+    metric: int
     point: Any
 
 
-class MetricBuilder(Builder):
+class MetricBuilder(TableBuilder):
     """Makes tables of data points."""
 
     signal = Signal.METRICS
+    schema = _SCHEMA
 
     def _begin(self) -> None:
         super()._begin()
-        self._series: dict[_Series, int] = {}
+        self._metrics: dict[_MetricKey, int] = {}
 
-    @classmethod
-    def schema(cls) -> Any:
-        """The columns."""
-        return _SCHEMA
+    def _records_of(self, of_scope: list[messages.Metric]) -> list[_PointRow]:
+        return [row for metric in of_scope for row in self._point_rows(metric)]
 
-    def _blocks(self, line: messages.OtlpLine) -> Iterable[tuple[int, list[Any]]]:
-        for group in line.resource_metrics or ():
-            for scoped in group.scope_metrics or ():
-                number = self.origins.number(
-                    group.resource, group.schema_url, scoped.scope, scoped.schema_url
-                )
-                yield number, [row for m in scoped.metrics or () for row in self._rows_of(m)]
-
-    def _rows_of(self, metric: messages.Metric) -> list[_Row]:
+    def _point_rows(self, metric: messages.Metric) -> list[_PointRow]:
         for kind in KINDS:
             data = getattr(metric, kind)
             if data is not None:
-                series = _series_of(metric, kind, data)
-                number = self._series.setdefault(series, len(self._series))
-                return [_Row(number, point) for point in data.data_points or ()]
+                key = _key_of(metric, kind, data)
+                number = self._metrics.setdefault(key, len(self._metrics))
+                return [_PointRow(number, point) for point in data.data_points or ()]
         return []
 
-    def _is_strict(self, rows: Sequence[_Row]) -> bool:
+    def _is_strict(self, rows: Sequence[_PointRow]) -> bool:
         exemplars = [e for row in rows for e in getattr(row.point, "exemplars", None) or ()]
-        return are_ids([e.trace_id for e in exemplars], 16) and are_ids(
+        return are_hex_ids([e.trace_id for e in exemplars], 16) and are_hex_ids(
             [e.span_id for e in exemplars], 8
         )
 
-    def _columns(self, rows: Sequence[_Row]) -> dict[str, Any]:
-        series, points = list(self._series), [row.point for row in rows]
+    def _make_columns(self, rows: Sequence[_PointRow]) -> dict[str, Any]:
+        metrics, points = list(self._metrics), [row.point for row in rows]
         exemplars = [getattr(point, "exemplars", None) for point in points]
         return {
-            "time": integers([point.time_unix_nano for point in points]),
-            "name": codes([self.names[_order_of(series[row.series])] for row in rows]),
-            "series": codes([row.series for row in rows]),
-            "Attributes": attribute_lists([point.attributes for point in points], self.keys),
-            "StartTimeUnix": integers([point.start_time_unix_nano for point in points]),
-            "Flags": counts([point.flags for point in points]),
-            "Exemplars": _EXEMPLARS.rows(exemplars, self.keys),
+            "time": time_column([point.time_unix_nano for point in points]),
+            "name": int32_column(
+                [self.name_codes[_sort_text(metrics[row.metric])] for row in rows]
+            ),
+            "metric": int32_column([row.metric for row in rows]),
+            "Attributes": attribute_list_column(
+                [point.attributes for point in points], self.key_codes
+            ),
+            "StartTimeUnix": time_column([point.start_time_unix_nano for point in points]),
+            "Flags": count_column([point.flags for point in points]),
+            "Exemplars": _EXEMPLARS.lists(exemplars, self.key_codes),
             **_number_columns(points),
             **_histogram_columns(points),
             **_exponential_columns(points),
-            "ValueAtQuantiles": _quantiles(points),
+            "ValueAtQuantiles": _quantile_column(points),
         }
 
-    def _finish(self, columns: dict[str, Any]) -> dict[str, Any]:
-        attributes = attribute_columns(columns["Attributes"], self.keys)
+    def _finish_columns(self, columns: dict[str, Any]) -> dict[str, Any]:
+        attributes = attribute_map_columns(columns["Attributes"], self.key_codes)
         return {
             **columns,
-            **self._series_columns(columns["series"]),
-            "TimeUnix": columns["time"].cast(_time),
-            "StartTimeUnix": columns["StartTimeUnix"].cast(_time),
+            **self._metric_columns(columns["metric"]),
+            "TimeUnix": columns["time"].cast(_timestamp),
+            "StartTimeUnix": columns["StartTimeUnix"].cast(_timestamp),
             "Attributes": attributes.values,
             "AttributeTypes": attributes.types,
-            "Exemplars": _EXEMPLARS.column(columns["Exemplars"], self.keys),
+            "Exemplars": _EXEMPLARS.structs(columns["Exemplars"], self.key_codes),
         }
 
-    def _series_columns(self, numbers: Any) -> dict[str, Any]:
-        series = list(self._series)
-        monotonic = pyarrow.array([one.is_monotonic for one in series], pyarrow.bool_())
-        temporality = pyarrow.array([one.temporality for one in series], _whole)
+    def _metric_columns(self, numbers: Any) -> dict[str, Any]:
+        metrics = list(self._metrics)
+        monotonic = pyarrow.array([metric.is_monotonic for metric in metrics], pyarrow.bool_())
+        temporality = pyarrow.array([metric.temporality for metric in metrics], _int32)
         return {
-            "MetricType": spread_texts([one.kind for one in series], numbers),
-            "MetricName": spread_texts([one.name for one in series], numbers),
-            "MetricDescription": spread_texts([one.description for one in series], numbers),
-            "MetricUnit": spread_texts([one.unit for one in series], numbers),
-            "MetricMetadata": spread_maps(
-                [one.metadata for one in series], [(number, 1) for number in numbers.to_pylist()]
+            "MetricType": repeat_texts([metric.kind for metric in metrics], numbers),
+            "MetricName": repeat_texts([metric.name for metric in metrics], numbers),
+            "MetricDescription": repeat_texts([metric.description for metric in metrics], numbers),
+            "MetricUnit": repeat_texts([metric.unit for metric in metrics], numbers),
+            "MetricMetadata": repeat_maps(
+                [metric.metadata for metric in metrics],
+                [(number, 1) for number in numbers.to_pylist()],
             ),
             "IsMonotonic": monotonic.take(numbers),
             "AggregationTemporality": temporality.take(numbers),
         }
 
 
-def _series_of(metric: messages.Metric, kind: str, data: Any) -> _Series:
+def _key_of(metric: messages.Metric, kind: str, data: Any) -> _MetricKey:
     temporality = getattr(data, "aggregation_temporality", None)
     monotonic = getattr(data, "is_monotonic", None)
-    return _Series(
+    return _MetricKey(
         kind,
         metric.name or "",
         metric.description or "",
         metric.unit or "",
         enum_number(temporality, TEMPORALITIES, "aggregationTemporality"),
         check_boolean(monotonic or False, "isMonotonic") if kind == "sum" else None,
-        tuple(attribute_pairs(metric.metadata)[0]),
+        tuple(attribute_entries(metric.metadata)[0]),
     )
 
 
-def _order_of(series: _Series) -> str:
-    """What rows are sorted by within a service: the kind first, since each view wants one."""
-    return f"{series.kind}\0{series.name}"
+def _sort_text(key: _MetricKey) -> str:
+    """Return what rows are sorted by within a service: the kind first, since a view has one kind."""
+    return f"{key.kind}\0{key.name}"
 
 
 def _value_of(point: messages.NumberDataPoint | messages.OtlpExemplar) -> float | None:
@@ -241,22 +239,26 @@ def _number_columns(points: Sequence[Any]) -> dict[str, Any]:
     is_number = [type(point) is messages.NumberDataPoint for point in points]
     pairs = list(zip(points, is_number, strict=True))
     return {
-        "Value": floats([_value_of(point) if is_it else None for point, is_it in pairs]),
-        "IntValue": optional_integers([point.as_int if is_it else None for point, is_it in pairs]),
+        "Value": float_column([_value_of(point) if is_it else None for point, is_it in pairs]),
+        "IntValue": optional_integer_column(
+            [point.as_int if is_it else None for point, is_it in pairs]
+        ),
     }
 
 
 def _histogram_columns(points: Sequence[Any]) -> dict[str, Any]:
     has_count = [type(point) is not messages.NumberDataPoint for point in points]
     return {
-        "Count": optional_integers(
+        "Count": optional_integer_column(
             [(p.count or 0) if has else None for p, has in zip(points, has_count, strict=True)]
         ),
-        "Sum": floats([getattr(point, "sum", None) for point in points]),
-        "Min": floats([getattr(point, "min", None) for point in points]),
-        "Max": floats([getattr(point, "max", None) for point in points]),
-        "BucketCounts": _numbers(points, messages.HistogramDataPoint, "bucket_counts", _int),
-        "ExplicitBounds": _numbers(points, messages.HistogramDataPoint, "explicit_bounds", _double),
+        "Sum": float_column([getattr(point, "sum", None) for point in points]),
+        "Min": float_column([getattr(point, "min", None) for point in points]),
+        "Max": float_column([getattr(point, "max", None) for point in points]),
+        "BucketCounts": _number_lists(points, messages.HistogramDataPoint, "bucket_counts", _int64),
+        "ExplicitBounds": _number_lists(
+            points, messages.HistogramDataPoint, "explicit_bounds", _double
+        ),
     }
 
 
@@ -266,22 +268,26 @@ def _exponential_columns(points: Sequence[Any]) -> dict[str, Any]:
     positive = [point and (point.positive or messages.OtlpBuckets()) for point in own]
     negative = [point and (point.negative or messages.OtlpBuckets()) for point in own]
     return {
-        "Scale": pyarrow.array([point and (point.scale or 0) for point in own], _whole),
-        "ZeroCount": optional_integers(
+        "Scale": pyarrow.array([point and (point.scale or 0) for point in own], _int32),
+        "ZeroCount": optional_integer_column(
             [None if point is None else point.zero_count or 0 for point in own]
         ),
-        "ZeroThreshold": floats(
+        "ZeroThreshold": float_column(
             [None if point is None else point.zero_threshold or 0.0 for point in own]
         ),
-        "PositiveOffset": pyarrow.array([b and (b.offset or 0) for b in positive], _whole),
-        "PositiveBucketCounts": _numbers(positive, messages.OtlpBuckets, "bucket_counts", _int),
-        "NegativeOffset": pyarrow.array([b and (b.offset or 0) for b in negative], _whole),
-        "NegativeBucketCounts": _numbers(negative, messages.OtlpBuckets, "bucket_counts", _int),
+        "PositiveOffset": pyarrow.array([b and (b.offset or 0) for b in positive], _int32),
+        "PositiveBucketCounts": _number_lists(
+            positive, messages.OtlpBuckets, "bucket_counts", _int64
+        ),
+        "NegativeOffset": pyarrow.array([b and (b.offset or 0) for b in negative], _int32),
+        "NegativeBucketCounts": _number_lists(
+            negative, messages.OtlpBuckets, "bucket_counts", _int64
+        ),
     }
 
 
-def _numbers(points: Sequence[Any], kind: type, field: str, item: Any) -> Any:
-    """A list of numbers for each row of this kind."""
+def _number_lists(points: Sequence[Any], kind: type, field: str, item: Any) -> Any:
+    """Return a list of numbers for each point of this kind, null for others."""
     rows = [list(getattr(point, field) or ()) if type(point) is kind else None for point in points]
     try:
         return pyarrow.array(rows, pyarrow.list_(item))
@@ -290,7 +296,7 @@ def _numbers(points: Sequence[Any], kind: type, field: str, item: Any) -> Any:
         return pyarrow.array(cut, pyarrow.list_(item))
 
 
-def _quantiles(points: Sequence[Any]) -> Any:
+def _quantile_column(points: Sequence[Any]) -> Any:
     rows = [
         None
         if type(point) is not messages.SummaryDataPoint

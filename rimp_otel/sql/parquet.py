@@ -1,9 +1,11 @@
-"""Parquet twins of sealed files: ``traces-<first>-<last>-<id>.parquet`` beside ``….jsonl.zst``.
+"""Parquet copies of sealed files: ``traces-<first>-<last>-<id>.parquet`` beside ``….jsonl.zst``.
 
-A twin is derived: it can be deleted at any time, and is made anew. It is whole once it has its
-name: it is written under another one, with a lock that says that somebody is at it, and renamed.
-Its footer says which file, of which size, it was made of, and by which version of this module;
-one that says anything else, or has no whole footer, is made anew.
+A copy is derived: it can be deleted at any time, and is made again. A copy that has its name is
+complete: it is written under another name, with a lock that tells that a process is making it, and
+then renamed. Its footer names the sealed file, the file's size, and the version of this format; a copy
+with another footer, or with none, is replaced.
+
+``python -m rimp_otel.sql.parquet DIRECTORY`` makes the missing copies of a recording.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from rimp_otel.errors import DecodeError, StorageError
-from rimp_otel.fsutil import acquire, release
+from rimp_otel.fsutil import CREATE_FLAGS, READ_FLAGS, READ_WRITE_FLAGS, acquire, release
 from rimp_otel.models.records import Signal
-from rimp_otel.sql.builder import Builder
+from rimp_otel.sql.builder import TableBuilder
 from rimp_otel.sql.extras import pyarrow
 from rimp_otel.sql.logs import LogBuilder
 from rimp_otel.sql.metrics import MetricBuilder
@@ -32,88 +34,93 @@ from rimp_otel.storage.files.lines import Content, find, lines_of, list_contents
 
 __all__ = [
     "BUILDERS",
-    "Made",
-    "Sealed",
-    "is_readable",
-    "is_whole",
-    "make_twin",
-    "seal",
-    "twin_path",
+    "HAS_BLOOM_FILTERS",
+    "ParquetCounts",
+    "ParquetResult",
+    "is_current_parquet",
+    "is_readable_parquet",
+    "make_parquet_file",
+    "make_parquet_files",
+    "parquet_path",
 ]
 
-
-# --- Parquet twins of sealed files: ``traces-<first>-<last>-<id>.parquet`` beside ``….jsonl.zst``.
-
-BUILDERS: dict[Signal, Callable[[], Builder]] = {
+BUILDERS: dict[Signal, Callable[[], TableBuilder]] = {
     Signal.TRACES: SpanBuilder,
     Signal.LOGS: LogBuilder,
     Signal.METRICS: MetricBuilder,
 }
-"""What makes the tables of a signal."""
+"""The class that makes the tables of each signal."""
+
+HAS_BLOOM_FILTERS = (
+    "bloom_filter_options" in inspect.signature(pyarrow.parquet.write_table).parameters
+)
+"""True if this version of PyArrow writes bloom filters."""
 
 _VERSION = 1
-_KEY = "rimp.sealed"
+_LABEL_KEY = "rimp.sealed"
 _SUFFIX = ".parquet"
 _MAGIC = b"PAR1"
-_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
-_MOST_ROWS = 100_000
-_MOST_TEXT = 64 * 1024 * 1024
-_HAS_BLOOM = "bloom_filter_options" in inspect.signature(pyarrow.parquet.write_table).parameters
-_DELTA = {"Timestamp", "TimeUnix", "StartTimeUnix", "ObservedTimestamp", "Duration"}
-_PLAIN = {"SpanId": "DELTA_LENGTH_BYTE_ARRAY", "Body": "DELTA_LENGTH_BYTE_ARRAY"}
+_MAX_ROWS = 100_000
+_MAX_TEXT_SIZE = 64 * 1024 * 1024
+_DELTA_COLUMNS = {"Timestamp", "TimeUnix", "StartTimeUnix", "ObservedTimestamp", "Duration"}
+_PLAIN_COLUMNS = {"SpanId": "DELTA_LENGTH_BYTE_ARRAY", "Body": "DELTA_LENGTH_BYTE_ARRAY"}
 
 
-class Made(NamedTuple):
-    """What a twin was made of."""
+# One copy.
+
+
+class ParquetCounts(NamedTuple):
+    """What a copy was made of."""
 
     rows: int = 0
-    #: Of the twin.
+    #: The size of the copy.
     bytes: int = 0
-    #: Lines that could not be read, and are not in it.
+    #: Lines that could not be read, and are not in the copy.
     damaged: int = 0
 
 
-def twin_path(content: Content, directory: Path | None = None) -> Path:
-    """Where the twin of a sealed file is, or is to be.
+def parquet_path(content: Content, directory: Path | None = None) -> Path:
+    """Return the path of the copy of a sealed file, which may not exist yet.
 
     Args:
         content: the sealed file.
-        directory: where, if not beside it.
+        directory: of the copy; None for the directory of the sealed file.
     """
     assert content.name is not None
     return (directory or content.path.parent) / (content.name.stem + _SUFFIX)
 
 
-def is_whole(content: Content, path: Path) -> bool:
-    """Whether there is a twin that was made of this sealed file, as it is, and is whole."""
+def is_current_parquet(content: Content, path: Path) -> bool:
+    """Return True if ``path`` is a complete copy of the sealed file in its present state."""
     try:
-        label = _label(content)
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK)
+        label = _label_of(content)
+        file = os.open(path, READ_FLAGS)
     except OSError:
         return False
-    with os.fdopen(file, "rb") as twin:
+    with os.fdopen(file, "rb") as copy:
         status = os.fstat(file)
-        return stat.S_ISREG(status.st_mode) and label in _footer(twin, status.st_size)
+        return stat.S_ISREG(status.st_mode) and label in _read_footer(copy, status.st_size)
 
 
-def is_readable(path: Path) -> bool:
-    """Whether all of a twin can be read; its pages have checksums."""
+def is_readable_parquet(path: Path) -> bool:
+    """Return True if all of a copy can be read; its pages have checksums."""
     try:
-        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as twin:
-            for _ in twin.iter_batches():
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as copy:
+            for _ in copy.iter_batches():
                 pass
     except (OSError, pyarrow.ArrowException):
         return False
     return True
 
 
-def _label(content: Content) -> bytes:
-    """What the footer says: the version, the sealed file's name, and its size in bytes."""
+def _label_of(content: Content) -> bytes:
+    """Return what the footer contains: the version, the sealed file's name, its size in bytes."""
     return f"{_VERSION} {content.name} {content.path.stat().st_size} ".encode()
 
 
-def _footer(file: BinaryIO, size: int) -> bytes:
+def _read_footer(file: BinaryIO, size: int) -> bytes:
+    """Return the footer of a Parquet file; empty if the file is incomplete."""
     if size < 12 or file.read(4) != _MAGIC:
         return b""
     file.seek(size - 8)
@@ -125,38 +132,42 @@ def _footer(file: BinaryIO, size: int) -> bytes:
     return file.read(length)
 
 
-def make_twin(content: Content, sealed: Path, path: Path) -> Made | None:
-    """Makes the twin of a sealed file, readable by its owner alone.
+def make_parquet_file(
+    content: Content, sealed: Path, path: Path, max_rows: int = _MAX_ROWS
+) -> ParquetCounts | None:
+    """Make the copy of a sealed file, readable by its owner alone.
 
     Args:
         content: the sealed file.
         sealed: the directory of sealed files.
-        path: of the twin.
+        path: of the copy.
+        max_rows: about how many rows are sorted, and written as a row group, at a time.
 
     Returns:
-        What it was made of; None where somebody else is at it, or the sealed file is gone.
+        What it was made of; None if another process is making it, or if the sealed file is gone.
 
     Raises:
         StorageError: the sealed file cannot be read.
-        OSError: the twin cannot be written.
+        OSError: the copy cannot be written.
     """
-    with _locked(path.with_name(f".{path.name}.tmp")) as unfinished:
-        if unfinished is None:
+    unfinished = path.with_name(f".{path.name}.tmp")
+    with _create_locked(unfinished) as file:
+        if file is None:
             return None
-        made = _write(content, sealed, unfinished)
-        if made is None or not content.path.exists():  # retention took it meanwhile
+        counts = _write_tables(_SealedTables(content, sealed, max_rows), file)
+        if counts is None or not content.path.exists():  # deleted by retention meanwhile
             return None
-        os.fsync(unfinished.fileno())
-        os.rename(path.with_name(f".{path.name}.tmp"), path)
-        return made
+        os.fsync(file.fileno())
+        os.rename(unfinished, path)
+        return counts
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[BinaryIO | None]:
-    """An empty file of that name that nobody else writes; it is removed if it keeps the name."""
-    file = os.open(path, _FLAGS, 0o600)
+def _create_locked(path: Path) -> Iterator[BinaryIO | None]:
+    """Yield an empty file that no other process writes, or None; remove it if it keeps its name."""
+    file = os.open(path, CREATE_FLAGS, 0o600)
     with os.fdopen(file, "r+b") as opened:
-        if not acquire(file) or not _is_still(path, file):
+        if not acquire(file) or not _is_still_at(path, file):
             yield None
             return
         try:
@@ -164,82 +175,83 @@ def _locked(path: Path) -> Iterator[BinaryIO | None]:
             os.ftruncate(file, 0)
             yield opened
         finally:
-            if _is_still(path, file):
+            if _is_still_at(path, file):
                 path.unlink()
             release(file)
 
 
-def _is_still(path: Path, file: int) -> bool:
+def _is_still_at(path: Path, file: int) -> bool:
     try:
-        named = os.lstat(path)
+        status = os.lstat(path)
     except FileNotFoundError:
         return False
-    return stat.S_ISREG(named.st_mode) and os.path.samestat(os.fstat(file), named)
+    return stat.S_ISREG(status.st_mode) and os.path.samestat(os.fstat(file), status)
 
 
-def _write(content: Content, sealed: Path, target: BinaryIO) -> Made | None:
-    label = _label(content).decode()
-    tables = _Tables(content, sealed)
-    writer = None
-    rows = 0
-    try:
-        for table in tables:
-            rows += table.num_rows
-            if writer is None:
-                writer = _writer(target, table)
-            writer.write_table(table, row_group_size=max(table.num_rows, 1))
-        if not tables.is_there:
-            return None
-        writer = writer or _writer(target, tables.builder.schema().empty_table())
-        writer.add_key_value_metadata({_KEY: f"{label}{rows} {tables.damaged}"})
-    finally:
-        if writer is not None:
-            writer.close()
-    target.flush()
-    return Made(rows, os.fstat(target.fileno()).st_size, tables.damaged)
+class _SealedTables:
+    """The records of a sealed file as sorted tables of a bounded size."""
 
-
-class _Tables:
-    """A sealed file as sorted tables of a bounded size."""
-
-    def __init__(self, content: Content, sealed: Path) -> None:
+    def __init__(self, content: Content, sealed: Path, max_rows: int) -> None:
+        self.content = content
         self.builder = BUILDERS[content.signal]()
         self.damaged = 0
+        #: False if the sealed file is gone.
         self.is_there = False
-        self._content = content
         self._sealed = sealed
+        self._max_rows = max_rows
 
     def __iter__(self) -> Iterator[Any]:
-        found = find(self._content, self._sealed)
+        found = find(self.content, self._sealed)
         if found is None:
             return
         self.is_there = True
         builder = self.builder
         with found.file, reading_errors(found.path):
             for line in lines_of(found, 0, 0, None, True):
-                self._add(line.text)
-                if builder.rows >= _MOST_ROWS or builder.size >= _MOST_TEXT:
-                    yield builder.take(is_sorted=True)
+                self._add_line(line.text)
+                if builder.rows >= self._max_rows or builder.size >= _MAX_TEXT_SIZE:
+                    yield builder.take_table(is_sorted=True)
         if builder.rows:
-            yield builder.take(is_sorted=True)
+            yield builder.take_table(is_sorted=True)
 
-    def _add(self, text: bytes | None) -> None:
+    def _add_line(self, text: bytes | None) -> None:
         if text is not None and not text.strip():
             return
         try:
             if text is None:
                 raise DecodeError("it cannot be unpacked")
-            self.builder.add(text)
+            self.builder.add_line(text)
         except DecodeError:
             self.damaged += 1
 
 
-def _writer(target: BinaryIO, table: Any) -> Any:
-    leaves = list(_leaves(table.schema))
-    encodings = {name: "DELTA_BINARY_PACKED" for name in leaves if name in _DELTA}
-    encodings |= {name: kind for name, kind in _PLAIN.items() if name in leaves}
+def _write_tables(tables: _SealedTables, target: BinaryIO) -> ParquetCounts | None:
+    label = _label_of(tables.content).decode()
+    writer = None
+    rows = 0
+    try:
+        for table in tables:
+            rows += table.num_rows
+            if writer is None:
+                writer = _open_writer(target, table)
+            writer.write_table(table, row_group_size=max(table.num_rows, 1))
+        if not tables.is_there:
+            return None
+        writer = writer or _open_writer(target, tables.builder.schema.empty_table())
+        writer.add_key_value_metadata({_LABEL_KEY: f"{label}{rows} {tables.damaged}"})
+    finally:
+        if writer is not None:
+            writer.close()
+    target.flush()
+    return ParquetCounts(rows, os.fstat(target.fileno()).st_size, tables.damaged)
+
+
+def _open_writer(target: BinaryIO, table: Any) -> Any:
+    leaves = list(_leaf_paths(table.schema))
+    encodings = {name: "DELTA_BINARY_PACKED" for name in leaves if name in _DELTA_COLUMNS}
+    encodings |= {name: kind for name, kind in _PLAIN_COLUMNS.items() if name in leaves}
     options: dict[str, Any] = {}
-    if _HAS_BLOOM and "TraceId" in leaves:
+    if HAS_BLOOM_FILTERS and "TraceId" in leaves:
         distinct = max(1, pyarrow.compute.count_distinct(table.column("TraceId")).as_py())
         options["bloom_filter_options"] = {"TraceId": {"ndv": distinct, "fpp": 0.01}}
     return pyarrow.parquet.ParquetWriter(
@@ -255,132 +267,138 @@ def _writer(target: BinaryIO, table: Any) -> Any:
     )
 
 
-def _leaves(schema: Any) -> Iterator[str]:
-    """The paths of the columns as Parquet has them."""
+def _leaf_paths(schema: Any) -> Iterator[str]:
+    """Yield the paths of the columns in Parquet."""
     for field in schema:
-        yield from _leaves_of(field.name, field.type)
+        yield from _leaf_paths_of(field.name, field.type)
 
 
-def _leaves_of(path: str, kind: Any) -> Iterator[str]:
+def _leaf_paths_of(path: str, kind: Any) -> Iterator[str]:
     types = pyarrow.types
     if types.is_map(kind):
         yield from (f"{path}.key_value.key", f"{path}.key_value.value")
     elif types.is_list(kind):
-        yield from _leaves_of(f"{path}.list.element", kind.value_type)
+        yield from _leaf_paths_of(f"{path}.list.element", kind.value_type)
     elif types.is_struct(kind):
         for field in kind:
-            yield from _leaves_of(f"{path}.{field.name}", field.type)
+            yield from _leaf_paths_of(f"{path}.{field.name}", field.type)
     else:
         yield path
 
 
-# --- ``rimp parquet``: makes the Parquet twins that are missing, one after the other.
+# The copies of a recording.
 
-_TWIN = re.compile(r"\.?(?P<stem>[a-z]+-[0-9]+-[0-9]+-[0-9a-f]{16})\.parquet(?P<unfinished>\.tmp)?")
+_COPY_NAME = re.compile(
+    r"\.?(?P<stem>[a-z]+-[0-9]+-[0-9]+-[0-9a-f]{16})\.parquet(?P<unfinished>\.tmp)?"
+)
 
 
-class Sealed(NamedTuple):
-    """What was done."""
+class ParquetResult(NamedTuple):
+    """What `make_parquet_files` did."""
 
-    #: Twins that were made.
+    #: Copies that were made.
     made: int = 0
     #: Records in them.
     records: int = 0
-    #: Bytes of the sealed files that they were made of, and of them.
+    #: The size of the sealed files that they were made of.
     sealed_bytes: int = 0
+    #: Their own size.
     bytes: int = 0
     #: Lines that could not be read.
     damaged: int = 0
-    #: Twins that were there already.
+    #: Copies that existed already.
     kept: int = 0
-    #: Twins that were removed, because their sealed file is gone.
+    #: Copies that were removed because their sealed file is gone.
     removed: int = 0
-    #: Why one could not be made that should have been.
+    #: Why copies could not be made.
     errors: tuple[str, ...] = ()
-    #: Whether another process is at it, and nothing was done.
+    #: True if another process is making copies of this recording, and nothing was done.
     is_busy: bool = False
 
 
-def seal(
+def make_parquet_files(
     path: str | os.PathLike[str],
     progress: Callable[[Path, int, int], None] | None = None,
     rebuild: bool = False,
     check: bool = False,
-) -> Sealed:
-    """Makes the twin of every sealed file that has none, or none that is whole.
+) -> ParquetResult:
+    """Make the copy of every sealed file that has none, or none that is complete.
 
-    May be killed, and run again, at any time.
+    A process that does so may be killed at any time.
 
     Args:
         path: of the recording.
-        progress: told, before each file, which one it is, how many are done, and of how many.
-        rebuild: also make those anew that seem to be whole.
-        check: read those to their ends first that seem to be whole.
+        progress: called before a copy is made, with the sealed file's path, the number of copies
+            made, and the number of all that have to be.
+        rebuild: replace complete copies, too.
+        check: read complete copies to their end, and replace those that are damaged.
 
     Raises:
-        StorageError: it is not possible to look.
+        StorageError: the sealed files cannot be listed.
     """
     directory = Layout(path).sealed
-    with _alone(directory) as is_alone:
-        if not is_alone:
-            return Sealed(is_busy=True)
+    with _lock_directory(directory) as is_locked:
+        if not is_locked:
+            return ParquetResult(is_busy=True)
         sealed = [c for c in list_contents(directory) if c.name and not c.name.is_waiting]
-        missing = [c for c in sealed if rebuild or not _is_there(c, check)]
-        done = Sealed(kept=len(sealed) - len(missing), removed=_remove_orphans(directory))
+        missing = [content for content in sealed if rebuild or not _has_copy(content, check)]
+        kept, removed = len(sealed) - len(missing), _remove_orphans(directory)
+        result = ParquetResult(kept=kept, removed=removed)
         for number, content in enumerate(missing):
             if progress is not None:
                 progress(content.path, number, len(missing))
-            done = _make(content, directory, done)
-        return done
+            result = _add_copy(content, directory, result)
+        return result
 
 
-def _is_there(content: Content, check: bool) -> bool:
-    path = twin_path(content)
-    return is_whole(content, path) and (not check or is_readable(path))
+def _has_copy(content: Content, check: bool) -> bool:
+    path = parquet_path(content)
+    return is_current_parquet(content, path) and (not check or is_readable_parquet(path))
 
 
-def _make(content: Content, directory: Path, done: Sealed) -> Sealed:
+def _add_copy(content: Content, directory: Path, result: ParquetResult) -> ParquetResult:
     try:
         size = content.path.stat().st_size
-        made = make_twin(content, directory, twin_path(content))
+        counts = make_parquet_file(content, directory, parquet_path(content))
     except FileNotFoundError:
-        return done  # retention was faster
+        return result  # deleted by retention meanwhile
     except StorageError as error:
-        return done._replace(errors=(*done.errors, str(error)))
+        return result._replace(errors=(*result.errors, str(error)))
     except OSError as error:
-        reason = f"cannot make the twin of {content.path}: {error.strerror or error}"
-        return done._replace(errors=(*done.errors, reason))
-    if made is None:
-        return done
-    return done._replace(
-        made=done.made + 1,
-        records=done.records + made.rows,
-        sealed_bytes=done.sealed_bytes + size,
-        bytes=done.bytes + made.bytes,
-        damaged=done.damaged + made.damaged,
+        reason = f"cannot make the Parquet copy of {content.path}: {error.strerror or error}"
+        return result._replace(errors=(*result.errors, reason))
+    if counts is None:
+        return result
+    return result._replace(
+        made=result.made + 1,
+        records=result.records + counts.rows,
+        sealed_bytes=result.sealed_bytes + size,
+        bytes=result.bytes + counts.bytes,
+        damaged=result.damaged + counts.damaged,
     )
 
 
 def _remove_orphans(directory: Path) -> int:
-    """Removes twins whose sealed file is gone, and what a killed process had begun."""
+    """Remove copies whose sealed file is gone, and unfinished ones of killed processes; return how
+    many copies were removed."""
     try:
         names = os.listdir(directory)
     except FileNotFoundError:
         return 0
-    there = {name.stem for name in map(SealedName.parse, names) if name and not name.is_waiting}
+    stems = {name.stem for name in map(SealedName.parse, names) if name and not name.is_waiting}
     removed = 0
     for name in names:
-        match = _TWIN.fullmatch(name)
+        match = _COPY_NAME.fullmatch(name)
         if match is None or SealedName.parse(f"{match['stem']}.jsonl") is None:
             continue
         if match["unfinished"]:
             _remove_unlocked(directory / name)
-        elif match["stem"] not in there and _remove(directory / name):
+        elif match["stem"] not in stems and _remove_file(directory / name):
             removed += 1
     return removed
 
 
-def _remove(path: Path) -> bool:
+def _remove_file(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     path.unlink(missing_ok=True)
@@ -388,8 +406,9 @@ def _remove(path: Path) -> bool:
 
 
 def _remove_unlocked(path: Path) -> None:
+    """Remove the file unless another process has locked it."""
     try:
-        file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC)
+        file = os.open(path, READ_WRITE_FLAGS)
     except OSError:
         return
     try:
@@ -401,17 +420,18 @@ def _remove_unlocked(path: Path) -> None:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[bool]:
-    """Whether no other process makes twins of this recording: the directory is locked."""
+def _lock_directory(directory: Path) -> Iterator[bool]:
+    """Yield False if another process makes copies in the directory."""
     try:
+        # Unlike a file in it, the directory itself may be a link.
         file = os.open(directory, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | os.O_CLOEXEC)
     except FileNotFoundError:
         yield True
         return
     try:
-        is_alone = acquire(file)
-        yield is_alone
-        if is_alone:
+        is_locked = acquire(file)
+        yield is_locked
+        if is_locked:
             release(file)
     finally:
         os.close(file)
@@ -419,4 +439,4 @@ def _alone(directory: Path) -> Iterator[bool]:
 
 if __name__ == "__main__":
     # The process that ``storage.files.parquet_job`` starts.
-    seal(sys.argv[1])
+    make_parquet_files(sys.argv[1])

@@ -1,7 +1,8 @@
-"""What a query may do: read the views, and nothing else.
+"""The sandbox of queries, which can read the views and do nothing else.
 
-DuckDB itself keeps it from files and extensions. That no statement but one that reads is run, and
-no table function that does something else, is checked here, by DuckDB's own parser.
+DuckDB itself keeps a query from files and extensions. Here its statements and table functions are
+checked, by DuckDB's own parser: all must be known to read only. ClickHouse's parametric functions are
+translated.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import Any
 
 from rimp_otel.errors import QueryError
 from rimp_otel.sql.extras import duckdb
-from rimp_otel.sql.views import MACROS, VIEWS
+from rimp_otel.sql.views import MACROS, VIEWS, quote_literal
 
-__all__ = ["QUANTILES", "close_off", "explained", "reading_statements", "translated"]
+__all__ = ["QUANTILES", "check_statements", "explain_error", "lock_down", "translate_statement"]
 
 
-# --- ClickHouse's parametric functions, ``quantile(0.99)(Duration)``, which no macro can have.
+# ClickHouse's parametric functions, such as ``quantile(0.99)(Duration)``, which no macro can define.
 
 QUANTILES = (
     "_quantile(p, x) AS quantile_cont(x, p)",
@@ -28,7 +29,7 @@ QUANTILES = (
     "_quantileExact(p, x) AS quantile_disc(x, p)",
     "_quantileExactIf(p, x, c) AS quantile_disc(CASE WHEN c THEN x END, p)",
 )
-"""The macros: of one quantile, or of a list of them."""
+"""Macros for one quantile, or for a list of them."""
 
 _CALL = re.compile(
     r"\bquantile(?P<several>s)?(?P<kind>Exact|TDigest|Timing|BFloat16)?(?P<condition>If)?"
@@ -37,53 +38,54 @@ _CALL = re.compile(
 )
 
 
-def translated(sql: str) -> str:
-    """The query in DuckDB's words. Text that does not parse stays as it is."""
+def translate_statement(sql: str) -> str:
+    """Return the statements with parametric functions as calls of macros. Text that does not parse
+    stays as it is."""
     if not _CALL.search(sql):
         return sql
-    # Where each of DuckDB's tokens begins, in bytes; a text or a comment is one token, or none.
+    # Where DuckDB's tokens begin, in bytes; a literal or a comment is one token, or none.
     starts = {start for start, _ in duckdb.tokenize(sql)}
     return _CALL.sub(
-        lambda call: _translated(call) if len(sql[: call.start()].encode()) in starts else call[0],
+        lambda call: _macro_call(call) if len(sql[: call.start()].encode()) in starts else call[0],
         sql,
     )
 
 
-def _translated(call: re.Match[str]) -> str:
+def _macro_call(call: re.Match[str]) -> str:
     exact = "Exact" if (call["kind"] or "").lower() == "exact" else ""
     levels = f"[{call['levels']}]" if call["several"] else call["levels"]
     return f"_quantile{exact}{'If' if call['condition'] else ''}({levels}, "
 
 
-# --- What a query may do: read the views, and nothing else.
+# What a statement may do.
 
 _EXPLAIN = re.compile(r"\s*EXPLAIN\b\s*(?:ANALYZE\b\s*)?(?:\([^()]*\)\s*)?", re.IGNORECASE)
 _PIVOT = re.compile(r"\s*(?:PIVOT|UNPIVOT)\b", re.IGNORECASE)
-# Table functions that only read, and read only what may be read. There are others, in each version
-# of DuckDB more: they log into files, run what they are given, or take a text for an address.
-_HARMLESS = re.compile(
+# Table functions that only read, and read only what may be read. Others, of which each version of
+# DuckDB has more, log into files, run their arguments, or take a text for an address.
+_HARMLESS_FUNCTIONS = re.compile(
     r"(?:duckdb|parquet|pragma|read)_\w+|query_table|range|generate_series|unnest|repeat|repeat_row"
     r"|json_each|json_tree|glob|sniff_csv|histogram|histogram_values|summary|show\w*|version"
     r"|pg_timezone_names|icu_calendar_names|test_all_types|test_vector_types"
 )
 _NAME = re.compile(r'"(?:[^"]|"")*"|\w+')
-_REFUSED = (
+_WHAT_IS_ALLOWED = (
     "a query can only read: SELECT, FROM, WITH, VALUES, DESCRIBE, SHOW, SUMMARIZE, PIVOT and"
     " EXPLAIN of those"
 )
 
-# What DuckDB keeps of files' contents: one that is replaced, since it was damaged, would be read from
+# DuckDB's cache of the contents of files: a damaged file that is replaced would still be read from
 # there (seen with DuckDB 1.5).
 _CONTENT_CACHE = "enable_external_file_cache"
 
 
-def close_off(raw: Any, directories: Sequence[Path], spill: Path) -> None:
-    """Prepares a connection for queries of others, and lets nobody undo that.
+def lock_down(raw: Any, directories: Sequence[Path], spill: Path) -> None:
+    """Restrict a connection to reading, define the macros, and lock its configuration.
 
     Args:
-        raw: DuckDB's connection.
-        directories: what may be read.
-        spill: the directory for what does not fit into memory.
+        raw: a connection of DuckDB's.
+        directories: whose files may be read.
+        spill: the directory for data that do not fit into memory.
     """
     allowed = [f"{directory}/" for directory in directories]
     raw.execute("SET TimeZone = 'UTC'")
@@ -91,8 +93,8 @@ def close_off(raw: Any, directories: Sequence[Path], spill: Path) -> None:
     raw.execute("SET autoinstall_known_extensions = false")
     raw.execute("SET autoload_known_extensions = false")
     raw.execute("SET parquet_metadata_cache = true")
-    raw.execute(f"SET temp_directory = {_literal(str(spill))}")
-    raw.execute(f"SET allowed_directories = [{', '.join(map(_literal, allowed))}]")
+    raw.execute(f"SET temp_directory = {quote_literal(str(spill))}")
+    raw.execute(f"SET allowed_directories = [{', '.join(map(quote_literal, allowed))}]")
     try:
         raw.execute(f"SET {_CONTENT_CACHE} = false")
     except duckdb.Error:  # a version that has no such cache
@@ -103,28 +105,30 @@ def close_off(raw: Any, directories: Sequence[Path], spill: Path) -> None:
     raw.execute("SET lock_configuration = true")
 
 
-def reading_statements(raw: Any, sql: str) -> list[str]:
-    """The statements of a query, all of which only read.
+def check_statements(raw: Any, sql: str) -> list[str]:
+    """Return the statements of a query, if all of them only read.
 
     Raises:
-        QueryError: one does not parse, or does something else; or there is none.
+        QueryError: there is no statement, or one that does not parse or does more.
     """
     try:
         statements = raw.extract_statements(sql)
     except duckdb.Error as error:
-        raise explained(raw, error) from None
+        raise explain_error(raw, error) from None
     if not statements:
         raise QueryError("the query is empty: give a SELECT, or DESCRIBE otel_traces")
     for statement in statements:
-        if not _reads(raw, statement):
-            raise QueryError(f"not allowed: {_shown(statement.query or sql)}; {_REFUSED}")
-    for name in _calls(sql):
-        if name in _harmful():
+        if not _is_read_only(raw, statement):
+            raise QueryError(
+                f"not allowed: {_shorten_query(statement.query or sql)}; {_WHAT_IS_ALLOWED}"
+            )
+    for name in _called_functions(sql):
+        if name in _refused_functions():
             raise QueryError(f"not allowed: {name}(); it does more than read the recording")
     return [statement.query for statement in statements]
 
 
-def _reads(raw: Any, statement: Any) -> bool:
+def _is_read_only(raw: Any, statement: Any) -> bool:
     kinds = duckdb.StatementType
     if statement.type == kinds.SELECT:
         return True
@@ -138,19 +142,19 @@ def _reads(raw: Any, statement: Any) -> bool:
 
 
 @cache
-def _harmful() -> frozenset[str]:
-    """The names of the table functions that are not known to be harmless."""
+def _refused_functions() -> frozenset[str]:
+    """Return the names of all table functions that are not known to be harmless."""
     with duckdb.connect() as connection:
         sql = (
             "SELECT DISTINCT lower(function_name) FROM duckdb_functions()"
             " WHERE function_type IN ('table', 'pragma', 'table_macro')"
         )
         names = [name for (name,) in connection.execute(sql).fetchall()]
-    return frozenset(name for name in names if not _HARMLESS.fullmatch(name))
+    return frozenset(name for name in names if not _HARMLESS_FUNCTIONS.fullmatch(name))
 
 
-def _calls(sql: str) -> Iterator[str]:
-    """The names of the functions that are called, in lower case."""
+def _called_functions(sql: str) -> Iterator[str]:
+    """Yield the names of the functions that are called, in lower case."""
     text = sql.encode()
     tokens = [start for start, kind in duckdb.tokenize(sql) if "comment" not in str(kind)]
     for start, following in pairwise(tokens):
@@ -159,27 +163,23 @@ def _calls(sql: str) -> Iterator[str]:
             yield name[0].strip('"').replace('""', '"').lower()
 
 
-def _shown(query: str) -> str:
+def _shorten_query(query: str) -> str:
     text = " ".join(query.split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def explained(raw: Any, error: Exception, sql: str = "") -> QueryError:
-    """An error of DuckDB's in our words; where a name was wrong, with those that there are."""
+def explain_error(raw: Any, error: Exception, sql: str = "") -> QueryError:
+    """Return an error of DuckDB's as ours, with the names that exist if one was wrong."""
     text = str(error).strip()
     if isinstance(error, duckdb.CatalogException) and "Table with name" in text:
         text = re.sub(r"\nDid you mean [^\n]*", "", text)
         return QueryError(f"{text}\nthere are: {', '.join(VIEWS)}")
     if isinstance(error, duckdb.BinderException):
         named = [view for view in VIEWS if re.search(rf"\b{view}\b", sql, re.IGNORECASE)]
-        lines = [f"{view} has: {', '.join(_columns(raw, view))}" for view in named]
+        lines = [f"{view} has: {', '.join(_view_columns(raw, view))}" for view in named]
         return QueryError("\n".join([text, *lines]))
     return QueryError(text)
 
 
-def _columns(raw: Any, view: str) -> list[str]:
+def _view_columns(raw: Any, view: str) -> list[str]:
     return [row[0] for row in raw.execute(f"DESCRIBE {view}").fetchall()]
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -1,11 +1,11 @@
-"""What is recorded of one signal, for DuckDB to read: Parquet twins, and tables in memory.
+"""The records of one signal for DuckDB to read: Parquet copies, and tables in memory.
 
-Of each sealed file its twin is read, which is made where there is none. The rest (active files,
-journals, what waits to be sealed) is decoded into memory by a reader that goes on where it
-stopped, so that each record is there once. A sealed file that the reader has read is not read again
-as a twin: only when it has read many records, it starts over, with the twins that there are then.
-Records move forward only, from a journal to a file and so among the sealed ones; so what has
-a twin before a reader begins is nowhere else when it looks.
+Sealed files are read as Parquet copies, which are made if they are missing. The rest (active files,
+journals, files that wait to be sealed) is decoded into memory by a reader that continues where it
+stopped, so that each record is there once. A sealed file that was decoded into memory is not read
+again as a copy: only after many records, all are dropped and read again, with the copies that exist
+then. Records move forward only, from a journal to an active file to a sealed one: a record that is in
+a copy before a reader starts is nowhere else when it reads.
 """
 
 from __future__ import annotations
@@ -18,145 +18,158 @@ from typing import Any
 from rimp_otel.errors import DecodeError, StorageError
 from rimp_otel.models.records import Signal
 from rimp_otel.sql.extras import pyarrow
-from rimp_otel.sql.parquet import BUILDERS, is_readable, is_whole, make_twin, twin_path
+from rimp_otel.sql.parquet import (
+    BUILDERS,
+    is_current_parquet,
+    is_readable_parquet,
+    make_parquet_file,
+    parquet_path,
+)
 from rimp_otel.storage.files.lines import Content, ContentId, list_contents
 from rimp_otel.storage.files.recording import FileRecording
 from rimp_otel.storage.reading import count_line
 
-__all__ = ["Progress", "Source"]
+__all__ = ["DecodingProgress", "SignalSource"]
 
-Progress = Callable[[Signal, int, int], None]
-"""Told, before a sealed file is decoded: which signal, how many are done, and of how many."""
+DecodingProgress = Callable[[Signal, int, int], None]
+"""Called before a sealed file is decoded, with its signal, the number of files that are decoded
+already, and the number of all that have to be."""
 
-_MANY = 500_000
-_MOST_ROWS = 100_000
+_MAX_ROWS_IN_MEMORY = 500_000
+_MAX_TABLE_ROWS = 100_000
 
 
-class Source:
-    """The records of one signal. Not safe for several threads.
+class SignalSource:
+    """The records of one signal. Use it in one thread at a time.
 
     Args:
         path: of the recording.
-        signal: which one.
-        aside: where twins are made if they cannot be made beside the sealed files.
-        progress: told what is done.
+        signal: whose records are read.
+        private_directory: where copies are made that cannot be made beside their sealed files.
+        progress: called before a sealed file is decoded.
+        max_rows: how many rows in memory are kept if copies could replace some of them.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         signal: Signal,
-        aside: Path,
-        progress: Progress | None = None,
+        private_directory: Path,
+        progress: DecodingProgress | None = None,
+        max_rows: int = _MAX_ROWS_IN_MEMORY,
     ) -> None:
         self.signal = signal
         #: Lines that could not be read, of those that were decoded into memory.
         self.damaged = 0
         self._path = path
-        self._aside = aside
+        self._private_directory = private_directory
         self._progress = progress
+        self._max_rows = max_rows
         self._builder = BUILDERS[signal]()
         self._begin()
 
     def _begin(self) -> None:
         self._recording = FileRecording(self._path, count_line)
-        self._twins: dict[ContentId, Path] = {}
+        self._copies: dict[ContentId, Path] = {}
         self._tables: list[Any] = []
         self._rows = 0
         self._is_new = True
 
     def files(self) -> list[str]:
-        """The paths of the twins."""
-        return [str(path) for path in self._twins.values()]
+        """Return the paths of the Parquet copies."""
+        return [str(path) for path in self._copies.values()]
 
     def table(self) -> Any:
-        """What is in no twin."""
+        """Return the records that are in no copy."""
         if not self._tables:
-            return BUILDERS[self.signal]().schema().empty_table()
-        # The same columns, but each table has dictionaries of its own.
+            return self._builder.schema.empty_table()
+        # Equal columns, though each table has dictionaries of its own.
         return pyarrow.concat_tables(self._tables)
 
     def refresh(self) -> bool:
-        """Takes in what was recorded since the last time; says whether there was anything.
+        """Read what was recorded since the last time; return True if there was anything.
 
         Raises:
-            StorageError: something cannot be read.
+            StorageError: a file cannot be read.
         """
-        sealed = self._sealed()
-        if self._is_new or (self._rows > _MANY and any(c.key not in self._twins for c in sealed)):
-            self.start_over()
+        sealed = self._sealed_contents()
+        is_large = self._rows > self._max_rows
+        if self._is_new or (is_large and any(c.key not in self._copies for c in sealed)):
+            self.reload()
             return True
-        return self._read_on()
+        return self._read_new_lines()
 
-    def start_over(self) -> None:
-        """Forgets what was read, and takes it in as it is now.
+    def reload(self) -> None:
+        """Drop what was read, and read it again with the copies that exist now.
 
         Raises:
-            StorageError: something cannot be read.
+            StorageError: a file cannot be read.
         """
         self._begin()
         self._is_new = False
-        sealed = self._sealed()
-        missing = {c.key for c in sealed if not is_whole(c, twin_path(c))}
+        sealed = self._sealed_contents()
+        missing = {c.key for c in sealed if not is_current_parquet(c, parquet_path(c))}
         done = 0
         for content in sealed:
             if content.key in missing:
                 if self._progress is not None:
                     self._progress(self.signal, done, len(missing))
                 done += 1
-            twin = self._twin_of(content, content.key in missing)
-            if twin is not None:
-                self._twins[content.key] = twin
-        self._read_on()
+            path = self._copy_of(content, content.key in missing)
+            if path is not None:
+                self._copies[content.key] = path
+        self._read_new_lines()
 
-    def discard_damaged(self) -> bool:
-        """Deletes the twins that cannot be read; says whether one could not be, or was gone."""
-        damaged = [path for path in self._twins.values() if not is_readable(path)]
+    def delete_damaged_copies(self) -> bool:
+        """Delete the copies that cannot be read; return True if there were any, or if one is gone."""
+        damaged = [path for path in self._copies.values() if not is_readable_parquet(path)]
         for path in damaged:
             path.unlink(missing_ok=True)
         return bool(damaged)
 
-    def _sealed(self) -> list[Content]:
+    def _sealed_contents(self) -> list[Content]:
         return [
             content
             for content in list_contents(self._recording.layout.sealed)
             if content.signal is self.signal and content.name and not content.name.is_waiting
         ]
 
-    def _twin_of(self, content: Content, is_missing: bool) -> Path | None:
-        """The path of the twin; None where it is the reader that has to decode the file."""
-        beside = twin_path(content)
+    def _copy_of(self, content: Content, is_missing: bool) -> Path | None:
+        """Return the path of the copy; None if the reader has to decode the sealed file."""
+        beside = parquet_path(content)
         if not is_missing:
             return beside
-        for path in (beside, twin_path(content, self._aside)):
+        for path in (beside, parquet_path(content, self._private_directory)):
             try:
-                if is_whole(content, path) or make_twin(content, beside.parent, path):
+                if is_current_parquet(content, path) or make_parquet_file(
+                    content, beside.parent, path
+                ):
                     return path
             except StorageError:
-                return None  # the reader says what is wrong with it
+                return None  # the reader reports it
             except OSError:
-                continue  # no room, or a recording that is not ours to write to
+                continue  # no space left, or a recording of another user
         return None
 
-    def _read_on(self) -> bool:
+    def _read_new_lines(self) -> bool:
         before, builder = self._rows, self._builder
         for data in self._recording.poll(final=True, wanted=self._is_wanted):
             for line in data.otlp_json(self.signal):
                 try:
-                    builder.add(line)
+                    builder.add_line(line)
                 except DecodeError:
                     self.damaged += 1
-                if builder.rows >= _MOST_ROWS:
-                    self._take()
-        self._take()
+                if builder.rows >= _MAX_TABLE_ROWS:
+                    self._take_table()
+        self._take_table()
         self.damaged += len(self._recording.damaged)
         self._recording.damaged.clear()
         return self._rows > before
 
     def _is_wanted(self, content: Content) -> bool:
-        return content.signal is self.signal and content.key not in self._twins
+        return content.signal is self.signal and content.key not in self._copies
 
-    def _take(self) -> None:
+    def _take_table(self) -> None:
         if self._builder.rows:
             self._rows += self._builder.rows
-            self._tables.append(self._builder.take(is_sorted=False))
+            self._tables.append(self._builder.take_table(is_sorted=False))

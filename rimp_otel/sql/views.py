@@ -1,8 +1,8 @@
-"""The views: their names, their columns, and ClickHouse's functions that dashboards use.
+"""The views: their names, their columns, and the functions of ClickHouse that dashboards use.
 
 The columns are those of the OpenTelemetry Collector's ClickHouse exporter, in its order; after
-them come those that keep what that schema loses. ``Events``, ``Links`` and ``Exemplars``, which are
-``Nested`` there, are structs of lists here, so that ``Events.Name`` is the list of names in both.
+them come columns that keep what its schema loses. ``Events``, ``Links`` and ``Exemplars``, which are
+``NestedColumn`` there, are structs of lists here, so that ``Events.Name`` is the list of names in both.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Iterator, Sequence
 from rimp_otel.models.records import Signal
 from rimp_otel.sql.metrics import KINDS
 
-__all__ = ["MACROS", "VIEWS", "columns_of", "view_statements"]
+__all__ = ["MACROS", "VIEWS", "metric_columns", "quote_literal", "view_statements"]
 
-_COMMON = (
+_COMMON_COLUMNS = (
     "ResourceAttributes ResourceSchemaUrl ScopeName ScopeVersion ScopeAttributes"
     " ScopeDroppedAttrCount ScopeSchemaUrl ServiceName MetricName MetricDescription MetricUnit"
     " Attributes StartTimeUnix TimeUnix"
 )
-_MORE = (
+_ADDED_COLUMNS = (
     "AttributeTypes MetricMetadata ResourceAttributeTypes ResourceDroppedAttrCount"
     " ScopeAttributeTypes"
 )
-_OWN = {
+_OWN_COLUMNS = {
     "gauge": ("Value Flags Exemplars", "IntValue"),
     "sum": ("Value Flags Exemplars AggregationTemporality IsMonotonic", "IntValue"),
     "histogram": (
@@ -37,7 +37,7 @@ _OWN = {
     ),
     "summary": ("Count Sum ValueAtQuantiles Flags", ""),
 }
-_TIME_OF_LOGS = "Timestamp, date_trunc('second', Timestamp) AS TimestampTime"
+_LOG_TIMES = "Timestamp, date_trunc('second', Timestamp) AS TimestampTime"
 
 VIEWS: dict[str, Signal] = {
     "otel_traces": Signal.TRACES,
@@ -45,7 +45,7 @@ VIEWS: dict[str, Signal] = {
     "otel_logs": Signal.LOGS,
     **{f"otel_metrics_{kind}": Signal.METRICS for kind in KINDS},
 }
-"""The names of the views, and whose records they show."""
+"""The views, each with the signal whose records it shows."""
 
 MACROS = (
     # DuckDB's own has a time zone, and is not compared with a time that has none.
@@ -122,46 +122,49 @@ MACROS = (
     "JSONExtractBool(s, k) AS"
     " coalesce(TRY_CAST(json_extract_string(s, '$.\"' || k || '\"') AS BOOLEAN), false)",
 )
-"""ClickHouse's functions by DuckDB's."""
+"""ClickHouse's functions in DuckDB's terms."""
 
 
-def columns_of(kind: str) -> list[str]:
-    """The columns of a kind of metrics."""
-    own, extra = _OWN[kind]
-    return f"{_COMMON} {own} {extra} {_MORE}".split()
+def metric_columns(kind: str) -> list[str]:
+    """Return the columns of the view of a kind of metrics."""
+    own, extra = _OWN_COLUMNS[kind]
+    return f"{_COMMON_COLUMNS} {own} {extra} {_ADDED_COLUMNS}".split()
 
 
 def view_statements(signal: Signal, files: Sequence[str], live: str) -> Iterator[str]:
-    """The statements that make the views of a signal.
+    """Yield the statements that create the views of a signal.
 
     Args:
-        signal: what of.
-        files: the paths of the Parquet twins.
-        live: the table of what is in no twin.
+        signal: whose records are shown.
+        files: paths of Parquet copies.
+        live: name of the table of the records that are in no Parquet copy.
     """
     source = f"SELECT * FROM {live}"
     if files:
-        paths = ", ".join(_quoted(path) for path in files)
+        paths = ", ".join(quote_literal(path) for path in files)
         source = f"SELECT * FROM read_parquet([{paths}]) UNION ALL BY NAME {source}"
     if signal is Signal.TRACES:
-        yield _view("otel_traces", source)
-        yield _view(
+        yield _create_view("otel_traces", source)
+        yield _create_view(
             "otel_traces_trace_id_ts",
             'SELECT TraceId, min("Timestamp") AS "Start", max("Timestamp") AS "End"'
             " FROM otel_traces WHERE TraceId != '' GROUP BY TraceId",
         )
     elif signal is Signal.LOGS:
-        yield _view("otel_logs", f"SELECT {_TIME_OF_LOGS}, * EXCLUDE (Timestamp) FROM ({source})")
+        yield _create_view(
+            "otel_logs", f"SELECT {_LOG_TIMES}, * EXCLUDE (Timestamp) FROM ({source})"
+        )
     else:
         for kind in KINDS:
-            columns = ", ".join(columns_of(kind))
+            columns = ", ".join(metric_columns(kind))
             where = f"WHERE MetricType = '{kind}'"
-            yield _view(f"otel_metrics_{kind}", f"SELECT {columns} FROM ({source}) {where}")
+            yield _create_view(f"otel_metrics_{kind}", f"SELECT {columns} FROM ({source}) {where}")
 
 
-def _view(name: str, source: str) -> str:
+def _create_view(name: str, source: str) -> str:
     return f"CREATE OR REPLACE VIEW {name} AS {source}"
 
 
-def _quoted(text: str) -> str:
+def quote_literal(text: str) -> str:
+    """Return the text as a literal of SQL."""
     return "'" + text.replace("'", "''") + "'"

@@ -23,7 +23,7 @@ import duckdb
 
 from rimp_otel.models.records import Signal
 from rimp_otel.sql import connect
-from rimp_otel.sql.parquet import twin_path
+from rimp_otel.sql.parquet import parquet_path
 from rimp_otel.storage.files.layout import SealedName, fingerprint
 from rimp_otel.storage.files.lines import list_contents
 from rimp_otel.storage.files.sealed_file import seal as pack
@@ -97,7 +97,7 @@ def measure(directory: Path, spans: int, rounds: int, json_spans: int | None) ->
 
 
 def make_recording(path: Path, spans: int, rng: random.Random) -> list[Path]:
-    """Sealed files of these spans; the paths of the same as text."""
+    """ParquetResult files of these spans; the paths of the same as text."""
     (path / "sealed").mkdir(parents=True, mode=0o700)
     aside = path.parent / "text"
     aside.mkdir()
@@ -220,9 +220,9 @@ def _line(groups: dict[tuple[str, str], list[str]]) -> bytes:
 _SEAL = """
 import os, resource, sys, time
 os.sched_setaffinity(0, {next(iter(os.sched_getaffinity(0)))})
-from rimp_otel.sql.parquet import seal
+from rimp_otel.sql.parquet import make_parquet_files
 before = resource.getrusage(resource.RUSAGE_SELF)
-done = seal(sys.argv[1])
+done = make_parquet_files(sys.argv[1])
 after = resource.getrusage(resource.RUSAGE_SELF)
 print(done.records, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
       before.ru_maxrss, after.ru_maxrss)
@@ -262,7 +262,7 @@ def bytes_per_span(path: Path, spans: int) -> Row:
     """Of Parquet, and of zstd."""
     contents = list_contents(path / "sealed")
     packed = sum(content.path.stat().st_size for content in contents) / spans
-    parquet = sum(twin_path(content).stat().st_size for content in contents) / spans
+    parquet = sum(parquet_path(content).stat().st_size for content in contents) / spans
     ratio = parquet / packed
     figure = f"{ratio:.2f} ({parquet:.1f} of {packed:.1f})"
     return "Parquet, bytes a span, of .jsonl.zst", figure, "<= 0.50", ratio <= 0.5

@@ -1,4 +1,4 @@
-"""A recording to ask, and connections to it."""
+"""A recording to query, and connections to it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.contract.samples import everything
 
 @pytest.fixture
 def path(tmp_path):
-    """Of the recording."""
+    """The path of the recording."""
     return tmp_path / "t"
 
 
 @pytest.fixture
 def storage(path):
-    """Of the recording."""
+    """The storage of the recording."""
     storage = FileStorage(path)
     yield storage
     storage.close()
@@ -28,37 +28,37 @@ def storage(path):
 
 @pytest.fixture
 def connection(path):
-    """To the recording."""
+    """A connection to the recording."""
     with connect(path) as connection:
         yield connection
 
 
 @pytest.fixture
 def everything_stored(storage):
-    """One of everything is in the recording."""
+    """Store one record of every kind."""
     storage.store(everything())
 
 
 def seal_now(storage: FileStorage) -> list[Path]:
-    """Rotates and seals what there is; the paths of the sealed files."""
+    """Rotate and seal all files; return the paths of the sealed files."""
     storage.rotate()
     storage._writer.sealer.run()
     return sealed_files(storage.layout.path)
 
 
 def sealed_files(path: Path) -> list[Path]:
-    """The sealed files, those that wait excepted."""
+    """Return the paths of the sealed files, without those that wait to be sealed."""
     found = list_contents(path / "sealed")
     return [content.path for content in found if not content.name.is_waiting]
 
 
 def ask(connection, sql, *parameters):
-    """The rows that a query gives."""
+    """Return the rows of a query."""
     return connection.execute(sql, list(parameters) or None).fetchall()
 
 
 def store(path: Path, data: TelemetryData) -> None:
-    """Appends to a recording, and lets go of it."""
+    """Append to a recording, and close it."""
     storage = FileStorage(path)
     storage.store(data)
     storage.close()

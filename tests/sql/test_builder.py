@@ -1,4 +1,4 @@
-"""Lines to tables: what is accepted, what is refused, and in which order rows come."""
+"""Tables of lines: what is accepted and refused, and the order of rows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ TRACE, SPAN = "5b8efff798038103d269b633813fc60c", "eee19b7ec3c1b174"
 
 
 def rows(builder, columns, is_sorted=False):
-    """Some columns of what a builder has."""
-    table = builder.take(is_sorted)  # found by DuckDB
+    """Some columns of the table that a builder makes."""
+    table = builder.take_table(is_sorted)  # found by DuckDB
     table.validate(full=True)
     with duckdb.connect() as connection:
         connection.register("built", table)
@@ -23,41 +23,41 @@ def rows(builder, columns, is_sorted=False):
 
 
 def spans_line(*spans, service="shop"):
-    """A line of spans, given as JSON."""
+    """A line of spans that are given as JSON."""
     resource = f'{{"attributes":[{{"key":"service.name","value":{{"stringValue":"{service}"}}}}]}}'
     scoped = f'{{"scope":{{"name":"s"}},"spans":[{",".join(spans)}]}}'
     return f'{{"resourceSpans":[{{"resource":{resource},"scopeSpans":[{scoped}]}}]}}'.encode()
 
 
 def named(name, at=0):
-    """A span's JSON."""
+    """The JSON of a span."""
     return f'{{"name":"{name}","startTimeUnixNano":"{at}"}}'
 
 
-def test_nothing():
-    """Is a table without rows, with all columns."""
+def test_empty_tables():
+    """A table without rows has all columns."""
     for builder in (SpanBuilder(), LogBuilder(), MetricBuilder()):
-        table = builder.take(True)
-        assert (table.num_rows, table.schema.names) == (0, builder.schema().names)
+        table = builder.take_table(True)
+        assert (table.num_rows, table.schema.names) == (0, builder.schema.names)
 
 
-def test_rows_as_they_came():
-    """Of several lines, and of tables one after the other."""
+def test_unsorted_rows():
+    """Rows are in the order of lines; a second table begins anew."""
     builder = SpanBuilder()
-    builder.add(spans_line(named("b", 2), named("a", 1)))
-    builder.add(spans_line(named("c", 3), service="mail"))
+    builder.add_line(spans_line(named("b", 2), named("a", 1)))
+    builder.add_line(spans_line(named("c", 3), service="mail"))
     assert builder.rows == 3
     assert rows(builder, "ServiceName, SpanName") == [("shop", "b"), ("shop", "a"), ("mail", "c")]
     assert builder.rows == 0
-    builder.add(spans_line(named("d")))
+    builder.add_line(spans_line(named("d")))
     assert rows(builder, "ServiceName, SpanName") == [("shop", "d")]
 
 
-def test_rows_in_order():
-    """By service, name and time; names that are known later do not come later."""
+def test_sorted_rows():
+    """Rows are sorted by service, name and time, whatever was added first."""
     builder = SpanBuilder()
-    builder.add(spans_line(named("b", 2), named("b", 1), named("a", 9)))
-    builder.add(spans_line(named("z", 5), service="mail"))
+    builder.add_line(spans_line(named("b", 2), named("b", 1), named("a", 9)))
+    builder.add_line(spans_line(named("z", 5), service="mail"))
     assert rows(builder, "ServiceName, SpanName, epoch_ns(Timestamp)", is_sorted=True) == [
         ("mail", "z", 5),
         ("shop", "a", 9),
@@ -66,13 +66,12 @@ def test_rows_in_order():
     ]
 
 
-def test_many_rows(monkeypatch):
-    """Are put together of pieces, whatever their size."""
-    monkeypatch.setattr("rimp_otel.sql.builder._CHUNK", 300)
-    builder = SpanBuilder()
+def test_many_chunks():
+    """A table is put together from chunks of any size."""
+    builder = SpanBuilder(chunk_size=300)
     for number in range(50):
         attributes = f'[{{"key":"k{number}","value":{{"intValue":"{number}"}}}}]'
-        builder.add(spans_line(f'{{"name":"n{number % 3}","attributes":{attributes}}}'))
+        builder.add_line(spans_line(f'{{"name":"n{number % 3}","attributes":{attributes}}}'))
     found = rows(builder, "SpanName, SpanAttributes, SpanAttributeTypes", is_sorted=True)
     assert sorted(
         (name, int(next(iter(values)).removeprefix("k"))) for name, values, _ in found
@@ -82,9 +81,9 @@ def test_many_rows(monkeypatch):
 
 
 def test_protobuf_json_is_converted():
-    """Ids in base64, enumerations by name, upper-case hex: as everywhere else."""
+    """Ids in base64 or upper-case hex, and enumerations by name, are accepted."""
     builder = SpanBuilder()
-    builder.add(
+    builder.add_line(
         spans_line(
             '{"traceId":"W47/95gDgQPSabYzgT/GDA==","spanId":"7uGbfsPBsXQ=","kind":"SPAN_KIND_SERVER",'
             '"status":{"code":"STATUS_CODE_ERROR"}}',
@@ -108,39 +107,39 @@ def test_protobuf_json_is_converted():
         (spans_line('{"startTimeUnixNano":-1}'), "startTimeUnixNano"),
     ],
 )
-def test_what_is_refused(line, reason):
-    """With the reason, and none of the line's records."""
+def test_refused_lines(line, reason):
+    """A wrong line is refused with the reason, and none of its records is added."""
     builder = SpanBuilder()
     with pytest.raises(DecodeError, match=reason):
-        builder.add(line)
+        builder.add_line(line)
     assert builder.rows == 0
-    builder.add(spans_line(named("a")))
+    builder.add_line(spans_line(named("a")))
     assert rows(builder, "SpanName") == [("a",)]
 
 
 def test_other_signals():
-    """Are of no interest."""
+    """Lines of other signals add nothing."""
     builder = LogBuilder()
-    builder.add(spans_line(named("a")))
+    builder.add_line(spans_line(named("a")))
     assert builder.rows == 0
 
 
-def test_a_key_twice():
-    """The last value counts, as where attributes are a dictionary."""
+def test_duplicate_keys():
+    """The last value counts, as in a dictionary."""
     pair = '{{"key":"{}","value":{{"stringValue":"{}"}}}}'
     twice = ",".join([pair.format("k", 1), pair.format("other", 2), pair.format("k", 3)])
     builder = SpanBuilder()
-    builder.add(spans_line(f'{{"attributes":[{twice}]}}', f'{{"attributes":[{twice}]}}'))
+    builder.add_line(spans_line(f'{{"attributes":[{twice}]}}', f'{{"attributes":[{twice}]}}'))
     assert rows(builder, "SpanAttributes") == [({"k": "3", "other": "2"},)] * 2
 
 
 def test_numbers_beyond_64_bits():
-    """Times become the largest that there is; counts too."""
+    """Times and counts become the largest that fits."""
     builder = SpanBuilder()
-    builder.add(spans_line(f'{{"startTimeUnixNano":"{2**64 - 1}","endTimeUnixNano":"0"}}'))
+    builder.add_line(spans_line(f'{{"startTimeUnixNano":"{2**64 - 1}","endTimeUnixNano":"0"}}'))
     assert rows(builder, "epoch_ns(Timestamp), Duration") == [(2**63 - 2, 0)]
     metrics = MetricBuilder()
-    metrics.add(
+    metrics.add_line(
         b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"h","histogram":{"dataPoints":'
         b'[{"count":"18446744073709551615","bucketCounts":["18446744073709551615"]}]}}]}]}]}'
     )
@@ -148,31 +147,31 @@ def test_numbers_beyond_64_bits():
 
 
 def test_ids_of_zeros():
-    """Stand for none, as the exporter has it."""
+    """Ids of zeros stand for none, as in the exporter."""
     builder = SpanBuilder()
-    builder.add(spans_line(f'{{"traceId":"{"0" * 32}","parentSpanId":"{"0" * 16}"}}'))
+    builder.add_line(spans_line(f'{{"traceId":"{"0" * 32}","parentSpanId":"{"0" * 16}"}}'))
     assert rows(builder, "TraceId, SpanId, ParentSpanId") == [("", "", "")]
 
 
 def test_a_million_distinct_keys():
-    """Make a map, not columns."""
+    """Keys make a map, not columns."""
     builder = SpanBuilder()
     for start in range(0, 1_000_000, 50_000):
         pairs = ",".join(
             f'{{"key":"k{number}","value":{{"stringValue":"v"}}}}'
             for number in range(start, start + 50_000)
         )
-        builder.add(spans_line(f'{{"name":"{start}","attributes":[{pairs}]}}'))
+        builder.add_line(spans_line(f'{{"name":"{start}","attributes":[{pairs}]}}'))
     found = rows(builder, "SpanName, len(map_keys(SpanAttributes)), SpanAttributes['k950001']")
     assert found[0] == ("0", 50_000, None)
     assert found[-1] == ("950000", 50_000, "v")
 
 
 def test_large_values_and_control_characters():
-    """Are kept as they are."""
+    """They are kept unchanged."""
     builder = SpanBuilder()
     value = "x" * 10_000_000
     pair = '{{"key":"{}","value":{{"stringValue":"{}"}}}}'
     pairs = ",".join([pair.format("large", value), pair.format("\\u0000", "\\u001b[2J\\r\\n")])
-    builder.add(spans_line(f'{{"attributes":[{pairs}]}}'))
+    builder.add_line(spans_line(f'{{"attributes":[{pairs}]}}'))
     assert rows(builder, "SpanAttributes") == [({"large": value, "\0": "\x1b[2J\r\n"},)]

@@ -1,20 +1,25 @@
-"""Each field of each record is in its column, as the Collector's exporter would have put it."""
+"""Columns hold what the Collector's exporter would write, in its form."""
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
+from rimp_otel.otlp.messages import AnyValue
+from rimp_otel.sql.columns import TYPES, format_double, text_and_type
 from tests.sql.conftest import ask
 
 TRACE, SPAN = "80000000000000000000000000000001", "8000000000000001"
 
 
 def row(connection, sql):
-    """The one row of a query, by its columns."""
+    """The one row of a query, by column."""
     (found,) = ask(connection, sql)
     return dict(zip([column[0] for column in connection.description], found, strict=True))
 
 
 def test_span(connection, everything_stored):
-    """With every field set."""
+    """Every field of a span has a column."""
     found = row(
         connection,
         "SELECT * REPLACE (CAST(Timestamp AS VARCHAR) AS Timestamp) FROM otel_traces"
@@ -63,26 +68,26 @@ def test_span(connection, everything_stored):
 
 
 def test_times_are_exact(connection, everything_stored):
-    """To the nanosecond, also within events."""
+    """Times are exact to the nanosecond, also within events."""
     sql = "SELECT epoch_ns(Events.Timestamp[1]) FROM otel_traces WHERE SpanName = 'checkout'"
     assert ask(connection, sql) == [(1_795_521_600_000_000_005,)]
 
 
 def test_bare_span(connection, everything_stored):
-    """Has empty texts; one that has no end, no duration."""
+    """Missing texts are empty; an open span has no duration."""
     sql = "SELECT SpanKind, Duration, StatusCode, ParentSpanId, ServiceName, SpanAttributes"
     found = ask(connection, f"{sql} FROM otel_traces WHERE SpanName = 'bare'")
     assert found == [("Internal", 0, "Unset", "", "unnamed", {})]
 
 
-def test_lookup_of_traces(connection, everything_stored):
-    """As the exporter's materialized view."""
+def test_times_of_traces(connection, everything_stored):
+    """There is the exporter's materialized view."""
     sql = 'SELECT epoch_ns("Start"), epoch_ns("End") FROM otel_traces_trace_id_ts WHERE TraceId = ?'
     assert ask(connection, sql, TRACE) == [(1_795_521_600_000_000_000,) * 2]
 
 
 def test_log_record(connection, everything_stored):
-    """With every field set."""
+    """Every field of a log record has a column."""
     found = row(
         connection,
         "SELECT * EXCLUDE (ObservedTimestamp) REPLACE (CAST(Timestamp AS VARCHAR) AS Timestamp,"
@@ -136,7 +141,7 @@ def test_log_record(connection, everything_stored):
 
 
 def test_bodies(connection, everything_stored):
-    """Of every type."""
+    """A body can have every type."""
     found = ask(connection, "SELECT BodyType, Body FROM otel_logs ORDER BY Timestamp OFFSET 1")
     assert found[:-2] == [
         ("empty", ""),
@@ -151,13 +156,13 @@ def test_bodies(connection, everything_stored):
 
 
 def test_observed_only(connection, everything_stored):
-    """A record without a time has that at which it was observed."""
+    """A record without a time has the time of its observation."""
     sql = "SELECT CAST(Timestamp AS VARCHAR), Timestamp = ObservedTimestamp FROM otel_logs"
     assert ask(connection, f"{sql} WHERE Body = 'x'") == [("2026-11-24 12:00:11", True)]
 
 
 def test_gauges(connection, everything_stored):
-    """As doubles; integers exactly, too."""
+    """Values are doubles; integers are exact, too."""
     sql = "SELECT MetricName, Value, IntValue, Flags, MetricUnit FROM otel_metrics_gauge"
     assert ask(connection, f"{sql} ORDER BY TimeUnix") == [
         ("gauge", 1.0, 1, 0, "By"),
@@ -167,7 +172,7 @@ def test_gauges(connection, everything_stored):
 
 
 def test_sum(connection, everything_stored):
-    """With its exemplars."""
+    """A sum has its exemplars."""
     sql = "SELECT * EXCLUDE (StartTimeUnix, TimeUnix) FROM otel_metrics_sum"
     found = row(connection, sql)
     exemplars = found.pop("Exemplars")
@@ -206,14 +211,14 @@ def test_sum(connection, everything_stored):
 
 
 def test_histogram(connection, everything_stored):
-    """With its buckets."""
+    """A histogram has its buckets."""
     sql = "SELECT Count, Sum, BucketCounts, ExplicitBounds, Min, Max, AggregationTemporality"
     found = ask(connection, f"{sql} FROM otel_metrics_histogram")
     assert found == [(3, 6.5, [1, 2], [2.0], 0.5, 4.0, 2)]
 
 
 def test_exponential_histogram(connection, everything_stored):
-    """With both halves."""
+    """An exponential histogram has both halves."""
     sql = (
         "SELECT Count, Sum, Scale, ZeroCount, ZeroThreshold, PositiveOffset, PositiveBucketCounts,"
         " NegativeOffset, NegativeBucketCounts, Min, Max FROM otel_metrics_exponential_histogram"
@@ -222,6 +227,70 @@ def test_exponential_histogram(connection, everything_stored):
 
 
 def test_summary(connection, everything_stored):
-    """With its quantiles."""
+    """A summary has its quantiles."""
     sql = "SELECT Count, Sum, ValueAtQuantiles FROM otel_metrics_summary"
     assert ask(connection, sql) == [(2, 6.5, {"Quantile": [0.5, 1.0], "Value": [1.0, 5.5]})]
+
+
+DOUBLES = [
+    (2.0, "2"),
+    (0.0, "0"),
+    (-0.0, "-0"),
+    (0.1, "0.1"),
+    (-12.5, "-12.5"),
+    (1e16, "10000000000000000"),
+    (1.5e16, "15000000000000000"),
+    (1.2345678901234568e17, "123456789012345680"),
+    (1e-5, "0.00001"),
+    (1.25e-6, "0.00000125"),
+    (1e-7, "1e-7"),
+    (-1.5e-7, "-1.5e-7"),
+    (1e21, "1e+21"),
+    (1.5e300, "1.5e+300"),
+    (float("nan"), "NaN"),
+    (float("inf"), "Infinity"),
+    (float("-inf"), "-Infinity"),
+]
+
+
+@pytest.mark.parametrize(("value", "text"), DOUBLES)
+def test_doubles(value, text):
+    """Doubles are written as in ECMAScript, to the digit."""
+    assert format_double(value) == text
+
+
+@pytest.mark.parametrize(
+    ("json", "text", "kind"),
+    [
+        ('{"stringValue":""}', "", "string"),
+        ('{"stringValue":"\\u0000 \\n"}', "\0 \n", "string"),
+        ('{"intValue":"-9223372036854775808"}', "-9223372036854775808", "int"),
+        ('{"intValue":7}', "7", "int"),
+        ('{"doubleValue":2}', "2", "double"),
+        ('{"doubleValue":"NaN"}', "NaN", "double"),
+        ('{"boolValue":true}', "true", "bool"),
+        ('{"boolValue":false}', "false", "bool"),
+        ('{"bytesValue":"AP8="}', "AP8=", "bytes"),
+        ('{"arrayValue":{}}', "[]", "array"),
+        (
+            '{"arrayValue":{"values":[{"intValue":"1"},{"stringValue":"a"},{},{"doubleValue":"NaN"}]}}',
+            '[1,"a",null,"NaN"]',
+            "array",
+        ),
+        (
+            '{"kvlistValue":{"values":[{"key":"x","value":{"boolValue":true}}]}}',
+            '{"x":true}',
+            "kvlist",
+        ),
+        ("{}", "", "empty"),
+    ],
+)
+def test_attribute_values(json, text, kind):
+    """Each type has its text and its name."""
+    value = msgspec.json.decode(json, type=AnyValue, strict=False)
+    assert text_and_type(value) == (text, TYPES.index(kind))
+
+
+def test_a_missing_value():
+    """It is an empty text."""
+    assert text_and_type(None) == ("", TYPES.index("empty"))

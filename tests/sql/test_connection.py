@@ -1,18 +1,21 @@
-"""What a connection sees: everything that is recorded, each record once, at any time."""
+"""A connection sees everything that is recorded, each record once, at any time."""
 
 from __future__ import annotations
 
 import gc
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from rimp_otel.errors import StorageError
+from rimp_otel.models.records import Signal
 from rimp_otel.sql import connect
-from rimp_otel.sql import connection as module
-from rimp_otel.sql.source import Source
+from rimp_otel.sql.parquet import parquet_path
+from rimp_otel.sql.source import SignalSource
+from rimp_otel.storage.files.lines import list_contents
 from tests.processes import run
 from tests.sql.conftest import ask, seal_now, sealed_files, store
 from tests.storage.journaled import Journaled
@@ -22,27 +25,27 @@ BODIES = "SELECT Body FROM otel_logs ORDER BY Body"
 
 
 def bodies(connection):
-    """Of all log records."""
+    """The bodies of all log records, joined."""
     return "".join(row[0] for row in ask(connection, BODIES))
 
 
 @pytest.fixture
 def process(path):
-    """One that records, through a journal."""
+    """A process that records through a journal."""
     process = Journaled(path)
     yield process
     process.close()
 
 
 def test_nothing_recorded(connection, path):
-    """All views are there, and empty; nothing is made."""
+    """All views exist and are empty; no file is created."""
     assert bodies(connection) == ""
     assert ask(connection, "SELECT count(*) FROM otel_traces") == [(0,)]
     assert not path.exists()
 
 
 def test_a_record_on_its_way(connection, path, process):
-    """In the journal, in a file, among the sealed ones: seen once, by one connection and others."""
+    """A record is seen once in the journal, an active file and a sealed file, by all connections."""
     for step in (
         lambda: process.collect("a"),
         process.drain,
@@ -58,8 +61,8 @@ def test_a_record_on_its_way(connection, path, process):
     assert bodies(connection) == "abc"
 
 
-def test_active_and_waiting_and_sealed(path, storage, connection):
-    """Are put together, also of several processes."""
+def test_active_and_waiting_and_sealed_files(path, storage, connection):
+    """Records of all files, and of several processes, are seen together."""
     storage.store(batch("a"))
     seal_now(storage)
     storage.store(batch("b"))
@@ -71,21 +74,21 @@ def test_active_and_waiting_and_sealed(path, storage, connection):
 
 
 def test_dead_process(path, connection, process):
-    """What it left in its journal is there."""
+    """Records in the journal of a dead process are seen."""
     process.collect("a")
     process.die()
     assert bodies(connection) == "a"
 
 
-def test_family(tmp_path):
-    """A path that ends in .jsonl."""
+def test_path_of_a_file_family(tmp_path):
+    """A path may end in .jsonl."""
     store(tmp_path / "t.jsonl", batch("a"))
     with connect(tmp_path / "t.jsonl") as connection:
         assert bodies(connection) == "a"
 
 
 def test_working_directory_may_change(tmp_path, monkeypatch):
-    """A relative path stays what it was."""
+    """A relative path is resolved when the connection is made."""
     monkeypatch.chdir(tmp_path)
     store(Path("t"), batch("a"))
     with connect("t") as connection:
@@ -94,44 +97,48 @@ def test_working_directory_may_change(tmp_path, monkeypatch):
 
 
 def test_only_what_is_asked_for_is_read(path, storage, connection, monkeypatch):
-    """Logs are decoded when logs are asked for."""
+    """Only the signals of a query are read."""
     read = []
-    refresh = Source.refresh
-    monkeypatch.setattr(Source, "refresh", lambda s: read.append(s.signal.value) or refresh(s))
+    refresh = SignalSource.refresh
+    monkeypatch.setattr(
+        SignalSource, "refresh", lambda s: read.append(s.signal.value) or refresh(s)
+    )
     ask(connection, "SELECT 1")
     ask(connection, "SELECT count(*) FROM OTEL_Logs")
     assert read == ["logs"]
 
 
-def test_sealed_files_get_twins(path, storage, connection):
-    """Beside them, private; they are read from then on."""
+def test_sealed_files_get_copies(path, storage, connection):
+    """Private Parquet copies are made beside them, and read from then on."""
     storage.store(batch("a"))
     (sealed,) = seal_now(storage)
     assert bodies(connection) == "a"
-    (twin,) = sealed.parent.glob("*.parquet")
-    assert twin.name == sealed.name.replace(".jsonl.zst", ".parquet")
-    assert twin.stat().st_mode & 0o777 == 0o600
-    changed = twin.stat().st_mtime_ns
+    (copy,) = sealed.parent.glob("*.parquet")
+    assert copy.name == sealed.name.replace(".jsonl.zst", ".parquet")
+    assert copy.stat().st_mode & 0o777 == 0o600
+    changed = copy.stat().st_mtime_ns
     with connect(path) as again:
         assert bodies(again) == "a"
-    assert twin.stat().st_mtime_ns == changed
+    assert copy.stat().st_mtime_ns == changed
 
 
-def test_many_records_are_let_go(path, storage, connection, monkeypatch):
-    """Once a connection holds many, it starts over, with the twins of what is sealed by then."""
-    monkeypatch.setattr("rimp_otel.sql.source._MANY", 2)
+def test_many_rows_are_dropped(path, storage, tmp_path):
+    """Many rows in memory are replaced by the copies of the files that are sealed by then."""
+    source = SignalSource(path, Signal.LOGS, tmp_path, max_rows=2)
     storage.store(batch("a", "b", "c"))
-    assert bodies(connection) == "abc"
-    (sealed,) = seal_now(storage)
+    assert source.refresh()
+    assert (source.table().num_rows, source.files()) == (3, [])
+    seal_now(storage)
     storage.store(batch("d"))
-    assert bodies(connection) == "abcd"
-    assert sealed.with_name(sealed.name.replace(".jsonl.zst", ".parquet")).exists()
-    assert connection._sources["logs"].table().num_rows == 1
+    assert source.refresh()
+    (content,) = list_contents(path / "sealed")
+    assert (source.table().num_rows, source.files()) == (1, [str(parquet_path(content))])
+    assert not source.refresh()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_recording_of_somebody_else(path, storage):
-    """Without the right to write there, twins are made aside, for this connection."""
+def test_recording_of_another_user(path, storage):
+    """Copies that cannot be made beside their sealed files are made for the connection alone."""
     storage.store(batch("a"))
     (sealed,) = seal_now(storage)
     sealed.parent.chmod(0o500)
@@ -141,29 +148,24 @@ def test_recording_of_somebody_else(path, storage):
     assert list(sealed.parent.glob("*.parquet")) == []
 
 
-def test_no_room_for_twins(path, storage, monkeypatch):
-    """The same; what was put aside is removed."""
+def test_temporary_copies(path, storage, tmp_path, monkeypatch):
+    """They are private, and deleted with the connection."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     storage.store(batch("a"))
     (sealed,) = seal_now(storage)
-    make, made = module.Source.__init__.__globals__["make_twin"], []
-
-    def make_twin(content, directory, twin):
-        if twin.parent == directory:
-            raise OSError(28, "No space left on device")
-        made.append(twin)
-        return make(content, directory, twin)
-
-    monkeypatch.setattr("rimp_otel.sql.source.make_twin", make_twin)
+    (content,) = list_contents(path / "sealed")
+    # Nothing can be written beside the sealed file.
+    sealed.with_name(f".{parquet_path(content).name}.tmp").mkdir()
     with connect(path) as connection:
         assert bodies(connection) == "a"
-        assert made[0].exists()
-        assert made[0].parent.stat().st_mode & 0o777 == 0o700
-    assert not made[0].parent.exists()
+        (copy,) = tmp_path.glob("rimp-sql-*/*.parquet")
+        assert copy.parent.stat().st_mode & 0o777 == 0o700
+    assert not copy.parent.exists()
     assert list(sealed.parent.glob("*.parquet")) == []
 
 
 def test_retention_in_between(path, storage, connection):
-    """What was deleted since the last query is gone, without an error."""
+    """Records that were deleted since the last query are gone, without an error."""
     storage.store(batch("a"))
     (sealed,) = seal_now(storage)
     storage.store(batch("b"))
@@ -173,35 +175,35 @@ def test_retention_in_between(path, storage, connection):
     assert bodies(connection) == "b"
 
 
-def test_damaged_twin(path, storage, connection):
-    """Whose end is whole: it is made anew when reading it fails."""
+def test_damaged_copy(path, storage, connection):
+    """A copy with a whole footer is replaced when reading it fails."""
     storage.store(batch("a"))
     (sealed,) = seal_now(storage)
     assert bodies(connection) == "a"
-    (twin,) = sealed.parent.glob("*.parquet")
-    data = bytearray(twin.read_bytes())
+    (copy,) = sealed.parent.glob("*.parquet")
+    data = bytearray(copy.read_bytes())
     end = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     data[4:end] = b"\xff" * (end - 4)
-    twin.write_bytes(data)
+    copy.write_bytes(data)
     with connect(path) as again:
         assert bodies(again) == "a"
-    assert twin.read_bytes() != data
+    assert copy.read_bytes() != data
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"PAR1" + b"\0" * 40 + b"PAR1", b"x" * 100])
-def test_what_is_no_twin(path, storage, data):
-    """Is replaced by one."""
+def test_a_file_that_is_no_copy(path, storage, data):
+    """A file with the name of a copy is replaced by one."""
     storage.store(batch("a"))
     (sealed,) = seal_now(storage)
-    twin = sealed.with_name(sealed.name.replace(".jsonl.zst", ".parquet"))
-    twin.write_bytes(data)
+    copy = sealed.with_name(sealed.name.replace(".jsonl.zst", ".parquet"))
+    copy.write_bytes(data)
     with connect(path) as connection:
         assert bodies(connection) == "a"
-    assert twin.read_bytes().startswith(b"PAR1")
+    assert copy.read_bytes().startswith(b"PAR1")
 
 
 def test_damaged_lines(path, storage, connection):
-    """Are left out and counted; the others are there."""
+    """They are left out and counted; the others are seen."""
     storage.store(batch("a"))
     storage.close()
     with (path / "logs.jsonl").open("ab") as file:
@@ -211,7 +213,7 @@ def test_damaged_lines(path, storage, connection):
 
 
 def test_damaged_sealed_file(path, storage, connection):
-    """What can be read of it is there."""
+    """Records that can be read are seen."""
     storage.store(batch("a"))
     (sealed,) = seal_now(storage)
     sealed.write_bytes(sealed.read_bytes()[:-9])
@@ -219,7 +221,7 @@ def test_damaged_sealed_file(path, storage, connection):
 
 
 def test_foreign_files(path, storage, connection):
-    """Of other names, also Parquet files, are no part of the recording."""
+    """Files of other names, Parquet files too, are no part of the recording."""
     storage.store(batch("a"))
     (sealed,) = seal_now(storage)
     (sealed.parent / "other.parquet").write_bytes(b"x")
@@ -229,7 +231,7 @@ def test_foreign_files(path, storage, connection):
 
 
 def test_line_that_is_being_written(path, storage, connection):
-    """Foreign writers may have written a part; that costs nothing but this line."""
+    """Another program may have written a part of a line; the other lines are seen."""
     storage.store(batch("a"))
     storage.close()
     with (path / "logs.jsonl").open("ab") as file:
@@ -237,8 +239,8 @@ def test_line_that_is_being_written(path, storage, connection):
     assert bodies(connection) == "a"
 
 
-def test_unreadable(tmp_path):
-    """Is said."""
+def test_unreadable_file(tmp_path):
+    """A file that cannot be read is an error."""
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "logs.jsonl").mkdir()
     with (
@@ -248,8 +250,8 @@ def test_unreadable(tmp_path):
         bodies(connection)
 
 
-def test_as_duckdb(connection, everything_stored):
-    """Parameters, relations, and all that fetches."""
+def test_methods_of_duckdb(connection, everything_stored):
+    """A connection has DuckDB's methods to pass parameters and to fetch, and no others."""
     execute = connection.execute
     assert execute(
         "SELECT Body FROM otel_logs WHERE EventName = ?", ["login.failed"]
@@ -260,33 +262,32 @@ def test_as_duckdb(connection, everything_stored):
     assert relation.columns == ["SpanName"]
     assert relation.fetchall() == [("bare",), ("checkout",)]
     assert relation.to_arrow_table().num_rows == 2
-    with pytest.raises(AttributeError):
-        connection._private  # noqa: B018
+    assert execute("SELECT 1 AS n").fetchnumpy()["n"].tolist() == [1]
+    assert not hasattr(connection, "register")
 
 
 def test_data_frames(connection, everything_stored):
-    """Where pandas is there."""
+    """A result is a data frame if pandas is there."""
     pytest.importorskip("pandas")
     frame = connection.execute("SELECT SpanName, Timestamp FROM otel_traces ORDER BY 2").df()
     assert list(frame["SpanName"]) == ["checkout", "bare"]
     assert frame["Timestamp"][0].value == 1_795_521_600_000_000_000
 
 
-def test_what_is_put_aside_goes(path, monkeypatch):
-    """When the connection is closed, and when it is forgotten."""
-    made = []
-    make = module.tempfile.mkdtemp
-    monkeypatch.setattr(module.tempfile, "mkdtemp", lambda **a: made.append(make(**a)) or made[-1])
+def test_temporary_files_are_deleted(path, tmp_path, monkeypatch):
+    """They are deleted when the connection is closed, and when it is garbage."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     connect(path).close()
+    assert list(tmp_path.glob("rimp-sql-*")) == []
     connection = connect(path)
-    assert [os.path.exists(directory) for directory in made] == [False, True]
+    assert len(list(tmp_path.glob("rimp-sql-*"))) == 1
     del connection
     gc.collect()
-    assert [os.path.exists(directory) for directory in made] == [False, False]
+    assert list(tmp_path.glob("rimp-sql-*")) == []
 
 
 def test_forked_child(path, storage):
-    """Takes nothing away from its parent when it ends."""
+    """It deletes nothing of its parent's when it ends."""
     script = """
     import os, sys
     from rimp_otel.sql import connect
@@ -300,24 +301,24 @@ def test_forked_child(path, storage):
 
 
 def test_progress(path, storage):
-    """Is told of what has to be decoded first, once."""
+    """It is called once for each file that has to be decoded."""
     storage.store(batch("a"))
     seal_now(storage)
-    told = []
+    calls = []
     for _ in range(2):
-        with connect(path, progress=lambda *what: told.append(what)) as connection:
+        with connect(path, progress=lambda *what: calls.append(what)) as connection:
             bodies(connection)
-    assert told == [("logs", 0, 1)]
+    assert calls == [("logs", 0, 1)]
 
 
-def test_twins_of_a_copy(tmp_path, path, storage, connection):
-    """Go with it."""
+def test_parquet_copies_of_a_copied_recording(tmp_path, path, storage, connection):
+    """They are used there, too."""
     storage.store(batch("a"))
     seal_now(storage)
     bodies(connection)
     shutil.copytree(path, tmp_path / "copy")
-    told = []
-    with connect(tmp_path / "copy", progress=lambda *what: told.append(what)) as copy:
+    calls = []
+    with connect(tmp_path / "copy", progress=lambda *what: calls.append(what)) as copy:
         assert bodies(copy) == "a"
-    assert told == []
+    assert calls == []
     assert len(sealed_files(tmp_path / "copy")) == 1

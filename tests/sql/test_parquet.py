@@ -1,4 +1,4 @@
-"""Parquet twins: plain files that hold what the sealed file holds, sorted, and can be trusted."""
+"""Parquet copies: plain, sorted, complete, private; every sealed file gets one."""
 
 from __future__ import annotations
 
@@ -9,75 +9,84 @@ import pytest
 
 from rimp_otel import FileStorage, TelemetryData
 from rimp_otel.fsutil import acquire
-from rimp_otel.sql import parquet as twins
+from rimp_otel.sql import parquet
 from rimp_otel.sql.extras import duckdb
-from rimp_otel.sql.parquet import is_readable, is_whole, make_twin, twin_path
+from rimp_otel.sql.parquet import (
+    ParquetResult,
+    is_current_parquet,
+    is_readable_parquet,
+    make_parquet_file,
+    make_parquet_files,
+    parquet_path,
+)
 from rimp_otel.storage.files.lines import list_contents
 from tests.cli.records import span
 from tests.contract.samples import everything
+from tests.processes import run
 from tests.sql.conftest import seal_now
+from tests.storage.recordings import batch
 
 SQL = "SELECT * FROM read_parquet('{}')"
 
 
 @pytest.fixture
 def sealed(path, storage):
-    """The sealed files of one of everything, by their signals."""
+    """Sealed files with one record of every kind, by signal."""
     storage.store(everything())
     seal_now(storage)
     return {content.signal.value: content for content in list_contents(path / "sealed")}
 
 
-def made(content, path=None):
-    """The path of a content's twin, which is made now."""
-    path = path or twin_path(content)
-    assert make_twin(content, content.path.parent, path) is not None
+def make_copy(content, **options):
+    """Make the copy of a sealed file; return its path."""
+    path = parquet_path(content)
+    assert make_parquet_file(content, content.path.parent, path, **options) is not None
     return path
 
 
 @pytest.mark.parametrize(("signal", "rows"), [("traces", 2), ("logs", 10), ("metrics", 7)])
-def test_what_is_made(sealed, signal, rows):
-    """A file beside the sealed one, of its owner alone, that says what it was made of."""
+def test_copy_of_a_sealed_file(sealed, signal, rows):
+    """A copy lies beside the sealed file, is private, and says what it was made of."""
     content = sealed[signal]
-    done = make_twin(content, content.path.parent, twin_path(content))
-    twin = twin_path(content)
-    assert done == (rows, twin.stat().st_size, 0)
-    assert twin.name == f"{content.name.stem}.parquet"
-    assert twin.stat().st_mode & 0o777 == 0o600
-    assert (is_whole(content, twin), is_readable(twin)) == (True, True)
-    assert [name for name in os.listdir(twin.parent) if "tmp" in name] == []
-    label = pyarrow.parquet.read_metadata(twin).metadata[b"rimp.sealed"].decode()
+    counts = make_parquet_file(content, content.path.parent, parquet_path(content))
+    copy = parquet_path(content)
+    assert counts == (rows, copy.stat().st_size, 0)
+    assert copy.name == f"{content.name.stem}.parquet"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert (is_current_parquet(content, copy), is_readable_parquet(copy)) == (True, True)
+    assert [name for name in os.listdir(copy.parent) if "tmp" in name] == []
+    label = pyarrow.parquet.read_metadata(copy).metadata[b"rimp.sealed"].decode()
     assert label == f"1 {content.name} {content.path.stat().st_size} {rows} 0"
 
 
 def test_read_by_pyarrow_and_duckdb(sealed):
-    """The same, with nothing of this package's; times are exact."""
-    twin = made(sealed["traces"])
-    table = pyarrow.parquet.read_table(twin)
+    """Other programs read a copy without this package; times are exact."""
+    copy = make_copy(sealed["traces"])
+    table = pyarrow.parquet.read_table(copy)
     assert table.column("SpanName").to_pylist() == ["checkout", "bare"]
     assert table.column("Timestamp").cast("int64").to_pylist()[0] == 1_795_521_600_000_000_000
     assert dict(table.column("SpanAttributes")[0].as_py())["http.method"] == "GET"
     with duckdb.connect() as connection:
-        found = connection.execute(SQL.format(twin).replace("*", "SpanName, SpanAttributes"))
+        found = connection.execute(SQL.format(copy).replace("*", "SpanName, SpanAttributes"))
         assert found.fetchall()[0][1]["sizes"] == "[1,2]"
 
 
 def test_read_by_polars(sealed):
-    """And by an engine that is neither."""
+    """An independent implementation reads it, too."""
     polars = pytest.importorskip("polars")
-    frame = polars.read_parquet(made(sealed["traces"]))
+    frame = polars.read_parquet(make_copy(sealed["traces"]))
     assert frame["SpanName"].to_list() == ["checkout", "bare"]
     assert frame["Timestamp"].dtype == polars.Datetime("ns")
     assert frame["Events"][0]["Name"] == ["cache.miss", "bare"]
-    assert polars.read_parquet(made(sealed["logs"])).height == 10
-    assert polars.read_parquet(made(sealed["metrics"]))["MetricType"].n_unique() == 5
+    assert polars.read_parquet(make_copy(sealed["logs"])).height == 10
+    assert polars.read_parquet(make_copy(sealed["metrics"]))["MetricType"].n_unique() == 5
 
 
 @pytest.mark.parametrize("signal", ["traces", "logs", "metrics"])
-def test_as_parquet_has_it(sealed, signal):
-    """zstd, statistics; a bloom filter of the trace ids; no types that only Arrow knows."""
-    twin = made(sealed[signal])
-    metadata = pyarrow.parquet.read_metadata(twin)
+def test_features_of_parquet(sealed, signal):
+    """A copy has zstd, statistics, a bloom filter of trace ids, and no types of Arrow alone."""
+    copy = make_copy(sealed[signal])
+    metadata = pyarrow.parquet.read_metadata(copy)
     group = metadata.row_group(0)
     columns = {group.column(at).path_in_schema: group.column(at) for at in range(group.num_columns)}
     assert {column.compression for column in columns.values()} == {"ZSTD"}
@@ -86,14 +95,16 @@ def test_as_parquet_has_it(sealed, signal):
     assert b"ARROW:schema" not in (metadata.metadata or {})
     if signal != "metrics":
         with duckdb.connect() as connection:
-            sql = f"SELECT bloom_filter_excludes FROM parquet_bloom_probe('{twin}', 'TraceId', '{{}}')"
-            trace = pyarrow.parquet.read_table(twin).column("TraceId")[0].as_py()
+            sql = f"SELECT bloom_filter_excludes FROM parquet_bloom_probe('{copy}', 'TraceId', '{{}}')"
+            trace = pyarrow.parquet.read_table(copy).column("TraceId")[0].as_py()
             assert connection.execute(sql.format(trace)).fetchall() == [(False,)]
-            assert connection.execute(sql.format("f" * 32)).fetchall() == [(twins._HAS_BLOOM,)]
+            assert connection.execute(sql.format("f" * 32)).fetchall() == [
+                (parquet.HAS_BLOOM_FILTERS,)
+            ]
 
 
 def test_sorted(path, storage):
-    """By service, name and time."""
+    """Rows are sorted by service, name and time."""
     spans = [
         span("b", 1, start=9, service="shop"),
         span("b", 2, start=3, service="shop"),
@@ -103,106 +114,105 @@ def test_sorted(path, storage):
     storage.store(TelemetryData(spans=spans))
     seal_now(storage)
     (content,) = list_contents(path / "sealed")
-    table = pyarrow.parquet.read_table(made(content))
+    table = pyarrow.parquet.read_table(make_copy(content))
     ids = [int(id, 16) for id in table.column("SpanId").to_pylist()]
     assert ids == [4, 3, 2, 1]
 
 
-def test_many_batches(path, storage, monkeypatch):
-    """Are row groups of one file: memory is bounded."""
-    monkeypatch.setattr(twins, "_MOST_ROWS", 10)
+def test_row_groups(path, storage):
+    """Many rows become row groups, so that memory is bounded."""
     for number in range(5):
         spans = [span(f"n{at % 3}", 100 * number + at + 1, start=at) for at in range(7)]
         storage.store(TelemetryData(spans=spans))
     seal_now(storage)
     (content,) = list_contents(path / "sealed")
-    twin = made(content)
-    assert pyarrow.parquet.read_metadata(twin).num_row_groups == 3
-    ids = pyarrow.parquet.read_table(twin).column("SpanId").to_pylist()
+    copy = make_copy(content, max_rows=10)
+    assert pyarrow.parquet.read_metadata(copy).num_row_groups == 3
+    ids = pyarrow.parquet.read_table(copy).column("SpanId").to_pylist()
     expected = {100 * number + at + 1 for number in range(5) for at in range(7)}
     assert {int(id, 16) for id in ids} == expected
     assert len(ids) == 35
 
 
-def test_whole_or_not(sealed):
-    """Cut off, of another file, of another version of a file: not whole."""
+def test_current_copies(sealed):
+    """A copy that is truncated, or of another file or state of a file, is not current."""
     content = sealed["logs"]
-    twin = made(content)
-    data = twin.read_bytes()
+    copy = make_copy(content)
+    data = copy.read_bytes()
     for broken in (data[:-1], data[:-100], data[: len(data) // 2], b"", data + b"x"):
-        twin.write_bytes(broken)
-        assert not is_whole(content, twin)
-    twin.write_bytes(data)
-    assert is_whole(content, twin)
-    assert not is_whole(sealed["metrics"], twin)
+        copy.write_bytes(broken)
+        assert not is_current_parquet(content, copy)
+    copy.write_bytes(data)
+    assert is_current_parquet(content, copy)
+    assert not is_current_parquet(sealed["metrics"], copy)
     content.path.write_bytes(content.path.read_bytes() + b"\0")
-    assert not is_whole(content, twin)
+    assert not is_current_parquet(content, copy)
     content.path.unlink()
-    assert not is_whole(content, twin)
+    assert not is_current_parquet(content, copy)
 
 
 def test_links_are_not_followed(sealed, tmp_path):
-    """Neither to read a twin, nor to write one."""
+    """Symbolic links are followed neither to read a copy nor to write one."""
     content = sealed["logs"]
-    twin = made(content)
+    copy = make_copy(content)
     elsewhere = tmp_path / "elsewhere"
-    twin.rename(elsewhere)
-    twin.symlink_to(elsewhere)
-    assert not is_whole(content, twin)
-    unfinished = twin.with_name(f".{twin.name}.tmp")
+    copy.rename(elsewhere)
+    copy.symlink_to(elsewhere)
+    assert not is_current_parquet(content, copy)
+    unfinished = copy.with_name(f".{copy.name}.tmp")
     victim = tmp_path / "victim"
     victim.write_text("kept")
     unfinished.symlink_to(victim)
     with pytest.raises(OSError, match="symbolic links"):
-        make_twin(content, twin.parent, twin)
+        make_parquet_file(content, copy.parent, copy)
     assert victim.read_text() == "kept"
 
 
-def test_somebody_else_is_at_it(sealed):
-    """Then it is left to them; what a killed one had begun is begun anew."""
+def test_a_copy_that_another_process_makes(sealed):
+    """It is left to that process; an unfinished copy of a killed process is replaced."""
     content = sealed["logs"]
-    twin = twin_path(content)
-    unfinished = twin.with_name(f".{twin.name}.tmp")
+    copy = parquet_path(content)
+    unfinished = copy.with_name(f".{copy.name}.tmp")
     unfinished.write_bytes(b"begun")
     file = os.open(unfinished, os.O_RDWR)
     assert acquire(file)
-    assert make_twin(content, twin.parent, twin) is None
+    assert make_parquet_file(content, copy.parent, copy) is None
     assert unfinished.read_bytes() == b"begun"
     os.close(file)
-    assert make_twin(content, twin.parent, twin) is not None
-    assert (is_whole(content, twin), unfinished.exists()) == (True, False)
+    assert make_parquet_file(content, copy.parent, copy) is not None
+    assert (is_current_parquet(content, copy), unfinished.exists()) == (True, False)
 
 
-def test_deleted_meanwhile(sealed, monkeypatch):
-    """No twin is left of a sealed file that retention took while it was made."""
+def test_a_sealed_file_that_is_deleted_meanwhile(sealed, monkeypatch):
+    """No copy is left of a sealed file that retention deletes while it is copied."""
     content = sealed["logs"]
-    write = twins._write
+    find = parquet.find
 
-    def deleting(*args):
-        made = write(*args)
+    def find_and_delete(*args):
+        found = find(*args)
         content.path.unlink()
-        return made
+        return found
 
-    monkeypatch.setattr(twins, "_write", deleting)
-    assert make_twin(content, content.path.parent, twin_path(content)) is None
+    monkeypatch.setattr(parquet, "find", find_and_delete)
+    assert make_parquet_file(content, content.path.parent, parquet_path(content)) is None
     assert [n for n in os.listdir(content.path.parent) if "parquet" in n] == []
 
 
-def test_failure(sealed, monkeypatch):
-    """Leaves nothing behind."""
+def test_a_failure_leaves_nothing_behind(sealed, monkeypatch):
+    """An unfinished copy is removed."""
     content = sealed["logs"]
 
-    def full(*args):
+    def fail(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(twins, "_write", full)
+    monkeypatch.setattr(parquet, "find", fail)
     with pytest.raises(OSError, match="No space left"):
-        make_twin(content, content.path.parent, twin_path(content))
+        make_parquet_file(content, content.path.parent, parquet_path(content))
     assert [n for n in os.listdir(content.path.parent) if "parquet" in n] == []
 
 
-def test_retention_takes_them_along(path):
-    """With its sealed file goes its twin; other Parquet files stay."""
+def test_retention_deletes_copies(path):
+    """A copy is deleted with its sealed file; other Parquet files stay."""
     with_retention = FileStorage(path, retain_size=0)
     with_retention.store(everything())
     (path / "sealed").mkdir(mode=0o700)
@@ -211,7 +221,7 @@ def test_retention_takes_them_along(path):
     with_retention.close()
     seal_now(keeping)
     for content in list_contents(path / "sealed"):
-        made(content)
+        make_copy(content)
     assert len(list((path / "sealed").glob("*.parquet"))) == 4
     with_retention._writer.sealer.run()
     assert os.listdir(path / "sealed") == ["other.parquet"]
@@ -219,25 +229,137 @@ def test_retention_takes_them_along(path):
 
 
 def test_damaged_lines_are_counted(path, storage):
-    """They are not in it."""
+    """Lines that cannot be read are counted, and left out."""
     storage.store(everything())
     storage.close()
     with (path / "logs.jsonl").open("ab") as file:
         file.write(b"no JSON\n")
     seal_now(storage)
     (content,) = [c for c in list_contents(path / "sealed") if c.signal.value == "logs"]
-    done = make_twin(content, path / "sealed", twin_path(content))
-    assert (done.rows, done.damaged) == (10, 1)
-    assert is_whole(content, twin_path(content))
+    counts = make_parquet_file(content, path / "sealed", parquet_path(content))
+    assert (counts.rows, counts.damaged) == (10, 1)
+    assert is_current_parquet(content, parquet_path(content))
 
 
-def test_nothing_in_it(path, storage):
-    """Of a sealed file without records: a twin without rows, with all columns."""
+def test_copy_without_rows(path, storage):
+    """The copy of a sealed file without records has all columns."""
     storage.store(everything())
     seal_now(storage)
     (content,) = [c for c in list_contents(path / "sealed") if c.signal.value == "logs"]
     content.path.write_bytes(b"")
-    twin = made(content)
-    assert is_whole(content, twin)
-    table = pyarrow.parquet.read_table(twin)
+    copy = make_copy(content)
+    assert is_current_parquet(content, copy)
+    table = pyarrow.parquet.read_table(copy)
     assert (table.num_rows, table.num_columns) == (0, 24)
+
+
+@pytest.fixture
+def directory(path, storage):
+    """A directory with two sealed files."""
+    for message in "ab":
+        storage.store(batch(message))
+        seal_now(storage)
+    return path / "sealed"
+
+
+def parquet_names(directory):
+    """The names of the Parquet files in a directory."""
+    return sorted(name for name in os.listdir(directory) if name.endswith(".parquet"))
+
+
+def test_no_recording(path):
+    """Without a recording nothing is made, which is no error."""
+    assert make_parquet_files(path) == ParquetResult()
+    assert not path.exists()
+
+
+def test_missing_copies_are_made(path, directory):
+    """A second time there is nothing to do."""
+    calls = []
+    done = make_parquet_files(
+        path, lambda file, number, total: calls.append((file.suffix, number, total))
+    )
+    assert (done.made, done.records, done.kept, done.damaged, done.errors) == (2, 2, 0, 0, ())
+    assert calls == [(".zst", 0, 2), (".zst", 1, 2)]
+    assert done.bytes == sum((directory / name).stat().st_size for name in parquet_names(directory))
+    assert all(
+        is_current_parquet(content, parquet_path(content)) for content in list_contents(directory)
+    )
+    again = make_parquet_files(path)
+    assert (again.made, again.kept) == (0, 2)
+
+
+def test_rebuild_and_check(path, directory):
+    """Copies are replaced on demand, or if reading them shows that they are damaged."""
+    make_parquet_files(path)
+    assert make_parquet_files(path, rebuild=True).made == 2
+    assert make_parquet_files(path, check=True).made == 0
+    copy = directory / parquet_names(directory)[0]
+    data = bytearray(copy.read_bytes())
+    data[20:60] = b"\xff" * 40
+    copy.write_bytes(data)
+    assert make_parquet_files(path).made == 0
+    assert make_parquet_files(path, check=True).made == 1
+
+
+def test_orphans(path, directory):
+    """Copies without a sealed file are removed; links and files of other names stay."""
+    make_parquet_files(path)
+    (content, other) = list_contents(directory)
+    content.path.unlink()
+    (directory / "mine.parquet").write_bytes(b"x")
+    link = directory / f"logs-1-2-{'a' * 16}.parquet"
+    link.symlink_to(directory / "mine.parquet")
+    (directory / f".{other.name.stem}.parquet.tmp").write_bytes(b"begun by one who was killed")
+    (directory / ".mine.parquet.tmp").write_bytes(b"x")
+    assert make_parquet_files(path).removed == 1
+    assert parquet_names(directory) == sorted(
+        [".mine.parquet", "mine.parquet", link.name, parquet_path(other).name][1:]
+    )
+    assert [name for name in os.listdir(directory) if "tmp" in name] == [".mine.parquet.tmp"]
+
+
+def test_one_at_a_time(path, directory):
+    """While a process makes copies, another one does nothing."""
+    file = os.open(directory, os.O_RDONLY)
+    assert acquire(file)
+    assert make_parquet_files(path).is_busy
+    os.close(file)
+    assert make_parquet_files(path).made == 2
+
+
+def test_a_sealed_file_that_cannot_be_read(path, directory):
+    """The other files get their copies."""
+    (content, _) = list_contents(directory)
+    content.path.unlink()
+    content.path.mkdir()
+    assert make_parquet_files(path).made == 1
+
+
+def test_copies_that_cannot_be_written(path, directory):
+    """Each failure is reported."""
+    for content in list_contents(directory):
+        copy = parquet_path(content)
+        copy.with_name(f".{copy.name}.tmp").mkdir()
+    done = make_parquet_files(path)
+    assert done.made == 0
+    assert len(done.errors) == 2
+    assert done.errors[0].startswith(f"cannot make the Parquet copy of {directory}/logs-")
+    assert done.errors[0].endswith(".jsonl.zst: Is a directory")
+
+
+def test_a_killed_process(path, directory):
+    """The next process makes all copies."""
+    script = """
+    import os, sys
+    from rimp_otel.sql import parquet
+    def die(*args):
+        os._exit(9)
+    parquet.os.rename = die
+    parquet.make_parquet_files(sys.argv[1])
+    """
+    run(script, path, code=9)
+    assert parquet_names(directory) == []
+    assert [name for name in os.listdir(directory) if name.endswith(".tmp")] != []
+    assert make_parquet_files(path).made == 2
+    assert [name for name in os.listdir(directory) if name.endswith(".tmp")] == []

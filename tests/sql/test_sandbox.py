@@ -1,4 +1,4 @@
-"""A query reads the recording, and can do nothing else."""
+"""The sandbox: a query can read the recording and do nothing else, in ClickHouse's words too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from rimp_otel.errors import ConfigurationError, QueryError
 from rimp_otel.sql import connect
+from rimp_otel.sql.sandbox import translate_statement
 from tests.sql.conftest import ask, seal_now
 
 NOT_ALLOWED = [
@@ -91,46 +92,46 @@ def places(tmp_path, path, storage, everything_stored):
     return {"outside": str(tmp_path), "sealed": str(path / "sealed")}
 
 
-def listed(directory):
-    """The names of all files."""
+def file_names(directory):
+    """The names of all files below a directory."""
     return sorted(name for _, _, names in os.walk(directory) for name in names)
 
 
 @pytest.mark.parametrize("sql", NOT_ALLOWED)
 def test_statements_that_do_more_than_read(tmp_path, places, connection, sql):
-    """Are not run at all, and the message says what may be."""
+    """They are not run, and the message says what is allowed."""
     ask(connection, "SELECT (SELECT count(*) FROM otel_traces) + (SELECT count(*) FROM otel_logs)")
     ask(connection, "FROM otel_metrics_sum")
-    before = listed(tmp_path)
+    before = file_names(tmp_path)
     with pytest.raises(QueryError, match=r"^not allowed: .*; a query can only read: SELECT, "):
         connection.execute(sql.format(**places))
     with pytest.raises(QueryError, match=r"^not allowed: "):
         connection.sql(sql.format(**places))
-    assert listed(tmp_path) == before
+    assert file_names(tmp_path) == before
 
 
 @pytest.mark.parametrize("sql", REFUSED)
 def test_functions_that_do_more_than_read(tmp_path, places, connection, sql):
-    """Are refused by DuckDB."""
+    """They are refused, here or by DuckDB."""
     local_variable = connection.sql("SELECT 1").to_arrow_table()
     assert local_variable.num_rows == 1
     ask(connection, "SELECT (SELECT count(*) FROM otel_traces) + (SELECT count(*) FROM otel_logs)")
     ask(connection, "FROM otel_metrics_sum")
-    before = listed(tmp_path)
+    before = file_names(tmp_path)
     with pytest.raises(QueryError):
         ask(connection, sql.format(**places))
-    assert listed(tmp_path) == before
+    assert file_names(tmp_path) == before
 
 
 @pytest.mark.parametrize("sql", ALLOWED)
 def test_what_is_allowed(connection, sql):
-    """Everything that reads."""
+    """All statements that only read are allowed."""
     assert connection.execute(sql).fetchall() is not None
     assert connection.sql(sql) is not None
 
 
 def test_wrong_column(connection):
-    """The message names the columns that there are."""
+    """The message lists the columns."""
     with pytest.raises(QueryError) as error:
         connection.execute("SELECT Nam FROM otel_traces")
     lines = str(error.value).splitlines()
@@ -139,7 +140,7 @@ def test_wrong_column(connection):
 
 
 def test_wrong_view(connection):
-    """The message names the views that there are."""
+    """The message lists the views."""
     with pytest.raises(
         QueryError, match=r"\nthere are: otel_traces, otel_traces_trace_id_ts, otel_"
     ):
@@ -148,14 +149,14 @@ def test_wrong_view(connection):
 
 @pytest.mark.parametrize("sql", ["SELEC 1", "SELECT (", "'"])
 def test_wrong_syntax(connection, sql):
-    """Is DuckDB's message."""
+    """The message is DuckDB's."""
     with pytest.raises(QueryError, match=r"^Parser Error: "):
         connection.execute(sql)
 
 
 @pytest.mark.parametrize("sql", ["", " ;", "-- nothing"])
 def test_no_query(connection, sql):
-    """Says what to give."""
+    """The message says what to give."""
     with pytest.raises(
         QueryError, match=r"^the query is empty: give a SELECT, or DESCRIBE otel_tr"
     ):
@@ -163,7 +164,7 @@ def test_no_query(connection, sql):
 
 
 def test_endless_query(path):
-    """Ends after its time; the connection goes on."""
+    """A query ends after the timeout; the connection can still be used."""
     with connect(path, timeout=0.2) as connection:
         with pytest.raises(QueryError, match=r"^stopped after 0\.2 s: ask for less, or allow more"):
             connection.execute("SELECT count(*) FROM range(1000000000000) t(x) WHERE x % 7 = 3")
@@ -173,6 +174,49 @@ def test_endless_query(path):
 
 @pytest.mark.parametrize("timeout", [0, -1, "1"])
 def test_timeout_is_checked(path, timeout):
-    """It is a number above 0."""
-    with pytest.raises(ConfigurationError, match=f"^timeout={timeout!r} is not allowed: give sec"):
+    """The timeout must be a number above 0."""
+    with pytest.raises(ConfigurationError, match=f"^timeout must be .* above 0, got {timeout!r}$"):
         connect(path, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    ("sql", "translated"),
+    [
+        ("SELECT quantile(0.99)(Duration)", "SELECT _quantile(0.99, Duration)"),
+        ("SELECT quantile ( 0.5 ) (x)", "SELECT _quantile( 0.5 , x)"),
+        ("SELECT quantiles(0.5, 0.9)(x)", "SELECT _quantile([0.5, 0.9], x)"),
+        ("SELECT quantileTDigest(.9)(x)", "SELECT _quantile(.9, x)"),
+        ("SELECT quantileExact(0.9)(x)", "SELECT _quantileExact(0.9, x)"),
+        ("SELECT quantilesExactIf(0.9)(x, c)", "SELECT _quantileExactIf([0.9], x, c)"),
+        ("SELECT 'ü', quantileIf(0.9)(x, c)", "SELECT 'ü', _quantileIf(0.9, x, c)"),
+        ("SELECT 'quantile(0.99)(x)'", "SELECT 'quantile(0.99)(x)'"),
+        ("SELECT 1 -- quantile(0.99)(x)", "SELECT 1 -- quantile(0.99)(x)"),
+        ('SELECT "quantile(0.99)(x)"', 'SELECT "quantile(0.99)(x)"'),
+        ("SELECT quantile(x, 0.5)", "SELECT quantile(x, 0.5)"),
+        ("SELECT quantile_cont(x, 0.5)", "SELECT quantile_cont(x, 0.5)"),
+    ],
+)
+def test_translation(sql, translated):
+    """Parametric functions are translated, but for those in literals and comments."""
+    assert translate_statement(sql) == translated
+
+
+@pytest.mark.parametrize(
+    ("call", "value"),
+    [
+        ("quantile(0.5)(x)", 4.5),
+        ("quantiles(0, 0.5, 1)(x)", [0.0, 4.5, 9.0]),
+        ("quantileExact(0.5)(x)", 4),
+        ("quantileIf(0.5)(x, x < 3)", 1.0),
+        ("round(quantile(0.99)(x) / 2, 2)", 4.46),
+    ],
+)
+def test_quantiles(connection, call, value):
+    """Quantiles of the numbers from 0 to 9."""
+    assert ask(connection, f"SELECT {call} FROM range(10) t(x)") == [(value,)]
+
+
+def test_translated_statements_are_checked(connection):
+    """Translated or not, a statement that does more than read is refused."""
+    with pytest.raises(Exception, match=r"^not allowed: "):
+        connection.execute("COPY (SELECT quantile(0.5)(x) FROM range(3) t(x)) TO 'x.csv'")

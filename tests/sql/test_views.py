@@ -42,7 +42,7 @@ COLLECTOR = {
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_columns(connection, view):
-    """The Collector's stand first, also where nothing is recorded."""
+    """The Collector's columns come first, also if nothing is recorded."""
     found = [row[0] for row in ask(connection, f"DESCRIBE {view}")]
     expected = COLLECTOR[view].split()
     assert found[: len(expected)] == expected
@@ -80,7 +80,7 @@ FUNCTIONS = [
 
 @pytest.mark.parametrize(("call", "value"), FUNCTIONS)
 def test_functions(connection, call, value):
-    """Give what they give in ClickHouse."""
+    """Functions return what they return in ClickHouse."""
     ((found,),) = ask(connection, f"SELECT CAST({call} AS VARCHAR)")
     assert found == value
 
@@ -100,19 +100,19 @@ AGGREGATES = [
 
 @pytest.mark.parametrize(("call", "value"), AGGREGATES)
 def test_aggregates(connection, everything_stored, call, value):
-    """Over the two spans."""
+    """Aggregates of the two spans."""
     assert ask(connection, f"SELECT {call} FROM otel_traces") == [(value,)]
 
 
 def test_now_is_compared_with_times(connection, everything_stored):
-    """As dashboards do; both are in UTC."""
+    """Dashboards compare them; both are in UTC."""
     sql = "SELECT count() FROM otel_logs WHERE Timestamp >= NOW() - INTERVAL 1 HOUR"
     assert ask(connection, sql) != ask(connection, sql.replace(">=", "<"))
     assert ask(connection, "SELECT abs(epoch(now()) - epoch(current_timestamp)) < 1") == [(True,)]
 
 
 def test_a_query_of_the_collectors_readme(connection, everything_stored):
-    """Runs as it stands."""
+    """A query from its documentation runs unchanged."""
     sql = """
     SELECT toDateTime(toStartOfInterval(Timestamp, INTERVAL 60 second)) as time, SeverityText,
            count() as count
@@ -124,12 +124,12 @@ def test_a_query_of_the_collectors_readme(connection, everything_stored):
 
 
 def test_a_wrong_time_is_an_error(connection):
-    """And not a time that nothing compares with."""
+    """A text that is no time is not turned into one."""
     with pytest.raises(QueryError, match="Conversion Error"):
         ask(connection, "SELECT toDateTime('yesterday at noon')")
 
 
 def test_every_function_can_be_called():
-    """None is defined twice."""
+    """No function is defined twice."""
     names = [macro.partition("(")[0].lower() for macro in MACROS]
     assert sorted(names) == sorted(set(names))

@@ -86,7 +86,7 @@ def test_only_where_it_is_asked_for(tmp_path, monkeypatch):
 
 
 def test_a_real_process(tmp_path):
-    """Makes the twin after the application has ended, and is no child of it."""
+    """Makes the copy after the application has ended, and is no child of it."""
     pytest.importorskip("duckdb")
     pytest.importorskip("pyarrow")
     script = """
