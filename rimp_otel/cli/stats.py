@@ -17,7 +17,7 @@ from rimp_otel.cli.options import (
     style_from_args,
 )
 from rimp_otel.cli.output import Progress, open_recording_at, records_of
-from rimp_otel.cli.verify import journals_text, slot_json
+from rimp_otel.cli.verify import format_journals, slot_json
 from rimp_otel.models.accessors import (
     Record,
     has_failed,
@@ -249,7 +249,7 @@ def _file_lines(stats: RecordingStats, style: Style) -> list[str]:
 def _journal_lines(stats: RecordingStats) -> list[str]:
     if not any(slot.is_owned or slot.is_left for slot in stats.journals):
         return []
-    lines = [journals_text(stats.journals)]
+    lines = [format_journals(stats.journals)]
     if waiting := sum(sum(slot.records.values()) for slot in stats.journals):
         size = format_bytes(sum(slot.waiting for slot in stats.journals))
         lines.append(f"{format_count(waiting, 'record')} ({size}) in them, included above")

@@ -1,4 +1,4 @@
-"""``rimp verify``: whether a recording is whole, and if not, what that costs."""
+"""``rimp verify`` and ``rimp repair``: check a recording, and repair it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rimp_otel.cli.options import (
     path_from_args,
     style_from_args,
 )
-from rimp_otel.cli.output import Progress, open_recording_at
+from rimp_otel.cli.output import SIGNAL_NOUNS, Progress, open_recording_at
 from rimp_otel.models.records import Signal
 from rimp_otel.render.format import format_bytes, format_count
 from rimp_otel.render.terminal import Style, pad_text, to_json
@@ -31,18 +31,21 @@ __all__ = [
     "describe_action",
     "describe_problem",
     "describe_repair",
+    "format_journals",
     "format_problem",
     "format_summary",
-    "inspect",
-    "journals_text",
+    "inspect_recording",
     "slot_json",
     "verdict_json",
 ]
 
+_REPAIR_DESCRIPTION = """\
+Repair a recording, and keep what cannot be repaired.
 
-# --- ``rimp verify``: whether a recording is whole, and if not, what that costs.
-
-_NOUNS = {Signal.TRACES: "span", Signal.LOGS: "log record", Signal.METRICS: "data point"}
+The command stores records that dead processes left in their journals, seals rotated files, and
+moves what cannot be read to damaged/ in the recording. Files of living processes are left alone.
+It can be interrupted and run again at any time.
+"""
 
 
 def add_verify_parser(subparsers: Any) -> None:
@@ -69,7 +72,7 @@ def _run_verify(args: argparse.Namespace) -> int:
     style = style_from_args(args)
     found = []
     with Progress("checking") as progress:
-        inspection = inspect(path, progress, args.protobuf)
+        inspection = inspect_recording(path, progress, args.protobuf)
         for problem in inspection.problems():
             found.append(problem)
             if not args.json:
@@ -79,22 +82,28 @@ def _run_verify(args: argparse.Namespace) -> int:
     if args.json:
         print(to_json(verdict_json(path, inspection, found)))
     else:
-        print(style.paint(style.clean(path), "bold"))
-        print("\n".join(format_summary(inspection, damaged, style)))
+        _print_summary(path, inspection, damaged, style)
     return 1 if damaged else 0
 
 
-def inspect(path: Path, progress: Progress, protobuf: bool = False) -> Inspection:
+def _print_summary(
+    path: Path, inspection: Inspection, damaged: list[Problem], style: Style
+) -> None:
+    print(style.paint(style.clean(path), "bold"))
+    print("\n".join(format_summary(inspection, damaged, style)))
+
+
+def inspect_recording(path: Path, progress: Progress, protobuf: bool = False) -> Inspection:
     """Return an inspection of the recording at ``path``.
 
     Args:
-        path: of the recording.
+        path: path of the recording.
         progress: shows which file is being checked.
-        protobuf: whether to parse lines with protobuf, too.
+        protobuf: True to parse every line with protobuf, too.
 
     Raises:
-        UsageError: there is nothing, or a database.
-        MissingExtraError: protobuf is to be used, and is not installed.
+        UsageError: there is no recording, or it is a database.
+        MissingExtraError: protobuf is required, and is not installed.
     """
     # Reading needs the SDK, whose import takes longer than the whole of `rimp --help`.
     from rimp_otel.storage.files.layout import Layout
@@ -103,11 +112,11 @@ def inspect(path: Path, progress: Progress, protobuf: bool = False) -> Inspectio
     open_recording_at(path)
     if path.is_file():
         raise UsageError(
-            f"{path} is a database, which 'rimp verify' and 'rimp repair' leave to SQLite: "
-            f"sqlite3 {path} 'pragma integrity_check'"
+            f"{path} is a database, which 'rimp verify' and 'rimp repair' do not check: "
+            f"run sqlite3 {path} 'pragma integrity_check'"
         )
     if protobuf:
-        parse_strictly(b'{"resourceSpans":[]}')  # now, not after all that can be said without it
+        parse_strictly(b'{"resourceSpans":[]}')  # raises now if protobuf is missing
 
     def show_file(path: Path) -> None:
         progress.show(f"checking {path.name}")
@@ -116,73 +125,73 @@ def inspect(path: Path, progress: Progress, protobuf: bool = False) -> Inspectio
 
 
 def format_problem(problem: Problem, style: Style) -> str:
-    """One line: where it is, what it is, what it costs, and what ``rimp repair`` does about it."""
+    """Return a line: place and kind of the problem, the loss, and what ``rimp repair`` will do."""
     parts = [style.clean(f"{problem.place}: {describe_problem(problem)}")]
-    if cost := _cost(problem):
-        parts.append(f"costs {cost}")
+    if loss := _format_loss(problem):
+        parts.append(f"lost: {loss}")
     if plan := describe_repair(problem):
-        parts.append(style.clean(f"'rimp repair' {plan}"))
+        parts.append(style.clean(f"repair: {plan}"))
     head, *rest = parts
     look = "red" if problem.is_damage else "yellow"
     return "; ".join([style.paint(head, look), *rest])
 
 
-# By the codes of ``rimp_otel.storage.files.verify.Problem``, which is not loaded here yet.
+# By the codes of `rimp_otel.storage.files.verify.Problem`, which is imported only to check.
 _REASONS = {
     "bad_line": "{}",
     "bad_block": "{}",
-    "unended_line": "the last line does not end",
+    "unended_line": "the last line has no line end",
     "bad_journal": "{}",
-    "quarantined": "it was damaged, and put aside",
-    "wrong_id": "its name should say {}",
-    "wrong_times": "it holds records of times that are not within those in its name",
-    "duplicate": "it holds the same as {}: sealing it did not end",
-    "index_missing": "it is missing",
-    "index_damaged": "it is damaged, or of another file",
-    "index_wrong": "it does not say what its file holds",
+    "quarantined": "quarantined by an earlier recovery",
+    "wrong_id": "the id in the file name should be {}",
+    "wrong_times": "holds records outside of the time range in its name",
+    "duplicate": "same content as {}: sealing was interrupted",
+    "index_missing": "missing index",
+    "index_damaged": "index is damaged, or of another file",
+    "index_wrong": "index does not match its file",
     "stale": "stale temporary file",
-    "orphan": "derived from a file that is gone",
+    "orphan": "derived from a file that no longer exists",
     "foreign": "unrelated file, left in place",
-    "link": "it is a link, through which nothing is recorded",
-    "other_owner": "it belongs to another user",
-    "exposed_file": "others may use it (mode {}); 'chmod 600' makes it private",
-    "exposed_directory": "others may use it (mode {}); 'chmod 700' makes it private",
+    "link": "symbolic link, which is not followed",
+    "other_owner": "owned by another user",
+    "exposed_file": "accessible to other users (mode {}): make it private with 'chmod 600'",
+    "exposed_directory": "accessible to other users (mode {}): make it private with 'chmod 700'",
 }
 _REPAIRS = {
-    "bad_line": "moves it to damaged/",
-    "bad_block": "moves the file to damaged/, and what can be read of it into a new one",
-    "unended_line": "ends it",
-    "bad_journal": "stores what can be read of it, and moves the rest to damaged/",
-    "quarantined": "stores what is in it alone, and moves it to damaged/",
-    "wrong_id": "renames it",
-    "wrong_times": "renames it",
-    "duplicate": "seals it again",
-    "index_missing": "makes it",
-    "index_damaged": "makes it",
-    "index_wrong": "makes it",
-    "stale": "removes it",
-    "orphan": "removes it",
+    "bad_line": "move the line to damaged/",
+    "bad_block": "move the file to damaged/, and keep what can be read in a new file",
+    "unended_line": "end the line",
+    "bad_journal": "store what can be read, and move the rest to damaged/",
+    "quarantined": "store records that are in no file, and move it to damaged/",
+    "wrong_id": "rename the file",
+    "wrong_times": "rename the file",
+    "duplicate": "seal the file again",
+    "index_missing": "make the index",
+    "index_damaged": "make the index",
+    "index_wrong": "make the index",
+    "stale": "remove the file",
+    "orphan": "remove the file",
 }
 
 
 def describe_problem(problem: Problem) -> str:
-    """Return what is wrong, in words."""
+    """Return what is wrong as text."""
     return _REASONS[problem.code.value].format(problem.detail)
 
 
 def describe_repair(problem: Problem) -> str:
-    """Return what ``rimp repair`` does about a problem, in words; empty for nothing."""
+    """Return what ``rimp repair`` will do about a problem as text; empty for nothing."""
     plan = _REPAIRS.get(problem.code.value, "")
     if plan and problem.is_in_use:
         return f"{plan}, once the process that writes it has ended"
     return plan
 
 
-def _cost(problem: Problem) -> str:
+def _format_loss(problem: Problem) -> str:
     records = ""
     if problem.lost_records is not None:
         records = format_count(
-            problem.lost_records, _NOUNS.get(problem.signal or Signal.LOGS, "record")
+            problem.lost_records, SIGNAL_NOUNS.get(problem.signal or Signal.LOGS, "record")
         )
     if not problem.lost_bytes:
         return records
@@ -191,27 +200,27 @@ def _cost(problem: Problem) -> str:
 
 
 def format_summary(inspection: Inspection, damaged: list[Problem], style: Style) -> list[str]:
-    """What was looked at, and the verdict."""
+    """Return what was checked, and the verdict."""
     rows = [
-        ("checked", _checked(inspection)),
-        ("journals", journals_text(inspection.slots)),
-        ("waiting", _waiting(inspection.slots)),
-        ("interrupted", _interrupted(inspection)),
-        ("kept", _kept(inspection.kept, style)),
-        ("damaged", style.paint(_places(damaged), "red") if damaged else "nothing"),
+        ("checked", _format_checked(inspection)),
+        ("journals", format_journals(inspection.slots)),
+        ("waiting", _format_waiting(inspection.slots)),
+        ("interrupted", _format_interrupted(inspection)),
+        ("kept", _format_kept(inspection.kept, style)),
+        ("damaged", style.paint(_format_damage(damaged), "red") if damaged else "nothing"),
     ]
     return [style.paint(pad_text(name, 13), "dim") + text for name, text in rows if text]
 
 
-def _checked(inspection: Inspection) -> str:
+def _format_checked(inspection: Inspection) -> str:
     tally = inspection.tally
     records = format_count(sum(tally.records.values()), "record")
     files = format_count(tally.files, "file")
     return f"{format_count(tally.lines, 'line')} with {records} in {files} ({format_bytes(tally.bytes)})"
 
 
-def journals_text(slots: list[SlotState]) -> str:
-    """How many journals there are, and whose."""
+def format_journals(slots: list[SlotState]) -> str:
+    """Return the number of journals and their owners as text."""
     owned = [slot for slot in slots if slot.is_owned]
     left = sum(slot.is_left for slot in slots)
     texts = []
@@ -220,47 +229,45 @@ def journals_text(slots: list[SlotState]) -> str:
         word = "process" if len(owned) == 1 else "processes"
         texts.append(f"{len(owned):,} in use by {word} {Style().clean(pids)}")
     if left:
-        texts.append(f"{left:,} left by {'a process' if left == 1 else 'processes'} that died")
+        texts.append(f"{left:,} left by {'a dead process' if left == 1 else 'dead processes'}")
     return f"{format_count(len(slots), 'journal')}" + (
         f": {', '.join(texts)}" if texts else ", empty"
     )
 
 
-def _waiting(slots: list[SlotState]) -> str:
+def _format_waiting(slots: list[SlotState]) -> str:
     waiting = sum(sum(slot.records.values()) for slot in slots)
     if not waiting:
         return ""
     size = format_bytes(sum(slot.waiting for slot in slots))
-    return f"{format_count(waiting, 'record')} ({size}) in journals, until their process, or the next, stores them"
+    return f"{format_count(waiting, 'record')} ({size}) in journals, to be stored by their process or the next one"
 
 
-def _interrupted(inspection: Inspection) -> str:
-    number = _interrupted_spans(inspection)
-    return f"{format_count(number, 'span')} ended with their process" if number else ""
+def _format_interrupted(inspection: Inspection) -> str:
+    number = _count_interrupted(inspection)
+    return f"{format_count(number, 'span')} open when their process died" if number else ""
 
 
-def _interrupted_spans(inspection: Inspection) -> int:
+def _count_interrupted(inspection: Inspection) -> int:
     return inspection.tally.interrupted + sum(slot.interrupted for slot in inspection.slots)
 
 
-def _kept(kept: list[Path], style: Style) -> str:
+def _format_kept(kept: list[Path], style: Style) -> str:
     if not kept:
         return ""
     size = sum(path.stat().st_size for path in kept)
     where = style.clean(kept[0].parent)
-    return (
-        f"{format_count(len(kept), 'file')} ({format_bytes(size)}) of an earlier repair in {where}"
-    )
+    return f"{format_count(len(kept), 'file')} ({format_bytes(size)}) of earlier repairs in {where}"
 
 
-def _places(damaged: list[Problem]) -> str:
+def _format_damage(damaged: list[Problem]) -> str:
     lost = sum(problem.lost_records or 0 for problem in damaged)
     about = f", about {format_count(lost, 'record')}" if lost else ""
     return format_count(len(damaged), "place") + about
 
 
 def verdict_json(path: Path, inspection: Inspection, found: list[Problem]) -> dict[str, Any]:
-    """What was found, as ``rimp verify --json`` prints it."""
+    """Return the result as ``rimp verify --json`` prints it."""
     tally = inspection.tally
     return {
         "path": str(path),
@@ -269,16 +276,16 @@ def verdict_json(path: Path, inspection: Inspection, found: list[Problem]) -> di
         "bytes": tally.bytes,
         "lines": tally.lines,
         "records": {signal.value: tally.records[signal] for signal in Signal},
-        "interrupted_spans": _interrupted_spans(inspection),
+        "interrupted_spans": _count_interrupted(inspection),
         "journals": [slot_json(slot) for slot in inspection.slots],
         "kept": [str(kept) for kept in inspection.kept],
-        "damaged": [_problem_json(problem) for problem in found if problem.is_damage],
-        "remarks": [_problem_json(problem) for problem in found if not problem.is_damage],
+        "damaged": [_problem_fields(problem) for problem in found if problem.is_damage],
+        "remarks": [_problem_fields(problem) for problem in found if not problem.is_damage],
     }
 
 
 def slot_json(slot: SlotState) -> dict[str, Any]:
-    """A writer slot's journal as JSON."""
+    """Return the journal of a writer slot as ``--json`` prints it."""
     return {
         "path": str(slot.journal),
         "slot": slot.number,
@@ -291,7 +298,7 @@ def slot_json(slot: SlotState) -> dict[str, Any]:
     }
 
 
-def _problem_json(problem: Problem) -> dict[str, Any]:
+def _problem_fields(problem: Problem) -> dict[str, Any]:
     return {
         "path": str(problem.path),
         "line": problem.line,
@@ -303,23 +310,12 @@ def _problem_json(problem: Problem) -> dict[str, Any]:
     }
 
 
-# --- ``rimp repair``: mends a recording, and keeps what cannot be mended.
-
-_DESCRIPTION = """\
-Repair a recording, and keep what cannot be repaired.
-
-The command stores records that dead processes left in their journals, seals rotated files, and
-moves what cannot be read to damaged/ in the recording. Files of living processes are left alone.
-It can be interrupted and run again at any time.
-"""
-
-
 def add_repair_parser(subparsers: Any) -> None:
     """Add ``rimp repair`` to the commands."""
     parser = subparsers.add_parser(
         "repair",
         help="repair a recording",
-        description=_DESCRIPTION,
+        description=_REPAIR_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -338,51 +334,51 @@ def add_repair_parser(subparsers: Any) -> None:
 
 def _run_repair(args: argparse.Namespace) -> int:
     path = path_from_args(args)
-    return _foresee(path, args) if args.dry_run else _repair(path, args)
+    return _plan_repair(path, args) if args.dry_run else _repair(path, args)
 
 
-def _foresee(path: Path, args: argparse.Namespace) -> int:
+def _plan_repair(path: Path, args: argparse.Namespace) -> int:
     style = style_from_args(args)
     with Progress("checking") as progress:
-        inspection = inspect(path, progress)
+        inspection = inspect_recording(path, progress)
         found = list(inspection.problems())
-    plans = list(_plans(found, inspection))
+    plans = list(_planned_repairs(found, inspection))
     if args.json:
         plan = [{"path": str(where), "text": text} for where, text in plans]
         print(to_json({"would_do": plan, **verdict_json(path, inspection, found)}))
     for where, text in [] if args.json else plans:
         print(style.clean(f"{where}: {text}"))
     if not plans and not args.json:
-        print("there is nothing to do")
+        print("nothing to repair")
     return 1 if any(problem.is_damage for problem in found) else 0
 
 
-def _plans(found: list[Problem], inspection: Inspection) -> Iterator[tuple[str, str]]:
+def _planned_repairs(found: list[Problem], inspection: Inspection) -> Iterator[tuple[str, str]]:
     for slot in inspection.slots:
-        if text := _plan_for(slot):
+        if text := _plan_for_slot(slot):
             yield str(slot.journal), text
     for problem in found:
         if plan := describe_repair(problem):
-            yield problem.place, f"{describe_problem(problem)}; {plan}"
+            yield problem.place, f"{describe_problem(problem)}; repair: {plan}"
     waiting = inspection.waiting
     if waiting:
-        yield str(waiting[0].parent), f"seals {format_count(len(waiting), 'file')}"
+        yield str(waiting[0].parent), f"seal {format_count(len(waiting), 'file')}"
 
 
-def _plan_for(slot: SlotState) -> str:
+def _plan_for_slot(slot: SlotState) -> str:
     if slot.is_owned:
-        return "left alone: a living process records into it"
+        return "left alone: in use by a living process"
     if not slot.is_left:
         return ""
     records = format_count(sum(slot.records.values()), "record")
-    return f"stores {records} that a process left in it, and removes {format_bytes(slot.size)}"
+    return f"store {records} left by a dead process, and remove {format_bytes(slot.size)}"
 
 
 def _repair(path: Path, args: argparse.Namespace) -> int:
     style = style_from_args(args)
-    inspect(path, Progress("checking"))  # or say that there is nothing
+    inspect_recording(path, Progress("checking"))  # raises if there is no recording
     done = []
-    for action in _actions(path, args.take_over):
+    for action in _repair_actions(path, args.take_over):
         done.append(action)
         if not args.json:
             kind, sentence = describe_action(action)
@@ -390,17 +386,19 @@ def _repair(path: Path, args: argparse.Namespace) -> int:
             text = style.paint(style.clean(sentence), *filter(None, [look]))
             print(f"{style.clean(action.path)}: {text}", flush=True)
     with Progress("checking") as progress:
-        inspection = inspect(path, progress)
+        inspection = inspect_recording(path, progress)
         found = list(inspection.problems())
     damaged = [problem for problem in found if problem.is_damage]
     if args.json:
-        print(to_json({"done": _done_json(done), **verdict_json(path, inspection, found)}))
+        print(to_json({"done": _action_fields(done), **verdict_json(path, inspection, found)}))
     else:
-        _conclude(path, inspection, damaged, style)
+        for problem in damaged:
+            print(format_problem(problem, style))
+        _print_summary(path, inspection, damaged, style)
     return 1 if damaged or any(action.has_failed for action in done) else 0
 
 
-def _actions(path: Path, take_over: bool) -> Iterator[Action]:
+def _repair_actions(path: Path, take_over: bool) -> Iterator[Action]:
     # These need the SDK, whose import takes longer than the whole of `rimp --help`.
     from rimp_otel.config import TelemetryConfig
     from rimp_otel.storage.files.layout import Layout
@@ -413,7 +411,7 @@ def _actions(path: Path, take_over: bool) -> Iterator[Action]:
 
 
 def describe_action(action: Action) -> tuple[str, str]:
-    """Return an action's kind, as ``--json`` prints it, and what was done in words."""
+    """Return the kind of an action, as ``--json`` prints it, and what was done as text."""
     code, number = action.code.value, action.number
     if code in _SENTENCES:
         kind, sentence = _SENTENCES[code]
@@ -422,37 +420,37 @@ def describe_action(action: Action) -> tuple[str, str]:
     return kind, sentence.format(number=format_count(number, noun), target=action.target)
 
 
-# By the codes of ``rimp_otel.storage.files.repair.Action``.
+# By the codes of `rimp_otel.storage.files.repair.Action`, which is imported only to repair.
 _SENTENCES = {
-    "renamed": ("renamed", "renamed to {target}, which is what it holds"),
-    "ended": ("ended", "ended its last line"),
+    "renamed": ("renamed", "renamed to {target}, to match its content"),
+    "ended": ("ended", "ended the last line"),
     "removed": ("removed", "removed a stale temporary file"),
-    "removed_orphan": ("removed", "removed, since the file it was derived from is gone"),
-    "indexed": ("indexed", "made, so that its file is read faster"),
-    "left_in_use": ("left", "left alone: a living process records into it"),
+    "removed_orphan": ("removed", "removed: derived from a file that no longer exists"),
+    "indexed": ("indexed", "made the index"),
+    "left_in_use": ("left", "left alone: in use by a living process"),
     "left_to_others": (
         "left",
-        "left alone: it belongs to another user, or another machine was the last to hold it and "
-        "may still do so (--take-over, if it does not)",
+        "left alone: owned by another user, or last written by another machine "
+        "(if that has stopped, use --take-over)",
     ),
-    "left_to_repair": ("left", "left alone: it is being repaired"),
+    "left_to_repair": ("left", "left alone: another repair is running"),
     "failed": ("failed", "{detail}"),
-    "not_all_stored": ("failed", "not all could be stored: {detail}"),
+    "not_all_stored": ("failed", "some records could not be stored: {detail}"),
 }
 _COUNTING_SENTENCES = {
-    "recovered": ("recovered", "record", "stored {number} that a process had left in it"),
-    "lost": ("lost", "record", "{number} in it cannot be read"),
+    "recovered": ("recovered", "record", "stored {number} left by a dead process"),
+    "lost": ("lost", "record", "{number} could not be read"),
     "moved_file": (
         "moved",
         "record",
-        "stored {number} that it alone held, and moved it to {target}",
+        "stored {number} that were in no other file, and moved it to {target}",
     ),
     "moved_lines": ("moved", "damaged line", "moved {number} to {target}"),
-    "sealed": ("sealed", "file", "sealed {number} that waited for it"),
+    "sealed": ("sealed", "file", "sealed {number}"),
 }
 
 
-def _done_json(done: list[Action]) -> list[dict[str, Any]]:
+def _action_fields(done: list[Action]) -> list[dict[str, Any]]:
     return [
         {
             "path": str(action.path),
@@ -463,10 +461,3 @@ def _done_json(done: list[Action]) -> list[dict[str, Any]]:
         for action in done
         for kind, sentence in [describe_action(action)]
     ]
-
-
-def _conclude(path: Path, inspection: Inspection, damaged: list[Problem], style: Style) -> None:
-    for problem in damaged:
-        print(format_problem(problem, style))
-    print(style.paint(style.clean(path), "bold"))
-    print("\n".join(format_summary(inspection, damaged, style)))

@@ -60,7 +60,7 @@ def recorded(directory: Path) -> TelemetryData:
         "43 requests in T · 37 OK · 4 Not Found · 1 Conflict · 1 Internal Server Error",
         "spans     187 in 45 traces, 4 errors, 2 interrupted",
         "logs      39 records (31 info, 7 warning, 1 error)",
-        "journals  1 journal: 1 left by a process that died",
+        "journals  1 journal: 1 left by a dead process",
         "The slowest request  rimp trace ID",
         "POST /checkout  T",
         "The request that failed  rimp logs --trace ID",
@@ -161,7 +161,7 @@ def test_nothing_but_the_journal_is_left(directory: Path, rimp: Callable[..., An
     before = FileStorage(path).retrieve()
     code, out, _ = rimp("repair", "--path", path)
     assert code == 0
-    assert "that a process had left in it\n" in out
+    assert "left by a dead process\n" in out
     assert len(FileStorage(path).retrieve()) == len(before)
 
 

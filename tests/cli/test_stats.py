@@ -84,7 +84,7 @@ def test_journals(rimp: Any, shop: Path) -> None:
     living.close()
     assert "logs      7 records (5 info, 1 warning, 1 error)" in out
     owned = f"1 in use by process {os.getpid()}"
-    assert f"journals  2 journals: {owned}, 1 left by a process that died\n" in out
+    assert f"journals  2 journals: {owned}, 1 left by a dead process\n" in out
     assert re.search(r"^ {10}4 records \([\d.]+ k?B\) in them, included above$", out, re.MULTILINE)
     assert [(j["owned"], j["records"]["logs"]) for j in found["journals"]] == [
         (True, 2),

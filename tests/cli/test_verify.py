@@ -1,4 +1,4 @@
-"""``rimp verify``: what is damaged, and what that costs."""
+"""``rimp verify`` and ``rimp repair``: problems, losses and repairs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.storage.journaled import Journaled
 
 
 def damage(path: Path) -> None:
-    """Makes the one line of a file unreadable."""
+    """Damage the only line of a file."""
     path.write_bytes(b"?" + path.read_bytes()[1:])
 
 
 def test_whole(rimp: Any, shop: Path) -> None:
-    """Exit code 0, and what was looked at."""
+    """A whole recording has exit code 0 and a summary."""
     code, out, err = rimp("verify")
     assert (code, err) == (0, "")
     assert re.sub(r"\([\d.]+ kB\)", "(N kB)", out) == (
@@ -39,7 +39,7 @@ def test_whole(rimp: Any, shop: Path) -> None:
 
 
 def test_damaged(rimp: Any, shop: Path) -> None:
-    """Exit code 1, and a line that says where, what, at what cost, and what can be done."""
+    """Damage has exit code 1 and a line with place, reason, loss and repair."""
     lines = (shop / "traces.jsonl").read_bytes()
     (shop / "traces.jsonl").write_bytes(lines + b"?" + lines[1:])
     code, out, err = rimp("verify")
@@ -47,13 +47,13 @@ def test_damaged(rimp: Any, shop: Path) -> None:
     first, *_, last = out.splitlines()
     assert re.sub(r"[\d.]+ kB", "N kB", first) == (
         "telemetry/traces.jsonl:2: JSON is malformed: invalid character (byte 0); "
-        "costs N kB of text, about 7 spans; 'rimp repair' moves it to damaged/"
+        "lost: N kB of text, about 7 spans; repair: move the line to damaged/"
     )
     assert last == "damaged      1 place, about 7 records"
 
 
 def test_journals(rimp: Any, shop: Path) -> None:
-    """Whose they are, and what waits in them."""
+    """Journals are listed with their owners and waiting records."""
     living, dead = Journaled(shop), Journaled(shop)
     for process in (living, dead):
         process.collect("a", "b")
@@ -61,12 +61,12 @@ def test_journals(rimp: Any, shop: Path) -> None:
     out = rimp("verify").out
     living.close()
     owned = f"1 in use by process {os.getpid()}"
-    assert f"journals     2 journals: {owned}, 1 left by a process that died\n" in out
+    assert f"journals     2 journals: {owned}, 1 left by a dead process\n" in out
     assert re.search(r"^waiting      4 records \([\d.]+ k?B\) in journals, ", out, re.MULTILINE)
 
 
 def test_json(rimp: Any, shop: Path) -> None:
-    """The documented shape."""
+    """JSON has the documented fields."""
     process = Journaled(shop)
     process.collect("a")
     process.die()
@@ -103,7 +103,7 @@ def test_json(rimp: Any, shop: Path) -> None:
                 "reason": "JSON is malformed: invalid character (byte 0)",
                 "lost_bytes": size,
                 "lost_records": None,
-                "repair": "moves it to damaged/",
+                "repair": "move the line to damaged/",
             }
         ],
         "remarks": [
@@ -121,7 +121,7 @@ def test_json(rimp: Any, shop: Path) -> None:
 
 
 def test_protobuf(rimp: Any, shop: Path) -> None:
-    """Its parser reads every line too."""
+    """Every line is parsed with protobuf, too."""
     pytest.importorskip("google.protobuf")
     assert rimp("verify", "--protobuf").code == 0
 
@@ -137,7 +137,7 @@ def test_missing_extra(rimp: Any, shop: Path) -> None:
 
 
 def test_progress(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """On a terminal, standard error says which file is read; and is clean in the end."""
+    """On a terminal, standard error shows which file is read, and is cleared in the end."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     err = rimp("verify").err
     assert "\r\x1b[Krimp: checking traces.jsonl ..." in err
@@ -146,18 +146,18 @@ def test_progress(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 @pytest.mark.parametrize("color", [False, True])
 def test_hostile_names(color: bool) -> None:
-    """Paths and reasons come out escaped."""
+    """Paths and reasons are escaped."""
     path = Path(HOSTILE.replace("\x00", ""))
     problem = Problem(ProblemCode.BAD_LINE, path, HOSTILE, 1, None, 5, 6, Signal.LOGS)
     text = without_our_colour(verify.format_problem(problem, Style(color)))
     assert text.isprintable()
     assert text.count(HOSTILE_SHOWN) == 1
-    assert "costs 5 B of text, about 6 log records" in text
+    assert "lost: 5 B of text, about 6 log records" in text
 
 
 @pytest.mark.parametrize("code", ProblemCode)
 def test_problems_in_words(code: ProblemCode) -> None:
-    """Each has a sentence; the detail that it needs is in it."""
+    """Each problem has a text with its detail."""
     sentence = verify.describe_problem(Problem(code, Path("f"), "<detail>"))
     assert sentence
     assert ("<detail>" in sentence) is (code in WITH_DETAIL)
@@ -176,7 +176,7 @@ WITH_DETAIL = {
 
 @pytest.mark.parametrize("code", ProblemCode)
 def test_repairs_in_words(code: ProblemCode) -> None:
-    """All damage is repaired; what a living process writes, once it has ended."""
+    """All damage can be repaired; in files of a living process, once it has ended."""
     problem = Problem(code, Path("f"))
     text = verify.describe_repair(problem)
     assert text or not problem.is_damage
@@ -186,7 +186,7 @@ def test_repairs_in_words(code: ProblemCode) -> None:
 
 @pytest.mark.parametrize("code", ActionCode)
 def test_actions_in_words(code: ActionCode) -> None:
-    """Each has its kind, as documented, and a sentence with all that is known."""
+    """Each action has a documented kind, and a text with its details."""
     action = Action(code, Path("f"), 2, Path("<target>"), "<detail>")
     kind, sentence = verify.describe_action(action)
     assert kind in KINDS
@@ -212,7 +212,7 @@ KINDS = {
 
 @pytest.fixture
 def broken(shop: Path) -> Path:
-    """A recording with a damaged line, and with two records of a process that died."""
+    """Make a recording with a damaged line and two records of a dead process."""
     process = Journaled(shop)
     process.collect("a", "b")
     process.die()
@@ -222,18 +222,18 @@ def broken(shop: Path) -> Path:
 
 
 def test_for_people(rimp: Any, broken: Path) -> None:
-    """What was done, and what there is then."""
+    """Repairs are listed, followed by the summary."""
     code, out, err = rimp("repair")
     assert (code, err) == (0, "")
     for pattern, name in ((r"\d{8}T\d{6}\.\d{9}Z", "TIME"), (r"\([\d.]+ kB\)", "(N kB)")):
         out = re.sub(pattern, name, out)
     assert out == (
-        "telemetry/journal: stored 2 records that a process had left in it\n"
+        "telemetry/journal: stored 2 records left by a dead process\n"
         "telemetry/traces.jsonl: moved 1 damaged line to telemetry/damaged/traces-TIME.jsonl\n"
         "telemetry\n"
         "checked      4 lines with 14 records in 3 files (N kB)\n"
         "journals     1 journal, empty\n"
-        "kept         1 file (9 B) of an earlier repair in telemetry/damaged\n"
+        "kept         1 file (9 B) of earlier repairs in telemetry/damaged\n"
         "damaged      nothing\n"
     )
     assert rimp("repair").out.splitlines()[0] == "telemetry"
@@ -241,23 +241,23 @@ def test_for_people(rimp: Any, broken: Path) -> None:
 
 
 def test_dry_run(rimp: Any, broken: Path) -> None:
-    """Says the same before, and changes nothing."""
+    """--dry-run lists the repairs, and changes nothing."""
     before = sorted((path, path.stat().st_mtime_ns) for path in broken.rglob("*"))
     code, out, err = rimp("repair", "--dry-run")
     assert (code, err) == (1, "")
     first, second = out.splitlines()
-    assert first.startswith("telemetry/journal: stores 2 records that a process left in it, and ")
+    assert first.startswith("telemetry/journal: store 2 records left by a dead process, and ")
     assert second == (
         "telemetry/traces.jsonl:2: JSON is malformed: invalid character (byte 4); "
-        "moves it to damaged/"
+        "repair: move the line to damaged/"
     )
     assert sorted((path, path.stat().st_mtime_ns) for path in broken.rglob("*")) == before
     rimp("repair")
-    assert rimp("repair", "--dry-run") == (0, "there is nothing to do\n", "")
+    assert rimp("repair", "--dry-run") == (0, "nothing to repair\n", "")
 
 
 def test_repair_json(rimp: Any, broken: Path) -> None:
-    """The documented shape."""
+    """JSON has the documented fields."""
     plan = json.loads(rimp("repair", "--dry-run", "--json").out)
     assert [step["path"] for step in plan["would_do"]] == [
         "telemetry/journal",
@@ -276,14 +276,12 @@ def test_repair_json(rimp: Any, broken: Path) -> None:
 
 
 def test_living_process(rimp: Any, broken: Path) -> None:
-    """Is left alone, and its damage stays for now: exit code 1."""
+    """Files of a living process are left alone, and their damage is reported."""
     process = Journaled(broken)
     process.recover()
     code, out, _ = rimp("repair")
     assert code == 1
-    assert out.splitlines()[0] == (
-        "telemetry/journal: left alone: a living process records into it"
-    )
+    assert out.splitlines()[0] == ("telemetry/journal: left alone: in use by a living process")
     assert ", once the process that writes it has ended" in out
     process.die()
     assert rimp("repair").code == 0
@@ -304,11 +302,11 @@ with tracer.start_as_current_span("outer"):
 
 
 def test_after_a_kill(rimp: Any, tmp_path: Path) -> None:
-    """A real process, killed within two spans: they are stored as what they are, once."""
+    """The open spans of a killed process are stored once, as interrupted."""
     run(VICTIM, tmp_path / "telemetry", code=-9)
     before = rimp("verify").out
-    assert "interrupted  2 spans ended with their process" in before
-    assert "stored 4 records that a process had left in it" in rimp("repair").out
+    assert "interrupted  2 spans open when their process died" in before
+    assert "stored 4 records left by a dead process" in rimp("repair").out
     records = [json.loads(line) for line in rimp("tail", "-n", "all", "--json").out.splitlines()]
     spans = {record["name"]: record for record in records if record["signal"] == "traces"}
     assert sorted(spans) == ["finished", "inner", "outer"]
@@ -325,7 +323,7 @@ def test_after_a_kill(rimp: Any, tmp_path: Path) -> None:
 
 
 def test_nothing_there(rimp: Any) -> None:
-    """A usage error, as everywhere."""
+    """A missing recording is a usage error."""
     for command in ("verify", "repair"):
         code, out, err = rimp(command)
         assert (code, out) == (2, "")
