@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,6 +14,7 @@ from rimp_otel import process as forking
 from rimp_otel.process import (
     AUTORECORD_SITE,
     BoundedCache,
+    Counter,
     child_environment,
     in_forked_child,
 )
@@ -144,3 +146,28 @@ def test_a_child_that_is_not_recorded():
         "OTEL_SDK_DISABLED": "true",
     }
     assert os.listdir(AUTORECORD_SITE)
+
+
+def test_counter_counts():
+    """Reading counts nothing."""
+    counter = Counter()
+    assert counter.value == 0
+    for _ in range(3):
+        counter.add_one()
+    assert (counter.value, counter.value) == (3, 3)
+
+
+def test_counter_loses_nothing_to_other_threads():
+    """Exact with four threads."""
+    counter = Counter()
+
+    def add():
+        for _ in range(50_000):
+            counter.add_one()
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counter.value == 200_000

@@ -1,4 +1,4 @@
-"""The collector's buffer in memory, and the counting that goes with it."""
+"""The collector's buffer in memory, and the raw records in it, of which nothing is made until it is drained."""
 
 from __future__ import annotations
 
@@ -29,16 +29,18 @@ __all__ = [
     "METRIC",
     "MemoryBuffer",
     "RawRecord",
-    "batch_of",
-    "encoded",
-    "event_fragment_of",
-    "fragment_of",
-    "metric_fragment_of",
-    "signal_of_raw",
+    "batch_of_raw_records",
+    "copy_attributes",
+    "enclose_event",
+    "enclose_metric",
+    "encode_raw_record",
+    "signal_of_raw_record",
+    "to_event_type",
+    "to_number",
+    "to_text",
+    "try_encode_raw_record",
 ]
 
-
-# --- The collector's buffer in memory, and the counting that goes with it.
 
 Record = TypeVar("Record")
 
@@ -57,14 +59,14 @@ class MemoryBuffer(Generic[Record]):
     def __init__(self, limit: int, on_overflow: Callable[[Record], None]) -> None:
         self.limit = limit
         self._on_overflow = on_overflow
-        #: Oldest first. Whoever appends to it looks for ``limit`` himself.
+        #: Oldest first. Whoever appends to it directly looks after ``limit``.
         self.records: deque[Record] = deque()
 
     def append(self, record: Record) -> int:
-        """Puts a record last, and drops the oldest if that is one too many.
+        """Append a record, and drop the oldest one if that is one too many.
 
         Returns:
-            How many records there are now.
+            The number of records there are now.
         """
         records = self.records
         records.append(record)
@@ -74,7 +76,7 @@ class MemoryBuffer(Generic[Record]):
         return waiting
 
     def drop_oldest(self) -> None:
-        """There is one too many."""
+        """Drop the oldest record, and report it to ``on_overflow``."""
         try:
             oldest = self.records.popleft()
         except IndexError:  # drained in the meantime
@@ -82,7 +84,7 @@ class MemoryBuffer(Generic[Record]):
         self._on_overflow(oldest)
 
     def drain(self, most: int) -> list[Record]:
-        """Takes the oldest ``most`` records out, or all where there are fewer."""
+        """Remove the oldest ``most`` records, or all if there are fewer, and return them."""
         popleft, taken = self.records.popleft, []
         try:
             for _ in range(most):
@@ -95,18 +97,19 @@ class MemoryBuffer(Generic[Record]):
         return len(self.records)
 
 
-# --- Records as the buffer holds them: the least that must be kept, and nothing made of it yet.
+# Raw records.
 
 EVENT: Final = 0
 METRIC: Final = 1
 ENCODED: Final = 2
 
 RawRecord = ReadableSpan | tuple[Any, ...]
-"""What this module's docstring describes."""
+"""The least that must be kept of a record: a span as it is, or a tuple of ``EVENT`` or ``METRIC`` and
+what ``collect_event`` or ``collect_metric`` was given, or of ``ENCODED``, signal and encoded record."""
 
 
-def signal_of_raw(record: RawRecord) -> Signal:
-    """The signal that a record belongs to."""
+def signal_of_raw_record(record: RawRecord) -> Signal:
+    """Return the signal that a record belongs to."""
     if type(record) is not tuple:
         return Signal.TRACES
     if record[0] == ENCODED:
@@ -115,47 +118,49 @@ def signal_of_raw(record: RawRecord) -> Signal:
     return Signal.METRICS if record[0] == METRIC else Signal.LOGS
 
 
-def encoded(record: RawRecord, resource: ResourceInfo) -> RawRecord:
-    """The record as its text; as it is, where that cannot be made."""
+def try_encode_raw_record(record: RawRecord, resource: ResourceInfo) -> RawRecord:
+    """Return the record in its encoded form; as it is if it cannot be encoded."""
     if _is_encoded(record):
         return record
     try:
-        return ENCODED, signal_of_raw(record), fragment_of(record, resource)
+        return ENCODED, signal_of_raw_record(record), encode_raw_record(record, resource)
     except Exception:
         return record
 
 
-def fragment_of(record: RawRecord, resource: ResourceInfo) -> EncodedRecord:
-    """The record's text.
+def encode_raw_record(record: RawRecord, resource: ResourceInfo) -> EncodedRecord:
+    """Return a record encoded; ``resource`` is that of native records.
 
     Raises:
-        Exception: whatever it is that cannot be encoded.
+        Exception: any, raised by what cannot be encoded.
     """
     # Told apart by hand: looking up by the enumeration costs a third of a microsecond.
     if type(record) is not tuple:
-        return _encode_span(record, resource)
+        return _encode_raw_span(record, resource)
     if record[0] == EVENT:
-        return _encode_event(record, resource)
+        return _encode_raw_event(record, resource)
     if record[0] == METRIC:
-        return _encode_metric(record, resource)
-    fragment: EncodedRecord = record[2]
-    return fragment
+        return _encode_raw_metric(record, resource)
+    encoded: EncodedRecord = record[2]
+    return encoded
 
 
-def batch_of(records: Iterable[RawRecord], resource: ResourceInfo) -> TelemetryData:
-    """The buffer's records as a batch; ``resource`` is that of the native ones."""
+def batch_of_raw_records(records: Iterable[RawRecord], resource: ResourceInfo) -> TelemetryData:
+    """Return records as a batch; ``resource`` is that of the native ones."""
     by_signal: dict[Signal, list[RawRecord]] = {signal: [] for signal in Signal}
     spans = by_signal[Signal.TRACES]
     for record in records:
         if type(record) is not tuple:
             spans.append(record)
         else:
-            by_signal[signal_of_raw(record)].append(record)
-    return make_batch({signal: Raw(signal, found, resource) for signal, found in by_signal.items()})
+            by_signal[signal_of_raw_record(record)].append(record)
+    return make_batch(
+        {signal: RawRecords(signal, found, resource) for signal, found in by_signal.items()}
+    )
 
 
-class Raw:
-    """The buffer's records of one signal."""
+class RawRecords:
+    """Raw records of one signal: a representation of a batch, see ``rimp_otel.batch``."""
 
     def __init__(
         self, signal: Signal, records: Sequence[RawRecord], resource: ResourceInfo
@@ -168,15 +173,15 @@ class Raw:
         return len(self._records)
 
     def objects(self) -> list[Any]:
-        """The records, in the order in which they were collected."""
+        """Return the records as objects, in the order in which they were collected."""
         make = _MAKERS[self._signal]
         return [
-            _decoded(record) if _is_encoded(record) else make(record, self._resource)
+            _decode_raw_record(record) if _is_encoded(record) else make(record, self._resource)
             for record in self._records
         ]
 
     def encoded(self) -> Iterator[EncodedRecord | None]:
-        """Their texts."""
+        """Yield the records encoded; None for one that cannot be."""
         encode, resource = _ENCODERS[self._signal], self._resource
         for record in self._records:
             if type(record) is tuple and record[0] == ENCODED:
@@ -192,7 +197,7 @@ def _is_encoded(record: RawRecord) -> bool:
     return type(record) is tuple and record[0] == ENCODED
 
 
-def _decoded(record: Any) -> Any:
+def _decode_raw_record(record: Any) -> Any:
     with importing():
         from rimp_otel.otlp.decode import decode_line
     (line,) = join_lines(record[1], [record[2]])
@@ -222,34 +227,34 @@ def _make_metric(record: Any, resource: ResourceInfo) -> TelemetryMetric:
     return TelemetryMetric(name, value, unit, plain_value(tags or {}), time, resource=resource)
 
 
-def _encode_span(record: Any, _: ResourceInfo) -> EncodedRecord:
+def _encode_raw_span(record: Any, _: ResourceInfo) -> EncodedRecord:
     return encode_span(record)
 
 
-def _encode_event(record: Any, resource: ResourceInfo) -> EncodedRecord:
+def _encode_raw_event(record: Any, resource: ResourceInfo) -> EncodedRecord:
     _, time, source, message, kind, metadata, context = record
     text = native_event_json(time, message, kind, metadata, context)
-    return event_fragment_of(time, source, resource, text)
+    return enclose_event(time, source, resource, text)
 
 
-def _encode_metric(record: Any, resource: ResourceInfo) -> EncodedRecord:
+def _encode_raw_metric(record: Any, resource: ResourceInfo) -> EncodedRecord:
     _, time, name, value, unit, tags = record
     text = native_metric_json(time, value, tags)
-    return metric_fragment_of(time, name, unit, resource, text)
+    return enclose_metric(time, name, unit, resource, text)
 
 
-def event_fragment_of(
+def enclose_event(
     time_unix_nano: int, source: str, resource: ResourceInfo | None, text: str
 ) -> EncodedRecord:
-    """A native event's fragment, given its text."""
+    """Return a native event encoded, from its JSON object."""
     scope = scope_envelope(event_scope(source))
     return EncodedRecord(time_unix_nano, resource_envelope(resource), scope, None, text)
 
 
-def metric_fragment_of(
+def enclose_metric(
     time_unix_nano: int, name: str, unit: str, resource: ResourceInfo | None, text: str
 ) -> EncodedRecord:
-    """A native metric's fragment, given its point's text."""
+    """Return a native metric encoded, from its point's JSON object."""
     wrapping, scope = native_metric_envelope(name, unit), scope_envelope(None)
     return EncodedRecord(time_unix_nano, resource_envelope(resource), scope, wrapping, text)
 
@@ -261,7 +266,52 @@ _MAKERS: dict[Signal, Callable[[Any, ResourceInfo], Any]] = {
 }
 
 _ENCODERS: dict[Signal, Callable[[Any, ResourceInfo], EncodedRecord]] = {
-    Signal.TRACES: _encode_span,
-    Signal.LOGS: _encode_event,
-    Signal.METRICS: _encode_metric,
+    Signal.TRACES: _encode_raw_span,
+    Signal.LOGS: _encode_raw_event,
+    Signal.METRICS: _encode_raw_metric,
 }
+
+
+# What callers give to the native API, made into what a raw record holds. Nothing here raises.
+
+_SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
+
+
+def copy_attributes(attributes: Any) -> dict[str, Any]:
+    """Return a copy that the caller cannot change any more."""
+    try:
+        copied = dict(attributes)
+        for value in copied.values():
+            if type(value) not in _SCALARS:
+                return dict(plain_value(copied))
+    except Exception:
+        return {"rimp.repaired": plain_value(attributes)}
+    return copied
+
+
+def to_number(value: Any) -> float | int | None:
+    """Return the number that ``value`` is or stands for; None if there is none."""
+    found = plain_value(value)
+    if isinstance(found, (int, float)):
+        return int(found) if isinstance(found, bool) else found
+    try:
+        return float(found)  # a Decimal, or a text that is a number
+    except (TypeError, ValueError):
+        return None
+
+
+def to_text(value: Any) -> str:
+    """Return ``value`` as text."""
+    found = plain_value(value)
+    try:
+        return found if isinstance(found, str) else str(found)
+    except Exception as error:  # such as an integer of more digits than Python turns into text
+        return f"<a {type(value).__name__} that cannot be read: {type(error).__name__}>"
+
+
+def to_event_type(value: Any) -> EventType:
+    """Return the event type that ``value`` is or names; INFO if it names none."""
+    try:
+        return value if isinstance(value, EventType) else EventType(str(value).lower())
+    except Exception:
+        return EventType.INFO

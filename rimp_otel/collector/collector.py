@@ -1,4 +1,51 @@
-"""The collector: takes records in, cheaply and from anywhere."""
+"""The collector: takes records in, cheaply and from anywhere.
+
+``collect_*``, ``on_start``, ``on_end`` and ``on_emit`` run on the application's threads, in its signal
+handlers and its finalisers. They take no lock, so they read the fields below as they happen to be.
+Each field is one reference or one number that is replaced by one assignment, which the interpreter
+does not cut in half; a caller may see the value of a moment ago, and that is harmless:
+
+================= ======================================== =========================================
+field             values, and who writes them              what a stale value does
+================= ======================================== =========================================
+_append_raw       The buffer's ``append``, if a native     One more record goes into the memory
+                  record may go there as it is: no         buffer raw. The drain empties that buffer
+                  journal, no listener, not backlogged.    too where there is a journal, and encodes
+                  Else None. Written by                    it; a listener that was just added does
+                  ``_refresh_fast_path`` on any thread.    not hear of it.
+_journal_direct   The journal, if text may go straight     None: the way through ``_append``, which
+                  into it: no listener. Else None.         ends in the same journal. The journal: a
+                  Written by ``attach`` and                listener that was just added does not
+                  ``_set_listeners``.                      hear of this record.
+_backlogged       True while the stream is so far behind   One record is encoded by whoever collects
+                  that whoever collects encodes. Written   it instead of the stream, or the other
+                  by ``_set_backlogged``, on any thread.   way round.
+_wake_count       The stream is woken from here on: at so  The stream is woken once more, or once
+                  many records in memory, or, with a       less: it drains every interval anyway. An
+                  journal, when so many were collected.    ``_ALWAYS`` that ``_set_wake_count``
+                  ``_NEVER`` without a stream,             overwrites leaves records of threads that
+                  ``_ALWAYS`` while the process exits.     run on after the exit's drain in the
+                  Written by ``attach``,                   journal, for the next process.
+                  ``write_through``, and
+                  ``_set_wake_count`` on any thread.
+_encode_count     From so many records in memory on, the   None is seen: ``attach`` is called before
+                  collector is backlogged. Written by      the collector is given to a provider.
+                  ``attach``.
+_backlog_count    Until so many were collected the memory  Checked earlier: the check is repeated.
+                  buffer cannot be full. Written by        Checked later, after a change of the
+                  ``_check_backlog`` on any thread, and    bounds: the buffer is looked at within
+                  set to ``_ALWAYS`` by                    one buffer's length of records.
+                  ``_refresh_fast_path``.
+================= ======================================== =========================================
+
+``_refresh_fast_path`` is where all of it comes together: whoever changes what ``_append_raw`` depends
+on (``_journal``, ``_realtime``, ``_backlogged``) calls it afterwards. It has no lock either, since a
+signal handler may interrupt it and call it again: it repeats until what it has written is still right.
+
+A record is encoded, then counted, then appended, in this order: what a signal handler raises while it
+is encoded, such as KeyboardInterrupt, is the application's, and costs a record that nobody has counted.
+Nothing stands between count and append, so that what is counted is stored or dropped in the end.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +56,7 @@ from time import time_ns
 from typing import Any, Protocol
 
 from opentelemetry.context import Context
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -20,15 +68,19 @@ from rimp_otel.collector.buffer import (
     METRIC,
     MemoryBuffer,
     RawRecord,
-    batch_of,
-    encoded,
-    event_fragment_of,
-    fragment_of,
-    metric_fragment_of,
-    signal_of_raw,
+    batch_of_raw_records,
+    copy_attributes,
+    enclose_event,
+    enclose_metric,
+    encode_raw_record,
+    signal_of_raw_record,
+    to_event_type,
+    to_number,
+    to_text,
+    try_encode_raw_record,
 )
 from rimp_otel.collector.context import SPAN_KEY, current_context, span_context_of
-from rimp_otel.collector.stats import CollectorStats, Counts, observe_processor
+from rimp_otel.collector.stats import CollectorStats, RecordCounts, observe_processor
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.convert.resources import resource_from_sdk
 from rimp_otel.journal.format import SIGNAL_TAGS
@@ -43,90 +95,41 @@ from rimp_otel.otlp.encode_logs import (
 from rimp_otel.otlp.encode_metrics import native_metric_json
 from rimp_otel.otlp.encode_spans import encode_span, is_sampled, span_json
 from rimp_otel.otlp.lines import EncodedRecord
-from rimp_otel.otlp.values import plain_value
 from rimp_otel.process import in_forked_child
 
 __all__ = [
+    "CollectorBuffer",
     "Listener",
     "TelemetryCollector",
-    "copied",
-    "event_type_of",
-    "number",
-    "resource_of",
-    "text_of",
+    "adopt_resource",
+    "append_log_json",
+    "observe_collector",
+    "resource_from_config",
 ]
-
-
-# --- What callers give to the native API, made into what a record holds. Nothing here raises.
-
-_SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
-
-
-def copied(attributes: Any) -> dict[str, Any]:
-    """A copy that the caller cannot change any more."""
-    try:
-        copied = dict(attributes)
-        for value in copied.values():
-            if type(value) not in _SCALARS:
-                return dict(plain_value(copied))
-    except Exception:
-        return {"rimp.repaired": plain_value(attributes)}
-    return copied
-
-
-def number(value: Any) -> float | int | None:
-    """The number that it is, or stands for; None for what is none."""
-    found = plain_value(value)
-    if isinstance(found, (int, float)):
-        return int(found) if isinstance(found, bool) else found
-    try:
-        return float(found)  # a Decimal, or a text that is a number
-    except (TypeError, ValueError):
-        return None
-
-
-def text_of(value: Any) -> str:
-    """What there is to read of it."""
-    found = plain_value(value)
-    try:
-        return found if isinstance(found, str) else str(found)
-    except Exception as error:  # such as an integer of more digits than Python turns into text
-        return f"<a {type(value).__name__} that cannot be read: {type(error).__name__}>"
-
-
-def event_type_of(value: Any) -> EventType:
-    """The type that it names; INFO, where it names none."""
-    try:
-        return value if isinstance(value, EventType) else EventType(str(value).lower())
-    except Exception:
-        return EventType.INFO
-
-
-# --- The collector: takes records in, cheaply and from anywhere.
 
 Listener = Callable[[TelemetryData], object]
 """Called with one record at a time, on the thread that collected it."""
 
 _SPAN, _LOG, _POINT = (SIGNAL_TAGS[signal] for signal in Signal)
-_SIGNALS = {letter: signal for signal, letter in SIGNAL_TAGS.items()}
+_SIGNALS = {tag: signal for signal, tag in SIGNAL_TAGS.items()}
 _NEVER, _ALWAYS = sys.maxsize, -1
-# The stream is far behind when this part of the buffer is full.
-_BEHIND = 8
+# The stream is far behind when this part of the memory buffer is full.
+_BACKLOG_PART = 8
 
 
 class Stream(Protocol):
     """What a collector asks of the stream that is attached to it."""
 
     def wake(self) -> None:
-        """The buffer is full. Safe from any thread, signal handler or finaliser."""
+        """Drain soon: the buffer is full. Safe from any thread, signal handler or finaliser."""
 
     def flush(self) -> TelemetryData:
-        """Drains the buffer, and returns what was in it."""
+        """Drain the buffer, and return what was in it."""
 
     def drain(self, timeout: float, ending: bool = False) -> bool:
-        """Drains the buffer; False if that takes longer than ``timeout`` seconds.
+        """Drain the buffer; return False if that takes longer than ``timeout`` seconds.
 
-        With ``ending``, and a storage that hangs, it is not waited for again.
+        With ``ending``, a storage that hangs is not waited for again.
         """
 
 
@@ -134,12 +137,16 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
     """Takes in native events and metrics, and the spans and log records of OpenTelemetry's SDK.
 
     It is a SpanProcessor and a LogRecordProcessor; spans that are not sampled are left out, as the
-    specification demands. ``collect_*``, ``on_start``, ``on_end`` and ``on_emit`` take no lock,
-    raise nothing, and may be called from any thread, signal handler or finaliser.
+    specification demands.
+
+    Thread-safe. ``collect_*``, ``on_start``, ``on_end`` and ``on_emit`` take no lock and raise nothing;
+    signal handlers and finalisers may call them too, in the middle of another call. ``flush``,
+    ``force_flush`` and ``shutdown`` wait, within their time limits. A forked child starts with an empty
+    buffer and counts of 0: what waits was collected by the parent, which stores it.
 
     Args:
-        config: how to behave; the defaults, if not given.
-        resource: of native records; made from the configuration and the environment, if not given.
+        config: how to behave; default: ``TelemetryConfig()``.
+        resource: of native records; default: made from the configuration and the environment.
     """
 
     def __init__(
@@ -148,62 +155,67 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self.config = config or TelemetryConfig()
         self._resource = None if resource is None else resource_from_sdk(resource)
         self._enabled = self.config.enabled
+        # Whether a listener is told of each record.
         self._realtime = False
         self._listeners: tuple[Listener, ...] = ()
         self._stream: Stream | None = None
         self._journal: Journal | None = None
-        # The same, where records need go nowhere else: no listener is to be told.
-        self._direct: Journal | None = None
-        self._wake_at = self._encode_at = self._attend_at = _NEVER
-        self._put: Callable[[RawRecord], object] | None = None
-        #: What becomes of the records; the stream counts what it does with them.
-        self.counts = Counts()
-        self._start_counting()
-        in_forked_child(self._start_anew)
-        observe_processor(self)
+        # The stream counts what it does with the records.
+        self._counts = RecordCounts()
+        # The fast path: see the table at the top.
+        self._append_raw: Callable[[RawRecord], object] | None = None
+        self._journal_direct: Journal | None = None
+        self._backlogged = False
+        self._wake_count = self._encode_count = self._backlog_count = _NEVER
+        self._reset()
+        in_forked_child(self._reset_after_fork)
+        observe_collector(self)
 
-    def _start_counting(self) -> None:
-        self._buffer: MemoryBuffer[RawRecord] = MemoryBuffer(self._limit, self._count_overflow)
-        self._count_one = self.counts.collected.add_one
-        self._behind = False
-        self._look()
+    def _reset(self) -> None:
+        self._buffer: MemoryBuffer[RawRecord] = MemoryBuffer(
+            self._buffer_limit, self._count_overflow
+        )
+        self._count_one = self._counts.collected.add_one
+        self._backlogged = False
+        self._refresh_fast_path()
         self._flushing = threading.RLock()
-        self._notifying = threading.local()
+        self._calling_listeners = threading.local()
 
-    def _look(self) -> None:
-        """Finds out whether native records may be put into the buffer without more ado."""
-        while True:
-            is_plain = self._is_plain
-            self._put = self._buffer.records.append if is_plain else None
-            self._attend_at = _ALWAYS
-            # Another thread, or a signal handler, may have changed it and looked meanwhile.
-            if is_plain == self._is_plain:
-                return
+    def _reset_after_fork(self) -> None:
+        self._counts.reset_after_fork()
+        self._reset()
+        if self._journal is not None:
+            self._journal.reset_after_fork()
+            self._wake_count = self.config.buffer_size
 
     @property
-    def _is_plain(self) -> bool:
-        return self._enabled and not (self._journal or self._realtime or self._behind)
-
-    @property
-    def _limit(self) -> int:
-        """The most records that may wait: more with a stream, which is going to take them."""
+    def _buffer_limit(self) -> int:
+        """The most records that may wait in memory: more with a stream, which will drain them."""
         size = self.config.buffer_size
         return size if self._stream is None else max(size, self.config.buffer_limit)
 
-    def _start_anew(self) -> None:
-        """In a forked child: what waits here is the parent's, and will be stored by it."""
-        self.counts.reset_after_fork()
-        self._start_counting()
-        if self._journal is not None:
-            self._journal.reset_after_fork()
-            self._wake_at = self.config.buffer_size
+    def _refresh_fast_path(self) -> None:
+        """Set ``_append_raw`` by what it depends on, and have the buffer looked at soon."""
+        while True:
+            takes_raw = self._takes_raw_records
+            self._append_raw = self._buffer.records.append if takes_raw else None
+            self._backlog_count = _ALWAYS
+            # Another thread, or a signal handler, may have changed it and refreshed meanwhile.
+            if takes_raw == self._takes_raw_records:
+                return
+
+    @property
+    def _takes_raw_records(self) -> bool:
+        return self._enabled and not (self._journal or self._realtime or self._backlogged)
 
     @property
     def resource(self) -> ResourceInfo:
         """The resource of native records."""
         if self._resource is None:
-            self._resource = resource_from_sdk(resource_of(self.config)) or ResourceInfo()
+            self._resource = resource_from_sdk(resource_from_config(self.config)) or ResourceInfo()
         return self._resource
+
+    # Native records.
 
     def collect_event(
         self,
@@ -212,47 +224,45 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         event_type: EventType = EventType.INFO,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Takes in an event; inside a span it carries that span's ids.
+        """Collect an event; inside a span it carries that span's ids.
 
         Args:
-            source: who tells; becomes OTLP's scope name.
+            source: the component that reports it; becomes OTLP's scope name.
             message: what happened.
-            event_type: how bad it is.
+            event_type: how severe it is.
             metadata: any attributes. Copied: later changes are not seen.
         """
         if type(source) is not str or type(message) is not str or type(event_type) is not EventType:
-            source, message = text_of(source), text_of(message)
-            event_type = event_type_of(event_type)
+            source, message = to_text(source), to_text(message)
+            event_type = to_event_type(event_type)
         span, kind = current_context().get(SPAN_KEY), event_type._value_
         context = None if span is None else span_context_of(span)
-        put = self._put
-        if put is not None:
-            kept = None if metadata is None else copied(metadata)
+        append_raw = self._append_raw
+        if append_raw is not None:
+            kept = None if metadata is None else copy_attributes(metadata)
             record = (EVENT, time_ns(), source, message, kind, kept, context)
             # Nothing between the two: what is counted is in the buffer.
             collected = self._count_one()
-            put(record)
-            if collected >= self._attend_at:
-                self._attend(collected)
+            append_raw(record)
+            if collected >= self._backlog_count:
+                self._check_backlog(collected)
             return
         if not self._enabled:
             return
-        now, journal = time_ns(), self._direct
+        now, journal = time_ns(), self._journal_direct
         if journal is None or (metadata is not None and type(metadata) is not dict):
-            kept = None if metadata is None else copied(metadata)
+            kept = None if metadata is None else copy_attributes(metadata)
             self._append((EVENT, now, source, message, kind, kept, context))
             return
-        # Written at once, so that nothing need be copied. Encoded before it is counted: what a
-        # signal handler raises meanwhile, such as KeyboardInterrupt, is the application's, and must
-        # not leave a record that never comes.
+        # Written at once, so that nothing need be copied.
         text = native_event_json(now, message, kind, metadata, context)
         resource = self._resource
         collected = self._count_one()
         if not journal.append_known(_LOG, source, resource, text):
-            fragment = event_fragment_of(now, source, resource, text)
-            self._append_anew(journal, _LOG, source, resource, None, fragment)
-        if collected >= self._wake_at:
-            self._wake_again(collected)
+            encoded = enclose_event(now, source, resource, text)
+            self._append_first(journal, _LOG, source, resource, None, encoded)
+        if collected >= self._wake_count:
+            self._wake_stream_again(collected)
 
     def collect_metric(
         self,
@@ -261,50 +271,54 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         unit: str = "",
         tags: Mapping[str, Any] | None = None,
     ) -> None:
-        """Takes in a measured value; it becomes a gauge's data point.
+        """Collect a measured value; it becomes a gauge's data point.
 
         Args:
-            name: of the metric.
-            value: the measured number. What is no number is dropped, as "invalid_value".
-            unit: UCUM, such as ``ms`` or ``By``.
+            name: the metric's name.
+            value: the measured number. Anything else is dropped, and counted as "invalid_value".
+            unit: a UCUM unit, such as ``ms`` or ``By``.
             tags: the point's attributes. Copied: later changes are not seen.
         """
         if not self._enabled:
             return
         if type(value) is not float and type(value) is not int:
-            found = number(value)
+            found = to_number(value)
             if found is None:
                 self._count_one()
-                self.counts.drop("invalid_value", Signal.METRICS)
+                self._counts.drop("invalid_value", Signal.METRICS)
                 return
             value = found
         if type(name) is not str or type(unit) is not str:
-            name, unit = text_of(name), "" if unit is None else text_of(unit)
-        now, journal = time_ns(), self._direct
+            name, unit = to_text(name), "" if unit is None else to_text(unit)
+        now, journal = time_ns(), self._journal_direct
         if journal is None or (tags is not None and type(tags) is not dict):
-            kept = None if tags is None else copied(tags)
+            kept = None if tags is None else copy_attributes(tags)
             self._append((METRIC, now, name, value, unit, kept))
             return
         key, text, resource = (name, unit), native_metric_json(now, value, tags), self._resource
         collected = self._count_one()
         if not journal.append_known(_POINT, key, resource, text):
-            fragment = metric_fragment_of(now, name, unit, resource, text)
-            self._append_anew(journal, _POINT, key, resource, None, fragment)
-        if collected >= self._wake_at:
-            self._wake_again(collected)
+            encoded = enclose_metric(now, name, unit, resource, text)
+            self._append_first(journal, _POINT, key, resource, None, encoded)
+        if collected >= self._wake_count:
+            self._wake_stream_again(collected)
+
+    # The SDK's records.
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Notes a span that has started, so that it is known if the process dies before its end.
-        Called by the SDK."""
+        """Record that a span has started, in case the process dies before its end.
+
+        Called by the SDK.
+        """
         journal = self._journal
         if journal is not None and self._enabled and is_sampled(span):
             journal.add_open_span(span)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Takes in a span that has ended. Called by the SDK."""
+        """Collect a span that has ended. Called by the SDK."""
         if not self._enabled or not is_sampled(span):
             return
-        journal = self._direct
+        journal = self._journal_direct
         if journal is None:
             self._append_span(span)
             return
@@ -317,11 +331,39 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         collected = self._count_one()
         if not journal.append_span(span, resource, scope, text):
             key = journal.mark_span_ending(span)
-            fragment = encode_span(span, text)
-            self._append_anew(journal, _SPAN, id(scope), resource, scope, fragment)
+            encoded = encode_span(span, text)
+            self._append_first(journal, _SPAN, id(scope), resource, scope, encoded)
             journal.mark_span_recorded(key)
-        if collected >= self._wake_at:
-            self._wake_again(collected)
+        if collected >= self._wake_count:
+            self._wake_stream_again(collected)
+
+    def on_emit(self, log_record: Any) -> None:
+        """Collect a log record; it is encoded now, since it may change later. Called by the SDK."""
+        if not self._enabled:
+            return
+        try:
+            text = log_record_json(log_record)
+            resource, scope = log_record.resource, log_record.instrumentation_scope
+        except Exception:
+            self._count_one()
+            self._counts.drop("encoding", Signal.LOGS)
+            return
+        self._append_log(log_record_time(log_record), text, resource, scope)
+
+    # From here to the buffer or the journal.
+
+    def _append_log(self, time: int, text: str, resource: object, scope: object) -> None:
+        journal = self._journal_direct
+        if journal is None:
+            encoded = enclose_log_record(time, text, resource, scope)
+            self._append((ENCODED, Signal.LOGS, encoded))
+            return
+        collected = self._count_one()
+        if not journal.append_known(_LOG, id(scope), resource, text):
+            encoded = enclose_log_record(time, text, resource, scope)
+            self._append_first(journal, _LOG, id(scope), resource, scope, encoded)
+        if collected >= self._wake_count:
+            self._wake_stream_again(collected)
 
     def _append_span(self, span: ReadableSpan) -> None:
         journal = self._journal
@@ -330,147 +372,106 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         if journal is not None:
             journal.mark_span_recorded(key)
 
-    def on_emit(self, log_record: Any) -> None:
-        """Takes in a log record; encodes it now, since it may change later. Called by the SDK."""
-        if not self._enabled:
-            return
-        try:
-            text = log_record_json(log_record)
-            resource, scope = log_record.resource, log_record.instrumentation_scope
-        except Exception:
-            self._count_one()
-            self.counts.drop("encoding", Signal.LOGS)
-            return
-        self._append_log(log_record_time(log_record), text, resource, scope)
-
-    def take_log(self, time_unix_nano: int, text: str, resource: object, scope: object) -> None:
-        """Takes in a log record that is OTLP JSON already.
-
-        Args:
-            time_unix_nano: when it happened.
-            text: its object.
-            resource, scope: the SDK's; they may not change.
-        """
-        if self._enabled:
-            self._append_log(time_unix_nano, text, resource, scope)
-
-    def _append_log(self, time: int, text: str, resource: object, scope: object) -> None:
-        journal = self._direct
-        if journal is None:
-            fragment = enclose_log_record(time, text, resource, scope)
-            self._append((ENCODED, Signal.LOGS, fragment))
-            return
-        collected = self._count_one()
-        if not journal.append_known(_LOG, id(scope), resource, text):
-            fragment = enclose_log_record(time, text, resource, scope)
-            self._append_anew(journal, _LOG, id(scope), resource, scope, fragment)
-        if collected >= self._wake_at:
-            self._wake_again(collected)
-
-    def _append_anew(
+    def _append_first(
         self,
         journal: Journal,
-        letter: str,
+        tag: str,
         key: Hashable,
         resource: object,
         owner: object,
-        fragment: EncodedRecord,
+        encoded: EncodedRecord,
     ) -> None:
-        """The first record of its origin in a segment, and one that the quick way does not take."""
-        if journal.append(letter, fragment):
-            journal.learn_head(letter, key, resource, owner, fragment)
+        """Append the first record of its resource and scope in a segment, and whatever else
+        ``append_known`` does not take."""
+        if journal.append(tag, encoded):
+            journal.learn_head(tag, key, resource, owner, encoded)
         else:
-            self._keep(journal, (ENCODED, _SIGNALS[letter], fragment))
+            self._keep_refused(journal, (ENCODED, _SIGNALS[tag], encoded))
 
     def _append(self, record: RawRecord) -> None:
+        """Append a record on any path but the fast ones."""
         if self._journal is not None:
             self._append_to_journal(self._journal, record)
             return
-        kept = encoded(record, self.resource) if self._behind else record
-        # Nothing between the two: what is counted is in the buffer.
+        kept = try_encode_raw_record(record, self.resource) if self._backlogged else record
         self._count_one()
         waiting = self._buffer.append(kept)
-        if waiting >= self._wake_at:
-            self._wake(waiting)
+        if waiting >= self._wake_count:
+            self._wake_stream(waiting)
         if self._realtime:
-            self._notify(record)
+            self._call_listeners(record)
 
     def _append_to_journal(self, journal: Journal, record: RawRecord) -> None:
-        # Encoded before it is counted: what a signal handler raises meanwhile, such as
-        # KeyboardInterrupt, is the application's, and must not leave a record that never comes.
         try:
-            fragment = fragment_of(record, self.resource)
+            encoded = encode_raw_record(record, self.resource)
         except Exception:  # one bad record costs one record
             self._count_one()
-            self.counts.drop("encoding", signal_of_raw(record))
+            self._counts.drop("encoding", signal_of_raw_record(record))
             return
         collected = self._count_one()
-        if not journal.append(_letter_of(record), fragment):
-            self._keep(journal, (ENCODED, signal_of_raw(record), fragment))
-        if collected >= self._wake_at:
-            self._wake_again(collected)
+        if not journal.append(_tag_of_raw_record(record), encoded):
+            self._keep_refused(journal, (ENCODED, signal_of_raw_record(record), encoded))
+        if collected >= self._wake_count:
+            self._wake_stream_again(collected)
         if self._realtime:
-            self._notify(record)
+            self._call_listeners(record)
 
-    def _wake_again(self, collected: int) -> None:
-        self._arm(collected)
-        self._wake(0)
-
-    def _keep(self, journal: Journal, record: RawRecord) -> None:
-        """What the journal did not take: too much, unless it could not be written."""
+    def _keep_refused(self, journal: Journal, record: RawRecord) -> None:
+        """Drop a record that the journal is too full for; keep one that it cannot write in memory."""
         if journal.is_full:
-            self.counts.drop("journal_full", signal_of_raw(record))
-            self._wake(0)
+            self._counts.drop("journal_full", signal_of_raw_record(record))
+            self._wake_stream(0)
         elif self._buffer.append(record) >= self.config.buffer_size:
-            self._wake(0)
+            self._wake_stream(0)
 
-    def _wake(self, waiting: int) -> None:
+    def _count_overflow(self, record: RawRecord) -> None:
+        self._counts.drop("buffer_full", signal_of_raw_record(record))
+
+    # Waking the stream.
+
+    def _wake_stream(self, waiting: int) -> None:
         # From here on whoever collects also encodes: several busy threads leave the stream's one
         # too little of the interpreter to do that for all of them.
-        self._set_behind(waiting)
+        self._set_backlogged(waiting)
         stream = self._stream
         if stream is not None:
             stream.wake()
 
-    def _set_behind(self, waiting: int) -> None:
-        behind = waiting >= self._encode_at
-        if behind is not self._behind:
-            self._behind = behind
-            self._look()
+    def _wake_stream_again(self, collected: int) -> None:
+        self._set_wake_count(collected)
+        self._wake_stream(0)
 
-    def _attend(self, collected: int) -> None:
-        """Looks whether the buffer is full, and finds out when it can be so again at the earliest."""
+    def _set_wake_count(self, collected: int) -> None:
+        """Have the stream woken when one more buffer of records has been collected."""
+        if self._wake_count != _ALWAYS:
+            self._wake_count = collected + self.config.buffer_size
+
+    def _set_backlogged(self, waiting: int) -> None:
+        backlogged = waiting >= self._encode_count
+        if backlogged is not self._backlogged:
+            self._backlogged = backlogged
+            self._refresh_fast_path()
+
+    def _check_backlog(self, collected: int) -> None:
+        """Act on a memory buffer that is full, and compute the record count at which it can be full
+        again at the earliest."""
         waiting = len(self._buffer)
         if waiting > self._buffer.limit:
             self._buffer.drop_oldest()
-        if waiting >= self._wake_at:
-            self._wake(waiting)
-        room = min(self._buffer.limit + 1, self._wake_at) - waiting
-        self._attend_at = collected + room if room > 0 else _ALWAYS
+        if waiting >= self._wake_count:
+            self._wake_stream(waiting)
+        room = min(self._buffer.limit + 1, self._wake_count) - waiting
+        self._backlog_count = collected + room if room > 0 else _ALWAYS
 
-    def _notify(self, record: RawRecord) -> None:
-        if getattr(self._notifying, "now", False):
-            return  # a listener that collects does not call the listeners
-        self._notifying.now = True
-        try:
-            data = batch_of([record], self.resource)
-            for listener in self._listeners:
-                try:
-                    listener(share_batch(data))
-                except KeyboardInterrupt:
-                    raise
-                except BaseException:  # even SystemExit
-                    self.counts.listener_errors.add_one()
-        finally:
-            self._notifying.now = False
+    # Listeners.
 
     def add_listener(self, listener: Listener) -> None:
-        """Calls ``listener`` with each record at once; only with ``realtime_mode``."""
+        """Call ``listener`` with each record as it is collected; only with ``realtime_mode``."""
         load_decoding()
         self._set_listeners((*self._listeners, listener))
 
     def remove_listener(self, listener: Listener) -> None:
-        """Calls ``listener`` no more. One that was never added is ignored."""
+        """Stop calling ``listener``. A listener that was never added is ignored."""
         kept = list(self._listeners)
         if listener in kept:
             kept.remove(listener)
@@ -479,18 +480,36 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
     def _set_listeners(self, listeners: tuple[Listener, ...]) -> None:
         self._listeners = listeners
         self._realtime = self.config.realtime_mode and bool(listeners)
-        self._make_resource()
-        self._direct = None if self._realtime else self._journal
-        self._look()
+        self._load_resource()
+        self._journal_direct = None if self._realtime else self._journal
+        self._refresh_fast_path()
 
-    def _make_resource(self) -> None:
+    def _call_listeners(self, record: RawRecord) -> None:
+        if getattr(self._calling_listeners, "now", False):
+            return  # a listener that collects does not call the listeners
+        self._calling_listeners.now = True
+        try:
+            data = batch_of_raw_records([record], self.resource)
+            for listener in self._listeners:
+                try:
+                    listener(share_batch(data))
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # even SystemExit
+                    self._counts.listener_errors.add_one()
+        finally:
+            self._calling_listeners.now = False
+
+    def _load_resource(self) -> None:
         # Early: the SDK starts threads for it, which a signal handler and the interpreter's exit
         # cannot.
         if self._enabled:
             _ = self.resource
 
+    # Draining, through the stream that is attached.
+
     def flush(self) -> TelemetryData:
-        """Empties the buffer, and returns what was in it.
+        """Empty the buffer, and return what was in it.
 
         With a stream attached, it has been stored and given to the consumers when this returns, if
         that takes no longer than ``flush_timeout``. Without one, it is only returned.
@@ -498,94 +517,125 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         if self._stream is not None:
             return self._stream.flush()
         with self._flushing:
-            data = batch_of(self._buffer.drain(len(self._buffer)), self.resource)
-            self.counts.store(data)
+            records = self._buffer.drain(len(self._buffer))
+            data = batch_of_raw_records(records, self.resource)
+            self._counts.store(data)
         return data
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Has everything stored. False if that takes longer. Called by the SDK."""
+        """Store all that was collected; return False if that takes longer. Called by the SDK."""
         return self._stream is None or self._stream.drain(timeout_millis / 1_000)
 
     def shutdown(self) -> None:
-        """Has everything stored, within ``flush_timeout``. What still arrives after is collected
-        too. Called by the SDK."""
+        """Store all that was collected, within ``flush_timeout``. Called by the SDK.
+
+        Records that still arrive afterwards are collected too.
+        """
         if self._stream is not None:
             self._stream.drain(self.config.flush_timeout, ending=True)
 
     def stats(self) -> CollectorStats:
-        """What has been counted up to now."""
-        return self.counts.stats()
+        """Return the counts of records up to now."""
+        return self._counts.stats()
 
-    def counted(self, signal: Signal) -> tuple[int, dict[str, int]]:
-        """Of one signal: how many records were stored, and how many were dropped, by reason."""
-        return self.counts.of(signal)
 
-    # What follows is for the stream, which is attached to one collector and drains it.
+# What the other parts of the package do with a collector, and users do not.
+
+
+class CollectorBuffer:
+    """A collector's buffer as the stream sees it that drains it; one stream, on one thread at a time.
+
+    Args:
+        collector: whose buffer it is.
+    """
+
+    def __init__(self, collector: TelemetryCollector) -> None:
+        self._collector = collector
+        #: What becomes of the records: the stream counts what it stores and drops.
+        self.counts = collector._counts
 
     def attach(self, stream: Stream, journal: Journal | None = None) -> None:
-        """Lets ``stream`` drain this collector from now on; buffered in ``journal``, if given."""
-        self._make_resource()
-        self._stream = stream
-        self._journal = journal
-        self._direct = None if self._realtime else journal
-        self._wake_at = self.config.buffer_size
-        self._buffer.limit = self._limit
-        self._encode_at = max(self.config.buffer_size, self._buffer.limit // _BEHIND)
-        self._look()
-
-    def adopt(self, resource: Resource) -> None:
-        """Makes ``resource`` that of native records, from the next batch on."""
-        self._resource = resource_from_sdk(resource) or ResourceInfo()
-
-    def rearm(self) -> None:
-        """The journal has been drained: the stream is to be woken when it is full again."""
-        self._arm(self.counts.collected.value)
-
-    def _arm(self, collected: int) -> None:
-        """Has the stream woken when so many more records have been collected."""
-        if self._wake_at != _ALWAYS:
-            self._wake_at = collected + self.config.buffer_size
+        """Let ``stream`` drain the collector from now on; records go into ``journal``, if given."""
+        collector = self._collector
+        collector._load_resource()
+        collector._stream = stream
+        collector._journal = journal
+        collector._journal_direct = None if collector._realtime else journal
+        size = collector._wake_count = collector.config.buffer_size
+        limit = collector._buffer.limit = collector._buffer_limit
+        collector._encode_count = max(size, limit // _BACKLOG_PART)
+        collector._refresh_fast_path()
 
     def write_through(self) -> None:
-        """Wakes the stream for every record from now on: the interpreter is about to exit."""
-        self._wake_at = _ALWAYS
-        self._look()
-
-    def take(self, most: int) -> TelemetryData:
-        """Takes the oldest ``most`` records out of the buffer."""
-        records = self._buffer.drain(most)
-        self._set_behind(len(self._buffer))
-        return batch_of(records, self.resource)
+        """Wake the stream for every record from now on: the interpreter is about to exit."""
+        self._collector._wake_count = _ALWAYS
+        self._collector._refresh_fast_path()
 
     @property
     def waiting(self) -> int:
-        """How many records are in the buffer in memory."""
-        return len(self._buffer)
+        """The number of records that wait in memory."""
+        return len(self._collector._buffer)
 
-    @property
-    def pending(self) -> int:
-        """How many records are in the buffer, in memory or in the journal."""
-        return len(self._buffer) if self._journal is None else self.stats().pending
+    def take(self, most: int) -> TelemetryData:
+        """Remove the oldest ``most`` records from memory, and return them."""
+        collector = self._collector
+        records = collector._buffer.drain(most)
+        collector._set_backlogged(len(collector._buffer))
+        return batch_of_raw_records(records, collector.resource)
 
-    @property
-    def capacity(self) -> int | None:
-        """How many records the buffer can hold; None for a journal, which is bounded in bytes."""
-        return self._buffer.limit if self._journal is None else None
-
-    def _count_overflow(self, record: RawRecord) -> None:
-        self.counts.drop("buffer_full", signal_of_raw(record))
+    def rearm(self) -> None:
+        """Note that the journal is drained: the stream is to be woken when it is full again."""
+        self._collector._set_wake_count(self.counts.collected.value)
 
 
-def resource_of(config: TelemetryConfig) -> Resource:
-    """The SDK's resource, with what the configuration adds to it."""
+def append_log_json(
+    collector: TelemetryCollector, time_unix_nano: int, text: str, resource: object, scope: object
+) -> None:
+    """Collect a log record that is encoded already.
+
+    Args:
+        collector: where to.
+        time_unix_nano: when it happened.
+        text: its JSON object.
+        resource, scope: the SDK's; they may not change.
+    """
+    if collector._enabled:
+        collector._append_log(time_unix_nano, text, resource, scope)
+
+
+def adopt_resource(collector: TelemetryCollector, resource: Resource) -> None:
+    """Make ``resource`` that of native records, from the next one on."""
+    collector._resource = resource_from_sdk(resource) or ResourceInfo()
+
+
+def observe_collector(
+    collector: TelemetryCollector, meter_provider: MeterProvider | None = None
+) -> None:
+    """Record the SDK's self-observability metrics of a collector, if they are switched on."""
+    observe_processor(collector, collector._counts, _pending_of, _capacity_of, meter_provider)
+
+
+def resource_from_config(config: TelemetryConfig) -> Resource:
+    """Return the SDK's resource, with what the configuration adds to it."""
     attributes = dict(config.resource_attributes)
     if config.service_name:
         attributes["service.name"] = config.service_name
     return Resource.create(attributes)
 
 
-def _letter_of(record: RawRecord) -> str:
-    """The letter of its signal in the journal; told apart as ``fragment_of`` does."""
+def _pending_of(collector: TelemetryCollector) -> int:
+    """Return the number of records in the buffer, in memory or in the journal."""
+    is_in_memory = collector._journal is None
+    return len(collector._buffer) if is_in_memory else collector.stats().pending
+
+
+def _capacity_of(collector: TelemetryCollector) -> int | None:
+    """Return the number of records the buffer can hold; None for a journal, bounded in bytes."""
+    return collector._buffer.limit if collector._journal is None else None
+
+
+def _tag_of_raw_record(record: RawRecord) -> str:
+    """Return the tag of its signal in the journal; told apart as ``encode_raw_record`` does."""
     if type(record) is not tuple:
         return _SPAN
     if record[0] == METRIC:

@@ -1,7 +1,7 @@
-"""The SDK's self-observability metrics, for our components.
+"""The counts of records, and the SDK's self-observability metrics of our components.
 
-Names and attributes: OpenTelemetry semantic conventions, "SDK metrics". Recorded where the SDK's
-own switch for them, OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED, is true.
+Names and attributes of the metrics: OpenTelemetry semantic conventions, "SDK metrics". Recorded if the
+SDK's own switch for them, OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED, is true.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, TypeVar
 
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
 
@@ -20,16 +21,13 @@ from rimp_otel.batch import TelemetryData, skipped_count
 from rimp_otel.models.records import Signal
 from rimp_otel.process import Counter
 
-__all__ = ["CollectorStats", "Counts", "ExporterMetrics", "observe_processor"]
-
-
-# --- What becomes of the records, counted exactly.
+__all__ = ["CollectorStats", "ExporterMetrics", "RecordCounts", "observe_processor"]
 
 
 class CollectorStats(NamedTuple):
-    """Exact counts of records. ``collected == stored + pending + sum(dropped.values())``."""
+    """Exact counts of records: ``collected == stored + pending + sum(dropped.values())``."""
 
-    #: Records that were taken in, of all signals; data points of OpenTelemetry metrics too.
+    #: Records that were collected, of all signals; data points of OpenTelemetry metrics too.
     collected: int
     #: Of those, in the storage; without a stream, returned by ``flush()``.
     stored: int
@@ -44,11 +42,11 @@ class CollectorStats(NamedTuple):
     recovered: int = 0
 
 
-class Counts:
-    """The counts of one collector.
+class RecordCounts:
+    """What becomes of the records of one collector, counted exactly.
 
-    ``collected`` and ``drop`` are for any thread, signal handler or finaliser; all else is for the
-    one that stores.
+    ``collected.add_one`` and ``drop`` are safe from any thread, signal handler or finaliser, and so is
+    reading; all else is for the one thread that drains.
     """
 
     def __init__(self) -> None:
@@ -56,7 +54,7 @@ class Counts:
 
     def reset_after_fork(self) -> None:
         """Count from 0 again, in a forked child."""
-        #: Records that were taken in.
+        #: Records that were collected.
         self.collected = Counter()
         #: Calls of a listener that raised.
         self.listener_errors = Counter()
@@ -66,29 +64,29 @@ class Counts:
         self._recovered = 0
 
     def collect_points(self, points: int, unencoded: int = 0) -> None:
-        """Counts data points of OpenTelemetry's instruments, and those that cannot be encoded."""
+        """Count data points of OpenTelemetry's instruments, and those that cannot be encoded."""
         self._points += points + unencoded
         self.drop("encoding", Signal.METRICS, unencoded)
 
     def recover(self, signal: Signal, records: int, damaged: int) -> None:
-        """Counts records that an earlier process left, and those of them that are damaged."""
+        """Count records that an earlier process left, readable and damaged."""
         self._recovered += records + damaged
         self.drop("damaged", signal, damaged)
 
     def store(self, data: TelemetryData) -> None:
-        """Counts a batch as stored, but for the records in it that could not be encoded."""
+        """Count a batch as stored, except for the records in it that could not be encoded."""
         for signal in Signal:
             skipped = skipped_count(data, signal)
             self._stored[signal] += data.count_of(signal) - skipped
             self.drop("encoding", signal, skipped)
 
     def drop_batch(self, reason: str, data: TelemetryData) -> None:
-        """Counts a batch as lost."""
+        """Count a batch as lost."""
         for signal in Signal:
             self.drop(reason, signal, data.count_of(signal))
 
     def drop(self, reason: str, signal: Signal, records: int = 1) -> None:
-        """Counts records as lost."""
+        """Count records as lost."""
         if not records:
             return
         # setdefault is one call into C: two threads get the same counter.
@@ -97,7 +95,7 @@ class Counts:
             counter.add_one()
 
     def stats(self) -> CollectorStats:
-        """All of them, over the signals."""
+        """Return the counts over all signals."""
         # In this order: a record that arrives meanwhile shows as pending, never as negative.
         stored = sum(self._stored.values())
         dropped: dict[str, int] = {}
@@ -109,113 +107,114 @@ class Counts:
         errors = self.listener_errors.value
         return CollectorStats(collected, stored, pending, dropped, errors, recovered)
 
-    def of(self, signal: Signal) -> tuple[int, dict[str, int]]:
-        """Of one signal: how many records were stored, and how many were dropped, by reason."""
+    def of_signal(self, signal: Signal) -> tuple[int, dict[str, int]]:
+        """Return how many records of one signal were stored, and how many dropped, by reason."""
         dropped = {
             reason: counter.value
-            for (reason, of), counter in list(self._dropped.items())
-            if of is signal
+            for (reason, dropped_signal), counter in list(self._dropped.items())
+            if dropped_signal is signal
         }
         return self._stored[signal], dropped
 
 
-# --- The SDK's self-observability metrics, for our components.
+# The SDK's self-observability metrics, of our components.
 
 _METER = "rimp_otel"
 _NOUNS = {Signal.TRACES: "span", Signal.LOGS: "log", Signal.METRICS: "metric_data_point"}
 _numbers: dict[str, Iterator[int]] = {}
 
 
-def enabled() -> bool:
-    """Whether the SDK's switch is on."""
+def is_self_observability_enabled() -> bool:
+    """Return True if the SDK's switch for them is on."""
     return os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() == "true"
 
 
-class Processor(Protocol):
-    """What is observed of a collector."""
-
-    @property
-    def pending(self) -> int:
-        """How many records are in the buffer."""
-
-    @property
-    def capacity(self) -> int | None:
-        """How many records the buffer can hold; None where it is not bounded in records."""
-
-    def counted(self, signal: Signal) -> tuple[int, dict[str, int]]:
-        """Records stored, and records dropped by reason."""
+Processor = TypeVar("Processor")
 
 
-def observe_processor(processor: Processor, meter_provider: MeterProvider | None = None) -> None:
-    """Records ``otel.sdk.processor.*`` of a collector: its counts are read, never pushed."""
-    if not enabled():
+def observe_processor(
+    processor: Processor,
+    counts: RecordCounts,
+    pending_of: Callable[[Processor], int],
+    capacity_of: Callable[[Processor], int | None],
+    meter_provider: MeterProvider | None = None,
+) -> None:
+    """Record ``otel.sdk.processor.*`` of a collector, as long as it lives.
+
+    Its counts are read when metrics are collected, never pushed.
+
+    Args:
+        processor: the collector.
+        counts: what becomes of its records.
+        pending_of: returns the number of records in its buffer.
+        capacity_of: returns the number of records that its buffer can hold; None if it is not bounded
+            in records.
+        meter_provider: records them; default: the global one.
+    """
+    if not is_self_observability_enabled():
         return
     meter = get_meter(_METER, meter_provider=meter_provider)
     alive = weakref.ref(processor)
+
+    def observe(
+        read: Callable[[Processor], Iterable[Observation]],
+    ) -> list[Callable[[CallbackOptions], Iterable[Observation]]]:
+        def callback(_: CallbackOptions) -> Iterable[Observation]:
+            found = alive()
+            return [] if found is None else read(found)
+
+        return [callback]
+
     for signal, noun in ((Signal.TRACES, "span"), (Signal.LOGS, "log")):
-        attributes = _component(f"rimp_{noun}_processor")
+        attributes = _component_attributes(f"rimp_{noun}_processor")
         prefix = f"otel.sdk.processor.{noun}"
         meter.create_observable_counter(
             f"{prefix}.processed",
-            [_watch(alive, _processed(signal, attributes))],
+            observe(partial(_observe_processed, counts, signal, attributes)),
             unit=f"{{{noun}}}",
             description=f"The number of {noun}s for which the processing has finished.",
         )
         meter.create_observable_up_down_counter(
             f"{prefix}.queue.size",
-            [_watch(alive, _reading("pending", attributes))],
+            observe(partial(_observe_value, pending_of, attributes)),
             unit=f"{{{noun}}}",
             description=f"The number of records in the queue that the {noun}s wait in.",
         )
         meter.create_observable_up_down_counter(
             f"{prefix}.queue.capacity",
-            [_watch(alive, _reading("capacity", attributes))],
+            observe(partial(_observe_value, capacity_of, attributes)),
             unit=f"{{{noun}}}",
             description=f"The most records that the queue of the {noun}s can hold.",
         )
 
 
-def _watch(
-    alive: weakref.ref[Any], read: Callable[[Any], Iterable[Observation]]
-) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    def callback(_: CallbackOptions) -> Iterable[Observation]:
-        processor = alive()
-        return [] if processor is None else read(processor)
-
-    return callback
+def _observe_value(
+    value_of: Callable[[Processor], int | None], attributes: dict[str, Any], processor: Processor
+) -> Iterator[Observation]:
+    value = value_of(processor)
+    if value is not None:
+        yield Observation(value, attributes)
 
 
-def _reading(name: str, attributes: dict[str, Any]) -> Callable[[Processor], Iterable[Observation]]:
-    def read(processor: Processor) -> Iterable[Observation]:
-        value = getattr(processor, name)
-        if value is not None:
-            yield Observation(value, attributes)
-
-    return read
-
-
-def _processed(
-    signal: Signal, attributes: dict[str, Any]
-) -> Callable[[Processor], Iterable[Observation]]:
-    def read(processor: Processor) -> Iterable[Observation]:
-        stored, dropped = processor.counted(signal)
-        yield Observation(stored, attributes)
-        for reason, records in dropped.items():
-            kind = "queue_full" if reason in {"buffer_full", "journal_full"} else reason
-            yield Observation(records, {**attributes, "error.type": kind})
-
-    return read
+def _observe_processed(
+    counts: RecordCounts, signal: Signal, attributes: dict[str, Any], _processor: object
+) -> Iterator[Observation]:
+    stored, dropped = counts.of_signal(signal)
+    yield Observation(stored, attributes)
+    for reason, records in dropped.items():
+        kind = "queue_full" if reason in {"buffer_full", "journal_full"} else reason
+        yield Observation(records, {**attributes, "error.type": kind})
 
 
 class ExporterMetrics:
-    """Records ``otel.sdk.exporter.*`` of one exporter; does nothing where the switch is off."""
+    """Records ``otel.sdk.exporter.*`` of one exporter; does nothing if the switch is off."""
 
     def __init__(self, signal: Signal, meter_provider: MeterProvider | None = None) -> None:
-        self._enabled = enabled()
+        self._enabled = is_self_observability_enabled()
         if not self._enabled:
             return
         noun = _NOUNS[signal]
-        self._attributes = _component(f"rimp_{noun.partition('_')[0]}_exporter")
+        self._attributes = _component_attributes(f"rimp_{noun.partition('_')[0]}_exporter")
         meter = get_meter(_METER, meter_provider=meter_provider)
         unit = "{data_point}" if signal is Signal.METRICS else f"{{{noun}}}"
         self._inflight = meter.create_up_down_counter(f"otel.sdk.exporter.{noun}.inflight", unit)
@@ -224,7 +223,7 @@ class ExporterMetrics:
 
     @contextmanager
     def export(self, records: int) -> Iterator[None]:
-        """Measures one export; it failed, if the body of the ``with`` raises."""
+        """Measure one export; it counts as failed if the ``with`` block raises."""
         if not self._enabled:
             yield
             return
@@ -241,6 +240,6 @@ class ExporterMetrics:
             self._duration.record(time.perf_counter() - start, attributes)
 
 
-def _component(kind: str) -> dict[str, Any]:
+def _component_attributes(kind: str) -> dict[str, Any]:
     number = next(_numbers.setdefault(kind, count()))
     return {"otel.component.type": kind, "otel.component.name": f"{kind}/{number}"}

@@ -11,7 +11,7 @@ from opentelemetry import trace
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.util._importlib_metadata import entry_points
 
-from rimp_otel.collector.collector import TelemetryCollector
+from rimp_otel.collector.collector import TelemetryCollector, adopt_resource
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.otel.install import _StreamReader
 from rimp_otel.streaming.stream import TelemetryStream
@@ -50,7 +50,7 @@ class RimpConfigurator(_OTelSDKConfigurator):
                 exporter_args_map={_StreamReader: {"stream": stream}},
             )
         provider: Any = trace.get_tracer_provider()
-        collector.adopt(provider.resource)
+        adopt_resource(collector, provider.resource)
         stream.start()
 
 

@@ -11,7 +11,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
-from rimp_otel.collector.collector import TelemetryCollector, resource_of
+from rimp_otel.collector.collector import TelemetryCollector, resource_from_config
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.otel.logging_bridge import record_logging
 from rimp_otel.process import Reporter
@@ -82,7 +82,7 @@ def install(
     if config is None:
         config = TelemetryConfig.from_env(storage_backend="file")
     if resource is None:
-        resource = resource_of(config)
+        resource = resource_from_config(config)
     collector = TelemetryCollector(config, resource)
     telemetry = Telemetry(collector, TelemetryStream(collector, storage))
     if config.enabled:

@@ -18,7 +18,7 @@ from typing import Any
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs._internal import SynchronousMultiLogRecordProcessor
 
-from rimp_otel.collector.collector import TelemetryCollector
+from rimp_otel.collector.collector import TelemetryCollector, append_log_json
 from rimp_otel.collector.context import current_span_context
 from rimp_otel.otlp.encode_logs import usual_log_json
 
@@ -99,7 +99,7 @@ class DirectLogging:
             return False
         text = usual_log_json(time, observed, *level, message, attributes, context)
         logger._logger_metrics.emit_log()
-        processors[0].take_log(time, text, logger._resource, logger._instrumentation_scope)
+        append_log_json(processors[0], time, text, logger._resource, logger._instrumentation_scope)
         return True
 
     def _are_usual(self, attributes: dict[str, Any]) -> bool:

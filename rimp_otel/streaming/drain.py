@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rimp_otel.batch import TelemetryData
-from rimp_otel.collector.stats import Counts
+from rimp_otel.collector.stats import RecordCounts
 from rimp_otel.errors import StorageError
 from rimp_otel.process import Reporter
 from rimp_otel.storage.base import TelemetryStorage
@@ -59,7 +59,7 @@ class Drain:
         self,
         buffer: BufferView | None,
         storage: TelemetryStorage | None,
-        counts: Counts,
+        counts: RecordCounts,
         offer: Callable[[TelemetryData], object],
         reporter: Reporter,
         clock: Callable[[], float] = time.monotonic,

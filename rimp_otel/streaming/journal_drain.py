@@ -40,7 +40,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from rimp_otel.batch import TelemetryData, batch_of_lines, set_slice_id, skipped_count
-from rimp_otel.collector.stats import Counts
+from rimp_otel.collector.stats import RecordCounts
 from rimp_otel.journal.format import SIGNAL_TAGS, Intent
 from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.recovery import find_stored_records, segment_files
@@ -84,7 +84,7 @@ class JournalDrain(Drain):
         self,
         journal: Journal,
         target: JournalTarget,
-        counts: Counts,
+        counts: RecordCounts,
         offer: Callable[[TelemetryData], object],
         reporter: Reporter,
         buffer: BufferView | None = None,
@@ -355,7 +355,7 @@ def recover_journal(slot: Slot, target: JournalTarget) -> Recovery:
     said: list[str] = []
     reporter = Reporter(pause=0.0, write=said.append)
     journal = Journal(target, _JOURNAL_SIZE, reporter, open_spans=False)
-    counts = Counts()
+    counts = RecordCounts()
     drain = JournalDrain(journal, target, counts, lambda data: None, reporter, sync_after=0.0)
     try:
         drain.recover()

@@ -13,7 +13,7 @@ from opentelemetry.sdk.metrics.view import Aggregation
 
 import rimp_otel.storage as storages
 from rimp_otel.batch import TelemetryData, load_decoding, share_batch
-from rimp_otel.collector.collector import TelemetryCollector
+from rimp_otel.collector.collector import CollectorBuffer, TelemetryCollector
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.journal.journal import Journal
@@ -103,6 +103,7 @@ class TelemetryStream(MetricReader):
         self._hangs = False
         self._wants_thread = False
         self._reporter = Reporter()
+        self._buffer = CollectorBuffer(collector)
         self._drain = self._make_drain()
         self._worker = Worker(self._tick, "rimp-stream")
         in_forked_child(self._renew)
@@ -114,11 +115,11 @@ class TelemetryStream(MetricReader):
     def _make_drain(self) -> Drain:
         """Attach this stream to the collector; let it buffer in a journal if the storage has a place
         for one."""
-        collector, config, reporter = self.collector, self.collector.config, self._reporter
+        buffer, config, reporter = self._buffer, self.collector.config, self._reporter
         target = self.storage.journal_target(config.journal_path) if config.journal else None
         if target is None:
-            collector.attach(_StreamHooks(self))
-            return Drain(collector, self.storage, collector.counts, self._offer, reporter)
+            buffer.attach(_StreamHooks(self))
+            return Drain(buffer, self.storage, buffer.counts, self._offer, reporter)
         journal = Journal(
             target,
             config.journal_size,
@@ -126,14 +127,14 @@ class TelemetryStream(MetricReader):
             config.record_open_spans,
             config.record_crashes,
         )
-        collector.attach(_StreamHooks(self), journal)
+        buffer.attach(_StreamHooks(self), journal)
         return JournalDrain(
             journal,
             target,
-            collector.counts,
+            buffer.counts,
             self._offer,
             reporter,
-            collector,
+            buffer,
             self.storage,
             {"always": 0.0, "interval": config.sync_interval}.get(config.sync),
         )
@@ -322,7 +323,7 @@ class TelemetryStream(MetricReader):
 
     def _at_exit(self) -> None:
         self._exiting = True
-        self.collector.write_through()
+        self._buffer.write_through()
         # The providers have waited for a storage that hangs, each on its own.
         self.stop(0.0 if self._hangs else None)
         self._drain.report_unstored()

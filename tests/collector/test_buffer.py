@@ -1,36 +1,20 @@
-"""The buffer in memory and its counting."""
+"""The buffer in memory, and the arguments of the native API as it keeps them."""
 
 from __future__ import annotations
 
 import threading
+from decimal import Decimal
 
-from rimp_otel.collector.buffer import MemoryBuffer
-from rimp_otel.process import Counter
+import pytest
 
-
-def test_counter_counts():
-    """Reading counts nothing."""
-    counter = Counter()
-    assert counter.value == 0
-    for _ in range(3):
-        counter.add_one()
-    assert (counter.value, counter.value) == (3, 3)
-
-
-def test_counter_loses_nothing_to_other_threads():
-    """Exact with four threads."""
-    counter = Counter()
-
-    def add():
-        for _ in range(50_000):
-            counter.add_one()
-
-    threads = [threading.Thread(target=add) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert counter.value == 200_000
+from rimp_otel import EventType
+from rimp_otel.collector.buffer import (
+    MemoryBuffer,
+    copy_attributes,
+    to_event_type,
+    to_number,
+    to_text,
+)
 
 
 def test_buffer_is_first_in_first_out():
@@ -77,3 +61,62 @@ def test_buffer_of_many_threads_loses_nothing():
     found = dropped + drained + buffer.drain(1_000)
     assert len(found) == 80_000
     assert len(set(found)) == 80_000
+
+
+class Odd:
+    """Raises whatever it is asked for."""
+
+    def __iter__(self):
+        raise RuntimeError("no")
+
+    def __str__(self):
+        raise RuntimeError("no")
+
+
+def test_copies_are_the_callers_no_more():
+    """Also what lies within."""
+    inner = [1, {"a": 2}]
+    given = {"x": inner, "y": 1}
+    found = copy_attributes(given)
+    inner.append(3)
+    given["y"] = 2
+    assert found == {"x": [1, {"a": 2}], "y": 1}
+
+
+def test_what_is_no_mapping_is_kept_as_a_value():
+    """Under a key that says so."""
+    assert copy_attributes([1, 2, 3]) == {"rimp.repaired": [1, 2, 3]}
+    assert list(copy_attributes(Odd())) == ["rimp.repaired"]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [(1, 1), (1.5, 1.5), (True, 1), (Decimal("2.5"), 2.5), ("3", 3.0), ("x", None), (None, None)],
+)
+def test_numbers(given, found):
+    """What stands for a number is one."""
+    assert to_number(given) == found
+    assert type(to_number(given)) is type(found)
+
+
+def test_texts():
+    """Whatever it is, something is to be read."""
+    assert to_text("a") == "a"
+    assert to_text(5) == "5"
+    assert to_text(10**5_000) == "<a int that cannot be read: ValueError>"
+    assert to_text(Odd()) == "<a Odd that cannot be read: RuntimeError>"
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (EventType.ERROR, EventType.ERROR),
+        ("warning", EventType.WARNING),
+        ("WARNING", EventType.WARNING),
+        ("no such", EventType.INFO),
+        (Odd(), EventType.INFO),
+    ],
+)
+def test_event_types(given, found):
+    """By name too; what names none is information."""
+    assert to_event_type(given) is found

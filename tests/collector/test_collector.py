@@ -22,6 +22,7 @@ from rimp_otel import (
     TelemetryStream,
 )
 from rimp_otel.batch import skipped_count
+from rimp_otel.collector.collector import CollectorBuffer
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
 from tests.doubles import Gathered, ListStorage
@@ -147,7 +148,7 @@ def test_bounded_buffer_drops_the_oldest_and_counts():
     data = collector.flush()
     assert [event.message for event in data.events] == ["8", "9"]
     assert collector.stats() == CollectorStats(11, 3, 0, {"buffer_full": 8}, 0)
-    assert collector.counted(Signal.LOGS) == (2, {"buffer_full": 8})
+    assert CollectorBuffer(collector).counts.of_signal(Signal.LOGS) == (2, {"buffer_full": 8})
 
 
 @pytest.mark.parametrize(
@@ -304,19 +305,19 @@ def test_listener_that_is_added_while_another_thread_looks():
         is_armed = False
 
         @property
-        def _put(self):
-            return self.put
+        def _append_raw(self):
+            return self.append_raw
 
-        @_put.setter
-        def _put(self, put):
+        @_append_raw.setter
+        def _append_raw(self, append_raw):
             if self.is_armed:
                 self.is_armed = False
                 self.add_listener(heard)
-            self.put = put
+            self.append_raw = append_raw
 
     collector = Interrupted(TelemetryConfig(realtime_mode=True))
     collector.is_armed = True
-    collector._look()
+    collector._refresh_fast_path()
     collector.collect_event("a", "b")
     assert heard.count == 1
 
@@ -450,7 +451,7 @@ def test_attached_stream_widens_the_buffer():
     TelemetryStream(collector, ListStorage()).stop()
     for i in range(6):
         collector.collect_event("a", str(i))
-    assert collector.capacity == 4
+    assert collector.stats().dropped == {"buffer_full": 2}
     assert [e.message for e in collector.flush().events] == ["2", "3", "4", "5"]
 
 
@@ -555,14 +556,15 @@ def test_far_behind_whoever_collects_encodes():
         collector.collect_event("app", str(number), metadata={"n": number})
         collector.collect_metric("cpu", number)
         provider.get_tracer("t").start_span(str(number)).end()
-    taken = collector.take(60)
+    buffer = CollectorBuffer(collector)
+    taken = buffer.take(60)
     assert [event.message for event in taken.events] == [str(n) for n in range(20)]
     assert [event.metadata for event in taken.events] == [{"n": n} for n in range(20)]
     assert [metric.value for metric in taken.metrics] == list(range(20))
     assert [span.name for span in taken.spans] == [str(n) for n in range(20)]
     storage.store(taken)
     assert len(storage) == 60
-    collector.counts.store(taken)
+    buffer.counts.store(taken)
     stream.stop()
     assert collector.stats() == CollectorStats(60, 60, 0, {}, 0)
 

@@ -17,8 +17,9 @@ from rimp_otel import (
     TelemetryConfig,
     TelemetryMetric,
 )
-from rimp_otel.collector import stats as selfmetrics
-from rimp_otel.collector.stats import observe_processor
+from rimp_otel.collector import stats
+from rimp_otel.collector.collector import observe_collector
+from rimp_otel.collector.stats import is_self_observability_enabled
 from rimp_otel.models.records import Signal
 from rimp_otel.otel.exporters import RimpMetricExporter
 from tests.contract.samples import bare_span
@@ -61,7 +62,7 @@ def test_processor(reader, monkeypatch):
     """Processed and dropped, and the queue, by signal."""
     monkeypatch.setenv(SWITCH, "true")
     collector = TelemetryCollector(TelemetryConfig(buffer_size=2))
-    observe_processor(collector, reader.provider)
+    observe_collector(collector, reader.provider)
     tracing = TracerProvider(shutdown_on_exit=False)
     tracing.add_span_processor(collector)
     for _ in range(3):
@@ -87,7 +88,7 @@ def test_processor_that_is_gone(reader, monkeypatch):
     """Is not kept alive by being observed."""
     monkeypatch.setenv(SWITCH, "true")
     collector = TelemetryCollector()
-    observe_processor(collector, reader.provider)
+    observe_collector(collector, reader.provider)
     assert measured(reader)
     del collector
     gc.collect()
@@ -134,13 +135,13 @@ def test_off_unless_switched_on(reader, monkeypatch, value):
     if value is not None:
         monkeypatch.setenv(SWITCH, value)
     collector = TelemetryCollector()
-    observe_processor(collector, reader.provider)
+    observe_collector(collector, reader.provider)
     exporter = RimpSpanExporter(MemoryStorage(), meter_provider=reader.provider)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     provider.get_tracer("t").start_span("s").end()
     assert measured(reader) == {}
-    assert not selfmetrics.enabled()
+    assert not is_self_observability_enabled()
 
 
 def test_installed_recorder_measures_itself(tmp_path):
@@ -164,7 +165,7 @@ def test_installed_recorder_measures_itself(tmp_path):
 
 def test_signals_have_nouns():
     """For names such as ``otel.sdk.exporter.span.exported``."""
-    assert {selfmetrics._NOUNS[signal] for signal in Signal} == {
+    assert {stats._NOUNS[signal] for signal in Signal} == {
         "span",
         "log",
         "metric_data_point",

@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from rimp_otel import TelemetryCollector, TelemetryConfig
 from rimp_otel.batch import decode_batch
+from rimp_otel.collector.collector import CollectorBuffer
 from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.orphans import convert_orphans, read_orphans
 from rimp_otel.journal.reader import read_journal
@@ -37,7 +38,7 @@ def journal(tmp_path):
 def tracer(journal):
     """Its spans are recorded in the journal."""
     collector = TelemetryCollector(TelemetryConfig())
-    collector.attach(Stream(), journal)
+    CollectorBuffer(collector).attach(Stream(), journal)
     resource = Resource({"service.name": "shop"})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(collector)

@@ -40,7 +40,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceState
 
 from rimp_otel.batch import TelemetryData, skipped_count
-from rimp_otel.collector.buffer import EVENT, METRIC, batch_of
+from rimp_otel.collector.buffer import EVENT, METRIC, batch_of_raw_records
 from rimp_otel.models.records import ResourceInfo, Signal, TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.decode import decode_line
 from tests.otlp import strategies
@@ -272,7 +272,7 @@ def test_a_poisoned_attribute_of_a_point_costs_itself(poison):
 def test_a_poisoned_native_record_costs_itself(poison):
     """In the metadata of an event and in the tags of a metric, as the collector buffers them."""
     values = {"poison": poison, "after": 2}
-    data = batch_of(
+    data = batch_of_raw_records(
         [
             (EVENT, 1, "s", "m", "info", values, None),
             (METRIC, 1, "n", 1, "", values),
@@ -568,7 +568,7 @@ def test_no_value_at_all_spoils_a_line(text, value, attributes):
     assert cost_of(Signal.TRACES, span, span_of("healthy")) is not None
     log = log_of(value, attributes=attributes, severity_text=text, event_name=text)
     assert cost_of(Signal.LOGS, log, log_of("healthy")) is not None
-    batch = batch_of(
+    batch = batch_of_raw_records(
         [(EVENT, 1, text, text, "info", attributes, None), (METRIC, 1, text, 1, text, {})],
         ResourceInfo(),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig
+from rimp_otel.collector.collector import CollectorBuffer
 from rimp_otel.journal.journal import Journal
 from rimp_otel.process import Reporter
 from rimp_otel.streaming.journal_drain import JournalDrain
@@ -26,14 +27,15 @@ class Journaled:
         self.collector = TelemetryCollector(TelemetryConfig(sync="never"))
         self.target = self.storage.journal_target()
         self.journal = Journal(self.target, 64 * 1024 * 1024, Reporter(), open_spans)
-        self.collector.attach(self, self.journal)
+        self.buffer = CollectorBuffer(self.collector)
+        self.buffer.attach(self, self.journal)
         self._drain = JournalDrain(
             self.journal,
             self.target,
-            self.collector.counts,
+            self.buffer.counts,
             lambda data: None,
             Reporter(),
-            self.collector,
+            self.buffer,
             self.storage,
         )
 

@@ -14,6 +14,7 @@ from rimp_otel import (
     TelemetryData,
     TelemetryMetric,
 )
+from rimp_otel.collector.collector import CollectorBuffer
 from rimp_otel.models.records import Signal
 from rimp_otel.process import Reporter
 from rimp_otel.streaming.drain import SLICE_RECORDS, Drain
@@ -28,10 +29,11 @@ class Setup:
         self.offered = []
         self.storage = ListStorage(before)
         self.collector = TelemetryCollector(TelemetryConfig(**settings))
+        buffer = CollectorBuffer(self.collector)
         self.drain = Drain(
-            self.collector,
+            buffer,
             self.storage,
-            self.collector.counts,
+            buffer.counts,
             self.offered.append,
             Reporter(),
             lambda: self.now,

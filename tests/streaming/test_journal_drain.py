@@ -8,6 +8,7 @@ import pytest
 
 from rimp_otel import StorageError, TelemetryCollector, TelemetryConfig, TelemetryMetric
 from rimp_otel.batch import TelemetryData, decode_batch
+from rimp_otel.collector.collector import CollectorBuffer
 from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.reader import read_journal
 from rimp_otel.journal.target import DirectoryTarget
@@ -46,14 +47,15 @@ class Process:
         self.storage = storage or ListStorage()
         self.collector = TelemetryCollector(TelemetryConfig())
         self.journal = Journal(target, size, Reporter(), open_spans=False)
-        self.collector.attach(self, self.journal)
+        self.buffer = CollectorBuffer(self.collector)
+        self.buffer.attach(self, self.journal)
         self.drain = JournalDrain(
             self.journal,
             target,
-            self.collector.counts,
+            self.buffer.counts,
             self.offered.append,
             Reporter(),
-            self.collector,
+            self.buffer,
             self.storage,
             sync_after,
             usual_slice=LINE_SIZE,  # so that a few records take many steps
@@ -355,9 +357,9 @@ def test_metrics_are_counted_before_they_can_be_stored(target):
 def test_exit_does_not_wait_for_a_record_that_never_comes(target):
     """Counted by a thread that the interpreter's exit stopped before its append."""
     process = Process(target)
-    process.collector.counts.collected.add_one()
+    process.buffer.counts.collected.add_one()
     process.append([1])
-    process.collector.counts.collect_points(3)
+    process.buffer.counts.collect_points(3)
     process.drain.run_if_free()
     assert process.collector.stats().pending == 1
     assert target.recorded() == each([1])

@@ -22,6 +22,7 @@ from rimp_otel import (
     TelemetryConfig,
     TelemetryStream,
 )
+from rimp_otel.collector.collector import CollectorBuffer
 from rimp_otel.models.records import MetricKind, Temporality
 from tests.doubles import DEADLINE, Gate, Gathered, ListStorage
 
@@ -641,7 +642,7 @@ def test_memory_has_no_journal():
     collector = TelemetryCollector(TelemetryConfig())
     stream = TelemetryStream(collector, MemoryStorage())
     collector.collect_event("a", "1")
-    assert collector.waiting == 1
+    assert CollectorBuffer(collector).waiting == 1
     assert stream.stop()
 
 

@@ -104,7 +104,7 @@ def _collect(collector: TelemetryCollector, begun: int, end: int) -> None:
         else:
             collector.collect_metric("order.value", number * 0.25, "EUR", {"shop": number % 50})
         if not number % 1_000:
-            _wait_for(lambda: collector.pending < _MOST_PENDING)
+            _wait_for(lambda: collector.stats().pending < _MOST_PENDING)
 
 
 def _wait_for(done: Callable[[], bool]) -> None:

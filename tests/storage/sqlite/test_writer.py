@@ -6,6 +6,7 @@ import pytest
 
 from rimp_otel import SQLiteStorage, StorageError, TelemetryCollector, TelemetryConfig
 from rimp_otel.batch import set_slice_id
+from rimp_otel.collector.collector import CollectorBuffer
 from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.slots import Slot
 from rimp_otel.process import Reporter
@@ -113,14 +114,15 @@ class Journaled:
         self.collector = TelemetryCollector(TelemetryConfig())
         target = self.storage.journal_target()
         self.journal = Journal(target, 16 * 1024 * 1024, Reporter(), False)
-        self.collector.attach(self, self.journal)
+        self.buffer = CollectorBuffer(self.collector)
+        self.buffer.attach(self, self.journal)
         self.drain = JournalDrain(
             self.journal,
             target,
-            self.collector.counts,
+            self.buffer.counts,
             lambda data: None,
             Reporter(),
-            self.collector,
+            self.buffer,
             self.storage,
             sync_after=TelemetryConfig().sync_interval,
         )
