@@ -1,4 +1,4 @@
-"""One trace: its spans and log records, in the order of time."""
+"""Traces: the spans and log records of one trace id, found among others."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ __all__ = ["Trace", "find_traces"]
 
 
 class Trace(NamedTuple):
-    """What is recorded of one trace, each list in the order of time. A notebook shows it as a
-    waterfall."""
+    """The spans and events of one trace, each list in the order of time.
+
+    A notebook shows it as a waterfall.
+    """
 
     trace_id: int
     spans: list[models.ReadableSpan]
@@ -31,25 +33,30 @@ class Trace(NamedTuple):
         spans: Iterable[models.ReadableSpan],
         events: Iterable[TelemetryEvent],
     ) -> Trace:
-        """The one trace of this id among spans and events.
+        """Return the one trace of this id among spans and events.
 
         Args:
-            trace_id: a number, or hexadecimal digits: the first ones, if they tell it from the others.
-            spans: of any traces.
-            events: of any traces, or none.
+            trace_id: a number, or hexadecimal digits; the first ones are enough if no other trace
+                id starts with them.
+            spans: spans of any traces.
+            events: events of any traces, or of none.
 
         Raises:
-            ConfigurationError: it is no trace id, or that of no trace or of several.
+            ConfigurationError: ``trace_id`` is not a trace id, or no trace or several match it.
         """
         digits = f"{trace_id:032x}" if isinstance(trace_id, int) else trace_id
         if not isinstance(digits, str) or not re.fullmatch("[0-9a-fA-F]{1,32}", digits):
             raise ConfigurationError(
-                f"trace_id={trace_id!r} is not allowed: give a number, or 1 to 32 hexadecimal digits"
+                f"trace_id must be a number or 1 to 32 hexadecimal digits, got {trace_id!r}"
             )
         found = find_traces(digits.lower(), [(spans, events)])
-        if len(found) != 1:
-            many = "several traces begin" if found else "no trace begins"
-            raise ConfigurationError(f"trace_id={trace_id!r} is not allowed: {many} so")
+        if not found:
+            raise ConfigurationError(f"no trace id starts with {trace_id!r}: give one of the batch")
+        if len(found) > 1:
+            raise ConfigurationError(
+                f"trace_id {trace_id!r} is ambiguous: {len(found)} trace ids start with it, give more"
+                " digits"
+            )
         return found[0]
 
     def _repr_html_(self) -> str:
@@ -61,7 +68,12 @@ class Trace(NamedTuple):
 def find_traces(
     prefix: str, batches: Iterable[tuple[Iterable[models.ReadableSpan], Iterable[TelemetryEvent]]]
 ) -> list[Trace]:
-    """All traces whose ids start with these lower-case hexadecimal digits."""
+    """Return all traces whose ids start with these lower-case hexadecimal digits.
+
+    Args:
+        prefix: the digits, up to 32 of them.
+        batches: pairs of spans and events.
+    """
     matches = _prefix_matcher(prefix)
     found: dict[int, Trace] = {}
     for spans, events in batches:

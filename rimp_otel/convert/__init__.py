@@ -1,8 +1,11 @@
-"""Our records and the OpenTelemetry SDK's, each made from the other.
+"""Conversions between our records and the OpenTelemetry SDK's, in both directions.
 
-So any OpenTelemetry exporter is a consumer, and can replay a stored window. Spans need nothing
-of it: they are the SDK's ``ReadableSpan`` everywhere. Each name is loaded when it is first asked for
-(PEP 562): who only reads a recording needs neither the SDK's logs nor its metrics.
+With them any OpenTelemetry exporter can be a consumer, and a stored window can be replayed. Spans
+need none: they are the SDK's ``ReadableSpan`` everywhere.
+
+Imports ``models`` and ``otlp`` (for attribute values and their repairs). Public are the names below,
+each loaded when it is first asked for, since reading a recording needs neither the SDK's logs nor
+its metrics.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Events and the SDK's log records."""
+"""Converts between events and the SDK's log records."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from rimp_otel.convert.resources import (
     scope_from_sdk,
     scope_to_sdk,
     text_of_body,
-    value_from_sdk,
     value_to_sdk,
 )
 from rimp_otel.models.records import EventType, ScopeInfo, TelemetryEvent
 from rimp_otel.otlp.decode_common import bounded_attributes
+from rimp_otel.otlp.values import plain_value
 
 __all__ = ["event_from_log_record", "log_record_from_event"]
 
@@ -35,15 +35,15 @@ _OUTSIDE_OF_SPANS = set_span_in_context(INVALID_SPAN, Context())
 
 
 def event_from_log_record(record: ReadableLogRecord | ReadWriteLogRecord) -> TelemetryEvent:
-    """The event that a log record is, sharing nothing with it that can change.
+    """Return a log record as an event, sharing nothing with it that can change.
 
-    Its message is the body, where that is text, and else the body's JSON. Its time is 0 where the
-    record has none (as OTLP says it); ``timestamp`` is then that at which it was observed.
+    The message is the body if that is text, and else the body's JSON. The time is 0 if the record
+    has none, as in OTLP; ``timestamp`` is then the time at which it was observed.
     """
     log = record.log_record
     severity = _severity_of(log.severity_number)
     scope = scope_from_sdk(record.instrumentation_scope)
-    body = value_from_sdk(log.body)
+    body = plain_value(log.body)
     return TelemetryEvent(
         source=scope.name if scope else "",
         message=text_of_body(body),
@@ -65,10 +65,10 @@ def event_from_log_record(record: ReadableLogRecord | ReadWriteLogRecord) -> Tel
 
 
 def log_record_from_event(event: TelemetryEvent) -> ReadableLogRecord:
-    """The log record that an event is, for an OpenTelemetry exporter.
+    """Return an event as a log record, for an OpenTelemetry exporter.
 
-    ``source`` names its scope where the event has no scope. A severity number that OTLP does not
-    know becomes the nearest one. No attribute is dropped or cut, whatever limits are set.
+    If the event has no scope, ``source`` names it. A severity number outside OTLP's range becomes
+    the nearest one. No attribute is dropped or cut, whatever limits are set.
     """
     log = LogRecord(
         timestamp=event.time_unix_nano or None,

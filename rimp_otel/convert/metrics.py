@@ -1,4 +1,4 @@
-"""Our metrics to the SDK's."""
+"""Converts between our metric points and the SDK's metrics."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ from rimp_otel.models.records import (
 __all__ = ["metrics_from_sdk", "metrics_to_sdk"]
 
 
-# --- The SDK's metrics to ours.
+# From the SDK.
 
 
 def metrics_from_sdk(data: MetricsData) -> list[TelemetryMetric]:
-    """One record for each data point, in their order.
+    """Return one TelemetryMetric for each data point, in their order.
 
-    A histogram's value is its sum, NaN without one. Its min and max are what the SDK says, also
-    where it recorded none and says so by infinities the wrong way round, as the official encoder
-    has it. An empty half of an exponential histogram, without an offset, is None. Kinds of data
-    that the SDK gains later are left out.
+    The value of a histogram is its sum, or NaN without one. Its min and max are those of the SDK,
+    which are infinities the wrong way round if it recorded none; the official encoder does the
+    same. An empty half of an exponential histogram, without an offset, is None. Kinds of data that
+    the SDK gains later are left out.
     """
     return [
         point
@@ -156,18 +156,18 @@ _KINDS_FROM_SDK: dict[type, tuple[MetricKind, Callable[[Any], Any]]] = {
 }
 
 
-# --- Our metrics to the SDK's.
+# To the SDK.
 
 
 def metrics_to_sdk(metrics: Iterable[TelemetryMetric]) -> MetricsData:
-    """The points grouped by resource, scope and metric, each in the order of its first point.
+    """Return the points grouped by resource, scope and metric, each in the order of its first point.
 
-    What the SDK has no place for is left out: summaries as a whole; the zero threshold of an
-    exponential histogram; the flags of other points, so that one without a recorded value is
-    told by its value, NaN; ``metric_metadata``. An absent sum, min or max is None, which
-    exporters leave out, and absent buckets are empty ones.
+    Left out is what the SDK has no field for: summaries; the zero threshold of an exponential
+    histogram; ``metric_metadata``; the flags of points other than exponential histograms', so that
+    a point without a recorded value shows by its value NaN alone. A missing sum, min or max is
+    None, which exporters leave out; missing buckets are empty ones.
 
-    Resources (or scopes) that the SDK takes for equal become one, the first of them, since
+    Resources (or scopes) that the SDK takes for equal become the first of them, since
     OpenTelemetry's exporters keep a single one of equal ones.
     """
     owners = _Owners()
@@ -182,7 +182,7 @@ def metrics_to_sdk(metrics: Iterable[TelemetryMetric]) -> MetricsData:
 
 
 class _Identity(NamedTuple):
-    """What makes two points belong to one metric."""
+    """The fields in which all points of one metric agree."""
 
     name: str
     unit: str
@@ -204,14 +204,14 @@ def _metric_identity(metric: TelemetryMetric) -> _Identity:
 
 
 class _Owners:
-    """Resources and scopes by id; hashing a Resource takes longer than converting a point."""
+    """Resources and scopes by id, since hashing a Resource takes longer than converting a point."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[Any, Any]] = {}
         self._first: dict[Hashable, Any] = {}
 
     def first_like(self, owner: Any) -> int:
-        """The id of the first owner that the SDK takes for equal to ``owner``."""
+        """Return the id of the first resource or scope that the SDK takes for equal to this one."""
         entry = self._seen.get(id(owner))
         if entry is None:
             entry = (owner, self._first.setdefault(_comparable(owner), owner))
@@ -259,7 +259,7 @@ def _metric_to_sdk(identity: _Identity, points: list[TelemetryMetric]) -> Metric
 
 
 def _gauge_to_sdk(metric: TelemetryMetric) -> NumberDataPoint:
-    # Where there is no start time, the SDK's own gauges have None.
+    # Without a start time, the SDK's own gauges have None.
     return _number_to_sdk(metric, metric.start_time_unix_nano or None)
 
 
@@ -280,36 +280,37 @@ def _number_to_sdk(metric: TelemetryMetric, start: Any) -> NumberDataPoint:
 def _histogram_to_sdk(metric: TelemetryMetric) -> HistogramDataPoint:
     point: Any = metric.point
     return HistogramDataPoint(
-        attributes=attributes_to_sdk(metric.tags),
-        start_time_unix_nano=metric.start_time_unix_nano,
-        time_unix_nano=metric.time_unix_nano,
-        count=point.count,
-        sum=point.sum,
         bucket_counts=tuple(point.bucket_counts),
         explicit_bounds=tuple(point.explicit_bounds),
-        min=point.min,
-        max=point.max,
-        exemplars=_exemplars_to_sdk(metric),
+        **_distribution_fields(metric),
     )
 
 
 def _exponential_to_sdk(metric: TelemetryMetric) -> ExponentialHistogramDataPoint:
     point: Any = metric.point
     return ExponentialHistogramDataPoint(
-        attributes=attributes_to_sdk(metric.tags),
-        start_time_unix_nano=metric.start_time_unix_nano,
-        time_unix_nano=metric.time_unix_nano,
-        count=point.count,
-        sum=point.sum,
         scale=point.scale,
         zero_count=point.zero_count,
         positive=_buckets_to_sdk(point.positive),
         negative=_buckets_to_sdk(point.negative),
         flags=metric.flags,
-        min=point.min,
-        max=point.max,
-        exemplars=_exemplars_to_sdk(metric),
+        **_distribution_fields(metric),
     )
+
+
+def _distribution_fields(metric: TelemetryMetric) -> dict[str, Any]:
+    """Return the fields that both kinds of histograms have."""
+    point: Any = metric.point
+    return {
+        "attributes": attributes_to_sdk(metric.tags),
+        "start_time_unix_nano": metric.start_time_unix_nano,
+        "time_unix_nano": metric.time_unix_nano,
+        "count": point.count,
+        "sum": point.sum,
+        "min": point.min,
+        "max": point.max,
+        "exemplars": _exemplars_to_sdk(metric),
+    }
 
 
 def _buckets_to_sdk(buckets: Buckets | None) -> SdkBuckets:

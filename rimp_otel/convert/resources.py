@@ -1,4 +1,7 @@
-"""Where records come from: resources and scopes, ours and the SDK's."""
+"""Converts resources, scopes, attributes and bodies between our records and the SDK's types.
+
+Reading a recording needs these, so that this module imports neither the SDK's logs nor its metrics.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from rimp_otel.models.records import ResourceInfo, ScopeInfo
 from rimp_otel.otlp.decode_common import bounded_attributes
-from rimp_otel.otlp.values import plain_value
+from rimp_otel.otlp.values import plain_value, unreadable_marker
 from rimp_otel.process import BoundedCache
 
 __all__ = [
@@ -24,44 +27,39 @@ __all__ = [
     "scope_from_sdk",
     "scope_to_sdk",
     "text_of_body",
-    "value_from_sdk",
     "value_to_sdk",
 ]
 
 
-# --- Attribute values: lists in our records, tuples in the SDK's, otherwise the same.
-
-_SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
+# Attribute values: arrays are lists in our records and tuples in the SDK's.
 
 
 def attributes_from_sdk(attributes: Mapping[Any, Any] | None) -> dict[str, Any]:
-    """A copy in dicts and lists; empty for None. Never raises."""
-    return _copy_attributes(attributes, value_from_sdk)
+    """Return a copy in dicts and lists, repaired like what is encoded; empty for None. Never raises."""
+    return _copy_attributes(attributes, plain_value)
 
 
 def attributes_to_sdk(attributes: Mapping[Any, Any] | None) -> dict[str, Any]:
-    """A copy in dicts and tuples; empty for None. Never raises."""
+    """Return a copy in dicts and tuples, repaired like what is encoded; empty for None. Never raises."""
     return _copy_attributes(attributes, value_to_sdk)
 
 
-def value_from_sdk(value: Any) -> Any:
-    """A copy in dicts and lists, repaired like a value that is encoded. Never raises."""
-    return value if type(value) in _SCALARS else plain_value(value)
-
-
 def value_to_sdk(value: Any) -> Any:
-    """A copy in dicts and tuples, likewise. Never raises."""
-    return _with_tuples(value_from_sdk(value))
+    """Return a copy in dicts and tuples, repaired like what is encoded. Never raises."""
+    return _with_tuples(plain_value(value))
 
 
 def text_of_body(body: Any) -> str:
-    """An event's message where ``body`` is its OTLP body: the text itself, empty for None, else
-    compact JSON, with bytes as base64 and null for NaN. Never raises."""
+    """Return the message of an event with this OTLP body. Never raises.
+
+    A string is its own message, None has an empty one. Any other body becomes compact JSON, with
+    bytes as base64 and null for NaN.
+    """
     if isinstance(body, str):
         return body
     if body is None:
         return ""
-    copied = value_from_sdk(body)
+    copied = plain_value(body)
     try:
         return msgspec.json.encode(copied).decode()
     except Exception:
@@ -69,11 +67,11 @@ def text_of_body(body: Any) -> str:
 
 
 def _lenient_json(copied: Any) -> str:
-    """For what msgspec refuses: lone surrogates, integers outside 64 bits."""
+    """Return JSON also for lone surrogates and integers beyond 64 bits, which msgspec refuses."""
     try:
         return json.dumps(copied, ensure_ascii=False, separators=(",", ":"), default=_encode_base64)
     except Exception as error:
-        return _unreadable_marker(copied, error)
+        return unreadable_marker(copied, error)
 
 
 def _encode_base64(value: bytes) -> str:
@@ -89,7 +87,7 @@ def _copy_attributes(
         # A list first: the application may add to its dict while it is read here.
         items = list(attributes.items())
     except Exception as error:
-        return {"rimp.repaired": _unreadable_marker(attributes, error)}
+        return {"rimp.repaired": unreadable_marker(attributes, error)}
     return {
         key if type(key) is str else str(plain_value(key)): convert(value) for key, value in items
     }
@@ -103,13 +101,10 @@ def _with_tuples(plain_value: Any) -> Any:
     return plain_value
 
 
-def _unreadable_marker(value: object, error: Exception) -> str:
-    return f"<a {type(value).__name__} that cannot be read: {type(error).__name__}>"
+# Resources and scopes.
 
-
-# --- Where records come from: resources and scopes, ours and the SDK's.
-
-# What None becomes. Known by identity, it can become None again; an empty one stays an empty one.
+# None becomes one of these, and becomes None again: they are known by identity, so that a resource
+# or scope that is merely empty stays an empty one.
 _NO_RESOURCE = Resource({})
 _NO_SCOPE = InstrumentationScope("")
 
@@ -118,24 +113,28 @@ T = TypeVar("T")
 
 
 def resource_to_sdk(resource: ResourceInfo | None) -> Resource:
-    """The SDK's Resource; one object for equal ones, so ``resource`` may not change. No resource
-    becomes an empty one."""
+    """Return the SDK's Resource: one object for equal ones, an empty one for None.
+
+    It is cached by the identity of ``resource``, which may not change.
+    """
     return _NO_RESOURCE if resource is None else _resources_to_sdk(resource)
 
 
 def resource_from_sdk(resource: Resource | None) -> ResourceInfo | None:
-    """Our record of a Resource; one object for equal ones. None for what None has become."""
+    """Return our record of a Resource: one object for equal ones; None for what None became."""
     return None if resource is None or resource is _NO_RESOURCE else _resources_from_sdk(resource)
 
 
 def scope_to_sdk(scope: ScopeInfo | None) -> InstrumentationScope:
-    """The SDK's InstrumentationScope; one object for equal ones, so ``scope`` may not change. No
-    scope becomes one without a name."""
+    """Return the SDK's InstrumentationScope: one object for equal ones, one without a name for None.
+
+    It is cached by the identity of ``scope``, which may not change.
+    """
     return _NO_SCOPE if scope is None else _scopes_to_sdk(scope)
 
 
 def scope_from_sdk(scope: InstrumentationScope | None) -> ScopeInfo | None:
-    """Our record of a scope; one object for equal ones. None for what None has become."""
+    """Return our record of a scope: one object for equal ones; None for what None became."""
     return None if scope is None or scope is _NO_SCOPE else _scopes_from_sdk(scope)
 
 
@@ -181,7 +180,7 @@ def _dropped_count(owner: Any) -> int:
 
 
 class _Conversion(Generic[S, T]):
-    """Converts; the same object for the same one, and for another one of equal value."""
+    """A conversion that returns one object for the same source, and for sources of equal value."""
 
     def __init__(self, convert: Callable[[S], T], size: int = 1_024) -> None:
         self._convert = convert
@@ -198,7 +197,7 @@ class _Conversion(Generic[S, T]):
         try:
             made = self._by_value.setdefault(_equality_key(made), made)
         except Exception:
-            pass  # an integer of too many digits, for one: then it is known by identity alone
+            pass  # such as an integer of too many digits: then it is known by identity alone
         self._by_id[id(source)] = (source, made)
         return made
 

@@ -1,4 +1,7 @@
-"""What can be said about a record of any signal, without the SDK being imported for it."""
+"""Questions to a record of any signal: its time, service and ids, whether it failed.
+
+They do not import the SDK.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ _FRAME = re.compile(r'^\s*File "([^"\n]+)", line (\d+), in (.+)$', re.MULTILINE)
 
 
 def time_of(record: Record) -> int:
-    """When the record came to be: of a span, its end (its start, while it has none)."""
+    """Return when the record was made: for a span its end, or its start while it has none."""
     if isinstance(record, TelemetryEvent):
         return record.time_unix_nano or record.observed_time_unix_nano
     if isinstance(record, TelemetryMetric):
@@ -43,61 +46,64 @@ def time_of(record: Record) -> int:
 
 
 def start_of(span: ReadableSpan) -> int:
-    """Nanoseconds since the epoch; 0 where it is not known."""
+    """Return when the span started, in nanoseconds since the epoch; 0 if that is not known."""
     return span.start_time or 0
 
 
 def end_of(span: ReadableSpan) -> int | None:
-    """Nanoseconds since the epoch; None while the span has not ended."""
+    """Return when the span ended, in nanoseconds since the epoch; None while it has not."""
     return span.end_time or None
 
 
 def duration_of(span: ReadableSpan) -> int | None:
-    """Nanoseconds from start to end; None while one of them is not known."""
+    """Return the nanoseconds from start to end; None if one of them is not known."""
     start, end = start_of(span), end_of(span)
     return end - start if start and end else None
 
 
 def trace_id_of(span: ReadableSpan) -> int:
-    """The trace that the span belongs to."""
+    """Return the id of the span's trace; 0 for a span that was recorded without."""
     return span.context.trace_id if span.context else 0
 
 
 def span_id_of(span: ReadableSpan) -> int:
-    """The span's id; 0 for a span that was recorded without."""
+    """Return the span's id; 0 for a span that was recorded without."""
     return span.context.span_id if span.context else 0
 
 
 def parent_id_of(span: ReadableSpan) -> int:
-    """The id of the span's parent; 0 for a root."""
+    """Return the id of the span's parent; 0 for a root."""
     return span.parent.span_id if span.parent else 0
 
 
 def has_failed(span: ReadableSpan) -> bool:
-    """Whether the span's status is an error."""
+    """Return True if the span's status is an error."""
     return span.status.status_code.name == "ERROR"
 
 
 def is_interrupted(span: ReadableSpan) -> bool:
-    """Whether the span was open when its process died; its end is the last sign of life then."""
+    """Return True if the span was open when its process died; its end is the last sign of life then."""
     return bool((span.attributes or {}).get("rimp.interrupted"))
 
 
 def service_of(record: Record) -> str:
-    """The ``service.name`` of the record's resource; empty where it has none."""
+    """Return the ``service.name`` of the record's resource; empty if it has none."""
     attributes = record.resource.attributes if record.resource else {}
     return str(attributes.get("service.name", ""))
 
 
 def brief_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes that tell a reader something: without what the instrumentation of logging
-    says about the code and the thread, and what `exception_text` or a mark says better."""
+    """Return the attributes that tell a reader something new.
+
+    Left out is what the instrumentation of logging says about code and thread, and what
+    ``exception_text`` or a mark says better.
+    """
     noise = ("code.", "thread.", "exception.", "rimp.interrupted")
     return {key: value for key, value in attributes.items() if not key.startswith(noise)}
 
 
 def exception_text(attributes: Mapping[str, Any]) -> str:
-    """The exception that the attributes describe, and where it was raised; empty for none."""
+    """Return the exception that the attributes describe, with its place; empty for none."""
     kind = str(attributes.get("exception.type", ""))
     message = str(attributes.get("exception.message", ""))
     text = ": ".join(part for part in (kind, message) if part)

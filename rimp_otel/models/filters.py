@@ -1,4 +1,4 @@
-"""What ``retrieve`` can be asked for beyond a range of times: conditions that a record must meet."""
+"""Conditions that records must meet to be retrieved, besides a range of times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VALUES = (str, bool, int, float, bytes, type(None))
 
 
 class Conditions(TypedDict, total=False):
-    """The keyword arguments of ``Filter.of``, which every ``retrieve`` of a filter takes."""
+    """The keyword arguments of ``Filter.of``, which every filtering ``retrieve`` takes."""
 
     signals: Iterable[Signal | str] | None
     service: str | None
@@ -35,9 +35,9 @@ class Conditions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Filter:
-    """Conditions, all of which must hold; true if there are any. Made by ``Filter.of``."""
+    """Conditions, all of which must hold; true if there are any. Made by ``Filter.of``. Immutable."""
 
-    #: Of which signals there can be records that match, given all the conditions.
+    #: The signals that can have matching records, given all the conditions.
     signals: frozenset[Signal] = _ALL
     service: str | None = None
     name: str | None = None
@@ -61,21 +61,22 @@ class Filter:
         severity: EventType | int | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> Filter:
-        """Checks and converts conditions; None is none. A record that lacks what a condition is
-        about does not match it.
+        """Check and convert conditions; None stands for no condition.
+
+        A record without the field that a condition is about does not match it.
 
         Args:
-            signals: "traces", "logs", "metrics", or some of them in a list.
+            signals: "traces", "logs" or "metrics", or several of them in a list.
             service: the resource's ``service.name``.
-            name: of a span, of a metric, or a log record's event name.
-            trace_id: a number, or 32 hexadecimal digits; of spans and log records.
-            min_duration: how long a span took at least: seconds, or a timedelta.
-            severity: how bad a log record is at least: an EventType, or OTLP's number, 1 to 24.
-            attributes: values that the record's own attributes (an event's metadata, a metric's
-                tags) have; true is not 1, but 1 is 1.0, and a list is a tuple.
+            name: the name of a span or a metric, or the event name of a log record.
+            trace_id: a number, or 32 hexadecimal digits, for spans and log records.
+            min_duration: the shortest duration of a span: seconds, or a timedelta.
+            severity: the lowest severity of a log record: an EventType, or OTLP's number, 1 to 24.
+            attributes: values by key that the record's own attributes (an event's metadata, a
+                metric's tags) have; True is not equal to 1, but 1 to 1.0, and a list to a tuple.
 
         Raises:
-            ConfigurationError: a condition has a value that is not allowed.
+            ConfigurationError: a condition has an invalid value.
         """
         wanted = _ALL if signals is None else _check_signals(signals)
         if trace_id is not None:
@@ -108,7 +109,7 @@ class Filter:
         return f"{type(self).__name__}({', '.join(texts)})"
 
     def matches(self, record: ReadableSpan | TelemetryEvent | TelemetryMetric) -> bool:
-        """Whether all conditions hold for a record."""
+        """Return True if all conditions hold for the record."""
         if isinstance(record, TelemetryEvent):
             return Signal.LOGS in self.signals and self._holds_event(record)
         if isinstance(record, TelemetryMetric):
@@ -176,14 +177,14 @@ def _check_signals(signals: Any) -> frozenset[Signal]:
         return frozenset(map(Signal, [signals] if isinstance(signals, str) else signals))
     except (TypeError, ValueError):
         raise _condition_error(
-            "signals", signals, "some of 'traces', 'logs' and 'metrics'"
+            "signals", signals, "'traces', 'logs', 'metrics', a list of these, or None"
         ) from None
 
 
 def _check_text(argument: str, text: Any) -> str | None:
     if text is None or (isinstance(text, str) and text):
         return text
-    raise _condition_error(argument, text, "a string that is not empty")
+    raise _condition_error(argument, text, "a non-empty string or None")
 
 
 def _check_trace_id(trace_id: Any) -> int:
@@ -193,7 +194,7 @@ def _check_trace_id(trace_id: Any) -> int:
     if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 2**128:
         return number
     raise _condition_error(
-        "trace_id", trace_id, "32 hexadecimal digits, or a number of 1 to 128 bits"
+        "trace_id", trace_id, "32 hexadecimal digits, an integer of 1 to 128 bits, or None"
     )
 
 
@@ -205,7 +206,7 @@ def _check_duration(duration: Any) -> int:
         nanos = round(duration * 1e9) if math.isfinite(duration) else None
     if nanos is None or nanos < 0:
         raise _condition_error(
-            "min_duration", duration, "seconds that are not negative, or a timedelta"
+            "min_duration", duration, "a number of seconds >= 0, a timedelta, or None"
         )
     return nanos
 
@@ -215,12 +216,12 @@ def _check_severity(severity: Any) -> int:
         return severity.severity_number
     if isinstance(severity, int) and not isinstance(severity, bool) and 1 <= severity <= 24:
         return severity
-    raise _condition_error("severity", severity, "an EventType, or a number of 1 to 24")
+    raise _condition_error("severity", severity, "an EventType, an integer from 1 to 24, or None")
 
 
 def _check_attributes(attributes: Any) -> tuple[tuple[str, Any], ...]:
     if not isinstance(attributes, Mapping) or not all(isinstance(key, str) for key in attributes):
-        raise _condition_error("attributes", attributes, "a mapping of keys to values")
+        raise _condition_error("attributes", attributes, "a mapping with strings as keys, or None")
     for key, value in attributes.items():
         if not _is_attribute_value(value):
             raise _condition_error(
@@ -240,4 +241,4 @@ def _is_attribute_value(value: Any) -> bool:
 
 
 def _condition_error(argument: str, value: object, allowed: str) -> ConfigurationError:
-    return ConfigurationError(f"{argument}={value!r} is not allowed: give {allowed}, or None")
+    return ConfigurationError(f"{argument} must be {allowed}, got {value!r}")

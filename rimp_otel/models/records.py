@@ -1,6 +1,6 @@
-"""The single records: an event, a metric point, and where they come from.
+"""The records: events and metric points, and the resource and scope that they come from.
 
-All of them are plain dataclasses, so that ``pydantic.TypeAdapter`` validates and serialises them
+Spans are the SDK's. All others are plain dataclasses, so that ``pydantic.TypeAdapter`` validates and serialises them
 where pydantic is installed. Field names follow OTLP (opentelemetry-proto 1.x); times are
 nanoseconds since the epoch.
 """
@@ -39,11 +39,8 @@ __all__ = [
 ]
 
 
-# --- What single records are made of: their kinds, their values, and where they come from.
-
-
 class EventType(Enum):
-    """How bad an event is. Each stands for the lowest OTLP severity number of its range."""
+    """The severity of an event. Each stands for the lowest OTLP severity number of its range."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -57,8 +54,10 @@ class EventType(Enum):
 
     @classmethod
     def from_severity_number(cls, number: int) -> EventType:
-        """The type whose range holds ``number``: trace and debug are DEBUG, fatal is ERROR;
-        0 (unspecified) is INFO."""
+        """Return the type whose range holds ``number``: trace and debug are DEBUG, fatal is ERROR.
+
+        0, which is unspecified, is INFO.
+        """
         if number >= 17:
             return cls.ERROR
         if number >= 13:
@@ -93,8 +92,10 @@ class Temporality(int, Enum):
 
 
 class _ForJson:
-    """Tells pydantic how to write what JSON has no form for: NaN and the infinities as strings,
-    bytes as base64. (Its own settings for that reach neither into a union nor into Any.)"""
+    """Tells pydantic to write NaN and the infinities as strings, and bytes as base64.
+
+    Its own settings for that reach neither into a union nor into Any.
+    """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
         write = {"type": "function-plain", "function": _json_value, "when_used": "json"}
@@ -115,7 +116,7 @@ Number = Annotated[float | int, _ForJson()]
 """An int that stays one, or a float."""
 
 Value = Annotated[Any, _ForJson()]
-"""What OTLP calls an AnyValue."""
+"""An attribute value or body, which OTLP calls AnyValue."""
 
 Attributes = Annotated[dict[str, Any], _ForJson()]
 """Values by their names."""
@@ -141,35 +142,32 @@ class ScopeInfo:
     dropped_attributes_count: int = 0
 
 
-# --- The single records: an event, a metric point, and where they come from.
-
-
 class _Unset(Enum):
     BODY = "unset"
 
 
 @dataclass
 class TelemetryEvent:
-    """Something that happened; an OTLP LogRecord.
+    """An event: an OTLP log record, recorded natively or by the standard library's logging.
 
     Args:
-        source: who tells; OTLP's scope name.
-        message: what happened, as text. For a record whose body is no string, its JSON.
-        event_type: how bad it is.
+        source: the component that reports it; OTLP's scope name.
+        message: what happened, as text; the body's JSON if that is not a string.
+        event_type: its severity.
         metadata: any attributes: str, bool, int, float, bytes, None, and nested lists and dicts.
-        time_unix_nano: when it happened; now, if not given.
+        time_unix_nano: when it happened; now by default.
         observed_time_unix_nano: when it was collected; 0 if unknown.
-        trace_id, span_id: of the span that it was collected in; 0 outside of one.
+        trace_id, span_id: ids of the span that it was collected in; 0 outside of one.
         trace_flags: the W3C trace flags of that span.
         severity_number: 1 to 24, finer than ``event_type``; 0 if unspecified.
-        severity_text: the severity in the words of its source.
-        event_name: identifies the structure of the record; OTLP's event name.
-        body: the OTLP body where it is no string; ``message``, if not given.
-        dropped_attributes_count: attributes that were discarded before it got here.
-        scope, resource: where it comes from; of a native event, what the collector fills in.
+        severity_text: the severity as its source names it.
+        event_name: OTLP's event name, which identifies the structure of the record.
+        body: the OTLP body; ``message`` by default.
+        dropped_attributes_count: number of attributes that were lost before it was recorded.
+        scope, resource: where it comes from; the collector fills them in for a native event.
 
     Raises:
-        ConfigurationError: ``event_type`` is no EventType, or ``metadata`` no mapping.
+        ConfigurationError: ``event_type`` is not an EventType, or ``metadata`` not a mapping.
     """
 
     source: str
@@ -190,7 +188,9 @@ class TelemetryEvent:
     resource: ResourceInfo | None = None
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.event_type, EventType), "event_type", self.event_type, "EventType")
+        _require(
+            isinstance(self.event_type, EventType), "event_type", self.event_type, "an EventType"
+        )
         _require(isinstance(self.metadata, Mapping), "metadata", self.metadata, "a mapping")
         if self.body is _Unset.BODY:
             self.body = self.message
@@ -199,7 +199,7 @@ class TelemetryEvent:
 
     @property
     def timestamp(self) -> datetime:
-        """When it happened, as an aware UTC datetime, to the microsecond."""
+        """The time of the event, as an aware UTC datetime, to the microsecond."""
         return from_unix_nano(self.time_unix_nano or self.observed_time_unix_nano)
 
 
@@ -216,7 +216,7 @@ class Exemplar:
 
 @dataclass(frozen=True)
 class HistogramPoint:
-    """What a histogram's data point holds beyond its attributes and times.
+    """The distribution of a histogram's data point.
 
     ``bucket_counts`` has one element more than ``explicit_bounds``, or both are empty.
     """
@@ -239,7 +239,7 @@ class Buckets:
 
 @dataclass(frozen=True)
 class ExponentialHistogramPoint:
-    """What an exponential histogram's data point holds beyond its attributes and times."""
+    """The distribution of an exponential histogram's data point."""
 
     count: int
     sum: float | None = None
@@ -254,7 +254,7 @@ class ExponentialHistogramPoint:
 
 @dataclass(frozen=True)
 class SummaryPoint:
-    """What a summary's data point holds: ``quantiles`` are (quantile, value) pairs."""
+    """The distribution of a summary's data point; ``quantiles`` are (quantile, value) pairs."""
 
     count: int
     sum: float = 0.0
@@ -263,26 +263,26 @@ class SummaryPoint:
 
 @dataclass
 class TelemetryMetric:
-    """A measured value; one OTLP data point, with the metric that it belongs to.
+    """A metric point: one OTLP data point, with the metric that it belongs to.
 
     Args:
-        name: of the metric.
-        value: the measured number; of a histogram or summary, its sum (NaN where it has none).
+        name: the name of the metric.
+        value: the measured number; for a histogram or summary its sum, NaN without one.
         unit: UCUM, such as ``ms`` or ``By``; empty if dimensionless.
         tags: the point's attributes.
-        time_unix_nano: when it was measured; now, if not given.
-        start_time_unix_nano: since when it was aggregated; 0 for a gauge.
+        time_unix_nano: when it was measured; now by default.
+        start_time_unix_nano: the start of its aggregation; 0 for a gauge.
         kind, temporality, is_monotonic: how points of this metric add up.
-        description: of the metric, for people.
+        description: a description of the metric, for people.
         point: the distribution, for the three kinds that have one.
         exemplars: single measurements behind the value.
         flags: OTLP's data point flags (1: no recorded value).
         metric_metadata: attributes of the metric itself.
-        scope, resource: where it comes from; of a native metric, what the collector fills in.
+        scope, resource: where it comes from; the collector fills them in for a native metric.
 
     Raises:
-        ConfigurationError: ``value`` is no number, ``tags`` no mapping, or ``kind`` and ``point``
-            do not belong together.
+        ConfigurationError: ``value`` is not a number, ``tags`` not a mapping, or ``point`` not the
+            distribution of this ``kind``.
     """
 
     name: str
@@ -307,16 +307,18 @@ class TelemetryMetric:
         _require(isinstance(self.tags, Mapping), "tags", self.tags, "a mapping")
         _require(isinstance(self.kind, MetricKind), "kind", self.kind, "a MetricKind")
         expected = _POINT_TYPES.get(self.kind, type(None))
-        _require(isinstance(self.point, expected), "point", self.point, expected.__name__)
+        if not isinstance(self.point, expected):
+            allowed = "None" if expected is type(None) else expected.__name__
+            _require(False, "point", self.point, f"{allowed} if kind is {self.kind!s}")
 
     @property
     def timestamp(self) -> datetime:
-        """When it was measured, as an aware UTC datetime, to the microsecond."""
+        """The time of the measurement, as an aware UTC datetime, to the microsecond."""
         return from_unix_nano(self.time_unix_nano)
 
     @property
     def has_value(self) -> bool:
-        """Whether there is a number at all (OTLP knows points that say that there is none)."""
+        """True unless the point says, by its flags or by NaN, that no value was recorded."""
         return not self.flags & 1 and not math.isnan(self.value)
 
 
@@ -329,14 +331,11 @@ _POINT_TYPES: dict[MetricKind, type] = {
 
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:
     if not holds:
-        raise ConfigurationError(f"{name}={value!r} is not allowed: give {allowed}")
-
-
-# --- The three signals, and what OTLP calls their parts.
+        raise ConfigurationError(f"{name} must be {allowed}, got {value!r}")
 
 
 class Signal(str, Enum):
-    """A signal; its value is the stem of its file's name."""
+    """One of OpenTelemetry's signals; its value is the stem of its files' names."""
 
     TRACES = "traces"
     LOGS = "logs"
@@ -344,7 +343,7 @@ class Signal(str, Enum):
 
     @property
     def resource_key(self) -> str:
-        """The one key of a line's outermost object, such as ``resourceSpans``."""
+        """The only key of a line, such as ``resourceSpans``."""
         return _KEYS[self][0]
 
     @property

@@ -1,4 +1,4 @@
-"""Points in time: what callers may pass, and the nanoseconds since the epoch that we keep."""
+"""Points in time: the forms that callers may pass, and nanoseconds since the epoch."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Window(NamedTuple):
 
 
 def to_unix_nano(time: TimeLike) -> int:
-    """Nanoseconds since the epoch; exact for a ``datetime`` and for whole seconds.
+    """Return nanoseconds since the epoch; exact for a ``datetime`` and for whole seconds.
 
-    A string that is no ISO 8601 is given to python-dateutil, where that is installed.
+    A string that is not ISO 8601 is passed to python-dateutil, if that is installed.
 
     Raises:
-        ConfigurationError: ``time`` is none of the accepted forms.
+        ConfigurationError: ``time`` has none of the accepted forms.
     """
     if isinstance(time, str):
         time = _parse_iso(time)
@@ -59,9 +59,9 @@ def to_unix_nano(time: TimeLike) -> int:
 
 
 def from_unix_nano(time_unix_nano: int) -> datetime:
-    """The aware UTC ``datetime``, cut off (not rounded) to microseconds.
+    """Return an aware UTC ``datetime``, cut off (not rounded) to microseconds.
 
-    Times that a ``datetime`` cannot hold give its nearest bound.
+    For a time that a ``datetime`` cannot hold, return its nearest bound.
     """
     seconds, nanos = divmod(time_unix_nano, 1_000_000_000)
     try:
@@ -75,7 +75,7 @@ def _to_utc(time: datetime) -> datetime:
     try:
         return time.astimezone(timezone.utc)
     except (OverflowError, ValueError, OSError):
-        # datetime.min and its like, which stand for an open end: hours do not matter there.
+        # datetime.min and the like stand for an open end, where hours do not matter.
         return time.replace(tzinfo=timezone.utc)
 
 

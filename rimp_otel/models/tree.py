@@ -1,4 +1,4 @@
-"""The spans of a trace as trees: whatever was recorded of them, with parents missing or in circles."""
+"""The spans and events of a trace as trees, also if parents are missing or form a circle."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ __all__ = ["Entry", "Node", "build_tree", "sort_entries", "time_of_entry"]
 
 @dataclass
 class Node:
-    """A span with what belongs under it. ``flaw`` is what is odd about its place: "orphan" (its
-    parent is not recorded), "circle" (its ancestors are its descendants), "skewed" (it starts
-    before its parent), or nothing."""
+    """A span with its children and log records.
+
+    ``flaw`` tells what is odd about its place: "orphan" (its parent is not recorded), "circle" (its
+    ancestors are its descendants), "skewed" (it starts before its parent), or empty.
+    """
 
     span: ReadableSpan
     flaw: str = ""
@@ -28,11 +30,11 @@ class Node:
 
 
 Entry = Union[Node, TelemetryEvent, "Event"]
-"""What can stand under a span: another span, a log record, a span event."""
+"""An item under a span: another span, a log record, or a span event."""
 
 
 def build_tree(spans: Iterable[ReadableSpan], events: Iterable[TelemetryEvent]) -> list[Entry]:
-    """The roots of the spans' tree, and the events of no known span, in the order of time."""
+    """Return the roots of the spans' trees, and the events of no known span, in the order of time."""
     nodes = [Node(span) for span in sorted(spans, key=start_of)]
     by_id: dict[int, Node] = {}
     for node in nodes:
@@ -61,7 +63,7 @@ def _link_nodes(nodes: list[Node], by_id: Mapping[int, Node]) -> list[Node]:
 
 
 def _open_circles(nodes: list[Node], roots: list[Node], by_id: Mapping[int, Node]) -> list[Node]:
-    """Spans that no root leads to come from circles; the earliest of a circle becomes a root."""
+    """Return roots for the spans that no root leads to: of each circle its earliest span."""
     seen = _reachable_from(roots)
     opened = []
     for node in nodes:
@@ -94,12 +96,12 @@ def _reachable_from(roots: list[Node]) -> set[int]:
 
 
 def sort_entries(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries by time: spans by their start."""
+    """Return the entries in the order of time, spans by their start."""
     return sorted(entries, key=time_of_entry)
 
 
 def time_of_entry(entry: Entry) -> int:
-    """Where in time an entry belongs, in nanoseconds since the epoch."""
+    """Return the time by which an entry is sorted, in nanoseconds since the epoch."""
     if isinstance(entry, Node):
         return start_of(entry.span)
     return time_of(entry) if isinstance(entry, TelemetryEvent) else entry.timestamp

@@ -1,10 +1,12 @@
-"""OTLP JSON: records to text, and text to records.
+"""OTLP JSON: encoding records, decoding lines, summaries of lines, files of other tools.
 
 Specification: opentelemetry-proto 1.x and its JSON mapping
-(https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding).
+(https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding). Each encoder has a fast path for
+records as the SDK makes them, and a careful one that repairs whatever an application has put into
+a record; both give the same text.
 
-The two names are loaded when they are first asked for (PEP 562): encoding metrics takes the SDK's
-metrics, which who only reads a recording does not wait for.
+Imports ``models`` and the layer below it. Public are the names below: decoding a line, and encoding
+metrics for exporters. Encoding metrics needs the SDK's metrics, which reading does not load.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""OTLP JSON lines to records.
+"""Decodes OTLP JSON lines; spans and metrics by modules of their own, log records here.
 
-Strict OTLP JSON, and protobuf's own JSON mapping (ids in base64, enumerations by name), which
-OTLP forbids but recordings contain. What is neither is refused with a ``DecodeError`` that says
-why; of a line, either all records are given, or none.
+Lines may be strict OTLP JSON or protobuf's own JSON mapping (ids in base64, enumerations by name),
+which OTLP forbids but recordings contain. Anything else raises a ``DecodeError`` that says why: a
+line yields all of its records, or none.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ __all__ = ["Decoded", "decode_line"]
 
 
 class Decoded(NamedTuple):
-    """The records of one line, in its order."""
+    """The signal and the records of one line."""
 
     signal: Signal
-    #: ReadableSpan, TelemetryEvent, or TelemetryMetric (one for each data point).
+    #: In the line's order: ReadableSpan, TelemetryEvent, or one TelemetryMetric per data point.
     records: list[Any]
 
 
 @messages.no_recursion_error
 def decode_line(text: str | bytes) -> Decoded:
-    """The records of one line of OTLP JSON: a TracesData, LogsData or MetricsData.
+    """Decode one line of OTLP JSON: a TracesData, LogsData or MetricsData.
 
     Raises:
-        DecodeError: it is not OTLP JSON.
+        DecodeError: the line is not OTLP JSON.
     """
     signal, line = messages.parse_line(text)
     if signal is Signal.TRACES:
@@ -58,12 +58,12 @@ def _decode_events(groups: list[messages.ResourceLogs]) -> list[TelemetryEvent]:
         resource = resource_info_of(group.resource, group.schema_url or "")
         for scoped in group.scope_logs or ():
             scope = scope_info_of(scoped.scope, scoped.schema_url or "")
-            origin = {"source": scope.name, "scope": scope, "resource": resource}
-            events.extend([_decode_event(record, origin) for record in scoped.log_records or ()])
+            common = {"source": scope.name, "scope": scope, "resource": resource}
+            events.extend([_decode_event(record, common) for record in scoped.log_records or ()])
     return events
 
 
-def _decode_event(record: messages.LogRecord, origin: dict[str, Any]) -> TelemetryEvent:
+def _decode_event(record: messages.LogRecord, common: dict[str, Any]) -> TelemetryEvent:
     severity = enum_number(record.severity_number, SEVERITIES, "severityNumber")
     body = any_value(record.body, list)
     return TelemetryEvent(
@@ -82,7 +82,7 @@ def _decode_event(record: messages.LogRecord, origin: dict[str, Any]) -> Telemet
         event_name=record.event_name or "",
         body=body,
         dropped_attributes_count=record.dropped_attributes_count or 0,
-        **origin,
+        **common,
     )
 
 

@@ -1,4 +1,7 @@
-"""The values within OTLP's messages: ids, enumerations, integers, bytes, and attribute values."""
+"""Helpers of all decoders: ids, enumerations, attribute values, resources and scopes.
+
+A resource or scope is decoded once and then known by its text.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +47,13 @@ __all__ = [
 ]
 
 
-# --- The values within OTLP's messages: ids, enumerations, integers, bytes, and attribute values.
+# Values.
 
 _UINT64_MAX = 2**64 - 1
 _URL_SAFE = str.maketrans("-_", "+/")
 
 MakeSequence = Callable[[Iterable[Any]], Any]
-"""What an array becomes: ``tuple``, as in the SDK, or ``list``, as in our own records."""
+"""Makes the value of an array: ``tuple``, as in the SDK, or ``list``, as in our own records."""
 
 
 def _number_names(prefix: str, names: str) -> dict[str, int]:
@@ -68,7 +71,7 @@ SEVERITIES = _number_names(
 
 
 def attributes_of(pairs: list[KeyValue] | None, sequence: MakeSequence) -> dict[str, Any]:
-    """Attributes, or a map, as a dictionary; of a key that is there twice, the last value."""
+    """Return attributes, or a map, as a dict; if a key is there twice, the last value counts."""
     if not pairs:
         return {}
     # Most values are strings: those are taken here, without a call.
@@ -84,7 +87,7 @@ def attributes_of(pairs: list[KeyValue] | None, sequence: MakeSequence) -> dict[
 
 
 def any_value(value: AnyValue | None, sequence: MakeSequence) -> Any:
-    """An attribute's value or a body; None where no value is set."""
+    """Return the value of an attribute or a body; None if no field is set."""
     if value is None:
         return None
     if value.string_value is not None:
@@ -107,7 +110,7 @@ def _composite_value(value: AnyValue, sequence: MakeSequence) -> Any:
 
 
 def id_number(text: str | None, size: int, field: str) -> int:
-    """An id of ``size`` bytes as a number; 0 if there is none."""
+    """Return an id of ``size`` bytes as a number; 0 if there is none."""
     if not text:
         return 0
     if len(text) == 2 * size:
@@ -119,9 +122,12 @@ def id_number(text: str | None, size: int, field: str) -> int:
 
 
 def id_bytes(text: str, size: int, field: str) -> bytes:
-    """An id, out of hex digits or, from protobuf's own JSON, out of base64.
+    """Return an id from hex digits or, as protobuf's own JSON has it, from base64.
 
-    The two have different lengths, so that neither is ever taken for the other.
+    The two differ in length, so that neither is ever taken for the other.
+
+    Raises:
+        DecodeError: the text is neither.
     """
     try:
         decoded = unhexlify(text) if len(text) == 2 * size else _decode_base64(text)
@@ -133,7 +139,7 @@ def id_bytes(text: str, size: int, field: str) -> bytes:
 
 
 def bytes_from_base64(text: str) -> bytes:
-    """The bytes of a ``bytesValue``: base64, standard or URL-safe, padded or not."""
+    """Return the bytes of a ``bytesValue``: base64, standard or URL-safe, padded or not."""
     try:
         return _decode_base64(text)
     except ValueError:
@@ -155,7 +161,7 @@ def _is_canonical(text: str, decoded: bytes) -> bool:
 
 
 def enum_number(value: int | str | None, names: Mapping[str, int], field: str) -> int:
-    """The number of an enumeration's value, which may stand as its name; 0 if there is none."""
+    """Return the number of an enumeration's value, which may be given by name; 0 if there is none."""
     if not isinstance(value, str):
         return value or 0
     number = names.get(value)
@@ -165,14 +171,22 @@ def enum_number(value: int | str | None, names: Mapping[str, int], field: str) -
 
 
 def check_boolean(value: Any, field: str) -> bool:
-    """A value that must be true or false."""
+    """Return the value if it is true or false.
+
+    Raises:
+        DecodeError: it is neither.
+    """
     if value is True or value is False:
         return value
     raise _field_error(field, value, "not true or false")
 
 
 def check_uint64(value: int | None, field: str) -> int:
-    """An unsigned 64-bit integer that msgspec has found to be an integer and not negative."""
+    """Return the value if it fits into 64 bits; 0 for None. msgspec has checked that it is >= 0.
+
+    Raises:
+        DecodeError: it is larger.
+    """
     if value is None:
         return 0
     if value > _UINT64_MAX:
@@ -186,17 +200,17 @@ def _field_error(field: str, value: object, what: str) -> DecodeError:
     return DecodeError(f"{field}={shown} is {what}")
 
 
-# --- Where records come from: resources and scopes, as the SDK's types and as our own.
+# Resources and scopes, as the SDK's types and as our own.
 
 
 class RecordedResource(Resource):
-    """A resource that had lost attributes before it was recorded."""
+    """A resource that lost attributes before it was recorded."""
 
     dropped_attributes_count: int = 0
 
 
 class RecordedScope(InstrumentationScope):
-    """A scope that had lost attributes before it was recorded."""
+    """A scope that lost attributes before it was recorded."""
 
     dropped_attributes_count: int = 0
 
@@ -208,7 +222,7 @@ Cache = BoundedCache[tuple[bytes, str], T]
 CACHE_SIZE = 1_024
 _MAX_KEY_SIZE = 16_384
 # The public constructor checks each value again, and logs and drops what other languages allow.
-# It is what is left if an SDK should keep its values elsewhere.
+# It is the way that is left if an SDK should keep its values elsewhere.
 _SETS_ATTRIBUTES = isinstance(getattr(BoundedAttributes(), "_dict", None), dict)
 
 _resources: Cache[Resource] = BoundedCache(CACHE_SIZE)
@@ -218,22 +232,22 @@ _scope_infos: Cache[ScopeInfo] = BoundedCache(CACHE_SIZE)
 
 
 def sdk_resource_of(raw: Raw, schema_url: str) -> Resource:
-    """The SDK's Resource."""
+    """Return a resource as the SDK's Resource."""
     return _look_up(_resources, raw, schema_url, _make_resource)
 
 
 def sdk_scope_of(raw: Raw, schema_url: str) -> InstrumentationScope:
-    """The SDK's InstrumentationScope."""
+    """Return a scope as the SDK's InstrumentationScope."""
     return _look_up(_scopes, raw, schema_url, _make_scope)
 
 
 def resource_info_of(raw: Raw, schema_url: str) -> ResourceInfo:
-    """Our own resource."""
+    """Return a resource as our own ResourceInfo."""
     return _look_up(_resource_infos, raw, schema_url, _make_resource_info)
 
 
 def scope_info_of(raw: Raw, schema_url: str) -> ScopeInfo:
-    """Our own scope."""
+    """Return a scope as our own ScopeInfo."""
     return _look_up(_scope_infos, raw, schema_url, _make_scope_info)
 
 

@@ -1,4 +1,4 @@
-"""Metrics out of OTLP's messages: one TelemetryMetric for each data point."""
+"""Decodes metrics: one ``TelemetryMetric`` for each data point."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from rimp_otel.otlp.decode_common import (
 __all__ = ["decode_metrics"]
 
 DecodeValue = Callable[[Any], tuple[Any, Any]]
-"""Takes a data point's message, gives the value and the distribution of the metric."""
+"""Returns the value and the distribution of a data point."""
 
 _NO_VALUE = math.nan
 
 
 def decode_metrics(groups: list[messages.ResourceMetrics]) -> list[TelemetryMetric]:
-    """The data points of a line, in its order."""
+    """Return the data points of a line, in its order."""
     metrics: list[TelemetryMetric] = []
     for group in groups:
         resource = resource_info_of(group.resource, group.schema_url or "")
@@ -48,17 +48,17 @@ def decode_metrics(groups: list[messages.ResourceMetrics]) -> list[TelemetryMetr
     return metrics
 
 
-def _decode_points(metric: messages.Metric, origin: dict[str, Any]) -> Iterator[TelemetryMetric]:
+def _decode_points(metric: messages.Metric, owners: dict[str, Any]) -> Iterator[TelemetryMetric]:
     for name, (kind, read) in _KINDS.items():
         data = getattr(metric, name)
         if data is not None:
-            common = {**origin, "kind": kind, **_fields_of_metric(metric, data)}
+            common = {**owners, "kind": kind, **_fields_of_metric(metric, data)}
             for point in data.data_points or ():
                 yield _decode_point(metric, point, read, common)
 
 
 def _fields_of_metric(metric: messages.Metric, data: Any) -> dict[str, Any]:
-    """What all points of a metric share."""
+    """Return the fields that all points of a metric share."""
     temporality = getattr(data, "aggregation_temporality", None)
     is_monotonic = getattr(data, "is_monotonic", None)
     return {
@@ -151,7 +151,7 @@ def _decode_summary(point: messages.SummaryDataPoint) -> tuple[float, SummaryPoi
 
 
 def _double_or_zero(value: float | None) -> float:
-    # Not "or": a negative zero is as false as a missing number.
+    # Not "or": a negative zero is as false as a missing number, and is kept.
     return 0.0 if value is None else value
 
 

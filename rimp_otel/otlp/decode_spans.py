@@ -1,6 +1,6 @@
-"""Spans out of OTLP's messages, as OpenTelemetry's own types.
+"""Decodes spans, as OpenTelemetry's own types.
 
-What an SDK type has no field for is kept by a subclass of it here, so that a span which was read
+Fields that an SDK type does not have are kept by a subclass of it, so that a span that was read
 can be written again without loss: see ``RecordedSpan``.
 """
 
@@ -38,28 +38,28 @@ from rimp_otel.otlp.decode_common import (
     sdk_resource_of,
     sdk_scope_of,
 )
+from rimp_otel.otlp.messages import HAS_IS_REMOTE, IS_REMOTE
 from rimp_otel.process import BoundedCache
 
 __all__ = ["RecordedLink", "RecordedSpan", "decode_spans"]
 
 
 class RecordedSpan(ReadableSpan):
-    """A span that differs on the wire from what an SDK span would be written as."""
+    """A span whose flags or kind the SDK would write differently."""
 
-    #: The ``flags`` of the wire, where they say something else than context and parent do.
+    #: The recorded ``flags``, if they say something else than context and parent do.
     otlp_flags: int | None = None
-    #: The ``kind`` of the wire, where the SDK has none for it; ``kind`` is INTERNAL then.
+    #: The recorded ``kind``, if the SDK does not know it; ``kind`` is INTERNAL then.
     otlp_kind: int | None = None
 
 
 class RecordedLink(Link):
-    """A link whose flags differ from what an SDK link's would be written as."""
+    """A link whose flags the SDK would write differently."""
 
-    #: The ``flags`` of the messages.
+    #: The recorded ``flags``.
     otlp_flags: int | None = None
 
 
-_HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
 _TRACE_FLAGS = [TraceFlags(flags) for flags in range(256)]
 # The SDK counts kinds from 0, OTLP from 1.
 _KINDS = {kind.value + 1: kind for kind in SpanKind}
@@ -78,13 +78,13 @@ _IS_TUPLE = isinstance(SpanContext(1, 2, False), tuple) and tuple(
 ) == (1, 2, True, 1, _NO_STATE, True)
 
 
-# The public constructor would log and drop entries that other languages allow. It is what is left
-# if an SDK should keep them elsewhere.
+# The public constructor would log and drop entries that other languages allow. It is the way that
+# is left if an SDK should keep them elsewhere.
 _SETS_STATES = isinstance(getattr(_NO_STATE, "_dict", None), dict)
 
 
 def decode_spans(groups: list[messages.ResourceSpans]) -> list[ReadableSpan]:
-    """The spans of a line, in its order. Spans of equal resources share one object for it."""
+    """Return the spans of a line, in its order. Equal resources become one object."""
     spans = []
     for group in groups:
         resource = sdk_resource_of(group.resource, group.schema_url or "")
@@ -144,14 +144,14 @@ def _decode_contexts(span: messages.Span, flags: int) -> tuple[SpanContext, Span
     parent_id = id_number(parent, 8, "parentSpanId") if parent else 0
     if not parent_id:
         return context, None
-    is_remote = flags & _IS_REMOTE != 0
+    is_remote = flags & IS_REMOTE != 0
     return context, _make_context(trace_id, parent_id, is_remote, trace_flags, _NO_STATE)
 
 
 def _make_context(
     trace_id: int, span_id: int, is_remote: bool, flags: TraceFlags, state: TraceState
 ) -> SpanContext:
-    """What the constructor makes, which compares more numbers than it has to here."""
+    """Return a SpanContext without the range checks of its constructor, which cost time."""
     if not _IS_TUPLE:
         return SpanContext(trace_id, span_id, is_remote, flags, state)
     is_valid = trace_id != 0 and span_id != 0
@@ -162,9 +162,9 @@ def _make_context(
 
 
 def _written_flags(flags: int, remote: SpanContext | None) -> int:
-    """What the encoder makes out of the contexts that ``flags`` have gone into."""
+    """Return the flags that the encoder would write for a span or link with these contexts."""
     is_remote = remote is not None and remote.is_remote
-    return flags & 0xFF | _HAS_IS_REMOTE | (_IS_REMOTE if is_remote else 0)
+    return flags & 0xFF | HAS_IS_REMOTE | (IS_REMOTE if is_remote else 0)
 
 
 def _bounded_list(messages: list[Any] | None, make: Any, dropped: int | None) -> BoundedList[Any]:
@@ -188,7 +188,7 @@ def _decode_link(link: messages.Link) -> Link:
     context = SpanContext(
         id_number(link.trace_id, 16, "traceId"),
         id_number(link.span_id, 8, "spanId"),
-        bool(flags & _IS_REMOTE),
+        bool(flags & IS_REMOTE),
         _TRACE_FLAGS[flags & 0xFF],
         _decode_trace_state(link.trace_state),
     )
@@ -225,7 +225,7 @@ def _decode_trace_state(header: str | None) -> TraceState:
 
 
 def _parse_trace_state(header: str) -> TraceState:
-    """All entries that differ by their key, those too that the SDK would log and drop."""
+    """Return all entries with different keys, also those that the SDK would log and drop."""
     if not _SETS_STATES:
         return TraceState.from_header([header])
     state = TraceState()

@@ -1,4 +1,4 @@
-"""Log records and events to OTLP JSON."""
+"""Encodes log records and native events as OTLP JSON: a fast path, and a careful one for odd ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from opentelemetry.trace import SpanContext
 from rimp_otel.models.records import EventType, ScopeInfo
 from rimp_otel.otlp.lines import EncodedRecord, resource_envelope, scope_envelope
 from rimp_otel.otlp.values import (
+    MAX_FIXED64,
     attributes_json,
     quote,
     span_id_json,
@@ -35,13 +36,12 @@ __all__ = [
     "usual_log_json",
 ]
 
-_MOST = 2**64 - 1
 _SEVERITIES = {kind.value: kind.severity_number for kind in EventType}
 _scopes_by_source: BoundedCache[str, ScopeInfo] = BoundedCache(1_024)
 
 
 def encode_log_record(record: Any) -> EncodedRecord:
-    """An SDK ReadableLogRecord or ReadWriteLogRecord as a fragment."""
+    """Encode an SDK ReadableLogRecord or ReadWriteLogRecord."""
     text = log_record_json(record)
     return enclose_log_record(
         log_record_time(record), text, record.resource, record.instrumentation_scope
@@ -49,26 +49,26 @@ def encode_log_record(record: Any) -> EncodedRecord:
 
 
 def enclose_log_record(time_unix_nano: int, text: str, resource: Any, scope: Any) -> EncodedRecord:
-    """The fragment of a log record whose text has been made."""
+    """Put the envelopes of resource and scope around the text of a log record."""
     return EncodedRecord(
         time_unix_nano, resource_envelope(resource), scope_envelope(scope), None, text
     )
 
 
 def log_record_time(record: Any) -> int:
-    """When it happened, or was observed, where that is not known; in nanoseconds."""
+    """Return the time of an SDK log record, or else when it was observed, in nanoseconds."""
     log = record.log_record
     return to_fixed64(log.timestamp) or to_fixed64(log.observed_timestamp)
 
 
 def log_record_json(record: Any) -> str:
-    """The OTLP JSON object of an SDK log record."""
+    """Return the OTLP JSON object of an SDK log record."""
     return _quick_log_json(record.log_record) or _careful_log_json(record)
 
 
 def _quick_log_json(log: Any) -> str | None:
-    """The text of a record as nearly all are; None for one that is odd in any way."""
-    # As in ``spans``: one f-string, and one look for what is odd.
+    """Return the JSON of a record as nearly all are; None for one that is odd in any way."""
+    # As in ``encode_spans``: one f-string, and one look for anything odd.
     try:
         time, observed = log.timestamp, log.observed_timestamp
         text, body = log.severity_text, log.body
@@ -78,7 +78,7 @@ def _quick_log_json(log: Any) -> str | None:
         severity = log.severity_number._value_
         if type(severity) is not int or not 0 < severity < 2**31 or attributes.dropped:
             return None
-        if not (0 < time <= _MOST and 0 < observed <= _MOST):
+        if not (0 < time <= MAX_FIXED64 and 0 < observed <= MAX_FIXED64):
             return None
         kept, after = attributes._dict, ""
         if kept:
@@ -106,8 +106,10 @@ def usual_log_json(
     attributes: dict[str, Any],
     context: SpanContext | None,
 ) -> str:
-    """The OTLP JSON object of a log record all whose fields are of these types, in their ranges,
-    and not empty (but for the attributes)."""
+    """Return the OTLP JSON object of a log record whose fields are known to be sound.
+
+    All are of these types, in the ranges of their fields, and not empty except for the attributes.
+    """
     after = f',"attributes":[{attributes_json(attributes)}]' if attributes else ""
     if context is not None:
         after += _context_fields(context.trace_id, context.span_id, context.trace_flags)
@@ -119,7 +121,7 @@ def usual_log_json(
 
 def _careful_log_json(record: Any) -> str:
     log = record.log_record
-    return _log_json(
+    return _log_fields_json(
         to_fixed64(log.timestamp),
         to_fixed64(log.observed_timestamp),
         getattr(log.severity_number, "value", log.severity_number),
@@ -135,8 +137,8 @@ def _careful_log_json(record: Any) -> str:
 
 
 def encode_event(event: TelemetryEvent) -> EncodedRecord:
-    """A TelemetryEvent as a fragment."""
-    text = _log_json(
+    """Encode a TelemetryEvent."""
+    text = _log_fields_json(
         to_fixed64(event.time_unix_nano),
         to_fixed64(event.observed_time_unix_nano),
         event.severity_number,
@@ -161,10 +163,14 @@ def encode_event(event: TelemetryEvent) -> EncodedRecord:
 def native_event_json(
     time_unix_nano: int, message: str, event_type: str, metadata: Any, context: Any
 ) -> str:
-    """What ``encode_event`` would make of a native event, without making the event.
+    """Return the OTLP JSON object of a native event, as ``encode_event`` would, without the event.
 
     Args:
+        time_unix_nano: when it happened, in nanoseconds since the epoch.
+        message: its body.
         event_type: the value of an EventType.
+        metadata: its attributes; may be None.
+        context: of the span that it happened in; None outside of one.
     """
     after = f',"attributes":[{attributes_json(metadata)}]' if metadata else ""
     if context is not None:
@@ -179,12 +185,12 @@ def native_event_json(
 
 
 def event_scope(source: str) -> ScopeInfo:
-    """The scope of a native event; one object for each source, as long as they are not many."""
+    """Return the scope of a native event; one object for a source, since envelopes know it by identity."""
     scope = _scopes_by_source.get(source)
     return _scopes_by_source.setdefault(source, ScopeInfo(source)) if scope is None else scope
 
 
-def _log_json(
+def _log_fields_json(
     time: int,
     observed: int,
     severity_number: Any,

@@ -1,4 +1,4 @@
-"""Metrics to OTLP JSON: the SDK's MetricsData, and our own points."""
+"""Encodes metrics as OTLP JSON: our own points, and the SDK's, these by a fast and a careful path."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ from rimp_otel.otlp.lines import (
     scope_envelope,
 )
 from rimp_otel.otlp.values import (
+    INT64_MAX,
+    INT64_MIN,
+    MAX_FIXED64,
     attributes_json,
     double_json,
     span_id_json,
@@ -56,15 +59,15 @@ __all__ = [
 ]
 
 
-# --- The fields of a metric's data points as OTLP JSON, whatever is in them.
+# The fields of data points, ours and the SDK's, whatever is in them.
 
-_INT64 = range(-(2**63), 2**63)
+_INT64 = range(INT64_MIN, INT64_MAX + 1)
 
 
 def point_json(
     attributes: Any, start: Any, time: Any, value: str, exemplars: Sequence[Any], flags: Any
 ) -> str:
-    """The object of a data point; ``value`` is what its kind has."""
+    """Return the OTLP JSON object of a data point; ``value`` holds the fields of its kind."""
     text = f'{{"timeUnixNano":"{to_fixed64(time)}"'
     if start:
         text += f',"startTimeUnixNano":"{to_fixed64(start)}"'
@@ -78,7 +81,7 @@ def point_json(
 
 
 def number_field(value: Any) -> str:
-    """The value of a sum, a gauge or an exemplar."""
+    """Return the value of a sum, a gauge or an exemplar as a field."""
     if isinstance(value, int) and int(value) in _INT64:
         return f'"asInt":"{int(value)}"'
     return f'"asDouble":{_double_or_infinity(value)}'
@@ -95,7 +98,7 @@ def _exemplar_json(exemplar: Any) -> str:
     text = (
         f'{{"timeUnixNano":"{to_fixed64(exemplar.time_unix_nano)}",{number_field(exemplar.value)}'
     )
-    # Outside of a span, ours are 0 and the SDK's None.
+    # Outside of a span, our ids are 0 and the SDK's None.
     if exemplar.trace_id:
         text += f',"traceId":"{trace_id_json(exemplar.trace_id)}"'
     if exemplar.span_id:
@@ -105,7 +108,7 @@ def _exemplar_json(exemplar: Any) -> str:
 
 
 def histogram_fields(point: Any) -> str:
-    """The value of a histogram, the SDK's or ours."""
+    """Return the fields of a histogram, the SDK's or ours."""
     counts = ",".join([f'"{to_fixed64(count)}"' for count in point.bucket_counts])
     bounds = ",".join([_double_or_infinity(bound) for bound in point.explicit_bounds])
     text = f'"count":"{to_fixed64(point.count)}"{_sum_min_max(point)}'
@@ -115,7 +118,7 @@ def histogram_fields(point: Any) -> str:
 
 
 def exponential_histogram_fields(point: Any) -> str:
-    """The value of an exponential histogram, likewise."""
+    """Return the fields of an exponential histogram, the SDK's or ours."""
     text = (
         f'"count":"{to_fixed64(point.count)}"{_sum_min_max(point)}'
         f',"scale":{to_sint32(point.scale)},"zeroCount":"{to_fixed64(point.zero_count)}"'
@@ -136,7 +139,7 @@ def _sum_min_max(point: Any) -> str:
 
 
 def _buckets_field(name: str, buckets: Any) -> str:
-    # Where there are none, ours is None and the SDK's is empty.
+    # Without buckets, ours is None and the SDK's is empty.
     if buckets is None or (isinstance(buckets, Buckets) and not buckets.bucket_counts):
         return ""
     counts = ",".join([f'"{to_fixed64(count)}"' for count in buckets.bucket_counts])
@@ -144,7 +147,7 @@ def _buckets_field(name: str, buckets: Any) -> str:
 
 
 def summary_fields(point: SummaryPoint) -> str:
-    """The value of a summary."""
+    """Return the fields of a summary."""
     pairs = _quantiles_json(point.quantiles)
     text = f'"count":"{to_fixed64(point.count)}","sum":{_double_or_infinity(point.sum)}'
     return f'{text},"quantileValues":[{pairs}]' if pairs else text
@@ -157,7 +160,7 @@ def _quantiles_json(quantiles: Iterable[tuple[float, float]]) -> str:
     )
 
 
-# --- The data points of the SDK's metrics to OTLP JSON.
+# The SDK's data points.
 
 SDK_KINDS: dict[type, MetricKind] = {
     Gauge: MetricKind.GAUGE,
@@ -166,22 +169,20 @@ SDK_KINDS: dict[type, MetricKind] = {
     ExponentialHistogram: MetricKind.EXPONENTIAL_HISTOGRAM,
 }
 
-_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
-_MOST = 2**64 - 1
 _NUMBERS = {int, float}
 
 Writer = Callable[[Any], str]
-"""Makes the object of a data point. Raises what makes it impossible."""
+"""Returns the OTLP JSON object of a data point, or raises whatever makes that impossible."""
 
 
 def point_writer(data: Any) -> Writer:
-    """What writes the points of one of the SDK's metrics.
+    """Return a function that encodes the points of one of the SDK's metrics.
 
     Args:
         data: the metric's Sum, Gauge, Histogram or ExponentialHistogram.
 
     Raises:
-        KeyError: it is none of these.
+        KeyError: ``data`` is of another type.
     """
     quick, values = _WRITERS[type(data)]
 
@@ -203,11 +204,11 @@ def _careful_point_json(point: Any, values: Callable[[Any], str]) -> str:
 
 
 def _quick_number(point: Any) -> str | None:
-    """None for a point that is odd in any way."""
+    """Return the JSON of a sum's or gauge's point; None for one that is odd in any way."""
     try:
         value = point.value
         kind = type(value)
-        if kind is int and _INT_MIN <= value <= _INT_MAX:
+        if kind is int and INT64_MIN <= value <= INT64_MAX:
             return _quick_point(point, f'"asInt":"{value}"')
         if kind is float and value - value == 0.0:
             return _quick_point(point, f'"asDouble":{value!r}')
@@ -221,10 +222,10 @@ def _quick_histogram(point: Any) -> str | None:
         count, counts = point.count, list(point.bucket_counts)
         if type(count) is not int:
             return None
-        # Python writes them all at once: looking at each costs as much as all else. What is no
-        # integer, or a negative one, is not of digits alone.
+        # Python writes them all at once: looking at each costs as much as all else. Anything but
+        # non-negative integers is not written in digits alone.
         listed = str(counts)[1:-1]
-        if not listed.replace(", ", "").isdigit() or not sum(counts) == count <= _MOST:
+        if not listed.replace(", ", "").isdigit() or not sum(counts) == count <= MAX_FIXED64:
             return None
         total, least, most = point.sum, point.min, point.max
         if not {type(total), type(least), type(most)} <= _NUMBERS:
@@ -248,11 +249,11 @@ def _quick_exponential_histogram(_: Any) -> None:
 
 def _quick_point(point: Any, value: str) -> str | None:
     start, time = point.start_time_unix_nano, point.time_unix_nano
-    if point.exemplars or type(time) is not int or not 0 <= time <= _MOST:
+    if point.exemplars or type(time) is not int or not 0 <= time <= MAX_FIXED64:
         return None
     began = ""
     if start:
-        if type(start) is not int or not 0 < start <= _MOST:
+        if type(start) is not int or not 0 < start <= MAX_FIXED64:
             return None
         began = f'"startTimeUnixNano":"{start}",'
     encoded = attributes_json(point.attributes)
@@ -264,7 +265,7 @@ _bounds: BoundedCache[bytes, str] = BoundedCache(256)
 
 
 def _bounds_field(bounds: Any) -> str:
-    """The field of a histogram's bounds, which all points of an instrument share."""
+    """Return the field of a histogram's bounds, which all points of an instrument share."""
     key = pack(f"{len(bounds)}d", *bounds)  # not the tuple: 0.0 is equal to -0.0, and 1 to 1.0
     text = _bounds.get(key)
     if text is None:
@@ -282,11 +283,11 @@ _WRITERS: dict[type, tuple[Callable[[Any], str | None], Callable[[Any], str]]] =
 }
 
 
-# --- Metrics to OTLP JSON: the SDK's MetricsData, and our own points.
+# Whole metrics.
 
 
 def encode_metrics_data(data: MetricsData) -> Iterator[EncodedRecord | None]:
-    """The SDK's metrics as fragments, one for each data point; None for one that cannot be."""
+    """Yield each data point of the SDK's metrics as an encoded record; None if that is impossible."""
     for by_resource in data.resource_metrics:
         resource = resource_envelope(by_resource.resource)
         for by_scope in by_resource.scope_metrics:
@@ -300,14 +301,14 @@ def _encode_sdk_metric(
 ) -> Iterator[EncodedRecord | None]:
     points = metric.data.data_points
     try:
-        text_of, wrapping = point_writer(metric.data), _sdk_metric_envelope(metric)
+        text_of, envelope = point_writer(metric.data), _sdk_metric_envelope(metric)
     except Exception:  # one bad metric costs its points
         yield from [None] * len(points)
         return
     for point in points:
         try:
             time = to_fixed64(point.time_unix_nano)
-            yield EncodedRecord(time, resource, scope, wrapping, text_of(point))
+            yield EncodedRecord(time, resource, scope, envelope, text_of(point))
         except Exception:  # one bad point costs one point
             yield None
 
@@ -326,7 +327,7 @@ def _sdk_metric_envelope(metric: Any) -> Envelope:
 
 
 def encode_metric(metric: TelemetryMetric) -> EncodedRecord:
-    """A TelemetryMetric as a fragment."""
+    """Encode a TelemetryMetric."""
     text = point_json(
         metric.tags,
         metric.start_time_unix_nano,
@@ -335,7 +336,7 @@ def encode_metric(metric: TelemetryMetric) -> EncodedRecord:
         () if metric.kind is MetricKind.SUMMARY else metric.exemplars,
         metric.flags,
     )
-    wrapping = _metric_envelope(
+    envelope = _metric_envelope(
         metric.name,
         metric.unit,
         metric.description,
@@ -345,16 +346,16 @@ def encode_metric(metric: TelemetryMetric) -> EncodedRecord:
         attributes_json(metric.metric_metadata),
     )
     resource, scope = resource_envelope(metric.resource), scope_envelope(metric.scope)
-    return EncodedRecord(to_fixed64(metric.time_unix_nano), resource, scope, wrapping, text)
+    return EncodedRecord(to_fixed64(metric.time_unix_nano), resource, scope, envelope, text)
 
 
 def native_metric_envelope(name: str, unit: str) -> Envelope:
-    """The gauge around the points of a native metric."""
+    """Return the envelope of a native metric, a gauge."""
     return _metric_envelope(name, unit, "", MetricKind.GAUGE, 0, False, "")
 
 
 def native_metric_json(time_unix_nano: int, value: float, tags: Any) -> str:
-    """What ``encode_metric`` would make of a native metric, without making the metric."""
+    """Return the OTLP JSON object of a native point, as ``encode_metric`` would, without the metric."""
     attributes = attributes_json(tags) if tags else ""
     time = time_unix_nano if time_unix_nano >= 0 else 0
     text = f'{{"timeUnixNano":"{time}",{number_field(value)}'
@@ -377,7 +378,7 @@ def _metric_envelope(
         head += f',"unit":{text_json(unit)}'
     if metadata:
         head += f',"metadata":[{metadata}]'
-    # Of what a kind has no field for, protobuf's parser would refuse the whole line.
+    # A field that a kind does not have would make protobuf's parser refuse the whole line.
     has_temporality = temporality and kind not in (MetricKind.GAUGE, MetricKind.SUMMARY)
     tail = f',"aggregationTemporality":{temporality}' if has_temporality else ""
     if is_monotonic and kind is MetricKind.SUM:
@@ -393,5 +394,5 @@ def _value_fields(metric: TelemetryMetric) -> str:
         return exponential_histogram_fields(point)
     if isinstance(point, SummaryPoint):
         return summary_fields(point)
-    # OTLP's "no recorded value" has no number at all.
+    # A point with OTLP's flag "no recorded value" has no number at all.
     return "" if metric.flags & 1 and metric.value != metric.value else number_field(metric.value)

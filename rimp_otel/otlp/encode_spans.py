@@ -1,7 +1,7 @@
-"""The fields of a span as OTLP JSON, whatever is in them.
+"""Encodes spans as OTLP JSON: a fast path that nearly all take, and a careful one for any span.
 
-Field for field what ``opentelemetry-exporter-otlp-proto-common`` puts into a message, and what it
-leaves out: the trace state of links, and the W3C trace flags in ``flags``.
+The result is field for field that of ``opentelemetry-exporter-otlp-proto-common``, with two things
+that it leaves out: the trace state of links, and the W3C trace flags in ``flags``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from rimp_otel.otlp.lines import EncodedRecord, resource_envelope, scope_envelope
+from rimp_otel.otlp.messages import HAS_IS_REMOTE, IS_REMOTE
 from rimp_otel.otlp.values import (
+    MAX_FIXED64,
     attributes_json,
     quote,
     span_id_json,
@@ -26,8 +28,6 @@ from rimp_otel.otlp.values import (
 )
 
 __all__ = [
-    "HAS_IS_REMOTE",
-    "IS_REMOTE",
     "attributes_field",
     "careful_span_json",
     "encode_span",
@@ -41,16 +41,13 @@ __all__ = [
 ]
 
 
-# --- The fields of a span as OTLP JSON, whatever is in them.
-
-HAS_IS_REMOTE, IS_REMOTE = 0x100, 0x200
 _UNSET = StatusCode.UNSET
 
 Reader = Callable[[Any], tuple[Any, ...]]
 
 
 def careful_span_json(span: ReadableSpan) -> str:
-    """The OTLP JSON object of any span."""
+    """Return the OTLP JSON object of any span, whatever is in its fields."""
     (name, context, parent, kind, start, end, attributes, events, links, status) = _read_fields(
         span
     )
@@ -95,7 +92,7 @@ def _read_public_fields(span: Any) -> tuple[Any, ...]:
 
 
 def has_private_fields(span: ReadableSpan) -> bool:
-    """Whether this SDK keeps a span's fields where ours reads them, without copies and proxies."""
+    """Return True if this SDK keeps a span's fields where the fast path reads them."""
     try:
         return (
             *_read_private_fields(span),
@@ -121,7 +118,7 @@ def _id_fields(context: SpanContext | None) -> str:
 
 
 def _flags_on_wire(owner: Any, context: SpanContext | None, remote: SpanContext | None) -> int:
-    # Of what was read from a foreign recording: the SDK has no field for them.
+    # Of a span that was read from a foreign recording: the SDK has no field for them.
     foreign: int | None = getattr(owner, "otlp_flags", None)
     if foreign is not None:
         return foreign
@@ -145,7 +142,7 @@ def _parent_field(parent: SpanContext | None) -> str:
 
 
 def trace_state_field(state: TraceState | None) -> str:
-    """The trace state; nothing for an empty one."""
+    """Return the trace state, with a comma before it; nothing for an empty one."""
     if not state:
         return ""
     header = ",".join([f"{key}={value}" for key, value in state.items()])
@@ -153,7 +150,7 @@ def trace_state_field(state: TraceState | None) -> str:
 
 
 def attributes_field(attributes: Any) -> str:
-    """The attributes, and how many were dropped; with a comma before, if there is anything."""
+    """Return the attributes and how many were dropped, with a comma before; nothing for none."""
     encoded = attributes_json(getattr(attributes, "_dict", attributes))
     text = f',"attributes":[{encoded}]' if encoded else ""
     dropped = getattr(attributes, "dropped", 0)
@@ -176,8 +173,8 @@ def _link_json(link: Any) -> str:
 
 
 def events_field(events: Any) -> str:
-    """The events, likewise."""
-    # What a BoundedList holds, whose own length and iterator are slow.
+    """Return the events and how many were dropped, with a comma before; nothing for none."""
+    # The deque in a BoundedList, whose own length and iterator are slow.
     items = getattr(events, "_dq", events)
     text = f',"events":[{",".join([_span_event_json(event) for event in items])}]' if items else ""
     dropped = getattr(events, "dropped", 0)
@@ -185,7 +182,7 @@ def events_field(events: Any) -> str:
 
 
 def links_field(links: Any) -> str:
-    """The links, likewise."""
+    """Return the links and how many were dropped, with a comma before; nothing for none."""
     items = getattr(links, "_dq", links)
     text = f',"links":[{",".join([_link_json(link) for link in items])}]' if items else ""
     dropped = getattr(links, "dropped", 0)
@@ -193,7 +190,7 @@ def links_field(links: Any) -> str:
 
 
 def status_field(status: Status | None) -> str:
-    """The status; nothing for None."""
+    """Return the status, with a comma before it; nothing for None."""
     if status is None:
         return ""
     code, message = status.status_code, status.description
@@ -207,15 +204,14 @@ def status_field(status: Status | None) -> str:
     return f',"status":{{{",".join(parts)}}}'
 
 
-# --- Spans to OTLP JSON: the way that nearly all take, and who falls back to the careful one.
+# The fast path.
 
-_MOST = 2**64 - 1
 _SAMPLED = 1
 _USUAL: Any = ReadableSpan
 
 
 def encode_span(span: ReadableSpan, text: str | None = None) -> EncodedRecord:
-    """The span as a fragment; ``text`` is its object, where that has been made."""
+    """Encode a span; ``text`` is its OTLP JSON object, if the caller has made it already."""
     return EncodedRecord(
         to_fixed64(span.start_time),
         resource_envelope(span.resource),
@@ -226,12 +222,12 @@ def encode_span(span: ReadableSpan, text: str | None = None) -> EncodedRecord:
 
 
 def span_json(span: ReadableSpan) -> str:
-    """The OTLP JSON object of one span."""
+    """Return the OTLP JSON object of one span."""
     return _quick_span_json(span) or careful_span_json(span)
 
 
 def is_sampled(span: Any) -> bool:
-    """Whether a span is to be recorded. Of what has no context, nothing is."""
+    """Return True if a span is to be recorded; never for one without a context."""
     try:
         return bool(span._context[3] & _SAMPLED)  # a fifth of the time of the properties
     except (AttributeError, TypeError, IndexError):
@@ -242,13 +238,13 @@ def is_sampled(span: Any) -> bool:
         return False
 
 
-# Half of the time of ``careful_span_json`` (python -m tests.benchmarks.instructions), by
+# It takes half of the time of ``careful_span_json`` (python -m tests.benchmarks.instructions), by
 #
 # - private fields: each property is a call;
 # - one f-string: each function that makes a part of it is a call, and its text is copied once more;
-# - looking once whether anything is odd, instead of bringing each value into its range.
+# - looking once whether anything is odd, instead of clamping each value to its range.
 def _quick_span_json(span: Any) -> str | None:
-    """The text of a span as the SDK ends it; None for one that is odd in any way."""
+    """Return the JSON of a span as the SDK ends it; None for one that is odd in any way."""
     if type(span) is not _USUAL:
         return None  # a subclass carries what the SDK has no field for
     try:
@@ -262,8 +258,8 @@ def _quick_span_json(span: Any) -> str | None:
             or type(kind) is not SpanKind
             or start < 0
             or end < 0
-            or start > _MOST
-            or end > _MOST
+            or start > MAX_FIXED64
+            or end > MAX_FIXED64
         ):
             return None
         flags = flags & 0xFF | HAS_IS_REMOTE

@@ -1,9 +1,9 @@
-"""Files of OTLP messages as anybody writes them: JSON lines, JSON, protobuf, packed or not.
+"""Reads files of OTLP messages from other tools: JSON lines, JSON, protobuf, compressed or not.
 
-What is read: one JSON message a line; one or several JSON messages that go over lines; a protobuf
-message; messages, each with its length in front (four bytes, big endian), as the Collector's file
-exporter writes protobuf and whatever it compresses; all of that in zstd or gzip. A file says by
-its content which of these it is, and its messages which signal they are of.
+These forms are read: one JSON message a line; one or several JSON messages over several lines; a
+protobuf message; length-delimited messages (four bytes before each, big endian), as the Collector's
+file exporter writes protobuf and everything that it compresses; all of these in zstd or gzip. The
+content of a file tells its form, and each message its signal.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from rimp_otel.otlp.scan import signal_of_line
 __all__ = ["MAX_MESSAGE_SIZE", "FileMessage", "read_messages"]
 
 MAX_MESSAGE_SIZE = 256 * 1024 * 1024
-"""Bytes that a message may have, unpacked."""
+"""The most bytes of a message, decompressed."""
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 1024 * 1024
-_PACKED_BLOCK = 4 * 1024  # of which a few bytes can become 128 KiB each
+_COMPRESSED_BLOCK = 4 * 1024  # of which a few bytes can become 128 KiB each
 _JSON = re.compile(rb'\s*(\{\s*("resource|$)|$)')
 _PROTOBUF = 0x0A  # field 1, with a length: what each of the three messages begins with
 _HEAD = 64
@@ -42,25 +42,26 @@ _FOREIGN = (
 
 
 class FileMessage(NamedTuple):
-    """A message out of a file, or what is wrong in its place."""
+    """A message of a file, or the reason why it is refused."""
 
-    #: From 1: of the line that it begins in; of protobuf messages, which one it is.
+    #: Counted from 1: the line that it begins in, or the number of a protobuf message.
     number: int
-    #: Strict OTLP JSON on one line, without its end; None where it is refused.
+    #: Strict OTLP JSON on one line, without its end; None if it is refused.
     line: bytes | None
-    #: Why it is refused.
+    #: Why it is refused, else empty.
     reason: str = ""
     #: What ``number`` counts: "line" or "message".
     unit: str = "line"
 
 
 def read_messages(file: BinaryIO) -> Iterator[FileMessage]:
-    """The messages of a file, in its order; what cannot be read costs only itself, as far as it can
-    be told where the next one begins.
+    """Yield the messages of a file, in its order.
+
+    A damaged message costs itself alone, as long as the beginning of the next one can be found.
 
     Raises:
         OSError: the file cannot be read.
-        MissingExtraError: it is protobuf, or zstd, and what reads that is not installed.
+        MissingExtraError: the file is protobuf or zstd, and the package that reads it is missing.
     """
     text = _decompress(file)
     try:
@@ -70,44 +71,44 @@ def read_messages(file: BinaryIO) -> Iterator[FileMessage]:
 
 
 class _DamagedCompression(Exception):
-    """Packed text is damaged."""
+    """Compressed data is damaged."""
 
 
 class _ZstdFrames(io.RawIOBase):
-    """zstd frames, one after the other, unpacked."""
+    """A stream of zstd frames, one after the other, as the text in them."""
 
     def __init__(self, file: Any) -> None:
         self._zstandard = _import_zstandard()
         self._file = file
         self._frame: Any = None
-        self._packed = self._text = b""
+        self._compressed = self._text = b""
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fills the buffer as far as there is text."""
+        """Fill the buffer as far as there is text; return the number of bytes."""
         while not self._text:
-            packed = self._packed or self._file.read(_PACKED_BLOCK)
-            if not packed:
+            compressed = self._compressed or self._file.read(_COMPRESSED_BLOCK)
+            if not compressed:
                 if self._frame is not None:
                     raise _DamagedCompression("it ends in the middle of a zstd frame")
                 return 0
-            self._unpack(packed)
+            self._decompress(compressed)
         text = self._text[: len(buffer)]
         self._text = self._text[len(buffer) :]
         buffer[: len(text)] = text
         return len(text)
 
-    def _unpack(self, packed: bytes) -> None:
+    def _decompress(self, compressed: bytes) -> None:
         if self._frame is None:
             self._frame = self._zstandard.ZstdDecompressor().decompressobj()
         try:
-            self._text = self._frame.decompress(packed)
+            self._text = self._frame.decompress(compressed)
         except self._zstandard.ZstdError as error:
             raise _DamagedCompression(str(error)) from None
-        self._packed = self._frame.unused_data if self._frame.eof else b""
+        self._compressed = self._frame.unused_data if self._frame.eof else b""
         if self._frame.eof:
             self._frame = None
 
@@ -162,7 +163,7 @@ def _read_json(file: io.BufferedReader) -> Iterator[FileMessage]:
         documents, wrong = _split_documents(b"".join(before))
         yield from [*documents, *([wrong] if wrong else [])]
         return
-    # What is before the first line that is a message: messages that go over lines, or damage.
+    # Before the first line that is a message there are messages over several lines, or damage.
     documents, wrong = _split_documents(b"".join(before))
     if wrong:
         yield from _read_each_line([*before, line], 1)
@@ -176,7 +177,7 @@ def _read_lines(file: io.BufferedReader) -> Iterator[bytes]:
     while line := file.readline(MAX_MESSAGE_SIZE + 1):
         yield line
         while len(line) > MAX_MESSAGE_SIZE and not line.endswith(b"\n"):
-            line = file.readline(_BLOCK)  # what follows of a line that is too long
+            line = file.readline(_BLOCK)  # the rest of a line that is too long
 
 
 def _read_each_line(lines: Iterable[bytes], first: int) -> Iterator[FileMessage]:
@@ -196,7 +197,7 @@ def _read_message(number: int, text: bytes, unit: str = "line") -> FileMessage:
 
 
 def _is_line(line: bytes) -> bool:
-    """Whether a line stands for itself: JSON that has the key of a signal."""
+    """Return True if a line is a message by itself: JSON that has the key of a signal."""
     try:
         signal_of_line(line)
         msgspec.json.decode(line, type=msgspec.Raw)
@@ -206,7 +207,7 @@ def _is_line(line: bytes) -> bool:
 
 
 def _split_documents(text: bytes) -> tuple[list[FileMessage], FileMessage | None]:
-    """The JSON documents of a text, and what is wrong after the last of them."""
+    """Return the JSON documents of a text, and the error after the last of them, if any."""
     found: list[FileMessage] = []
     try:
         rest = text.decode()

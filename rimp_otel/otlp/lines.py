@@ -1,4 +1,8 @@
-"""Fragments, one record's text each, and the lines that they are put together into."""
+"""Encoded records, the envelopes of resource, scope and metric around them, and OTLP JSON lines.
+
+A record is encoded once, when it is collected or drained; a line is put together of any number of
+encoded records, grouped by their envelopes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,8 @@ __all__ = [
 ]
 
 LINE_SIZE = 64 * 1024
-"""Characters after which a line is full. Longer ones hold the interpreter for milliseconds."""
+"""Characters after which a line is full. Encoding longer ones would hold the interpreter for
+milliseconds."""
 
 DATA_KEYS = {
     MetricKind.GAUGE: "gauge",
@@ -35,36 +40,36 @@ DATA_KEYS = {
 
 
 class Envelope(NamedTuple):
-    """What stands around the texts of one resource, scope or metric."""
+    """The text around the records of one resource, scope or metric."""
 
     head: str
     tail: str
 
 
 Envelopes = tuple[Envelope, Envelope, "Envelope | None"]
-"""The resource, scope and metric that a record belongs to; no metric but for data points."""
+"""The resource, scope and metric around a record; the metric is None except for data points."""
 
 
 class EncodedRecord(NamedTuple):
-    """One record as text, and what it belongs to."""
+    """One record as JSON text, with its time and the envelopes around it."""
 
-    #: When it happened, for range queries: a span's start, a record's or a point's time.
+    #: The time by which ranges select it: a span's start, the time of a log record or data point.
     time_unix_nano: int
     resource: Envelope
     scope: Envelope
-    #: The metric around a data point; None for spans and log records.
+    #: The metric of a data point; None for spans and log records.
     metric: Envelope | None
     #: The OTLP JSON object of the span, log record or data point.
     text: str
 
 
-def join_lines(signal: Signal, fragments: Iterable[EncodedRecord]) -> Iterator[bytes]:
-    """The fragments as OTLP JSON lines (without line ends), in order, of about LINE_SIZE each."""
+def join_lines(signal: Signal, records: Iterable[EncodedRecord]) -> Iterator[bytes]:
+    """Yield the records, in order, as OTLP JSON lines of about LINE_SIZE, without line ends."""
     batch: list[EncodedRecord] = []
     size = 0
-    for fragment in fragments:
-        batch.append(fragment)
-        size += len(fragment.text)
+    for record in records:
+        batch.append(record)
+        size += len(record.text)
         if size >= LINE_SIZE:
             yield _join_batch(signal, batch)
             batch, size = [], 0
@@ -77,22 +82,22 @@ def _join_batch(signal: Signal, batch: list[EncodedRecord]) -> bytes:
     texts: list[str] = []
     last: tuple[object, object, object] = (texts, texts, texts)
     for _, resource, scope, metric, text in batch:
-        # Most records have the same origin as the one before.
+        # Most records have the same envelopes as the one before.
         if resource is not last[0] or scope is not last[1] or metric is not last[2]:
             last = (resource, scope, metric)
             texts = groups.setdefault(last, [])
         texts.append(text)
     return join_line(
-        signal, {origin: to_bytes(",".join(texts)) for origin, texts in groups.items()}
+        signal, {envelopes: to_bytes(",".join(texts)) for envelopes, texts in groups.items()}
     )
 
 
 def join_line(signal: Signal, groups: Mapping[Envelopes, bytes]) -> bytes:
-    """One OTLP JSON line (without its end).
+    """Return one OTLP JSON line, without its end.
 
     Args:
-        signal: of all the records.
-        groups: the records' texts, joined by commas, by what they belong to.
+        signal: the signal of all records.
+        groups: by their envelopes, the texts of records, joined by commas.
     """
     resources: dict[Envelope, dict[Envelope, list[bytes]]] = {}
     for (resource, scope, metric), joined in groups.items():
@@ -113,8 +118,8 @@ def _join_resource(
     return _enclose(resource, b"".join((scope_key, b",".join(texts), b"]")))
 
 
-def _enclose(wrapping: Envelope, text: bytes) -> bytes:
-    return b"".join((to_bytes(wrapping.head), text, to_bytes(wrapping.tail)))
+def _enclose(envelope: Envelope, text: bytes) -> bytes:
+    return b"".join((to_bytes(envelope.head), text, to_bytes(envelope.tail)))
 
 
 # By the identity of the resource or scope, which the entry holds.

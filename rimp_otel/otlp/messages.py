@@ -1,8 +1,8 @@
-"""OTLP's messages as they stand in JSON, typed, so that msgspec checks what it decodes.
+"""OTLP's messages as they stand in JSON, as msgspec structs, which check what they decode.
 
-One class for each message of opentelemetry-proto 1.x, with its fields in snake case. Fields that
-it does not know are ignored, as the OTLP specification demands; ``null`` is the default, which is
-None here. 64-bit integers and doubles may stand as strings, enumerations as names and ids in
+One class for each message of opentelemetry-proto 1.x, with its fields in snake case, and partial
+messages for readers that need a few fields only. Unknown fields are ignored, as the OTLP
+specification demands; ``null`` stands for the default, which is None here. 64-bit integers and doubles may stand as strings, enumerations as names and ids in
 base64: protobuf's own JSON mapping writes the latter two, which OTLP forbids and recordings hold.
 """
 
@@ -19,6 +19,8 @@ from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import Signal
 
 __all__ = [
+    "HAS_IS_REMOTE",
+    "IS_REMOTE",
     "AnyValue",
     "ExponentialHistogramDataPoint",
     "HistogramDataPoint",
@@ -48,22 +50,27 @@ __all__ = [
     "parse_line",
 ]
 
-# msgspec bounds integers within 64 signed bits only: `scalars.uint64` looks at the rest.
+# msgspec bounds integers within 64 signed bits only; `decode_common.check_uint64` does the rest.
 UInt64 = Annotated[int, Meta(ge=0)]
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 UInt32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 SInt32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 OpenEnum = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-# Of these no value beyond today's could be kept by the SDK's and our own types: refuse it.
+# The SDK's and our own types cannot hold a value beyond today's, so it is refused.
 ClosedEnum = Annotated[int, Meta(ge=0, le=2)]
 
 
+HAS_IS_REMOTE, IS_REMOTE = 0x100, 0x200
+"""Bits of the flags of spans and links: the parent (or the link's span) is known to be remote or
+local; it is remote."""
+
+
 class OtlpMessage(Struct, rename="camel", gc=False, omit_defaults=True):
-    """What all messages have in common."""
+    """The base of all messages."""
 
 
 class AnyValue(OtlpMessage):
-    """A value. Should several fields be set, the first one in this order counts."""
+    """A value; if several fields are set, the first one in this order counts."""
 
     string_value: str | None = None
     int_value: Int64 | None = None
@@ -95,7 +102,7 @@ class KeyValueList(OtlpMessage):
 
 
 class EntityRef(OtlpMessage):
-    """Which of a resource's attributes are about which entity."""
+    """A reference from a resource's attributes to the entity that they describe."""
 
     schema_url: str | None = None
     type: str | None = None
@@ -104,7 +111,7 @@ class EntityRef(OtlpMessage):
 
 
 class Resource(OtlpMessage):
-    """What produced the records."""
+    """The entity that produced the records."""
 
     attributes: list[KeyValue] | None = None
     dropped_attributes_count: UInt32 | None = None
@@ -121,7 +128,7 @@ class Scope(OtlpMessage):
 
 
 class SpanEvent(OtlpMessage):
-    """Something that happened within a span."""
+    """An event within a span."""
 
     time_unix_nano: UInt64 | None = None
     name: str | None = None
@@ -141,7 +148,7 @@ class Link(OtlpMessage):
 
 
 class Status(OtlpMessage):
-    """How a span ended."""
+    """The status of a span."""
 
     message: str | None = None
     code: ClosedEnum | str | None = None
@@ -185,7 +192,7 @@ class LogRecord(OtlpMessage):
 
 
 class OtlpExemplar(OtlpMessage):
-    """A single measurement; of the two values, the first one that is set counts."""
+    """A single measurement; the first of the two values that is set counts."""
 
     filtered_attributes: list[KeyValue] | None = None
     time_unix_nano: UInt64 | None = None
@@ -196,7 +203,7 @@ class OtlpExemplar(OtlpMessage):
 
 
 class NumberDataPoint(OtlpMessage):
-    """A point of a gauge or a sum; of the two values, the first one that is set counts."""
+    """A point of a gauge or a sum; the first of the two values that is set counts."""
 
     attributes: list[KeyValue] | None = None
     start_time_unix_nano: UInt64 | None = None
@@ -316,7 +323,7 @@ class Metric(OtlpMessage):
     metadata: list[KeyValue] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse points of two kinds; msgspec adds the place to the message."""
+        """Refuse points of two kinds; msgspec adds the place to the error message."""
         kinds = (self.gauge, self.sum, self.histogram, self.exponential_histogram, self.summary)
         if kinds.count(None) < 4:
             raise ValueError("a metric has points of one kind only")
@@ -331,7 +338,7 @@ class ScopeSpans(OtlpMessage):
 
 
 class ResourceSpans(OtlpMessage):
-    """The spans of one resource. Resources and scopes stay text, to be recognised by it."""
+    """The spans of one resource. Resources and scopes stay text, by which caches know them."""
 
     resource: Raw = Raw()
     scope_spans: list[ScopeSpans] | None = None
@@ -371,7 +378,7 @@ class ResourceMetrics(OtlpMessage):
 
 
 class OtlpLine(OtlpMessage):
-    """TracesData, LogsData or MetricsData; which one is for ``check_one_signal`` to say."""
+    """TracesData, LogsData or MetricsData; ``check_one_signal`` tells which."""
 
     resource_spans: list[ResourceSpans] | UnsetType | None = UNSET
     resource_logs: list[ResourceLogs] | UnsetType | None = UNSET
@@ -457,11 +464,11 @@ _SCOPE = msgspec.json.Decoder(Scope | None, strict=False)
 
 
 def parse_line(text: str | bytes) -> tuple[Signal, OtlpLine]:
-    """The messages of one line of OTLP JSON.
+    """Return the signal and the messages of one line of OTLP JSON.
 
     Raises:
-        DecodeError: it is not OTLP JSON, as far as types go. Ids, names of enumerations, base64
-            and the upper bound of unsigned 64-bit integers are left to who reads those fields.
+        DecodeError: the line does not have OTLP's types. Ids, names of enumerations, base64 and the
+            upper bound of unsigned 64-bit integers are checked when those fields are read.
     """
     line = decode_json(_LINE, text)
     signal = check_one_signal(line)
@@ -471,7 +478,11 @@ def parse_line(text: str | bytes) -> tuple[Signal, OtlpLine]:
 
 
 def check_one_signal(line: Any) -> Signal:
-    """The one signal whose key is there."""
+    """Return the one signal whose key the line has, be it an ``OtlpLine`` or a ``PartialLine``.
+
+    Raises:
+        DecodeError: it has the key of no signal, or of several.
+    """
     found = [signal for signal in Signal if getattr(line, _ATTRIBUTES[signal]) is not UNSET]
     if len(found) != 1:
         keys = ", ".join(signal.resource_key for signal in found or Signal)
@@ -489,19 +500,33 @@ _ATTRIBUTES = {
 
 
 def decode_resource(raw: Raw) -> Resource:
-    """The resource that a line left as text."""
+    """Decode the resource that a line left as text.
+
+    Raises:
+        DecodeError: the text is not a resource.
+    """
     return decode_json(_RESOURCE, bytes(raw) or b"{}", "resource: ") or Resource()
 
 
 def decode_scope(raw: Raw) -> Scope:
-    """The scope that a line left as text."""
+    """Decode the scope that a line left as text.
+
+    Raises:
+        DecodeError: the text is not a scope.
+    """
     return decode_json(_SCOPE, bytes(raw) or b"{}", "scope: ") or Scope()
 
 
 def decode_json(
     decoder: msgspec.json.Decoder[DecodedT], text: str | bytes, place: str = ""
 ) -> DecodedT:
-    """What ``decoder`` makes of ``text``; whatever is wrong with it is a DecodeError."""
+    """Decode JSON, such that whatever is wrong with it raises DecodeError.
+
+    Args:
+        decoder: says which type to make of it.
+        text: the JSON.
+        place: put before msgspec's message, if the text is only a part of a line.
+    """
     try:
         return decoder.decode(text)
     except RecursionError:
@@ -517,7 +542,7 @@ def _reason_of(error: Exception, text: str | bytes) -> str:
 
 
 def no_recursion_error(function: FunctionT) -> FunctionT:
-    """Of a function over nested values: too deep a nesting is a DecodeError."""
+    """Decorate a function over nested values to raise DecodeError if they are nested too deeply."""
 
     @wraps(function)
     def guarded(*args: Any) -> Any:

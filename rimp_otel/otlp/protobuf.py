@@ -1,7 +1,7 @@
-"""OTLP protobuf to OTLP JSON lines, and back.
+"""Converts OTLP protobuf to OTLP JSON lines and back, and any JSON mapping to strict OTLP JSON.
 
-Needs the extra ``protobuf``, which is imported when it is needed. The messages are TracesData,
-LogsData and MetricsData; a request or a file of the Collector has the same form on the messages.
+Protobuf needs the extra ``protobuf``, which is imported when it is needed. The messages are TracesData,
+LogsData and MetricsData; a request or a file of the Collector has the same form in protobuf.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["line_from_protobuf", "normalize_line", "protobuf_from_line", "signal_of_protobuf"]
 
 
-# --- OTLP JSON, or protobuf's own JSON mapping of it, to one strict and compact line.
+# OTLP JSON, or protobuf's own JSON mapping of it, to one strict and compact line.
 
 Converter = Callable[[Any], Any]
 
@@ -45,20 +45,20 @@ _encode = msgspec.json.Encoder().encode
 
 @messages.no_recursion_error
 def normalize_line(text: str | bytes) -> bytes:
-    """The line as strict OTLP JSON, without spaces and without a line end.
+    """Return the line as strict OTLP JSON, without spaces and without a line end.
 
     Ids become lower-case hex, enumerations and 32-bit integers numbers, 64-bit integers strings,
-    bytes standard base64. Nothing that OTLP defines is lost; fields that it does not know are.
+    bytes standard base64. Fields that OTLP does not define are lost, all others kept.
 
     Raises:
-        DecodeError: it is not OTLP JSON.
+        DecodeError: the line is not OTLP JSON.
     """
     _, line = messages.parse_line(text)
     return _encode(_make_strict(line))
 
 
 def _make_strict(value: Any) -> Any:
-    """``value`` as it is to be encoded; a message is changed in place."""
+    """Return ``value`` in the form to be encoded; a message is changed in place."""
     kind = type(value)
     if kind is str:
         return value
@@ -83,12 +83,12 @@ def _make_message_strict(message: messages.OtlpMessage) -> messages.OtlpMessage:
 
 @cache
 def _field_converters(kind: type[messages.OtlpMessage]) -> list[tuple[str, Converter]]:
-    """What is to be done with the fields of a message. A field's name tells what it means."""
+    """Return the conversions of a message's fields. A field's name tells its meaning."""
     return [(name, _CONVERT.get(name, _make_strict)) for name in kind.__struct_fields__]
 
 
 def _keep_first_alternative(message: messages.OtlpMessage) -> None:
-    # Of alternatives, protobuf refuses all but one. Which one counts is for the messages to say.
+    # Protobuf refuses more than one of several alternatives. The messages define which one counts.
     is_set = [name for name in _ALTERNATIVES if getattr(message, name, None) is not None]
     for name in is_set[1:]:
         setattr(message, name, None)
@@ -142,7 +142,7 @@ _CONVERT: dict[str, Converter] = {
 }
 
 
-# --- OTLP protobuf to OTLP JSON lines, and back.
+# Protobuf's binary form.
 
 _MESSAGES = {
     Signal.TRACES: ("opentelemetry.proto.trace.v1.trace_pb2", "TracesData"),
@@ -154,10 +154,10 @@ _IDS = frozenset({"traceId", "spanId", "parentSpanId"})
 
 
 def line_from_protobuf(signal: Signal, data: bytes) -> bytes:
-    """The strict OTLP JSON line, without a line end, of a message in protobuf's binary form.
+    """Return the strict OTLP JSON line, without its end, of a message in protobuf's binary form.
 
     Raises:
-        DecodeError: it is no such message.
+        DecodeError: ``data`` is not such a message.
         MissingExtraError: protobuf or opentelemetry-proto is not installed.
     """
     message = _new_message(signal)
@@ -172,16 +172,18 @@ def line_from_protobuf(signal: Signal, data: bytes) -> bytes:
 
 
 def signal_of_protobuf(data: bytes) -> Signal:
-    """The signal of a message in protobuf's binary form, which does not say it: of the three, the
-    one that knows the most of its fields, and can be read as OTLP.
+    """Return the signal of a message in protobuf's binary form, which does not tell it.
+
+    It is the one of the three whose message type knows the most of the fields, and by which the
+    data can be read as OTLP.
 
     Raises:
-        DecodeError: it is none of them.
+        DecodeError: ``data`` is of no signal.
         MissingExtraError: protobuf or opentelemetry-proto is not installed.
     """
     known = {signal: _known_bytes(signal, data) for signal in Signal}
     best = max(known.values())
-    # A metric whose name has sixteen bytes could be a span without times; no real span is a metric.
+    # A metric with a name of sixteen bytes could be a span without times; no real span is a metric.
     candidates = [signal for signal in reversed(Signal) if known[signal] == best]
     if best <= 0 < len(data):
         raise DecodeError("not OTLP protobuf: neither TracesData, LogsData nor MetricsData")
@@ -206,10 +208,10 @@ def _known_bytes(signal: Signal, data: bytes) -> int:
 
 
 def protobuf_from_line(text: str | bytes) -> Message:
-    """The TracesData, LogsData or MetricsData of a line, as protobuf's own JSON parser reads it.
+    """Return the TracesData, LogsData or MetricsData of a line, as protobuf's JSON parser reads it.
 
     Raises:
-        DecodeError: it is not OTLP JSON, or nested more deeply than protobuf allows.
+        DecodeError: the line is not OTLP JSON, or nested more deeply than protobuf allows.
         MissingExtraError: protobuf or opentelemetry-proto is not installed.
     """
     plain = msgspec.json.decode(normalize_line(text))

@@ -1,4 +1,4 @@
-"""What a line holds, found without making records of it: its signal, how many records, a summary.
+"""Facts about a line, found without making records of it: signal, record count, summary, times.
 
 Only the fields that are needed are decoded, which is a tenth of the work of ``decode_line``. They
 are read as it reads them, so that a line whose summary excludes a record does not have it.
@@ -94,7 +94,7 @@ def _count_points(metric: _CountedMetric) -> int:
 
 
 class LineSummary(NamedTuple):
-    """What a line holds. For a line without records, ``first`` is later than ``last``."""
+    """A summary of the records of a line. For a line without records, ``first`` is later than ``last``."""
 
     #: A range that holds the times of all records, in nanoseconds since the epoch.
     first: int

@@ -1,12 +1,13 @@
-"""Attribute values as OTLP's AnyValue in JSON, repaired where OTLP cannot hold them.
+"""Attribute values and numbers as OTLP JSON, repaired where OTLP cannot hold them.
 
 The repairs, each of which costs only the value itself:
 
 - an integer outside 64 bits becomes its decimal string (hexadecimal past 4,000 digits);
 - a lone surrogate becomes U+FFFD, when the finished text is turned into bytes;
-- what is no attribute type becomes ``str(value)``, a set or other iterable collection an array;
+- a set or other iterable collection becomes an array, any other object its ``str()``;
 - a container that holds itself, or lies deeper than ``MAX_DEPTH``, or comes after
-  ``MAX_VALUES`` others in one attribute, becomes a marker such as ``<cycle>``.
+  ``MAX_VALUES`` others in one attribute, becomes a marker such as ``<cycle>``;
+- a number outside the range of its field becomes the nearest one in it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from typing import Any
 from rimp_otel.process import BoundedCache
 
 __all__ = [
+    "INT64_MAX",
+    "INT64_MIN",
     "MAX_DEPTH",
+    "MAX_FIXED64",
     "MAX_VALUES",
     "attributes_json",
     "double_json",
@@ -36,20 +40,20 @@ __all__ = [
     "to_sint32",
     "to_uint32",
     "trace_id_json",
+    "unreadable_marker",
     "value_json",
 ]
 
 
-# --- Attribute values as OTLP's AnyValue in JSON, repaired where OTLP cannot hold them.
-
 MAX_DEPTH = 30
-"""Nested containers in one value. Protobuf's parsers stop at 100 messages: three for each map,
-and up to nine for what stands around the value."""
+"""The most nested containers in one value. Protobuf's parsers stop at 100 nested messages: three
+for each map, and up to nine around the value."""
 
 MAX_VALUES = 10_000
-"""Values in one nested attribute or body."""
+"""The most values in one nested attribute or body."""
 
-_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+MAX_FIXED64 = 2**64 - 1
 _SURROGATES = "[\ud800-\udfff]"
 _SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
 
@@ -57,10 +61,7 @@ _prefixes: BoundedCache[str, str] = BoundedCache(4_096)
 
 
 def attributes_json(attributes: Mapping[Any, Any] | None) -> str:
-    """The KeyValues of ``attributes``, joined by commas, without the brackets around them.
-
-    Never raises.
-    """
+    """Return the KeyValues of ``attributes``, joined by commas, without brackets. Never raises."""
     try:
         if not attributes:
             return ""
@@ -72,7 +73,7 @@ def attributes_json(attributes: Mapping[Any, Any] | None) -> str:
             kind = type(value)
             if kind is str:
                 add(f'{prefixes[key]}{{"stringValue":{quote(value)}}}}}')
-            elif kind is int and _INT_MIN <= value <= _INT_MAX:
+            elif kind is int and INT64_MIN <= value <= INT64_MAX:
                 add(f'{prefixes[key]}{{"intValue":"{value}"}}}}')
             elif kind is bool:
                 add(f'{prefixes[key]}{{"boolValue":{"true" if value else "false"}}}}}')
@@ -86,7 +87,7 @@ def attributes_json(attributes: Mapping[Any, Any] | None) -> str:
 
 
 def _attributes_safely(attributes: Any) -> str:
-    """Of a mapping with new keys, that another thread changes, or that cannot be read at all."""
+    """Encode a mapping with new keys, that another thread changes, or that cannot be read."""
     try:
         return ",".join([_encode_pair(key, value) for key, value in list(attributes.items())])
     except Exception as error:
@@ -96,39 +97,39 @@ def _attributes_safely(attributes: Any) -> str:
 
 
 def value_json(value: Any) -> str:
-    """The AnyValue of ``value``: a JSON object with one key, or none for None. Never raises."""
+    """Return the AnyValue of ``value``: an object with one key, or none for None. Never raises."""
     encode = _ENCODERS.get(type(value))
     return _encode_plain(plain_value(value)) if encode is None else encode(value)
 
 
 def text_json(text: Any) -> str:
-    """A name or another text as a JSON string; empty for None. Never raises."""
+    """Return a name or other text as a JSON string; empty for None. Never raises."""
     if type(text) is str:
         return quote(text)
     return quote("" if text is None else _to_text(text))
 
 
 def plain_value(value: Any) -> Any:
-    """A copy of ``value`` made of str, bool, int, float, bytes, None, list and dict alone.
+    """Return a copy of ``value`` made of str, bool, int, float, bytes, None, list and dict alone.
 
-    Repairs as this module says, except for surrogates. Never raises.
+    It is repaired as this module says, except for surrogates. Never raises.
     """
     return value if type(value) in _SCALARS else _Copier().copy(value)
 
 
 def read_back_value(plain_value: Any) -> Any:
-    """A value that ``plain_value`` gave, as whoever reads its OTLP JSON gets it, with tuples for lists."""
+    """Return a plain value as a reader of its OTLP JSON gets it, with tuples for lists."""
     if type(plain_value) is str:
         return to_bytes(plain_value).decode()
     if type(plain_value) is int:
-        return plain_value if _INT_MIN <= plain_value <= _INT_MAX else _int_digits(plain_value)
+        return plain_value if INT64_MIN <= plain_value <= INT64_MAX else _int_digits(plain_value)
     if type(plain_value) is dict:
         return {read_back_value(key): read_back_value(item) for key, item in plain_value.items()}
     return tuple(map(read_back_value, plain_value)) if type(plain_value) is list else plain_value
 
 
 def to_bytes(text: str) -> bytes:
-    """UTF-8, each lone surrogate as U+FFFD; a surrogate pair as the character it stands for."""
+    """Encode as UTF-8, a lone surrogate as U+FFFD, a surrogate pair as its character."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -158,7 +159,7 @@ def _encode_bool(value: bool) -> str:
 
 
 def _encode_int(value: int) -> str:
-    if _INT_MIN <= value <= _INT_MAX:
+    if INT64_MIN <= value <= INT64_MAX:
         return f'{{"intValue":"{value}"}}'
     return f'{{"stringValue":"{_int_digits(value)}"}}'
 
@@ -169,7 +170,7 @@ def _int_digits(value: int) -> str:
 
 
 def double_json(value: float) -> str:
-    """A JSON number, or protobuf's strings for what JSON has no number for."""
+    """Return a JSON number, or protobuf's string for NaN and the infinities."""
     if value - value == 0.0:  # false for NaN and the infinities
         return repr(value)
     return '"NaN"' if value != value else '"Infinity"' if value > 0 else '"-Infinity"'
@@ -199,7 +200,7 @@ def _encode_map(value: Any) -> str:
 
 
 def _encode_plain(value: Any) -> str:
-    """Of what ``plain_value`` gave: no depth, cycle or odd type is left to look for."""
+    """Encode a plain value, in which no depth, cycle or odd type is left to look for."""
     kind = type(value)
     if kind is list or kind is tuple:
         return f'{{"arrayValue":{{"values":[{",".join([_encode_plain(v) for v in value])}]}}}}'
@@ -224,7 +225,7 @@ _ENCODERS: dict[type, Any] = {
 
 
 class _Copier:
-    """Makes one plain copy; knows what it is inside of, and how much it has copied."""
+    """Makes one plain copy; keeps the containers it is inside of, and how many values are left."""
 
     def __init__(self) -> None:
         self._inside: list[int] = []
@@ -240,7 +241,7 @@ class _Copier:
             scalar = _as_scalar(value)
             return self._copy_container(value) if scalar is None else scalar
         except Exception as error:
-            return f"<a {_type_name(value)} that cannot be read: {_type_name(error)}>"
+            return unreadable_marker(value, error)
 
     def _copy_container(self, value: Any) -> Any:
         is_collection = isinstance(value, (Mapping, Set, Iterable))
@@ -277,7 +278,7 @@ class _Copier:
 
 
 def _as_scalar(value: Any) -> Any:
-    """``value`` as one of the scalar types, where it is a kind of one; else None."""
+    """Return ``value`` as the scalar type that it is a subclass or kind of; else None."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, numbers.Integral):
@@ -288,12 +289,12 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _is_stream(value: object) -> bool:
-    """Whether iterating would use ``value`` up, or might never end."""
+    """Return True if iterating would use ``value`` up, or might never end."""
     return hasattr(value, "__next__") or not hasattr(value, "__len__")
 
 
 def _is_like_text(value: object) -> bool:
-    """UserString, and the lazy translations of web frameworks: their items are characters."""
+    """Return True for UserString and lazy translations of web frameworks: their items are characters."""
     return hasattr(value, "casefold")
 
 
@@ -303,50 +304,54 @@ def _to_text(value: object) -> str:
     try:
         return str.__str__(str(value))
     except Exception as error:
-        return f"<a {_type_name(value)} that cannot be read: {_type_name(error)}>"
+        return unreadable_marker(value, error)
+
+
+def unreadable_marker(value: object, error: Exception) -> str:
+    """Return the text that stands for a value that cannot be read."""
+    return f"<a {_type_name(value)} that cannot be read: {_type_name(error)}>"
 
 
 def _type_name(value: object) -> str:
     return type(value).__name__
 
 
-# --- Numbers that OTLP gives a range to, brought into it where a caller left it.
+# Numbers, clamped to the range of their field. Anything that is not a number becomes 0.
 
-_FIXED64_MAX = 2**64 - 1
 _TRACE_ID_MAX = 2**128 - 1
 
 
 def to_fixed64(value: Any) -> int:
-    """An unsigned 64-bit integer: what is below or above becomes the bound, no number becomes 0."""
-    if type(value) is int and 0 <= value <= _FIXED64_MAX:
+    """Clamp to an unsigned 64-bit integer."""
+    if type(value) is int and 0 <= value <= MAX_FIXED64:
         return value
-    return _clamp(value, _FIXED64_MAX)
+    return _clamp(value, MAX_FIXED64)
 
 
 def to_uint32(value: Any) -> int:
-    """An unsigned 32-bit integer, likewise."""
+    """Clamp to an unsigned 32-bit integer."""
     return _clamp(value, 2**32 - 1)
 
 
 def to_enum(value: Any) -> int:
-    """The number of an enumeration's member, likewise; OTLP has none below 0."""
+    """Clamp to the numbers of an enumeration, 0 to 2**31 - 1."""
     return _clamp(value, 2**31 - 1)
 
 
 def to_sint32(value: Any) -> int:
-    """A signed 32-bit integer, likewise."""
+    """Clamp to a signed 32-bit integer."""
     return _clamp(value, 2**31 - 1, -(2**31))
 
 
 def trace_id_json(trace_id: Any) -> str:
-    """The 32 hex digits of a trace id."""
+    """Return the 32 hex digits of a trace id."""
     if type(trace_id) is int and 0 <= trace_id <= _TRACE_ID_MAX:
         return f"{trace_id:032x}"
     return f"{_clamp(trace_id, _TRACE_ID_MAX):032x}"
 
 
 def span_id_json(span_id: Any) -> str:
-    """The 16 hex digits of a span id."""
+    """Return the 16 hex digits of a span id."""
     return f"{to_fixed64(span_id):016x}"
 
 

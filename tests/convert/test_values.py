@@ -13,9 +13,9 @@ from rimp_otel.convert.resources import (
     attributes_from_sdk,
     attributes_to_sdk,
     text_of_body,
-    value_from_sdk,
     value_to_sdk,
 )
+from rimp_otel.otlp.values import plain_value
 
 
 class Unreadable:
@@ -31,7 +31,7 @@ class BrokenMapping(dict):
 def test_sequences_are_tuples_in_the_sdk_and_lists_here() -> None:
     """Only the sequences change, at any depth."""
     assert value_to_sdk([1, {"a": ["x", b"y", None]}]) == (1, {"a": ("x", b"y", None)})
-    assert value_from_sdk((1, {"a": ("x", b"y", None)})) == [1, {"a": ["x", b"y", None]}]
+    assert plain_value((1, {"a": ("x", b"y", None)})) == [1, {"a": ["x", b"y", None]}]
 
 
 def test_absent_attributes_are_empty() -> None:
@@ -65,7 +65,7 @@ def test_attributes_are_copies() -> None:
 )
 def test_types_that_opentelemetry_has_not_become_text(value: object, expected: object) -> None:
     """An exporter would refuse them with their whole batch; OpenTelemetry's own types stay."""
-    assert value_from_sdk(value) == expected
+    assert plain_value(value) == expected
 
 
 def test_a_list_that_holds_itself_costs_only_itself(caplog: pytest.LogCaptureFixture) -> None:

@@ -65,24 +65,24 @@ def test_events_share_no_metadata():
     [
         (
             lambda: TelemetryEvent("a", "b", "info"),
-            "event_type='info' is not allowed: give EventType",
+            "event_type must be an EventType, got 'info'",
         ),
         (
             lambda: TelemetryEvent("a", "b", metadata=[1]),
-            "metadata=[1] is not allowed: give a mapping",
+            "metadata must be a mapping, got [1]",
         ),
         (
             lambda: TelemetryMetric("a", "1"),
-            "value='1' is not allowed: give an int or a float",
+            "value must be an int or a float, got '1'",
         ),
-        (lambda: TelemetryMetric("a", 1, tags=None), "tags=None is not allowed: give a mapping"),
+        (lambda: TelemetryMetric("a", 1, tags=None), "tags must be a mapping, got None"),
         (
             lambda: TelemetryMetric("a", 1, kind=MetricKind.HISTOGRAM),
-            "point=None is not allowed: give HistogramPoint",
+            "point must be HistogramPoint if kind is MetricKind.HISTOGRAM, got None",
         ),
         (
             lambda: TelemetryMetric("a", 1, point=SummaryPoint(1)),
-            "point=SummaryPoint(count=1, sum=0.0, quantiles=()) is not allowed: give NoneType",
+            "point must be None if kind is MetricKind.GAUGE, got SummaryPoint(count=1, sum=0.0, quantiles=())",
         ),
     ],
 )
