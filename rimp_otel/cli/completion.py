@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-__all__ = ["SHELLS", "add_completion_parser", "script_path"]
+__all__ = ["SHELLS", "add_completion_arguments", "script_path"]
 
-SHELLS = ("bash", "zsh", "fish")
-"""The shells that there is a script for."""
+SHELLS = {"bash": "rimp.bash", "zsh": "_rimp", "fish": "rimp.fish"}
+"""The file name of each shell's script; zsh wants a function's file to be named like it."""
 
 _DESCRIPTION = """\
 Print a script that completes commands, options and their values in a shell:
@@ -24,21 +23,16 @@ Print a script that completes commands, options and their values in a shell:
 """
 
 
-def add_completion_parser(subparsers: Any) -> None:
-    """Add ``rimp completion`` to the commands."""
-    parser = subparsers.add_parser(
-        "completion",
-        help="print a shell completion script",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_completion_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp completion``."""
+    parser.description = _DESCRIPTION
     parser.add_argument("shell", metavar="SHELL", choices=list(SHELLS), help="bash, zsh or fish")
     parser.set_defaults(command=_run_completion)
 
 
 def script_path(shell: str) -> Path:
     """Return the path of a shell's script within the package."""
-    return Path(__file__).with_name("completions") / f"rimp.{shell}"
+    return Path(__file__).with_name("completions") / SHELLS[shell]
 
 
 def _run_completion(args: argparse.Namespace) -> int:

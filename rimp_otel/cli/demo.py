@@ -19,7 +19,7 @@ from http import HTTPStatus
 from importlib import import_module
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rimp_otel.analysis.metrics import metric_series
 from rimp_otel.cli.demo_service import DemoService, ServiceError
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 __all__ = [
     "REQUESTS",
     "DemoResult",
-    "add_demo_parser",
+    "add_demo_arguments",
     "format_demo",
     "prepare_directory",
     "send_demo_requests",
@@ -79,14 +79,9 @@ any code for rimp. It listens on 127.0.0.1 only, and stops with this command.
 """
 
 
-def add_demo_parser(subparsers: Any) -> None:
-    """Add ``rimp demo`` to the commands."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="record a small example service and show the recording",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp demo``."""
+    parser.description = _DESCRIPTION
     parser.add_argument(
         "--path",
         metavar="DIR",

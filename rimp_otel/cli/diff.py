@@ -18,9 +18,7 @@ from rimp_otel.analysis.diff import (
 )
 from rimp_otel.cli.options import (
     UsageError,
-    add_color_option,
-    add_json_option,
-    add_path_option,
+    add_output_options,
     add_service_option,
     output_width,
     parse_window_argument,
@@ -37,7 +35,7 @@ from rimp_otel.render.terminal import Column, Style, format_table, to_json
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
 
-__all__ = ["add_diff_parser", "differences_json", "format_differences"]
+__all__ = ["add_diff_arguments", "differences_json", "format_differences"]
 
 _MAX_ROWS = 20
 _OPERATION_COLUMN = Column("OPERATION", max_width=48)
@@ -52,14 +50,9 @@ chance are not reported.
 """
 
 
-def add_diff_parser(subparsers: Any) -> None:
-    """Add ``rimp diff`` to the commands."""
-    parser = subparsers.add_parser(
-        "diff",
-        help="compare two recordings: slower, failing, new calls, new errors",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_diff_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp diff``."""
+    parser.description = _DESCRIPTION
     parser.add_argument("a", metavar="A", nargs="?", help="first recording (before)")
     parser.add_argument("b", metavar="B", nargs="?", help="second recording (after)")
     for side in "ab":
@@ -81,9 +74,7 @@ def add_diff_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--exit-code", action="store_true", help="exit with 1 if anything became worse or is new"
     )
-    add_path_option(parser)
-    add_json_option(parser, "the differences")
-    add_color_option(parser)
+    add_output_options(parser, "the differences")
     parser.set_defaults(command=_run_diff)
 
 

@@ -10,13 +10,11 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rimp_otel.cli.options import (
     UsageError,
-    add_color_option,
-    add_json_option,
-    add_path_option,
+    add_output_options,
     add_window_options,
     parse_duration_argument,
     parse_trace_prefix,
@@ -43,7 +41,7 @@ from rimp_otel.trace import Trace
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
 
-__all__ = ["add_export_parser", "bundle", "window_around", "write_bundle"]
+__all__ = ["add_export_arguments", "bundle", "window_around", "write_bundle"]
 
 _WINDOW = 300 * 10**9
 _DESCRIPTION = """\
@@ -53,13 +51,9 @@ to --until.
 """
 
 
-def add_export_parser(subparsers: Any) -> None:
-    """Add ``rimp export`` to the commands."""
-    parser = subparsers.add_parser(
-        "export",
-        help="export a trace and the records around it as a bundle",
-        description=_DESCRIPTION,
-    )
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp export``."""
+    parser.description = _DESCRIPTION
     parser.add_argument(
         "out",
         metavar="OUT",
@@ -80,9 +74,7 @@ def add_export_parser(subparsers: Any) -> None:
         help="time before and after the trace to include, such as 30s (default: 5m)",
     )
     add_window_options(parser)
-    add_path_option(parser)
-    add_json_option(parser, "what was written")
-    add_color_option(parser)
+    add_output_options(parser, "what was written")
     parser.set_defaults(command=_run_export)
 
 

@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from rimp_otel.cli.options import (
     UsageError,
-    add_color_option,
-    add_json_option,
-    add_path_option,
+    add_output_options,
     path_from_args,
     style_from_args,
 )
@@ -38,7 +36,7 @@ __all__ = [
     "ARCHIVE_ERRORS",
     "ImportedFile",
     "InputFile",
-    "add_import_parser",
+    "add_import_arguments",
     "import_file",
     "input_files",
     "input_size",
@@ -59,13 +57,9 @@ compressed with zstd or gzip, also in directories and archives.
 """
 
 
-def add_import_parser(subparsers: Any) -> None:
-    """Add ``rimp import`` to the commands."""
-    parser = subparsers.add_parser(
-        "import",
-        help="add OTLP files to a recording",
-        description=_DESCRIPTION,
-    )
+def add_import_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp import``."""
+    parser.description = _DESCRIPTION
     parser.add_argument(
         "files",
         metavar="FILE",
@@ -75,9 +69,7 @@ def add_import_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="report what would be imported, but write nothing"
     )
-    add_path_option(parser)
-    add_json_option(parser, "what was imported from each file")
-    add_color_option(parser)
+    add_output_options(parser, "what was imported from each file")
     parser.set_defaults(command=_run_import)
 
 

@@ -34,7 +34,7 @@ COMMANDS = {
     "parquet": "convert sealed files to Parquet",
     "completion": "print a shell completion script",
 }
-"""The subcommands with their help. Each has a function ``add_<name>_parser(subparsers)``."""
+"""The subcommands with their help. Each has a function ``add_<name>_arguments(parser)``."""
 
 _MODULES = {
     "import": "import_",
@@ -74,11 +74,12 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     named = None if argv is None else next((word for word in argv if word in COMMANDS), "")
     for name, help in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name, help=help, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         if named in (None, name):
             module = import_module(f"rimp_otel.cli.{_MODULES.get(name, name)}")
-            getattr(module, f"add_{name}_parser")(subparsers)
-        else:
-            subparsers.add_parser(name, help=help)
+            getattr(module, f"add_{name}_arguments")(subparser)
     return parser
 
 

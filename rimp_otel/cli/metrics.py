@@ -10,11 +10,9 @@ from typing import Any
 from rimp_otel.analysis.metrics import Distribution, MetricSeries, metric_series
 from rimp_otel.analysis.summaries import MetricSummary, summarize_metrics
 from rimp_otel.cli.options import (
-    add_color_option,
     add_filter_options,
-    add_json_option,
     add_number_option,
-    add_path_option,
+    add_output_options,
     filter_from_args,
     output_width,
     path_from_args,
@@ -37,7 +35,13 @@ from rimp_otel.render.terminal import (
     to_json,
 )
 
-__all__ = ["HISTORY_LENGTH", "add_metrics_parser", "format_metrics", "format_series", "series_json"]
+__all__ = [
+    "HISTORY_LENGTH",
+    "add_metrics_arguments",
+    "format_metrics",
+    "format_series",
+    "series_json",
+]
 
 HISTORY_LENGTH = 40
 """The number of equal parts of time that a series' history is divided into."""
@@ -54,13 +58,11 @@ _METRIC_COLUMNS = (
 )
 
 
-def add_metrics_parser(subparsers: Any) -> None:
-    """Add ``rimp metrics`` to the commands."""
-    parser = subparsers.add_parser(
-        "metrics",
-        help="list metrics, or show one over time",
-        description="List the recorded metrics, or show each series of one metric: its newest "
-        "value, rate, percentiles and course over time.",
+def add_metrics_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp metrics``."""
+    parser.description = (
+        "List the recorded metrics, or show each series of one metric: its newest value, rate,\n"
+        "percentiles and course over time."
     )
     parser.add_argument(
         "name",
@@ -70,9 +72,7 @@ def add_metrics_parser(subparsers: Any) -> None:
     )
     add_number_option(parser, "number of series to show, or all (default: 50)", 50)
     add_filter_options(parser)
-    add_path_option(parser)
-    add_json_option(parser, "each metric or series")
-    add_color_option(parser)
+    add_output_options(parser, "each metric or series")
     parser.set_defaults(command=_run_metrics)
 
 

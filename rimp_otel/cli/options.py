@@ -31,6 +31,7 @@ __all__ = [
     "add_json_option",
     "add_min_duration_option",
     "add_number_option",
+    "add_output_options",
     "add_path_option",
     "add_service_option",
     "add_severity_option",
@@ -107,6 +108,13 @@ def add_color_option(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="colour the output: auto, always or never (default: auto)",
     )
+
+
+def add_output_options(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--path``, ``--json`` and ``--color``; ``what`` is what ``--json`` prints."""
+    add_path_option(parser)
+    add_json_option(parser, what)
+    add_color_option(parser)
 
 
 def add_follow_option(parser: argparse.ArgumentParser) -> None:

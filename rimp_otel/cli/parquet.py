@@ -14,7 +14,7 @@ from rimp_otel.render.terminal import to_json
 if TYPE_CHECKING:
     from rimp_otel.sql.parquet import ParquetResult
 
-__all__ = ["add_parquet_parser"]
+__all__ = ["add_parquet_arguments"]
 
 _DESCRIPTION = """\
 Convert every sealed file that has no Parquet copy yet, so that SQL queries start at once.
@@ -25,14 +25,9 @@ files. The command runs at low priority, and can be interrupted and run again at
 """
 
 
-def add_parquet_parser(subparsers: Any) -> None:
-    """Add ``rimp parquet`` to the commands."""
-    parser = subparsers.add_parser(
-        "parquet",
-        help="convert sealed files to Parquet",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_parquet_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp parquet``."""
+    parser.description = _DESCRIPTION
     parser.add_argument(
         "recording", metavar="PATH", nargs="?", help="path of the recording (same as --path)"
     )

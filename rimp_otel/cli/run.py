@@ -10,7 +10,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rimp_otel.cli.child_process import run_program
 from rimp_otel.cli.options import UsageError, add_path_option, path_from_args
@@ -24,7 +24,7 @@ from rimp_otel.render.format import format_bytes, format_count
 if TYPE_CHECKING:
     from rimp_otel.cli.run_summary import Added
 
-__all__ = ["add_run_parser", "is_installed", "program_env", "service_name"]
+__all__ = ["add_run_arguments", "is_installed", "program_env", "service_name"]
 
 
 _REQUIRED = {
@@ -40,15 +40,10 @@ is instrumented. Processes that the program starts are recorded, too.
 """
 
 
-def add_run_parser(subparsers: Any) -> None:
-    """Add ``rimp run`` to the commands."""
-    parser = subparsers.add_parser(
-        "run",
-        help="record a program",
-        description=_DESCRIPTION,
-        usage="rimp run [-h] [--path PATH] [--service NAME] [--quiet] -- CMD ...",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp run``."""
+    parser.description = _DESCRIPTION
+    parser.usage = "rimp run [-h] [--path PATH] [--service NAME] [--quiet] -- CMD ..."
     add_path_option(parser)
     parser.add_argument(
         "--service",

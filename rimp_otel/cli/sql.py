@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rimp_otel.cli.options import (
     UsageError,
-    add_color_option,
-    add_json_option,
-    add_path_option,
+    add_output_options,
     parse_count,
     path_from_args,
 )
@@ -21,7 +19,7 @@ from rimp_otel.cli.sql_format import FORMATS, answer
 if TYPE_CHECKING:
     from rimp_otel.models.records import Signal
 
-__all__ = ["add_sql_parser"]
+__all__ = ["add_sql_arguments"]
 
 _DESCRIPTION = """\
 Query a recording with SQL. Without SQL, read it from a pipe, or start a shell.
@@ -34,14 +32,9 @@ one.
 """
 
 
-def add_sql_parser(subparsers: Any) -> None:
-    """Add ``rimp sql`` to the commands."""
-    parser = subparsers.add_parser(
-        "sql",
-        help="query a recording with SQL",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_sql_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp sql``."""
+    parser.description = _DESCRIPTION
     parser.add_argument(
         "sql", metavar="SQL", nargs="?", help="statements to run, separated by semicolons"
     )
@@ -70,9 +63,7 @@ def add_sql_parser(subparsers: Any) -> None:
         default=sys.maxsize,
         help="print at most N rows (default: all)",
     )
-    add_path_option(parser)
-    add_json_option(parser, "each row")
-    add_color_option(parser)
+    add_output_options(parser, "each row")
     parser.set_defaults(command=_run_sql)
 
 

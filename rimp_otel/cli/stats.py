@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rimp_otel.cli.options import (
-    add_color_option,
-    add_json_option,
-    add_path_option,
+    add_output_options,
     path_from_args,
     style_from_args,
 )
@@ -37,19 +35,19 @@ if TYPE_CHECKING:
     from rimp_otel.storage.recording import Recording
     from rimp_otel.storage.slots import SlotState
 
-__all__ = ["RecordingStats", "SealedFiles", "add_stats_parser", "count_recording", "format_stats"]
+__all__ = [
+    "RecordingStats",
+    "SealedFiles",
+    "add_stats_arguments",
+    "count_recording",
+    "format_stats",
+]
 
 
-def add_stats_parser(subparsers: Any) -> None:
-    """Add ``rimp stats`` to the commands."""
-    parser = subparsers.add_parser(
-        "stats",
-        help="summarize a recording",
-        description="Summarize a recording: counts, services, time range, files and damage.",
-    )
-    add_path_option(parser)
-    add_json_option(parser, "the statistics")
-    add_color_option(parser)
+def add_stats_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp stats``."""
+    parser.description = "Summarize a recording: counts, services, time range, files and damage."
+    add_output_options(parser, "the statistics")
     parser.set_defaults(command=_run_stats)
 
 

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rimp_otel.cli.options import (
-    add_color_option,
     add_filter_options,
     add_follow_option,
-    add_json_option,
     add_number_option,
-    add_path_option,
+    add_output_options,
     add_severity_option,
     add_window_options,
     filter_from_args,
@@ -59,8 +57,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Feed",
-    "add_logs_parser",
-    "add_tail_parser",
+    "add_logs_arguments",
+    "add_tail_arguments",
     "follow_recording",
     "format_log",
     "format_record",
@@ -72,13 +70,9 @@ _HOUR = 3_600 * 10**9
 _SOURCE_WIDTH = 16
 
 
-def add_tail_parser(subparsers: Any) -> None:
-    """Add ``rimp tail`` to the commands."""
-    parser = subparsers.add_parser(
-        "tail",
-        help="print the newest records and follow new ones",
-        description="Print the newest spans, log records and metrics, one line each.",
-    )
+def add_tail_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp tail``."""
+    parser.description = "Print the newest spans, log records and metrics, one line each."
     add_follow_option(parser)
     add_number_option(parser, "newest records to print, or all (default: 10; all with --since)")
     add_window_options(parser)
@@ -90,17 +84,13 @@ def add_tail_parser(subparsers: Any) -> None:
         metavar="SIGNAL",
         help="print only these signals: traces, logs, metrics",
     )
-    _add_output_options(parser)
+    add_output_options(parser, "each record")
     parser.set_defaults(command=_run_tail)
 
 
-def add_logs_parser(subparsers: Any) -> None:
-    """Add ``rimp logs`` to the commands."""
-    parser = subparsers.add_parser(
-        "logs",
-        help="search log records",
-        description="Print the newest log records that meet all conditions.",
-    )
+def add_logs_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp logs``."""
+    parser.description = "Print the newest log records that meet all conditions."
     add_follow_option(parser)
     add_number_option(
         parser, "newest records to print, or all (default: 20; all with a time or --trace)"
@@ -119,14 +109,8 @@ def add_logs_parser(subparsers: Any) -> None:
         help="select records of traces whose id starts with ID",
     )
     add_filter_options(parser)
-    _add_output_options(parser)
+    add_output_options(parser, "each record")
     parser.set_defaults(command=_run_logs)
-
-
-def _add_output_options(parser: argparse.ArgumentParser) -> None:
-    add_path_option(parser)
-    add_json_option(parser, "each record")
-    add_color_option(parser)
 
 
 def _run_tail(args: argparse.Namespace) -> int:

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rimp_otel.analysis.activity import ActivitySnapshot, LiveActivity, LoadStats
 from rimp_otel.cli.options import (
     UsageError,
-    add_color_option,
-    add_json_option,
-    add_path_option,
+    add_output_options,
     add_service_option,
     add_sort_option,
     output_width,
@@ -44,7 +42,7 @@ from rimp_otel.render.terminal import (
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
 
-__all__ = ["SORT_KEYS", "LiveRecording", "add_top_parser", "format_snapshot", "snapshot_json"]
+__all__ = ["SORT_KEYS", "LiveRecording", "add_top_arguments", "format_snapshot", "snapshot_json"]
 
 _NANOS_PER_SECOND = 10**9
 
@@ -67,13 +65,11 @@ _LOAD_COLUMNS = (
 )
 
 
-def add_top_parser(subparsers: Any) -> None:
-    """Add ``rimp top`` to the commands."""
-    parser = subparsers.add_parser(
-        "top",
-        help="watch services and operations: rates, errors, latencies",
-        description="Watch spans per second, errors and latencies of the last minute by service and "
-        "operation. Press s to sort by the next column, q to quit.",
+def add_top_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp top``."""
+    parser.description = (
+        "Watch spans per second, errors and latencies of the last minute by service and operation.\n"
+        "Press s to sort by the next column, q to quit."
     )
     parser.add_argument(
         "--once", action="store_true", help="print one frame and exit (default without a terminal)"
@@ -100,9 +96,7 @@ def add_top_parser(subparsers: Any) -> None:
     )
     add_sort_option(parser, list(SORT_KEYS), "spans, errors, p50, p95 or p99")
     add_service_option(parser)
-    add_path_option(parser)
-    add_json_option(parser, "each frame")
-    add_color_option(parser)
+    add_output_options(parser, "each frame")
     parser.set_defaults(command=_run_top)
 
 

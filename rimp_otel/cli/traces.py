@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 from rimp_otel.analysis.summaries import TraceSummary, count_unique_digits, summarize_traces
 from rimp_otel.cli.options import (
     UsageError,
-    add_color_option,
     add_filter_options,
-    add_json_option,
     add_min_duration_option,
     add_number_option,
-    add_path_option,
+    add_output_options,
     add_sort_option,
     filter_from_args,
     output_width,
@@ -57,8 +55,8 @@ if TYPE_CHECKING:
     from rimp_otel.storage.recording import Recording
 
 __all__ = [
-    "add_trace_parser",
-    "add_traces_parser",
+    "add_trace_arguments",
+    "add_traces_arguments",
     "find_trace",
     "format_traces",
     "mentions_trace",
@@ -72,21 +70,15 @@ _MIN_SPANS, _MAX_NEWEST = 30_000, 10_000
 """How many of the newest spans are read at least, and for how many traces that is tried."""
 
 
-def add_traces_parser(subparsers: Any) -> None:
-    """Add ``rimp traces`` to the commands."""
-    parser = subparsers.add_parser(
-        "traces",
-        help="list the newest traces",
-        description="List the newest traces that meet all conditions.",
-    )
+def add_traces_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp traces``."""
+    parser.description = "List the newest traces that meet all conditions."
     add_number_option(parser, "number of traces to list, or all (default: 20)", 20)
     add_sort_option(parser, list(_SORT_KEYS), "time, duration, errors or spans")
     add_min_duration_option(parser, "traces")
     parser.add_argument("--errors", action="store_true", help="select traces with failed spans")
     add_filter_options(parser, "select traces with a span of this name; * matches any text")
-    add_path_option(parser)
-    add_json_option(parser, "each trace")
-    add_color_option(parser)
+    add_output_options(parser, "each trace")
     parser.set_defaults(command=_run_traces)
 
 
@@ -208,22 +200,16 @@ def trace_json(trace: Trace) -> dict[str, Any]:
     }
 
 
-def add_trace_parser(subparsers: Any) -> None:
-    """Add ``rimp trace`` to the commands."""
-    parser = subparsers.add_parser(
-        "trace",
-        help="show one trace as a waterfall",
-        description="Show one trace as a waterfall, with its log records in place.",
-    )
+def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp trace``."""
+    parser.description = "Show one trace as a waterfall, with its log records in place."
     parser.add_argument(
         "id",
         metavar="ID",
         type=parse_trace_prefix,
         help="trace id, or enough of its first digits to be unique",
     )
-    add_path_option(parser)
-    add_json_option(parser, "the trace")
-    add_color_option(parser)
+    add_output_options(parser, "the trace")
     parser.set_defaults(command=_run_trace)
 
 

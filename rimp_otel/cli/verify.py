@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rimp_otel.cli.options import (
     UsageError,
-    add_color_option,
-    add_json_option,
-    add_path_option,
+    add_output_options,
     path_from_args,
     style_from_args,
 )
@@ -26,8 +24,8 @@ if TYPE_CHECKING:
     from rimp_otel.storage.slots import SlotState
 
 __all__ = [
-    "add_repair_parser",
-    "add_verify_parser",
+    "add_repair_arguments",
+    "add_verify_arguments",
     "describe_action",
     "describe_problem",
     "describe_repair",
@@ -48,22 +46,18 @@ It can be interrupted and run again at any time.
 """
 
 
-def add_verify_parser(subparsers: Any) -> None:
-    """Add ``rimp verify`` to the commands."""
-    parser = subparsers.add_parser(
-        "verify",
-        help="check every line of a recording",
-        description="Check every line, journal and file name of a recording without changing "
-        "anything. The exit code is 1 if anything is damaged.",
+def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp verify``."""
+    parser.description = (
+        "Check every line, journal and file name of a recording without changing anything. The exit\n"
+        "code is 1 if anything is damaged."
     )
     parser.add_argument(
         "--protobuf",
         action="store_true",
         help="also parse every line with protobuf (needs the extra 'protobuf')",
     )
-    add_path_option(parser)
-    add_json_option(parser, "what was found")
-    add_color_option(parser)
+    add_output_options(parser, "what was found")
     parser.set_defaults(command=_run_verify)
 
 
@@ -310,14 +304,9 @@ def _problem_fields(problem: Problem) -> dict[str, Any]:
     }
 
 
-def add_repair_parser(subparsers: Any) -> None:
-    """Add ``rimp repair`` to the commands."""
-    parser = subparsers.add_parser(
-        "repair",
-        help="repair a recording",
-        description=_REPAIR_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_repair_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of ``rimp repair``."""
+    parser.description = _REPAIR_DESCRIPTION
     parser.add_argument(
         "--dry-run", action="store_true", help="report what would be repaired, but change nothing"
     )
@@ -326,9 +315,7 @@ def add_repair_parser(subparsers: Any) -> None:
         action="store_true",
         help="take over journals last written by another machine (make sure it has stopped)",
     )
-    add_path_option(parser)
-    add_json_option(parser, "what was done")
-    add_color_option(parser)
+    add_output_options(parser, "what was done")
     parser.set_defaults(command=_run_repair)
 
 

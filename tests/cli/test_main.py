@@ -1,4 +1,4 @@
-"""The frame: help, version, exit codes, and how failures are told."""
+"""The command: help, version, exit codes and messages."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.cli import main as frame
+from rimp_otel.cli import main as command
 from rimp_otel.errors import ConfigurationError, MissingExtraError, StorageError
 
 
-def test_alone(rimp: Any) -> None:
-    """Without a command: help."""
+def test_no_command(rimp: Any) -> None:
+    """Without a subcommand, help is printed."""
     code, out, err = rimp()
     assert (code, err) == (0, "")
     assert out == rimp("--help").out
@@ -25,13 +25,13 @@ def test_alone(rimp: Any) -> None:
 
 
 def test_version(rimp: Any) -> None:
-    """As the installed distribution says."""
+    """The version is that of the installed distribution."""
     assert rimp("--version") == (0, f"rimp {version('rimp-otel')}\n", "")
 
 
 def test_help_of_every_command(rimp: Any) -> None:
-    """Each has one, and each of its options says what it does."""
-    for name in sorted(frame.COMMANDS):
+    """Each command has help."""
+    for name in sorted(command.COMMANDS):
         assert rimp(name, "--help").out.startswith(f"usage: rimp {name} [-h]")
 
 
@@ -39,7 +39,7 @@ def test_help_of_every_command(rimp: Any) -> None:
     "command", ["tail", "logs", "traces", "stats", "trace 4b", "verify", "repair"]
 )
 def test_no_recording(rimp: Any, command: str) -> None:
-    """Every command that reads says where it looked, and what to do."""
+    """Every command that reads a recording has the same message if there is none."""
     assert rimp(*command.split(), "--path", "no\x1bwhere") == (
         2,
         "",
@@ -49,7 +49,7 @@ def test_no_recording(rimp: Any, command: str) -> None:
 
 
 def test_recording_from_the_environment(rimp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RIMP_STORAGE_PATH says where to look."""
+    """RIMP_STORAGE_PATH is the default path."""
     monkeypatch.setenv("RIMP_STORAGE_PATH", "elsewhere")
     assert "no recording at elsewhere: " in rimp("stats").err
 
@@ -66,7 +66,7 @@ def test_recording_from_the_environment(rimp: Any, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_usage_errors(rimp: Any, argv: list[str], message: str) -> None:
-    """Exit code 2, one line on standard error, and where help is."""
+    """A usage error has exit code 2 and one line, with the way to help."""
     code, out, err = rimp(*argv)
     assert (code, out) == (2, "")
     assert err.startswith(f"rimp: {message}")
@@ -87,7 +87,7 @@ def test_usage_errors(rimp: Any, argv: list[str], message: str) -> None:
 def test_failures(
     rimp: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
 ) -> None:
-    """No traceback for what can go wrong; a mistake of ours still has one."""
+    """Expected failures have a message instead of a traceback."""
 
     def build_parser(_: object) -> argparse.ArgumentParser:
         def fail(_: argparse.Namespace) -> int:
@@ -97,12 +97,12 @@ def test_failures(
         parser.set_defaults(command=fail)
         return parser
 
-    monkeypatch.setattr(frame, "build_parser", build_parser)
+    monkeypatch.setattr(command, "build_parser", build_parser)
     assert rimp() == (code, "", said)
 
 
 def test_ascii_output(shop: Path) -> None:
-    """Where the output's encoding has no box characters, the drawing is ASCII."""
+    """The drawing is ASCII if the encoding of the output has no box-drawing characters."""
     argv = [sys.executable, "-m", "rimp_otel.cli.main", "trace", "4"]
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(argv, env=env, capture_output=True, check=True)
@@ -111,7 +111,7 @@ def test_ascii_output(shop: Path) -> None:
 
 
 def test_help_imports_no_sdk() -> None:
-    """The commands are imported when they run, so that help is fast."""
+    """Help imports neither the SDK nor the modules of the commands."""
     code = """
 import sys
 from rimp_otel.cli.main import main
@@ -122,13 +122,13 @@ print([name for name in sys.modules if name.startswith(("opentelemetry", "rimp_o
     assert done.stdout.endswith("\n[]\n")
 
 
-def test_help_says_what_the_commands_do(rimp: Any) -> None:
-    """The frame says it without importing them; they say it too."""
-    assert frame.build_parser([]).format_help() == frame.build_parser().format_help()
+def test_help_without_subcommands() -> None:
+    """The help is the same whether the modules of the subcommands are imported or not."""
+    assert command.build_parser([]).format_help() == command.build_parser().format_help()
 
 
 def test_no_parser_needs_the_sdk() -> None:
-    """None of them needs the SDK before it runs."""
+    """No command needs the SDK to parse its arguments."""
     code = "import sys; from rimp_otel.cli.main import build_parser; build_parser();"
     code += "assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
     subprocess.run([sys.executable, "-c", code], check=True)
