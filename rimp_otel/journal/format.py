@@ -359,7 +359,7 @@ def _state_of(words: Sequence[int]) -> HeaderState:
     return HeaderState(
         words[_NUMBER],
         words[_GENERATION],
-        {signal: _stored_until(words, number) for number, signal in enumerate(_SIGNALS)},
+        {signal: _read_stored_until(words, number) for number, signal in enumerate(_SIGNALS)},
         _file_ends(words),
         _intent_of(words),
         *_synced_state(words),
@@ -394,7 +394,7 @@ def _synced_state(words: Sequence[int]) -> tuple[dict[Signal, int], dict[Signal,
     )
 
 
-def _stored_until(words: Sequence[int], number: int) -> int:
+def _read_stored_until(words: Sequence[int], number: int) -> int:
     """Return 0 if the word and its complement disagree by damage.
 
     A death between the two stores leaves a valid intent, or no frame of the signal between them.

@@ -214,7 +214,7 @@ def _sdk_span_of(entry: OpenSpanEntry, end: int) -> ReadableSpan:
         entry.name,
         context,
         _span_context(entry, entry.parent_span_id, is_remote) if entry.parent_span_id else None,
-        attributes=_attributes_of(entry),
+        attributes=_interrupted_attributes(entry),
         status=_INTERRUPTED,
         start_time=entry.start_time_unix_nano,
         end_time=max(entry.start_time_unix_nano, end),
@@ -241,7 +241,7 @@ class _CountedAttributes(dict[Any, Any]):
     dropped = 0
 
 
-def _attributes_of(entry: OpenSpanEntry) -> _CountedAttributes:
+def _interrupted_attributes(entry: OpenSpanEntry) -> _CountedAttributes:
     attributes = _CountedAttributes(entry.attributes)
     attributes["rimp.interrupted"] = True
     if entry.is_cut:

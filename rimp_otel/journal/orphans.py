@@ -80,7 +80,7 @@ def convert_orphans(directory: Path, stored: SpanLines | None = None) -> int:
             (directory / name).unlink()
     segments = _SegmentContents(directory)
     damaged = 0
-    for number in _numbers(directory):
+    for number in _orphan_numbers(directory):
         path = directory / journal_file_name(number, JournalFileKind.SEGMENT)
         open_spans, crash = _orphan_paths(directory, number)
         if not path.exists():
@@ -111,7 +111,7 @@ def read_orphans(directory: Path, segments: list[bytes]) -> OrphanLines:
         segments: the contents of its segments.
     """
     found = OrphanLines([], [])
-    for number in _numbers(directory):
+    for number in _orphan_numbers(directory):
         if (directory / journal_file_name(number, JournalFileKind.SEGMENT)).exists():
             continue
         orphans = _read_numbered(directory, number, segments)
@@ -139,7 +139,7 @@ class _SegmentContents:
                 yield path.read_bytes()
 
 
-def _numbers(directory: Path) -> list[int]:
+def _orphan_numbers(directory: Path) -> list[int]:
     try:
         files = map(classify_journal_file, os.listdir(directory))
     except OSError:
@@ -209,12 +209,12 @@ def _crash_records(
         return []
     if crash is None:
         return []
-    resource = _resource_of(left, segments)
+    resource = _resource_of_process(left, segments)
     record = encode_crash_event(crash.text, resource, crash.time_unix_nano, left.pid)
     return [(Signal.LOGS, record)]
 
 
-def _resource_of(left: OpenSpansLeft, segments: Iterable[bytes]) -> Envelope:
+def _resource_of_process(left: OpenSpansLeft, segments: Iterable[bytes]) -> Envelope:
     """Return the resource of what that process recorded."""
     for span in left.spans:
         if span.envelopes is not None:

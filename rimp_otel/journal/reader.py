@@ -177,7 +177,7 @@ def _read_segment(
     segment: _SegmentSnapshot, is_complete: IsComplete, contents: JournalContents, check: bool
 ) -> None:
     stored_until = dict(segment.state.stored_until)
-    _resolve_intent(segment.state, is_complete, stored_until, contents.ends)
+    _apply_intent(segment.state, is_complete, stored_until, contents.ends)
     frames = _parse_segment(segment, stored_until)
     for signal in Signal:
         found = _find_stored_until(segment, signal, stored_until[signal], frames)
@@ -233,7 +233,7 @@ def _is_frame_start(segment: _SegmentSnapshot, offset: int) -> bool:
     return offset == HEADER_SIZE or segment.data[max(offset - 1, 0) : offset] == b"\n"
 
 
-def _resolve_intent(
+def _apply_intent(
     state: HeaderState,
     is_complete: IsComplete,
     stored_until: dict[Signal, int],

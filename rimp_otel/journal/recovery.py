@@ -112,7 +112,9 @@ def _first_time(segment: Segment) -> int:
 def _convert_orphans(slot: Slot, target: JournalTarget, reporter: Reporter) -> int:
     """Make segments of the other files of a dead process; return how many were damaged."""
     directory = slot.directory
-    if not any(classify_journal_file(name).kind in _ORPHANS for name in _names(directory)):
+    if not any(
+        classify_journal_file(name).kind in _ORPHANS for name in _names_in_journal(directory)
+    ):
         return 0
     with importing():
         from rimp_otel.journal.orphans import convert_orphans
@@ -164,7 +166,7 @@ def _resolve_intent(segment: Segment, target: JournalTarget) -> None:
 def segment_files(directory: Path) -> list[Path]:
     """Return the segments in a journal's directory, oldest first; never a link, nor a pipe."""
     found = []
-    for name in _names(directory):
+    for name in _names_in_journal(directory):
         kind, number, _ = classify_journal_file(name)
         if kind is JournalFileKind.SEGMENT and _may_be_segment(directory / name):
             found.append((number, directory / name))
@@ -179,7 +181,7 @@ def _may_be_segment(path: Path) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)  # a directory is damage, and put aside
 
 
-def _names(directory: Path) -> Iterator[str]:
+def _names_in_journal(directory: Path) -> Iterator[str]:
     try:
         yield from os.listdir(directory)
     except FileNotFoundError:
@@ -188,5 +190,5 @@ def _names(directory: Path) -> Iterator[str]:
 
 def next_file_number(directory: Path) -> int:
     """Return a number that is higher than that of any file in a journal's directory."""
-    numbers = [classify_journal_file(name).number or 0 for name in _names(directory)]
+    numbers = [classify_journal_file(name).number or 0 for name in _names_in_journal(directory)]
     return max(numbers, default=0) + 1

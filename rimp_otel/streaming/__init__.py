@@ -1,4 +1,10 @@
-"""Collector to storage: the stream, its background thread, and the consumers."""
+"""From the collector to the storage, and on to the consumers.
+
+``stream`` is the life cycle: start, flush, stop, forks, the interpreter's exit. ``drain`` and
+``journal_drain`` store what waits in memory and in the journal; ``worker`` has the background thread
+and the consumers' threads. Imports from ``collector``, ``storage``, ``journal`` and below. Public are
+the names below; the rest is internal.
+"""
 
 from __future__ import annotations
 

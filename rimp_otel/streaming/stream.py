@@ -22,13 +22,13 @@ from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.files.storage import FileStorage
 from rimp_otel.streaming.drain import Drain
 from rimp_otel.streaming.journal_drain import JournalDrain
-from rimp_otel.streaming.worker import Consumer, ConsumerFunction, ConsumerStats, Request, Worker
+from rimp_otel.streaming.worker import Consumer, ConsumerFunction, ConsumerStats, Task, Worker
 
 __all__ = ["StreamStats", "TelemetryStream", "storage_for"]
 
 
-# Waiting for longer raises OverflowError.
-_LONGEST_WAIT = threading.TIMEOUT_MAX / 2
+# Seconds. Waiting for longer raises OverflowError.
+_MAX_WAIT = threading.TIMEOUT_MAX / 2
 
 
 class StreamStats(NamedTuple):
@@ -42,12 +42,12 @@ class StreamStats(NamedTuple):
     metric_errors: int
     #: The consumers' counts, in the order in which they were added.
     consumers: tuple[ConsumerStats, ...]
-    #: Segments, and notes of open spans, of processes that died, which were damaged and so put aside.
+    #: Segments and tables of open spans of dead processes that were damaged, and are in quarantine.
     damaged: int = 0
 
 
 def storage_for(config: TelemetryConfig) -> TelemetryStorage:
-    """The storage that a configuration names."""
+    """Return the storage that a configuration names."""
     if config.storage_backend == "file":
         return FileStorage.from_config(config)
     if config.storage_backend == "sqlite":
@@ -59,19 +59,24 @@ class TelemetryStream(MetricReader):
     """Drains a collector into a storage, and hands what was stored to the consumers.
 
     One background thread serves all three signals: it drains every ``flush_interval``, and when
-    the buffer is full; as a MetricReader it has OpenTelemetry's instruments collected every
-    ``metric_interval``, aside, since their callbacks are foreign code. A batch is stored first, then offered to the consumers. What a storage
-    refuses stays and is offered again, with growing pauses; what then finds no room in the buffer
-    is dropped and counted.
+    the buffer is full. As a MetricReader it has OpenTelemetry's instruments collected every
+    ``metric_interval``, on another thread, since their callbacks are foreign code. A batch is stored
+    first, then offered to the consumers. What a storage refuses stays and is offered again, with
+    growing pauses; what then finds no room in the buffer is dropped and counted.
 
     Nothing that hangs (a storage, a consumer) makes ``stop``, ``force_flush``, ``shutdown`` or
     ``flush`` miss its deadline. A stream that was never started, or was stopped, still stores what
     ``flush`` finds; at the interpreter's exit every stream stores what is left.
 
+    Thread-safe: all methods may be called from any thread, also by a consumer or by the storage
+    itself, which then wait for nothing that waits for them. Call ``start``, ``stop``,
+    ``add_consumer`` and ``remove_consumer`` from one thread at a time, and none from a signal handler
+    or finaliser. A forked child has a stream of its own, with empty queues and a new thread.
+
     Args:
         collector: what to drain; a collector has one stream.
-        storage: where to; the storage that the collector's configuration names, if not given.
-        interval: seconds between two drains; the configuration's ``flush_interval``, if not given.
+        storage: where to store; by default, the storage that the collector's configuration names.
+        interval: seconds between two drains; by default, the configuration's ``flush_interval``.
         preferred_temporality, preferred_aggregation: as for every MetricReader.
     """
 
@@ -90,24 +95,24 @@ class TelemetryStream(MetricReader):
         config = collector.config
         self.collector = collector
         self.storage = storage_for(config) if storage is None else storage
-        self.interval = _checked(config.flush_interval if interval is None else interval)
+        self.interval = _check_interval(config.flush_interval if interval is None else interval)
         self._metric_interval = config.metric_interval
         self._timeout = config.flush_timeout
         self._consumers: tuple[Consumer, ...] = ()
         self._metric_errors = 0
         self._metrics_due = time.monotonic() + self._metric_interval
         self._metrics_ended = False
-        self._collecting: Request | None = None
+        self._collecting: Task | None = None
         self._exiting = False
-        # Whether the storage was waited for the last time without storing anything.
+        # True if the storage stored nothing while it was waited for the last time.
         self._hangs = False
         self._wants_thread = False
         self._reporter = Reporter()
         self._buffer = CollectorBuffer(collector)
         self._drain = self._make_drain()
         self._worker = Worker(self._tick, "rimp-stream")
-        in_forked_child(self._renew)
-        in_forked_child(self._start_again, last=True)
+        in_forked_child(self._reset_after_fork)
+        in_forked_child(self._start_after_fork, last=True)
         self._exit = AtExit(self._at_exit)
         if not config.enabled:
             self._exit.let_go()
@@ -140,7 +145,7 @@ class TelemetryStream(MetricReader):
         )
 
     def start(self) -> None:
-        """Starts the background thread, where none runs. Does nothing if telemetry is disabled."""
+        """Start the background thread, if none runs. Does nothing if telemetry is disabled."""
         if self.collector.config.enabled:
             self._wants_thread = True
             self._drain.recover()
@@ -150,13 +155,13 @@ class TelemetryStream(MetricReader):
                 consumer.start()
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Stores what there is, lets the consumers finish, and ends the thread.
+        """Store what there is, let the consumers finish, and end the thread.
 
         Args:
-            timeout: seconds this may take; the configuration's ``flush_timeout``, if not given.
+            timeout: seconds this may take; by default, the configuration's ``flush_timeout``.
 
         Returns:
-            Whether all of it was done in that time.
+            True if all of it was done in that time.
         """
         deadline = self._deadline(timeout)
         self._wants_thread = False  # nor collects the instruments again, once this has done so
@@ -180,7 +185,7 @@ class TelemetryStream(MetricReader):
         self.stop()
 
     def add_consumer(self, consumer: ConsumerFunction) -> None:
-        """Hands ``consumer`` every batch that is stored from now on, on a thread of its own."""
+        """Hand ``consumer`` every batch that is stored from now on, on a thread of its own."""
         load_decoding()
         entry = Consumer(consumer, self.collector.config.consumer_queue_size)
         self._consumers = (*self._consumers, entry)
@@ -188,8 +193,10 @@ class TelemetryStream(MetricReader):
             entry.start()
 
     def remove_consumer(self, consumer: ConsumerFunction) -> None:
-        """Offers ``consumer`` no more batches; those in its queue it still gets. One that was never
-        added is ignored."""
+        """Offer ``consumer`` no more batches; it still gets those in its queue.
+
+        A consumer that was never added is ignored.
+        """
         for entry in self._consumers:
             if entry.function == consumer:
                 self._consumers = tuple(kept for kept in self._consumers if kept is not entry)
@@ -197,7 +204,7 @@ class TelemetryStream(MetricReader):
                 return
 
     def flush(self) -> TelemetryData:
-        """Stores what is in the buffer, and lets the consumers handle it.
+        """Store what is in the buffer, and wait until the consumers have handled it.
 
         Returns:
             What was in the buffer; less, if not all could be stored within ``flush_timeout``.
@@ -209,15 +216,15 @@ class TelemetryStream(MetricReader):
         return TelemetryData.concat(batches)
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """Collects OpenTelemetry's instruments, and stores all there is.
+        """Collect OpenTelemetry's instruments, and store all there is.
 
         Returns:
-            Whether that was done in time, and the storage took all of it.
+            True if that was done in time, and the storage took all of it.
         """
         return self._flush_all(self._deadline(timeout_millis / 1_000), ending=False)
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Collects OpenTelemetry's instruments for the last time, and stores all there is.
+        """Collect OpenTelemetry's instruments for the last time, and store all there is.
 
         Called by the MeterProvider. Spans, log records and native records that still arrive are
         stored on: only ``stop`` and the interpreter's exit end the thread. It waits no longer than
@@ -229,7 +236,7 @@ class TelemetryStream(MetricReader):
             self._metrics_ended = True
 
     def stats(self) -> StreamStats:
-        """What has been counted up to now."""
+        """Return what has been counted up to now."""
         consumers = tuple(consumer.stats() for consumer in self._consumers)
         drain = self._drain
         return StreamStats(
@@ -255,13 +262,15 @@ class TelemetryStream(MetricReader):
         )
         return max(0.0, min(self.interval, until_metrics))
 
-    def _begin_collecting(self) -> Request | None:
-        """Collects the instruments on a thread of its own, unless that is being done: an observable
-        instrument's callback may hang."""
+    def _begin_collecting(self) -> Task | None:
+        """Collect the instruments on a thread of its own, unless that is being done.
+
+        An observable instrument's callback may hang.
+        """
         if self._collect is None or self._metrics_ended:
             return None
         if self._collecting is None or self._collecting.done.is_set():
-            self._collecting = self._worker.aside(self._collect_metrics)
+            self._collecting = self._worker.run_aside(self._collect_metrics)
         return self._collecting
 
     def _collect_metrics(self) -> None:
@@ -272,7 +281,7 @@ class TelemetryStream(MetricReader):
             self._reporter.say("metrics", f"metrics could not be collected: {error!r}")
 
     def _finish_collecting(self, deadline: float) -> bool:
-        """Has all that was measured up to now collected; False if that takes longer."""
+        """Have all that was measured up to now collected; return False if that takes longer."""
         running = self._collecting
         if running is not None and not running.wait(deadline):
             return False
@@ -280,7 +289,7 @@ class TelemetryStream(MetricReader):
         return collecting is None or collecting.wait(deadline)
 
     def _flush_all(self, deadline: float, ending: bool) -> bool:
-        def action() -> bool:
+        def flush() -> bool:
             self._drain.run()  # at once, whatever the instruments' callbacks do
             collected = self._finish_collecting(deadline)
             stored = self._drain.run()
@@ -288,7 +297,7 @@ class TelemetryStream(MetricReader):
                 self._drain.close()
             return collected and stored
 
-        return self._perform(action, deadline) and self._wait_for_consumers(deadline)
+        return self._perform(flush, deadline) and self._wait_for_consumers(deadline)
 
     def _perform(self, action: Callable[[], bool], deadline: float) -> bool:
         if not self.collector.config.enabled:
@@ -319,7 +328,7 @@ class TelemetryStream(MetricReader):
 
     def _deadline(self, timeout: float | None) -> float:
         timeout = self._timeout if timeout is None else timeout
-        return time.monotonic() + min(max(0.0, timeout), _LONGEST_WAIT)
+        return time.monotonic() + min(max(0.0, timeout), _MAX_WAIT)
 
     def _at_exit(self) -> None:
         self._exiting = True
@@ -328,16 +337,16 @@ class TelemetryStream(MetricReader):
         self.stop(0.0 if self._hangs else None)
         self._drain.report_unstored()
 
-    def _renew(self) -> None:
-        """In a forked child: the thread, and what it was doing, are the parent's."""
+    def _reset_after_fork(self) -> None:
+        """Forget in a forked child the thread and what it was doing, which are the parent's."""
         self._reporter = Reporter()
         self._drain.reset_after_fork()
-        self._worker.renew()
+        self._worker.reset_after_fork()
         self._collecting = None
         for consumer in self._consumers:
-            consumer.renew()
+            consumer.reset_after_fork()
 
-    def _start_again(self) -> None:
+    def _start_after_fork(self) -> None:
         if self._wants_thread:
             self._worker.start()
 
@@ -358,7 +367,7 @@ class _StreamHooks:
     def wake(self) -> None:
         """Make the thread drain now. Safe from any thread, signal handler or finaliser."""
         stream = self._stream
-        if stream._exiting and not stream._worker.running:
+        if stream._exiting and not stream._worker.is_running:
             stream._drain.run_if_free()
         else:
             stream._worker.wake()
@@ -383,7 +392,7 @@ class _StreamHooks:
         return stored and stream._wait_for_consumers(deadline)
 
 
-def _checked(interval: float) -> float:
+def _check_interval(interval: float) -> float:
     if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
         raise ConfigurationError(f"interval={interval!r} is not allowed: give seconds above 0")
-    return float(min(interval, _LONGEST_WAIT))
+    return float(min(interval, _MAX_WAIT))

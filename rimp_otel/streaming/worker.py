@@ -1,4 +1,4 @@
-"""The stream's background thread: does what is due, and what it is asked for in between."""
+"""The threads of a stream: the worker, which drains, and one for each consumer."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ __all__ = [
     "Consumer",
     "ConsumerFunction",
     "ConsumerStats",
-    "Request",
+    "Task",
     "Worker",
     "suppress_instrumentation",
 ]
 
-
-# --- Consumers, each with a thread and a bounded queue of its own, so that none disturbs another.
 
 ConsumerFunction = Callable[[TelemetryData], object]
 """Anything that takes a batch; what it returns is ignored."""
@@ -45,6 +43,9 @@ class ConsumerStats(NamedTuple):
 class Consumer:
     """Hands batches to one function, in their order, on a thread of its own.
 
+    Its bounded queue keeps it from disturbing the stream or another consumer. ``offer`` is for the
+    draining thread; all else may be called from any thread.
+
     Args:
         function: what takes the batches.
         queue_size: batches that may wait; what comes while it is full is missed, and counted.
@@ -56,10 +57,10 @@ class Consumer:
         self._delivered = self._failed = self._missed = 0
         self._offered = self._finished = 0
         self._last_error: BaseException | None = None
-        self.renew()
+        self.reset_after_fork()
 
-    def renew(self) -> None:
-        """Starts with an empty queue and no thread, as in a forked child."""
+    def reset_after_fork(self) -> None:
+        """Start with an empty queue and no thread, as in a forked child."""
         self._queue: deque[TelemetryData] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -67,12 +68,12 @@ class Consumer:
         self._finished = self._offered
 
     def start(self) -> None:
-        """Starts the thread, where there is none. Else the first ``offer`` does."""
+        """Start the thread, if there is none. Otherwise the first ``offer`` does."""
         with self._changed:
             self._start()
 
     def offer(self, data: TelemetryData) -> None:
-        """Puts a batch into the queue. Never waits."""
+        """Put a batch into the queue. Never waits."""
         with self._changed:
             if len(self._queue) >= self._queue_size:
                 self._missed += len(data)
@@ -85,7 +86,7 @@ class Consumer:
         self._deliver_waiting()
 
     def _start(self) -> bool:
-        """Whether there is a thread now that will deliver."""
+        """Return True if there is a thread now that will deliver."""
         if self._thread is not None and self._thread.is_alive():
             return True
         self._closed = False
@@ -128,7 +129,7 @@ class Consumer:
         self._delivered += records
 
     def wait(self, deadline: float) -> bool:
-        """Waits until what has been offered up to now was handled; False after ``deadline``.
+        """Wait until what has been offered up to now was handled; return False at ``deadline``.
 
         Args:
             deadline: on ``time.monotonic``'s clock.
@@ -143,52 +144,49 @@ class Consumer:
 
     @property
     def is_current(self) -> bool:
-        """Whether this is called by the consumer's function, on its thread."""
+        """True if this is called by the consumer's function, on its thread."""
         return threading.current_thread() is self._thread
 
     def close(self) -> None:
-        """Ends the thread once the queue is empty. Another ``offer`` starts one again."""
+        """End the thread once the queue is empty. Another ``offer`` starts one again."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     @property
     def last_error(self) -> BaseException | None:
-        """What the function raised last."""
+        """The exception that the function raised last."""
         return self._last_error
 
     def stats(self) -> ConsumerStats:
-        """What has been counted up to now."""
+        """Return what has been counted up to now."""
         name = getattr(self.function, "__qualname__", None) or repr(self.function)
         return ConsumerStats(name, self._delivered, self._failed, self._missed)
 
 
 def suppress_instrumentation() -> None:
-    """Keeps OpenTelemetry from recording what this thread does, for the rest of its life."""
+    """Keep OpenTelemetry from recording what this thread does, for the rest of its life."""
     for name in ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY"):
         key = getattr(context_api, name, None)
         if key is not None:
             context_api.attach(context_api.set_value(key, True))
 
 
-# --- The stream's background thread: does what is due, and what it is asked for in between.
-
-
 _PAUSE_AFTER_ERROR = 1.0
 
 
-class Request:
+class Task:
     """Something to do on a thread, and whether it is done."""
 
-    def __init__(self, action: Callable[[], Any]) -> None:
-        self.action = action
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
         self.done = threading.Event()
         self.result: Any = None
 
     def run(self) -> None:
-        """Does it. Raises nothing."""
+        """Do it. Raises nothing."""
         try:
-            self.result = self.action()
+            self.result = self.function()
         except BaseException:
             # What a storage may raise: not even SystemExit may end the thread.
             self.result = None
@@ -196,16 +194,19 @@ class Request:
             self.done.set()
 
     def wait(self, deadline: float) -> bool:
-        """Whether it is done before ``deadline`` (of ``time.monotonic``)."""
+        """Wait until it is done; return False at ``deadline`` (of ``time.monotonic``)."""
         return self.done.wait(max(0.0, deadline - time.monotonic()))
 
 
-class _End:
+class _EndOfThread:
     """Ends the thread that takes it."""
 
 
 class Worker:
     """A daemon thread that calls ``tick`` when it is due and when it is woken.
+
+    ``wake`` is safe from any thread, signal handler or finaliser; ``perform`` and ``run_aside`` from
+    any thread; ``start`` and ``stop`` are for one thread at a time.
 
     Args:
         tick: called with no argument; returns the seconds until it is due again.
@@ -215,12 +216,12 @@ class Worker:
     def __init__(self, tick: Callable[[], float], name: str) -> None:
         self._tick = tick
         self._name = name
-        self.renew()
+        self.reset_after_fork()
 
-    def renew(self) -> None:
-        """Forgets the thread and all that it was asked for, as in a forked child."""
+    def reset_after_fork(self) -> None:
+        """Forget the thread and all that it was asked for, as in a forked child."""
         # SimpleQueue.put is one call into C that takes no lock which a signal handler could meet.
-        self._inbox: queue.SimpleQueue[Request | _End | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Task | _EndOfThread | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._woken = False
         self._here = threading.local()
@@ -228,20 +229,20 @@ class Worker:
         self._left: list[threading.Thread] = []
 
     @property
-    def running(self) -> bool:
-        """Whether the thread lives."""
+    def is_running(self) -> bool:
+        """True if the thread lives."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def is_current(self) -> bool:
-        """Whether this is called by what the worker does, on whatever thread."""
+        """True if this is called by what the worker does, on whatever thread."""
         return getattr(self._here, "working", False)
 
     def start(self) -> bool:
-        """Starts the thread where there is none; False if the interpreter starts none any more."""
-        if self.running:
+        """Start the thread if there is none; return False if the interpreter starts none any more."""
+        if self.is_running:
             return True
-        inbox: queue.SimpleQueue[Request | _End | None] = queue.SimpleQueue()
+        inbox: queue.SimpleQueue[Task | _EndOfThread | None] = queue.SimpleQueue()
         thread = threading.Thread(target=self._run, args=(inbox,), name=self._name, daemon=True)
         self._inbox, self._woken = inbox, False
         try:
@@ -252,44 +253,44 @@ class Worker:
         return True
 
     def wake(self) -> None:
-        """Makes a tick due now. Safe from a signal handler or a finaliser."""
+        """Make a tick due now."""
         if not self._woken:
             self._woken = True
             self._inbox.put(None)
 
-    def perform(self, action: Callable[[], Any], deadline: float) -> tuple[bool, Any]:
-        """Calls ``action`` on the thread, and waits for it.
+    def perform(self, function: Callable[[], Any], deadline: float) -> tuple[bool, Any]:
+        """Call ``function`` on the thread, and wait for it.
 
-        Where there is no thread, it is called on one made for it, so that even an action that
+        Where there is no thread, it is called on one made for it, so that even a function that
         hangs keeps no caller past the deadline; at the interpreter's exit, on the caller's. What
         the worker does cannot wait for the worker: then it is not called at all.
 
         Returns:
-            Whether it was done before ``deadline`` (of ``time.monotonic``), and what it returned.
+            True if it was done before ``deadline`` (of ``time.monotonic``); and what it returned.
         """
         if self.is_current:
             return False, None
-        request = Request(action)
-        if self.running:
-            self._inbox.put(request)
-        elif not self._run_aside(request) and self._is_alone(deadline):
-            self._run_here(request)
-        done = request.wait(deadline)
-        return done, request.result if done else None
+        task = Task(function)
+        if self.is_running:
+            self._inbox.put(task)
+        elif not self._start_aside(task) and self._is_alone(deadline):
+            self._run_here(task)
+        done = task.wait(deadline)
+        return done, task.result if done else None
 
-    def aside(self, action: Callable[[], Any]) -> Request:
-        """Calls ``action`` on a thread made for it, since it may hang."""
-        request = Request(action)
-        if not self._run_aside(request):
-            self._run_here(request)
-        return request
+    def run_aside(self, function: Callable[[], Any]) -> Task:
+        """Call ``function`` on a thread made for it, since it may hang."""
+        task = Task(function)
+        if not self._start_aside(task):
+            self._run_here(task)
+        return task
 
     def stop(self, deadline: float) -> bool:
-        """Ends the thread; False if it still runs at ``deadline``."""
+        """End the thread; return False if it still runs at ``deadline``."""
         thread, self._thread = self._thread, None
         if thread is None:
             return True
-        self._inbox.put(_End())
+        self._inbox.put(_EndOfThread())
         if thread is threading.current_thread():
             return False
         thread.join(max(0.0, deadline - time.monotonic()))
@@ -298,12 +299,12 @@ class Worker:
         return not thread.is_alive()
 
     def _is_alone(self, deadline: float) -> bool:
-        """Whether no other thread does anything any more that it was asked for, at ``deadline``."""
+        """Return True if at ``deadline`` no other thread does what it was asked for any more."""
         for thread in self._left:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._left)
 
-    def _run(self, inbox: queue.SimpleQueue[Request | _End | None]) -> None:
+    def _run(self, inbox: queue.SimpleQueue[Task | _EndOfThread | None]) -> None:
         suppress_instrumentation()
         self._here.working = True
         next_tick = time.monotonic() + self._tick_safely()
@@ -312,8 +313,8 @@ class Worker:
                 message = inbox.get(timeout=max(0.0, next_tick - time.monotonic()))
             except queue.Empty:
                 message = None
-            if isinstance(message, _End):
-                _run_rest(inbox)
+            if isinstance(message, _EndOfThread):
+                _run_remaining(inbox)
                 return
             if message is not None:
                 message.run()
@@ -327,12 +328,12 @@ class Worker:
         except BaseException:
             return _PAUSE_AFTER_ERROR
 
-    def _run_aside(self, request: Request) -> bool:
-        """False if the interpreter starts no thread any more."""
+    def _start_aside(self, task: Task) -> bool:
+        """Return False if the interpreter starts no thread any more."""
 
         def run() -> None:
             suppress_instrumentation()
-            self._run_here(request)
+            self._run_here(task)
 
         thread = threading.Thread(target=run, name="rimp-aside", daemon=True)
         try:
@@ -342,18 +343,18 @@ class Worker:
         self._left = [*(left for left in self._left if left.is_alive()), thread]
         return True
 
-    def _run_here(self, request: Request) -> None:
+    def _run_here(self, task: Task) -> None:
         here = self._here
         here.working = True
         try:
-            request.run()
+            task.run()
         finally:
             here.working = False
 
 
-def _run_rest(inbox: queue.SimpleQueue[Request | _End | None]) -> None:
-    """Does what was asked for while the thread was told to end."""
+def _run_remaining(inbox: queue.SimpleQueue[Task | _EndOfThread | None]) -> None:
+    """Do what was asked for while the thread was told to end."""
     while not inbox.empty():
         message = inbox.get()
-        if isinstance(message, Request):
+        if isinstance(message, Task):
             message.run()

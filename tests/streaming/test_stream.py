@@ -358,7 +358,7 @@ def test_consumers_that_flush_and_stop():
     assert len(stream.flush()) == 1
     assert time.monotonic() - before < QUICK
     assert len(flushed) == 2
-    assert not stream._worker.running
+    assert not stream._worker.is_running
     assert stream.stop()
 
 

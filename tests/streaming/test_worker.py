@@ -98,7 +98,7 @@ def test_perform_runs_on_the_thread():
         raise SystemExit
 
     assert worker.perform(leave, soon()) == (True, None)
-    assert worker.running
+    assert worker.is_running
     assert worker.stop(soon())
 
 
@@ -157,7 +157,7 @@ def test_start_stop_start():
     assert worker.perform(threading.current_thread, soon())[1] is first
     assert worker.stop(soon())
     assert worker.stop(soon())
-    assert not worker.running
+    assert not worker.is_running
     assert worker.start()
     assert worker.perform(threading.current_thread, soon())[1] is not first
     assert worker.stop(soon())
@@ -172,7 +172,7 @@ def test_interpreter_that_starts_no_thread(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", refuse)
     worker = Worker(Ticks(), "w")
     assert not worker.start()
-    assert not worker.running
+    assert not worker.is_running
     done, thread = worker.perform(threading.current_thread, soon())
     assert done
     assert thread is threading.current_thread()

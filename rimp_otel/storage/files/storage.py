@@ -1,4 +1,4 @@
-"""The storage in files: OTLP JSON lines, append-only, rotated, sealed and in the end deleted.
+"""``FileStorage``: OTLP JSON lines in files that are appended to, rotated, sealed and deleted.
 
 On disk, for ``FileStorage("telemetry")`` (``layout`` has the names)::
 
@@ -11,12 +11,12 @@ Every active file has one writer. ``store`` appends through a writer that all st
 and one policy in a process share, as the three exporters' are. A journal appends through one of its
 own, which nobody else uses: what it notes about where the files end stays true.
 
-What is promised. A batch given to ``store`` is in the files, whole, when ``store`` returns, or in
-none of them when it raises; a process killed in between may leave a part of the batch, but of no
-line. A power failure costs what came after the last sync: with "always" nothing, with "interval" at
-most ``sync_interval`` seconds of what is drained or stored steadily, with "never" what the
-system had not written by itself, which may be a file that was just sealed. A process that was
-killed loses nothing under any of them.
+Guarantees: when ``store`` returns, the files hold the whole batch; when it raises, they hold none of
+it. A process that is killed in between may leave a part of the batch, but no part of a line. A loss
+of power costs what came after the last sync: nothing with "always"; with "interval", at most
+``sync_interval`` seconds of what is drained or stored steadily; with "never", what the system had not
+written by itself, which may be a file that was just sealed. A process that is killed loses nothing
+that was stored, under any of them.
 """
 
 from __future__ import annotations
@@ -58,6 +58,9 @@ class FileStorage(FilteringStorage):
     write one recording: each has files of its own, and readers merge. Files are made when the first
     record comes, readable by their owner alone (0600, directories 0700); symbolic links are not
     followed.
+
+    Thread-safe: all methods may be called from any thread, and ``store`` also from code that
+    interrupts another ``store``, such as a signal handler. A forked child opens files of its own.
 
     Args:
         path: a directory, or the name of a family of files that ends in ``.jsonl``:
@@ -115,7 +118,7 @@ class FileStorage(FilteringStorage):
 
     @property
     def _writer(self) -> Writer:
-        """Of batches that are stored."""
+        """The writer of batches that are stored."""
         if self._shared is None:
             policy, layout = self.policy, self._absolute
             made = Writer(layout, policy, Sealer(layout, policy))
@@ -130,20 +133,21 @@ class FileStorage(FilteringStorage):
 
     @classmethod
     def from_config(cls, config: TelemetryConfig) -> FileStorage:
-        """The storage that a configuration asks for."""
+        """Return the storage that a configuration describes."""
         return cls(config.path, **FilePolicy.of(config)._asdict())
 
     def store(self, data: TelemetryData) -> None:
-        """Appends the batch.
+        """Append a batch.
 
         Raises:
-            StorageError: it could not be appended; then no file holds any of it.
+            StorageError: it could not be appended; no file holds any of it.
         """
         self._writer.append_all({signal: data.otlp_json(signal) for signal in Signal})
 
     def rotate(self) -> None:
-        """Seals what this storage has written so far, and what others left to be sealed; returns
-        when that is done. What cannot be sealed now waits, and is tried again.
+        """Seal what this storage has written so far, and what others left to be sealed.
+
+        Returns when that is done. What cannot be sealed now is tried again later.
 
         Raises:
             StorageError: a file could not be rotated; it is appended to as before.
@@ -154,7 +158,7 @@ class FileStorage(FilteringStorage):
         self._sealer.run()
 
     def stats(self) -> FileStats:
-        """Return what has been done in this process by this storage, by the journals that are
+        """Return what has been done in this process: by this storage, by the journals that are
         drained into it, and by other storages that share its files."""
         stats = sum((target.stats() for target in self._targets), self._writer.stats())
         return stats + self._sealer.stats()
@@ -179,7 +183,7 @@ class FileStorage(FilteringStorage):
         return FileRecording(self._absolute.path)
 
     def close(self) -> None:
-        """Syncs and closes the files, and gives their slot back; the next batch opens them again.
+        """Sync and close the files, and release their slot; the next batch opens them again.
 
         A journal that is drained into the files keeps its own slot until it is closed.
         """
