@@ -1,4 +1,4 @@
-"""Forcing files to the device, and what is no error in doing so."""
+"""Durable, private files: how they are opened, synced to the device, locked and preallocated."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = [
     "CREATE_NEW_FLAGS",
     "READ_FLAGS",
     "READ_WRITE_FLAGS",
-    "acquire",
+    "lock_file",
     "preallocate",
-    "release",
     "sync_directory",
     "sync_file",
+    "unlock_file",
 ]
 
 # Never through a symbolic link that somebody put there, nor into a child that is executed.
@@ -34,18 +34,16 @@ CREATE_NEW_FLAGS = CREATE_FLAGS | os.O_EXCL
 """Flags to make a file that must not exist."""
 
 
-# --- Forcing files to the device, and what is no error in doing so.
-
-# Of file systems that have nothing to force.
+# Errors of file systems that have nothing to force.
 _NOT_SUPPORTED = {errno.EINVAL, errno.ENOTSUP}
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has none
 
 
 def sync_file(file: int) -> None:
-    """Returns once an open file's content is on the device.
+    """Force an open file's content to the device.
 
     Raises:
-        OSError: it is not, and the kernel may not try again by itself.
+        OSError: the device refused; the kernel may not try again by itself.
     """
     try:
         _sync(file)
@@ -55,10 +53,10 @@ def sync_file(file: int) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Returns once the names in a directory are on the device.
+    """Force the names in a directory to the device.
 
     Raises:
-        OSError: they are not.
+        OSError: the device refused.
     """
     if not hasattr(os, "O_DIRECTORY"):  # pragma: no cover - Windows
         return
@@ -69,19 +67,17 @@ def sync_directory(path: Path) -> None:
         os.close(directory)
 
 
-# --- Locks: among the threads of one process, and among the processes that meet at one file.
-
 try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
 
-def acquire(file: int) -> bool:
-    """Locks an open file; False where somebody else holds it.
+def lock_file(file: int) -> bool:
+    """Lock an open file for this process; return False if another one holds the lock.
 
-    True also where the file system has no locks: what is done under this lock is right without
-    it, and done twice.
+    Return True also if the file system has no locks: what is done under this lock is right without
+    it, and then done twice.
     """
     if fcntl is None:  # pragma: no cover - Windows
         return True
@@ -94,8 +90,8 @@ def acquire(file: int) -> bool:
     return True
 
 
-def release(file: int) -> None:
-    """Unlocks it. Explicitly, before it is closed: a forked child may hold it open as well."""
+def unlock_file(file: int) -> None:
+    """Unlock a file. Closing it is not enough: a forked child may hold it open as well."""
     if fcntl is None:  # pragma: no cover - Windows
         return
     try:

@@ -1,4 +1,4 @@
-"""What an object does in a forked child, where threads are gone and locks may be held."""
+"""This process: its forks and its exit, its locks and counters, its warnings, and its children."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ __all__ = [
     "AtExit",
     "BoundedCache",
     "Counter",
-    "Mark",
     "ProcessLock",
+    "ProcessMark",
     "Reporter",
+    "call_in_forked_child",
     "child_environment",
     "importing",
-    "in_forked_child",
-    "process_mark",
+    "make_process_mark",
 ]
 
 
-# --- What an object does in a forked child, where threads are gone and locks may be held.
+# Forks: in a child, threads are gone, and locks may be held for ever.
 
 _PRUNE_AFTER = 64
 # Of Linux; the module mmap does not have it.
 _MADV_WIPEONFORK = 18
 
-_renewals: list[weakref.WeakMethod[Callable[[], None]]] = []
-_starts: list[weakref.WeakMethod[Callable[[], None]]] = []
+_resets: list[weakref.WeakMethod[Callable[[], None]]] = []
+_last_resets: list[weakref.WeakMethod[Callable[[], None]]] = []
 
 
-class Mark(Protocol):
-    """Its first item is true in the process that made it, and in no child of that."""
+class ProcessMark(Protocol):
+    """An object whose first item is true in the process that made it, and in no child of that."""
 
     def __getitem__(self, index: int, /) -> int: ...
 
 
-def process_mark() -> Mark:
-    """Tells whether this process is another one than the one that called this.
+def make_process_mark() -> ProcessMark:
+    """Return a mark of this process, which shows in a child that it is another one.
 
     Hooks are not enough: a fork from C runs none. And ``os.getpid`` is a system call, a tenth of what
-    recording an event costs; so it is a page of memory that the kernel empties in children.
+    recording an event costs; so the mark is a page of memory that the kernel empties in children.
     """
     try:
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -69,40 +69,40 @@ class _PidMark:
         return os.getpid() == self._pid
 
 
-def in_forked_child(renew: Callable[[], None], last: bool = False) -> None:
-    """Calls the bound method ``renew`` in every forked child, as long as its object lives.
+def call_in_forked_child(reset: Callable[[], None], last: bool = False) -> None:
+    """Have a bound method called in every forked child, as long as its object lives.
 
     Args:
-        renew: forgets what was the parent's. It must not start a thread: that thread would meet
-            what has not been renewed yet.
-        last: call it once everything has been renewed; then it may.
+        reset: forgets what was the parent's. It must not start a thread: that thread would meet
+            objects that are not reset yet.
+        last: call it after all others; then it may start threads.
     """
-    methods = _starts if last else _renewals
+    methods = _last_resets if last else _resets
     if len(methods) % _PRUNE_AFTER == 0:
         methods[:] = [method for method in methods if method() is not None]
-    methods.append(weakref.WeakMethod(renew))
+    methods.append(weakref.WeakMethod(reset))
 
 
-def _renew_all() -> None:
-    for method in [*_renewals, *_starts]:
-        renew = method()
+def _reset_all() -> None:
+    for method in [*_resets, *_last_resets]:
+        reset = method()
         try:
-            if renew is not None:
-                renew()
-        except Exception:  # one that fails keeps no other from being renewed
+            if reset is not None:
+                reset()
+        except Exception:  # one that fails keeps no other from being called
             sys.excepthook(*sys.exc_info())
 
 
 if hasattr(os, "register_at_fork"):
-    # One for all, since what is registered is never let go of.
-    os.register_at_fork(after_in_child=_renew_all)
+    # One for all, since what is registered stays registered.
+    os.register_at_fork(after_in_child=_reset_all)
 
 
-# --- Imports within functions, and forks that come meanwhile.
+# Imports within functions, and forks that come meanwhile.
 
-# A fork waits no longer: the importing thread may itself wait for a module that the forking thread
+# Seconds that a fork waits at most: the importing thread may itself wait for a module that the forking thread
 # is in the middle of importing.
-_LONGEST_IMPORT_WAIT = 1.0
+_MAX_IMPORT_WAIT = 1.0
 
 _import_lock = RLock()
 _fork_holds_import_lock = False
@@ -121,7 +121,7 @@ def importing() -> AbstractContextManager[Any]:
 
 def _before_fork() -> None:
     global _fork_holds_import_lock
-    _fork_holds_import_lock = _import_lock.acquire(timeout=_LONGEST_IMPORT_WAIT)
+    _fork_holds_import_lock = _import_lock.acquire(timeout=_MAX_IMPORT_WAIT)
 
 
 def _after_fork_in_parent() -> None:
@@ -145,17 +145,21 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-# --- What an object does when its process ends in order.
+# The orderly end of the process.
 
 _AFTER_ALL_OTHERS = -100
 
 
 class AtExit:
-    """Calls the bound method ``finish`` when the interpreter exits, and when a child process of
-    multiprocessing ends, which calls no atexit functions but finalizers of its own.
+    """Has a bound method called when the interpreter exits, after what was registered later.
 
-    Keeps the method's object alive until ``let_go``: what it still has to do is not forgotten
-    with the last reference to it. After that, ``finish`` is called if the object still lives.
+    Also when a child process of multiprocessing ends, which calls no atexit functions but finalizers
+    of its own. The method's object is kept alive until ``release``: what it still has to do is not
+    forgotten with the last reference to it. After that, the method is called if the object still
+    lives.
+
+    Args:
+        finish: what to call; it must not raise.
     """
 
     def __init__(self, finish: Callable[[], None]) -> None:
@@ -163,42 +167,42 @@ class AtExit:
         self._finish = weakref.WeakMethod(finish)
         atexit.register(self)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._meet_multiprocessing)
-        self._meet_multiprocessing()
+            os.register_at_fork(after_in_child=self._register_with_multiprocessing)
+        self._register_with_multiprocessing()
 
-    def let_go(self) -> None:
-        """Keeps the object alive no longer."""
+    def release(self) -> None:
+        """Stop keeping the object alive."""
         self._kept = None
 
     def __call__(self) -> None:
-        """Calls it now."""
+        """Call the method now, if its object lives."""
         if finish := self._finish():
             finish()
 
-    def _meet_multiprocessing(self) -> None:
+    def _register_with_multiprocessing(self) -> None:
         util = sys.modules.get("multiprocessing.util")
         if util is not None and self._finish():
             # After a fork multiprocessing forgets all finalizers, and then calls this.
-            util.register_after_fork(self, AtExit._finalize)
-            self._finalize()
+            util.register_after_fork(self, AtExit._add_finalizer)
+            self._add_finalizer()
 
-    def _finalize(self) -> None:
+    def _add_finalizer(self) -> None:
         process, util = sys.modules["multiprocessing.process"], sys.modules["multiprocessing.util"]
         if process.parent_process() is not None:
             util.Finalize(None, self, exitpriority=_AFTER_ALL_OTHERS)
 
 
-# --- What the package itself has to say: to standard error, seldom, and never through ``logging``
+# Warnings of the package itself: to standard error, seldom, and never through ``logging``.
 
-# What is written at once into a pipe that can take anything; in characters of up to four bytes.
-_LONGEST = 1_000
+# Characters of up to four bytes: as many as a pipe that can take anything takes at once.
+_MAX_WARNING = 1_000
 
 
 class Reporter:
-    """Says each kind of thing at most once in ``pause`` seconds.
+    """Writes warnings, each kind at most once in ``pause`` seconds. For any thread.
 
     Args:
-        pause: seconds.
+        pause: seconds between two warnings of one kind.
         clock: returns monotonic seconds.
         write: takes a message; writes it to standard error by default.
     """
@@ -212,15 +216,15 @@ class Reporter:
         self._pause = pause
         self._clock = clock
         self._write = write or _write_to_stderr
-        self._said: dict[str, float] = {}
+        self._warned: dict[str, float] = {}
 
-    def say(self, kind: str, message: str) -> None:
-        """Writes one line, unless something of this ``kind`` was said a short time ago."""
+    def warn(self, kind: str, message: str) -> None:
+        """Write one line, unless a warning of this ``kind`` was written a short time ago."""
         now = self._clock()
-        last = self._said.get(kind)
+        last = self._warned.get(kind)
         if last is not None and now - last < self._pause:
             return
-        self._said[kind] = now
+        self._warned[kind] = now
         self._write(message)
 
 
@@ -229,14 +233,14 @@ def _write_to_stderr(message: str) -> None:
     for its reader."""
     try:
         if _has_room(sys.stderr):
-            sys.stderr.write(f"rimp: {message[:_LONGEST]}\n")
+            sys.stderr.write(f"rimp: {message[:_MAX_WARNING]}\n")
     except Exception:
         # Closed, or none, or busy with what this interrupts, or an object of the application's.
         pass
 
 
 def _has_room(stream: TextIO) -> bool:
-    """Whether a line can be written without waiting, as far as that can be told."""
+    """Return True if a line can be written without waiting, as far as that is known."""
     try:
         ready = select.poll()
         ready.register(stream.fileno(), select.POLLOUT)
@@ -245,7 +249,7 @@ def _has_room(stream: TextIO) -> bool:
     return bool(ready.poll(0))
 
 
-# --- The collector's buffer in memory, and the counting that goes with it.
+# Counters, locks and caches.
 
 
 class Counter:
@@ -259,47 +263,42 @@ class Counter:
 
     def __init__(self) -> None:
         self._count = count()
-        #: Adds one. What it returns has no meaning.
+        #: Adds one; returns the count before.
         self.add_one: Callable[[], int] = self._count.__next__
 
     @property
     def value(self) -> int:
-        """How many times ``add_one`` was called."""
+        """The number of calls of ``add_one``."""
         # The only way to read an itertools.count without counting, on every Python.
         return int(repr(self._count)[len("count(") : -1])
 
 
-# --- Locks: among the threads of one process, and among the processes that meet at one file.
-
-
 class ProcessLock:
-    """A reentrant lock that a forked child has anew: there, nobody is left who would release it.
+    """A reentrant lock that is free in a forked child, where nobody is left who would release it.
 
-    By the hook, which also covers a child that has its ancestor's pid; and by the pid, since a
-    fork by a C library runs no hooks.
+    The child is known by the hook, which also covers one that has its ancestor's pid; and by the pid,
+    since a fork by a C library runs no hooks.
     """
 
     def __init__(self) -> None:
-        self._renew()
-        in_forked_child(self._renew)
+        self._reset()
+        call_in_forked_child(self._reset)
 
-    def _renew(self) -> None:
+    def _reset(self) -> None:
         self._locks: dict[int, Any] = {}
 
     def __call__(self) -> Any:
-        """The lock of this process, to be used in a ``with`` statement."""
+        """Return the lock of this process, for a ``with`` statement."""
         pid = os.getpid()
         lock = self._locks.get(pid)
         return lock if lock is not None else self._locks.setdefault(pid, RLock())
 
 
-# A cache that cannot grow without end.
-
-K = TypeVar("K")
-V = TypeVar("V")
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
-class BoundedCache(Generic[K, V]):
+class BoundedCache(Generic[Key, Value]):
     """A cache that is emptied when it is full, before the next key is added.
 
     Safe for threads: each step is one call into C, and with several threads at once it holds a few
@@ -316,18 +315,18 @@ class BoundedCache(Generic[K, V]):
         self.size = size
         #: To be read only. A hot path does so without a call: of a subclass of dict, it would be
         #: twice as slow.
-        self.entries: dict[K, V] = {}
+        self.entries: dict[Key, Value] = {}
         self.get = self.entries.get
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __setitem__(self, key: K, value: V) -> None:
+    def __setitem__(self, key: Key, value: Value) -> None:
         if len(self.entries) >= self.size:
             self.entries.clear()
         self.entries[key] = value
 
-    def setdefault(self, key: K, value: V) -> V:
+    def setdefault(self, key: Key, value: Value) -> Value:
         """Add ``value`` unless there is one for ``key``; return the one that is there then."""
         if len(self.entries) >= self.size and key not in self.entries:
             self.entries.clear()
@@ -338,7 +337,7 @@ class BoundedCache(Generic[K, V]):
         self.entries.clear()
 
 
-# --- Processes that this one starts.
+# Processes that this one starts.
 
 AUTORECORD_SITE = os.path.join(os.path.dirname(__file__), "otel", "autorecord_site")
 """The directory on PYTHONPATH that makes a Python process record itself."""

@@ -1,4 +1,4 @@
-"""What is done in a forked child: everything is renewed before anything is started."""
+"""Forks, marks, caches, counters, warnings and children of this process."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rimp_otel import process as forking
+from rimp_otel import process
 from rimp_otel.process import (
     AUTORECORD_SITE,
     BoundedCache,
     Counter,
+    Reporter,
+    call_in_forked_child,
     child_environment,
-    in_forked_child,
 )
 from tests.processes import run
 
@@ -25,11 +26,11 @@ def test_renewed_in_order_and_started_last():
     """Whatever the order in which they were registered."""
     script = """
     import os
-    from rimp_otel.process import in_forked_child
+    from rimp_otel.process import call_in_forked_child
     class Part:
         def __init__(self, name, last=False):
             self.name = name
-            in_forked_child(self.renew, last=last)
+            call_in_forked_child(self.renew, last=last)
         def renew(self):
             print(self.name, flush=True)
     parts = [Part("first"), Part("thread", last=True), Part("second")]
@@ -42,14 +43,14 @@ def test_renewed_in_order_and_started_last():
 
 MARKS = """
 import ctypes, os
-from rimp_otel import process as forking
+from rimp_otel import process
 if {plain}:
-    forking._MADV_WIPEONFORK = 9_999  # what a kernel does not know
-mark = forking.process_mark()
+    process._MADV_WIPEONFORK = 9_999  # what a kernel does not know
+mark = process.make_process_mark()
 assert mark[0]
 for fork in (os.fork, ctypes.PyDLL(None).fork):
     if (child := fork()) == 0:
-        mine = forking.process_mark()
+        mine = process.make_process_mark()
         os._exit(10 if not mark[0] and mine[0] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 10
 assert mark[0]
@@ -75,25 +76,25 @@ def test_forgotten_with_its_object():
         def renew(self):
             os._exit(1)
 
-    before = len(forking._renewals)
+    before = len(process._resets)
     for _ in range(200):
-        in_forked_child(Part().renew)
+        call_in_forked_child(Part().renew)
     gc.collect()
     if (child := os.fork()) == 0:
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    assert len(forking._renewals) - before < 100
+    assert len(process._resets) - before < 100
 
 
 def test_one_that_fails_keeps_no_other_from_it():
     """What it raises is printed, as Python does it with its own hooks."""
     script = """
     import os, sys
-    from rimp_otel.process import in_forked_child
+    from rimp_otel.process import call_in_forked_child
     class Part:
         def __init__(self, error):
             self.error = error
-            in_forked_child(self.renew)
+            call_in_forked_child(self.renew)
         def renew(self):
             print(self.error, flush=True)
             if self.error:
@@ -171,3 +172,60 @@ def test_counter_loses_nothing_to_other_threads():
     for thread in threads:
         thread.join()
     assert counter.value == 200_000
+
+
+def test_each_kind_of_warning_is_written_once_in_a_while(capsys):
+    """Other kinds are not held up by it."""
+    now = [100.0]
+    reporter = Reporter(pause=60.0, clock=lambda: now[0])
+    reporter.warn("store", "first")
+    reporter.warn("store", "second")
+    reporter.warn("close", "other")
+    now[0] = 160.0
+    reporter.warn("store", "third")
+    assert capsys.readouterr().err == "rimp: first\nrimp: other\nrimp: third\n"
+
+
+def test_a_warning_at_clock_zero(capsys):
+    """A machine that has just started has a small monotonic clock."""
+    Reporter(clock=lambda: 0.0).warn("store", "first")
+    assert capsys.readouterr().err == "rimp: first\n"
+
+
+def test_no_standard_error_is_no_error(monkeypatch):
+    """Closed, or None as under pythonw."""
+    monkeypatch.setattr(sys, "stderr", None)
+    Reporter().warn("store", "unheard")
+
+    class Closed:
+        def write(self, text):
+            raise ValueError("I/O operation on closed file")
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    Reporter().warn("store", "unheard")
+
+
+def test_standard_error_of_the_applications(monkeypatch):
+    """Whatever it raises, such as for a signal handler that interrupts its own write."""
+
+    class Reentrant:
+        def write(self, text):
+            raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+    monkeypatch.setattr(sys, "stderr", Reentrant())
+    Reporter().warn("store", "unheard")
+
+
+def test_full_pipe_keeps_nobody_waiting(monkeypatch):
+    """Where nobody reads what a program writes to standard error; once it is read, it goes on."""
+    outward, inward = os.pipe()
+    os.set_blocking(inward, False)
+    os.write(inward, bytes(16 * 1024 * 1024))  # as much as it takes
+    os.set_blocking(inward, True)
+    reporter = Reporter(pause=0.0)
+    with open(inward, "w", buffering=1) as stream, open(outward, "rb", buffering=0) as reader:
+        monkeypatch.setattr("sys.stderr", stream)
+        reporter.warn("a", "lost")
+        reader.read(16 * 1024 * 1024)
+        reporter.warn("a", "x" * 10_000)
+        assert reader.read(1024 * 1024) == b"rimp: " + b"x" * 1_000 + b"\n"

@@ -107,7 +107,7 @@ import os, sys, threading
 sys.path.insert(0, sys.argv[1])
 import import_events as events
 from rimp_otel import process
-process._LONGEST_IMPORT_WAIT = 30.0
+process._MAX_IMPORT_WAIT = 30.0
 
 def use_slow_module():
     with process.importing():

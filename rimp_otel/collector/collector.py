@@ -95,7 +95,7 @@ from rimp_otel.otlp.encode_logs import (
 from rimp_otel.otlp.encode_metrics import native_metric_json
 from rimp_otel.otlp.encode_spans import encode_span, is_sampled, span_json
 from rimp_otel.otlp.lines import EncodedRecord
-from rimp_otel.process import in_forked_child
+from rimp_otel.process import call_in_forked_child
 
 __all__ = [
     "CollectorBuffer",
@@ -168,7 +168,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._backlogged = False
         self._wake_count = self._encode_count = self._backlog_count = _NEVER
         self._reset()
-        in_forked_child(self._reset_after_fork)
+        call_in_forked_child(self._reset_after_fork)
         observe_collector(self)
 
     def _reset(self) -> None:

@@ -61,7 +61,7 @@ from rimp_otel.journal.target import JournalTarget
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import EncodedRecord
 from rimp_otel.otlp.values import to_bytes
-from rimp_otel.process import Reporter, process_mark
+from rimp_otel.process import Reporter, make_process_mark
 
 __all__ = ["Journal"]
 
@@ -129,7 +129,7 @@ class Journal:
         self._spares: deque[Segment] = deque()
         self._active: Segment | None = None
         self._directory: Path | None = None
-        self._is_ours = process_mark()
+        self._is_ours = make_process_mark()
         self._lifecycle = threading.RLock()
         self._opening = False
         self._is_held_up = False
@@ -295,7 +295,7 @@ class Journal:
 
     def _report_failure(self, error: BaseException) -> None:
         self._not_before = time.monotonic() + _PAUSE_AFTER_FAILURE
-        self._reporter.say("journal", f"the journal cannot be written: {error}")
+        self._reporter.warn("journal", f"the journal cannot be written: {error}")
 
     def delete_finished(self) -> None:
         """Delete the segments that have been drained."""
@@ -396,7 +396,7 @@ class Journal:
             if wants_crashes:
                 self._crash_file = CrashFile.create(directory, number)
         except (OSError, RuntimeError) as error:
-            self._reporter.say("beside", f"open spans or crashes are not recorded: {error}")
+            self._reporter.warn("beside", f"open spans or crashes are not recorded: {error}")
 
     def next_generation(self) -> int:
         """Return a number that is higher than all before."""

@@ -64,7 +64,7 @@ def recover_slot(slot: Slot, target: JournalTarget, reporter: Reporter) -> Recov
             segment = Segment.open(path)
         except (OSError, ValueError) as error:
             damaged += 1
-            reporter.say("damaged", f"{path} is damaged, renamed to *.damaged: {error}")
+            reporter.warn("damaged", f"{path} is damaged, renamed to *.damaged: {error}")
             quarantine_file(path)
             continue
         if segment is None:
@@ -124,10 +124,10 @@ def _convert_orphans(slot: Slot, target: JournalTarget, reporter: Reporter) -> i
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise  # then nothing can be drained either; it must not come before
-        reporter.say("open spans", f"cannot recover open spans in {directory} now: {error}")
+        reporter.warn("open spans", f"cannot recover open spans in {directory} now: {error}")
         return 0
     if damaged:
-        reporter.say(
+        reporter.warn(
             "damaged", f"{damaged} open spans in {directory} are damaged, renamed to *.damaged"
         )
     return damaged

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rimp_otel.batch import TelemetryData
 from rimp_otel.journal.slots import Slot
 from rimp_otel.models.records import Signal
-from rimp_otel.process import in_forked_child
+from rimp_otel.process import call_in_forked_child
 
 __all__ = ["NO_FILE", "DirectoryTarget", "End", "JournalTarget"]
 
@@ -125,7 +125,7 @@ class DirectoryTarget(JournalTarget):
         self._lines_since = lines_since
         self._sync = sync
         # The parent's slot: an open descriptor would keep it taken after the parent's death.
-        in_forked_child(self.release_slot)
+        call_in_forked_child(self.release_slot)
 
     @classmethod
     def at(

@@ -32,7 +32,7 @@ def start_recording(directory: str) -> None:
         with _not_inherited(directory), _without_noise(), _each_on_its_own():
             initialize(swallow_exceptions=False)
     except Exception as error:
-        Reporter().say("start", f"this program is not recorded: {error!r}")
+        Reporter().warn("start", f"this program is not recorded: {error!r}")
     feed_handlers()
 
 
@@ -65,7 +65,7 @@ def _each_on_its_own() -> Iterator[None]:
         except (ImportError, DependencyConflictError):
             raise  # which the loader knows about
         except Exception as error:
-            Reporter().say("load", f"{entry_point.name} is not instrumented: {error!r}")
+            Reporter().warn("load", f"{entry_point.name} is not instrumented: {error!r}")
 
     BaseDistro.load_instrumentor = load_instrumentor
     try:

@@ -64,7 +64,7 @@ class _Export:
     def __call__(self, batch: Callable[[], TelemetryData]) -> bool:
         """Stores what ``batch`` makes; whether that succeeded."""
         if self._ended:
-            self._reporter.say("ended", "an exporter was given records after its shutdown")
+            self._reporter.warn("ended", "an exporter was given records after its shutdown")
             return False
         what = "what was exported"
         try:
@@ -74,7 +74,7 @@ class _Export:
                 with self._metrics.export(len(data)):
                     self.storage.store(data)
         except Exception as error:
-            self._reporter.say("store", f"{what} could not be stored: {error}")
+            self._reporter.warn("store", f"{what} could not be stored: {error}")
             return False
         return True
 
@@ -84,7 +84,7 @@ class _Export:
         try:
             self.storage.close()
         except Exception as error:
-            self._reporter.say("close", f"the storage could not be closed: {error}")
+            self._reporter.warn("close", f"the storage could not be closed: {error}")
 
 
 class RimpSpanExporter(SpanExporter):

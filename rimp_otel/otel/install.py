@@ -118,7 +118,7 @@ def _install_metrics(stream: TelemetryStream, resource: Resource) -> None:
     elif hasattr(provider, "add_metric_reader"):
         provider.add_metric_reader(stream)
     else:
-        Reporter().say(
+        Reporter().warn(
             "metrics",
             "this SDK's MeterProvider takes no reader once it is made, so metrics are not recorded:"
             " call rimp_otel.install() before a MeterProvider is set",

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from rimp_otel.errors import DecodeError, StorageError
-from rimp_otel.fsutil import CREATE_FLAGS, READ_FLAGS, READ_WRITE_FLAGS, acquire, release
+from rimp_otel.fsutil import CREATE_FLAGS, READ_FLAGS, READ_WRITE_FLAGS, lock_file, unlock_file
 from rimp_otel.models.records import Signal
 from rimp_otel.sql.builder import TableBuilder
 from rimp_otel.sql.extras import pyarrow
@@ -167,7 +167,7 @@ def _create_locked(path: Path) -> Iterator[BinaryIO | None]:
     """Yield an empty file that no other process writes, or None; remove it if it keeps its name."""
     file = os.open(path, CREATE_FLAGS, 0o600)
     with os.fdopen(file, "r+b") as opened:
-        if not acquire(file) or not _is_still_at(path, file):
+        if not lock_file(file) or not _is_still_at(path, file):
             yield None
             return
         try:
@@ -177,7 +177,7 @@ def _create_locked(path: Path) -> Iterator[BinaryIO | None]:
         finally:
             if _is_still_at(path, file):
                 path.unlink()
-            release(file)
+            unlock_file(file)
 
 
 def _is_still_at(path: Path, file: int) -> bool:
@@ -412,9 +412,9 @@ def _remove_unlocked(path: Path) -> None:
     except OSError:
         return
     try:
-        if acquire(file):
+        if lock_file(file):
             path.unlink(missing_ok=True)
-            release(file)
+            unlock_file(file)
     finally:
         os.close(file)
 
@@ -429,10 +429,10 @@ def _lock_directory(directory: Path) -> Iterator[bool]:
         yield True
         return
     try:
-        is_locked = acquire(file)
+        is_locked = lock_file(file)
         yield is_locked
         if is_locked:
-            release(file)
+            unlock_file(file)
     finally:
         os.close(file)
 

@@ -10,7 +10,7 @@ from typing import Any
 from rimp_otel.batch import TelemetryData
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import EncodedRecord, join_lines
-from rimp_otel.process import in_forked_child
+from rimp_otel.process import call_in_forked_child
 from rimp_otel.storage.base import (
     FilteringStorage,
     Selection,
@@ -43,7 +43,7 @@ class MemoryStorage(FilteringStorage):
         self._fragments: deque[tuple[Signal, EncodedRecord]] = deque()
         # Reentrant, for an exporter that a signal handler makes store while it stores.
         self._renew_lock()
-        in_forked_child(self._renew_lock)
+        call_in_forked_child(self._renew_lock)
 
     def _renew_lock(self) -> None:
         self._lock = RLock()

@@ -186,7 +186,7 @@ class Drain:
         """Return True if the batch is given up; False if it is to be offered again."""
         self.errors += 1
         message = f"storing failed, will retry: {_describe_error(error)}"
-        self._reporter.say("store", message)
+        self._reporter.warn("store", message)
         # What the storage itself will get over is tried for as long as there is room to wait.
         if not isinstance(error, (OSError, StorageError)):
             self._attempts += 1
@@ -205,7 +205,7 @@ class Drain:
         try:
             self._storage.close()
         except Exception as error:
-            self._reporter.say(
+            self._reporter.warn(
                 "close", f"the storage could not be closed: {_describe_error(error)}"
             )
 
@@ -215,7 +215,7 @@ class Drain:
 
     def _report_lost(self, records: int) -> None:
         if records > 0:
-            self._reporter.say("lost", f"{records} records could not be stored and are lost")
+            self._reporter.warn("lost", f"{records} records could not be stored and are lost")
 
 
 def _slice_records(waiting: int) -> int:

@@ -241,7 +241,7 @@ class JournalDrain(Drain):
         if piece.damaged:
             self._damaged_segments.add(segment)
             records = f"{piece.damaged} records in {segment.path} are damaged"
-            self._reporter.say("damaged", records)
+            self._reporter.warn("damaged", records)
 
     def _store_data(self, segment: Segment, piece: Slice, data: TelemetryData) -> End:
         def before(start: End, length: int) -> None:
@@ -290,7 +290,7 @@ class JournalDrain(Drain):
                 if self._synced.get(segment) != mark:
                     segment.sync()
         except Exception as error:
-            self._reporter.say("sync", f"a sync failed, so a loss of power may cost more: {error}")
+            self._reporter.warn("sync", f"a sync failed, so a loss of power may cost more: {error}")
         else:
             self._synced = marks
             for segment, state in states.items():
@@ -317,7 +317,7 @@ class JournalDrain(Drain):
         in_memory = self._waiting + sum(map(len, self._held))
         kept = self._pending - in_memory
         if kept > 0 and self._journal.segments:
-            self._reporter.say(
+            self._reporter.warn(
                 "kept",
                 f"{kept} records could not be stored; they are in the journal, for the next"
                 " process that records here",

@@ -17,7 +17,7 @@ from rimp_otel.collector.collector import CollectorBuffer, TelemetryCollector
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.journal.journal import Journal
-from rimp_otel.process import AtExit, Reporter, importing, in_forked_child
+from rimp_otel.process import AtExit, Reporter, call_in_forked_child, importing
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.files.storage import FileStorage
 from rimp_otel.streaming.drain import Drain
@@ -111,11 +111,11 @@ class TelemetryStream(MetricReader):
         self._buffer = CollectorBuffer(collector)
         self._drain = self._make_drain()
         self._worker = Worker(self._tick, "rimp-stream")
-        in_forked_child(self._reset_after_fork)
-        in_forked_child(self._start_after_fork, last=True)
+        call_in_forked_child(self._reset_after_fork)
+        call_in_forked_child(self._start_after_fork, last=True)
         self._exit = AtExit(self._at_exit)
         if not config.enabled:
-            self._exit.let_go()
+            self._exit.release()
 
     def _make_drain(self) -> Drain:
         """Attach this stream to the collector; let it buffer in a journal if the storage has a place
@@ -169,7 +169,7 @@ class TelemetryStream(MetricReader):
         stopped = self._worker.stop(deadline)
         for consumer in self._consumers:
             consumer.close()
-        self._exit.let_go()
+        self._exit.release()
         return done and stopped
 
     def __enter__(self) -> TelemetryStream:
@@ -278,7 +278,7 @@ class TelemetryStream(MetricReader):
             self.collect(timeout_millis=self._timeout * 1_000)
         except Exception as error:
             self._metric_errors += 1
-            self._reporter.say("metrics", f"metrics could not be collected: {error!r}")
+            self._reporter.warn("metrics", f"metrics could not be collected: {error!r}")
 
     def _finish_collecting(self, deadline: float) -> bool:
         """Have all that was measured up to now collected; return False if that takes longer."""

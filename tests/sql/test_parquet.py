@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from rimp_otel import FileStorage, TelemetryData
-from rimp_otel.fsutil import acquire
+from rimp_otel.fsutil import lock_file
 from rimp_otel.sql import parquet
 from rimp_otel.sql.extras import duckdb
 from rimp_otel.sql.parquet import (
@@ -175,7 +175,7 @@ def test_a_copy_that_another_process_makes(sealed):
     unfinished = copy.with_name(f".{copy.name}.tmp")
     unfinished.write_bytes(b"begun")
     file = os.open(unfinished, os.O_RDWR)
-    assert acquire(file)
+    assert lock_file(file)
     assert make_parquet_file(content, copy.parent, copy) is None
     assert unfinished.read_bytes() == b"begun"
     os.close(file)
@@ -322,7 +322,7 @@ def test_orphans(path, directory):
 def test_one_at_a_time(path, directory):
     """While a process makes copies, another one does nothing."""
     file = os.open(directory, os.O_RDONLY)
-    assert acquire(file)
+    assert lock_file(file)
     assert make_parquet_files(path).is_busy
     os.close(file)
     assert make_parquet_files(path).made == 2

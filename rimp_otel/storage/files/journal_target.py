@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import StorageError
-from rimp_otel.fsutil import acquire
+from rimp_otel.fsutil import lock_file
 from rimp_otel.journal.slots import LOCK, Slot, is_owned
 from rimp_otel.journal.target import End, JournalTarget
 from rimp_otel.models.records import Signal
@@ -202,7 +202,7 @@ def _clear_signature(journal: Path) -> None:
     except OSError:
         return  # taking the slot will say why
     try:
-        if acquire(file):
+        if lock_file(file):
             os.ftruncate(file, 0)
     finally:
         os.close(file)

@@ -57,9 +57,9 @@ class ParquetJob:
         try:
             self._start(self._command())
         except MissingExtraError as error:
-            self._reporter.say("extra", f"no Parquet copies are made: {error}")
+            self._reporter.warn("extra", f"no Parquet copies are made: {error}")
         except (OSError, subprocess.SubprocessError) as error:
-            self._reporter.say(
+            self._reporter.warn(
                 "start", f"no Parquet copies are made: cannot start a process: {error}"
             )
 

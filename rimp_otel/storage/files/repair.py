@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rimp_otel.errors import StorageError
-from rimp_otel.fsutil import acquire
+from rimp_otel.fsutil import lock_file
 from rimp_otel.journal.format import (
     HEADER_SIZE,
     Definitions,
@@ -271,7 +271,7 @@ class Repair:
             return
         lock = os.open(directory, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         try:
-            if not acquire(lock):
+            if not lock_file(lock):
                 yield Action(ActionCode.LEFT_TO_REPAIR, directory)
                 return
             yield from self._seal()

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from rimp_otel.fsutil import acquire, release
+from rimp_otel.fsutil import lock_file, unlock_file
 from rimp_otel.storage.files.layout import DERIVED_SUFFIXES, SealedName
 
 __all__ = ["Deleted", "Sealed", "delete", "list_sealed", "retain"]
@@ -133,10 +133,10 @@ def delete(found: Sealed) -> bool:
 def _unlink_unless_locked(path: Path) -> bool:
     file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0))
     try:
-        if not acquire(file):
+        if not lock_file(file):
             return False
         path.unlink()
-        release(file)
+        unlock_file(file)
         return True
     finally:
         os.close(file)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from rimp_otel.fsutil import acquire, release, sync_directory, sync_file
+from rimp_otel.fsutil import lock_file, sync_directory, sync_file, unlock_file
 from rimp_otel.otlp.scan import TimeRange, summarize_line
 from rimp_otel.storage.files.blocks import blocks, compressor
 from rimp_otel.storage.files.index import TAIL, Indexer, write_index
@@ -59,7 +59,7 @@ def seal(path: Path, name: SealedName, compression: str, syncs: bool) -> int | N
     except FileNotFoundError:
         return None
     with os.fdopen(file, "rb", _READ_SIZE) as source:
-        if not acquire(file):
+        if not lock_file(file):
             return None
         _locked.add(file)
         try:
@@ -69,7 +69,7 @@ def seal(path: Path, name: SealedName, compression: str, syncs: bool) -> int | N
             return _seal(path, name, source, compression, syncs)
         finally:
             _locked.discard(file)
-            release(file)
+            unlock_file(file)
 
 
 def _seal(path: Path, name: SealedName, source: BinaryIO, compression: str, syncs: bool) -> int:

@@ -104,7 +104,7 @@ class Sealer:
                     self._wanted = False
                     self.run()
             except Exception as error:
-                self._reporter.say("seal", f"cannot seal the files in {self._directory}: {error}")
+                self._reporter.warn("seal", f"cannot seal the files in {self._directory}: {error}")
             finally:
                 self._running.release()
             # Woken since it looked, by somebody who saw it run.
@@ -180,10 +180,10 @@ class Sealer:
                         make_index(found.path, found.name)
                         return
         except OSError as error:
-            self._reporter.say("index", f"cannot index the files in {self._directory}: {error}")
+            self._reporter.warn("index", f"cannot index the files in {self._directory}: {error}")
 
     def _fail(self, kind: str, what: str, error: OSError) -> None:
-        self._reporter.say(kind, f"{what}: {error.strerror or error}; it will be tried again")
+        self._reporter.warn(kind, f"{what}: {error.strerror or error}; it will be tried again")
         if self._again_at is None:
             self._again_at = self._monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)

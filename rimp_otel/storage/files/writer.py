@@ -19,7 +19,7 @@ from rimp_otel.fsutil import sync_directory
 from rimp_otel.journal.slots import JournalFileKind, Slot, classify_journal_file
 from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
-from rimp_otel.process import ProcessLock, Reporter, in_forked_child
+from rimp_otel.process import ProcessLock, Reporter, call_in_forked_child
 from rimp_otel.storage.files.appender import Appender
 from rimp_otel.storage.files.layout import Layout, SealedName, fingerprint
 from rimp_otel.storage.files.policy import FilePolicy, FileStats
@@ -142,7 +142,7 @@ class Writer:
         self._slot: Slot | None = None
         self._appenders: dict[Signal, Appender] = {}
         self._begin()
-        in_forked_child(self._after_fork)
+        call_in_forked_child(self._after_fork)
 
     def _begin(self) -> None:
         self._busy = False
@@ -392,7 +392,7 @@ class Writer:
                 self._rotate(signal)
             except OSError as error:
                 # Better a file that is too long than a record that is not there.
-                self._reporter.say("rotate", f"cannot rotate {appender.path}: {error}")
+                self._reporter.warn("rotate", f"cannot rotate {appender.path}: {error}")
             end = appender.end()
         return end
 
@@ -415,7 +415,7 @@ class Writer:
             self._sync()
         except OSError as error:
             # The batch is stored: offered again, it would be there twice.
-            self._reporter.say("sync", f"cannot sync {self.layout.directory}: {error}")
+            self._reporter.warn("sync", f"cannot sync {self.layout.directory}: {error}")
 
     def _sync(self) -> None:
         self._synced = self._monotonic()

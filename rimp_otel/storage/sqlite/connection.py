@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rimp_otel.errors import ConfigurationError, StorageError
-from rimp_otel.fsutil import acquire, release
+from rimp_otel.fsutil import lock_file, unlock_file
 from rimp_otel.storage.sqlite.fork_gate import GATE
 
 __all__ = [
@@ -59,7 +59,7 @@ def _make_alone(path: Path) -> None:
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         until = time.monotonic() + _LONGEST_WAIT
-        while not acquire(directory):
+        while not lock_file(directory):
             if time.monotonic() >= until:
                 raise StorageError(f"cannot record into {path}: another process is just making it")
             time.sleep(_PAUSE)
@@ -68,7 +68,7 @@ def _make_alone(path: Path) -> None:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             _make(path)
     finally:
-        release(directory)
+        unlock_file(directory)
         os.close(directory)
 
 

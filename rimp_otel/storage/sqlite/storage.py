@@ -16,7 +16,7 @@ from rimp_otel.journal.target import DirectoryTarget
 from rimp_otel.models.filters import Conditions
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import TimeLike
-from rimp_otel.process import ProcessLock, in_forked_child
+from rimp_otel.process import ProcessLock, call_in_forked_child
 from rimp_otel.storage.base import DamagedLine, FilteringStorage, Selection, without_times
 from rimp_otel.storage.reading import LineDecoder
 from rimp_otel.storage.sqlite.fork_gate import GATE
@@ -87,7 +87,7 @@ class SQLiteStorage(FilteringStorage):
         self._lock = ProcessLock()
         # The process that stores right now; a child forked from it does not.
         self._busy = 0
-        in_forked_child(self._renew)
+        call_in_forked_child(self._renew)
 
     @classmethod
     def from_config(cls, config: TelemetryConfig) -> SQLiteStorage:

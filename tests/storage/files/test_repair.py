@@ -12,7 +12,7 @@ from itertools import islice
 import pytest
 
 from rimp_otel import FileStorage, TelemetryConfig
-from rimp_otel.fsutil import acquire
+from rimp_otel.fsutil import lock_file
 from rimp_otel.journal.slots import Slot
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files import rewrite as mending
@@ -435,7 +435,7 @@ class Locked:
         self.file = os.open(directory, os.O_RDONLY)
 
     def __enter__(self):
-        assert acquire(self.file)
+        assert lock_file(self.file)
 
     def __exit__(self, *_):
         os.close(self.file)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from rimp_otel import StorageError
-from rimp_otel.fsutil import acquire, release
+from rimp_otel.fsutil import lock_file, unlock_file
 from rimp_otel.storage.sqlite import connection as files
 from rimp_otel.storage.sqlite.connection import make_file
 
@@ -17,14 +17,14 @@ from rimp_otel.storage.sqlite.connection import make_file
 def held(tmp_path):
     """The lock of the directory, held by somebody else."""
     file = os.open(tmp_path, os.O_RDONLY)
-    assert acquire(file)
+    assert lock_file(file)
     yield file
     os.close(file)
 
 
 def test_whoever_else_makes_it_is_waited_for(tmp_path, held, monkeypatch):
     """It takes no time worth mentioning."""
-    clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: release(held))
+    clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: unlock_file(held))
     monkeypatch.setattr(files, "time", clock)
     make_file(tmp_path / "telemetry.db")
     assert (tmp_path / "telemetry.db").stat().st_mode & 0o777 == 0o600
