@@ -1,8 +1,8 @@
-"""Runs a program so that whoever started this process notices no difference.
+"""Runs a program in place of this process, as far as its parent can tell.
 
 The program stays in the process group, so that the terminal and the shell treat both as one job:
-Ctrl-C, Ctrl-Z and the window's size reach it directly. What is sent to this process alone, with
-``kill``, is sent on.
+Ctrl-C, Ctrl-Z and changes of the window's size reach it directly. Signals that are sent to this process alone,
+as by ``kill``, are forwarded.
 """
 
 from __future__ import annotations
@@ -12,40 +12,37 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
-__all__ = ["forwarded_signals", "run_program"]
+__all__ = ["forwarded_signals", "run_program", "signal_name"]
 
 _NOT_FORWARDED = {
     # Job control: the default action is right, the program has its own.
     *("SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGCONT", "SIGCHLD", "SIGURG", "SIGKILL"),
-    # Faults of this process itself; and what Python ignores.
+    # Faults of this process itself, and signals that Python ignores.
     *("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS", "SIGPIPE", "SIGXFSZ"),
 }
-_OF_TERMINAL = {"SIGINT", "SIGQUIT", "SIGWINCH"}
+_TERMINAL_SIGNALS = {"SIGINT", "SIGQUIT", "SIGWINCH"}
 
 
 def forwarded_signals() -> set[int]:
-    """The signals that are sent on: all that would end or inform a program, unless ignored."""
+    """Return the signals that are forwarded: all that end or inform a program, unless ignored."""
     return {
         number
         for number in map(int, signal.valid_signals())
-        if _name(number) not in _NOT_FORWARDED and signal.getsignal(number) != signal.SIG_IGN
+        if signal_name(number) not in _NOT_FORWARDED and signal.getsignal(number) != signal.SIG_IGN
     }
 
 
 def run_program(command: Sequence[str], env: Mapping[str, str]) -> int:
-    """Runs the command to its end.
-
-    Returns:
-        Its exit code; of a program that was killed by signal n, -n.
+    """Run the command to its end, and return its exit code; -n if signal n killed it.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the command cannot be started.
     """
     if not hasattr(os, "posix_spawnp"):
         return subprocess.call(list(command), env=dict(env))
     forwarded = forwarded_signals()
-    # Where the default is to ignore a signal, some systems discard it although it is waited for.
-    handlers = {number: signal.signal(number, _nothing) for number in _ignored_by_default()}
+    # Some systems discard a signal that is ignored by default, although it is waited for.
+    handlers = {number: signal.signal(number, _ignore) for number in _ignored_by_default()}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, forwarded | {signal.SIGCHLD})
     try:
         pid = os.posix_spawnp(
@@ -55,9 +52,9 @@ def run_program(command: Sequence[str], env: Mapping[str, str]) -> int:
             setsigmask=mask,
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )
-        return _wait(pid, forwarded)
+        return _wait_for_exit(pid, forwarded)
     finally:
-        _discard(forwarded)
+        _discard_pending(forwarded)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -68,33 +65,33 @@ def _ignored_by_default() -> list[int]:
     return [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
 
 
-def _nothing(*_: object) -> None:
+def _ignore(*_: object) -> None:
     pass
 
 
-def _wait(pid: int, forwarded: set[int]) -> int:
+def _wait_for_exit(pid: int, forwarded: set[int]) -> int:
     while True:
-        number, is_for_the_program = _next(forwarded | {signal.SIGCHLD}, pid)
+        number, is_for_the_program = _wait_for_signal(forwarded | {signal.SIGCHLD}, pid)
         if number == signal.SIGCHLD:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 return os.waitstatus_to_exitcode(status)
         elif is_for_the_program:
-            os.kill(pid, number)  # which is there until waitpid returns it
+            os.kill(pid, number)  # it exists until waitpid returns it
 
 
-def _next(signals: set[int], pid: int) -> tuple[int, bool]:
-    """Waits for a signal; which one, and whether the program does not have it yet."""
+def _wait_for_signal(signals: set[int], pid: int) -> tuple[int, bool]:
+    """Wait for a signal; return it, and True if the program has not received it, too."""
     if not hasattr(signal, "sigwaitinfo"):
         number = signal.sigwait(signals)
-        return number, not (_name(number) in _OF_TERMINAL and _in_foreground())
+        return number, not (signal_name(number) in _TERMINAL_SIGNALS and _is_in_foreground())
     info = signal.sigwaitinfo(signals)
-    # Above 0, the kernel sent it: to all of the terminal's foreground. The program itself sends
-    # here only what it sends to its whole group.
+    # With a code above 0, the kernel sent it to all of the terminal's foreground group. The program
+    # sends here only what it sends to its whole group.
     return info.si_signo, info.si_code <= 0 and info.si_pid != pid
 
 
-def _in_foreground() -> bool:
+def _is_in_foreground() -> bool:
     try:
         terminal = os.open(os.ctermid(), os.O_RDWR | os.O_NOCTTY)
     except OSError:
@@ -107,13 +104,14 @@ def _in_foreground() -> bool:
         os.close(terminal)
 
 
-def _discard(signals: set[int]) -> None:
-    """Forgets what came too late for the program, which must not end this process."""
+def _discard_pending(signals: set[int]) -> None:
+    """Discard signals that came too late for the program; they must not end this process."""
     while pending := signal.sigpending() & signals:
         signal.sigwait(pending)
 
 
-def _name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return the name of a signal, such as ``SIGKILL``."""
     try:
         return signal.Signals(number).name
     except ValueError:

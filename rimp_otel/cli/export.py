@@ -1,4 +1,4 @@
-"""``rimp export``: a trace and what was around it, as a bundle of OTLP JSON lines."""
+"""``rimp export``: export a trace and the records around it as OTLP JSON lines."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ from rimp_otel.trace import Trace
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
 
-__all__ = ["add_export_arguments", "bundle", "window_around", "write_bundle"]
+__all__ = ["add_export_arguments", "make_bundle", "window_around", "write_bundle"]
 
-_WINDOW = 300 * 10**9
+_DEFAULT_MARGIN = 300 * 10**9
 _DESCRIPTION = """\
 Export a trace, with all log records and metrics around it, as a bundle of OTLP JSON lines: one
 file per signal, for any OTLP tool and for --path. Without --trace, export all records from --since
@@ -70,7 +70,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         "--window",
         metavar="D",
         type=parse_duration_argument,
-        default=_WINDOW,
+        default=_DEFAULT_MARGIN,
         help="time before and after the trace to include, such as 30s (default: 5m)",
     )
     add_window_options(parser)
@@ -81,22 +81,20 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 def _run_export(args: argparse.Namespace) -> int:
     path, window = path_from_args(args), window_from_args(args)
     if args.trace is None and window == Window():
-        raise UsageError("nothing is chosen: give --trace, or --since and --until")
+        raise UsageError("nothing to export: give --trace, or --since and --until")
     if args.trace is not None and window != Window():
-        raise UsageError("--trace has its own time: give --window with it, or leave it out")
+        raise UsageError("--since and --until do not apply to --trace: give --window instead")
     if os.path.lexists(args.out):
-        raise UsageError(f"{args.out} is there already: name another")
+        raise UsageError(f"{args.out} exists: give another name")
     recording = open_recording_at(path, is_wanted=args.trace and mentions_trace(args.trace))
     if args.trace is None:
         data = retrieve_records(recording, window)
     else:
-        data = bundle(
+        data = make_bundle(
             find_trace(read_trace(recording, args.trace), args.trace, path), path, args.window
         )
     if not data:
-        raise StorageError(
-            f"nothing was recorded in {path} in that time; {args.out} is not written"
-        )
+        raise StorageError(f"no records in {path} in that time range: {args.out} was not written")
     size = write_bundle(data, args.out)
     records = {signal: data.count_of(signal) for signal in Signal}
     if args.json:
@@ -109,15 +107,15 @@ def _run_export(args: argparse.Namespace) -> int:
 
 
 def window_around(trace: Trace, nanos: int) -> Window:
-    """The time of a trace, and as much before and after it."""
+    """Return the time of a trace, extended by so much before and after it."""
     times = [t for span in trace.spans for t in (start_of(span), end_of(span)) if t]
     times += [time_of(event) for event in trace.events]
-    # The last moment belongs to it.
+    # The end of the window is exclusive.
     return Window(min(times, default=0), max(times, default=0) + 1).widened(nanos)
 
 
-def bundle(trace: Trace, path: Path, nanos: int) -> TelemetryData:
-    """A trace, with all log records and metrics that were recorded at ``path`` around it."""
+def make_bundle(trace: Trace, path: Path, nanos: int) -> TelemetryData:
+    """Return a trace with all log records and metrics that were recorded around it."""
     from rimp_otel.batch import TelemetryData
     from rimp_otel.models.filters import Filter
 
@@ -127,8 +125,9 @@ def bundle(trace: Trace, path: Path, nanos: int) -> TelemetryData:
 
 
 def write_bundle(data: TelemetryData, out: Path) -> int:
-    """Writes a file for each signal that there are records of; whole, or not at all. Only its owner
-    may read it. Returns its bytes.
+    """Write the records, one file per signal, to a new directory or archive; return its bytes.
+
+    The bundle is written as a whole or not at all, and readable by its owner only.
 
     Raises:
         OSError: it cannot be written.
@@ -141,7 +140,7 @@ def write_bundle(data: TelemetryData, out: Path) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        _writer(out)(texts, unfinished)
+        _writer_for(out)(texts, unfinished)
         os.rename(unfinished, out)
     except BaseException:
         shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink(missing_ok=True)
@@ -152,35 +151,38 @@ def write_bundle(data: TelemetryData, out: Path) -> int:
 _Texts = dict[str, bytes]
 
 
-def _writer(out: Path) -> Callable[[_Texts, Path], None]:
+def _writer_for(out: Path) -> Callable[[_Texts, Path], None]:
     if out.name.endswith((".tar.gz", ".tgz")):
-        return _write_tar
-    return _write_zip if out.suffix == ".zip" else _write_directory
+        return _write_to_tar
+    return _write_to_zip if out.suffix == ".zip" else _write_to_directory
 
 
-def _write_directory(texts: _Texts, path: Path) -> None:
+def _write_to_directory(texts: _Texts, path: Path) -> None:
     path.mkdir(mode=0o700)
     for name, text in texts.items():
-        with open(path / name, "xb", opener=_private) as file:
+        with open(path / name, "xb", opener=_open_private) as file:
             file.write(text)
 
 
-def _write_tar(texts: _Texts, path: Path) -> None:
-    with open(path, "xb", opener=_private) as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
+def _write_to_tar(texts: _Texts, path: Path) -> None:
+    with (
+        open(path, "xb", opener=_open_private) as file,
+        tarfile.open(fileobj=file, mode="w:gz") as tar,
+    ):
         for name, text in texts.items():
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(text), 0o600
             tar.addfile(member, io.BytesIO(text))
 
 
-def _write_zip(texts: _Texts, path: Path) -> None:
+def _write_to_zip(texts: _Texts, path: Path) -> None:
     with (
-        open(path, "xb", opener=_private) as file,
+        open(path, "xb", opener=_open_private) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         for name, text in texts.items():
             archive.writestr(name, text)
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)

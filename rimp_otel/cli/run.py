@@ -1,4 +1,4 @@
-"""``rimp run``: records a Python program, unchanged."""
+"""``rimp run``: record an unchanged Python program."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import argparse
 import os
 import re
 import shlex
-import signal
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rimp_otel.cli.child_process import run_program
+from rimp_otel.cli.child_process import run_program, signal_name
 from rimp_otel.cli.options import UsageError, add_path_option, path_from_args
 from rimp_otel.cli.output import warn
 from rimp_otel.errors import MissingExtraError
@@ -22,9 +21,9 @@ from rimp_otel.process import AUTORECORD_SITE
 from rimp_otel.render.format import format_bytes, format_count
 
 if TYPE_CHECKING:
-    from rimp_otel.cli.run_summary import Added
+    from rimp_otel.cli.run_summary import AddedRecords
 
-__all__ = ["add_run_arguments", "is_installed", "program_env", "service_name"]
+__all__ = ["add_run_arguments", "is_installed", "program_environment", "service_name"]
 
 
 _REQUIRED = {
@@ -63,19 +62,19 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_run(args: argparse.Namespace) -> int:
-    # What argparse does with the -- differs between versions of Python.
+    # Versions of Python differ in whether argparse removes the --.
     command = args.program[1:] if args.program[:1] == ["--"] else args.program
     if not command:
-        raise UsageError("no program given: write rimp run -- python app.py")
+        raise UsageError("no program to run: write rimp run -- python app.py")
     for package, module in _REQUIRED.items():
         if not is_installed(module):
             raise MissingExtraError(package, "run")
-    env = program_env(args, command, os.environ)
+    env = program_environment(args, command, os.environ)
     return _record(args, command, env)
 
 
 def is_installed(module: str) -> bool:
-    """Whether the module can be imported here, without doing it."""
+    """Return True if the module can be imported, without importing it."""
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:
@@ -84,42 +83,42 @@ def is_installed(module: str) -> bool:
 
 def _record(args: argparse.Namespace, command: Sequence[str], env: Mapping[str, str]) -> int:
     # These need the SDK, whose import takes longer than the whole of `rimp run --help`.
-    from rimp_otel.cli.run_summary import Added
+    from rimp_otel.cli.run_summary import AddedRecords
     from rimp_otel.config import TelemetryConfig
 
-    enabled = TelemetryConfig.from_env(env).enabled  # raises what would fail in the program
-    added = Added(path_from_args(args, env), backend_of(env) == "sqlite")
+    enabled = TelemetryConfig.from_env(env).enabled  # raises here what would fail in the program
+    added = AddedRecords(path_from_args(args, env), backend_of(env) == "sqlite")
     try:
         ended = run_program(command, env)
     except OSError as error:
-        return _not_started(command, error)
+        return _print_start_error(command, error)
     if not args.quiet:
-        _conclude(args, ended, added, env if enabled else None)
+        _print_summary(args, ended, added, env if enabled else None)
     return ended if ended >= 0 else 128 - ended
 
 
-def _not_started(command: Sequence[str], error: OSError) -> int:
+def _print_start_error(command: Sequence[str], error: OSError) -> int:
     missing = isinstance(error, FileNotFoundError)
     reason = "no such command" if missing else error.strerror
     if command[0].endswith(".py"):
-        reason = f"{reason}; write rimp run -- python {shlex.join(command)}"
+        reason = f"{reason}; did you mean rimp run -- python {shlex.join(command)}?"
     warn(f"cannot run {command[0]}: {reason}")
     return 127 if missing else 126
 
 
-def program_env(
+def program_environment(
     args: argparse.Namespace, command: Sequence[str], env: Mapping[str, str]
 ) -> dict[str, str]:
-    """The environment that makes the program record itself, with what the user set in it."""
+    """Return an environment in which the program records itself; what the user set has priority."""
     name = args.service or env.get("RIMP_SERVICE_NAME", "").strip()
     path = [AUTORECORD_SITE, without(AUTORECORD_SITE, env.get("PYTHONPATH", ""))]
     given = {key: value for key, value in env.items() if value.strip()}
     defaults = {
-        # A name that nothing has: opentelemetry-distro would have everything exported by OTLP.
+        # No distro has this name: opentelemetry-distro would export everything by OTLP.
         "OTEL_PYTHON_DISTRO": "none",
         **{f"OTEL_{signal.value.upper()}_EXPORTER": "none" for signal in Signal},
     }
-    if "service.name" not in _keys(env.get("OTEL_RESOURCE_ATTRIBUTES", "")):
+    if "service.name" not in _attribute_keys(env.get("OTEL_RESOURCE_ATTRIBUTES", "")):
         defaults["OTEL_SERVICE_NAME"] = service_name(command)
     ours = {
         "OTEL_PYTHON_CONFIGURATOR": "rimp",
@@ -133,20 +132,20 @@ def program_env(
 
 
 def backend_of(env: Mapping[str, str]) -> str:
-    """What is recorded with: in memory, nothing would be left of it."""
+    """Return the storage backend: files, unless the environment asks for SQLite."""
     return "sqlite" if env.get("RIMP_STORAGE_BACKEND", "").strip() == "sqlite" else "file"
 
 
-def _keys(pairs: str) -> set[str]:
+def _attribute_keys(pairs: str) -> set[str]:
     return {pair.partition("=")[0].strip() for pair in pairs.split(",")}
 
 
-# Of Python's options, those that have a value: attached to them, or as the next word.
-_WITH_VALUE = re.compile(r"-[a-zA-Z?]*?([mcWX])(.*)")
+# Python's options with a value, which is attached or the next word.
+_OPTION_WITH_VALUE = re.compile(r"-[a-zA-Z?]*?([mcWX])(.*)")
 
 
 def service_name(command: Sequence[str]) -> str:
-    """The name of the script or module that a command runs, or else of the command.
+    """Return the name of the script or module that a command runs, or of the command itself.
 
     ``python -W error app.py`` runs ``app``; ``python -m shop.web`` runs ``shop.web``.
     """
@@ -158,52 +157,49 @@ def service_name(command: Sequence[str]) -> str:
         if not word.startswith("-"):
             script = Path(word).resolve()
             return script.parent.name if script.stem == "__main__" else script.stem
-        if match := _WITH_VALUE.fullmatch(word):
+        if match := _OPTION_WITH_VALUE.fullmatch(word):
             value = match[2] or next(words, "")
             if match[1] in "mc":
                 return value if match[1] == "m" and value else program.stem
     return program.stem
 
 
-def _conclude(
-    args: argparse.Namespace, ended: int, added: Added, env: Mapping[str, str] | None
+def _print_summary(
+    args: argparse.Namespace, ended: int, added: AddedRecords, env: Mapping[str, str] | None
 ) -> None:
-    killed = f"the program was killed by {_signal_name(-ended)}; " if ended < 0 else ""
+    killed = f"the program was killed by {signal_name(-ended)}; " if ended < 0 else ""
     try:
         records = added.count()
-        what = _recorded(args, added) if records.total() else _nothing_recorded(args, env)
+        what = (
+            _format_recorded(args, added)
+            if records.total()
+            else _format_nothing_recorded(args, env)
+        )
         warn(killed + what)
     except (KeyboardInterrupt, OSError):
-        pass  # the program's exit code matters more than this line
+        pass  # the exit code of the program matters more than this line
 
 
-def _recorded(args: argparse.Namespace, added: Added) -> str:
+def _format_recorded(args: argparse.Namespace, added: AddedRecords) -> str:
     spans, logs, points = (added.records[signal] for signal in Signal)
     counts = f"{format_count(spans, 'span')}, {format_count(logs, 'log record')} and {format_count(points, 'metric point')}"
     return (
         f"recorded {counts} in {path_from_args(args)} ({format_bytes(added.size)}): "
-        f"look with '{_look_command(args)}'"
+        f"show it with '{_show_command(args)}'"
     )
 
 
-def _look_command(args: argparse.Namespace) -> str:
+def _show_command(args: argparse.Namespace) -> str:
     return shlex.join(["rimp", "traces", *(["--path", args.path] if args.path else [])])
 
 
-def _nothing_recorded(args: argparse.Namespace, env: Mapping[str, str] | None) -> str:
+def _format_nothing_recorded(args: argparse.Namespace, env: Mapping[str, str] | None) -> str:
     if env is None:
         reason = "OTEL_SDK_DISABLED or RIMP_ENABLED turns recording off"
     elif env.get("OTEL_CONFIG_FILE"):
-        reason = f"OTEL_CONFIG_FILE={env['OTEL_CONFIG_FILE']} decides where to"
+        reason = f"OTEL_CONFIG_FILE={env['OTEL_CONFIG_FILE']} determines where records go"
     else:
         import sys
 
-        reason = f"was it Python, and is rimp-otel installed for it, as it is for {sys.executable}?"
+        reason = f"was it a Python program with rimp-otel installed, as for {sys.executable}?"
     return f"recorded nothing in {path_from_args(args)}: {reason}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -1,4 +1,7 @@
-"""Counts what is added to a recording."""
+"""Counts the records that a program adds to a recording.
+
+Apart from `run`, since reading needs the SDK, which `rimp run --help` must not load.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +15,27 @@ from rimp_otel.storage.reading import count_line
 from rimp_otel.storage.recording import Recording
 from rimp_otel.storage.sqlite.recording import SQLiteRecording
 
-__all__ = ["Added"]
+__all__ = ["AddedRecords"]
 
 
-class Added:
-    """What is added to a recording from now on, by anybody."""
+class AddedRecords:
+    """The records that any process adds to a recording from now on."""
 
     def __init__(self, path: str | os.PathLike[str], is_database: bool = False) -> None:
         make = SQLiteRecording if is_database else FileRecording
         self._recording: Recording = make(path, count_line)
         self._recording.skip()
         self.records: Counter[Signal] = Counter()
-        #: Bytes of OTLP JSON that they take.
+        #: Their size as OTLP JSON, in bytes.
         self.size = 0
 
     def count(self) -> Counter[Signal]:
-        """The records that were added, by signal; ``size`` is then how many bytes they take."""
+        """Count the added records by signal, and their bytes in ``size``."""
         try:
             for data in self._recording.poll(final=True):
                 for signal in filter(data.count_of, Signal):
                     self.records[signal] += data.count_of(signal)
                     self.size += sum(len(line) + 1 for line in data.otlp_json(signal))
         except StorageError:
-            pass  # what can be read is counted; `rimp stats` says what cannot
+            pass  # readable records are counted; `rimp stats` lists the damage
         return self.records

@@ -1,4 +1,4 @@
-"""``rimp sql``: asks a recording in SQL, once or in a shell."""
+"""``rimp sql``: query a recording with SQL, once or in a shell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rimp_otel.cli.options import (
     path_from_args,
 )
 from rimp_otel.cli.output import Progress, open_recording_at
-from rimp_otel.cli.sql_format import FORMATS, answer
+from rimp_otel.cli.sql_format import FORMATS, print_result
 
 if TYPE_CHECKING:
     from rimp_otel.models.records import Signal
@@ -53,7 +53,7 @@ def add_sql_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=_seconds,
+        type=_parse_seconds,
         help="stop statements that take longer than this",
     )
     parser.add_argument(
@@ -67,7 +67,7 @@ def add_sql_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_run_sql)
 
 
-def _seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
@@ -80,8 +80,8 @@ def _seconds(text: str) -> float:
 def _run_sql(args: argparse.Namespace) -> int:
     args.path = args.recording or args.path
     path = path_from_args(args)
-    open_recording_at(path)  # or say that there is none
-    args.format = _format(args)
+    open_recording_at(path)  # raises if there is none
+    args.format = _format_from_args(args)
     # These need DuckDB and the SDK, whose import takes longer than the whole of `rimp --help`.
     from rimp_otel.cli.sql_shell import Shell
     from rimp_otel.sql import connect
@@ -96,16 +96,16 @@ def _run_sql(args: argparse.Namespace) -> int:
         if args.sql is None and sys.stdin.isatty():
             return Shell(connection, args, progress).run()
         sql = args.sql if args.sql is not None else sys.stdin.read()
-        return answer(connection, args, sql, progress)
+        return print_result(connection, args, sql, progress)
 
 
-def _format(args: argparse.Namespace) -> str:
+def _format_from_args(args: argparse.Namespace) -> str:
     if args.json:
         return "json"
     suffix = Path(args.output or "").suffix.removeprefix(".")
     given = args.format or {"jsonl": "json", "": "table"}.get(suffix, suffix)
     if given not in FORMATS:
-        raise UsageError(f"--output {args.output}: say how to write it with --format")
+        raise UsageError(f"unknown format of --output {args.output}: choose one with --format")
     if given == "parquet" and not args.output and sys.stdout.isatty():
-        raise UsageError("Parquet is not for a terminal: name a file with --output")
+        raise UsageError("Parquet cannot be printed on a terminal: name a file with --output")
     return str(given)

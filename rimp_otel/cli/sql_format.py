@@ -1,4 +1,4 @@
-"""Rows of a query as a table, JSON, CSV or Parquet."""
+"""Prints the rows of a query as a table, JSON, CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -23,32 +23,34 @@ from rimp_otel.render.terminal import Column, Style, Table, to_json
 if TYPE_CHECKING:
     from rimp_otel.sql import Connection
 
-__all__ = ["FORMATS", "answer", "safe_cell"]
+__all__ = ["FORMATS", "escape_formula", "print_result"]
 
 FORMATS = ("table", "json", "csv", "parquet")
-"""How rows can be printed."""
+"""The formats that rows can be printed in."""
 
-_BATCH = 1_000
-_PLAN = ["explain_key", "explain_value"]
+_BATCH_SIZE = 1_000
+_PLAN_COLUMNS = ["explain_key", "explain_value"]
 _MAX_COLUMN_WIDTH = 80
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_NUMBER = re.compile(r"U?(?:TINY|SMALL|BIG|HUGE)?INT(?:EGER)?|DOUBLE|FLOAT|DECIMAL.*|BOOLEAN")
-_NESTED = re.compile(r"STRUCT|MAP|UNION|JSON|VARIANT|.*\[\d*\]$", re.DOTALL)
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER_TYPE = re.compile(r"U?(?:TINY|SMALL|BIG|HUGE)?INT(?:EGER)?|DOUBLE|FLOAT|DECIMAL.*|BOOLEAN")
+_NESTED_TYPE = re.compile(r"STRUCT|MAP|UNION|JSON|VARIANT|.*\[\d*\]$", re.DOTALL)
 
 
-def answer(connection: Connection, args: argparse.Namespace, sql: str, progress: Progress) -> int:
-    """Print the result of the statements; return the exit code.
+def print_result(
+    connection: Connection, args: argparse.Namespace, sql: str, progress: Progress
+) -> int:
+    """Run the statements, print the result of the last, and return the exit code.
 
     Args:
-        connection: to ask.
+        connection: the connection to query.
         args: the options of ``rimp sql``.
         sql: one or more statements.
-        progress: which the connection shows; it is gone before anything is printed.
+        progress: the progress that the connection shows; it is cleared before anything is printed.
     """
     try:
         with progress:
             relation = connection.sql(sql)
-        with connection.limited(sql), _target(args) as target:
+        with connection.limited(sql), _open_target(args) as target:
             more = relation is not None and _write_rows(
                 relation, args.format, args.max_rows, target, style_from_args(args)
             )
@@ -57,49 +59,43 @@ def answer(connection: Connection, args: argparse.Namespace, sql: str, progress:
             warn(line)
         return 1
     if more:
-        warn(f"there are more than {format_count(args.max_rows, 'row')}")
+        warn(f"printed only the first {format_count(args.max_rows, 'row')} (see --max-rows)")
     if connection.damaged():
         warn(f"skipped {format_count(connection.damaged(), 'damaged line')} (see 'rimp stats')")
     return 0
 
 
 @contextmanager
-def _target(args: argparse.Namespace) -> Iterator[BinaryIO]:
+def _open_target(args: argparse.Namespace) -> Iterator[BinaryIO]:
     if args.output is None:
         sys.stdout.flush()
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    # What is recorded is private, and so is what was asked of it.
+    # A recording is private, and so is the result of a query.
     file = os.open(args.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(file, "wb") as target:
         yield target
 
 
 def _write_rows(relation: Any, format: str, most: int, target: BinaryIO, style: Style) -> bool:
-    """Writes a relation's rows.
-
-    Args:
-        relation: DuckDB's.
-        format: "table", "json", "csv" or "parquet".
-        most: how many rows.
-        target: where to.
-        style: of a table.
-
-    Returns:
-        Whether there are more rows.
-    """
-    write = {"table": _table, "json": _json, "csv": _csv, "parquet": _parquet}[format]
-    return write(relation, most, target, style)
+    """Write at most ``most`` rows of DuckDB's relation; return True if there are more."""
+    writers = {
+        "table": _write_table,
+        "json": _write_json,
+        "csv": _write_csv,
+        "parquet": _write_parquet,
+    }
+    return writers[format](relation, most, target, style)
 
 
-def safe_cell(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def escape_formula(text: str) -> str:
+    """Return a text that no spreadsheet interprets as a formula."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 class _Rows:
-    """The first rows of a relation, and whether there were more."""
+    """The first rows of a relation; after iterating, ``are_more`` is True if there are others."""
 
     def __init__(self, relation: Any, most: int) -> None:
         self.are_more = False
@@ -108,7 +104,7 @@ class _Rows:
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         left = self._most
-        with self._relation.to_arrow_reader(_BATCH) as reader:
+        with self._relation.to_arrow_reader(_BATCH_SIZE) as reader:
             for batch in reader:
                 columns = [column.to_pylist() for column in batch.slice(0, left).columns]
                 yield from zip(*columns, strict=True)
@@ -118,31 +114,31 @@ class _Rows:
                 left -= batch.num_rows
 
 
-def _as_text(relation: Any) -> Any:
-    """The relation with a text for every value: exact times, and JSON for what is nested."""
+def _cast_to_text(relation: Any) -> Any:
+    """Return the relation with text for every value: exact times, and JSON for nested values."""
     casts = [
-        f"to_json(#{at})" if _NESTED.match(str(kind)) else f"#{at}"
+        f"to_json(#{at})" if _NESTED_TYPE.match(str(kind)) else f"#{at}"
         for at, kind in enumerate(relation.types, 1)
     ]
     return relation.project(", ".join(f"CAST({cast} AS VARCHAR)" for cast in casts))
 
 
-def _are_numbers(relation: Any) -> list[bool]:
-    return [_NUMBER.fullmatch(str(kind)) is not None for kind in relation.types]
+def _are_number_columns(relation: Any) -> list[bool]:
+    return [_NUMBER_TYPE.fullmatch(str(kind)) is not None for kind in relation.types]
 
 
-def _table(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
-    if relation.columns == _PLAN:
+def _write_table(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
+    if relation.columns == _PLAN_COLUMNS:
         for _, plan in _Rows(relation, most):
             lines = [style.clean(line) for line in plan.splitlines()]
             target.write("\n".join([*lines, ""]).encode("utf-8", "replace"))
         return False
-    rows = _Rows(_as_text(relation), most)
-    cells = ([_shown(value, style) for value in row] for row in rows)
-    first = list(islice(cells, _BATCH))
+    rows = _Rows(_cast_to_text(relation), most)
+    cells = ([_format_cell(value, style) for value in row] for row in rows)
+    first = list(islice(cells, _BATCH_SIZE))
     columns = [
         Column(style.clean(name), is_number, max_width=_MAX_COLUMN_WIDTH)
-        for name, is_number in zip(relation.columns, _are_numbers(relation), strict=True)
+        for name, is_number in zip(relation.columns, _are_number_columns(relation), strict=True)
     ]
     table = Table(columns, first, style)
     lines = [style.paint(table.line(table.headings), "bold")]
@@ -151,21 +147,21 @@ def _table(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
     return rows.are_more
 
 
-def _shown(value: str | None, style: Style) -> str:
+def _format_cell(value: str | None, style: Style) -> str:
     return "NULL" if value is None else style.clean(value)
 
 
-def _json(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
-    names = _distinct(relation.columns)
-    fields = ", ".join(f"{_identifier(name)} := #{at}" for at, name in enumerate(names, 1))
+def _write_json(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
+    names = _distinct_names(relation.columns)
+    fields = ", ".join(f"{_quote_identifier(name)} := #{at}" for at, name in enumerate(names, 1))
     rows = _Rows(relation.project(f"CAST(to_json(struct_pack({fields})) AS VARCHAR)"), most)
     for (text,) in rows:
-        # JSON has no NaN, and a terminal must not be sent what was recorded as it is.
+        # JSON has no NaN, and recorded text must be escaped.
         target.write(f"{to_json(json.loads(text, parse_constant=str))}\n".encode())
     return rows.are_more
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def _distinct_names(names: Sequence[str]) -> list[str]:
     found: dict[str, str] = {}
     for name in names:
         distinct, number = name, 0
@@ -176,18 +172,18 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return list(found.values())
 
 
-def _identifier(name: str) -> str:
+def _quote_identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _csv(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
-    rows = _Rows(_as_text(relation), most)
-    are_numbers = _are_numbers(relation)
+def _write_csv(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
+    rows = _Rows(_cast_to_text(relation), most)
+    are_numbers = _are_number_columns(relation)
     clean = style.clean if target is sys.stdout.buffer and sys.stdout.isatty() else str
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")  # so that it quotes either of the two
-    texts = [[safe_cell(name) for name in relation.columns]]
-    for row in chain(texts, _safe(rows, are_numbers)):
+    writer = csv.writer(buffer, lineterminator="\r\n")  # so that both are quoted
+    texts = [[escape_formula(name) for name in relation.columns]]
+    for row in chain(texts, _escape_cells(rows, are_numbers)):
         writer.writerow([clean(text) for text in row])
         target.write(f"{buffer.getvalue()[:-2]}\n".encode("utf-8", "replace"))
         buffer.seek(0)
@@ -195,15 +191,15 @@ def _csv(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
     return rows.are_more
 
 
-def _safe(rows: _Rows, are_numbers: Sequence[bool]) -> Iterator[list[str]]:
+def _escape_cells(rows: _Rows, are_numbers: Sequence[bool]) -> Iterator[list[str]]:
     for row in rows:
         yield [
-            "" if text is None else text if is_number else safe_cell(text)
+            "" if text is None else text if is_number else escape_formula(text)
             for text, is_number in zip(row, are_numbers, strict=True)
         ]
 
 
-def _parquet(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
+def _write_parquet(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
     from rimp_otel.sql.extras import pyarrow
 
     left = most

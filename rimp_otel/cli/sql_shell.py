@@ -1,4 +1,4 @@
-"""The shell of ``rimp sql``: history, completion, and a few commands of its own."""
+"""The shell of ``rimp sql``: history, completion and commands that start with a dot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel.cli.output import Progress, warn
-from rimp_otel.cli.sql_format import FORMATS, answer
+from rimp_otel.cli.sql_format import FORMATS, print_result
 from rimp_otel.errors import RimpError
 from rimp_otel.sql import Connection
 from rimp_otel.sql.views import MACROS, VIEWS
@@ -24,12 +24,12 @@ except ImportError:  # pragma: no cover - Windows, and a Python built without it
 
 _HELP = """\
 SQL ends with a semicolon. Ctrl-C stops a statement, Ctrl-D ends the shell.
-  .tables            the views
-  .columns VIEW      the columns of one
-  .format FORMAT     table, json or csv
-  .quit              end"""
+  .tables            list the views
+  .columns VIEW      list the columns of a view
+  .format FORMAT     print rows as table, json or csv
+  .quit              end the shell"""
 
-_WORDS = [
+_SQL_WORDS = [
     "SELECT",
     "FROM",
     "WHERE",
@@ -51,17 +51,17 @@ _WORDS = [
     "date_trunc",
     "time_bucket",
 ]
-_MOST_HISTORY = 2_000
+_MAX_HISTORY = 2_000
 
 
 class Shell:
-    """Reads statements from a terminal until it ends.
+    """Reads statements and commands from a terminal, and prints their results.
 
     Args:
-        connection: what to ask.
+        connection: the connection to query.
         args: the options of ``rimp sql``.
-        progress: which the connection shows.
-        read: returns a line, after a prompt.
+        progress: the progress that the connection shows.
+        read: prints a prompt and returns a line.
     """
 
     def __init__(
@@ -76,28 +76,28 @@ class Shell:
         self._progress = progress
         self._read = read
         with progress:
-            self._words = _words(connection)
+            self._words = _completion_words(connection)
         self._matches: list[str] = []
 
     def run(self) -> int:
-        """Returns the exit code."""
-        print("SQL over the recording; .help for help")
-        history = _prepare(self._complete)
+        """Run the shell to its end, and return the exit code."""
+        print("SQL over the recording; .help prints help")
+        history = _set_up_readline(self._complete)
         try:
-            while self._turn():
+            while self._run_one():
                 pass
         finally:
-            _keep(history)
+            _save_history(history)
         return 0
 
-    def _turn(self) -> bool:
-        """One statement or command; False at the end."""
+    def _run_one(self) -> bool:
+        """Run a statement or command; return False at the end."""
         try:
-            text = self._statement()
+            text = self._read_statement()
             if text.startswith("."):
-                return self._command(*text.rstrip(";").split())
+                return self._run_command(*text.rstrip(";").split())
             if text:
-                answer(self._connection, self._args, text, self._progress)
+                print_result(self._connection, self._args, text, self._progress)
         except KeyboardInterrupt:
             print("^C")
         except EOFError:
@@ -107,7 +107,7 @@ class Shell:
             warn(str(error))
         return True
 
-    def _statement(self) -> str:
+    def _read_statement(self) -> str:
         lines: list[str] = []
         while True:
             lines.append(self._read("...> " if lines else "rimp> "))
@@ -115,14 +115,14 @@ class Shell:
             if not text or text.startswith(".") or text.endswith(";"):
                 return text
 
-    def _command(self, name: str, *words: str) -> bool:
+    def _run_command(self, name: str, *words: str) -> bool:
         if name in (".quit", ".exit"):
             return False
         if name == ".tables":
             print("\n".join(VIEWS))
         elif name == ".columns" and len(words) == 1 and words[0] in VIEWS:
             statement = f"DESCRIBE {words[0]}"
-            answer(self._connection, self._args, statement, self._progress)
+            print_result(self._connection, self._args, statement, self._progress)
         elif name == ".format" and len(words) == 1 and words[0] in FORMATS[:-1]:
             self._args.format = words[0]
         else:
@@ -136,8 +136,8 @@ class Shell:
         return self._matches[state] if state < len(self._matches) else None
 
 
-def _words(connection: Connection) -> list[str]:
-    found = {*VIEWS, *_WORDS, *(re.split(r"\W", macro)[0] for macro in MACROS)}
+def _completion_words(connection: Connection) -> list[str]:
+    found = {*VIEWS, *_SQL_WORDS, *(re.split(r"\W", macro)[0] for macro in MACROS)}
     for view in VIEWS:
         found |= {row[0] for row in connection.execute(f"DESCRIBE {view}").fetchall()}
     return sorted(found, key=str.lower)
@@ -148,8 +148,8 @@ def _history_path() -> Path:
     return Path(state) / "rimp-otel" / "sql_history"
 
 
-def _prepare(complete: Any) -> Path | None:
-    """Sets the line editor up; where the history is kept, if it can be."""
+def _set_up_readline(complete: Any) -> Path | None:
+    """Set up line editing; return the path of the history, or None if it cannot be kept."""
     if readline is None:  # pragma: no cover - Windows, and a Python built without it
         return None
     readline.set_completer(complete)
@@ -167,9 +167,9 @@ def _prepare(complete: Any) -> Path | None:
     return path
 
 
-def _keep(history: Path | None) -> None:
+def _save_history(history: Path | None) -> None:
     if history is not None:
-        readline.set_history_length(_MOST_HISTORY)
+        readline.set_history_length(_MAX_HISTORY)
         try:
             readline.write_history_file(history)
         except OSError:

@@ -1,4 +1,4 @@
-"""``rimp export``: a trace and what was around it, as a bundle."""
+"""``rimp export``: bundles of a trace and the records around it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.cli.records import MS, T0, TRACE, checkout, event, span
 
 @pytest.fixture
 def busy(record: Any) -> Path:
-    """A recording of a checkout, and of what went on before, meanwhile and after."""
+    """Make a recording of a checkout with records before, during and after it."""
     spans, events = checkout()
     others = [span("other", 9, 0, 0, 500, trace_id=TRACE + 1)]
     events += [event("no trace", 50, trace_id=0), event("other", 60, trace_id=TRACE + 1)]
@@ -33,13 +33,13 @@ def busy(record: Any) -> Path:
 
 
 def messages(path: str) -> list[str]:
-    """Of the log records in a directory that was exported."""
+    """Return the messages of the log records in an exported directory."""
     lines = Path(path, "logs.jsonl").read_bytes().splitlines()
     return [record.message for line in lines for record in decode_line(line).records]
 
 
 def test_directory(rimp: Any, busy: Path) -> None:
-    """The trace alone of spans; logs and metrics of the time around it, whosever they are."""
+    """A bundle has the spans of the trace, and all logs and metrics around it."""
     code, out, err = rimp(
         "export", "--trace", "4bf92f3577b34da6a3ce929d0e0e4736", "--window", "1m", "out"
     )
@@ -55,7 +55,7 @@ def test_directory(rimp: Any, busy: Path) -> None:
 
 
 def test_conformant(rimp: Any, busy: Path) -> None:
-    """protobuf's own parser reads each line; the bundle is a recording, and can be imported."""
+    """A bundle is valid OTLP, can be read as a recording, and can be imported."""
     rimp("export", "--trace", "4bf92f3577b34da6a3ce929d0e0e4736", "out")
     for signal in Signal:
         for line in Path("out", f"{signal.value}.jsonl").read_bytes().splitlines():
@@ -70,7 +70,7 @@ def test_conformant(rimp: Any, busy: Path) -> None:
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz", "x.zip"])
 def test_archives(rimp: Any, busy: Path, name: str) -> None:
-    """The same files in one."""
+    """An archive has the same files."""
     rimp("export", "--trace", f"{TRACE:032x}", "plain")
     code, out, _ = rimp("export", "--trace", f"{TRACE:032x}", name, "--json")
     expected = {file.name: file.read_bytes() for file in Path("plain").iterdir()}
@@ -86,7 +86,7 @@ def test_archives(rimp: Any, busy: Path, name: str) -> None:
 
 
 def test_a_time(rimp: Any, busy: Path) -> None:
-    """Without a trace, everything of it."""
+    """Without a trace, all records of the time range are exported."""
     code, out, _ = rimp("export", "--since", "2026-11-18T11:07Z", "--json", "out")
     assert code == 0
     assert json.loads(out)["records"] == {"traces": 0, "logs": 1, "metrics": 1}
@@ -96,16 +96,20 @@ def test_a_time(rimp: Any, busy: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
-        (["out"], 2, "nothing is chosen: give --trace, or --since and --until"),
-        (["out", "--trace", "4", "--since", "1h"], 2, "--trace has its own time"),
+        (["out"], 2, "nothing to export: give --trace, or --since and --until"),
+        (
+            ["out", "--trace", "4", "--since", "1h"],
+            2,
+            "--since and --until do not apply to --trace",
+        ),
         (
             ["telemetry", "--trace", "4bf92f3577b34da6a3ce929d0e0e4736"],
             2,
-            "telemetry is there already: name another",
+            "telemetry exists: give another name",
         ),
         (["out", "--trace", "abc"], 1, "no trace abc in telemetry"),
         (["out", "--trace", "4b"], 2, "trace id '4b' is ambiguous: 2 trace ids"),
-        (["out", "--until", "2020-01-01"], 1, "nothing was recorded in telemetry in that time"),
+        (["out", "--until", "2020-01-01"], 1, "no records in telemetry in that time range"),
         (
             ["out", "--trace", "4b", "--window", "5"],
             2,
@@ -114,7 +118,7 @@ def test_a_time(rimp: Any, busy: Path) -> None:
     ],
 )
 def test_what_is_wrong(rimp: Any, busy: Path, argv: list[str], code: int, message: str) -> None:
-    """And nothing is written."""
+    """After an error, nothing is written."""
     found = rimp("export", *argv)
     assert (found.code, found.out) == (code, "")
     assert found.err.startswith(f"rimp: {message}")
@@ -125,7 +129,7 @@ def test_what_is_wrong(rimp: Any, busy: Path, argv: list[str], code: int, messag
 def test_a_failure_half_way_leaves_nothing(
     rimp: Any, busy: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """A bundle is there whole, or not at all."""
+    """A bundle is written as a whole or not at all."""
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")

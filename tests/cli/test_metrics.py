@@ -1,4 +1,4 @@
-"""``rimp metrics``: the list, and one metric over time."""
+"""``rimp metrics``: the list, and the series of one metric."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHOP = ResourceInfo({"service.name": "shop"})
 def requests(
     values: tuple[int, ...], pid: int = 1, unit: str = "{request}"
 ) -> list[TelemetryMetric]:
-    """A counter, measured every ten seconds."""
+    """Return points of a counter every ten seconds."""
     return [
         TelemetryMetric(
             "requests",
@@ -54,7 +54,7 @@ def requests(
 def distribution(
     kind: MetricKind, point: Any, unit: str = "s", value: float = 2.0
 ) -> TelemetryMetric:
-    """A histogram's point, or a summary's."""
+    """Return a point of a histogram or summary."""
     return TelemetryMetric(
         "latency",
         value,
@@ -70,7 +70,7 @@ def distribution(
 
 
 def test_list(rimp: Any, shop: Path) -> None:
-    """By name."""
+    """Metrics are listed by name."""
     assert rimp("metrics") == (
         0,
         """\
@@ -83,7 +83,7 @@ queue.length          gauge      {job}       1       1  11-18 11:06:40.000  shop
 
 
 def test_list_as_json(rimp: Any, shop: Path) -> None:
-    """One object a line."""
+    """Each line is one JSON object."""
     first, _ = map(json.loads, rimp("metrics", "--json").out.splitlines())
     assert first == {
         "name": "http.server.duration",
@@ -99,7 +99,7 @@ def test_list_as_json(rimp: Any, shop: Path) -> None:
 
 
 def test_no_metrics(rimp: Any, record: Any) -> None:
-    """Which is no failure; that there is no such metric is one."""
+    """An empty list is a success; an unknown metric is a failure."""
     record(TelemetryData(metrics=requests((1,))))
     assert rimp("metrics", "--service", "x") == (0, "no metrics\n", "")
     code, out, err = rimp("metrics", "\x1bx")
@@ -108,7 +108,7 @@ def test_no_metrics(rimp: Any, record: Any) -> None:
 
 
 def test_counter(rimp: Any, record: Any) -> None:
-    """Newest value, rate, course; what tells the series apart stands with the attributes."""
+    """A counter has its newest value, rate and course; differing resource attributes are shown."""
     record(TelemetryData(metrics=[*requests((10, 30, 70)), *requests((5,), pid=2)]))
     assert rimp("metrics", "requests") == (
         0,
@@ -126,7 +126,7 @@ shop  route=/  process.pid=2
 
 
 def test_counter_of_a_window(rimp: Any, record: Any) -> None:
-    """What was counted before is not in the rate."""
+    """The rate excludes what was counted before --since."""
     record(TelemetryData(metrics=requests((1_000, 1_030, 1_070))))
     (line,) = rimp("metrics", "requests", "--since", "2026-11-18", "--json").out.splitlines()
     assert json.loads(line)["rate_per_second"] == 1070 / 30
@@ -135,14 +135,14 @@ def test_counter_of_a_window(rimp: Any, record: Any) -> None:
 
 
 def shown(*points: TelemetryMetric) -> list[str]:
-    """The lines about the points, without the headings."""
+    """Return the lines without headings."""
     first, last = points[0].time_unix_nano, points[-1].time_unix_nano
     lines = format_series(metric_series(points), first, last, 100, Style())
     return [line.strip() for line in lines if line.startswith("  ")]
 
 
 def test_gauge() -> None:
-    """Newest value and extremes, in sizes that can be read."""
+    """A gauge has its newest value and extremes, in readable units."""
     points = [TelemetryMetric("m", v, "By", {}, T0 + i * S) for i, v in enumerate((5e6, 1e6, 2e6))]
     (line,) = shown(*points)
     assert line.startswith("2.0 MB  min 1.0 MB  max 5.0 MB  █")
@@ -154,7 +154,7 @@ def test_gauge() -> None:
 
 
 def test_histograms() -> None:
-    """Percentiles of both kinds; without buckets, what there is."""
+    """Histograms have percentiles; without buckets, only count, mean and extremes."""
     explicit = HistogramPoint(10, 2.0, (5, 4, 1), (0.1, 0.5), max=0.7)
     assert shown(distribution(MetricKind.HISTOGRAM, explicit)) == [
         "n=10  10/s  mean 200 ms  p50 100 ms  p95 600 ms  p99 680 ms  max 700 ms"
@@ -169,13 +169,13 @@ def test_histograms() -> None:
 
 
 def test_summary() -> None:
-    """Its own quantiles."""
+    """A summary has its own quantiles."""
     point = SummaryPoint(4, 2.0, ((0.5, 0.25), (0.999, 1.5)))
     assert shown(distribution(MetricKind.SUMMARY, point)) == ["n=4  4/s  p50 250 ms  p99.9 1.5 s"]
 
 
 def test_json_of_a_histogram(rimp: Any, record: Any) -> None:
-    """Everything that is shown, and more."""
+    """JSON has the documented fields."""
     explicit = HistogramPoint(10, 2.0, (5, 4, 1), (0.1, 0.5), max=0.7)
     record(TelemetryData(metrics=[distribution(MetricKind.HISTOGRAM, explicit)]))
     (line,) = rimp("metrics", "latency", "--json").out.splitlines()
@@ -209,7 +209,7 @@ def test_json_of_a_histogram(rimp: Any, record: Any) -> None:
 
 
 def test_many_series(rimp: Any, record: Any) -> None:
-    """A metric with too many attributes does not flood the terminal."""
+    """The number of series is limited."""
     points = [
         TelemetryMetric("m", i, tags={"user": f"{i:02}"}, time_unix_nano=T0) for i in range(60)
     ]
@@ -226,7 +226,7 @@ def test_many_series(rimp: Any, record: Any) -> None:
 
 @pytest.mark.parametrize("color", [False, True])
 def test_hostile_metrics(color: bool) -> None:
-    """Names, units, descriptions, services, keys and values come out escaped."""
+    """Names, units, descriptions, services, keys and values are escaped."""
     point = TelemetryMetric(
         HOSTILE,
         1,
@@ -244,7 +244,7 @@ def test_hostile_metrics(color: bool) -> None:
 
 
 def test_sparkline() -> None:
-    """From the smallest to the greatest; blanks where there is nothing."""
+    """A sparkline goes from the smallest to the greatest value, with blanks for none."""
     assert Style().sparkline([0, None, 7, 3.5]) == "▁ █▅"
     assert Style().sparkline([2, 2]) == "▄▄"
     assert Style().sparkline([None, float("nan")]) == "  "

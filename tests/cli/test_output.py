@@ -130,14 +130,14 @@ def test_records_that_lack_everything() -> None:
 
 
 class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that is set by the test."""
 
     now = 0.0
 
@@ -146,7 +146,7 @@ class Clock:
 
 
 def test_appears_after_half_a_second_and_goes() -> None:
-    """What is quick shows none; while it is there it is drawn ten times a second at most."""
+    """The bar appears after half a second, and is drawn at most ten times per second."""
     stream, clock = Terminal(), Clock()
     with Progress("reading", 4, "files", stream=stream, clock=clock) as progress:
         progress.advance()
@@ -166,7 +166,7 @@ def test_appears_after_half_a_second_and_goes() -> None:
 
 
 def test_without_a_total() -> None:
-    """It counts."""
+    """Without a total, the count is shown."""
     stream, clock = Terminal(), Clock()
     progress = Progress("reading", 0, "records", stream, clock)
     clock.now = 1
@@ -178,7 +178,7 @@ def test_without_a_total() -> None:
 
 
 def test_nothing_where_there_is_no_terminal() -> None:
-    """A log file of a job is not filled with bars."""
+    """Nothing is drawn if the stream is no terminal."""
     stream, clock = io.StringIO(), Clock()
     with Progress("reading", 1, "files", stream=stream, clock=clock) as progress:
         clock.now = 9
@@ -187,7 +187,7 @@ def test_nothing_where_there_is_no_terminal() -> None:
 
 
 def test_a_terminal_that_went_away_stops_nothing() -> None:
-    """What is being done is more important."""
+    """A terminal that goes away raises nothing."""
     stream, clock = Terminal(), Clock()
     with Progress("reading", 1, "files", stream=stream, clock=clock) as progress:
         clock.now = 9
@@ -198,7 +198,7 @@ def test_a_terminal_that_went_away_stops_nothing() -> None:
 
 
 def test_a_step_that_may_take_long_is_shown_at_once() -> None:
-    """Without a unit, its label is all there is to show."""
+    """Without a unit, only the label is shown."""
     stream = Terminal()
     progress = Progress("checking", stream=stream, clock=Clock())
     with progress:

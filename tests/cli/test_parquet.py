@@ -14,7 +14,7 @@ from rimp_otel.storage import FileStorage
 
 @pytest.fixture(autouse=True)
 def priority(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """By how much the process's priority was lowered."""
+    """Return the amounts by which the priority was lowered."""
     lowered: list[int] = []
     monkeypatch.setattr(os, "nice", lowered.append)
     return lowered
@@ -22,7 +22,7 @@ def priority(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def sealed(shop: Path) -> Path:
-    """A recording of three sealed files."""
+    """Make a recording of three sealed files."""
     storage = FileStorage(shop)
     storage.rotate()
     storage._writer.sealer.run()

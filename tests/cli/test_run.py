@@ -1,4 +1,4 @@
-"""``rimp run``: programs are recorded, and notice nothing of it."""
+"""``rimp run``: programs are recorded without noticing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 
 from rimp_otel import FileStorage
 from rimp_otel.cli import run as run_module
-from rimp_otel.cli.run import program_env, service_name
+from rimp_otel.cli.run import program_environment, service_name
 
 pytest.importorskip("opentelemetry.instrumentation.logging")
 
@@ -32,12 +32,12 @@ logging.getLogger("x").info("one")
 """
 RECORDED_ONE = (
     "rimp: recorded 0 spans, 1 log record and 0 metric points in telemetry (<size>): "
-    "look with 'rimp traces'\n"
+    "show it with 'rimp traces'\n"
 )
 
 
 def environment(*instrumented: str) -> dict[str, str]:
-    """Warnings are errors, and nothing but logging and ``instrumented`` is instrumented."""
+    """Return an environment in which warnings are errors and only ``instrumented`` is instrumented."""
     installed = {entry.name for entry in entry_points(group="opentelemetry_instrumentor")}
     return {
         **{
@@ -51,7 +51,7 @@ def environment(*instrumented: str) -> dict[str, str]:
 
 
 def run(*argv: str, text: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    """``rimp run`` as a real process."""
+    """Run ``rimp run`` in its own process."""
     return subprocess.run(
         [*RIMP, "run", *argv],
         env={**environment(), **env},
@@ -63,12 +63,12 @@ def run(*argv: str, text: str = "", **env: str) -> subprocess.CompletedProcess[s
 
 
 def python(code: str, *args: str) -> list[str]:
-    """A program."""
+    """Return the arguments that run a program's text."""
     return ["--", sys.executable, "-c", code, *args]
 
 
 def without_size(said: str) -> str:
-    """The one line, but for the size, which depends on the versions of the packages."""
+    """Return the summary line with the size replaced, which depends on the versions of packages."""
     before, opening, rest = said.rpartition(" (")
     return f"{before} (<size>){rest.partition(')')[2]}" if opening else said
 
@@ -88,13 +88,13 @@ sys.exit(3)
 
 
 def test_all_three_signals() -> None:
-    """A short program too; its exit code passes, and one line says what was recorded."""
+    """A short program is recorded, its exit code is kept, and one line sums up the records."""
     done = run(*python(ALL_SIGNALS))
     assert (done.returncode, done.stdout) == (3, "")
     assert without_size(done.stderr) == (
         "INFO:shop:order 17\n"
         "rimp: recorded 1 span, 1 log record and 2 metric points in telemetry (<size>): "
-        "look with 'rimp traces'\n"
+        "show it with 'rimp traces'\n"
     )
     data = FileStorage("telemetry").retrieve()
     assert [span.name for span in data.spans] == ["work"]
@@ -104,28 +104,28 @@ def test_all_three_signals() -> None:
 
 
 def test_only_what_this_run_added_is_counted() -> None:
-    """The recording goes on growing, the count starts anew."""
+    """Another run adds to the recording; the summary counts its records only."""
     said = [without_size(run(*python(LOG_ONE)).stderr) for _ in range(2)]
     assert said == [RECORDED_ONE, RECORDED_ONE]
     assert len(FileStorage("telemetry").retrieve()) == 2
 
 
 def test_path_and_service() -> None:
-    """Where to record, and under which name."""
+    """Path and service name can be chosen."""
     done = run("--path", "a b", "--service", "shop", *python(LOG_ONE))
-    assert done.stderr.endswith("look with 'rimp traces --path 'a b''\n")
+    assert done.stderr.endswith("show it with 'rimp traces --path 'a b''\n")
     (event,) = FileStorage("a b").retrieve().events
     assert event.resource is not None
     assert event.resource.attributes["service.name"] == "shop"
 
 
 def test_quiet() -> None:
-    """Standard error is the program's alone."""
+    """With --quiet, standard error has only the program's output."""
     assert run("--quiet", *python(LOG_ONE)).stderr == ""
 
 
 def test_input_output_and_arguments_are_the_programs() -> None:
-    """Also where they look like options of ours."""
+    """Arguments of the program are passed on, even if rimp has options of the same name."""
     done = run(
         *python("import sys; print(input(), sys.argv[1:])", "--path", "--", "-h"), text="hello\n"
     )
@@ -133,7 +133,7 @@ def test_input_output_and_arguments_are_the_programs() -> None:
 
 
 def test_printed_warnings_stay() -> None:
-    """What logging prints is as it is without rimp, however little the program sets up."""
+    """The output of logging is the same as without rimp."""
     code = """
 import logging
 logging.getLogger("a").warning("before")
@@ -148,28 +148,28 @@ logging.getLogger("a").warning("after")
 
 
 def test_loggers_that_do_not_propagate_are_recorded() -> None:
-    """Such as those of uvicorn."""
+    """Loggers that do not propagate, such as uvicorn's, are recorded."""
     code = "import logging; x = logging.getLogger('x'); x.propagate = False; x.warning('one')"
     run(*python(code))
     assert [event.source for event in FileStorage("telemetry").retrieve().events] == ["x"]
 
 
 def test_a_log_call_with_wrong_arguments() -> None:
-    """It does not raise into the program, and is recorded as far as it goes."""
+    """A log record that cannot be formatted raises nothing, and is recorded as far as possible."""
     code = "import logging; logging.raiseExceptions = False; logging.error('%d', 'x'); print('on')"
     assert run(*python(code)).stdout == "on\n"
     assert [event.message for event in FileStorage("telemetry").retrieve().events] == ["%d"]
 
 
 def test_processes_that_the_program_starts_are_recorded() -> None:
-    """They inherit what it takes."""
+    """Processes that the program starts are recorded."""
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
     done = run(*python(code, LOG_ONE))
     assert without_size(done.stderr) == RECORDED_ONE
 
 
 def test_the_next_sitecustomize_is_imported(tmp_path: Path) -> None:
-    """Ours does not take the place of the one that the environment has."""
+    """A sitecustomize of the environment still runs."""
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "sitecustomize.py").write_text("import sys; sys.found = 'theirs'")
     code = "import sys, sitecustomize; print(sys.found, sitecustomize.__file__)"
@@ -178,7 +178,7 @@ def test_the_next_sitecustomize_is_imported(tmp_path: Path) -> None:
 
 
 def test_one_broken_instrumentation_costs_itself(tmp_path: Path) -> None:
-    """The rest is instrumented and recorded, and a line says what is not."""
+    """A failing instrumentation is reported, and the others work."""
     (tmp_path / "broken.py").write_text(
         "class Broken:\n    def instrument(self, **_):\n        raise AttributeError('gone')\n"
     )
@@ -193,7 +193,7 @@ def test_one_broken_instrumentation_costs_itself(tmp_path: Path) -> None:
 
 
 def test_killed_program() -> None:
-    """128 and the signal's number, as in a shell, and the signal's name."""
+    """After a signal, the exit code is 128 plus its number, and its name is printed."""
     done = run(*python("import os; os.kill(os.getpid(), 9)"))
     assert done.returncode == 137
     assert done.stderr.startswith("rimp: the program was killed by SIGKILL; recorded ")
@@ -203,13 +203,13 @@ def test_killed_program() -> None:
 @pytest.mark.parametrize(
     ("env", "reason"),
     [
-        ({}, f"was it Python, and is rimp-otel installed for it, as it is for {sys.executable}?"),
+        ({}, f"was it a Python program with rimp-otel installed, as for {sys.executable}?"),
         ({"RIMP_ENABLED": "no"}, "OTEL_SDK_DISABLED or RIMP_ENABLED turns recording off"),
-        ({"OTEL_CONFIG_FILE": "o.yaml"}, "OTEL_CONFIG_FILE=o.yaml decides where to"),
+        ({"OTEL_CONFIG_FILE": "o.yaml"}, "OTEL_CONFIG_FILE=o.yaml determines where records go"),
     ],
 )
 def test_nothing_recorded(env: dict[str, str], reason: str) -> None:
-    """Then the line says what may be the reason."""
+    """If nothing was recorded, the summary gives a likely reason."""
     done = run("--", "sh", "-c", "exit 4", **env)
     assert done.returncode == 4
     assert done.stderr == f"rimp: recorded nothing in telemetry: {reason}\n"
@@ -218,30 +218,30 @@ def test_nothing_recorded(env: dict[str, str], reason: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
-        ([], 2, "no program given: write rimp run -- python app.py"),
-        (["--"], 2, "no program given: write rimp run -- python app.py"),
+        ([], 2, "no program to run: write rimp run -- python app.py"),
+        (["--"], 2, "no program to run: write rimp run -- python app.py"),
         (["--", "nonsense"], 127, "cannot run nonsense: no such command"),
         (
             ["--", "app.py", "-v"],
             127,
-            "cannot run app.py: no such command; write rimp run -- python app.py -v",
+            "cannot run app.py: no such command; did you mean rimp run -- python app.py -v?",
         ),
         (
             ["--", "./app.py"],
             126,
-            "cannot run ./app.py: Permission denied; write rimp run -- python ./app.py",
+            "cannot run ./app.py: Permission denied; did you mean rimp run -- python ./app.py?",
         ),
     ],
 )
 def test_programs_that_cannot_be_run(argv: list[str], code: int, said: str) -> None:
-    """The exit codes are a shell's."""
+    """Exit codes are those of a shell."""
     Path("app.py").touch(mode=0o600)
     done = run(*argv)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", f"rimp: {said}\n")
 
 
 def test_wrong_settings_are_told_before_the_program_runs() -> None:
-    """By this package's own message, instead of a traceback in the program."""
+    """Invalid settings are reported instead of raised in the program."""
     done = run(*python("print('ran')"), RIMP_BUFFER_SIZE="many")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "rimp: RIMP_BUFFER_SIZE='many' is not allowed: give an integer\n"
@@ -251,7 +251,7 @@ def test_wrong_settings_are_told_before_the_program_runs() -> None:
 def test_missing_extra(
     rimp: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    """Exit code 1, and what to install."""
+    """The message says what to install."""
     module = run_module._REQUIRED[f"opentelemetry-instrumentation{missing}"]
     monkeypatch.setattr(run_module, "find_spec", lambda name: None if name == module else object())
     assert rimp("run", "--", "true") == (
@@ -276,7 +276,7 @@ def test_missing_extra(
     ],
 )
 def test_service_name(command: str, name: str) -> None:
-    """Of the script or the module, else of the command."""
+    """The service name is that of the script, the module or the command."""
     assert service_name(command.split()) == name
 
 
@@ -294,16 +294,16 @@ def test_service_name(command: str, name: str) -> None:
 def test_service_name_in_the_environment(
     env: dict[str, str], option: str | None, name: str | None
 ) -> None:
-    """What the user says, in OpenTelemetry's variables too, is not overridden."""
+    """A service name in OpenTelemetry's variables has priority."""
     args = argparse.Namespace(path=None, service=option)
-    assert program_env(args, ["python", "app.py"], env).get("OTEL_SERVICE_NAME") == name
+    assert program_environment(args, ["python", "app.py"], env).get("OTEL_SERVICE_NAME") == name
 
 
 def test_environment(tmp_path: Path) -> None:
-    """Exporters that the user asks for stay, OTLP is not the default, and paths are absolute."""
+    """Exporters of the user are kept, OTLP is not a default, and paths are absolute."""
     args = argparse.Namespace(path=None, service=None)
     given = {"OTEL_TRACES_EXPORTER": "console", "RIMP_STORAGE_PATH": "x", "PYTHONPATH": "lib"}
-    env = program_env(args, ["true"], given)
+    env = program_environment(args, ["true"], given)
     assert env.pop("PYTHONPATH").split(os.pathsep)[1:] == ["lib"]
     assert env == {
         "OTEL_LOGS_EXPORTER": "none",
@@ -335,7 +335,7 @@ while True:
 
 @contextmanager
 def listening(**options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A recorded program that says which signals it gets, and ends with SIGTERM."""
+    """Start a recorded program that prints the signals it receives, and ends with SIGTERM."""
     started = subprocess.Popen(
         [*RIMP, "run", "--quiet", *python(LISTENER)],
         env=environment(),
@@ -361,7 +361,7 @@ def listening(**options: Any) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("name", ["INT", "HUP", "QUIT", "USR1", "USR2", "WINCH", "ALRM"])
 def test_signals_go_on_to_the_program(name: str) -> None:
-    """Exactly once: the next that it says is the SIGTERM that ends it."""
+    """A signal is forwarded exactly once."""
     with listening() as program:
         program.send_signal(getattr(signal, f"SIG{name}"))
         assert program.stdout
@@ -370,7 +370,7 @@ def test_signals_go_on_to_the_program(name: str) -> None:
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, int]]:
-    """Both ends of a terminal."""
+    """Open a pseudo-terminal."""
     ours, theirs = os.openpty()
     yield ours, theirs
     os.close(ours)
@@ -378,7 +378,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 def test_signals_of_the_terminal(terminal: tuple[int, int]) -> None:
-    """The terminal sends them to the program as well, so that they are not sent on."""
+    """Signals of the terminal reach the program directly, and are not forwarded."""
     ours, theirs = terminal
 
     def take_terminal() -> None:
@@ -395,7 +395,7 @@ def test_signals_of_the_terminal(terminal: tuple[int, int]) -> None:
 
 
 def test_what_the_program_sends_to_its_group_is_not_sent_on() -> None:
-    """It has it already."""
+    """A signal that the program sends to its group is not forwarded."""
     code = """
 import os, signal
 got = []
@@ -416,7 +416,7 @@ print(len(got))
 
 
 def test_ignored_signals_stay_ignored() -> None:
-    """As with nohup."""
+    """Ignored signals stay ignored, as with nohup."""
 
     def ignore_hangup() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -451,7 +451,7 @@ print(state() == before)
 
 @pytest.mark.parametrize("without", [False, True])
 def test_run_program(without: bool) -> None:
-    """Also without sigwaitinfo, as on macOS; signal mask and handlers are restored."""
+    """Signals are forwarded without sigwaitinfo, too, and mask and handlers are restored."""
     code = IN_PROCESS.format(without=without)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == (f"6\n{-signal.SIGUSR1}\nTrue\n", "")

@@ -1,4 +1,4 @@
-"""Counting what is added to a recording."""
+"""Counting the records that are added to a recording."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rimp_otel import FileStorage
-from rimp_otel.cli.run_summary import Added
+from rimp_otel.cli.run_summary import AddedRecords
 from rimp_otel.models.records import Signal
 from tests.contract.samples import everything
 from tests.storage.journaled import Journaled
@@ -16,7 +16,7 @@ from tests.storage.recordings import batch
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Of a recording with sealed, active and journaled records."""
+    """Make a recording with sealed, active and journaled records."""
     storage = FileStorage(tmp_path / "t")
     storage.store(everything())
     storage.rotate()
@@ -28,14 +28,14 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_nothing(path: Path) -> None:
-    """Whatever was there before."""
-    added = Added(path)
+    """Earlier records are not counted."""
+    added = AddedRecords(path)
     assert (added.count().total(), added.size) == (0, 0)
 
 
 def test_a_new_recording(tmp_path: Path) -> None:
-    """All of it, by signal."""
-    added = Added(tmp_path / "t")
+    """Added records are counted by signal."""
+    added = AddedRecords(tmp_path / "t")
     FileStorage(tmp_path / "t").store(everything())
     assert added.count() == {Signal.TRACES: 2, Signal.LOGS: 10, Signal.METRICS: 7}
     files = (tmp_path / "t").glob("*.jsonl")
@@ -45,7 +45,7 @@ def test_a_new_recording(tmp_path: Path) -> None:
 def test_wherever_it_is_by_then(path: Path) -> None:
     """Sealed, active, or left by a killed process in its journal; what was left there before, and
     is stored now, does not count."""
-    added = Added(path)
+    added = AddedRecords(path)
     process = Journaled(path)
     process.collect("1")
     process.drain()
@@ -62,8 +62,8 @@ def test_wherever_it_is_by_then(path: Path) -> None:
 
 
 def test_damage(path: Path) -> None:
-    """Is left out."""
-    added = Added(path)
+    """Damaged lines are not counted."""
+    added = AddedRecords(path)
     with (path / "logs.1.jsonl").open("ab") as file:
         file.write(b"damaged\n")
     FileStorage(path).store(batch("1"))
@@ -71,7 +71,7 @@ def test_damage(path: Path) -> None:
 
 
 def test_what_cannot_be_read(path: Path) -> None:
-    """Counts nothing, and raises nothing: the program's exit code matters more."""
-    added = Added(path)
+    """An unreadable recording raises nothing."""
+    added = AddedRecords(path)
     (path / "logs.7.jsonl").mkdir()
     assert added.count().total() == 0

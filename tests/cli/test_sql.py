@@ -1,4 +1,4 @@
-"""``rimp sql``: what it prints, in each format, and what it says."""
+"""``rimp sql``: formats, messages and the shell."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rimp_otel import TelemetryData
 from rimp_otel.cli import sql_format as sqlformat
 from rimp_otel.cli import sql_shell as sqlshell
 from rimp_otel.cli.output import Progress
-from rimp_otel.cli.sql_format import safe_cell
+from rimp_otel.cli.sql_format import escape_formula
 from rimp_otel.cli.sql_shell import Shell
 from rimp_otel.sql import connect
 from tests.cli.records import HOSTILE, HOSTILE_SHOWN, event, span
@@ -26,7 +26,7 @@ ERRORS = "SELECT SpanName, Duration FROM otel_traces WHERE StatusCode = 'Error' 
 
 
 def test_table(rimp: Any, shop: Path) -> None:
-    """Aligned, numbers to the right."""
+    """A table is aligned, with numbers to the right."""
     assert rimp("sql", ERRORS) == (
         0,
         "SpanName         Duration\n"
@@ -38,7 +38,7 @@ def test_table(rimp: Any, shop: Path) -> None:
 
 
 def test_json(rimp: Any, shop: Path) -> None:
-    """An object a line; what is nested stays nested, times are exact; --json is the same."""
+    """JSON has one object per line, with nested values and exact times."""
     query = (
         "SELECT Body, Timestamp, LogAttributes, CAST('nan' AS DOUBLE) AS n, 1 AS a, 2 AS a, NULL AS z"
         " FROM otel_logs ORDER BY Timestamp LIMIT 1"
@@ -58,7 +58,7 @@ def test_json(rimp: Any, shop: Path) -> None:
 
 
 def test_csv(rimp: Any, record: Any) -> None:
-    """No cell of text is a formula, also the names of columns; numbers stay numbers."""
+    """In CSV, no text is a formula, and numbers stay numbers."""
     names = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "a=1", 'say "x", y']
     record(TelemetryData(spans=[span(name, at + 1) for at, name in enumerate(names)]))
     query = 'SELECT SpanName, -Duration AS "=d" FROM otel_traces ORDER BY SpanId'
@@ -76,14 +76,14 @@ def test_csv(rimp: Any, record: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["=", "+", "-", "@", "\t", "\r"])
-def test_safe_cell(text: str) -> None:
-    """What a spreadsheet would run is text."""
-    assert safe_cell(f"{text}x") == f"'{text}x"
-    assert safe_cell(f"x{text}") == f"x{text}"
+def test_escape_formula(text: str) -> None:
+    """Texts that a spreadsheet would run are escaped."""
+    assert escape_formula(f"{text}x") == f"'{text}x"
+    assert escape_formula(f"x{text}") == f"x{text}"
 
 
 def test_parquet(rimp: Any, shop: Path, tmp_path: Path) -> None:
-    """Into a file of its owner alone, whose name says the format."""
+    """The name of the file determines the format; only its owner may read it."""
     assert rimp("sql", ERRORS, "--output", "errors.parquet", "--max-rows", "2").code == 0
     table = pyarrow.parquet.read_table("errors.parquet")
     assert table.column("SpanName").to_pylist() == ["charge card", "POST /charge"]
@@ -91,29 +91,33 @@ def test_parquet(rimp: Any, shop: Path, tmp_path: Path) -> None:
 
 
 def test_output(rimp: Any, shop: Path) -> None:
-    """Into a file, as its name says, or as told."""
+    """The format can be given or derived from the name of the file."""
     for name, first in (("x.csv", "SpanName,Duration"), ("x.json", '{"SpanName": "charge card"')):
         assert rimp("sql", ERRORS, "--output", name) == (0, "", "")
         assert Path(name).read_text().startswith(first)
     assert rimp("sql", ERRORS, "--output", "x.xlsx") == (
         2,
         "",
-        "rimp: --output x.xlsx: say how to write it with --format\n",
+        "rimp: unknown format of --output x.xlsx: choose one with --format\n",
     )
     assert rimp("sql", ERRORS, "--output", "x.xlsx", "--format", "csv").code == 0
 
 
 def test_max_rows(rimp: Any, shop: Path) -> None:
-    """So many and no more, and a remark if there are more."""
+    """--max-rows limits the rows, with a warning."""
     out = "\n".join(["n", "0", "1", ""])
     query = "SELECT n FROM range(3) t(n)"
-    assert rimp("sql", query, "--max-rows", "2") == (0, out, "rimp: there are more than 2 rows\n")
+    assert rimp("sql", query, "--max-rows", "2") == (
+        0,
+        out,
+        "rimp: printed only the first 2 rows (see --max-rows)\n",
+    )
     assert rimp("sql", query, "--max-rows", "3") == (0, f"{out}2\n", "")
     assert len(rimp("sql", "FROM range(2500)").out.splitlines()) == 2_501
 
 
 def test_recording(rimp: Any, shop: Path) -> None:
-    """By its place on the line, or by --path."""
+    """The recording is given as an argument or by --path."""
     shop.rename("other")
     assert "no recording at telemetry" in rimp("sql", "SELECT 1").err
     count = "SELECT count(*) AS n FROM otel_traces"
@@ -121,7 +125,7 @@ def test_recording(rimp: Any, shop: Path) -> None:
 
 
 def test_errors(rimp: Any, shop: Path) -> None:
-    """Of the query: its lines, and exit code 1."""
+    """Errors of the query are printed, with exit code 1."""
     code, out, err = rimp("sql", "SELECT x FROM otel_logs")
     assert (code, out) == (1, "")
     lines = err.splitlines()
@@ -134,7 +138,7 @@ def test_errors(rimp: Any, shop: Path) -> None:
 
 
 def test_timeout(rimp: Any, shop: Path) -> None:
-    """An endless query ends."""
+    """--timeout stops an endless query."""
     query = "SELECT count(*) FROM range(1000000000000) t(x) WHERE x % 7 = 3"
     assert rimp("sql", query, "--timeout", "0.1") == (
         1,
@@ -145,13 +149,13 @@ def test_timeout(rimp: Any, shop: Path) -> None:
 
 
 def test_from_a_pipe(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several statements; the last one's rows are printed."""
+    """Statements can come from a pipe; the rows of the last are printed."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("SELECT 1;\nSELECT 2 AS b;\n"))
     assert rimp("sql") == (0, "b\n2\n", "")
 
 
 def test_hostile_text(rimp: Any, record: Any) -> None:
-    """Nothing recorded reaches the terminal raw."""
+    """Control characters are escaped."""
     record(TelemetryData(events=[event(HOSTILE)]))
     shown = HOSTILE_SHOWN.replace(r"\ud800", "\ufffd")
     assert rimp("sql", "SELECT Body FROM otel_logs").out == f"Body\n{shown}\n"
@@ -161,14 +165,14 @@ def test_hostile_text(rimp: Any, record: Any) -> None:
 
 
 def test_plan(rimp: Any, shop: Path) -> None:
-    """As DuckDB draws it."""
+    """A plan is printed as DuckDB draws it."""
     out = rimp("sql", "EXPLAIN SELECT 1").out
     assert len(out.splitlines()) > 3
     assert "explain_value" not in out
 
 
 def test_damage(rimp: Any, shop: Path) -> None:
-    """Is a remark."""
+    """Damaged lines are reported."""
     with (shop / "traces.jsonl").open("ab") as file:
         file.write(b"no JSON\n")
     assert rimp("sql", "SELECT count(*) AS n FROM otel_traces") == (
@@ -179,13 +183,13 @@ def test_damage(rimp: Any, shop: Path) -> None:
 
 
 def arguments(**more: Any) -> argparse.Namespace:
-    """The options of ``rimp sql``."""
+    """Return the options of ``rimp sql``."""
     given = {"format": "table", "max_rows": 100, "output": None, "color": "never", **more}
     return argparse.Namespace(**given)
 
 
 def typed(*lines: str) -> Any:
-    """A terminal at which these lines are typed, then Ctrl-D."""
+    """Return a function that reads these lines, then Ctrl-D."""
     waiting = list(lines)
 
     def read(prompt: str) -> str:
@@ -201,13 +205,13 @@ def typed(*lines: str) -> Any:
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Where the history is kept."""
+    """Return the path of the history."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "state"
 
 
 def test_shell(shop: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Statements over several lines, commands, mistakes, and interrupts."""
+    """The shell runs statements over several lines, commands, and goes on after errors and interrupts."""
     read = typed(
         "SELECT count(*) AS n",
         "FROM otel_traces;",
@@ -225,7 +229,7 @@ def test_shell(shop: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert Shell(connection, arguments(), Progress("decoding"), read).run() == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[:4] == [
-        "SQL over the recording; .help for help",
+        "SQL over the recording; .help prints help",
         "n",
         "7",
         "otel_traces",
@@ -238,7 +242,7 @@ def test_shell(shop: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_shell_sees_what_comes(
     shop: Path, record: Any, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each statement sees what was recorded before it."""
+    """A statement sees records that were added before it."""
     query = "SELECT count(*) AS n FROM otel_logs;"
     lines = iter([query, query])
 
@@ -254,7 +258,7 @@ def test_shell_sees_what_comes(
 
 
 def test_completion(shop: Path) -> None:
-    """Of views, columns and functions, in any case."""
+    """Views, columns and functions are completed, ignoring case."""
     with connect(shop) as connection:
         shell = Shell(connection, arguments(), Progress("decoding"), typed())
     found = [shell._complete("otel_m", at) for at in range(6)]
@@ -266,7 +270,7 @@ def test_completion(shop: Path) -> None:
 
 
 def test_history(shop: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is kept, for its owner alone; a place that cannot be written to is no error."""
+    """The history is private; a directory that cannot be written to is no error."""
     with connect(shop) as connection:
         Shell(connection, arguments(), Progress("decoding"), typed(".quit")).run()
         history = home / "rimp-otel" / "sql_history"
@@ -276,7 +280,7 @@ def test_history(shop: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_shell_on_a_terminal(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without SQL, where a person is at the keyboard."""
+    """Without SQL, the shell starts on a terminal."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -290,7 +294,7 @@ def test_shell_on_a_terminal(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_the_extra(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer is the command that installs it."""
+    """The message says what to install."""
     for name in list(sys.modules):
         if name.startswith(("rimp_otel.sql", "rimp_otel.cli.sql_shell", "pyarrow")):
             monkeypatch.delitem(sys.modules, name)
@@ -304,5 +308,5 @@ def test_without_the_extra(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_formats_are_what_the_help_says() -> None:
-    """And no others."""
+    """The help names all views."""
     assert sqlformat.FORMATS == ("table", "json", "csv", "parquet")
