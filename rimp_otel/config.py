@@ -1,4 +1,4 @@
-"""The configuration, its validation, and what the environment says."""
+"""The configuration: its options, their validation, and their environment variables."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ BACKENDS = ("memory", "file", "sqlite")
 """The storages that ``storage_backend`` can name."""
 
 DEFAULT_PATHS = {"file": "telemetry", "sqlite": "telemetry.db"}
-"""Where each of them records that persists, if no path is given."""
+"""The path of each storage that persists, if none is configured."""
 
 COMPRESSIONS = ("zstd", "gzip", "none")
-"""What sealed files can be compressed with."""
+"""The compressions of sealed files."""
 
 SYNC_POLICIES = ("interval", "always", "never")
-"""When files can be forced to the device."""
+"""The policies of when files are forced to the device."""
 
 
 @dataclass(frozen=True)
 class TelemetryConfig:
-    """How a collector, its stream and its storage behave. Immutable, and valid once it exists.
+    """The options of a collector, its stream and its storage. Immutable, and valid once it exists.
 
     Args:
         enabled: False makes everything a cheap no-op.
@@ -41,34 +41,34 @@ class TelemetryConfig:
         metric_interval: seconds between two collections of the OpenTelemetry instruments.
         realtime_mode: call the listeners at once, on the thread that collects.
         storage_backend: "memory", "file" or "sqlite".
-        storage_path: where a persistent storage records; in the working directory, if not given.
-            For "file" a directory, or a family of files where it ends in ``.jsonl``
-            ("telemetry"); for "sqlite" a file ("telemetry.db").
-        journal: buffer on disk, where no death of the process loses a record, for storages that
-            persist; False buffers in memory.
+        storage_path: where a persistent storage records. For "file" a directory (default:
+            "telemetry"), or a family of files if it ends in ``.jsonl``; for "sqlite" a file
+            (default: "telemetry.db").
+        journal: buffer on disk, where no death of the process loses a record, if the storage
+            persists; False buffers in memory.
         journal_path: the directory for the journals of storages that have no place of their own
             for them (a custom storage); without it, those are buffered in memory.
         journal_size: bytes of records that may wait in the journal while the storage is behind or
             down; past it new ones are dropped and counted.
-        record_open_spans: note each span's start in the journal, so that one that was open when
-            the process died comes back as an interrupted span.
+        record_open_spans: record each span's start in the journal, so that a span that was open
+            when the process died comes back as an interrupted span.
         record_crashes: enable ``faulthandler`` into the journal, so that the stacks of a crash
             come back as an event (and are no longer printed to standard error).
         rotate_size: bytes after which the file storage seals a file and begins another.
-        rotate_age: seconds after which it does.
-        compression: of sealed files: "zstd", "gzip" or "none".
+        rotate_age: seconds after which the file storage seals a file and begins another.
+        compression: the compression of sealed files: "zstd", "gzip" or "none".
         retain_size: bytes of sealed files, or of SQLite's file, that are kept, the newest; None
             keeps all.
         retain_age: seconds for which sealed files, or SQLite's records, are kept; None keeps all.
         parquet: have a background process make Parquet copies of sealed files (extra ``sql``).
-        sync: when files are forced to the device, which only a power failure makes matter:
-            "interval", "always" (before ``store`` returns) or "never".
+        sync: when files are forced to the device: "interval", "always" (before ``store`` returns)
+            or "never". Matters only to a loss of power.
         sync_interval: seconds between two syncs, with "interval".
         memory_max_records, memory_max_bytes: bounds of the memory storage; the oldest goes first.
         consumer_queue_size: batches that wait for one consumer before it misses some.
-        flush_timeout: seconds that ``flush()`` and ``stop()`` wait at most, unless told otherwise.
-        service_name: ``service.name`` of native records; OTEL_SERVICE_NAME, if not given.
-        resource_attributes: more attributes of the resource of native records.
+        flush_timeout: seconds that ``flush()`` and ``stop()`` wait at most by default.
+        service_name: ``service.name`` of native records (default: OTEL_SERVICE_NAME).
+        resource_attributes: further attributes of the resource of native records.
         seal: older name of ``parquet``, which it sets; None once the configuration exists.
 
     Raises:
@@ -113,15 +113,15 @@ class TelemetryConfig:
 
     @property
     def path(self) -> Path:
-        """Where a persistent storage records: ``storage_path``, or what it is if not given."""
+        """The path of a persistent storage: ``storage_path`` or its default."""
         return Path(self.storage_path or DEFAULT_PATHS.get(self.storage_backend, "telemetry"))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **defaults: Any) -> TelemetryConfig:
-        """The configuration that the environment asks for.
+        """Return the configuration that the environment asks for.
 
-        Each field is read from ``RIMP_<FIELD IN CAPITALS>``; empty means not set. What is not set
-        there is taken from ``defaults``, then from OpenTelemetry's own variables
+        Each field is read from ``RIMP_<FIELD IN CAPITALS>``; empty means not set. A field that is not
+        set there is taken from ``defaults``, then from OpenTelemetry's own variables
         (OTEL_SDK_DISABLED, OTEL_SERVICE_NAME, OTEL_METRIC_EXPORT_INTERVAL), then from this class.
         OTEL_RESOURCE_ATTRIBUTES needs no field here: the SDK's resource honours it.
 
@@ -129,104 +129,111 @@ class TelemetryConfig:
             ConfigurationError: a variable holds a value that is not allowed.
         """
         env = os.environ if environ is None else environ
-        values = {**_from_opentelemetry(env), **defaults, **_from_rimp(env)}
+        values = {**_values_from_opentelemetry(env), **defaults, **_values_from_rimp(env)}
         if env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
             values["enabled"] = False
         return cls(**values)
 
 
-Check = Callable[[str, Any], None]
+# Checks of fields. Each takes the field's name and its value.
+
+FieldCheck = Callable[[str, Any], None]
 
 
-def _flag(name: str, value: Any) -> None:
+def _check_flag(name: str, value: Any) -> None:
     if not isinstance(value, bool):
-        raise _not_allowed(name, value, "True or False")
+        raise _invalid_setting(name, value, "True or False")
 
 
-def _count(least: int) -> Check:
+def _check_count(minimum: int) -> FieldCheck:
     def check(name: str, value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise _not_allowed(name, value, f"an integer of at least {least}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise _invalid_setting(name, value, f"an integer >= {minimum}")
 
     return check
 
 
-def _seconds(name: str, value: Any) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 < value <= sys.float_info.max:
-        raise _not_allowed(name, value, "a number of seconds above 0")
+def _check_seconds(name: str, value: Any) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= sys.float_info.max:
+        raise _invalid_setting(name, value, "a number of seconds > 0")
 
 
-def _one_of(*allowed: str) -> Check:
+def _check_choice(*choices: str) -> FieldCheck:
+    *most, last = map(repr, choices)
+
     def check(name: str, value: Any) -> None:
-        if value not in allowed:
-            raise _not_allowed(name, value, " or ".join(map(repr, allowed)))
+        if value not in choices:
+            raise _invalid_setting(name, value, f"{', '.join(most)} or {last}")
 
     return check
 
 
-def _or_none(check: Check) -> Check:
-    def checked(name: str, value: Any) -> None:
+def _allow_none(check: FieldCheck) -> FieldCheck:
+    def check_unless_none(name: str, value: Any) -> None:
         if value is not None:
             check(name, value)
 
-    return checked
+    return check_unless_none
 
 
-def _path(name: str, value: Any) -> None:
+def _check_path(name: str, value: Any) -> None:
     if value is None:
         return
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise _not_allowed(name, value, "a path, or None")
+        raise _invalid_setting(name, value, "a path or None")
 
 
-def _text(name: str, value: Any) -> None:
+def _check_text(name: str, value: Any) -> None:
     if value is not None and (not isinstance(value, str) or not value):
-        raise _not_allowed(name, value, "a text that is not empty, or None")
+        raise _invalid_setting(name, value, "a non-empty string or None")
 
 
-def _attributes(name: str, value: Any) -> None:
+def _check_resource_attributes(name: str, value: Any) -> None:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) and key for key in value):
-        raise _not_allowed(name, value, "a mapping with keys that are texts and not empty")
+        raise _invalid_setting(name, value, "a mapping with non-empty strings as keys")
 
 
-def _not_allowed(name: str, value: object, allowed: str) -> ConfigurationError:
-    return ConfigurationError(f"{name}={value!r} is not allowed: give {allowed}")
+def _invalid_setting(name: str, value: object, expected: str) -> ConfigurationError:
+    return ConfigurationError(f"{name} must be {expected}, got {value!r}")
 
 
-_CHECKS: dict[str, Check] = {
-    "enabled": _flag,
-    "buffer_size": _count(1),
-    "buffer_limit": _count(1),
-    "flush_interval": _seconds,
-    "metric_interval": _seconds,
-    "realtime_mode": _flag,
-    "storage_backend": _one_of(*BACKENDS),
-    "storage_path": _path,
-    "journal": _flag,
-    "journal_path": _path,
-    "journal_size": _count(1024 * 1024),
-    "record_open_spans": _flag,
-    "record_crashes": _flag,
-    "rotate_size": _count(1),
-    "rotate_age": _seconds,
-    "compression": _one_of(*COMPRESSIONS),
-    "retain_size": _or_none(_count(0)),
-    "retain_age": _or_none(_seconds),
-    "parquet": _flag,
-    "sync": _one_of(*SYNC_POLICIES),
-    "sync_interval": _seconds,
-    "memory_max_records": _count(1),
-    "memory_max_bytes": _count(1),
-    "consumer_queue_size": _count(1),
-    "flush_timeout": _seconds,
-    "service_name": _text,
-    "resource_attributes": _attributes,
-    "seal": _or_none(_flag),
+_CHECKS: dict[str, FieldCheck] = {
+    "enabled": _check_flag,
+    "buffer_size": _check_count(1),
+    "buffer_limit": _check_count(1),
+    "flush_interval": _check_seconds,
+    "metric_interval": _check_seconds,
+    "realtime_mode": _check_flag,
+    "storage_backend": _check_choice(*BACKENDS),
+    "storage_path": _check_path,
+    "journal": _check_flag,
+    "journal_path": _check_path,
+    "journal_size": _check_count(1024 * 1024),
+    "record_open_spans": _check_flag,
+    "record_crashes": _check_flag,
+    "rotate_size": _check_count(1),
+    "rotate_age": _check_seconds,
+    "compression": _check_choice(*COMPRESSIONS),
+    "retain_size": _allow_none(_check_count(0)),
+    "retain_age": _allow_none(_check_seconds),
+    "parquet": _check_flag,
+    "sync": _check_choice(*SYNC_POLICIES),
+    "sync_interval": _check_seconds,
+    "memory_max_records": _check_count(1),
+    "memory_max_bytes": _check_count(1),
+    "consumer_queue_size": _check_count(1),
+    "flush_timeout": _check_seconds,
+    "service_name": _check_text,
+    "resource_attributes": _check_resource_attributes,
+    "seal": _allow_none(_check_flag),
 }
 
 
-def _from_opentelemetry(env: Mapping[str, str]) -> dict[str, Any]:
+# The environment.
+
+
+def _values_from_opentelemetry(env: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if name := env.get("OTEL_SERVICE_NAME", "").strip():
         values["service_name"] = name
@@ -238,17 +245,19 @@ def _from_opentelemetry(env: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def _from_rimp(env: Mapping[str, str]) -> dict[str, Any]:
+def _values_from_rimp(env: Mapping[str, str]) -> dict[str, Any]:
     known = {f"RIMP_{entry.name.upper()}": entry for entry in fields(TelemetryConfig)}
     values = {}
     for variable, text in env.items():
         if variable in known and text.strip():
             entry = known[variable]
-            values[entry.name] = _read(variable, text.strip(), _example(entry))
+            values[entry.name] = _parse_variable(
+                variable, text.strip(), _EXAMPLES.get(entry.name, entry.default)
+            )
     return values
 
 
-# Of fields whose default does not show their type.
+# A value of the right type, for fields whose default does not show it.
 _EXAMPLES: dict[str, Any] = {
     "resource_attributes": {},
     "retain_size": 1,
@@ -257,39 +266,36 @@ _EXAMPLES: dict[str, Any] = {
 }
 
 
-def _example(entry: Any) -> Any:
-    return _EXAMPLES.get(entry.name, entry.default)
-
-
-def _read(variable: str, text: str, example: Any) -> Any:
+def _parse_variable(variable: str, text: str, example: Any) -> Any:
+    """Return a variable's value in the type of ``example``."""
     if isinstance(example, bool):
-        return _read_flag(variable, text)
+        return _parse_flag(variable, text)
     if isinstance(example, int):
-        return int(_read_number(variable, text, int))
+        return int(_parse_number(variable, text, int))
     if isinstance(example, float):
-        return _read_number(variable, text)
-    return _read_pairs(variable, text) if isinstance(example, dict) else text
+        return _parse_number(variable, text)
+    return _parse_pairs(variable, text) if isinstance(example, dict) else text
 
 
-def _read_flag(variable: str, text: str) -> bool:
+def _parse_flag(variable: str, text: str) -> bool:
     word = text.lower()
     if word in {"true", "1", "yes", "on"}:
         return True
     if word in {"false", "0", "no", "off"}:
         return False
-    raise _not_allowed(variable, text, "true or false")
+    raise _invalid_setting(variable, text, "true or false")
 
 
-def _read_number(variable: str, text: str, kind: Callable[[str], float] = float) -> float:
+def _parse_number(variable: str, text: str, kind: Callable[[str], float] = float) -> float:
     try:
         return kind(text)
     except ValueError:
-        what = "an integer" if kind is int else "a number"
-        raise _not_allowed(variable, text, what) from None
+        expected = "an integer" if kind is int else "a number"
+        raise _invalid_setting(variable, text, expected) from None
 
 
-def _read_pairs(variable: str, text: str) -> dict[str, str]:
+def _parse_pairs(variable: str, text: str) -> dict[str, str]:
     pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
     if not all(key.strip() and equals for key, equals, _ in pairs):
-        raise _not_allowed(variable, text, "key1=value1,key2=value2")
+        raise _invalid_setting(variable, text, "of the form key1=value1,key2=value2")
     return {key.strip(): value.strip() for key, _, value in pairs}

@@ -10,71 +10,79 @@ import pytest
 from rimp_otel import ConfigurationError, FileStorage, TelemetryConfig
 
 WRONG = [
-    ("enabled", 1, "enabled=1 is not allowed: give True or False"),
-    ("enabled", "yes", "enabled='yes' is not allowed: give True or False"),
-    ("buffer_size", 0, "buffer_size=0 is not allowed: give an integer of at least 1"),
-    ("buffer_size", True, "buffer_size=True is not allowed: give an integer of at least 1"),
-    ("buffer_size", 1.5, "buffer_size=1.5 is not allowed: give an integer of at least 1"),
-    ("buffer_limit", -1, "buffer_limit=-1 is not allowed: give an integer of at least 1"),
-    ("flush_interval", 0, "flush_interval=0 is not allowed: give a number of seconds above 0"),
+    ("enabled", 1, "enabled must be True or False, got 1"),
+    ("enabled", "yes", "enabled must be True or False, got 'yes'"),
+    ("buffer_size", 0, "buffer_size must be an integer >= 1, got 0"),
+    ("buffer_size", True, "buffer_size must be an integer >= 1, got True"),
+    ("buffer_size", 1.5, "buffer_size must be an integer >= 1, got 1.5"),
+    ("buffer_limit", -1, "buffer_limit must be an integer >= 1, got -1"),
+    ("flush_interval", 0, "flush_interval must be a number of seconds > 0, got 0"),
     (
         "flush_interval",
         float("nan"),
-        "flush_interval=nan is not allowed: give a number of seconds above 0",
+        "flush_interval must be a number of seconds > 0, got nan",
     ),
     (
         "metric_interval",
         float("inf"),
-        "metric_interval=inf is not allowed: give a number of seconds above 0",
+        "metric_interval must be a number of seconds > 0, got inf",
     ),
-    ("realtime_mode", None, "realtime_mode=None is not allowed: give True or False"),
+    ("realtime_mode", None, "realtime_mode must be True or False, got None"),
     (
         "storage_backend",
         "tape",
-        "storage_backend='tape' is not allowed: give 'memory' or 'file' or 'sqlite'",
+        "storage_backend must be 'memory', 'file' or 'sqlite', got 'tape'",
     ),
-    ("storage_backend", ["file"], "storage_backend=['file'] is not allowed: give"),
-    ("storage_path", "", "storage_path='' is not allowed: give a path, or None"),
-    ("storage_path", b"x", "storage_path=b'x' is not allowed: give a path, or None"),
-    ("journal", 1, "journal=1 is not allowed: give True or False"),
-    ("journal_path", "", "journal_path='' is not allowed: give a path, or None"),
+    (
+        "storage_backend",
+        ["file"],
+        "storage_backend must be 'memory', 'file' or 'sqlite', got ['file']",
+    ),
+    ("storage_path", "", "storage_path must be a path or None, got ''"),
+    ("storage_path", b"x", "storage_path must be a path or None, got b'x'"),
+    ("journal", 1, "journal must be True or False, got 1"),
+    ("journal_path", "", "journal_path must be a path or None, got ''"),
     (
         "journal_size",
         1024,
-        "journal_size=1024 is not allowed: give an integer of at least 1048576",
+        "journal_size must be an integer >= 1048576, got 1024",
     ),
-    ("record_open_spans", None, "record_open_spans=None is not allowed: give True or False"),
-    ("record_crashes", 2, "record_crashes=2 is not allowed: give True or False"),
-    ("rotate_size", 0, "rotate_size=0 is not allowed: give an integer of at least 1"),
-    ("rotate_age", 0, "rotate_age=0 is not allowed: give a number of seconds above 0"),
-    ("compression", "rar", "compression='rar' is not allowed: give 'zstd' or 'gzip' or 'none'"),
-    ("retain_size", -1, "retain_size=-1 is not allowed: give an integer of at least 0"),
-    ("retain_age", 0, "retain_age=0 is not allowed: give a number of seconds above 0"),
-    ("parquet", "yes", "parquet='yes' is not allowed: give True or False"),
-    ("seal", "yes", "seal='yes' is not allowed: give True or False"),
-    ("sync", "often", "sync='often' is not allowed: give 'interval' or 'always' or 'never'"),
-    ("sync_interval", 0, "sync_interval=0 is not allowed: give a number of seconds above 0"),
+    ("record_open_spans", None, "record_open_spans must be True or False, got None"),
+    ("record_crashes", 2, "record_crashes must be True or False, got 2"),
+    ("rotate_size", 0, "rotate_size must be an integer >= 1, got 0"),
+    ("rotate_age", 0, "rotate_age must be a number of seconds > 0, got 0"),
+    ("compression", "rar", "compression must be 'zstd', 'gzip' or 'none', got 'rar'"),
+    ("retain_size", -1, "retain_size must be an integer >= 0, got -1"),
+    ("retain_age", 0, "retain_age must be a number of seconds > 0, got 0"),
+    ("parquet", "yes", "parquet must be True or False, got 'yes'"),
+    ("seal", "yes", "seal must be True or False, got 'yes'"),
+    ("sync", "often", "sync must be 'interval', 'always' or 'never', got 'often'"),
+    ("sync_interval", 0, "sync_interval must be a number of seconds > 0, got 0"),
     (
         "memory_max_records",
         0,
-        "memory_max_records=0 is not allowed: give an integer of at least 1",
+        "memory_max_records must be an integer >= 1, got 0",
     ),
-    ("memory_max_bytes", "1", "memory_max_bytes='1' is not allowed: give an integer of at least 1"),
+    ("memory_max_bytes", "1", "memory_max_bytes must be an integer >= 1, got '1'"),
     (
         "consumer_queue_size",
         0,
-        "consumer_queue_size=0 is not allowed: give an integer of at least 1",
+        "consumer_queue_size must be an integer >= 1, got 0",
     ),
-    ("flush_timeout", -5.0, "flush_timeout=-5.0 is not allowed: give a number of seconds above 0"),
-    ("flush_timeout", True, "flush_timeout=True is not allowed: give a number of seconds above 0"),
-    ("service_name", "", "service_name='' is not allowed: give a text that is not empty, or None"),
-    ("service_name", 7, "service_name=7 is not allowed: give a text that is not empty, or None"),
+    ("flush_timeout", -5.0, "flush_timeout must be a number of seconds > 0, got -5.0"),
+    ("flush_timeout", True, "flush_timeout must be a number of seconds > 0, got True"),
+    ("service_name", "", "service_name must be a non-empty string or None, got ''"),
+    ("service_name", 7, "service_name must be a non-empty string or None, got 7"),
     (
         "resource_attributes",
         [("a", 1)],
-        "resource_attributes=[('a', 1)] is not allowed: give a mapping",
+        "resource_attributes must be a mapping with non-empty strings as keys, got [('a', 1)]",
     ),
-    ("resource_attributes", {"": 1}, "resource_attributes={'': 1} is not allowed: give a mapping"),
+    (
+        "resource_attributes",
+        {"": 1},
+        "resource_attributes must be a mapping with non-empty strings as keys, got {'': 1}",
+    ),
 ]
 
 
@@ -83,7 +91,7 @@ def test_wrong_value_is_named(name, value, message):
     """The error names the field, the value and what is allowed."""
     with pytest.raises(ConfigurationError) as caught:
         TelemetryConfig(**{name: value})
-    assert str(caught.value).startswith(message)
+    assert str(caught.value) == message
 
 
 def test_every_field_has_a_wrong_value_above():
@@ -93,7 +101,7 @@ def test_every_field_has_a_wrong_value_above():
 
 def test_number_beyond_floats_is_named():
     """10**400 seconds is an error of ours, not an OverflowError."""
-    with pytest.raises(ConfigurationError, match="flush_interval=1000"):
+    with pytest.raises(ConfigurationError, match=r"^flush_interval must be .* got 1000"):
         TelemetryConfig(flush_interval=10**400)
 
 
@@ -174,14 +182,14 @@ def test_empty_variable_is_not_set():
 @pytest.mark.parametrize(
     ("variable", "text", "message"),
     [
-        ("RIMP_ENABLED", "maybe", "RIMP_ENABLED='maybe' is not allowed: give true or false"),
-        ("RIMP_BUFFER_SIZE", "1.5", "RIMP_BUFFER_SIZE='1.5' is not allowed: give an integer"),
-        ("RIMP_BUFFER_SIZE", "0", "buffer_size=0 is not allowed"),
-        ("RIMP_FLUSH_INTERVAL", "soon", "RIMP_FLUSH_INTERVAL='soon' is not allowed: give a number"),
+        ("RIMP_ENABLED", "maybe", "RIMP_ENABLED must be true or false, got 'maybe'"),
+        ("RIMP_BUFFER_SIZE", "1.5", "RIMP_BUFFER_SIZE must be an integer, got '1.5'"),
+        ("RIMP_BUFFER_SIZE", "0", "buffer_size must be an integer >= 1, got 0"),
+        ("RIMP_FLUSH_INTERVAL", "soon", "RIMP_FLUSH_INTERVAL must be a number, got 'soon'"),
         (
             "RIMP_RESOURCE_ATTRIBUTES",
             "a",
-            "RIMP_RESOURCE_ATTRIBUTES='a' is not allowed: give key1=value1,key2=value2",
+            "RIMP_RESOURCE_ATTRIBUTES must be of the form key1=value1,key2=value2, got 'a'",
         ),
     ],
 )
@@ -189,7 +197,7 @@ def test_wrong_variable_is_named(variable, text, message):
     """The error names the variable, so that it can be found."""
     with pytest.raises(ConfigurationError) as caught:
         TelemetryConfig.from_env({variable: text})
-    assert str(caught.value).startswith(message)
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("text", ["true", "TRUE", " True "])

@@ -394,5 +394,5 @@ class _StreamHooks:
 
 def _check_interval(interval: float) -> float:
     if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
-        raise ConfigurationError(f"interval={interval!r} is not allowed: give seconds above 0")
+        raise ConfigurationError(f"interval must be a number of seconds > 0, got {interval!r}")
     return float(min(interval, _MAX_WAIT))

@@ -80,7 +80,7 @@ def test_usage_errors(rimp: Any, argv: list[str], message: str) -> None:
         (StorageError("disk \x1b[31mfull"), 1, "rimp: disk \\x1b[31mfull\n"),
         (PermissionError(13, "Permission denied", "x"), 1, "rimp: [Errno 13] Permission denied: 'x'\n"),
         (MissingExtraError("flask", "demo"), 1, "rimp: flask is not installed. Install it with: pip install 'rimp-otel[demo]'\n"),
-        (ConfigurationError("RIMP_X=1 is not allowed"), 2, "rimp: RIMP_X=1 is not allowed\n"),
+        (ConfigurationError("RIMP_X must be 2, got 1"), 2, "rimp: RIMP_X must be 2, got 1\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )  # fmt: skip

@@ -244,7 +244,7 @@ def test_wrong_settings_are_told_before_the_program_runs() -> None:
     """Invalid settings are reported instead of raised in the program."""
     done = run(*python("print('ran')"), RIMP_BUFFER_SIZE="many")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "rimp: RIMP_BUFFER_SIZE='many' is not allowed: give an integer\n"
+    assert done.stderr == "rimp: RIMP_BUFFER_SIZE must be an integer, got 'many'\n"
 
 
 @pytest.mark.parametrize("missing", ["", "-logging"])

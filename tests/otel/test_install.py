@@ -191,7 +191,7 @@ def test_wrong_setting_is_named():
         print(error)
     """
     out = run(script, RIMP_BUFFER_SIZE="many")
-    assert out == "RIMP_BUFFER_SIZE='many' is not allowed: give an integer\n"
+    assert out == "RIMP_BUFFER_SIZE must be an integer, got 'many'\n"
 
 
 CONFIGURATOR = """

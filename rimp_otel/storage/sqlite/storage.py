@@ -72,7 +72,7 @@ class SQLiteStorage(FilteringStorage):
             retain_age=retain_age,
             sync=sync,
         )
-        _check_seconds("lock_timeout", lock_timeout)
+        _check_lock_timeout("lock_timeout", lock_timeout)
         #: As it was given.
         self.path = Path(path)
         #: Records that the last ``retrieve`` skipped, because they were damaged.
@@ -207,8 +207,8 @@ class SQLiteStorage(FilteringStorage):
         return f"SQLiteStorage({os.fspath(self.path)!r})"
 
 
-def _check_seconds(name: str, value: object) -> None:
+def _check_lock_timeout(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 3_600:
         raise ConfigurationError(
-            f"{name}={value!r} is not allowed: give a number of seconds above 0, at most 3600"
+            f"{name} must be a number of seconds > 0 and <= 3600, got {value!r}"
         )

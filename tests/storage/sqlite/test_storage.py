@@ -382,10 +382,13 @@ def test_installed(path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"path": ""}, "storage_path='' is not allowed"),
-        ({"path": "x", "retain_size": -1}, "retain_size=-1 is not allowed"),
-        ({"path": "x", "sync": "often"}, "sync='often' is not allowed"),
-        ({"path": "x", "lock_timeout": 0}, "lock_timeout=0 is not allowed: give a number of sec"),
+        ({"path": ""}, "storage_path must be a path or None, got ''"),
+        ({"path": "x", "retain_size": -1}, "retain_size must be an integer >= 0, got -1"),
+        ({"path": "x", "sync": "often"}, "sync must be .*, got 'often'"),
+        (
+            {"path": "x", "lock_timeout": 0},
+            "lock_timeout must be a number of seconds > 0 and <= 3600, got 0",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
