@@ -55,7 +55,7 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protobuf",
         action="store_true",
-        help="also parse every line with protobuf (needs the extra 'protobuf')",
+        help="also parse_line every line with protobuf (needs the extra 'protobuf')",
     )
     add_output_options(parser, "what was found")
     parser.set_defaults(command=_run_verify)
@@ -93,7 +93,7 @@ def inspect_recording(path: Path, progress: Progress, protobuf: bool = False) ->
     Args:
         path: path of the recording.
         progress: shows which file is being checked.
-        protobuf: True to parse every line with protobuf, too.
+        protobuf: True to parse_line every line with protobuf, too.
 
     Raises:
         UsageError: there is no recording, or it is a database.
@@ -101,7 +101,7 @@ def inspect_recording(path: Path, progress: Progress, protobuf: bool = False) ->
     """
     # Reading needs the SDK, whose import takes longer than the whole of `rimp --help`.
     from rimp_otel.storage.files.layout import Layout
-    from rimp_otel.storage.files.verify import Inspection, parse, parse_strictly
+    from rimp_otel.storage.files.verify import Inspection, parse_line, parse_line_strictly
 
     open_recording_at(path)
     if path.is_file():
@@ -110,12 +110,12 @@ def inspect_recording(path: Path, progress: Progress, protobuf: bool = False) ->
             f"run sqlite3 {path} 'pragma integrity_check'"
         )
     if protobuf:
-        parse_strictly(b'{"resourceSpans":[]}')  # raises now if protobuf is missing
+        parse_line_strictly(b'{"resourceSpans":[]}')  # raises now if protobuf is missing
 
     def show_file(path: Path) -> None:
         progress.show(f"checking {path.name}")
 
-    return Inspection(Layout(path), parse_strictly if protobuf else parse, show_file)
+    return Inspection(Layout(path), parse_line_strictly if protobuf else parse_line, show_file)
 
 
 def format_problem(problem: Problem, style: Style) -> str:

@@ -30,7 +30,7 @@ from rimp_otel.sql.metrics import MetricBuilder
 from rimp_otel.sql.spans import SpanBuilder
 from rimp_otel.storage.base import reading_errors
 from rimp_otel.storage.files.layout import Layout, SealedName
-from rimp_otel.storage.files.lines import Content, find, lines_of, list_contents
+from rimp_otel.storage.files.lines import DataFile, list_data_files, open_data_file, read_lines
 
 __all__ = [
     "BUILDERS",
@@ -80,7 +80,7 @@ class ParquetCounts(NamedTuple):
     damaged: int = 0
 
 
-def parquet_path(content: Content, directory: Path | None = None) -> Path:
+def parquet_path(content: DataFile, directory: Path | None = None) -> Path:
     """Return the path of the copy of a sealed file, which may not exist yet.
 
     Args:
@@ -91,7 +91,7 @@ def parquet_path(content: Content, directory: Path | None = None) -> Path:
     return (directory or content.path.parent) / (content.name.stem + _SUFFIX)
 
 
-def is_current_parquet(content: Content, path: Path) -> bool:
+def is_current_parquet(content: DataFile, path: Path) -> bool:
     """Return True if ``path`` is a complete copy of the sealed file in its present state."""
     try:
         label = _label_of(content)
@@ -114,7 +114,7 @@ def is_readable_parquet(path: Path) -> bool:
     return True
 
 
-def _label_of(content: Content) -> bytes:
+def _label_of(content: DataFile) -> bytes:
     """Return what the footer contains: the version, the sealed file's name, its size in bytes."""
     return f"{_VERSION} {content.name} {content.path.stat().st_size} ".encode()
 
@@ -133,7 +133,7 @@ def _read_footer(file: BinaryIO, size: int) -> bytes:
 
 
 def make_parquet_file(
-    content: Content, sealed: Path, path: Path, max_rows: int = _MAX_ROWS
+    content: DataFile, sealed: Path, path: Path, max_rows: int = _MAX_ROWS
 ) -> ParquetCounts | None:
     """Make the copy of a sealed file, readable by its owner alone.
 
@@ -191,7 +191,7 @@ def _is_still_at(path: Path, file: int) -> bool:
 class _SealedTables:
     """The records of a sealed file as sorted tables of a bounded size."""
 
-    def __init__(self, content: Content, sealed: Path, max_rows: int) -> None:
+    def __init__(self, content: DataFile, sealed: Path, max_rows: int) -> None:
         self.content = content
         self.builder = BUILDERS[content.signal]()
         self.damaged = 0
@@ -201,13 +201,13 @@ class _SealedTables:
         self._max_rows = max_rows
 
     def __iter__(self) -> Iterator[Any]:
-        found = find(self.content, self._sealed)
+        found = open_data_file(self.content, self._sealed)
         if found is None:
             return
         self.is_there = True
         builder = self.builder
         with found.file, reading_errors(found.path):
-            for line in lines_of(found, 0, 0, None, True):
+            for line in read_lines(found, 0, 0, None, True):
                 self._add_line(line.text)
                 if builder.rows >= self._max_rows or builder.size >= _MAX_TEXT_SIZE:
                     yield builder.take_table(is_sorted=True)
@@ -340,7 +340,7 @@ def make_parquet_files(
     with _lock_directory(directory) as is_locked:
         if not is_locked:
             return ParquetResult(is_busy=True)
-        sealed = [c for c in list_contents(directory) if c.name and not c.name.is_waiting]
+        sealed = [c for c in list_data_files(directory) if c.name and not c.name.is_waiting]
         missing = [content for content in sealed if rebuild or not _has_copy(content, check)]
         kept, removed = len(sealed) - len(missing), _remove_orphans(directory)
         result = ParquetResult(kept=kept, removed=removed)
@@ -351,12 +351,12 @@ def make_parquet_files(
         return result
 
 
-def _has_copy(content: Content, check: bool) -> bool:
+def _has_copy(content: DataFile, check: bool) -> bool:
     path = parquet_path(content)
     return is_current_parquet(content, path) and (not check or is_readable_parquet(path))
 
 
-def _add_copy(content: Content, directory: Path, result: ParquetResult) -> ParquetResult:
+def _add_copy(content: DataFile, directory: Path, result: ParquetResult) -> ParquetResult:
     try:
         size = content.path.stat().st_size
         counts = make_parquet_file(content, directory, parquet_path(content))

@@ -25,7 +25,7 @@ from rimp_otel.sql.parquet import (
     make_parquet_file,
     parquet_path,
 )
-from rimp_otel.storage.files.lines import Content, ContentId, list_contents
+from rimp_otel.storage.files.lines import DataFile, FileKey, list_data_files
 from rimp_otel.storage.files.recording import FileRecording
 from rimp_otel.storage.reading import count_line
 
@@ -70,7 +70,7 @@ class SignalSource:
 
     def _begin(self) -> None:
         self._recording = FileRecording(self._path, count_line)
-        self._copies: dict[ContentId, Path] = {}
+        self._copies: dict[FileKey, Path] = {}
         self._tables: list[Any] = []
         self._rows = 0
         self._is_new = True
@@ -127,14 +127,14 @@ class SignalSource:
             path.unlink(missing_ok=True)
         return bool(damaged)
 
-    def _sealed_contents(self) -> list[Content]:
+    def _sealed_contents(self) -> list[DataFile]:
         return [
             content
-            for content in list_contents(self._recording.layout.sealed)
+            for content in list_data_files(self._recording.layout.sealed)
             if content.signal is self.signal and content.name and not content.name.is_waiting
         ]
 
-    def _copy_of(self, content: Content, is_missing: bool) -> Path | None:
+    def _copy_of(self, content: DataFile, is_missing: bool) -> Path | None:
         """Return the path of the copy; None if the reader has to decode the sealed file."""
         beside = parquet_path(content)
         if not is_missing:
@@ -166,7 +166,7 @@ class SignalSource:
         self._recording.damaged.clear()
         return self._rows > before
 
-    def _is_wanted(self, content: Content) -> bool:
+    def _is_wanted(self, content: DataFile) -> bool:
         return content.signal is self.signal and content.key not in self._copies
 
     def _take_table(self) -> None:

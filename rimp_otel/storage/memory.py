@@ -65,12 +65,12 @@ class MemoryStorage(FilteringStorage):
         # What a filter leaves is known once it is decoded, which is the greater part of the work.
         certain = found if selection.filter else keep_newest(selection, found)
         return without_times(
-            keep_newest(selection, select_with_times(selection, _decoded(certain)))
+            keep_newest(selection, select_with_times(selection, _decode_encoded(certain)))
         )
 
     def _iter_retrieve(self, selection: Selection, batch_size: int) -> Iterator[TelemetryData]:
         found = keep_newest(selection, self._in_range(selection))
-        return _batches(found, selection, batch_size)
+        return _iter_batches(found, selection, batch_size)
 
     def _in_range(self, selection: Selection) -> list[tuple[int, Signal, EncodedRecord]]:
         with self._lock:
@@ -92,13 +92,13 @@ class MemoryStorage(FilteringStorage):
         return len(self._fragments)
 
 
-def _batches(
+def _iter_batches(
     found: list[tuple[int, Signal, EncodedRecord]], selection: Selection, size: int
 ) -> Iterator[TelemetryData]:
     batch: list[tuple[int, str, Any]] = []
     for start in range(0, len(found), size):
         batch += keep_newest(
-            selection, select_with_times(selection, _decoded(found[start : start + size]))
+            selection, select_with_times(selection, _decode_encoded(found[start : start + size]))
         )
         while len(batch) >= size:
             yield without_times(batch[:size])
@@ -107,7 +107,7 @@ def _batches(
         yield without_times(batch)
 
 
-def _decoded(found: list[tuple[int, Signal, EncodedRecord]]) -> TelemetryData:
+def _decode_encoded(found: list[tuple[int, Signal, EncodedRecord]]) -> TelemetryData:
     by_signal: dict[Signal, list[EncodedRecord]] = {}
     for _, signal, fragment in found:
         by_signal.setdefault(signal, []).append(fragment)

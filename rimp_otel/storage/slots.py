@@ -82,7 +82,7 @@ def _inspect_slot(layout: RecordingLayout, slot: int) -> SlotState:
         number=slot,
         journal=journal,
         is_owned=owned,
-        signature=_signature(journal),
+        signature=_read_signature(journal),
         size=_size_of(journal),
         records=records,
         waiting=sum(len(line) + 1 for _, line, _ in contents.lines),
@@ -107,7 +107,7 @@ def _is_whole(file: BinaryIO | None, start: End, length: int) -> bool:
     return is_there and os.pread(file.fileno(), 1, end - 1) == b"\n"
 
 
-def _signature(journal: Path) -> dict[str, Any]:
+def _read_signature(journal: Path) -> dict[str, Any]:
     try:
         found = json.loads(_read_start(journal / LOCK))
     except (OSError, ValueError):

@@ -22,7 +22,7 @@ from rimp_otel import FileStorage
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files.layout import Layout, SealedName, fingerprint
 from rimp_otel.storage.files.recording import FileRecording
-from rimp_otel.storage.files.sealed_file import seal
+from rimp_otel.storage.files.sealed_file import make_sealed_file
 
 _BEGIN = 1_795_521_600_000_000_000
 _A_SECOND = 1_000
@@ -78,7 +78,7 @@ def make(path: Path, spans: int) -> None:
         name = SealedName(Signal.TRACES, fingerprint(text[0]))
         waiting = sealed / str(name)
         waiting.write_bytes(b"".join(line + b"\n" for line in text))
-        seal(waiting, name, "zstd", syncs=False)
+        make_sealed_file(waiting, name, "zstd", syncs=False)
         print(f"\r{len(list(sealed.iterdir())) // 2} files", end="", file=sys.stderr)
     print(file=sys.stderr)
 

@@ -25,8 +25,8 @@ from rimp_otel.models.records import Signal
 from rimp_otel.sql import connect
 from rimp_otel.sql.parquet import parquet_path
 from rimp_otel.storage.files.layout import SealedName, fingerprint
-from rimp_otel.storage.files.lines import list_contents
-from rimp_otel.storage.files.sealed_file import seal as pack
+from rimp_otel.storage.files.lines import list_data_files
+from rimp_otel.storage.files.sealed_file import make_sealed_file as pack
 
 _FILE = 64 * 1024 * 1024
 _LINE = 90
@@ -234,7 +234,7 @@ def sealing(path: Path, spans: int) -> list[Row]:
     command = [sys.executable, "-c", _SEAL]
     one = path.parent / "one"
     (one / "sealed").mkdir(parents=True)
-    first = list_contents(path / "sealed")[0]
+    first = list_data_files(path / "sealed")[0]
     shutil.copy(first.path, one / "sealed")
     *_, small = _run([*command, str(one)])
     records, seconds, _, peak = _run([*command, str(path)])
@@ -260,7 +260,7 @@ def _run(command: list[str]) -> list[float]:
 
 def bytes_per_span(path: Path, spans: int) -> Row:
     """Of Parquet, and of zstd."""
-    contents = list_contents(path / "sealed")
+    contents = list_data_files(path / "sealed")
     packed = sum(content.path.stat().st_size for content in contents) / spans
     parquet = sum(parquet_path(content).stat().st_size for content in contents) / spans
     ratio = parquet / packed

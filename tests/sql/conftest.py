@@ -8,7 +8,7 @@ import pytest
 
 from rimp_otel import FileStorage, TelemetryData
 from rimp_otel.sql import connect
-from rimp_otel.storage.files.lines import list_contents
+from rimp_otel.storage.files.lines import list_data_files
 from tests.contract.samples import everything
 
 
@@ -48,7 +48,7 @@ def seal_now(storage: FileStorage) -> list[Path]:
 
 def sealed_files(path: Path) -> list[Path]:
     """Return the paths of the sealed files, without those that wait to be sealed."""
-    found = list_contents(path / "sealed")
+    found = list_data_files(path / "sealed")
     return [content.path for content in found if not content.name.is_waiting]
 
 

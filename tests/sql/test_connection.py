@@ -15,7 +15,7 @@ from rimp_otel.models.records import Signal
 from rimp_otel.sql import connect
 from rimp_otel.sql.parquet import parquet_path
 from rimp_otel.sql.source import SignalSource
-from rimp_otel.storage.files.lines import list_contents
+from rimp_otel.storage.files.lines import list_data_files
 from tests.processes import run
 from tests.sql.conftest import ask, seal_now, sealed_files, store
 from tests.storage.journaled import Journaled
@@ -131,7 +131,7 @@ def test_many_rows_are_dropped(path, storage, tmp_path):
     seal_now(storage)
     storage.store(batch("d"))
     assert source.refresh()
-    (content,) = list_contents(path / "sealed")
+    (content,) = list_data_files(path / "sealed")
     assert (source.table().num_rows, source.files()) == (1, [str(parquet_path(content))])
     assert not source.refresh()
 
@@ -153,7 +153,7 @@ def test_temporary_copies(path, storage, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     storage.store(batch("a"))
     (sealed,) = seal_now(storage)
-    (content,) = list_contents(path / "sealed")
+    (content,) = list_data_files(path / "sealed")
     # Nothing can be written beside the sealed file.
     sealed.with_name(f".{parquet_path(content).name}.tmp").mkdir()
     with connect(path) as connection:

@@ -19,7 +19,7 @@ from rimp_otel.sql.parquet import (
     make_parquet_files,
     parquet_path,
 )
-from rimp_otel.storage.files.lines import list_contents
+from rimp_otel.storage.files.lines import list_data_files
 from tests.cli.records import span
 from tests.contract.samples import everything
 from tests.processes import run
@@ -34,7 +34,7 @@ def sealed(path, storage):
     """Sealed files with one record of every kind, by signal."""
     storage.store(everything())
     seal_now(storage)
-    return {content.signal.value: content for content in list_contents(path / "sealed")}
+    return {content.signal.value: content for content in list_data_files(path / "sealed")}
 
 
 def make_copy(content, **options):
@@ -113,7 +113,7 @@ def test_sorted(path, storage):
     ]
     storage.store(TelemetryData(spans=spans))
     seal_now(storage)
-    (content,) = list_contents(path / "sealed")
+    (content,) = list_data_files(path / "sealed")
     table = pyarrow.parquet.read_table(make_copy(content))
     ids = [int(id, 16) for id in table.column("SpanId").to_pylist()]
     assert ids == [4, 3, 2, 1]
@@ -125,7 +125,7 @@ def test_row_groups(path, storage):
         spans = [span(f"n{at % 3}", 100 * number + at + 1, start=at) for at in range(7)]
         storage.store(TelemetryData(spans=spans))
     seal_now(storage)
-    (content,) = list_contents(path / "sealed")
+    (content,) = list_data_files(path / "sealed")
     copy = make_copy(content, max_rows=10)
     assert pyarrow.parquet.read_metadata(copy).num_row_groups == 3
     ids = pyarrow.parquet.read_table(copy).column("SpanId").to_pylist()
@@ -186,14 +186,14 @@ def test_a_copy_that_another_process_makes(sealed):
 def test_a_sealed_file_that_is_deleted_meanwhile(sealed, monkeypatch):
     """No copy is left of a sealed file that retention deletes while it is copied."""
     content = sealed["logs"]
-    find = parquet.find
+    find = parquet.open_data_file
 
     def find_and_delete(*args):
         found = find(*args)
         content.path.unlink()
         return found
 
-    monkeypatch.setattr(parquet, "find", find_and_delete)
+    monkeypatch.setattr(parquet, "open_data_file", find_and_delete)
     assert make_parquet_file(content, content.path.parent, parquet_path(content)) is None
     assert [n for n in os.listdir(content.path.parent) if "parquet" in n] == []
 
@@ -205,7 +205,7 @@ def test_a_failure_leaves_nothing_behind(sealed, monkeypatch):
     def fail(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(parquet, "find", fail)
+    monkeypatch.setattr(parquet, "open_data_file", fail)
     with pytest.raises(OSError, match="No space left"):
         make_parquet_file(content, content.path.parent, parquet_path(content))
     assert [n for n in os.listdir(content.path.parent) if "parquet" in n] == []
@@ -220,7 +220,7 @@ def test_retention_deletes_copies(path):
     keeping = FileStorage(path)
     with_retention.close()
     seal_now(keeping)
-    for content in list_contents(path / "sealed"):
+    for content in list_data_files(path / "sealed"):
         make_copy(content)
     assert len(list((path / "sealed").glob("*.parquet"))) == 4
     with_retention._writer.sealer.run()
@@ -235,7 +235,7 @@ def test_damaged_lines_are_counted(path, storage):
     with (path / "logs.jsonl").open("ab") as file:
         file.write(b"no JSON\n")
     seal_now(storage)
-    (content,) = [c for c in list_contents(path / "sealed") if c.signal.value == "logs"]
+    (content,) = [c for c in list_data_files(path / "sealed") if c.signal.value == "logs"]
     counts = make_parquet_file(content, path / "sealed", parquet_path(content))
     assert (counts.rows, counts.damaged) == (10, 1)
     assert is_current_parquet(content, parquet_path(content))
@@ -245,7 +245,7 @@ def test_copy_without_rows(path, storage):
     """The copy of a sealed file without records has all columns."""
     storage.store(everything())
     seal_now(storage)
-    (content,) = [c for c in list_contents(path / "sealed") if c.signal.value == "logs"]
+    (content,) = [c for c in list_data_files(path / "sealed") if c.signal.value == "logs"]
     content.path.write_bytes(b"")
     copy = make_copy(content)
     assert is_current_parquet(content, copy)
@@ -283,7 +283,7 @@ def test_missing_copies_are_made(path, directory):
     assert calls == [(".zst", 0, 2), (".zst", 1, 2)]
     assert done.bytes == sum((directory / name).stat().st_size for name in parquet_names(directory))
     assert all(
-        is_current_parquet(content, parquet_path(content)) for content in list_contents(directory)
+        is_current_parquet(content, parquet_path(content)) for content in list_data_files(directory)
     )
     again = make_parquet_files(path)
     assert (again.made, again.kept) == (0, 2)
@@ -305,7 +305,7 @@ def test_rebuild_and_check(path, directory):
 def test_orphans(path, directory):
     """Copies without a sealed file are removed; links and files of other names stay."""
     make_parquet_files(path)
-    (content, other) = list_contents(directory)
+    (content, other) = list_data_files(directory)
     content.path.unlink()
     (directory / "mine.parquet").write_bytes(b"x")
     link = directory / f"logs-1-2-{'a' * 16}.parquet"
@@ -330,7 +330,7 @@ def test_one_at_a_time(path, directory):
 
 def test_a_sealed_file_that_cannot_be_read(path, directory):
     """The other files get their copies."""
-    (content, _) = list_contents(directory)
+    (content, _) = list_data_files(directory)
     content.path.unlink()
     content.path.mkdir()
     assert make_parquet_files(path).made == 1
@@ -338,7 +338,7 @@ def test_a_sealed_file_that_cannot_be_read(path, directory):
 
 def test_copies_that_cannot_be_written(path, directory):
     """Each failure is reported."""
-    for content in list_contents(directory):
+    for content in list_data_files(directory):
         copy = parquet_path(content)
         copy.with_name(f".{copy.name}.tmp").mkdir()
     done = make_parquet_files(path)

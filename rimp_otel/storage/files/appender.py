@@ -30,7 +30,7 @@ _OPEN = (
 )
 _BLOCK = 64 * 1024
 # Two parts each; a call takes 1,024.
-_MOST_LINES = 512
+_MAX_LINES = 512
 _user = getattr(os, "geteuid", lambda: 0)  # Windows has none, and reports 0 for every file
 
 
@@ -76,7 +76,7 @@ class Appender:
         if size < self._end:
             self._born = None  # truncated by somebody else: it begins anew
         if size != self._end and size and os.pread(self._file, 1, size - 1) != b"\n":
-            size += _write(self._file, b"\n")
+            size += _write_all(self._file, b"\n")
             self.is_dirty = True
             self.repaired += 1
         self._end = size
@@ -237,16 +237,16 @@ def _write_lines(file: int, lines: Sequence[bytes]) -> None:
     """Writes the lines, each with its end, in as few calls as can be: each gives up the
     interpreter, and gets it back late where other threads want it."""
     if not hasattr(os, "writev"):  # pragma: no cover - Windows
-        _write(file, b"\n".join((*lines, b"")))
+        _write_all(file, b"\n".join((*lines, b"")))
         return
-    for first in range(0, len(lines), _MOST_LINES):
-        parts = [part for line in lines[first : first + _MOST_LINES] for part in (line, b"\n")]
+    for first in range(0, len(lines), _MAX_LINES):
+        parts = [part for line in lines[first : first + _MAX_LINES] for part in (line, b"\n")]
         written = os.writev(file, parts)
         if written < sum(map(len, parts)):  # most likely the disk is full, which the rest will tell
-            _write(file, b"".join(parts)[written:])
+            _write_all(file, b"".join(parts)[written:])
 
 
-def _write(file: int, text: bytes) -> int:
+def _write_all(file: int, text: bytes) -> int:
     view = memoryview(text)
     while view:
         view = view[os.write(file, view) :]

@@ -12,7 +12,15 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-__all__ = ["BLOCK_SIZE", "Gap", "Packed", "blocks", "compressor", "unpack", "unpack_blocks"]
+__all__ = [
+    "BLOCK_SIZE",
+    "CompressedBlock",
+    "Gap",
+    "choose_compressor",
+    "decompress",
+    "decompress_blocks",
+    "gather_blocks",
+]
 
 
 # --- Compressing lines in blocks, each of which can be read without the others.
@@ -29,7 +37,7 @@ _GZIP_LEVEL = 6
 Compress = Callable[[bytes], bytes]
 
 
-def compressor(compression: str) -> tuple[str, Compress]:
+def choose_compressor(compression: str) -> tuple[str, Compress]:
     """What makes a block of a text, and the name of how it does.
 
     Args:
@@ -40,19 +48,19 @@ def compressor(compression: str) -> tuple[str, Compress]:
             # Not at the top: most processes never seal a file.
             zstandard = importlib.import_module("zstandard")
         except ImportError:
-            return "gzip", _gzip
+            return "gzip", _compress_gzip
         parameters = zstandard.ZstdCompressionParameters(
             **_ZSTD, strategy=zstandard.STRATEGY_LAZY2, write_checksum=True, write_content_size=True
         )
         return "zstd", zstandard.ZstdCompressor(compression_params=parameters).compress
-    return "gzip", _gzip
+    return "gzip", _compress_gzip
 
 
-def _gzip(text: bytes) -> bytes:
+def _compress_gzip(text: bytes) -> bytes:
     return gzip.compress(text, _GZIP_LEVEL, mtime=0)
 
 
-def blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
+def gather_blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
     """Lines, with their ends, put together to texts of about ``BLOCK_SIZE``."""
     gathered: list[bytes] = []
     size = 0
@@ -71,10 +79,10 @@ def blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
 _GZIP_MAGIC = b"\x1f\x8b\x08"
-_LARGEST_HEADER = 18
+_MAX_HEADER = 18
 _RAW, _RLE, _COMPRESSED = 0, 1, 2
 # What the zstd command accepts too: a damaged header must not make it allocate all there is.
-_LARGEST_WINDOW = 128 * 1024 * 1024
+_MAX_WINDOW = 128 * 1024 * 1024
 _CHUNK = 64 * 1024
 
 
@@ -88,7 +96,7 @@ class Gap(NamedTuple):
     reason: str
 
 
-class Packed(NamedTuple):
+class CompressedBlock(NamedTuple):
     """A block that could be unpacked."""
 
     text: bytes
@@ -96,23 +104,23 @@ class Packed(NamedTuple):
     packed: memoryview
 
 
-def unpack(packed: bytes, compression: str) -> Iterator[bytes | Gap]:
+def decompress(packed: bytes, compression: str) -> Iterator[bytes | Gap]:
     """The text of each block, or what is missing in its place. Raises nothing.
 
     Args:
         packed: a whole file, or some of its blocks.
         compression: "zstd" or "gzip".
     """
-    for block in unpack_blocks(packed, compression):
+    for block in decompress_blocks(packed, compression):
         yield block if isinstance(block, Gap) else block.text
 
 
-def unpack_blocks(packed: bytes, compression: str) -> Iterator[Packed | Gap]:
+def decompress_blocks(packed: bytes, compression: str) -> Iterator[CompressedBlock | Gap]:
     """The blocks themselves, likewise."""
     if not packed:
         yield Gap(0, 0, "it is empty")
     elif compression == "gzip":
-        yield from _unpack(packed, _GZIP_MAGIC, _read_member)
+        yield from _decompress_blocks(packed, _GZIP_MAGIC, _read_gzip_member)
     else:
         try:
             # Not at the top: most processes never read a sealed file.
@@ -120,7 +128,7 @@ def unpack_blocks(packed: bytes, compression: str) -> Iterator[Packed | Gap]:
         except ImportError:
             yield Gap(0, 0, "reading it takes the package zstandard, which is not installed")
             return
-        yield from _unpack(packed, _ZSTD_MAGIC, _ZstdReader(zstandard).read)
+        yield from _decompress_blocks(packed, _ZSTD_MAGIC, _ZstdReader(zstandard).read)
 
 
 class _Block(NamedTuple):
@@ -137,29 +145,29 @@ class _Block(NamedTuple):
 _DAMAGED = _Block(-1, None)
 
 
-def _unpack(
+def _decompress_blocks(
     packed: bytes, magic: bytes, read: Callable[[memoryview, int], _Block]
-) -> Iterator[Packed | Gap]:
+) -> Iterator[CompressedBlock | Gap]:
     view, position = memoryview(packed), 0
     while position < len(packed):
         block = read(view, position)
         if block.text is not None:
-            yield Packed(block.text, view[position : block.end])
+            yield CompressedBlock(block.text, view[position : block.end])
             position = block.end
             continue
-        following = _next(packed, magic, position + 1)
+        following = _find_magic(packed, magic, position + 1)
         if block.end == following:
             size = block.size
         else:
             size = 0
             # What looks like a block in the middle of a damaged one is none.
             while following < len(packed) and read(view, following).text is None:
-                following = _next(packed, magic, following + 1)
+                following = _find_magic(packed, magic, following + 1)
         yield Gap(position, size, f"bytes {position} to {following} cannot be unpacked")
         position = following
 
 
-def _next(packed: bytes, magic: bytes, position: int) -> int:
+def _find_magic(packed: bytes, magic: bytes, position: int) -> int:
     """Where the next block may begin; the end, where there is none."""
     found = packed.find(magic, position)
     return len(packed) if found < 0 else found
@@ -171,7 +179,7 @@ class _ZstdReader:
 
     def __init__(self, zstandard: Any) -> None:
         self._zstandard = zstandard
-        self._unpacker = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
 
     def read(self, packed: memoryview, start: int) -> _Block:
         """The frame that begins there."""
@@ -179,19 +187,19 @@ class _ZstdReader:
             end = start + 8 + int.from_bytes(packed[start + 4 : start + 8], "little")
             return _Block(end, b"") if end <= len(packed) else _DAMAGED
         try:
-            head = bytes(packed[start : start + _LARGEST_HEADER])
+            head = bytes(packed[start : start + _MAX_HEADER])
             header = self._zstandard.get_frame_parameters(head)
             first = start + self._zstandard.frame_header_size(head)
             end = _end_of_blocks(packed, first, 4 if header.has_checksum else 0)
             if end < 0:
                 return _DAMAGED
             size = header.content_size if header.content_size < 2**40 else 0
-            return _Block(end, self._unpack(packed[start:end]), size)
+            return _Block(end, self._decompress(packed[start:end]), size)
         except (self._zstandard.ZstdError, MemoryError):
             return _DAMAGED
 
-    def _unpack(self, frame: memoryview) -> bytes | None:
-        unpacker = self._unpacker.decompressobj()
+    def _decompress(self, frame: memoryview) -> bytes | None:
+        unpacker = self._decompressor.decompressobj()
         try:
             text: bytes = unpacker.decompress(frame)
         except self._zstandard.ZstdError:
@@ -213,7 +221,7 @@ def _end_of_blocks(packed: memoryview, position: int, check: int) -> int:
     return position + check if position + check <= len(packed) else -1
 
 
-def _read_member(packed: memoryview, start: int) -> _Block:
+def _read_gzip_member(packed: memoryview, start: int) -> _Block:
     """The gzip member that begins there."""
     unpacker = zlib.decompressobj(wbits=31)
     pieces, position = [], start

@@ -17,18 +17,24 @@ from typing import NamedTuple, Protocol
 from rimp_otel.models.filters import Filter
 from rimp_otel.otlp.scan import LATEST, summarize_line
 from rimp_otel.storage.base import reading_errors
-from rimp_otel.storage.files.blocks import Gap, unpack
-from rimp_otel.storage.files.index import DamagedIndexError, Index, Row, build_index, opened_index
+from rimp_otel.storage.files.blocks import Gap, decompress
+from rimp_otel.storage.files.index import (
+    DamagedIndexError,
+    IndexRow,
+    SealedFileIndex,
+    build_index,
+    open_index,
+)
 from rimp_otel.storage.files.layout import SealedName
-from rimp_otel.storage.files.lines import Content, Found, Line, lines_of
+from rimp_otel.storage.files.lines import DataFile, Line, OpenFile, read_lines
 
-__all__ = ["Stretch", "Stretches", "opened_stretches"]
+__all__ = ["Chunk", "ChunkedFile", "open_chunks"]
 
 MayWant = Callable[[int, int], bool]
 """Whether something is wanted out of a range of times, both ends included."""
 
 
-class Stretch(NamedTuple):
+class Chunk(NamedTuple):
     """Some lines that are read at once, and a range that holds their records' times."""
 
     first: int
@@ -46,24 +52,24 @@ class Stretch(NamedTuple):
         return self.size > 0
 
 
-class Stretches(Protocol):
+class ChunkedFile(Protocol):
     """A content, cut into stretches."""
 
     @property
     def file_id(self) -> int:
         """What tells its file from one that has taken its name."""
 
-    def stretches(self, filter: Filter) -> list[Stretch]:
+    def stretches(self, filter: Filter) -> list[Chunk]:
         """Those that may hold a record that matches, in their order."""
 
-    def lines(self, stretch: Stretch, filter: Filter, may_want: MayWant) -> Iterator[Line]:
+    def lines(self, stretch: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
         """The lines of one that may hold a record that matches and is wanted. Damaged ones too."""
 
 
 @contextmanager
-def opened_stretches(
-    content: Content, find: Callable[[Content], Found | None], as_one: bool = False
-) -> Iterator[Stretches | None]:
+def open_chunks(
+    content: DataFile, find: Callable[[DataFile], OpenFile | None], as_one: bool = False
+) -> Iterator[ChunkedFile | None]:
     """A content, cut into stretches; None if it was deleted.
 
     Args:
@@ -82,30 +88,30 @@ def opened_stretches(
         name = SealedName.parse(found.path.name) if found.is_sealed else None
         if name is None or name.is_waiting:
             limit = content.limit
-            yield _Whole(found, limit) if as_one else _Plain(found, limit)
+            yield _UndividedFile(found, limit) if as_one else _PlainFile(found, limit)
         elif as_one or content.limit is not None:  # the latter was sealed since it was looked at
-            yield _Whole(found, content.limit)
+            yield _UndividedFile(found, content.limit)
         else:
-            with opened_index(found.path, name) as index:
-                yield _indexed(found, index) or _Whole(found, None)
+            with open_index(found.path, name) as index:
+                yield _by_index(found, index) or _UndividedFile(found, None)
 
 
-def _indexed(found: Found, index: Index | None) -> Stretches | None:
+def _by_index(found: OpenFile, index: SealedFileIndex | None) -> ChunkedFile | None:
     with reading_errors(found.path):
         if index is not None and index.head.size == os.fstat(found.file.fileno()).st_size:
             try:
                 index.blocks  # noqa: B018 - whether they can be read
-                return None if index.is_blank else _Blocks(found, index)
+                return None if index.is_blank else _IndexedFile(found, index)
             except DamagedIndexError:
                 pass
-        made = Index.of_bytes(build_index(found.file, found.compression))
-        return None if made.is_blank else _Blocks(found, made)
+        made = SealedFileIndex.of_bytes(build_index(found.file, found.compression))
+        return None if made.is_blank else _IndexedFile(found, made)
 
 
-class _File:
+class _OpenedFile:
     """One of a content."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: OpenFile) -> None:
         self._found = found
 
     @property
@@ -113,25 +119,25 @@ class _File:
         return os.fstat(self._found.file.fileno()).st_ino
 
 
-class _Blocks(_File):
+class _IndexedFile(_OpenedFile):
     """A sealed file with an index."""
 
-    def __init__(self, found: Found, index: Index) -> None:
+    def __init__(self, found: OpenFile, index: SealedFileIndex) -> None:
         super().__init__(found)
         self._index = index
 
-    def stretches(self, filter: Filter) -> list[Stretch]:
+    def stretches(self, filter: Filter) -> list[Chunk]:
         try:
             numbers = self._index.candidates(filter)
         except DamagedIndexError:
             numbers = list(range(self._index.head.blocks))
         blocks = self._index.blocks
         return [
-            Stretch(blocks[i].first, blocks[i].last, i, blocks[i].offset, blocks[i].packed)
+            Chunk(blocks[i].first, blocks[i].last, i, blocks[i].offset, blocks[i].packed)
             for i in numbers
         ]
 
-    def lines(self, stretch: Stretch, filter: Filter, may_want: MayWant) -> Iterator[Line]:
+    def lines(self, stretch: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
         block = self._index.blocks[stretch.key]
         text = self._text(block.offset, block.packed)
         if isinstance(text, Gap):
@@ -153,13 +159,13 @@ class _Blocks(_File):
             packed = os.pread(self._found.file.fileno(), size, offset)
         if self._found.compression == "none":
             return packed
-        pieces = list(unpack(packed, self._found.compression))
+        pieces = list(decompress(packed, self._found.compression))
         gap = next((piece for piece in pieces if isinstance(piece, Gap)), None)
         if gap is not None:
             return Gap(offset, 0, f"bytes {offset} to {offset + size} cannot be unpacked")
         return b"".join(piece for piece in pieces if isinstance(piece, bytes))
 
-    def _rows(self, number: int) -> list[Row] | None:
+    def _rows(self, number: int) -> list[IndexRow] | None:
         try:
             return self._index.rows(number)
         except DamagedIndexError:
@@ -170,40 +176,40 @@ def _may_match(filter: Filter, text: bytes, start: int, end: int) -> bool:
     return not filter or summarize_line(text[start:end]).may_match(filter)
 
 
-class _Plain(_File):
+class _PlainFile(_OpenedFile):
     """A file that is not compressed, and has no index."""
 
-    def __init__(self, found: Found, limit: int | None) -> None:
+    def __init__(self, found: OpenFile, limit: int | None) -> None:
         super().__init__(found)
         self._limit = limit
 
-    def stretches(self, filter: Filter) -> list[Stretch]:
+    def stretches(self, filter: Filter) -> list[Chunk]:
         made = []
         with reading_errors(self._found.path):
-            for line in lines_of(self._found, 0, 0, self._limit, torn=True):
+            for line in read_lines(self._found, 0, 0, self._limit, torn=True):
                 text = line.text or b""
                 facts = summarize_line(text)
                 if facts.may_match(filter):
                     start = line.end - len(text)
-                    made.append(Stretch(facts.first, facts.last, line.number, start, len(text)))
+                    made.append(Chunk(facts.first, facts.last, line.number, start, len(text)))
         return made
 
-    def lines(self, stretch: Stretch, filter: Filter, may_want: MayWant) -> Iterator[Line]:
+    def lines(self, stretch: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
         with reading_errors(self._found.path):
             text = os.pread(self._found.file.fileno(), stretch.size, stretch.offset)
         yield Line(stretch.key, stretch.offset + stretch.size, text)
 
 
-class _Whole(_File):
+class _UndividedFile(_OpenedFile):
     """A file of which nothing is known beforehand."""
 
-    def __init__(self, found: Found, limit: int | None) -> None:
+    def __init__(self, found: OpenFile, limit: int | None) -> None:
         super().__init__(found)
         self._limit = limit
 
-    def stretches(self, filter: Filter) -> list[Stretch]:
-        return [Stretch(0, LATEST, 0)]
+    def stretches(self, filter: Filter) -> list[Chunk]:
+        return [Chunk(0, LATEST, 0)]
 
-    def lines(self, stretch: Stretch, filter: Filter, may_want: MayWant) -> Iterator[Line]:
+    def lines(self, stretch: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
         with reading_errors(self._found.path):
-            yield from lines_of(self._found, 0, 0, self._limit, torn=True)
+            yield from read_lines(self._found, 0, 0, self._limit, torn=True)

@@ -30,7 +30,7 @@ from zlib import crc32
 
 from rimp_otel.models.filters import Filter
 from rimp_otel.otlp.scan import LATEST, LineSummary, summarize_line
-from rimp_otel.storage.files.blocks import Gap, blocks, unpack_blocks
+from rimp_otel.storage.files.blocks import Gap, decompress_blocks, gather_blocks
 from rimp_otel.storage.files.layout import SealedName
 
 __all__ = [
@@ -38,23 +38,23 @@ __all__ = [
     "FAN",
     "HEAD",
     "MAGIC",
-    "MOST_BLOCKS",
+    "MAX_BLOCKS",
     "ROW",
     "TAIL",
-    "Block",
     "DamagedIndexError",
-    "Head",
-    "Index",
+    "IndexBlock",
     "IndexFault",
+    "IndexHead",
+    "IndexRow",
     "Indexer",
-    "Row",
+    "SealedFileIndex",
     "build_index",
     "find_index_fault",
-    "hash_of",
+    "hash_of_trace",
     "index_path",
     "make_index",
-    "opened_index",
-    "with_check",
+    "open_index",
+    "with_checksum",
     "write_index",
 ]
 
@@ -67,14 +67,14 @@ BLOCK = struct.Struct("<QIIIIQQQI")
 ROW = struct.Struct("<IQQQ")
 FAN = struct.Struct("<I")
 _CHECK = struct.Struct("<I")
-MOST_BLOCKS = 2**16
+MAX_BLOCKS = 2**16
 
 
 class DamagedIndexError(Exception):
     """It is no index, or damaged."""
 
 
-class Head(NamedTuple):
+class IndexHead(NamedTuple):
     """What an index says about itself and its file."""
 
     magic: bytes
@@ -98,7 +98,7 @@ class Head(NamedTuple):
     labels: int
 
 
-class Block(NamedTuple):
+class IndexBlock(NamedTuple):
     """A block of a file; for times, see ``LineSummary``."""
 
     offset: int
@@ -116,7 +116,7 @@ class Block(NamedTuple):
     is_known: int
 
 
-class Row(NamedTuple):
+class IndexRow(NamedTuple):
     """A line; ``size`` is in bytes, with its end."""
 
     size: int
@@ -125,17 +125,17 @@ class Row(NamedTuple):
     most: int
 
 
-def hash_of(trace_id: int) -> int:
+def hash_of_trace(trace_id: int) -> int:
     """32 bits: the upper half says the bucket, the lower is what stands in it."""
     return crc32(trace_id.to_bytes(16, "big"))
 
 
-def with_check(part: bytes) -> bytes:
+def with_checksum(part: bytes) -> bytes:
     """A part as it stands in the file."""
     return part + _CHECK.pack(crc32(part))
 
 
-class Index:
+class SealedFileIndex:
     """An index that is read piece by piece. Any of its methods may find that it is damaged.
 
     Args:
@@ -147,34 +147,34 @@ class Index:
 
     def __init__(self, read: Callable[[int, int], bytes]) -> None:
         self._read = read
-        self.head = Head(*HEAD.unpack(self._part(0, HEAD.size)))
+        self.head = IndexHead(*HEAD.unpack(self._part(0, HEAD.size)))
         if self.head.magic != MAGIC:
             raise DamagedIndexError
 
     @classmethod
-    def of_bytes(cls, data: bytes) -> Index:
+    def of_bytes(cls, data: bytes) -> SealedFileIndex:
         """One that is in memory."""
         return cls(lambda offset, size: data[offset : offset + size])
 
     @classmethod
-    def of_file(cls, file: int) -> Index:
+    def of_file(cls, file: int) -> SealedFileIndex:
         """One in an open file, which must stay open."""
         return cls(lambda offset, size: os.pread(file, size, offset))
 
     @cached_property
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[IndexBlock]:
         """In their order in the file."""
         if not self.head.blocks:
             return []
         part = self._part(self._blocks_at, self.head.blocks * BLOCK.size)
-        return [Block(*values) for values in BLOCK.iter_unpack(part)]
+        return [IndexBlock(*values) for values in BLOCK.iter_unpack(part)]
 
-    def rows(self, number: int) -> list[Row]:
+    def rows(self, number: int) -> list[IndexRow]:
         """The lines of one block."""
         before = sum(block.lines for block in self.blocks[:number])
         offset = self._rows_at + before * ROW.size + number * _CHECK.size
         part = self._part(offset, self.blocks[number].lines * ROW.size)
-        return [Row(*values) for values in ROW.iter_unpack(part)]
+        return [IndexRow(*values) for values in ROW.iter_unpack(part)]
 
     @property
     def is_blank(self) -> bool:
@@ -192,11 +192,11 @@ class Index:
         if found != everything and self.head.unknown:
             found |= sum(1 << i for i, block in enumerate(self.blocks) if not block.is_known)
         most = max(filter.min_duration or 0, filter.severity or 0)
-        return [i for i in _bits(found) if not most or self.blocks[i].most >= most]
+        return [i for i in _bits_of(found) if not most or self.blocks[i].most >= most]
 
     def _holding(self, trace_id: int) -> int:
         """The blocks that have a trace, as bits."""
-        head, hashed = self.head, hash_of(trace_id)
+        head, hashed = self.head, hash_of_trace(trace_id)
         bucket = hashed >> 16 & (head.buckets - 1)
         fan = self._part(_FAN_AT, (head.buckets + 1) * FAN.size)
         start, end = struct.unpack_from("<II", fan, bucket * FAN.size)
@@ -245,7 +245,7 @@ class Index:
 _FAN_AT = HEAD.size + _CHECK.size
 
 
-def _bits(number: int) -> list[int]:
+def _bits_of(number: int) -> list[int]:
     found: list[Any] = []
     while number:
         low = number & -number
@@ -262,9 +262,9 @@ _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 TAIL = 8
 """Bytes at the end of a block that tell it from others: with zstd and gzip, its checksum."""
 _BUCKET = 256
-_MOST_LABELS = 512
-_LONGEST_LABEL = 512
-_LARGEST = 2**32 - 1
+_MAX_LABELS = 512
+_MAX_LABEL_LENGTH = 512
+_MAX_SIZE = 2**32 - 1
 
 
 class Indexer:
@@ -272,7 +272,7 @@ class Indexer:
     is larger than can be said, gets an index that says so, and is read as a whole."""
 
     def __init__(self) -> None:
-        self._blocks: list[Block] = []
+        self._blocks: list[IndexBlock] = []
         self._rows: list[bytes] = []
         self._pending: list[tuple[int, LineSummary]] = []
         self._offset, self._lines = 0, 0
@@ -298,14 +298,14 @@ class Indexer:
         """The lines since the last block are one, of so many bytes, that ends in ``tail``."""
         lines, self._pending = self._pending, []
         size = sum(size for size, _ in lines)
-        if max(size, packed, self._lines) > _LARGEST or len(self._blocks) >= MOST_BLOCKS:
+        if max(size, packed, self._lines) > _MAX_SIZE or len(self._blocks) >= MAX_BLOCKS:
             self.give_up()
         if not self._is_possible:
             return
-        rows = [Row(size, facts.first, facts.last, facts.most) for size, facts in lines]
-        self._rows.append(with_check(b"".join(ROW.pack(*row) for row in rows)))
+        rows = [IndexRow(size, facts.first, facts.last, facts.most) for size, facts in lines]
+        self._rows.append(with_checksum(b"".join(ROW.pack(*row) for row in rows)))
         self._blocks.append(
-            Block(
+            IndexBlock(
                 self._offset,
                 packed,
                 size,
@@ -323,12 +323,12 @@ class Indexer:
         self._check.update(tail[-TAIL:])
 
     def _note(self, number: int, lines: list[LineSummary]) -> None:
-        hashes = {hash_of(trace_id) for facts in lines for trace_id in facts.trace_ids}
+        hashes = {hash_of_trace(trace_id) for facts in lines for trace_id in facts.trace_ids}
         self._hashes.extend(hashes)
         self._numbers.extend([number] * len(hashes))
         for facts in lines:
-            self._services = _labelled(self._services, facts.services, number)
-            self._names = _labelled(self._names, facts.names, number)
+            self._services = _add_labels(self._services, facts.services, number)
+            self._names = _add_labels(self._names, facts.names, number)
 
     def build(self, size: int, changed: int) -> bytes:
         """The index.
@@ -338,14 +338,16 @@ class Indexer:
             changed: when it was last changed, in nanoseconds since the epoch.
         """
         if not self._is_possible or self._pending or self._offset != size:
-            return _blank(size, changed)
+            return _blank_index(size, changed)
         buckets = self._buckets()
         fan, before = [], 0
         for prints, _ in [*buckets, (array("H"), None)]:
             fan.append(FAN.pack(before))
             before += len(prints)
-        labels = json.dumps({"services": _hex(self._services), "names": _hex(self._names)}).encode()
-        head = Head(
+        labels = json.dumps(
+            {"services": _labels_in_hex(self._services), "names": _labels_in_hex(self._names)}
+        ).encode()
+        head = IndexHead(
             MAGIC,
             size,
             changed,
@@ -358,12 +360,15 @@ class Indexer:
             len(labels),
         )
         parts = [
-            with_check(HEAD.pack(*head)),
-            with_check(b"".join(fan)),
-            with_check(b"".join(BLOCK.pack(*block) for block in self._blocks)),
+            with_checksum(HEAD.pack(*head)),
+            with_checksum(b"".join(fan)),
+            with_checksum(b"".join(BLOCK.pack(*block) for block in self._blocks)),
             *self._rows,
-            *(with_check(_shorts(prints) + _shorts(numbers)) for prints, numbers in buckets),
-            with_check(labels),
+            *(
+                with_checksum(_pack_shorts(prints) + _pack_shorts(numbers))
+                for prints, numbers in buckets
+            ),
+            with_checksum(labels),
         ]
         return b"".join(parts)
 
@@ -381,7 +386,7 @@ class Indexer:
         return buckets
 
 
-def _labelled(
+def _add_labels(
     labels: dict[str, int] | None, found: Iterable[str], number: int
 ) -> dict[str, int] | None:
     """With the block's bit set for those that it has; None for too many."""
@@ -389,22 +394,22 @@ def _labelled(
         return None
     for label in found:
         labels[label] = labels.get(label, 0) | 1 << number
-        if len(labels) > _MOST_LABELS or len(label) > _LONGEST_LABEL:
+        if len(labels) > _MAX_LABELS or len(label) > _MAX_LABEL_LENGTH:
             return None
     return labels
 
 
-def _hex(labels: dict[str, int] | None) -> dict[str, str] | None:
+def _labels_in_hex(labels: dict[str, int] | None) -> dict[str, str] | None:
     return None if labels is None else {key: f"{bits:x}" for key, bits in sorted(labels.items())}
 
 
-def _shorts(numbers: array[int]) -> bytes:
+def _pack_shorts(numbers: array[int]) -> bytes:
     return struct.pack(f"<{len(numbers)}H", *numbers)
 
 
-def _blank(size: int, changed: int) -> bytes:
+def _blank_index(size: int, changed: int) -> bytes:
     check = blake2b(digest_size=8).digest()
-    return with_check(HEAD.pack(*Head(MAGIC, size, changed, check, 0, 0, 0, 0, 0, 0)))
+    return with_checksum(HEAD.pack(*IndexHead(MAGIC, size, changed, check, 0, 0, 0, 0, 0, 0)))
 
 
 def build_index(file: BinaryIO, compression: str, changed: int | None = None) -> bytes:
@@ -421,10 +426,10 @@ def build_index(file: BinaryIO, compression: str, changed: int | None = None) ->
     status, indexer = os.fstat(file.fileno()), Indexer()
     file.seek(0)
     if compression == "none":
-        for text in blocks(file):
+        for text in gather_blocks(file):
             _add_block(indexer, text, text)
     else:
-        for block in unpack_blocks(file.read(), compression):
+        for block in decompress_blocks(file.read(), compression):
             if isinstance(block, Gap):
                 indexer.give_up()
                 break
@@ -471,7 +476,7 @@ def find_index_fault(path: Path, name: SealedName) -> IndexFault | None:
     Raises:
         OSError: the file cannot be read.
     """
-    with opened_index(path, name) as index:
+    with open_index(path, name) as index:
         if index is None:
             is_there = os.path.lexists(index_path(path, name))
             return IndexFault.DAMAGED if is_there else IndexFault.MISSING
@@ -499,7 +504,7 @@ def write_index(path: Path, name: SealedName, index: bytes) -> None:
 
 
 @contextmanager
-def opened_index(path: Path, name: SealedName) -> Iterator[Index | None]:
+def open_index(path: Path, name: SealedName) -> Iterator[SealedFileIndex | None]:
     """The index of a sealed file; None where there is none, or it is not of this file."""
     try:
         file = os.open(index_path(path, name), os.O_RDONLY | _FLAGS | _NO_WAIT)
@@ -507,27 +512,27 @@ def opened_index(path: Path, name: SealedName) -> Iterator[Index | None]:
         yield None
         return
     try:
-        yield _fitting(file, path, name)
+        yield _matching_index(file, path, name)
     finally:
         os.close(file)
 
 
-def _fitting(file: int, path: Path, name: SealedName) -> Index | None:
+def _matching_index(file: int, path: Path, name: SealedName) -> SealedFileIndex | None:
     try:
-        index, status = Index.of_file(file), os.stat(path)
+        index, status = SealedFileIndex.of_file(file), os.stat(path)
         if index.head.size != status.st_size:
             return None
         if index.head.changed == status.st_mtime_ns:
             return index
         # Copied, perhaps. What is compressed has checksums, which tell whether it is the same.
-        if name.compression != "none" and _check(path, index) == index.head.check:
+        if name.compression != "none" and _checksum_of_blocks(path, index) == index.head.check:
             return index
     except (OSError, DamagedIndexError):
         pass
     return None
 
 
-def _check(path: Path, index: Index) -> bytes:
+def _checksum_of_blocks(path: Path, index: SealedFileIndex) -> bytes:
     check = blake2b(digest_size=8)
     with path.open("rb", 0) as file:
         for block in index.blocks:

@@ -15,7 +15,7 @@ from rimp_otel.models.records import Signal
 from rimp_otel.process import importing
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.policy import FilePolicy, FileStats
-from rimp_otel.storage.files.writer import Writer
+from rimp_otel.storage.files.writer import SlotWriter
 
 __all__ = ["FileJournalTarget", "SlotTakenError", "SlotTarget", "take_slot"]
 
@@ -37,12 +37,16 @@ class FileJournalTarget(JournalTarget):
     reverts_failed_store = True
 
     def __init__(
-        self, layout: Layout, policy: FilePolicy, shared: Writer | None, slot: Slot | None = None
+        self,
+        layout: Layout,
+        policy: FilePolicy,
+        shared: SlotWriter | None,
+        slot: Slot | None = None,
     ) -> None:
         self._layout = layout
         self._shared = shared
         sealer = None if shared is None else shared.sealer
-        self._writer = Writer(layout, policy, sealer, for_journal=True, slot=slot)
+        self._writer = SlotWriter(layout, policy, sealer, for_journal=True, slot=slot)
 
     def take_slot(self) -> Slot:
         """Return the slot whose files ``store`` appends to; take one if none is held."""

@@ -99,11 +99,11 @@ class Layout(RecordingLayout):
 
     def file(self, signal: Signal, slot: int = 0) -> Path:
         """The active file of one signal of a writer slot."""
-        return self._named(f"{signal.value}{_dotted(slot)}.jsonl")
+        return self._named(f"{signal.value}{_slot_suffix(slot)}.jsonl")
 
     def journal(self, slot: int = 0) -> Path:
         """The directory of a writer slot's journal and of its lock."""
-        return self._named(f"journal{_dotted(slot)}")
+        return self._named(f"journal{_slot_suffix(slot)}")
 
     def make_directory(self) -> None:
         """Makes the directory, private to its owner, where there is none.
@@ -193,7 +193,7 @@ def fingerprint(first_line: bytes) -> str:
     return blake2b(first_line.removesuffix(b"\n"), digest_size=8).hexdigest()
 
 
-def _dotted(slot: int) -> str:
+def _slot_suffix(slot: int) -> str:
     return f".{slot}" if slot else ""
 
 

@@ -16,24 +16,24 @@ from typing import BinaryIO, NamedTuple
 
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.base import reading_errors
-from rimp_otel.storage.files.blocks import Gap, unpack
+from rimp_otel.storage.files.blocks import Gap, decompress
 from rimp_otel.storage.files.layout import SealedName, fingerprint
 
 __all__ = [
-    "Content",
-    "ContentId",
-    "Found",
+    "DataFile",
+    "FileKey",
     "Line",
-    "find",
+    "OpenFile",
+    "find_last_line_end",
     "fingerprint_of",
-    "last_line_end",
-    "lines_of",
-    "list_contents",
-    "open_file",
+    "list_data_files",
+    "open_data_file",
+    "open_regular_file",
+    "read_lines",
     "rotated_lines_since",
 ]
 
-ContentId = tuple[Signal, str]
+FileKey = tuple[Signal, str]
 """What a content is known by: its signal, and its fingerprint."""
 
 # A pipe of that name must not keep the reader waiting.
@@ -43,7 +43,7 @@ _BLOCK = 64 * 1024
 _ATTEMPTS = 10
 
 
-class Content(NamedTuple):
+class DataFile(NamedTuple):
     """What one file holds, or held when it was looked at."""
 
     signal: Signal
@@ -59,12 +59,12 @@ class Content(NamedTuple):
     is_certain: bool = True
 
     @property
-    def key(self) -> ContentId:
+    def key(self) -> FileKey:
         """What it is known by."""
         return self.signal, self.id
 
 
-class Found(NamedTuple):
+class OpenFile(NamedTuple):
     """Where a content is now."""
 
     path: Path
@@ -87,7 +87,7 @@ class Line(NamedTuple):
     reason: str = ""
 
 
-def open_file(path: Path) -> BinaryIO | None:
+def open_regular_file(path: Path) -> BinaryIO | None:
     """Opens a file; None where there is none.
 
     Raises:
@@ -107,7 +107,7 @@ def open_file(path: Path) -> BinaryIO | None:
         raise OSError(errno.EINVAL, "Not a regular file")
 
 
-def list_contents(sealed: Path) -> list[Content]:
+def list_data_files(sealed: Path) -> list[DataFile]:
     """The contents in the directory of sealed files, those first whose records are the oldest;
     each once, also while it is being sealed. Those that wait to be sealed come last.
 
@@ -120,8 +120,8 @@ def list_contents(sealed: Path) -> list[Content]:
                 names = [entry.name for entry in entries if entry.is_file()]
         except FileNotFoundError:
             return []
-    found: dict[ContentId, Content] = {}
-    for _, content in sorted(filter(None, [_named(sealed, name) for name in names])):
+    found: dict[FileKey, DataFile] = {}
+    for _, content in sorted(filter(None, [_parse_sealed_name(sealed, name) for name in names])):
         found.setdefault(content.key, content)
     return list(found.values())
 
@@ -130,36 +130,36 @@ _Age = tuple[bool, int, int, str]
 
 
 @lru_cache(maxsize=16_384)  # whoever follows a recording lists the same names all the time
-def _named(sealed: Path, name: str) -> tuple[_Age, Content] | None:
+def _parse_sealed_name(sealed: Path, name: str) -> tuple[_Age, DataFile] | None:
     parsed = SealedName.parse(name)
     if parsed is None:
         return None
     age = (parsed.is_waiting, parsed.last or 0, parsed.first or 0, name)
-    return age, Content(parsed.signal, parsed.id, sealed / name, parsed)
+    return age, DataFile(parsed.signal, parsed.id, sealed / name, parsed)
 
 
-def find(content: Content, sealed: Path) -> Found | None:
+def open_data_file(content: DataFile, sealed: Path) -> OpenFile | None:
     """Opens the file that a content lies in now; None if it was deleted.
 
     Raises:
         StorageError: it cannot be read.
     """
     for _ in range(_ATTEMPTS):
-        file = open_file(content.path)
+        file = open_regular_file(content.path)
         if file is not None:
-            if _is_it(content, file):
+            if _has_fingerprint(content, file):
                 compression = content.name.compression if content.name else "none"
-                return Found(content.path, file, compression, content.name is not None)
+                return OpenFile(content.path, file, compression, content.name is not None)
             file.close()
         # It has been rotated, or sealed; or it was, and what it became was just being replaced.
-        later = {found.key: found for found in list_contents(sealed)}.get(content.key)
+        later = {found.key: found for found in list_data_files(sealed)}.get(content.key)
         if later is None or later.path == content.path:
             return None
         content = later
     return None
 
 
-def _is_it(content: Content, file: BinaryIO) -> bool:
+def _has_fingerprint(content: DataFile, file: BinaryIO) -> bool:
     with reading_errors(content.path):
         return content.name is not None or fingerprint_of(file) == content.id
 
@@ -171,7 +171,7 @@ def fingerprint_of(file: BinaryIO) -> str | None:
     return fingerprint(line) if line else None
 
 
-def last_line_end(file: BinaryIO, size: int) -> int:
+def find_last_line_end(file: BinaryIO, size: int) -> int:
     """Where the last whole line ends that lies within the first ``size`` bytes."""
     while size > 0:
         start = max(size - _BLOCK, 0)
@@ -182,8 +182,8 @@ def last_line_end(file: BinaryIO, size: int) -> int:
     return 0
 
 
-def lines_of(
-    found: Found, offset: int, number: int, limit: int | None, torn: bool
+def read_lines(
+    found: OpenFile, offset: int, number: int, limit: int | None, torn: bool
 ) -> Iterator[Line]:
     """The lines from a place on.
 
@@ -195,9 +195,9 @@ def lines_of(
         torn: whether to give a last line without an end.
     """
     if found.compression == "none":
-        lines = _plain(found.file, offset, number)
+        lines = _plain_lines(found.file, offset, number)
     else:
-        lines = _packed(found, offset)
+        lines = _compressed_lines(found, offset)
     for line in lines:
         if limit is not None and line.end > limit:
             return
@@ -206,7 +206,7 @@ def lines_of(
         yield line
 
 
-def _plain(file: BinaryIO, offset: int, number: int) -> Iterator[Line]:
+def _plain_lines(file: BinaryIO, offset: int, number: int) -> Iterator[Line]:
     size = os.fstat(file.fileno()).st_size
     # Cut off, since a torn line at its end has been repaired.
     offset = min(offset, size)
@@ -219,10 +219,10 @@ def _plain(file: BinaryIO, offset: int, number: int) -> Iterator[Line]:
         yield Line(number, offset, text)
 
 
-def _packed(found: Found, since: int) -> Iterator[Line]:
+def _compressed_lines(found: OpenFile, since: int) -> Iterator[Line]:
     found.file.seek(0)
     packed = found.file.read()
-    for line in _lines_in(unpack(packed, found.compression)):
+    for line in _lines_in(decompress(packed, found.compression)):
         if line.end > since or (line.text is None and line.end == since):
             yield line
 
@@ -257,16 +257,16 @@ def rotated_lines_since(sealed: Path, signal: Signal, time_unix_nano: int) -> It
     Raises:
         StorageError: a file cannot be read.
     """
-    for content in list_contents(sealed):
+    for content in list_data_files(sealed):
         name = content.name
         if content.signal is not signal:
             continue
         if name is not None and name.last is not None and name.last < time_unix_nano:
             continue
-        found = find(content, sealed)
+        found = open_data_file(content, sealed)
         if found is None:
             continue  # retention took it
         with found.file:
-            for line in lines_of(found, 0, 0, None, torn=False):
+            for line in read_lines(found, 0, 0, None, torn=False):
                 if line.text is not None:
                     yield line.text

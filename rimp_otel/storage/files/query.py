@@ -30,32 +30,32 @@ from rimp_otel.storage.base import (
     select_with_times,
     without_times,
 )
-from rimp_otel.storage.files.chunks import MayWant, Stretch, Stretches, opened_stretches
-from rimp_otel.storage.files.lines import Content, Line
+from rimp_otel.storage.files.chunks import Chunk, ChunkedFile, MayWant, open_chunks
+from rimp_otel.storage.files.lines import DataFile, Line
 from rimp_otel.storage.files.snapshot import Snapshot
 from rimp_otel.storage.files.view import LineFilter, RecordingView
 from rimp_otel.storage.reading import JournalLine
 
-__all__ = ["iter_retrieve", "retrieve", "sweep"]
+__all__ = ["iter_retrieve_selected", "iterate_ordered", "retrieve_selected"]
 
 
 # --- All records of a selection in the order of their times, in a memory that does not grow.
 
-MOST_WAITING = 20_000
-_MOST_OPEN = 16
+MAX_WAITING = 20_000
+_MAX_OPEN = 16
 
 
-def sweep(view: RecordingView, wanted: LineFilter) -> Iterator[TimedRecord]:
+def iterate_ordered(view: RecordingView, wanted: LineFilter) -> Iterator[TimedRecord]:
     """The records that are looked for, oldest first; of one time, in any order.
 
     Raises:
         StorageError: a file cannot be read.
     """
-    with _Opened(view.snapshot) as opened:
-        yield from _Sweep(view, wanted, opened).run()
+    with _OpenedFiles(view.snapshot) as opened:
+        yield from _OrderedIteration(view, wanted, opened).run()
 
 
-class _Part(NamedTuple):
+class _PendingChunk(NamedTuple):
     """Something to be read; no record of it that was not given yet is earlier than ``first``."""
 
     first: int
@@ -63,23 +63,23 @@ class _Part(NamedTuple):
     order: int
     key: int
     #: None for a content that was not looked at yet.
-    stretch: Stretch | None
+    stretch: Chunk | None
 
 
-class _Sweep:
-    def __init__(self, view: RecordingView, wanted: LineFilter, opened: _Opened) -> None:
+class _OrderedIteration:
+    def __init__(self, view: RecordingView, wanted: LineFilter, opened: _OpenedFiles) -> None:
         self._view = view
         self._wanted = wanted
         self._opened = opened
         self._contents = [*view.snapshot.sealed, *view.snapshot.active]
-        self._parts: list[_Part] = []
+        self._parts: list[_PendingChunk] = []
         # Told apart by two numbers: records cannot be compared.
         self._waiting: list[tuple[int, int, int, TimedRecord]] = []
         self._count = 0
         for order, content in enumerate(self._contents):
             if wanted.may_want_from(content):
                 first = content.name.first if content.name is not None else 0
-                heappush(self._parts, _Part(first or 0, order, -1, None))
+                heappush(self._parts, _PendingChunk(first or 0, order, -1, None))
         for stretch in opened.journal.stretches(wanted.filter):
             self._add(len(self._contents), stretch)
 
@@ -104,12 +104,12 @@ class _Sweep:
         for stretch in parts.stretches(self._wanted.filter) if parts else ():
             self._add(order, stretch)
 
-    def _add(self, order: int, stretch: Stretch) -> None:
+    def _add(self, order: int, stretch: Chunk) -> None:
         if self._wanted.may_want(stretch.first, stretch.last):
-            heappush(self._parts, _Part(stretch.first, order, stretch.key, stretch))
+            heappush(self._parts, _PendingChunk(stretch.first, order, stretch.key, stretch))
 
-    def _read(self, part: _Part, stretch: Stretch) -> Iterator[TimedRecord]:
-        is_full = len(self._waiting) >= MOST_WAITING and self._can_be_read_again(part, stretch)
+    def _read(self, part: _PendingChunk, stretch: Chunk) -> Iterator[TimedRecord]:
+        is_full = len(self._waiting) >= MAX_WAITING and self._can_be_read_again(part, stretch)
         left = None
         for record in self._records(part.order, stretch):
             time = record[0]
@@ -125,12 +125,12 @@ class _Sweep:
         if left is not None:
             heappush(self._parts, part._replace(first=left))
 
-    def _can_be_read_again(self, part: _Part, stretch: Stretch) -> bool:
+    def _can_be_read_again(self, part: _PendingChunk, stretch: Chunk) -> bool:
         # What may be in a journal too is left out once, and would come the second time.
         is_certain = part.order >= len(self._contents) or self._contents[part.order].is_certain
         return is_certain and stretch.can_be_read_again
 
-    def _records(self, order: int, stretch: Stretch) -> Iterator[TimedRecord]:
+    def _records(self, order: int, stretch: Chunk) -> Iterator[TimedRecord]:
         content = self._contents[order] if order < len(self._contents) else None
         parts = self._opened.journal if content is None else self._opened.get(content)
         if parts is None:
@@ -140,23 +140,23 @@ class _Sweep:
             yield from select_with_times(selection, data)
 
 
-class _Opened:
+class _OpenedFiles:
     """The contents that are open; of many, those that were used last. A context manager."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.journal = _Journal(snapshot.journal)
+        self.journal = _JournalChunks(snapshot.journal)
         self._snapshot = snapshot
-        self._open: OrderedDict[Content, tuple[ExitStack, Stretches | None]] = OrderedDict()
-        self._known: dict[Content, int] = {}
+        self._open: OrderedDict[DataFile, tuple[ExitStack, ChunkedFile | None]] = OrderedDict()
+        self._known: dict[DataFile, int] = {}
 
-    def __enter__(self) -> _Opened:
+    def __enter__(self) -> _OpenedFiles:
         return self
 
     def __exit__(self, *error: object) -> None:
         while self._open:
             self._open.popitem()[1][0].close()
 
-    def get(self, content: Content) -> Stretches | None:
+    def get(self, content: DataFile) -> ChunkedFile | None:
         """A content; None if it was deleted.
 
         Raises:
@@ -165,7 +165,7 @@ class _Opened:
         if content not in self._open:
             self._close_one()
             stack = ExitStack()
-            parts = stack.enter_context(opened_stretches(content, self._snapshot.find))
+            parts = stack.enter_context(open_chunks(content, self._snapshot.open))
             self._open[content] = stack, parts
             if parts and self._known.setdefault(content, parts.file_id) != parts.file_id:
                 raise StorageError(
@@ -178,11 +178,11 @@ class _Opened:
     def _close_one(self) -> None:
         # What is not sealed stays open: it may be cut otherwise when it is opened again.
         sealed = [c for c in self._open if c.name is not None and not c.name.is_waiting]
-        if len(sealed) >= _MOST_OPEN:
+        if len(sealed) >= _MAX_OPEN:
             self._open.pop(sealed[0])[0].close()
 
 
-class _Journal:
+class _JournalChunks:
     """What is in the journals."""
 
     file_id = 0
@@ -190,24 +190,24 @@ class _Journal:
     def __init__(self, lines: list[JournalLine]) -> None:
         self._lines = lines
 
-    def stretches(self, filter: Filter) -> list[Stretch]:
+    def stretches(self, filter: Filter) -> list[Chunk]:
         found = []
         for number, line in enumerate(self._lines):
             facts = summarize_line(line.text)
             if line.signal in filter.signals and facts.may_match(filter):
-                found.append(Stretch(facts.first, facts.last, number, 0, len(line.text)))
+                found.append(Chunk(facts.first, facts.last, number, 0, len(line.text)))
         return found
 
-    def lines(self, stretch: Stretch, filter: Filter, may_want: MayWant) -> Iterator[Line]:
+    def lines(self, stretch: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
         yield Line(stretch.key, 0, self._lines[stretch.key].text)
 
 
 # --- What ``FileStorage.retrieve`` does: the records that are selected, and little else is decoded.
 
-_FEW = 10_000
+_MIN_KEPT = 10_000
 
 
-def retrieve(view: RecordingView, selection: Selection) -> TelemetryData:
+def retrieve_selected(view: RecordingView, selection: Selection) -> TelemetryData:
     """The records that are selected, oldest first.
 
     Raises:
@@ -215,11 +215,11 @@ def retrieve(view: RecordingView, selection: Selection) -> TelemetryData:
     """
     wanted = LineFilter(selection)
     if selection.limit is None:
-        return _all(view, wanted)
+        return _retrieve_all(view, wanted)
     # A time, the list that it belongs to, the record, and its line in the file.
     found: list[tuple[int, str, Any, int]] = []
     # What is certain not to be among the newest is let go of while reading.
-    most = max(4 * selection.limit, _FEW)
+    most = max(4 * selection.limit, _MIN_KEPT)
     for source in view.newest_first(wanted):
         older: list[tuple[int, str, Any, int]] = []
         for number, data in source:
@@ -227,12 +227,12 @@ def retrieve(view: RecordingView, selection: Selection) -> TelemetryData:
                 older.append((*record, number))
                 wanted.add(record[0])
             if len(older) > most:
-                older = _newest(older, selection)
-        found[:] = keep_newest(selection, _newest(older, selection) + found)
+                older = _newest_in_file(older, selection)
+        found[:] = keep_newest(selection, _newest_in_file(older, selection) + found)
     return without_times([record[:3] for record in found])
 
 
-def _all(view: RecordingView, wanted: LineFilter) -> TelemetryData:
+def _retrieve_all(view: RecordingView, wanted: LineFilter) -> TelemetryData:
     """The same without a limit, and so without more objects than the records themselves: with many
     of them, the garbage collector takes as long as all the rest."""
     selection = wanted.selection
@@ -250,7 +250,7 @@ def _all(view: RecordingView, wanted: LineFilter) -> TelemetryData:
     return TelemetryData(**lists)
 
 
-def iter_retrieve(
+def iter_retrieve_selected(
     view: RecordingView, selection: Selection, batch_size: int
 ) -> Iterator[TelemetryData]:
     """The same without a limit, in batches of so many, in a memory that does not grow.
@@ -258,12 +258,12 @@ def iter_retrieve(
     Raises:
         StorageError: a file cannot be read.
     """
-    records = sweep(view, LineFilter(selection))
+    records = iterate_ordered(view, LineFilter(selection))
     while batch := list(islice(records, batch_size)):
         yield without_times(batch)
 
 
-def _newest(
+def _newest_in_file(
     records: list[tuple[int, str, Any, int]], selection: Selection
 ) -> list[tuple[int, str, Any, int]]:
     """Of a file's records, read in any order of lines; of one time, those of later lines."""

@@ -24,13 +24,13 @@ from rimp_otel.storage.base import (
 from rimp_otel.storage.files import query
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.lines import (
-    Content,
-    ContentId,
-    Found,
+    DataFile,
+    FileKey,
     Line,
-    last_line_end,
-    lines_of,
-    list_contents,
+    OpenFile,
+    find_last_line_end,
+    list_data_files,
+    read_lines,
 )
 from rimp_otel.storage.files.snapshot import Snapshot
 from rimp_otel.storage.files.view import LineFilter, RecordingView
@@ -45,7 +45,7 @@ from rimp_otel.storage.reading import (
 __all__ = ["FileRecording"]
 
 
-class _Place(NamedTuple):
+class _Position(NamedTuple):
     """How far a file has been read."""
 
     offset: int = 0
@@ -66,7 +66,7 @@ class FileRecording:
     def __init__(self, path: str | os.PathLike[str], decode: Decode | None = None) -> None:
         self.layout = Layout(path)
         self._decoder = LineDecoder(decode)
-        self._places: dict[ContentId, _Place] = {}
+        self._places: dict[FileKey, _Position] = {}
         self._seen = SeenRecords()
 
     @property
@@ -89,7 +89,7 @@ class FileRecording:
         """
         slots = self.layout.slots()
         found: list[RecordingFile] = []
-        sealed = list_contents(self.layout.sealed)
+        sealed = list_data_files(self.layout.sealed)
         for signal in Signal:
             paths = [content.path for content in sealed if content.signal is signal]
             found += list_files(paths, "sealed", signal)
@@ -103,7 +103,7 @@ class FileRecording:
             StorageError: a file cannot be read.
         """
         with RecordingView(self.layout, self._decoder) as view:
-            return query.retrieve(view, selection)
+            return query.retrieve_selected(view, selection)
 
     def iter_retrieve(
         self,
@@ -116,7 +116,7 @@ class FileRecording:
             StorageError: a file cannot be read.
         """
         with RecordingView(self.layout, self._decoder) as view:
-            yield from query.iter_retrieve(view, selection, batch_size)
+            yield from query.iter_retrieve_selected(view, selection, batch_size)
 
     def batches(
         self,
@@ -136,7 +136,7 @@ class FileRecording:
                     on_file()
 
     def poll(
-        self, final: bool = False, wanted: Callable[[Content], bool] | None = None
+        self, final: bool = False, wanted: Callable[[DataFile], bool] | None = None
     ) -> Iterator[TelemetryData]:
         """What has been recorded since the last poll, a batch for each line; everything at first.
 
@@ -168,10 +168,10 @@ class FileRecording:
         with Snapshot(self.layout) as snapshot:
             self._begin(snapshot)
             for content in [*snapshot.sealed, *snapshot.active]:
-                found = snapshot.find(content)
+                found = snapshot.open(content)
                 if found is not None:
                     with found.file, reading_errors(found.path):
-                        self._places[content.key] = _after(content, found)
+                        self._places[content.key] = _position_after(content, found)
             self._seen.skip()
 
     def _begin(self, snapshot: Snapshot) -> None:
@@ -184,10 +184,10 @@ class FileRecording:
         self._places = {key: place for key, place in self._places.items() if key in there}
 
     def _read(
-        self, snapshot: Snapshot, content: Content, final: bool = False
+        self, snapshot: Snapshot, content: DataFile, final: bool = False
     ) -> Iterator[TelemetryData]:
-        place = self._places.get(content.key, _Place())
-        found = None if place.is_complete else snapshot.find(content)
+        place = self._places.get(content.key, _Position())
+        found = None if place.is_complete else snapshot.open(content)
         if found is None:
             return
         with found.file:
@@ -200,22 +200,24 @@ class FileRecording:
             place = self._places.get(content.key, place)
             self._places[content.key] = place._replace(is_complete=True)
 
-    def _lines(self, content: Content, found: Found, place: _Place, torn: bool) -> Iterator[Line]:
-        lines = lines_of(found, place.offset, place.lines, content.limit, torn)
+    def _lines(
+        self, content: DataFile, found: OpenFile, place: _Position, torn: bool
+    ) -> Iterator[Line]:
+        lines = read_lines(found, place.offset, place.lines, content.limit, torn)
         while True:
             with reading_errors(found.path):
                 line = next(lines, None)
             if line is None:
                 return
-            self._places[content.key] = _Place(line.end, line.number)
+            self._places[content.key] = _Position(line.end, line.number)
             yield line
 
 
-def _after(content: Content, found: Found) -> _Place:
+def _position_after(content: DataFile, found: OpenFile) -> _Position:
     """The place after all that a content has now."""
     if content.name is not None or found.is_sealed:
-        return _Place(is_complete=content.limit is None, offset=content.limit or 0)
+        return _Position(is_complete=content.limit is None, offset=content.limit or 0)
     limit = content.limit
     if limit is None:
-        limit = last_line_end(found.file, os.fstat(found.file.fileno()).st_size)
-    return _Place(limit)
+        limit = find_last_line_end(found.file, os.fstat(found.file.fileno()).st_size)
+    return _Position(limit)

@@ -34,12 +34,18 @@ from rimp_otel.storage.files.journal_target import SlotTakenError, SlotTarget, t
 from rimp_otel.storage.files.layout import FileEntry, FileState, Layout, SealedName, list_entries
 from rimp_otel.storage.files.policy import FilePolicy
 from rimp_otel.storage.files.retention import list_sealed
-from rimp_otel.storage.files.rewrite import Mended, keep, mend_active, mend_sealed, remove_temporary
+from rimp_otel.storage.files.rewrite import (
+    Rewritten,
+    move_to_damaged,
+    remove_temporary_files,
+    rewrite_active,
+    rewrite_sealed,
+)
 from rimp_otel.storage.files.sealer import Sealer
-from rimp_otel.storage.files.verify import parse
+from rimp_otel.storage.files.verify import parse_line
 from rimp_otel.storage.slots import inspect_slots
 
-__all__ = ["Action", "ActionCode", "Recover", "Repair", "salvage"]
+__all__ = ["Action", "ActionCode", "Recover", "Repair", "store_quarantined"]
 
 
 # --- Segments of a journal that a recovery put aside: what is only in them is stored after all.
@@ -48,7 +54,7 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0
 _SLICE = 90
 
 
-def salvage(path: Path, target: SlotTarget) -> int:
+def store_quarantined(path: Path, target: SlotTarget) -> int:
     """Stores the records of a damaged segment that are in no file yet.
 
     Args:
@@ -63,7 +69,7 @@ def salvage(path: Path, target: SlotTarget) -> int:
         StorageError: they could not be stored, or the recording cannot be read.
     """
     stored = 0
-    for signal, frames in _frames(path).items():
+    for signal, frames in _readable_frames(path).items():
         # Not if there are none: all files of the recording are read for this.
         if frames:
             stored_records = StoredRecords({signal: target.lines_since(signal, 0)})
@@ -75,7 +81,7 @@ def salvage(path: Path, target: SlotTarget) -> int:
     return stored
 
 
-def _frames(path: Path) -> dict[Signal, list[Frame]]:
+def _readable_frames(path: Path) -> dict[Signal, list[Frame]]:
     """The records in it that can be read, and are not known to be stored."""
     with os.fdopen(os.open(path, _FLAGS), "rb") as file:
         data = file.read()
@@ -219,7 +225,7 @@ class Repair:
             if not any(action.has_failed for action in recovery):
                 yield from self._files(slot, target)
         except (OSError, StorageError) as error:
-            yield Action(ActionCode.FAILED, slot.directory, detail=_reason_of(error))
+            yield Action(ActionCode.FAILED, slot.directory, detail=_describe_failure(error))
         finally:
             target.release_slot()
 
@@ -245,11 +251,13 @@ class Repair:
         target.release_slot()  # closes its files, which are replaced now
         for signal in Signal:
             path = self._layout.file(signal, slot.number)
-            for left in remove_temporary(path):
+            for left in remove_temporary_files(path):
                 yield Action(ActionCode.REMOVED, left)
             if path.exists() and not path.is_symlink():
                 sealed = self._layout.sealed
-                mended = mend_active(path, signal, slot.number, parse, sealed, self._damaged)
+                mended = rewrite_active(
+                    path, signal, slot.number, parse_line, sealed, self._damaged
+                )
                 yield from _actions_for(path, mended)
 
     def _beside(self, entry: FileEntry, target: SlotTarget) -> Iterator[Action]:
@@ -260,9 +268,9 @@ class Repair:
         elif state is FileState.QUARANTINED and not path.is_symlink():
             records = 0
             if classify_journal_file(path.name).former_kind is JournalFileKind.SEGMENT:
-                records = salvage(path, target)
+                records = store_quarantined(path, target)
                 target.sync()
-            kept = keep(path, self._damaged)
+            kept = move_to_damaged(path, self._damaged)
             yield Action(ActionCode.MOVED_FILE, path, records, kept)
 
     def _sealed(self) -> Iterator[Action]:
@@ -278,7 +286,7 @@ class Repair:
             yield from self._mend_sealed()
             yield from self._index_sealed()
         except OSError as error:
-            yield Action(ActionCode.FAILED, directory, detail=_reason_of(error))
+            yield Action(ActionCode.FAILED, directory, detail=_describe_failure(error))
         finally:
             os.close(lock)
 
@@ -305,7 +313,7 @@ class Repair:
             if (name.signal, name.id) in waiting or path.is_symlink() or not _can_read(name):
                 continue
             try:
-                yield from _actions_for(path, mend_sealed(path, name, parse, self._damaged))
+                yield from _actions_for(path, rewrite_sealed(path, name, parse_line, self._damaged))
             except FileNotFoundError:  # a living process's retention was faster
                 continue
 
@@ -326,7 +334,7 @@ def _can_read(name: SealedName) -> bool:
     return name.compression != "zstd" or find_spec("zstandard") is not None
 
 
-def _actions_for(path: Path, mended: Mended | None) -> Iterator[Action]:
+def _actions_for(path: Path, mended: Rewritten | None) -> Iterator[Action]:
     if mended is None:
         return
     if mended.path == path and mended.kept is None:
@@ -337,7 +345,7 @@ def _actions_for(path: Path, mended: Mended | None) -> Iterator[Action]:
         yield Action(ActionCode.MOVED_LINES, path, mended.damaged, mended.kept)
 
 
-def _reason_of(error: Exception) -> str:
+def _describe_failure(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"cannot repair {error.filename}: {error.strerror}"
     return str(error)

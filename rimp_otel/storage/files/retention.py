@@ -15,11 +15,11 @@ from typing import NamedTuple
 from rimp_otel.fsutil import lock_file, unlock_file
 from rimp_otel.storage.files.layout import DERIVED_SUFFIXES, SealedName
 
-__all__ = ["Deleted", "Sealed", "delete", "list_sealed", "retain"]
+__all__ = ["Deleted", "SealedFile", "delete_expired", "delete_sealed_file", "list_sealed"]
 """What is added to a sealed file's stem by what is derived from it."""
 
 
-class Sealed(NamedTuple):
+class SealedFile(NamedTuple):
     """A file among the sealed ones."""
 
     #: Nanoseconds since the epoch; until when it has records, or when it was last changed.
@@ -41,7 +41,7 @@ class Deleted(NamedTuple):
     error: OSError | None = None
 
 
-def list_sealed(directory: Path) -> list[Sealed]:
+def list_sealed(directory: Path) -> list[SealedFile]:
     """The sealed and waiting files, oldest first."""
     found = []
     try:
@@ -49,13 +49,13 @@ def list_sealed(directory: Path) -> list[Sealed]:
     except FileNotFoundError:
         return []
     for name in map(SealedName.parse, names):
-        sealed = name and _look_at(directory / str(name), name)
+        sealed = name and _inspect_sealed(directory / str(name), name)
         if sealed:
             found.append(sealed)
     return sorted(found)
 
 
-def _look_at(path: Path, name: SealedName) -> Sealed | None:
+def _inspect_sealed(path: Path, name: SealedName) -> SealedFile | None:
     try:
         status = os.lstat(path)
     except OSError:  # somebody else has sealed or deleted it
@@ -63,10 +63,12 @@ def _look_at(path: Path, name: SealedName) -> Sealed | None:
     if not stat.S_ISREG(status.st_mode):
         return None
     # A file without a record has no last one.
-    return Sealed(name.last or status.st_mtime_ns, path, name, status.st_size, status.st_mtime_ns)
+    return SealedFile(
+        name.last or status.st_mtime_ns, path, name, status.st_size, status.st_mtime_ns
+    )
 
 
-def retain(
+def delete_expired(
     directory: Path, size: int | None, age: float | None, now: float, stuck: Collection[str] = ()
 ) -> Deleted:
     """Deletes the oldest files, until the bounds are kept.
@@ -95,20 +97,20 @@ def retain(
         is_full = is_full or (size is not None and total > size)
         until = found.changed if found.name.is_waiting else found.until
         if (is_full and counts) or until < too_old:
-            deleted = _deleted(found, deleted)
+            deleted = _delete_one(found, deleted)
     return deleted
 
 
-def _deleted(found: Sealed, before: Deleted) -> Deleted:
+def _delete_one(found: SealedFile, before: Deleted) -> Deleted:
     try:
-        if not delete(found):
+        if not delete_sealed_file(found):
             return before
     except OSError as error:
         return before._replace(error=error)  # the others go all the same
     return before._replace(files=before.files + 1, bytes=before.bytes + found.size)
 
 
-def delete(found: Sealed) -> bool:
+def delete_sealed_file(found: SealedFile) -> bool:
     """Deletes a file and what was derived from it; says whether it was there to be deleted.
 
     A waiting file stays that somebody is just sealing.

@@ -21,20 +21,26 @@ from rimp_otel.errors import DecodeError
 from rimp_otel.fsutil import sync_directory, sync_file
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.scan import TimeRange
-from rimp_otel.storage.files.blocks import blocks, compressor
+from rimp_otel.storage.files.blocks import choose_compressor, gather_blocks
 from rimp_otel.storage.files.index import make_index
 from rimp_otel.storage.files.layout import DERIVED_SUFFIXES, SUFFIXES, SealedName, fingerprint
-from rimp_otel.storage.files.lines import Found, Line, lines_of
-from rimp_otel.storage.files.verify import Parse
-from rimp_otel.storage.files.writer import make_unique
+from rimp_otel.storage.files.lines import Line, OpenFile, read_lines
+from rimp_otel.storage.files.verify import ParseLine
+from rimp_otel.storage.files.writer import make_unique_line
 
-__all__ = ["Mended", "keep", "mend_active", "mend_sealed", "remove_temporary"]
+__all__ = [
+    "Rewritten",
+    "move_to_damaged",
+    "remove_temporary_files",
+    "rewrite_active",
+    "rewrite_sealed",
+]
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _SUFFIXES = sorted(SUFFIXES.values(), key=len, reverse=True)
 
 
-class Mended(NamedTuple):
+class Rewritten(NamedTuple):
     """What was done to a file."""
 
     #: Where it is now; None where nothing of it could be read.
@@ -45,9 +51,9 @@ class Mended(NamedTuple):
     kept: Path | None
 
 
-def mend_active(
-    path: Path, signal: Signal, slot: int, parse: Parse, sealed: Path, damaged: Path
-) -> Mended | None:
+def rewrite_active(
+    path: Path, signal: Signal, slot: int, parse: ParseLine, sealed: Path, damaged: Path
+) -> Rewritten | None:
     """Mends an active file whose slot is held, and whose journal is empty.
 
     Args:
@@ -64,36 +70,40 @@ def mend_active(
     Raises:
         OSError: it could not be done; all is as it was, or done in part.
     """
-    with _opened(path) as file:
-        found = Found(path, file, "none", is_sealed=False)
-        look = _Look(found, parse)
+    with _open_for_rewrite(path) as file:
+        found = OpenFile(path, file, "none", is_sealed=False)
+        look = _Contents(found, parse)
         if not look.damaged:
-            return Mended(path, 0, None) if _end(path, file) else None
+            return Rewritten(path, 0, None) if _end_last_line(path, file) else None
         kept = _keep_damaged(look, found, parse, damaged)
-        with _temporary(path) as (made, target):
-            good = _good(found, parse)
+        with _temporary_file(path) as (made, target):
+            good = _good_lines(found, parse)
             if look.begins_damaged:
-                good = _begun(good, lambda first: make_unique(first, signal, sealed, slot))
-            _write(target, good)
-            _publish(made, target, path)
-    return Mended(path, look.damaged, kept)
+                good = _with_first_line(
+                    good, lambda first: make_unique_line(first, signal, sealed, slot)
+                )
+            _write_texts(target, good)
+            _replace_file(made, target, path)
+    return Rewritten(path, look.damaged, kept)
 
 
-def mend_sealed(path: Path, name: SealedName, parse: Parse, damaged: Path) -> Mended | None:
+def rewrite_sealed(
+    path: Path, name: SealedName, parse: ParseLine, damaged: Path
+) -> Rewritten | None:
     """Mends a sealed file, or corrects its name. The arguments and so on as above."""
-    with _opened(path) as file:
-        found = Found(path, file, name.compression, is_sealed=True)
-        look = _Look(found, parse)
+    with _open_for_rewrite(path) as file:
+        found = OpenFile(path, file, name.compression, is_sealed=True)
+        look = _Contents(found, parse)
         if not look.damaged:
-            return _rename(path, _right_name(path, name, look))
+            return _rename_sealed(path, _correct_name(path, name, look))
         kept = _keep_damaged(look, found, parse, damaged)
-        return _replace(found, name, parse, look, kept)
+        return _replace_sealed(found, name, parse, look, kept)
 
 
-class _Look:
+class _Contents:
     """What a file holds."""
 
-    def __init__(self, found: Found, parse: Parse) -> None:
+    def __init__(self, found: OpenFile, parse: ParseLine) -> None:
         #: Lines and blocks that cannot be read.
         self.damaged = 0
         #: Whether it cannot be unpacked, in part.
@@ -106,7 +116,7 @@ class _Look:
         self.first = b""
         #: Of the lines that can be read.
         self.extent = TimeRange()
-        for line in _lines(found):
+        for line in _all_lines(found):
             self._add(line, _is_good(line, parse))
 
     def _add(self, line: Line, is_good: bool) -> None:
@@ -123,33 +133,35 @@ class _Look:
             self.extent.add(text.strip())
 
 
-def _replace(found: Found, name: SealedName, parse: Parse, look: _Look, kept: Path) -> Mended:
+def _replace_sealed(
+    found: OpenFile, name: SealedName, parse: ParseLine, look: _Contents, kept: Path
+) -> Rewritten:
     path = found.path
     if not look.good:
-        _forget(path)
-        return Mended(None, look.damaged, kept)
-    good = _good(found, parse)
+        _delete_sealed(path)
+        return Rewritten(None, look.damaged, kept)
+    good = _good_lines(found, parse)
     if look.begins_damaged:  # then the file begins with another line, and has another id
-        first = make_unique(next(good).rstrip(b"\n"), name.signal, path.parent, 0)
+        first = make_unique_line(next(good).rstrip(b"\n"), name.signal, path.parent, 0)
         good = chain([first + b"\n"], good)
         name = name._replace(id=fingerprint(first))
     else:
-        name = _right_name(path, name, look)
-    with _temporary(path) as (made, target):
-        _write(target, _packed(good, name.compression))
+        name = _correct_name(path, name, look)
+    with _temporary_file(path) as (made, target):
+        _write_texts(target, _compress_lines(good, name.compression))
         # Under the old name first: no two files hold the same at any time.
-        _publish(made, target, path)
+        _replace_file(made, target, path)
     _remove_derived(path)
     make_index(path, SealedName.parse(path.name) or name)
-    renamed = _rename(path, name._replace(first=look.extent.first, last=look.extent.last))
-    return Mended(renamed.path if renamed else path, look.damaged, kept)
+    renamed = _rename_sealed(path, name._replace(first=look.extent.first, last=look.extent.last))
+    return Rewritten(renamed.path if renamed else path, look.damaged, kept)
 
 
-def _lines(found: Found) -> Iterator[Line]:
-    return lines_of(found, 0, 0, None, torn=True)
+def _all_lines(found: OpenFile) -> Iterator[Line]:
+    return read_lines(found, 0, 0, None, torn=True)
 
 
-def _is_good(line: Line, parse: Parse) -> bool:
+def _is_good(line: Line, parse: ParseLine) -> bool:
     if line.text is None:
         return False
     text = line.text.strip()
@@ -159,26 +171,26 @@ def _is_good(line: Line, parse: Parse) -> bool:
         return False
 
 
-def _good(found: Found, parse: Parse) -> Iterator[bytes]:
+def _good_lines(found: OpenFile, parse: ParseLine) -> Iterator[bytes]:
     """The lines that can be read, each with its end."""
-    for line in _lines(found):
+    for line in _all_lines(found):
         if line.text is not None and _is_good(line, parse):
             yield line.text if line.text.endswith(b"\n") else line.text + b"\n"
 
 
-def _begun(lines: Iterable[bytes], change: Callable[[bytes], bytes]) -> Iterator[bytes]:
+def _with_first_line(lines: Iterable[bytes], change: Callable[[bytes], bytes]) -> Iterator[bytes]:
     for number, line in enumerate(lines):
         yield line if number else change(line.rstrip(b"\n")) + b"\n"
 
 
-def _packed(lines: Iterable[bytes], compression: str) -> Iterator[bytes]:
+def _compress_lines(lines: Iterable[bytes], compression: str) -> Iterator[bytes]:
     if compression == "none":
         return iter(lines)
-    _, compress = compressor(compression)
-    return (compress(text) for text in blocks(lines))
+    _, compress = choose_compressor(compression)
+    return (compress(text) for text in gather_blocks(lines))
 
 
-def _end(path: Path, file: BinaryIO) -> bool:
+def _end_last_line(path: Path, file: BinaryIO) -> bool:
     """Ends a last line that is whole but for that; whether there was one."""
     size = os.fstat(file.fileno()).st_size
     if not size or os.pread(file.fileno(), 1, size - 1) == b"\n":
@@ -188,7 +200,7 @@ def _end(path: Path, file: BinaryIO) -> bool:
     return True
 
 
-def _right_name(path: Path, name: SealedName, look: _Look) -> SealedName:
+def _correct_name(path: Path, name: SealedName, look: _Contents) -> SealedName:
     id = fingerprint(look.first)
     if id != name.id and not any(path.parent.glob(f"{name.signal.value}-*{id}.jsonl*")):
         name = name._replace(id=id)
@@ -198,14 +210,14 @@ def _right_name(path: Path, name: SealedName, look: _Look) -> SealedName:
     return name._replace(first=first, last=last)
 
 
-def _rename(path: Path, name: SealedName) -> Mended | None:
+def _rename_sealed(path: Path, name: SealedName) -> Rewritten | None:
     if str(name) == path.name:
         return None
     target = path.with_name(str(name))
     os.rename(path, target)
     _move_derived(path, name)
     sync_directory(path.parent)
-    return Mended(target, 0, None)
+    return Rewritten(target, 0, None)
 
 
 def _remove_derived(path: Path) -> None:
@@ -224,26 +236,28 @@ def _move_derived(path: Path, name: SealedName) -> None:
             pass
 
 
-def _forget(path: Path) -> None:
+def _delete_sealed(path: Path) -> None:
     path.unlink()
     _remove_derived(path)
     sync_directory(path.parent)
 
 
-def _keep_damaged(look: _Look, found: Found, parse: Parse, damaged: Path) -> Path:
+def _keep_damaged(look: _Contents, found: OpenFile, parse: ParseLine, damaged: Path) -> Path:
     """Copies what cannot be read, byte for byte: lines; or all of a file, if it is a part of it
     that cannot be unpacked."""
     path = found.path
     if look.has_gaps:
-        return keep(path, damaged, moved=False)
+        return move_to_damaged(path, damaged, moved=False)
     target = _free_name(path, damaged, ".jsonl")
-    with _temporary(target) as (made, file):
-        _write(file, (line.text or b"" for line in _lines(found) if not _is_good(line, parse)))
-        _publish(made, file, target)
+    with _temporary_file(target) as (made, file):
+        _write_texts(
+            file, (line.text or b"" for line in _all_lines(found) if not _is_good(line, parse))
+        )
+        _replace_file(made, file, target)
     return target
 
 
-def keep(path: Path, damaged: Path, moved: bool = True) -> Path:
+def move_to_damaged(path: Path, damaged: Path, moved: bool = True) -> Path:
     """Puts a whole file into the directory for what cannot be mended, which is made where it is
     missing.
 
@@ -256,10 +270,10 @@ def keep(path: Path, damaged: Path, moved: bool = True) -> Path:
         os.rename(path, target)
         sync_directory(path.parent)
     else:
-        with _temporary(target) as (made, file):
+        with _temporary_file(target) as (made, file):
             with path.open("rb") as source:
                 shutil.copyfileobj(source, file)
-            _publish(made, file, target)
+            _replace_file(made, file, target)
     sync_directory(damaged)
     return target
 
@@ -277,17 +291,17 @@ def _free_name(path: Path, damaged: Path, suffix: str) -> Path:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _open_for_rewrite(path: Path) -> Iterator[BinaryIO]:
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     with os.fdopen(os.open(path, flags), "rb") as file:
         yield file
 
 
 @contextmanager
-def _temporary(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+def _temporary_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """A new file beside ``path``; removed, unless it was published. Whoever else began one is
     dead, since its lock is ours."""
-    remove_temporary(path)
+    remove_temporary_files(path)
     made = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with os.fdopen(os.open(made, _FLAGS, 0o600), "wb") as file:
@@ -296,7 +310,7 @@ def _temporary(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
         made.unlink(missing_ok=True)
 
 
-def remove_temporary(path: Path) -> list[Path]:
+def remove_temporary_files(path: Path) -> list[Path]:
     """Removes what was to replace ``path`` and did not; says what that was."""
     left = list(path.parent.glob(f".{escape(path.name)}.tmp-*"))
     for found in left:
@@ -304,12 +318,12 @@ def remove_temporary(path: Path) -> list[Path]:
     return left
 
 
-def _write(file: BinaryIO, texts: Iterable[bytes]) -> None:
+def _write_texts(file: BinaryIO, texts: Iterable[bytes]) -> None:
     for text in texts:
         file.write(text)
 
 
-def _publish(made: Path, file: BinaryIO, path: Path) -> None:
+def _replace_file(made: Path, file: BinaryIO, path: Path) -> None:
     file.flush()
     sync_file(file.fileno())
     os.rename(made, path)

@@ -16,12 +16,12 @@ from typing import BinaryIO
 
 from rimp_otel.fsutil import lock_file, sync_directory, sync_file, unlock_file
 from rimp_otel.otlp.scan import TimeRange, summarize_line
-from rimp_otel.storage.files.blocks import blocks, compressor
+from rimp_otel.storage.files.blocks import choose_compressor, gather_blocks
 from rimp_otel.storage.files.index import TAIL, Indexer, write_index
 from rimp_otel.storage.files.layout import SealedName, sealing_stem
-from rimp_otel.storage.files.retention import delete, list_sealed
+from rimp_otel.storage.files.retention import delete_sealed_file, list_sealed
 
-__all__ = ["remove_stale", "seal"]
+__all__ = ["make_sealed_file", "remove_stale_files"]
 
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _READ_SIZE = 64 * 1024
@@ -39,7 +39,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_inherited)
 
 
-def seal(path: Path, name: SealedName, compression: str, syncs: bool) -> int | None:
+def make_sealed_file(path: Path, name: SealedName, compression: str, syncs: bool) -> int | None:
     """Seals one waiting file.
 
     Args:
@@ -63,40 +63,42 @@ def seal(path: Path, name: SealedName, compression: str, syncs: bool) -> int | N
             return None
         _locked.add(file)
         try:
-            if not _is_still(path, file):
+            if not _is_named(path, file):
                 return None
-            _remove_temporary(path, name)
-            return _seal(path, name, source, compression, syncs)
+            _remove_unfinished(path, name)
+            return _write_sealed_file(path, name, source, compression, syncs)
         finally:
             _locked.discard(file)
             unlock_file(file)
 
 
-def _seal(path: Path, name: SealedName, source: BinaryIO, compression: str, syncs: bool) -> int:
+def _write_sealed_file(
+    path: Path, name: SealedName, source: BinaryIO, compression: str, syncs: bool
+) -> int:
     size = os.fstat(source.fileno()).st_size
     if not size:
         path.unlink()
         return 0
-    look = _Look()
+    look = _Summary()
     if compression == "none":
-        for text in blocks(_lines(source, look)):
+        for text in gather_blocks(_source_lines(source, look)):
             look.indexer.end_block(len(text), text[-TAIL:])
         if syncs:
             sync_file(source.fileno())
-        _publish(path, path, look, name, compression, syncs)
+        _publish_sealed_file(path, path, look, name, compression, syncs)
         return size
-    compression, compress = compressor(compression)
+    compression, compress = choose_compressor(compression)
     made = path.with_name(f".{name.stem}.tmp-{os.getpid()}")
     try:
-        size = _compress(source, made, compress, look, syncs)
-        _publish(made, path, look, name, compression, syncs)
+        size = _write_blocks(source, made, compress, look, syncs)
+        _publish_sealed_file(made, path, look, name, compression, syncs)
     except BaseException:
         made.unlink(missing_ok=True)
         raise
     return size
 
 
-class _Look:
+class _Summary:
     """What is found while a file is read."""
 
     def __init__(self) -> None:
@@ -110,8 +112,8 @@ class _Look:
         self.indexer.add(line, facts)
 
 
-def _publish(
-    made: Path, path: Path, look: _Look, name: SealedName, compression: str, syncs: bool
+def _publish_sealed_file(
+    made: Path, path: Path, look: _Summary, name: SealedName, compression: str, syncs: bool
 ) -> None:
     """Gives what was made its name, and only then deletes what it was made of."""
     extent = look.extent
@@ -120,7 +122,7 @@ def _publish(
     os.rename(made, target)
     if syncs:
         sync_directory(path.parent)
-    _remove_others(path.parent, sealed)
+    _remove_duplicates(path.parent, sealed)
     try:
         status = os.stat(target)
         write_index(target, sealed, look.indexer.build(status.st_size, status.st_mtime_ns))
@@ -129,13 +131,13 @@ def _publish(
     path.unlink(missing_ok=True)
 
 
-def _compress(
-    source: BinaryIO, path: Path, compress: Callable[[bytes], bytes], look: _Look, syncs: bool
+def _write_blocks(
+    source: BinaryIO, path: Path, compress: Callable[[bytes], bytes], look: _Summary, syncs: bool
 ) -> int:
     size = 0
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
     with os.fdopen(file, "wb", 0) as target:
-        for text in blocks(_lines(source, look)):
+        for text in gather_blocks(_source_lines(source, look)):
             began = time.perf_counter()
             packed = compress(text)
             size += len(packed)
@@ -151,7 +153,7 @@ def _compress(
     return size
 
 
-def _lines(source: BinaryIO, look: _Look) -> Iterator[bytes]:
+def _source_lines(source: BinaryIO, look: _Summary) -> Iterator[bytes]:
     """The lines of a file. Lets other threads run after each 64 KiB or so."""
     since = 0
     for line in source:
@@ -163,7 +165,7 @@ def _lines(source: BinaryIO, look: _Look) -> Iterator[bytes]:
         yield line
 
 
-def _is_still(path: Path, file: int) -> bool:
+def _is_named(path: Path, file: int) -> bool:
     """Whether the open file is a regular one, and still the one of that name."""
     try:
         opened, named = os.fstat(file), os.lstat(path)
@@ -172,23 +174,23 @@ def _is_still(path: Path, file: int) -> bool:
     return stat.S_ISREG(opened.st_mode) and os.path.samestat(opened, named)
 
 
-def _remove_others(directory: Path, sealed: SealedName) -> None:
+def _remove_duplicates(directory: Path, sealed: SealedName) -> None:
     """Removes what was made of the same content by one who died before the waiting file was
     deleted, with another compression."""
     for found in list_sealed(directory):
         same = (found.name.signal, found.name.id) == (sealed.signal, sealed.id)
         if same and not found.name.is_waiting and found.name != sealed:
-            delete(found)
+            delete_sealed_file(found)
 
 
-def _remove_temporary(path: Path, name: SealedName) -> None:
+def _remove_unfinished(path: Path, name: SealedName) -> None:
     """Removes what was begun by others: they are dead, since the file's lock is ours."""
     for other in os.listdir(path.parent):
         if sealing_stem(other) == name.stem:
-            _unlink(path.with_name(other))
+            _unlink_regular(path.with_name(other))
 
 
-def _unlink(path: Path) -> None:
+def _unlink_regular(path: Path) -> None:
     try:
         if stat.S_ISREG(os.lstat(path).st_mode):
             path.unlink()
@@ -196,7 +198,7 @@ def _unlink(path: Path) -> None:
         pass
 
 
-def remove_stale(directory: Path) -> None:
+def remove_stale_files(directory: Path) -> None:
     """Removes temporary files whose source is no longer there.
 
     Raises:
@@ -210,4 +212,4 @@ def remove_stale(directory: Path) -> None:
         stem = sealing_stem(name)
         # Looked at now, not in the list: somebody may have begun just after it was made.
         if stem and not os.path.lexists(directory / f"{stem}.jsonl"):
-            _unlink(directory / name)
+            _unlink_regular(directory / name)

@@ -14,7 +14,7 @@ from rimp_otel.storage.files.policy import FilePolicy, FileStats
 
 if TYPE_CHECKING:
     from rimp_otel.storage.files.parquet_job import ParquetJob
-    from rimp_otel.storage.files.retention import Sealed
+    from rimp_otel.storage.files.retention import SealedFile
 
 __all__ = ["Sealer"]
 
@@ -124,23 +124,25 @@ class Sealer:
             if self._again_at is None:
                 self._pause = _FIRST_PAUSE
 
-    def _waiting(self) -> list[Sealed]:
+    def _waiting(self) -> list[SealedFile]:
         with importing():
             from rimp_otel.storage.files.retention import list_sealed
-            from rimp_otel.storage.files.sealed_file import remove_stale
+            from rimp_otel.storage.files.sealed_file import remove_stale_files
         try:
-            remove_stale(self._directory)
+            remove_stale_files(self._directory)
             return [found for found in list_sealed(self._directory) if found.name.is_waiting]
         except OSError as error:
             self._fail("seal", f"cannot look into {self._directory}", error)
             return []
 
-    def _seal(self, found: Sealed) -> bool:
+    def _seal(self, found: SealedFile) -> bool:
         """False where that failed."""
         with importing():
-            from rimp_otel.storage.files.sealed_file import seal
+            from rimp_otel.storage.files.sealed_file import make_sealed_file
         try:
-            size = seal(found.path, found.name, self._policy.compression, self._policy.syncs)
+            size = make_sealed_file(
+                found.path, found.name, self._policy.compression, self._policy.syncs
+            )
         except OSError as error:
             self._stats += FileStats(seal_failures=1)
             self._fail("seal", f"cannot seal {found.path}", error)
@@ -151,10 +153,10 @@ class Sealer:
 
     def _retain(self, stuck: set[str]) -> None:
         with importing():
-            from rimp_otel.storage.files.retention import retain
+            from rimp_otel.storage.files.retention import delete_expired
         policy = self._policy
         try:
-            deleted = retain(
+            deleted = delete_expired(
                 self._directory, policy.retain_size, policy.retain_age, self._clock(), stuck
             )
         except OSError as error:
@@ -168,12 +170,12 @@ class Sealer:
         """Makes the index of one file that has none, as those of earlier versions; not of all at
         once, since the application wants the processor more."""
         with importing():
-            from rimp_otel.storage.files.index import make_index, opened_index
+            from rimp_otel.storage.files.index import make_index, open_index
             from rimp_otel.storage.files.retention import list_sealed
         try:
             for found in reversed(list_sealed(self._directory)):
                 if not found.name.is_waiting and str(found.name) not in self._indexed:
-                    with opened_index(found.path, found.name) as index:
+                    with open_index(found.path, found.name) as index:
                         is_there = index is not None
                     self._indexed.add(str(found.name))
                     if not is_there:

@@ -22,13 +22,13 @@ from rimp_otel.models.records import Signal
 from rimp_otel.storage.base import reading_errors
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.lines import (
-    Content,
-    ContentId,
-    Found,
-    find,
+    DataFile,
+    FileKey,
+    OpenFile,
     fingerprint_of,
-    list_contents,
-    open_file,
+    list_data_files,
+    open_data_file,
+    open_regular_file,
 )
 from rimp_otel.storage.reading import JournalLine
 
@@ -36,7 +36,7 @@ __all__ = ["Snapshot"]
 
 
 _ATTEMPTS = 10
-_MOST_OPEN = 96
+_MAX_OPEN = 96
 
 
 class Snapshot:
@@ -52,16 +52,16 @@ class Snapshot:
     def __init__(self, layout: Layout) -> None:
         self._sealed = layout.sealed
         #: Of the sealed files, those first whose records are the oldest.
-        self.sealed: list[Content] = []
+        self.sealed: list[DataFile] = []
         #: Of the active files, by slot.
-        self.active: list[Content] = []
+        self.active: list[DataFile] = []
         #: Oldest first, for each slot.
         self.journal: list[JournalLine] = []
         #: In the journals.
         self.damaged: list[Damage] = []
-        self._files: dict[ContentId, BinaryIO] = {}
+        self._files: dict[FileKey, BinaryIO] = {}
         # Of files that were opened without being read: what they hold is in the journal.
-        self._left_out: set[ContentId] = set()
+        self._left_out: set[FileKey] = set()
         self._opened = ExitStack()
         with ExitStack() as on_error:
             on_error.callback(self._opened.close)
@@ -79,7 +79,7 @@ class Snapshot:
     ) -> None:
         self._opened.close()
 
-    def find(self, content: Content) -> Found | None:
+    def open(self, content: DataFile) -> OpenFile | None:
         """Opens a content; None if it was deleted meanwhile. Whoever gets it closes it.
 
         Raises:
@@ -88,18 +88,18 @@ class Snapshot:
         file = self._files.get(content.key)
         if file is not None:
             again = os.fdopen(os.dup(file.fileno()), "rb")
-            return Found(content.path, again, "none", is_sealed=False)
-        return find(content, self._sealed)
+            return OpenFile(content.path, again, "none", is_sealed=False)
+        return open_data_file(content, self._sealed)
 
     def _look(self, layout: Layout) -> None:
         slots = layout.slots()  # those that appear from now on are the next snapshot's
-        before = {content.key for content in list_contents(layout.sealed)}
+        before = {content.key for content in list_data_files(layout.sealed)}
         for slot in slots:
             self._look_at_slot(layout, slot)
         known = {content.key for content in self.active} | self._left_out
         self.sealed = [
             content if content.key in before else content._replace(is_certain=False)
-            for content in list_contents(layout.sealed)
+            for content in list_data_files(layout.sealed)
             if content.key not in known
         ]
 
@@ -135,15 +135,15 @@ class Snapshot:
                 continue
             # Without a limit of the journal's, it may hold what the journal holds too.
             certain = is_certain and (bool(contents.ends) or not contents.lines)
-            content = Content(signal, id, files.paths[signal], None, limit, certain)
+            content = DataFile(signal, id, files.paths[signal], None, limit, certain)
             if limit == 0:
                 self._left_out.add(content.key)
                 continue
             self.active.append(content)
-            if len(self._files) < _MOST_OPEN:
+            if len(self._files) < _MAX_OPEN:
                 self._keep(content, file)
 
-    def _keep(self, content: Content, file: BinaryIO) -> None:
+    def _keep(self, content: DataFile, file: BinaryIO) -> None:
         kept = os.fdopen(os.dup(file.fileno()), "rb")
         self._files[content.key] = self._opened.enter_context(kept)
 
@@ -156,7 +156,7 @@ class _ActiveFiles:
         self.opened: dict[Signal, BinaryIO] = {}
         try:
             for signal, path in paths.items():
-                file = open_file(path)
+                file = open_regular_file(path)
                 if file is not None:
                     self.opened[signal] = file
             self._ends = {signal: _end_of(file) for signal, file in self.opened.items()}
@@ -182,7 +182,7 @@ class _ActiveFiles:
 
     def are_still_active(self) -> bool:
         """Whether there still are these files, and no others."""
-        return all(_inode(path) == self._inode(signal) for signal, path in self.paths.items())
+        return all(_inode_of(path) == self._inode(signal) for signal, path in self.paths.items())
 
     def _inode(self, signal: Signal) -> int | None:
         end = self._ends.get(signal)
@@ -206,7 +206,7 @@ def _end_of(file: BinaryIO) -> End:
     return End(status.st_ino, status.st_size)
 
 
-def _inode(path: Path) -> int | None:
+def _inode_of(path: Path) -> int | None:
     with reading_errors(path):
         try:
             return os.stat(path).st_ino

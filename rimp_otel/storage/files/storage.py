@@ -37,7 +37,7 @@ from rimp_otel.storage.files.journal_target import FileJournalTarget
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.policy import FilePolicy, FileStats
 from rimp_otel.storage.files.sealer import Sealer
-from rimp_otel.storage.files.writer import Writer
+from rimp_otel.storage.files.writer import SlotWriter
 
 if TYPE_CHECKING:
     from rimp_otel.storage.files.recording import FileRecording
@@ -47,7 +47,7 @@ __all__ = ["FileStorage"]
 _DEFAULT = FilePolicy.of(TelemetryConfig())
 
 # Shared by the storages of this process, for as long as one of them is there.
-_writers: WeakValueDictionary[tuple[str, FilePolicy], Writer] = WeakValueDictionary()
+_writers: WeakValueDictionary[tuple[str, FilePolicy], SlotWriter] = WeakValueDictionary()
 
 
 class FileStorage(FilteringStorage):
@@ -113,15 +113,15 @@ class FileStorage(FilteringStorage):
         self.damaged: list[DamagedLine] = []
         # Absolute, so that a program that changes its working directory goes on where it was.
         self._absolute = Layout(Path(os.path.abspath(self.layout.path)))
-        self._shared: Writer | None = None
+        self._shared: SlotWriter | None = None
         self._targets: list[FileJournalTarget] = []
 
     @property
-    def _writer(self) -> Writer:
+    def _writer(self) -> SlotWriter:
         """The writer of batches that are stored."""
         if self._shared is None:
             policy, layout = self.policy, self._absolute
-            made = Writer(layout, policy, Sealer(layout, policy))
+            made = SlotWriter(layout, policy, Sealer(layout, policy))
             self._shared = _writers.setdefault((os.fspath(layout.path), policy), made)
         return self._shared
 

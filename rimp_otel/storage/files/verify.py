@@ -26,31 +26,31 @@ from rimp_otel.storage.files.layout import (
     list_entries,
 )
 from rimp_otel.storage.files.lines import (
-    ContentId,
-    Found,
+    FileKey,
     Line,
+    OpenFile,
     fingerprint_of,
-    lines_of,
-    open_file,
+    open_regular_file,
+    read_lines,
 )
 from rimp_otel.storage.slots import INTERRUPTED, SlotState, inspect_slots
 
 __all__ = [
     "FileCheck",
     "Inspection",
-    "Parse",
+    "ParseLine",
     "Problem",
     "ProblemCode",
     "Tally",
     "find_exposure",
-    "parse",
-    "parse_strictly",
+    "parse_line",
+    "parse_line_strictly",
 ]
 
 
 # --- What can be wrong with a recording, and how much of it was looked at.
 
-Parse = Callable[[bytes], int]
+ParseLine = Callable[[bytes], int]
 """How many records a line holds. Raises DecodeError for one that cannot be read."""
 
 
@@ -152,7 +152,7 @@ class Tally:
     interrupted: int = 0
 
 
-def parse(line: bytes) -> int:
+def parse_line(line: bytes) -> int:
     """How many records a line holds, as this package reads it.
 
     Raises:
@@ -161,14 +161,14 @@ def parse(line: bytes) -> int:
     return len(decode_line(line).records)
 
 
-def parse_strictly(line: bytes) -> int:
+def parse_line_strictly(line: bytes) -> int:
     """The same, of a line that protobuf's own parser reads too. Needs the extra ``protobuf``.
 
     Raises:
         DecodeError: one of them cannot.
         MissingExtraError: the extra is not installed.
     """
-    records = parse(line)
+    records = parse_line(line)
     try:
         protobuf_from_line(line)
     except DecodeError as error:
@@ -209,7 +209,7 @@ class FileCheck:
     Args:
         found: the file.
         signal: whose records it holds.
-        parse: reads a line.
+        parse_line: reads a line.
         tally: what is read is counted there.
         torn: whether a last line without an end is damage; otherwise somebody may be writing it.
         limit: a last line without an end that begins there, or later, is no damage: the journal
@@ -218,16 +218,16 @@ class FileCheck:
 
     def __init__(
         self,
-        found: Found,
+        found: OpenFile,
         signal: Signal,
-        parse: Parse,
+        parse_line: ParseLine,
         tally: Tally,
         torn: bool = True,
         limit: int | None = None,
     ) -> None:
         self._found = found
         self._signal = signal
-        self._parse = parse
+        self._parse = parse_line
         self._tally = tally
         self._torn = torn
         self._limit = limit
@@ -240,7 +240,7 @@ class FileCheck:
         end = 0
         self._tally.files += 1
         self._tally.bytes += os.fstat(self._found.file.fileno()).st_size
-        for line in lines_of(self._found, 0, 0, None, self._torn):
+        for line in read_lines(self._found, 0, 0, None, self._torn):
             problem = self._check(line, end)
             if problem is not None:
                 yield problem
@@ -316,20 +316,20 @@ class Inspection:
 
     Args:
         layout: of the recording.
-        parse: reads a line.
+        parse_line: reads a line.
         started: called with each file before it is read.
     """
 
     def __init__(
         self,
         layout: Layout,
-        parse: Parse = parse,
+        parse_line: ParseLine = parse_line,
         started: Callable[[Path], None] = lambda path: None,
     ) -> None:
         self._layout = layout
-        self._parse = parse
+        self._parse = parse_line
         self._started = started
-        self._seen: dict[ContentId, Path] = {}
+        self._seen: dict[FileKey, Path] = {}
         #: What was read of files.
         self.tally = Tally()
         #: The writer slots, with what their journals hold.
@@ -344,7 +344,7 @@ class Inspection:
 
         Raises:
             StorageError: something cannot be read at all.
-            MissingExtraError: ``parse`` needs what is not installed.
+            MissingExtraError: ``parse_line`` needs what is not installed.
         """
         self.slots = inspect_slots(self._layout)
         for slot in self.slots:
@@ -359,7 +359,7 @@ class Inspection:
             path = self._layout.file(signal, slot.number)
             if not _is_file(path):
                 continue
-            file = open_file(path)
+            file = open_regular_file(path)
             if file is None:
                 continue
             with file:
@@ -368,7 +368,7 @@ class Inspection:
                 end = slot.ends.get(signal)
                 is_same = end is not None and end.file_id == os.fstat(file.fileno()).st_ino
                 check = FileCheck(
-                    Found(path, file, "none", is_sealed=False),
+                    OpenFile(path, file, "none", is_sealed=False),
                     signal,
                     self._parse,
                     self.tally,
@@ -405,14 +405,14 @@ class Inspection:
         twin = self._seen.get(key)
         if twin is not None and twin.parent != path.parent:
             return  # it was read before it was rotated
-        file = open_file(path)
+        file = open_regular_file(path)
         if file is None:
             return  # sealed or deleted meanwhile: then it is met under another name, or gone
         with file:
             self._started(path)
             self._seen.setdefault(key, path)
             tally = self.tally if twin is None else Tally()
-            found = Found(path, file, name.compression, is_sealed=True)
+            found = OpenFile(path, file, name.compression, is_sealed=True)
             check = FileCheck(found, name.signal, self._parse, tally)
             is_whole = True
             for problem in chain(check.run(), self._name(path, name, check)):

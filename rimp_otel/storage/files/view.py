@@ -10,9 +10,9 @@ from types import TracebackType
 from rimp_otel.batch import TelemetryData
 from rimp_otel.models.filters import Filter
 from rimp_otel.storage.base import Selection, takes_all
-from rimp_otel.storage.files.chunks import Stretch, Stretches, opened_stretches
+from rimp_otel.storage.files.chunks import Chunk, ChunkedFile, open_chunks
 from rimp_otel.storage.files.layout import Layout
-from rimp_otel.storage.files.lines import Content
+from rimp_otel.storage.files.lines import DataFile
 from rimp_otel.storage.files.snapshot import Snapshot
 from rimp_otel.storage.reading import LineDecoder, SeenRecords
 
@@ -57,7 +57,7 @@ class LineFilter:
             return False
         return last >= self.since and first <= last
 
-    def may_want_from(self, content: Content) -> bool:
+    def may_want_from(self, content: DataFile) -> bool:
         """Return True if a record of a file can be wanted that is older than all that was read."""
         name = content.name
         if content.signal not in self.filter.signals:
@@ -124,10 +124,10 @@ class RecordingView:
                 yield self._lines_in(content, wanted)
 
     def _lines_in(
-        self, content: Content, wanted: LineFilter
+        self, content: DataFile, wanted: LineFilter
     ) -> Iterator[tuple[int, TelemetryData]]:
         is_all = takes_all(wanted.selection)
-        with opened_stretches(content, self.snapshot.find, is_all) as parts:
+        with open_chunks(content, self.snapshot.open, is_all) as parts:
             if parts is None:
                 return
             stretches = parts.stretches(wanted.filter)
@@ -138,7 +138,7 @@ class RecordingView:
                     yield from self.read(content, parts, stretch, wanted)
 
     def read(
-        self, content: Content | None, parts: Stretches, stretch: Stretch, wanted: LineFilter
+        self, content: DataFile | None, parts: ChunkedFile, stretch: Chunk, wanted: LineFilter
     ) -> Iterator[tuple[int, TelemetryData]]:
         """Iterate over the lines of a chunk that can hold a wanted record, with their numbers.
 

@@ -25,7 +25,7 @@ from rimp_otel.storage.files.layout import Layout, SealedName, fingerprint
 from rimp_otel.storage.files.policy import FilePolicy, FileStats
 from rimp_otel.storage.files.sealer import Sealer
 
-__all__ = ["Writer", "make_unique", "rotate"]
+__all__ = ["SlotWriter", "make_unique_line", "rotate_file"]
 
 
 # --- Rotation: the active file becomes one of those that nobody appends to any more.
@@ -34,7 +34,7 @@ __all__ = ["Writer", "make_unique", "rotate"]
 _STEP = 1_024
 
 
-def rotate(appender: Appender, signal: Signal, sealed: Path, syncs: bool) -> None:
+def rotate_file(appender: Appender, signal: Signal, sealed: Path, syncs: bool) -> None:
     """Moves the active file, which must not be empty, into the directory of sealed files.
 
     Args:
@@ -49,7 +49,7 @@ def rotate(appender: Appender, signal: Signal, sealed: Path, syncs: bool) -> Non
     _make_private(sealed)
     appender.sync()
     id = fingerprint(appender.first_line())
-    if _is_taken(id, signal, _names(sealed)):
+    if _is_taken(id, signal, _list_names(sealed)):
         # Its first line is none of ours, such as an empty one. It must not replace another file.
         id = os.urandom(8).hex()
     os.rename(appender.path, sealed / str(SealedName(signal, id)))
@@ -59,18 +59,18 @@ def rotate(appender: Appender, signal: Signal, sealed: Path, syncs: bool) -> Non
         sync_directory(appender.path.parent)
 
 
-def make_unique(line: bytes, signal: Signal, sealed: Path, slot: int) -> bytes:
+def make_unique_line(line: bytes, signal: Signal, sealed: Path, slot: int) -> bytes:
     """The line, such that no other file of the signal begins with it: not one of another slot,
     which has another number of them at its end, nor one that was sealed."""
-    names = _names(sealed)
-    number, unique = slot, line + _blanks(slot)
+    names = _list_names(sealed)
+    number, unique = slot, line + _number_in_blanks(slot)
     while _is_taken(fingerprint(unique), signal, names):
         number += _STEP
-        unique = line + _blanks(number)
+        unique = line + _number_in_blanks(number)
     return unique
 
 
-def _blanks(number: int) -> bytes:
+def _number_in_blanks(number: int) -> bytes:
     """A number in binary, in spaces and tabs; nothing for 0."""
     return f"{number:b}".encode().translate(_TO_BLANKS) if number else b""
 
@@ -78,7 +78,7 @@ def _blanks(number: int) -> bytes:
 _TO_BLANKS = bytes.maketrans(b"01", b" \t")
 
 
-def _names(sealed: Path) -> list[str]:
+def _list_names(sealed: Path) -> list[str]:
     try:
         return os.listdir(sealed)
     except FileNotFoundError:
@@ -102,7 +102,7 @@ def _make_private(directory: Path) -> None:
 # --- The writer of one slot: its lock, and its three active files.
 
 
-class Writer:
+class SlotWriter:
     """Appends to the active files of one slot. Safe from several threads, and in forked children.
 
     Args:
@@ -136,7 +136,7 @@ class Writer:
         self._monotonic = monotonic
         self._lock = ProcessLock()
         self._reporter = Reporter()
-        self._spare: Writer | None = None
+        self._spare: SlotWriter | None = None
         # The slot of the journal that this writer belongs to, until it is closed.
         self._claimed: int | None = None
         self._slot: Slot | None = None
@@ -340,7 +340,7 @@ class Writer:
         before = self._stats
         try:
             for signal, given in lines.items():
-                done.append((signal, self._append(signal, given, _nothing)[0]))
+                done.append((signal, self._append(signal, given, _ignore_write)[0]))
         except BaseException:
             for signal, start in done:
                 self._appenders[signal].take_back(start)
@@ -359,7 +359,7 @@ class Writer:
             start = self._make_room(signal, appender, size)
             if not start.offset:
                 slot = self._slot.number if self._slot else 0
-                first = make_unique(lines[0], signal, self.layout.sealed, slot)
+                first = make_unique_line(lines[0], signal, self.layout.sealed, slot)
                 lines = [first, *lines[1:]]
             end = appender.append(lines, before)
             if self.policy.sync == "always":
@@ -398,7 +398,7 @@ class Writer:
 
     def _rotate(self, signal: Signal) -> None:
         try:
-            rotate(self._appenders[signal], signal, self.layout.sealed, self.policy.syncs)
+            rotate_file(self._appenders[signal], signal, self.layout.sealed, self.policy.syncs)
         except OSError:
             self._count(rotate_failures=1)
             raise
@@ -430,15 +430,15 @@ class Writer:
         stats = self._stats
         self._stats = stats._replace(**{name: getattr(stats, name) + more[name] for name in more})
 
-    def _other(self) -> Writer:
+    def _other(self) -> SlotWriter:
         if self._spare is None:
-            self._spare = Writer(
+            self._spare = SlotWriter(
                 self.layout, self.policy, self.sealer, False, self._clock, self._monotonic
             )
         return self._spare
 
 
-def _nothing(end: End, length: int) -> None:
+def _ignore_write(end: End, length: int) -> None:
     """Who stores without a journal needs no warning before a write."""
 
 

@@ -14,16 +14,16 @@ from typing import Any, TypeVar
 
 from rimp_otel.errors import ConfigurationError, StorageError
 from rimp_otel.fsutil import lock_file, unlock_file
-from rimp_otel.storage.sqlite.fork_gate import GATE
+from rimp_otel.storage.sqlite.fork_gate import FORK_GATE
 
 __all__ = [
     "SUFFIXES",
-    "Connection",
-    "check_file",
+    "DatabaseConnection",
+    "check_database_file",
+    "create_database_file",
     "is_locked",
     "knows_fts5",
-    "make_file",
-    "wait_for",
+    "retry_while_locked",
 ]
 
 
@@ -33,10 +33,10 @@ SUFFIXES = ("-wal", "-shm")
 """What SQLite keeps beside a database that is open, and nobody else may touch."""
 
 # Seconds. Making a file takes a millisecond.
-_LONGEST_WAIT, _PAUSE = 1.0, 0.001
+_MAX_WAIT, _PAUSE = 1.0, 0.001
 
 
-def make_file(path: Path) -> None:
+def create_database_file(path: Path) -> None:
     """Makes an empty file, readable by its owner alone, where there is none.
 
     Raises:
@@ -45,20 +45,20 @@ def make_file(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.path.lexists(path):
-            _make_alone(path)
+            _create_locked(path)
     except OSError as error:
         raise StorageError(
             f"cannot record into {path}: {error.strerror or error}; "
             "give a path to a file that can be written"
         ) from error
-    check_file(path)
+    check_database_file(path)
 
 
-def _make_alone(path: Path) -> None:
+def _create_locked(path: Path) -> None:
     """While nobody else does. What a removed database left beside it would spoil the new one."""
     directory = os.open(path.parent, os.O_RDONLY)
     try:
-        until = time.monotonic() + _LONGEST_WAIT
+        until = time.monotonic() + _MAX_WAIT
         while not lock_file(directory):
             if time.monotonic() >= until:
                 raise StorageError(f"cannot record into {path}: another process is just making it")
@@ -66,13 +66,13 @@ def _make_alone(path: Path) -> None:
         if not os.path.lexists(path):
             for suffix in SUFFIXES:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
-            _make(path)
+            _create_file(path)
     finally:
         unlock_file(directory)
         os.close(directory)
 
 
-def _make(path: Path) -> None:
+def _create_file(path: Path) -> None:
     # Not opened, if possible: to close any descriptor of the file would release the locks that
     # SQLite holds on it in this process.
     try:
@@ -81,7 +81,7 @@ def _make(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def check_file(path: Path) -> os.stat_result:
+def check_database_file(path: Path) -> os.stat_result:
     """Makes sure that it is a file, and no link to one.
 
     Raises:
@@ -113,7 +113,7 @@ except ImportError:  # pragma: no cover - a Python that was built without it
 T = TypeVar("T")
 
 _NO_CHECKPOINT = 1006  # SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.01
+_FIRST_PAUSE, _MAX_PAUSE = 0.001, 0.01
 
 _CURES = {
     "locked": "another process is writing it for long",
@@ -126,11 +126,11 @@ _CURES = {
 }
 
 
-class Connection:
+class DatabaseConnection:
     """A connection, for one thread at a time, and for the process that made it.
 
     Not made by ``sqlite3.connect``, which instrumentation replaces: recording its own statements, a
-    recording would never end. To be opened and used within ``GATE.use``; whoever keeps it for later
+    recording would never end. To be opened and used within ``FORK_GATE.use``; whoever keeps it for later
     says so by ``is_busy``, and must be prepared to find it closed.
 
     Args:
@@ -148,9 +148,9 @@ class Connection:
         self._db: Any = None
         #: Whether a thread is using it; False lets a fork close it.
         self.is_busy = True
-        status = check_file(path)
+        status = check_database_file(path)
         self.file_id = status.st_dev, status.st_ino
-        if self.file_id in GATE.inherited:
+        if self.file_id in FORK_GATE.inherited:
             raise StorageError(
                 f"cannot open {path}: this process was forked while its parent was using the file;"
                 " start processes that record by spawning them"
@@ -158,11 +158,11 @@ class Connection:
         self._pid = os.getpid()
         query = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
         uri = f"{Path(os.path.abspath(path)).as_uri()}?{query}"
-        with _translated(path, "open"):
+        with _sqlite_errors(path, "open"):
             self._db = sqlite3.Connection(
                 uri, timeout=0.0, isolation_level=None, check_same_thread=False, uri=True
             )
-            GATE.opened(self)
+            FORK_GATE.opened(self)
             # Nothing is sorted in a shared directory; and a file's views call nothing.
             self._db.execute("PRAGMA temp_store = MEMORY")
             self._db.execute("PRAGMA trusted_schema = OFF")
@@ -177,7 +177,7 @@ class Connection:
         # A fork from C runs no hooks.
         if not self.is_open:
             raise StorageError(f"cannot {what} {self.path}: the connection was closed")
-        with _translated(self.path, what):
+        with _sqlite_errors(self.path, what):
             yield self._db
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -258,9 +258,9 @@ class Connection:
         if not self.is_open:
             return
         db, self._db = self._db, None
-        GATE.closed(self)
+        FORK_GATE.closed(self)
         try:
-            with _translated(self.path, "close"):
+            with _sqlite_errors(self.path, "close"):
                 db.close()
         except StorageError:
             pass  # what was committed is in the file
@@ -268,7 +268,7 @@ class Connection:
     def __del__(self) -> None:
         try:
             if self._db is not None and not self.is_open:
-                GATE.inherit(self)
+                FORK_GATE.inherit(self)
             self.close()
         except Exception:  # half made, or the interpreter is being taken down
             pass
@@ -285,7 +285,7 @@ class Connection:
         return db
 
 
-def wait_for(action: Callable[[], T], seconds: float) -> T:
+def retry_while_locked(action: Callable[[], T], seconds: float) -> T:
     """What ``action`` gives, which is called again while the database is locked. A fork may happen
     in between, and close the connection.
 
@@ -299,13 +299,13 @@ def wait_for(action: Callable[[], T], seconds: float) -> T:
         except StorageError as error:
             if not is_locked(error) or time.monotonic() >= until:
                 raise
-        with GATE.pause():
+        with FORK_GATE.pause():
             time.sleep(pause * random.random())
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        pause = min(2 * pause, _MAX_PAUSE)
 
 
 @contextmanager
-def _translated(path: Path, what: str) -> Iterator[None]:
+def _sqlite_errors(path: Path, what: str) -> Iterator[None]:
     """Makes SQLite's errors StorageErrors, but those that are the record's own fault."""
     try:
         yield
@@ -327,7 +327,7 @@ def is_locked(error: StorageError) -> bool:
 @lru_cache(maxsize=1)
 def knows_fts5() -> bool:
     """Whether this build of SQLite has full-text search."""
-    with GATE.use():
+    with FORK_GATE.use():
         db = sqlite3.Connection(":memory:")
         try:
             db.execute("CREATE VIRTUAL TABLE probe USING fts5 (text)")

@@ -18,9 +18,9 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
-__all__ = ["GATE", "Gate", "Inheritable", "keep_for_good"]
+__all__ = ["FORK_GATE", "ForkGate", "Inheritable", "keep_for_good"]
 
-_LONGEST_WAIT = 2.0
+_MAX_FORK_WAIT = 2.0
 _PAUSE = 0.0005
 
 FileId = tuple[int, int]
@@ -45,14 +45,14 @@ class Inheritable(Protocol):
         """Gives away what it holds, unclosed."""
 
 
-class Gate:
+class ForkGate:
     """Open for those who use a connection, but while somebody forks.
 
     Args:
         longest_wait: seconds that a fork is kept back at most.
     """
 
-    def __init__(self, longest_wait: float = _LONGEST_WAIT) -> None:
+    def __init__(self, longest_wait: float = _MAX_FORK_WAIT) -> None:
         self._longest_wait = longest_wait
         #: Databases that this process must not open: a connection to them was inherited.
         self.inherited: set[FileId] = set()
@@ -147,12 +147,12 @@ def keep_for_good(held: Any) -> None:
     circle.held = [circle, held]
 
 
-GATE = Gate()
+FORK_GATE = ForkGate()
 """The one of this process."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=GATE.before_fork,
-        after_in_parent=GATE.after_in_parent,
-        after_in_child=GATE.after_in_child,
+        before=FORK_GATE.before_fork,
+        after_in_parent=FORK_GATE.after_in_parent,
+        after_in_child=FORK_GATE.after_in_child,
     )

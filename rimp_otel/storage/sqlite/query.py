@@ -13,20 +13,25 @@ from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.storage.base import Selection, TimedRecord, keep_newest, select_with_times
 from rimp_otel.storage.reading import LineDecoder
-from rimp_otel.storage.sqlite.connection import Connection
-from rimp_otel.storage.sqlite.rows import LARGEST_TIME
-from rimp_otel.storage.sqlite.schema import NUMBERS, SIGNALS, has_index, open_for_reading
-from rimp_otel.storage.sqlite.writer import Wrappings
+from rimp_otel.storage.sqlite.connection import DatabaseConnection
+from rimp_otel.storage.sqlite.rows import MAX_TIME
+from rimp_otel.storage.sqlite.schema import (
+    SIGNAL_NUMBERS,
+    SIGNALS,
+    has_text_index,
+    open_for_reading,
+)
+from rimp_otel.storage.sqlite.writer import Envelopes
 
 __all__ = [
     "PAGE",
     "SELECT",
     "DatabaseQuery",
-    "Index",
-    "Place",
-    "Query",
+    "PagePosition",
     "Rows",
-    "words_of",
+    "SelectionQuery",
+    "TextIndex",
+    "parse_words",
 ]
 
 
@@ -41,7 +46,7 @@ SELECT = "SELECT id, signal, time, resource, scope, metric, text FROM records"
 _FOUND = "SELECT rowid FROM messages WHERE messages MATCH ?"
 
 
-def words_of(text: str) -> list[str]:
+def parse_words(text: str) -> list[str]:
     """The words that are searched for.
 
     Raises:
@@ -53,7 +58,7 @@ def words_of(text: str) -> list[str]:
     return words
 
 
-class Index(NamedTuple):
+class TextIndex(NamedTuple):
     """The index of messages, within one transaction."""
 
     #: The last record that it knows of.
@@ -62,7 +67,7 @@ class Index(NamedTuple):
     is_complete: bool
 
 
-class Place(NamedTuple):
+class PagePosition(NamedTuple):
     """How far somebody has got who asks for some records at a time, oldest first."""
 
     #: Of the last one, and its number.
@@ -72,7 +77,7 @@ class Place(NamedTuple):
     last: int
 
 
-class Query:
+class SelectionQuery:
     """A selection as SQL. What SQL cannot say of it is for ``select_with_times`` to see to.
 
     Args:
@@ -86,8 +91,8 @@ class Query:
         self,
         selection: Selection,
         words: Iterable[str] = (),
-        index: Index | None = None,
-        place: Place | None = None,
+        index: TextIndex | None = None,
+        place: PagePosition | None = None,
     ) -> None:
         self._conditions: list[str] = []
         self.values: list[Any] = []
@@ -125,17 +130,17 @@ class Query:
         column = "time" if self._selection.filter.trace_id is None else "+time"
         start, end = self._selection.window
         if start is not None:
-            self._add(f"{column} >= ?", _within(start))
+            self._add(f"{column} >= ?", _to_sqlite_integer(start))
         if end is not None:
             # Times that SQLite cannot hold count as the last one that it can.
-            self._add(f"{column} <= ?", _within(end - 1))
+            self._add(f"{column} <= ?", _to_sqlite_integer(end - 1))
 
     def _add_columns(self) -> None:
         wanted = self._selection.filter
         if wanted.trace_id is not None:
             self._add("trace_id = ?", wanted.trace_id.to_bytes(16, "big"))
         if wanted.signals != frozenset(Signal):
-            numbers = sorted(NUMBERS[signal] for signal in wanted.signals)
+            numbers = sorted(SIGNAL_NUMBERS[signal] for signal in wanted.signals)
             self._add(f"signal IN ({', '.join(map(str, numbers))})")
         if wanted.service is not None:
             services = "SELECT id FROM origins WHERE kind = 'resource' AND name = ?"
@@ -143,37 +148,37 @@ class Query:
         if wanted.name is not None:
             self._add("name = ?", wanted.name)
         if wanted.min_duration is not None:
-            self._add("duration >= ?", _within(wanted.min_duration))
+            self._add("duration >= ?", _to_sqlite_integer(wanted.min_duration))
         if wanted.severity is not None:
             self._add("severity >= ?", wanted.severity)
 
-    def _add_words(self, words: list[str], index: Index | None) -> None:
+    def _add_words(self, words: list[str], index: TextIndex | None) -> None:
         if not words:
             return
         like = " AND ".join(["message LIKE ? ESCAPE '\\'"] * len(words))
         if index is None:
-            self._add(like, *map(_pattern, words))
+            self._add(like, *map(_to_like_pattern, words))
             return
-        found, quoted = f"id IN ({_FOUND})", " ".join(map(_quoted, words))
+        found, quoted = f"id IN ({_FOUND})", " ".join(map(_quote_word, words))
         if index.is_complete:
             self._add(found, quoted)
         else:
-            patterns = map(_pattern, words)
+            patterns = map(_to_like_pattern, words)
             self._add(f"({found} OR (id > ? AND {like}))", quoted, index.until, *patterns)
 
 
-def _within(number: int) -> int:
-    return max(-LARGEST_TIME, min(number, LARGEST_TIME))
+def _to_sqlite_integer(number: int) -> int:
+    return max(-MAX_TIME, min(number, MAX_TIME))
 
 
-def _quoted(word: str) -> str:
+def _quote_word(word: str) -> str:
     """For FTS5: the word, or its beginning where it ends in a star, and no operator."""
     start = word.rstrip("*") or word
     star = "*" if start != word else ""
     return '"' + start.replace('"', '""') + '"' + star
 
 
-def _pattern(word: str) -> str:
+def _to_like_pattern(word: str) -> str:
     for special in "\\%_":
         word = word.replace(special, "\\" + special)
     return f"%{word.rstrip('*') or word}%"
@@ -187,16 +192,16 @@ class Rows:
         decoder: makes batches of lines, and notes damaged records.
     """
 
-    def __init__(self, db: Connection, decoder: LineDecoder) -> None:
+    def __init__(self, db: DatabaseConnection, decoder: LineDecoder) -> None:
         self._db = db
         self._decoder = decoder
-        self._wrappings = Wrappings(db)
+        self._wrappings = Envelopes(db)
 
     def decode(self, rows: list[Any]) -> TelemetryData:
         """Return the records of rows."""
         found: list[TelemetryData] = []
         for signal in SIGNALS:
-            own = [row for row in rows if row[1] == NUMBERS[signal]]
+            own = [row for row in rows if row[1] == SIGNAL_NUMBERS[signal]]
             try:
                 found += map(self._decoder.decode, self._lines(signal, own))
             except (DecodeError, TypeError):
@@ -280,7 +285,7 @@ class DatabaseQuery:
         with open_for_reading(self._path, self._timeout) as db:
             if db is None:
                 return []
-            query = Query(selection, words or (), _index(db) if words else None)
+            query = SelectionQuery(selection, words or (), _find_text_index(db) if words else None)
             rows = Rows(db, self._decoder)
             for page in db.pages(query.sql, query.values, PAGE):
                 data = rows.decode(page if limit is None else page[::-1])
@@ -302,14 +307,14 @@ class DatabaseQuery:
             StorageError: the file cannot be read.
         """
         rows: list[Any] | None = None
-        place: Place | None = None
+        place: PagePosition | None = None
         while rows is None or rows:
             # A connection for each page, since nobody knows how long the caller takes in between.
             with open_for_reading(self._path, self._timeout) as db:
                 if db is None:
                     return
-                place = place or Place(-1, 0, _last(db))
-                query = Query(selection, place=place)
+                place = place or PagePosition(-1, 0, _last_record(db))
+                query = SelectionQuery(selection, place=place)
                 rows = db.execute(f"{query.sql} LIMIT {PAGE}", query.values)
                 data = Rows(db, self._decoder).decode(rows)
             if rows:
@@ -328,7 +333,7 @@ class DatabaseQuery:
         with open_for_reading(self._path, self._timeout) as db:
             if db is None:
                 return
-            query, rows = Query(selection), Rows(db, self._decoder)
+            query, rows = SelectionQuery(selection), Rows(db, self._decoder)
             for page in db.pages(query.unordered_sql, query.values, PAGE):
                 left = _without_seen(rows.decode(page), page, without_seen)
                 if left:
@@ -343,7 +348,7 @@ class DatabaseQuery:
         with open_for_reading(self._path, self._timeout) as db:
             if db is not None:
                 sql = f"{SELECT} WHERE time >= ? AND +signal = ? ORDER BY time, id"
-                values = (min(time_unix_nano, LARGEST_TIME), NUMBERS[signal])
+                values = (min(time_unix_nano, MAX_TIME), SIGNAL_NUMBERS[signal])
                 yield from Rows(db, self._decoder).lines(signal, sql, values)
 
 
@@ -359,14 +364,14 @@ def _without_seen(
     return without_seen(data, min(times), max(times)) or _NOTHING
 
 
-def _index(db: Connection) -> Index | None:
-    if not has_index(db):
+def _find_text_index(db: DatabaseConnection) -> TextIndex | None:
+    if not has_text_index(db):
         return None
     ((until,),) = db.execute("SELECT indexed_to FROM state")
-    return Index(until, until >= _last(db))
+    return TextIndex(until, until >= _last_record(db))
 
 
-def _last(db: Connection) -> int:
+def _last_record(db: DatabaseConnection) -> int:
     """Return the number of the newest record."""
     ((following,),) = db.execute("SELECT next_id FROM state")
     return int(following) - 1

@@ -30,12 +30,12 @@ from rimp_otel.otlp.messages import (
     PartialScope,
 )
 
-__all__ = ["LARGEST_TIME", "Columns", "Part", "Row", "rows_of"]
+__all__ = ["MAX_TIME", "Columns", "Part", "Row", "line_to_rows"]
 
-LARGEST_TIME = 2**63 - 1
+MAX_TIME = 2**63 - 1
 """The largest integer of SQLite: later times, after the year 2262, count as this one."""
 
-_LARGEST_TEXT = 999_000_000
+_MAX_TEXT = 999_000_000
 
 
 class Part(NamedTuple):
@@ -74,7 +74,7 @@ class Row(NamedTuple):
     text: str
 
 
-def rows_of(line: bytes) -> Iterator[Row]:
+def line_to_rows(line: bytes) -> Iterator[Row]:
     """The records of one line of OTLP JSON, in its order.
 
     Raises:
@@ -83,44 +83,46 @@ def rows_of(line: bytes) -> Iterator[Row]:
     found = messages.decode_json(_LINE, line)
     signal = messages.check_one_signal(found)
     for group in found.resources():
-        resource = _resource(group)
+        resource = _resource_part(group)
         for scoped in group.scopes():
-            scope = _scope(scoped)
+            scope = _scope_part(scoped)
             for raw in scoped.spans or ():
-                yield Row(signal, _of_span(raw), resource, scope, None, _text(raw))
+                yield Row(signal, _span_columns(raw), resource, scope, None, _decode_raw(raw))
             for raw in scoped.log_records or ():
-                yield Row(signal, _of_log(raw), resource, scope, None, _text(raw))
+                yield Row(signal, _log_columns(raw), resource, scope, None, _decode_raw(raw))
             for metric in scoped.metrics or ():
-                part = _metric(metric)
-                for raw in _points(metric):
-                    yield Row(signal, _of_point(raw, part), resource, scope, part, _text(raw))
+                part = _metric_part(metric)
+                for raw in _raw_points(metric):
+                    yield Row(
+                        signal, _point_columns(raw, part), resource, scope, part, _decode_raw(raw)
+                    )
 
 
-def _resource(group: _Group) -> Part:
+def _resource_part(group: _Group) -> Part:
     attributes = attributes_of(messages.decode_resource(group.resource).attributes, list)
     service = attributes.get("service.name")
-    head = f'{{"resource":{_text(group.resource) or "{}"},'
+    head = f'{{"resource":{_decode_raw(group.resource) or "{}"},'
     wrapping = Envelope(head, _schema_tail(group.schema_url))
     return Part("resource", service if isinstance(service, str) else None, wrapping)
 
 
-def _scope(scoped: _Scope) -> Part:
+def _scope_part(scoped: _Scope) -> Part:
     name = messages.decode_scope(scoped.scope).name
-    head = f'{{"scope":{_text(scoped.scope) or "{}"},'
+    head = f'{{"scope":{_decode_raw(scoped.scope) or "{}"},'
     return Part("scope", name, Envelope(head, _schema_tail(scoped.schema_url)))
 
 
 def _schema_tail(url: Raw) -> str:
-    return f',"schemaUrl":{text}}}' if (text := _text(url)) else "}"
+    return f',"schemaUrl":{text}}}' if (text := _decode_raw(url)) else "}"
 
 
-def _metric(metric: _Metric) -> Part:
+def _metric_part(metric: _Metric) -> Part:
     fields = [
         f'"{key}":{text}'
         for key in ("name", "description", "unit", "metadata")
-        if (text := _text(getattr(metric, key)))
+        if (text := _decode_raw(getattr(metric, key)))
     ]
-    kinds = _kinds(metric)
+    kinds = _data_kinds(metric)
     if len(kinds) > 1:
         raise DecodeError("a metric has points of one kind only")
     kind, points = kinds[0] if kinds else (_DATA_KEYS[0], _Points())
@@ -130,72 +132,72 @@ def _metric(metric: _Metric) -> Part:
             ("aggregationTemporality", points.aggregation_temporality),
             ("isMonotonic", points.is_monotonic),
         )
-        if (text := _text(raw))
+        if (text := _decode_raw(raw))
     )
     head = "{" + "".join(f"{field}," for field in fields) + f'"{kind}":{{"dataPoints":['
     name = msgspec.json.decode(metric.name) if bytes(metric.name) else None
     return Part("metric", name, Envelope(head, f"]{tail}}}}}"))
 
 
-def _points(metric: _Metric) -> list[Raw]:
-    return [raw for _, points in _kinds(metric) for raw in points.data_points or ()]
+def _raw_points(metric: _Metric) -> list[Raw]:
+    return [raw for _, points in _data_kinds(metric) for raw in points.data_points or ()]
 
 
-def _kinds(metric: _Metric) -> list[tuple[str, _Points]]:
+def _data_kinds(metric: _Metric) -> list[tuple[str, _Points]]:
     found = zip(_DATA_KEYS, metric.data(), strict=True)
     return [(key, points) for key, points in found if points is not None]
 
 
-def _of_span(raw: Raw) -> Columns:
+def _span_columns(raw: Raw) -> Columns:
     span = messages.decode_json(_SPAN, bytes(raw))
     start = check_uint64(span.start_time_unix_nano, "startTimeUnixNano")
     end = check_uint64(span.end_time_unix_nano, "endTimeUnixNano")
     status = span.status and enum_number(span.status.code, STATUS_CODES, "code")
     return Columns(
-        min(start, LARGEST_TIME),
-        _id(span.trace_id, 16, "traceId"),
-        _id(span.span_id, 8, "spanId"),
+        min(start, MAX_TIME),
+        _parse_id(span.trace_id, 16, "traceId"),
+        _parse_id(span.span_id, 8, "spanId"),
         name=span.name or "",
         status=status or 0,
-        duration=max(-LARGEST_TIME, min(end - start, LARGEST_TIME)) if start and end else None,
+        duration=max(-MAX_TIME, min(end - start, MAX_TIME)) if start and end else None,
     )
 
 
 @messages.no_recursion_error
-def _of_log(raw: Raw) -> Columns:
+def _log_columns(raw: Raw) -> Columns:
     log = messages.decode_json(_LOG, bytes(raw))
     time = check_uint64(log.time_unix_nano, "timeUnixNano")
     observed = check_uint64(log.observed_time_unix_nano, "observedTimeUnixNano")
     return Columns(
-        min(time or observed, LARGEST_TIME),
-        _id(log.trace_id, 16, "traceId"),
-        _id(log.span_id, 8, "spanId"),
+        min(time or observed, MAX_TIME),
+        _parse_id(log.trace_id, 16, "traceId"),
+        _parse_id(log.span_id, 8, "spanId"),
         name=log.event_name,
         severity=enum_number(log.severity_number, SEVERITIES, "severityNumber"),
-        message=_message(any_value(log.body, list)),
+        message=_message_text(any_value(log.body, list)),
     )
 
 
-def _message(body: Any) -> str | None:
+def _message_text(body: Any) -> str | None:
     if body is None or isinstance(body, str):
         return body or None
     return msgspec.json.encode(body).decode()
 
 
-def _of_point(raw: Raw, metric: Part) -> Columns:
+def _point_columns(raw: Raw, metric: Part) -> Columns:
     time = check_uint64(messages.decode_json(_POINT, bytes(raw)).time_unix_nano, "timeUnixNano")
-    return Columns(min(time, LARGEST_TIME), name=metric.name)
+    return Columns(min(time, MAX_TIME), name=metric.name)
 
 
-def _id(text: str | None, size: int, field: str) -> bytes | None:
+def _parse_id(text: str | None, size: int, field: str) -> bytes | None:
     found = id_bytes(text, size, field) if text else b""
     return found if any(found) else None
 
 
-def _text(raw: Raw) -> str:
+def _decode_raw(raw: Raw) -> str:
     """What stands there; nothing for null."""
     data = bytes(raw)
-    if len(data) > _LARGEST_TEXT:
+    if len(data) > _MAX_TEXT:
         raise DecodeError(f"a record of {len(data)} bytes is more than SQLite can keep")
     try:
         text = data.decode()

@@ -17,18 +17,23 @@ from pathlib import Path
 from rimp_otel.errors import StorageError
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.base import RecordingLayout
-from rimp_otel.storage.sqlite.connection import SUFFIXES, Connection, knows_fts5, wait_for
-from rimp_otel.storage.sqlite.fork_gate import GATE
+from rimp_otel.storage.sqlite.connection import (
+    SUFFIXES,
+    DatabaseConnection,
+    knows_fts5,
+    retry_while_locked,
+)
+from rimp_otel.storage.sqlite.fork_gate import FORK_GATE
 
 __all__ = [
     "APPLICATION_ID",
-    "NUMBERS",
     "SIGNALS",
+    "SIGNAL_NUMBERS",
     "DatabaseLayout",
-    "has_index",
-    "is_readable",
+    "create_schema",
+    "has_current_schema",
+    "has_text_index",
     "open_for_reading",
-    "prepare",
 ]
 
 
@@ -38,7 +43,7 @@ APPLICATION_ID = 0x52494D50
 """What SQLite's header says whose file it is: "RIMP"."""
 
 SIGNALS = tuple(Signal)
-NUMBERS = {signal: number for number, signal in enumerate(SIGNALS)}
+SIGNAL_NUMBERS = {signal: number for number, signal in enumerate(SIGNALS)}
 """Signals as ``records.signal`` has them."""
 
 _TABLES = (
@@ -106,40 +111,42 @@ _INDEX = (
 )
 
 
-def prepare(db: Connection) -> None:
+def create_schema(db: DatabaseConnection) -> None:
     """Makes the tables of a new file, and brings those of an older version up to date.
 
     Raises:
         StorageError: the file is another program's, a newer version's, or damaged.
     """
-    if _version(db) == 0:
+    if _schema_version(db) == 0:
         # Can only be chosen before there is a table.
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = WAL")
-    if _version(db) < len(MIGRATIONS) or _lacks_index(db):
+    if _schema_version(db) < len(MIGRATIONS) or _lacks_text_index(db):
         db.execute("BEGIN IMMEDIATE")
         with db.committing():
-            _migrate(db)
+            _migrate_schema(db)
 
 
-def _migrate(db: Connection) -> None:
-    for number in range(_version(db), len(MIGRATIONS)):  # again: another process may have been here
+def _migrate_schema(db: DatabaseConnection) -> None:
+    for number in range(
+        _schema_version(db), len(MIGRATIONS)
+    ):  # again: another process may have been here
         for statement in MIGRATIONS[number]:
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {number + 1}")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    if _lacks_index(db):
+    if _lacks_text_index(db):
         db.execute(_INDEX)
         db.execute("UPDATE state SET indexed_to = 0")
 
 
-def is_readable(db: Connection) -> bool:
+def has_current_schema(db: DatabaseConnection) -> bool:
     """Whether the tables are there, and today's; False where there are none yet.
 
     Raises:
         StorageError: they are another program's, or of another version.
     """
-    version = _version(db)
+    version = _schema_version(db)
     if 0 < version < len(MIGRATIONS):
         raise StorageError(
             f"cannot read {db.path}: an older rimp-otel made it; record into it once, which brings"
@@ -148,7 +155,7 @@ def is_readable(db: Connection) -> bool:
     return version > 0
 
 
-def _version(db: Connection) -> int:
+def _schema_version(db: DatabaseConnection) -> int:
     """Of the tables; 0 of a file that is empty still.
 
     Raises:
@@ -167,22 +174,22 @@ def _version(db: Connection) -> int:
     return int(version) if owner == APPLICATION_ID else 0
 
 
-def has_index(db: Connection) -> bool:
+def has_text_index(db: DatabaseConnection) -> bool:
     """Whether there is an index of messages, and this SQLite can use it."""
     return knows_fts5() and bool(
         db.execute("SELECT 1 FROM sqlite_master WHERE name = 'messages' AND type = 'table'")
     )
 
 
-def _lacks_index(db: Connection) -> bool:
-    return knows_fts5() and not has_index(db)
+def _lacks_text_index(db: DatabaseConnection) -> bool:
+    return knows_fts5() and not has_text_index(db)
 
 
 # --- Opening a database file in order to read it, also where nothing can be written.
 
 
 @contextmanager
-def open_for_reading(path: Path, seconds: float) -> Iterator[Connection | None]:
+def open_for_reading(path: Path, seconds: float) -> Iterator[DatabaseConnection | None]:
     """Gives a connection in a transaction that only reads; None where nothing is recorded yet.
 
     Args:
@@ -195,8 +202,8 @@ def open_for_reading(path: Path, seconds: float) -> Iterator[Connection | None]:
     if not os.path.lexists(path):
         yield None
         return
-    with GATE.use():
-        db = _open(path, seconds)
+    with FORK_GATE.use():
+        db = _open_read_only(path, seconds)
         try:
             yield db
         finally:
@@ -205,13 +212,13 @@ def open_for_reading(path: Path, seconds: float) -> Iterator[Connection | None]:
                 db.close()
 
 
-def _open(path: Path, seconds: float) -> Connection | None:
+def _open_read_only(path: Path, seconds: float) -> DatabaseConnection | None:
     try:
-        return wait_for(lambda: _begin(path, "rw"), seconds)
+        return retry_while_locked(lambda: _begin_reading(path, "rw"), seconds)
     except StorageError as error:
         for mode in _other_modes(path):
             try:
-                return _begin(path, mode)
+                return _begin_reading(path, mode)
             except StorageError:
                 continue
         raise error
@@ -224,12 +231,12 @@ def _other_modes(path: Path) -> list[str]:
     return ["ro"] if has_log else ["ro", "immutable"]
 
 
-def _begin(path: Path, mode: str) -> Connection | None:
-    db = Connection(path, mode)
+def _begin_reading(path: Path, mode: str) -> DatabaseConnection | None:
+    db = DatabaseConnection(path, mode)
     try:
         db.execute("PRAGMA query_only = ON")
         db.execute("BEGIN")
-        if is_readable(db):
+        if has_current_schema(db):
             return db
     except BaseException:
         db.close()

@@ -19,12 +19,12 @@ from rimp_otel.models.times import TimeLike
 from rimp_otel.process import ProcessLock, call_in_forked_child
 from rimp_otel.storage.base import DamagedLine, FilteringStorage, Selection, without_times
 from rimp_otel.storage.reading import LineDecoder
-from rimp_otel.storage.sqlite.fork_gate import GATE
-from rimp_otel.storage.sqlite.query import DatabaseQuery, words_of
+from rimp_otel.storage.sqlite.fork_gate import FORK_GATE
+from rimp_otel.storage.sqlite.query import DatabaseQuery, parse_words
 from rimp_otel.storage.sqlite.recording import SQLiteRecording
-from rimp_otel.storage.sqlite.rows import rows_of
+from rimp_otel.storage.sqlite.rows import line_to_rows
 from rimp_otel.storage.sqlite.schema import DatabaseLayout
-from rimp_otel.storage.sqlite.writer import Retention, SQLiteStats, Writer
+from rimp_otel.storage.sqlite.writer import DatabaseWriter, Retention, SQLiteStats
 
 __all__ = ["SQLiteStorage"]
 
@@ -83,7 +83,7 @@ class SQLiteStorage(FilteringStorage):
         self._syncs = sync != "never"
         synchronous = "FULL" if sync == "always" else "NORMAL"
         retention = Retention(retain_size, retain_age)
-        self._writer = Writer(self._layout.path, retention, synchronous, lock_timeout)
+        self._writer = DatabaseWriter(self._layout.path, retention, synchronous, lock_timeout)
         self._lock = ProcessLock()
         # The process that stores right now; a child forked from it does not.
         self._busy = 0
@@ -103,7 +103,7 @@ class SQLiteStorage(FilteringStorage):
         self._writer.renew()
 
     @contextmanager
-    def _alone(self) -> Iterator[Writer]:
+    def _alone(self) -> Iterator[DatabaseWriter]:
         """The writer, for this thread."""
         lock = self._lock()
         if not lock.acquire(timeout=self._timeout):
@@ -113,7 +113,7 @@ class SQLiteStorage(FilteringStorage):
                 raise StorageError(f"cannot write {self.path}: what this interrupts is doing that")
             self._busy = os.getpid()
             try:
-                with GATE.use():
+                with FORK_GATE.use():
                     yield self._writer
             finally:
                 self._busy = 0
@@ -128,7 +128,10 @@ class SQLiteStorage(FilteringStorage):
             DecodeError: a line of it is not OTLP JSON.
         """
         rows = [
-            row for signal in Signal for line in data.otlp_json(signal) for row in rows_of(line)
+            row
+            for signal in Signal
+            for line in data.otlp_json(signal)
+            for row in line_to_rows(line)
         ]
         if rows:
             with self._alone() as writer:
@@ -173,7 +176,7 @@ class SQLiteStorage(FilteringStorage):
             StorageError: the file cannot be read.
         """
         selection = Selection.of(start_time, end_time, limit, **conditions)
-        words, decoder = words_of(text), LineDecoder()
+        words, decoder = parse_words(text), LineDecoder()
         query = DatabaseQuery(self._layout.path, self._timeout, decoder)
         try:
             return without_times(query.select(selection, words))

@@ -16,21 +16,21 @@ from rimp_otel.otlp.lines import Envelope
 from rimp_otel.process import BoundedCache
 from rimp_otel.storage.sqlite.connection import (
     SUFFIXES,
-    Connection,
-    check_file,
+    DatabaseConnection,
+    check_database_file,
+    create_database_file,
     is_locked,
-    make_file,
-    wait_for,
+    retry_while_locked,
 )
-from rimp_otel.storage.sqlite.rows import LARGEST_TIME, Part, Row
-from rimp_otel.storage.sqlite.schema import NUMBERS, has_index, prepare
+from rimp_otel.storage.sqlite.rows import MAX_TIME, Part, Row
+from rimp_otel.storage.sqlite.schema import SIGNAL_NUMBERS, create_schema, has_text_index
 
-__all__ = ["Numbers", "Retention", "SQLiteStats", "Wrappings", "Writer"]
+__all__ = ["DatabaseWriter", "Envelopes", "PartNumbers", "Retention", "SQLiteStats"]
 
 
 # --- Deletes the oldest records, a few with each batch, so that nobody waits for it.
 
-_LEAST, _TIMES_ARRIVED = 256, 2
+_MIN_DELETED, _DELETED_PER_RECORD = 256, 2
 # Pages that are given back to the disk at once; and that stay with the file, for what comes next.
 _GIVEN_BACK, _KEPT = 256, 1_024
 _OLDEST = "SELECT id FROM records WHERE time <= ? ORDER BY time, id LIMIT ?"
@@ -58,12 +58,12 @@ class Retention(NamedTuple):
     #: Seconds since the epoch.
     clock: Callable[[], float] = time.time
 
-    def run(self, db: Connection, has_index: bool, arrived: int) -> int:
+    def run(self, db: DatabaseConnection, has_text_index: bool, arrived: int) -> int:
         """Deletes what is not to be kept any more, as far as it has to be done now.
 
         Args:
             db: may write; not in a transaction.
-            has_index: whether there is an index of messages.
+            has_text_index: whether there is an index of messages.
             arrived: records that were just stored.
 
         Returns:
@@ -77,16 +77,18 @@ class Retention(NamedTuple):
                 return 0
             db.execute("BEGIN IMMEDIATE")
             with db.committing():
-                deleted = _delete(db, before, max(_LEAST, _TIMES_ARRIVED * arrived), has_index)
+                deleted = _delete_oldest(
+                    db, before, max(_MIN_DELETED, _DELETED_PER_RECORD * arrived), has_text_index
+                )
             _give_back(db)
         except StorageError:
             return 0  # the next batch brings the next attempt
         return deleted
 
-    def _before(self, db: Connection) -> int | None:
+    def _before(self, db: DatabaseConnection) -> int | None:
         """Records of up to this time may go; None for none."""
         if self.size is not None and _size_in_use(db) > self.size:
-            return LARGEST_TIME
+            return MAX_TIME
         if self.age is None:
             return None
         before = round((self.clock() - self.age) * 1e9) - 1
@@ -94,25 +96,27 @@ class Retention(NamedTuple):
         return before if found else None
 
 
-def _delete(db: Connection, before: int, most: int, has_index: bool) -> int:
+def _delete_oldest(db: DatabaseConnection, before: int, most: int, has_text_index: bool) -> int:
     ids = db.execute(_OLDEST, (before, most))
-    if has_index:
+    if has_text_index:
         db.change_many(_UNINDEX, ids)
     db.change_many("DELETE FROM records WHERE id = ?", ids)
     db.change(_UNUSED)
     return len(ids)
 
 
-def _size_in_use(db: Connection) -> int:
-    return (_pragma(db, "page_count") - _pragma(db, "freelist_count")) * _pragma(db, "page_size")
+def _size_in_use(db: DatabaseConnection) -> int:
+    return (_read_pragma(db, "page_count") - _read_pragma(db, "freelist_count")) * _read_pragma(
+        db, "page_size"
+    )
 
 
-def _give_back(db: Connection) -> None:
-    if _pragma(db, "freelist_count") > _KEPT:
+def _give_back(db: DatabaseConnection) -> None:
+    if _read_pragma(db, "freelist_count") > _KEPT:
         db.run(f"PRAGMA incremental_vacuum({_GIVEN_BACK})")
 
 
-def _pragma(db: Connection, name: str) -> int:
+def _read_pragma(db: DatabaseConnection, name: str) -> int:
     ((value,),) = db.execute(f"PRAGMA {name}")
     return int(value)
 
@@ -120,7 +124,7 @@ def _pragma(db: Connection, name: str) -> int:
 # --- Resources, scopes and metrics by number: each text once, however many records refer to it.
 
 
-class Numbers:
+class PartNumbers:
     """Gives the numbers of parts, within transactions that write.
 
     What is remembered from one to the next may be wrong by then: a transaction was rolled back,
@@ -134,7 +138,7 @@ class Numbers:
         """After a transaction that was rolled back."""
         self._known.clear()
 
-    def use(self, db: Connection, parts: Iterable[Part], record: int) -> dict[Part, int]:
+    def use(self, db: DatabaseConnection, parts: Iterable[Part], record: int) -> dict[Part, int]:
         """The numbers of all parts, new ones included, noted to be in use up to a record.
 
         Raises:
@@ -142,16 +146,16 @@ class Numbers:
         """
         return {part: self._use(db, part, record) for part in parts}
 
-    def _use(self, db: Connection, part: Part, record: int) -> int:
+    def _use(self, db: DatabaseConnection, part: Part, record: int) -> int:
         number = self._known.get(part)
         if number is None:
-            number = self._known[part] = _number(db, part, record)
+            number = self._known[part] = _number_of_part(db, part, record)
         if not db.change("UPDATE origins SET last_record = ? WHERE id = ?", (record, number)):
-            number = self._known[part] = _number(db, part, record)
+            number = self._known[part] = _number_of_part(db, part, record)
         return number
 
 
-def _number(db: Connection, part: Part, record: int) -> int:
+def _number_of_part(db: DatabaseConnection, part: Part, record: int) -> int:
     head, tail = part.wrapping
     digest = blake2b(f"{part.kind}\0{head}\0{tail}".encode(), digest_size=16).digest()
     found = db.execute("SELECT id FROM origins WHERE digest = ?", (digest,))
@@ -165,10 +169,10 @@ def _number(db: Connection, part: Part, record: int) -> int:
     return int(found[0][0])
 
 
-class Wrappings:
+class Envelopes:
     """Gives what numbers stand for, within one transaction that reads."""
 
-    def __init__(self, db: Connection) -> None:
+    def __init__(self, db: DatabaseConnection) -> None:
         self._db = db
         self._known: dict[int, Envelope] = {}
 
@@ -189,10 +193,10 @@ _CATCH_UP = (
     "INSERT INTO messages (rowid, message) SELECT id, message FROM records"
     " WHERE id > ? AND id <= ? AND message IS NOT NULL"
 )
-_MOST_INDEXED_LATER = 2_000
+_MAX_INDEXED_LATER = 2_000
 _SLICE = re.compile(r"(.+-[a-z]+)-[0-9]+-([0-9]+)", re.ASCII | re.DOTALL)
 # Seconds, and a part of the time that a batch took, for which the file is left to others.
-_LEAST_GAP, _GAP = 0.000_25, 1 / 16
+_MIN_GAP, _GAP = 0.000_25, 1 / 16
 # Kept when SQLite begins its write-ahead log anew.
 _LOG_SIZE = 16 * 1024 * 1024
 
@@ -212,7 +216,7 @@ class SQLiteStats(NamedTuple):
     opened: int = 0
 
 
-class Writer:
+class DatabaseWriter:
     """Writes into one file, which it opens when it has to, and again if that was replaced.
 
     For one thread at a time.
@@ -232,9 +236,9 @@ class Writer:
         self._synchronous = synchronous
         self._timeout = lock_timeout
         self.stats = SQLiteStats()
-        self._db: Connection | None = None
+        self._db: DatabaseConnection | None = None
         self._file: tuple[int, int] | None = None
-        self._numbers = Numbers()
+        self._numbers = PartNumbers()
         self._has_index = False
         self._not_before = 0.0
 
@@ -251,7 +255,7 @@ class Writer:
             StorageError: that was not possible; none of them is kept.
         """
         self._give_way()
-        db = wait_for(self._begin, self._timeout)
+        db = retry_while_locked(self._begin, self._timeout)
         try:
             with self._measured(), db.committing():
                 is_new = self._note(db, slice_id)
@@ -265,7 +269,7 @@ class Writer:
         self._retain(db, len(rows))
         db.is_busy = False
 
-    def _begin(self) -> Connection:
+    def _begin(self) -> DatabaseConnection:
         """The connection, in a transaction."""
         db = self._open()
         try:
@@ -275,7 +279,7 @@ class Writer:
             raise
         return db
 
-    def _failed(self, db: Connection, error: BaseException) -> None:
+    def _failed(self, db: DatabaseConnection, error: BaseException) -> None:
         db.is_busy = False
         self._numbers.forget()
         if isinstance(error, StorageError) and not is_locked(error):
@@ -286,7 +290,7 @@ class Writer:
         began = time.monotonic()
         yield
         ended = time.monotonic()
-        self._not_before = ended + _LEAST_GAP + (ended - began) * _GAP
+        self._not_before = ended + _MIN_GAP + (ended - began) * _GAP
 
     def _give_way(self) -> None:
         """Leaves others that wait for the file a moment, between one batch and the next: they only
@@ -295,21 +299,21 @@ class Writer:
         if pause > 0:
             time.sleep(pause)
 
-    def _open(self) -> Connection:
+    def _open(self) -> DatabaseConnection:
         """The connection, to what has the path now."""
         db = self._db
         if db is not None and db.is_open and self._is_there():
             db.is_busy = True
             return db
         self.close()
-        make_file(self.path)
-        db = self._db = Connection(self.path)
+        create_database_file(self.path)
+        db = self._db = DatabaseConnection(self.path)
         try:
-            prepare(db)
+            create_schema(db)
             db.execute(f"PRAGMA synchronous = {self._synchronous}")
             db.execute(f"PRAGMA journal_size_limit = {_LOG_SIZE}")
-            self._has_index = has_index(db)
-            self._file = _identity(self.path)
+            self._has_index = has_text_index(db)
+            self._file = _file_identity(self.path)
         except BaseException:
             self.close()
             raise
@@ -318,7 +322,7 @@ class Writer:
 
     def _is_there(self) -> bool:
         try:
-            return _identity(self.path) == self._file
+            return _file_identity(self.path) == self._file
         except StorageError:
             return False
 
@@ -332,7 +336,7 @@ class Writer:
             self.close()
             raise StorageError(f"cannot write {self.path}: the file was removed or replaced")
 
-    def _note(self, db: Connection, slice_id: str | None) -> bool:
+    def _note(self, db: DatabaseConnection, slice_id: str | None) -> bool:
         """Notes how far a journal has been stored; whether the slice is not in the file yet.
 
         A slice's id is its place: journal segment, signal, begin and end. Of a segment's signal,
@@ -348,17 +352,21 @@ class Writer:
         db.change("INSERT OR REPLACE INTO slices VALUES (?, ?)", (place, position))
         return True
 
-    def _insert(self, db: Connection, rows: Sequence[Row]) -> None:
+    def _insert(self, db: DatabaseConnection, rows: Sequence[Row]) -> None:
         ((first, indexed_to),) = db.execute("SELECT next_id, indexed_to FROM state")
         last = first + len(rows) - 1
         parts = {part for row in rows for part in row[2:5] if part is not None}
         numbers = self._numbers.use(db, parts, last)
-        db.change_many(_INSERT, [_values(id, row, numbers) for id, row in enumerate(rows, first)])
+        db.change_many(
+            _INSERT, [_to_values(id, row, numbers) for id, row in enumerate(rows, first)]
+        )
         if self._has_index:
             indexed_to = self._index(db, rows, first, indexed_to)
         db.change("UPDATE state SET next_id = ?, indexed_to = ?", (last + 1, indexed_to))
 
-    def _index(self, db: Connection, rows: Sequence[Row], first: int, indexed_to: int) -> int:
+    def _index(
+        self, db: DatabaseConnection, rows: Sequence[Row], first: int, indexed_to: int
+    ) -> int:
         """Adds messages to the index; up to which record it is complete then."""
         last = first + len(rows) - 1
         if indexed_to == first - 1:
@@ -366,7 +374,7 @@ class Writer:
             db.change_many(_INDEX, [message for message in messages if message[1] is not None])
             return last
         # Of what an SQLite without full-text search has stored, a part each time.
-        until = min(last, indexed_to + _MOST_INDEXED_LATER + len(rows))
+        until = min(last, indexed_to + _MAX_INDEXED_LATER + len(rows))
         db.change(_CATCH_UP, (indexed_to, until))
         return until
 
@@ -378,7 +386,7 @@ class Writer:
             stats = stats._replace(repeats=stats.repeats + 1)
         self.stats = stats
 
-    def _retain(self, db: Connection, arrived: int) -> None:
+    def _retain(self, db: DatabaseConnection, arrived: int) -> None:
         deleted = self._retention.run(db, self._has_index, arrived)
         self.stats = self.stats._replace(deleted=self.stats.deleted + deleted)
 
@@ -407,16 +415,16 @@ class Writer:
         self._numbers.forget()
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = check_file(path)
+def _file_identity(path: Path) -> tuple[int, int]:
+    status = check_database_file(path)
     return status.st_dev, status.st_ino
 
 
-def _values(id: int, row: Row, numbers: Mapping[Part, int]) -> tuple[object, ...]:
+def _to_values(id: int, row: Row, numbers: Mapping[Part, int]) -> tuple[object, ...]:
     time, trace_id, span_id, name, severity, status, duration, message = row.columns
     return (
         id,
-        NUMBERS[row.signal],
+        SIGNAL_NUMBERS[row.signal],
         time,
         trace_id,
         span_id,

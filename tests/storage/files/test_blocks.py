@@ -8,7 +8,7 @@ import sys
 import pytest
 import zstandard
 
-from rimp_otel.storage.files.blocks import Gap, compressor, unpack
+from rimp_otel.storage.files.blocks import Gap, choose_compressor, decompress
 
 TEXTS = [b"one\n" * 9, b"two\nand more\n", bytes(range(256)) * 2 + b"\n", b"four\n"]
 
@@ -22,18 +22,18 @@ def compression(request):
 @pytest.fixture
 def blocks(compression):
     """One for each text, as they are sealed."""
-    _, compress = compressor(compression)
+    _, compress = choose_compressor(compression)
     return [compress(text) for text in TEXTS]
 
 
 def texts_in(packed, compression):
     """What could be unpacked."""
-    return [piece for piece in unpack(packed, compression) if not isinstance(piece, Gap)]
+    return [piece for piece in decompress(packed, compression) if not isinstance(piece, Gap)]
 
 
 def test_each_block(blocks, compression):
     """Gives its text."""
-    assert list(unpack(b"".join(blocks), compression)) == TEXTS
+    assert list(decompress(b"".join(blocks), compression)) == TEXTS
 
 
 @pytest.mark.parametrize("threads", [0, 2])
@@ -45,13 +45,13 @@ def test_what_the_zstd_library_makes_in_other_ways(threads, size):
         threads=threads, write_content_size=size, write_checksum=not size
     ).compress(text)
     skippable = b"\x5a\x2a\x4d\x18\x03\0\0\0abc"
-    assert b"".join(unpack(packed + skippable + packed, "zstd")) == text * 2
+    assert b"".join(decompress(packed + skippable + packed, "zstd")) == text * 2
 
 
 def test_what_gzip_makes():
     """One large member with a name in it."""
     text = b"".join(b"%d\n" % number for number in range(200_000))
-    assert b"".join(unpack(gzip.compress(text), "gzip")) == text
+    assert b"".join(decompress(gzip.compress(text), "gzip")) == text
 
 
 def test_cut_at_every_offset(blocks, compression):
@@ -60,7 +60,7 @@ def test_cut_at_every_offset(blocks, compression):
     ends = [sum(map(len, blocks[:count])) for count in range(len(blocks) + 1)]
     for size in range(1, len(packed)):
         whole = sum(end <= size for end in ends) - 1
-        *texts, last = unpack(packed[:size], compression)
+        *texts, last = decompress(packed[:size], compression)
         if size in ends:
             assert [*texts, last] == TEXTS[:whole]
         else:
@@ -78,7 +78,7 @@ def test_one_byte_flipped_at_every_offset(blocks, compression, flip):
         damaged = bytearray(packed)
         damaged[offset] ^= flip
         hit = sum(end <= offset for end in ends)
-        pieces = list(unpack(bytes(damaged), compression))
+        pieces = list(decompress(bytes(damaged), compression))
         texts = [piece for piece in pieces if not isinstance(piece, Gap)]
         assert texts in (TEXTS, TEXTS[:hit] + TEXTS[hit + 1 :]), offset
         assert len(pieces) - len(texts) == 1 or texts == TEXTS
@@ -89,7 +89,9 @@ def test_a_gap_says_where_and_how_much(blocks, compression):
     blocks[1] = blocks[1][:-1] + bytes([blocks[1][-1] ^ 0xFF])
     start = len(blocks[0])
     stop = start + len(blocks[1])
-    (gap,) = [piece for piece in unpack(b"".join(blocks), compression) if isinstance(piece, Gap)]
+    (gap,) = [
+        piece for piece in decompress(b"".join(blocks), compression) if isinstance(piece, Gap)
+    ]
     assert gap.offset == start
     assert gap.size == (len(TEXTS[1]) if compression == "zstd" else 0)
     assert gap.reason == f"bytes {start} to {stop} cannot be unpacked"
@@ -97,20 +99,20 @@ def test_a_gap_says_where_and_how_much(blocks, compression):
 
 def test_what_is_nothing_of_the_kind(compression):
     """Is one gap."""
-    assert list(unpack(b"", compression)) == [Gap(0, 0, "it is empty")]
+    assert list(decompress(b"", compression)) == [Gap(0, 0, "it is empty")]
     for garbage in (b"x", b"\0" * 100, b"\x28\xb5\x2f\xfd" * 9, b"\x1f\x8b\x08" * 9):
         assert texts_in(garbage, compression) == []
-        assert any(isinstance(piece, Gap) for piece in unpack(garbage, compression))
+        assert any(isinstance(piece, Gap) for piece in decompress(garbage, compression))
 
 
 def test_a_header_that_asks_for_all_memory():
     """Is a gap."""
     header = b"\x28\xb5\x2f\xfd\xe0" + (2**60).to_bytes(8, "little")
-    assert [type(piece) for piece in unpack(header + b"\x01\0\0", "zstd")] == [Gap]
+    assert [type(piece) for piece in decompress(header + b"\x01\0\0", "zstd")] == [Gap]
 
 
 def test_without_the_package(blocks, monkeypatch):
     """A gap says which is missing."""
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    (gap,) = unpack(blocks[0], "zstd")
+    (gap,) = decompress(blocks[0], "zstd")
     assert gap.reason == "reading it takes the package zstandard, which is not installed"

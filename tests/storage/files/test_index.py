@@ -20,12 +20,12 @@ from rimp_otel.storage.files import blocks as compression
 from rimp_otel.storage.files import chunks as seekings
 from rimp_otel.storage.files import index as indexing
 from rimp_otel.storage.files.index import (
-    Index,
     IndexFault,
+    SealedFileIndex,
     build_index,
     find_index_fault,
     index_path,
-    opened_index,
+    open_index,
 )
 from rimp_otel.storage.files.layout import Layout, SealedName
 from rimp_otel.storage.files.policy import FilePolicy
@@ -118,7 +118,7 @@ def test_made_while_sealing(storage, sealed, index):
     with sealed.open("rb") as file:
         assert index.read_bytes() == build_index(file, name.compression)
     assert find_index_fault(sealed, name) is None
-    with opened_index(sealed, name) as opened:
+    with open_index(sealed, name) as opened:
         rows = [row for i in range(len(opened.blocks)) for row in opened.rows(i)]
         assert [row.first for row in rows] == [second * 10**9 for second in range(1, 31)]
         assert [row.most for row in rows] == [second * 10**6 for second in range(1, 31)]
@@ -157,13 +157,13 @@ def test_decodes_no_more_than_it_takes(storage, number):
 def test_unpacks_no_more_than_it_takes(storage, sealed, monkeypatch, number):
     """The blocks that hold it."""
     unpacked = []
-    original = seekings.unpack
+    original = seekings.decompress
 
     def unpack(packed, how):
         unpacked.append(packed)
         return original(packed, how)
 
-    monkeypatch.setattr(seekings, "unpack", unpack)
+    monkeypatch.setattr(seekings, "decompress", unpack)
     FileStorage(storage.layout.path).retrieve(**QUESTIONS[number][0])
     is_packed = storage.policy.compression != "none"
     assert len(unpacked) == is_packed * BLOCKS[number]
@@ -230,7 +230,7 @@ def test_of_what_the_file_was_before(storage, sealed, index, tmp_path):
     os.utime(sealed, (5, 5))
     assert answers(storage.layout.path) == EXPECTED
     name = SealedName.parse(sealed.name)
-    with opened_index(sealed, name) as opened:
+    with open_index(sealed, name) as opened:
         assert opened is None
 
 
@@ -240,7 +240,7 @@ def test_of_a_copied_recording(storage, sealed, index, tmp_path):
     copy = tmp_path / "copy" / "sealed" / sealed.name
     name = SealedName.parse(sealed.name)
     os.utime(copy, (5, 5))
-    with opened_index(copy, name) as opened:
+    with open_index(copy, name) as opened:
         assert (opened is None) == (name.compression == "none")
     assert answers(tmp_path / "copy") == EXPECTED
 
@@ -250,7 +250,7 @@ def test_damaged_block(storage, sealed):
     name = SealedName.parse(sealed.name)
     if name.compression == "none":
         pytest.skip("it has no blocks")
-    with opened_index(sealed, name) as opened:
+    with open_index(sealed, name) as opened:
         block = opened.blocks[3]
     packed, status = bytearray(sealed.read_bytes()), sealed.stat()
     packed[block.offset + block.packed // 2] ^= 0xFF
@@ -293,20 +293,20 @@ def test_lines_that_go_on_in_the_next_block(storage, sealed, index):
     sealed.write_bytes(b"".join(pack(text[i : i + 777]) for i in range(0, len(text), 777)))
     assert answers(storage.layout.path) == EXPECTED
     indexing.make_index(sealed, name)
-    assert Index.of_bytes(index.read_bytes()).is_blank
+    assert SealedFileIndex.of_bytes(index.read_bytes()).is_blank
     assert find_index_fault(sealed, name) is None
     assert answers(storage.layout.path) == EXPECTED
 
 
 def test_too_many_names(tmp_path, monkeypatch):
     """Are not noted; the rest is."""
-    monkeypatch.setattr(indexing, "_MOST_LABELS", 8)
+    monkeypatch.setattr(indexing, "_MAX_LABELS", 8)
     storage = FileStorage(tmp_path / "t")
     for second in range(1, 31):
         storage.store(spans(second))
     storage.rotate()
     (sealed,) = files(storage.layout.sealed)
-    with opened_index(sealed, SealedName.parse(sealed.name)) as opened:
+    with open_index(sealed, SealedName.parse(sealed.name)) as opened:
         assert len(opened.candidates(Filter.of(name="name 3"))) == opened.head.blocks
         assert opened.candidates(Filter.of(service="none")) == []
     assert answers(tmp_path / "t") == EXPECTED

@@ -11,12 +11,12 @@ import zstandard
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files.layout import SealedName, fingerprint
 from rimp_otel.storage.files.lines import (
-    Content,
-    find,
+    DataFile,
+    find_last_line_end,
     fingerprint_of,
-    last_line_end,
-    lines_of,
-    list_contents,
+    list_data_files,
+    open_data_file,
+    read_lines,
 )
 
 ID = fingerprint(b"1")
@@ -27,13 +27,13 @@ SEALED = f"logs-5-9-{ID}.jsonl.zst"
 def content(path):
     """One of the files in a directory of sealed files."""
     name = SealedName.parse(path.name)
-    return Content(name.signal, name.id, path, name)
+    return DataFile(name.signal, name.id, path, name)
 
 
 def active(path):
     """An active file's."""
     path.write_bytes(b"1\n2\n")
-    return Content(Signal.LOGS, ID, path)
+    return DataFile(Signal.LOGS, ID, path)
 
 
 def test_contents_are_listed_by_age(tmp_path):
@@ -51,18 +51,18 @@ def test_contents_are_listed_by_age(tmp_path):
     ):
         (tmp_path / name).touch()
     (tmp_path / f"logs-{ids[3]}.jsonl").mkdir()
-    assert [(found.path.name, found.id[0]) for found in list_contents(tmp_path)] == [
+    assert [(found.path.name, found.id[0]) for found in list_data_files(tmp_path)] == [
         (f"logs-1-9-{ids[1]}.jsonl", "b"),
         (f"traces-5-25-{ids[0]}.jsonl.gz", "a"),
         (f"logs-20-30-{ids[0]}.jsonl.zst", "a"),
         (f"logs-{ids[2]}.jsonl", "c"),
     ]
-    assert list_contents(tmp_path / "nowhere") == []
+    assert list_data_files(tmp_path / "nowhere") == []
 
 
 def where(content, sealed):
     """The name of the file that it is found in."""
-    found = find(content, sealed)
+    found = open_data_file(content, sealed)
     found.file.close()
     assert found.is_sealed == (found.path.parent == sealed)
     return found.path.name
@@ -87,8 +87,8 @@ def test_finding_what_was_deleted(tmp_path):
     """Finds nothing."""
     file = active(tmp_path / "logs.jsonl")
     file.path.unlink()
-    assert find(file, tmp_path / "sealed") is None
-    assert find(content(tmp_path / SEALED), tmp_path) is None
+    assert open_data_file(file, tmp_path / "sealed") is None
+    assert open_data_file(content(tmp_path / SEALED), tmp_path) is None
 
 
 def test_fingerprint(tmp_path):
@@ -115,14 +115,14 @@ def test_last_line_end(tmp_path, text, end):
     """Where the last whole line ends, however far back that is."""
     (tmp_path / "file").write_bytes(text)
     with (tmp_path / "file").open("rb") as file:
-        assert last_line_end(file, len(text)) == end
+        assert find_last_line_end(file, len(text)) == end
 
 
 def lines(path, offset=0, number=0, limit=None, torn=True):
     """Number, end and text of each line."""
-    found = find(content(path), path.parent)
+    found = open_data_file(content(path), path.parent)
     with found.file:
-        return [tuple(line[:3]) for line in lines_of(found, offset, number, limit, torn)]
+        return [tuple(line[:3]) for line in read_lines(found, offset, number, limit, torn)]
 
 
 TEXT = b"1\n\n22\r\n333"
@@ -183,4 +183,4 @@ def test_links(tmp_path):
     """To a file are followed: a recording may be moved to another disk in part."""
     (tmp_path / "elsewhere").write_bytes(b"1\n")
     os.symlink(tmp_path / "elsewhere", tmp_path / WAITING)
-    assert lines(list_contents(tmp_path)[0].path) == [(1, 2, b"1\n")]
+    assert lines(list_data_files(tmp_path)[0].path) == [(1, 2, b"1\n")]

@@ -41,14 +41,14 @@ def storage(tmp_path):
 def opened(monkeypatch):
     """The first times in the names of the sealed files that were opened."""
     opened = []
-    original = snapshots.find
+    original = snapshots.open_data_file
 
     def find(content, sealed):
         name = content.name
         opened.append(name.first // 10**9 if isinstance(name, SealedName) else None)
         return original(content, sealed)
 
-    monkeypatch.setattr(snapshots, "find", find)
+    monkeypatch.setattr(snapshots, "open_data_file", find)
     return opened
 
 

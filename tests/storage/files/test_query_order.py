@@ -65,8 +65,8 @@ def test_the_same_as_retrieve(tmp_path, monkeypatch, seed, most):
     """Whatever lies where, and however little may wait."""
     chance = random.Random(seed)
     monkeypatch.setattr(compression, "BLOCK_SIZE", 2_000)
-    monkeypatch.setattr(sweep, "MOST_WAITING", most)
-    monkeypatch.setattr(sweep, "_MOST_OPEN", 2)
+    monkeypatch.setattr(sweep, "MAX_WAITING", most)
+    monkeypatch.setattr(sweep, "_MAX_OPEN", 2)
     storage, memory = FileStorage(tmp_path / "t"), MemoryStorage()
     for number in range(1, 61):
         data = some(chance, number)
@@ -88,7 +88,7 @@ def test_the_same_as_retrieve(tmp_path, monkeypatch, seed, most):
 def test_few_wait(tmp_path, monkeypatch):
     """Though each block has a span of the very beginning, which makes their times overlap."""
     monkeypatch.setattr(compression, "BLOCK_SIZE", 1_000)
-    monkeypatch.setattr(sweep, "MOST_WAITING", 20)
+    monkeypatch.setattr(sweep, "MAX_WAITING", 20)
     storage = FileStorage(tmp_path / "t")
     for number in range(1, 101):
         times = [number, *(10**6 * number + i for i in range(9))]
@@ -156,7 +156,7 @@ def test_deleted_while_it_is_read(tmp_path):
 def test_replaced_while_it_is_read(tmp_path, monkeypatch):
     """By a repair: said, since where it was read to means nothing in it."""
     monkeypatch.setattr(compression, "BLOCK_SIZE", 100)
-    monkeypatch.setattr(sweep, "_MOST_OPEN", 1)
+    monkeypatch.setattr(sweep, "_MAX_OPEN", 1)
     storage = FileStorage(tmp_path / "t")
     for numbers in ((1, 3, 5), (2, 4, 6)):
         for number in numbers:

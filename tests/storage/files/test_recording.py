@@ -11,7 +11,7 @@ from rimp_otel import FileStorage, StorageError, TelemetryData, TelemetryEvent
 from rimp_otel.journal.reader import Damage
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files import snapshot as snapshots
-from rimp_otel.storage.files.blocks import Gap, compressor, unpack
+from rimp_otel.storage.files.blocks import Gap, choose_compressor, decompress
 from rimp_otel.storage.files.layout import SUFFIXES, Layout, fingerprint
 from rimp_otel.storage.files.recording import FileRecording
 from rimp_otel.storage.reading import count_line
@@ -212,7 +212,7 @@ def test_a_damaged_block_of_a_sealed_file(path, reader):
 @pytest.mark.parametrize("flip", [0, 0x01, 0xFF])
 def test_damage_at_every_offset_of_a_sealed_file(path, compression, flip):
     """Cut off, or one byte flipped: blocks that are whole are read, and the rest is counted."""
-    name, compress = compressor(compression)
+    name, compress = choose_compressor(compression)
     packed = b"".join(compress(line(message) + b"\n") for message in "123")
     path.mkdir()
     (path / "sealed").mkdir()
@@ -232,7 +232,7 @@ def test_damage_at_every_offset_of_a_sealed_file(path, compression, flip):
 
 def is_a_block_end(packed, offset, compression):
     """Whether what is cut off there looks whole."""
-    return not any(isinstance(piece, Gap) for piece in unpack(packed[:offset], compression))
+    return not any(isinstance(piece, Gap) for piece in decompress(packed[:offset], compression))
 
 
 def test_what_has_another_name_or_is_no_file(path, reader):
@@ -362,7 +362,9 @@ def drain_and_rotate(process):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("name", ["read_journal", "list_contents", "fingerprint_of", "open_file"])
+@pytest.mark.parametrize(
+    "name", ["read_journal", "list_data_files", "fingerprint_of", "open_regular_file"]
+)
 @pytest.mark.parametrize("happens", ["drain", "rotate", "both", "twice", "die", "seal"])
 def test_what_happens_while_it_is_looked(path, process, reader, monkeypatch, name, when, happens):
     """Wherever it does: what was there before is seen, and nothing twice, now and later."""
@@ -452,7 +454,7 @@ def test_sealed_while_it_is_read(path, reader):
 
 def test_many_slots(path, reader, monkeypatch):
     """No more files are held open than a few, and a rotated one is found again."""
-    monkeypatch.setattr(snapshots, "_MOST_OPEN", 2)
+    monkeypatch.setattr(snapshots, "_MAX_OPEN", 2)
     storages = [Journaled(path) for _ in range(5)]
     for number, storage in enumerate(storages):
         storage.collect(str(number))

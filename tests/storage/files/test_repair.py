@@ -196,7 +196,7 @@ def die_at(step):
 
     for name in ("rename", "fstat"):
         setattr(os, name, mortal(getattr(os, name)))
-    for name in ("sync_file", "sync_directory", "_write"):
+    for name in ("sync_file", "sync_directory", "_write_texts"):
         setattr(mending, name, mortal(getattr(mending, name)))
 
 
@@ -253,7 +253,7 @@ def test_damaged_line_in_a_sealed_file(tmp_path, sealed, line):
     path, name = tmp_path / "t", SealedName.parse(sealed.name)
     lines = text_of(sealed).splitlines(keepends=True)
     lines[line] = b"?" + lines[line]
-    packed = [mending.compressor(name.compression)[1](text) for text in lines]
+    packed = [mending.choose_compressor(name.compression)[1](text) for text in lines]
     sealed.write_bytes(b"".join(lines if name.compression == "none" else packed))
     before = messages(path)
     assert repair(path) == [(sealed.name, "moved_lines", 1)]
@@ -293,7 +293,7 @@ def test_wrong_name_and_damaged_line(tmp_path, sealed):
     lines = text_of(sealed).splitlines(keepends=True)
     lines[0] = lines[0].replace(b"a0001 x", b"a0001 y")
     lines[1] = b"?" + lines[1]
-    packed = [mending.compressor(name.compression)[1](text) for text in lines]
+    packed = [mending.choose_compressor(name.compression)[1](text) for text in lines]
     sealed.write_bytes(b"".join(lines if name.compression == "none" else packed))
     assert [kind for _, kind, _ in repair(path)] == ["moved_lines"]
     assert repaired_for_good(path)
@@ -307,7 +307,9 @@ def test_first_line_removed_without_a_moment_of_two_files(tmp_path, sealed, monk
     damage_block(sealed, 0)
     before = messages(path)
     with monkeypatch.context() as patch:
-        patch.setattr(mending, "_rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            mending, "_rename_sealed", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             repair(path)
     assert names(path / "sealed") == [sealed.name]
@@ -451,7 +453,7 @@ def test_full_disk(path, monkeypatch):
     file = path / "logs.jsonl"
     file.write_bytes(b"?" + file.read_bytes())
     before = file.read_bytes()
-    monkeypatch.setattr(mending, "_write", full)
+    monkeypatch.setattr(mending, "_write_texts", full)
     assert repair(path) == [("journal", "failed", 0)]
     assert file.read_bytes() == before
     assert names(path) == ["damaged", "journal", "logs.jsonl"]

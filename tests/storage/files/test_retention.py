@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from rimp_otel.storage.files.retention import Deleted, list_sealed, retain
+from rimp_otel.storage.files.retention import Deleted, delete_expired, list_sealed
 from tests.storage.recordings import names
 
 ID = "{:016x}"
@@ -35,9 +35,9 @@ def left(directory):
 def test_without_bounds_all_is_kept(tmp_path):
     """And a directory that is not there is no error."""
     sealed(tmp_path, 1, last=1)
-    assert retain(tmp_path, None, None, now=1e9) == Deleted(0, 0)
+    assert delete_expired(tmp_path, None, None, now=1e9) == Deleted(0, 0)
     assert left(tmp_path) == [1]
-    assert retain(tmp_path / "missing", 0, 1.0, now=1e9) == Deleted(0, 0)
+    assert delete_expired(tmp_path / "missing", 0, 1.0, now=1e9) == Deleted(0, 0)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_newest_are_kept(tmp_path, size, kept):
     """As many as the bound holds, by when their records end; not by the files' own times."""
     for number, last in ((3, 30), (2, 20), (1, 10)):
         os.utime(sealed(tmp_path, number, last, number * 10), (100 - last, 100 - last))
-    deleted = retain(tmp_path, size, None, now=0)
+    deleted = delete_expired(tmp_path, size, None, now=0)
     assert left(tmp_path) == kept
     gone = {1, 2, 3} - set(kept)
     assert deleted == Deleted(len(gone), 10 * sum(gone))
@@ -59,7 +59,7 @@ def test_nothing_older_than_what_went_is_kept(tmp_path):
     sealed(tmp_path, 3, last=30, size=10)
     sealed(tmp_path, 2, last=20, size=100)
     sealed(tmp_path, 1, last=10, size=1)
-    assert retain(tmp_path, 50, None, now=0) == Deleted(2, 101)
+    assert delete_expired(tmp_path, 50, None, now=0) == Deleted(2, 101)
     assert left(tmp_path) == [3]
 
 
@@ -72,7 +72,7 @@ def test_old_ones_go(tmp_path):
     empty = tmp_path / f"traces-0-0-{ID.format(6)}.jsonl"
     empty.write_bytes(b"no record\n")
     os.utime(empty, (25, 25))
-    assert retain(tmp_path, None, 20.0, now=40) == Deleted(2, 20)
+    assert delete_expired(tmp_path, None, 20.0, now=40) == Deleted(2, 20)
     assert left(tmp_path) == [2, 3, 5, 6]
 
 
@@ -81,10 +81,10 @@ def test_waiting_files_count_only_where_they_are_stuck(tmp_path):
     waiting(tmp_path, 1, changed=10, size=1_000)
     stuck = waiting(tmp_path, 2, changed=20, size=50)
     sealed(tmp_path, 3, last=5, size=10)
-    assert retain(tmp_path, 60, None, now=0) == Deleted(0, 0)
-    assert retain(tmp_path, 60, None, now=0, stuck={stuck.name}) == Deleted(0, 0)
-    assert retain(tmp_path, 55, None, now=0, stuck={stuck.name}) == Deleted(1, 10)
-    assert retain(tmp_path, 40, None, now=0, stuck={stuck.name}) == Deleted(1, 50)
+    assert delete_expired(tmp_path, 60, None, now=0) == Deleted(0, 0)
+    assert delete_expired(tmp_path, 60, None, now=0, stuck={stuck.name}) == Deleted(0, 0)
+    assert delete_expired(tmp_path, 55, None, now=0, stuck={stuck.name}) == Deleted(1, 10)
+    assert delete_expired(tmp_path, 40, None, now=0, stuck={stuck.name}) == Deleted(1, 50)
     assert left(tmp_path) == [1]
 
 
@@ -94,9 +94,9 @@ def test_waiting_file_that_is_being_sealed_stays(tmp_path):
     path = waiting(tmp_path, 1, changed=1)
     with path.open("rb") as sealer:
         fcntl.flock(sealer, fcntl.LOCK_EX)
-        assert retain(tmp_path, None, 1.0, now=100) == Deleted(0, 0)
+        assert delete_expired(tmp_path, None, 1.0, now=100) == Deleted(0, 0)
         assert left(tmp_path) == [1]
-    assert retain(tmp_path, None, 1.0, now=100) == Deleted(1, 10)
+    assert delete_expired(tmp_path, None, 1.0, now=100) == Deleted(1, 10)
 
 
 def test_what_was_derived_goes_along(tmp_path):
@@ -105,7 +105,7 @@ def test_what_was_derived_goes_along(tmp_path):
     for path in (old, new):
         for suffix in (".idx", ".parquet", ".other"):
             (tmp_path / path.name.replace(".jsonl.zst", suffix)).write_bytes(b"derived")
-    assert retain(tmp_path, 10, None, now=0) == Deleted(1, 10)
+    assert delete_expired(tmp_path, 10, None, now=0) == Deleted(1, 10)
     assert sorted(os.listdir(tmp_path)) == sorted(
         [
             old.name.replace(".jsonl.zst", ".other"),
@@ -135,7 +135,7 @@ def test_foreign_files_are_never_touched(tmp_path):
     (directory / f"traces-{ID.format(3)}.jsonl").symlink_to(precious)
     (directory / f"traces-1-2-{ID.format(4)}.jsonl.gz").mkdir()
     before = names(directory)
-    assert retain(directory, 0, 0.001, now=1e9) == Deleted(0, 0)
+    assert delete_expired(directory, 0, 0.001, now=1e9) == Deleted(0, 0)
     assert names(directory) == before
     assert precious.read_bytes() == b"precious"
 
@@ -149,7 +149,7 @@ def test_derived_link_is_left(tmp_path):
     precious.write_bytes(b"precious")
     link = directory / path.name.replace(".jsonl.zst", ".idx")
     link.symlink_to(precious)
-    assert retain(directory, 0, None, now=0) == Deleted(1, 10)
+    assert delete_expired(directory, 0, None, now=0) == Deleted(1, 10)
     assert os.listdir(directory) == [link.name]
     assert precious.exists()
 
@@ -167,7 +167,7 @@ def test_one_that_cannot_be_deleted_keeps_no_other(tmp_path, monkeypatch):
         real(path, missing_ok)
 
     monkeypatch.setattr(type(stubborn), "unlink", unlink)
-    deleted = retain(tmp_path, 0, None, now=0)
+    deleted = delete_expired(tmp_path, 0, None, now=0)
     assert (deleted.files, deleted.bytes) == (2, 20)
     assert isinstance(deleted.error, PermissionError)
     assert left(tmp_path) == [1]
@@ -179,4 +179,4 @@ def test_one_that_somebody_else_has_deleted(tmp_path, monkeypatch):
     found = list_sealed(tmp_path)
     monkeypatch.setattr("rimp_otel.storage.files.retention.list_sealed", lambda directory: found)
     found[0].path.unlink()
-    assert retain(tmp_path, 0, None, now=0) == Deleted(0, 0)
+    assert delete_expired(tmp_path, 0, None, now=0) == Deleted(0, 0)

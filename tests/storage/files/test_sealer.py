@@ -18,7 +18,7 @@ from rimp_otel.storage.files import blocks as compression
 from rimp_otel.storage.files import sealed_file as packing
 from rimp_otel.storage.files.layout import Layout, SealedName, fingerprint
 from rimp_otel.storage.files.policy import FilePolicy, FileStats
-from rimp_otel.storage.files.sealed_file import seal
+from rimp_otel.storage.files.sealed_file import make_sealed_file
 from rimp_otel.storage.files.sealer import Sealer
 from tests.contract.samples import everything
 from tests.processes import run
@@ -48,7 +48,7 @@ def test_named_by_its_times_and_content(tmp_path, how):
     """Private, and with the bytes that it had."""
     path, name = rotated(tmp_path, timed_line(30, 10), timed_line(20), signal=Signal.TRACES)
     before = path.read_bytes()
-    size = seal(path, name, how, syncs=True)
+    size = make_sealed_file(path, name, how, syncs=True)
     (made,) = files(tmp_path)
     assert made.name == f"traces-10-30-{name.id}{SUFFIX[how]}"
     assert text_of(made) == before
@@ -60,7 +60,7 @@ def test_range_holds_all_records(tmp_path):
     """Of each signal."""
     for signal in Signal:
         path, name = rotated(tmp_path, *everything().otlp_json(signal), signal=signal)
-        seal(path, name, "zstd", syncs=False)
+        make_sealed_file(path, name, "zstd", syncs=False)
     for file in files(tmp_path):
         name = SealedName.parse(file.name)
         data = TelemetryData.from_otlp_json(text_of(file).splitlines())
@@ -73,7 +73,7 @@ def test_damaged_lines_are_kept(tmp_path):
     """As they are; a file with no record has the range 0 to 0."""
     damaged = [b"no json", b"\xff\x00", b"", b'{"resourceLogs":[{"sc']
     path, name = rotated(tmp_path, *damaged)
-    seal(path, name, "zstd", syncs=False)
+    make_sealed_file(path, name, "zstd", syncs=False)
     (made,) = files(tmp_path)
     assert made.name == f"logs-0-0-{name.id}.jsonl.zst"
     assert text_of(made) == b"no json\n\xff\x00\n\n" + b'{"resourceLogs":[{"sc\n'
@@ -84,7 +84,7 @@ def test_last_line_without_its_end_is_kept(tmp_path):
     path, name = rotated(tmp_path, line("a"), line("b"))
     text = path.read_bytes()[:-1]
     path.write_bytes(text)
-    seal(path, name, "gzip", syncs=False)
+    make_sealed_file(path, name, "gzip", syncs=False)
     (made,) = files(tmp_path)
     assert text_of(made) == text
 
@@ -95,7 +95,7 @@ def test_waiting_file_cut_at_every_byte(tmp_path):
     for cut in range(1, len(text)):
         path, name = rotated(tmp_path / str(cut), text[:cut], signal=Signal.TRACES)
         path.write_bytes(text[:cut])
-        seal(path, name, "gzip", syncs=False)
+        make_sealed_file(path, name, "gzip", syncs=False)
         (made,) = files(tmp_path / str(cut))
         assert text_of(made) == text[:cut]
         found = SealedName.parse(made.name)
@@ -108,7 +108,7 @@ def test_empty_file_is_nothing(tmp_path):
     """It was truncated from outside."""
     path, name = rotated(tmp_path, b"a")
     path.write_bytes(b"")
-    assert seal(path, name, "zstd", syncs=False) == 0
+    assert make_sealed_file(path, name, "zstd", syncs=False) == 0
     assert names(tmp_path) == []
 
 
@@ -117,7 +117,7 @@ def test_blocks_stand_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(compression, "BLOCK_SIZE", 1_000)
     lines = [b"x" * 400 + b"%d" % i for i in range(10)]
     path, name = rotated(tmp_path, *lines)
-    seal(path, name, "zstd", syncs=False)
+    make_sealed_file(path, name, "zstd", syncs=False)
     (made,) = files(tmp_path)
     packed, texts = made.read_bytes(), []
     while packed:
@@ -138,7 +138,7 @@ def test_usual_tools_read_it(tmp_path, how, tool):
         pytest.skip(f"no {tool} here")
     path, name = rotated(tmp_path, *(line(str(i) * 5_000) for i in range(100)))
     before = path.read_bytes()
-    seal(path, name, how, syncs=False)
+    make_sealed_file(path, name, how, syncs=False)
     (made,) = files(tmp_path)
     assert subprocess.run([tool, made], capture_output=True, check=True).stdout == before
 
@@ -151,7 +151,7 @@ def test_gzip_where_zstandard_is_missing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(compression.importlib, "import_module", missing)
     path, name = rotated(tmp_path, b"a")
-    seal(path, name, "zstd", syncs=False)
+    make_sealed_file(path, name, "zstd", syncs=False)
     (made,) = files(tmp_path)
     assert gzip.decompress(made.read_bytes()) == b"a\n"
     assert made.name == f"logs-0-0-{name.id}.jsonl.gz"
@@ -163,13 +163,13 @@ def test_file_that_somebody_else_seals_is_left(tmp_path):
     path, name = rotated(tmp_path, b"a")
     with path.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        assert seal(path, name, "zstd", syncs=False) is None
+        assert make_sealed_file(path, name, "zstd", syncs=False) is None
         assert names(tmp_path) == [path.name]
     path.rename(tmp_path / "elsewhere")
-    assert seal(path, name, "zstd", syncs=False) is None
+    assert make_sealed_file(path, name, "zstd", syncs=False) is None
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError):
-        seal(path, name, "zstd", syncs=False)
+        make_sealed_file(path, name, "zstd", syncs=False)
     assert (tmp_path / "elsewhere").read_bytes() == b"a\n"
 
 
@@ -182,7 +182,7 @@ def test_what_a_dead_one_had_begun_is_done_again(tmp_path):
     (tmp_path / f"traces-5-5-{name.id}.jsonl.zst").write_bytes(b"spoilt by a loss of power")
     (tmp_path / f"traces-5-5-{name.id}.jsonl.gz").write_bytes(gzip.compress(before))
     (tmp_path / f".traces-{'0' * 16}.tmp-7").write_bytes(b"of another")
-    seal(path, name, "zstd", syncs=True)
+    make_sealed_file(path, name, "zstd", syncs=True)
     assert names(tmp_path) == [f".traces-{'0' * 16}.tmp-7", f"traces-5-5-{name.id}.jsonl.zst"]
     assert text_of(tmp_path / f"traces-5-5-{name.id}.jsonl.zst") == before
 
@@ -248,7 +248,7 @@ def test_failed_sealing_leaves_the_file_and_is_tried_again(tmp_path, monkeypatch
         elif what == "fdatasync":
             broken.setattr(packing, "sync_file", fail)
         elif what == "write":
-            broken.setattr(packing, "compressor", lambda how: (how, fail))
+            broken.setattr(packing, "choose_compressor", lambda how: (how, fail))
         else:
             real = os.open
             broken.setattr(
@@ -281,7 +281,7 @@ def test_waiting_files_that_cannot_be_sealed_count_for_the_bound(tmp_path, monke
     def fail(how):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(packing, "compressor", fail)
+    monkeypatch.setattr(packing, "choose_compressor", fail)
     made = sealer(tmp_path, retain_size=2 * size)
     made.run()
     assert made.stats() == FileStats(seal_failures=3, deleted_files=1, deleted_bytes=size)
@@ -405,7 +405,7 @@ def test_child_forked_while_its_parent_seals(tmp_path):
     import fcntl, os, sys
     from rimp_otel import FileStorage
     from rimp_otel.storage.files import sealed_file as packing, sealer as sealing
-    real = packing.compressor
+    real = packing.choose_compressor
     def compressor(how):
         # In the middle of sealing, and in the thread that does it.
         descriptors = os.listdir("/proc/self/fd")
@@ -416,12 +416,12 @@ def test_child_forked_while_its_parent_seals(tmp_path):
         (name,) = os.listdir(os.path.join(sys.argv[1], "sealed"))
         with open(os.path.join(sys.argv[1], "sealed", name)) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # waits for the parent's death, and no longer
-        packing.compressor = real
+        packing.choose_compressor = real
         storage = FileStorage(sys.argv[1])
         storage.rotate()
         os.write(1, b"%d" % storage.stats().sealed)
         os._exit(0)
-    packing.compressor = compressor
+    packing.choose_compressor = compressor
     storage = FileStorage(sys.argv[1])
     sealing.Sealer(storage.layout, storage.policy).run()
     """

@@ -14,7 +14,7 @@ from rimp_otel.journal.format import HEADER_SIZE
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files import verify as inspection_module
 from rimp_otel.storage.files.layout import Layout, SealedName
-from rimp_otel.storage.files.verify import Inspection, ProblemCode, parse, parse_strictly
+from rimp_otel.storage.files.verify import Inspection, ProblemCode, parse_line, parse_line_strictly
 from tests.storage.journaled import Journaled
 from tests.storage.recordings import batch, text_of
 
@@ -300,7 +300,7 @@ def test_parse():
     """Counts the records of a line."""
     data = TelemetryData(metrics=[TelemetryMetric("m", 1), TelemetryMetric("m", 2)])
     (line,) = data.otlp_json(Signal.METRICS)
-    assert (parse(line), parse_strictly(line)) == (2, 2)
+    assert (parse_line(line), parse_line_strictly(line)) == (2, 2)
 
 
 def test_parse_strictly():
@@ -308,9 +308,9 @@ def test_parse_strictly():
     pytest.importorskip("google.protobuf")
     deep = b'{"arrayValue":{"values":[' * 60 + b'{"intValue":"1"}' + b"]}}" * 60
     line = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":%s}]}]}]}' % deep
-    assert parse(line) == 1
+    assert parse_line(line) == 1
     with pytest.raises(DecodeError, match=r"^protobuf: "):
-        parse_strictly(line)
+        parse_line_strictly(line)
 
 
 def test_progress(path):

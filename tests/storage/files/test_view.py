@@ -7,7 +7,7 @@ from pathlib import Path
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.base import Selection
 from rimp_otel.storage.files.layout import SealedName
-from rimp_otel.storage.files.lines import Content
+from rimp_otel.storage.files.lines import DataFile
 from rimp_otel.storage.files.view import LineFilter
 
 SECOND = 10**9
@@ -16,7 +16,7 @@ SECOND = 10**9
 def content(first, last, signal=Signal.LOGS):
     """A sealed file of these times."""
     name = SealedName(signal, "0123456789abcdef", first, last, "zstd")
-    return Content(signal, name.id, Path(str(name)), name)
+    return DataFile(signal, name.id, Path(str(name)), name)
 
 
 def test_a_range_is_half_open():

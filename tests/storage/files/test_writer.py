@@ -1,4 +1,4 @@
-"""Writer: one slot, its lock and its files."""
+"""SlotWriter: one slot, its lock and its files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rimp_otel.storage.files import writer as writer_module
 from rimp_otel.storage.files.layout import Layout, SealedName, fingerprint
 from rimp_otel.storage.files.policy import FilePolicy, FileStats
 from rimp_otel.storage.files.sealer import Sealer
-from rimp_otel.storage.files.writer import Writer, make_unique
+from rimp_otel.storage.files.writer import SlotWriter, make_unique_line
 from tests.processes import run
 from tests.storage.recordings import contents, files, line, messages, names
 
@@ -56,7 +56,7 @@ def make(tmp_path, clock):
     def make(for_journal=False, **policy):
         layout = Layout(tmp_path / "t")
         options = POLICY._replace(**policy)
-        made.append(Writer(layout, options, Quiet(layout, options), for_journal, clock, clock))
+        made.append(SlotWriter(layout, options, Quiet(layout, options), for_journal, clock, clock))
         return made[-1]
 
     yield make
@@ -263,9 +263,9 @@ def test_equal_first_lines_make_different_files(make, tmp_path):
 
 def test_blanks_are_the_number_of_the_slot(tmp_path):
     """In binary; none for the first."""
-    assert make_unique(b"a", LOGS, tmp_path / "none", 0) == b"a"
-    assert make_unique(b"a", LOGS, tmp_path / "none", 6) == b"a\t\t "
-    made = {make_unique(b"a", LOGS, tmp_path / "none", slot) for slot in range(1_024)}
+    assert make_unique_line(b"a", LOGS, tmp_path / "none", 0) == b"a"
+    assert make_unique_line(b"a", LOGS, tmp_path / "none", 6) == b"a\t\t "
+    made = {make_unique_line(b"a", LOGS, tmp_path / "none", slot) for slot in range(1_024)}
     assert len(made) == 1_024
 
 
@@ -427,7 +427,7 @@ def test_dropped_writer_gives_its_slot_back(make, tmp_path):
     """With the last reference to it."""
     layout = Layout(tmp_path / "t")
     for _ in range(3):
-        Writer(layout, POLICY, Quiet(layout, POLICY)).append_all({LOGS: [b"a"]})
+        SlotWriter(layout, POLICY, Quiet(layout, POLICY)).append_all({LOGS: [b"a"]})
     assert layout.slots() == [0]
     assert active(tmp_path) == [b"a"] * 3
 

@@ -10,7 +10,7 @@ import pytest
 from rimp_otel import StorageError
 from rimp_otel.fsutil import lock_file, unlock_file
 from rimp_otel.storage.sqlite import connection as files
-from rimp_otel.storage.sqlite.connection import make_file
+from rimp_otel.storage.sqlite.connection import create_database_file
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_whoever_else_makes_it_is_waited_for(tmp_path, held, monkeypatch):
     """It takes no time worth mentioning."""
     clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: unlock_file(held))
     monkeypatch.setattr(files, "time", clock)
-    make_file(tmp_path / "telemetry.db")
+    create_database_file(tmp_path / "telemetry.db")
     assert (tmp_path / "telemetry.db").stat().st_mode & 0o777 == 0o600
 
 
@@ -38,6 +38,6 @@ def test_but_not_for_ever(tmp_path, held, monkeypatch):
     )
     monkeypatch.setattr(files, "time", clock)
     with pytest.raises(StorageError, match="another process is just making it"):
-        make_file(tmp_path / "telemetry.db")
+        create_database_file(tmp_path / "telemetry.db")
     assert os.listdir(tmp_path) == []
     assert 1.0 <= now[0] < 1.01

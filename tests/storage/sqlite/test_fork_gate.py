@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from rimp_otel.storage.sqlite.fork_gate import Gate
+from rimp_otel.storage.sqlite.fork_gate import ForkGate
 from tests.doubles import DEADLINE
 from tests.processes import run
 
@@ -28,7 +28,7 @@ class Open:
 
 def test_idle_connections_are_closed():
     """Then the child has nothing to leave alone."""
-    gate = Gate()
+    gate = ForkGate()
     connection = Open(gate)
     gate.before_fork()
     gate.after_in_parent()
@@ -39,7 +39,7 @@ def test_idle_connections_are_closed():
 
 def test_waits_for_others_and_keeps_them_out():
     """Until they are through, and until it is done."""
-    gate = Gate(longest_wait=DEADLINE)
+    gate = ForkGate(longest_wait=DEADLINE)
     inside, leave, steps = threading.Event(), threading.Event(), []
 
     def work():
@@ -64,7 +64,7 @@ def test_waits_for_others_and_keeps_them_out():
 
 def test_a_pause_lets_a_fork_happen():
     """And whoever pauses goes on after it."""
-    gate = Gate(longest_wait=DEADLINE)
+    gate = ForkGate(longest_wait=DEADLINE)
     pausing, done = threading.Event(), threading.Event()
 
     def work():
@@ -87,7 +87,7 @@ def test_a_pause_lets_a_fork_happen():
 
 def test_what_takes_too_long_is_left_alone_by_the_child():
     """It may not open that database."""
-    gate = Gate(longest_wait=0.001)
+    gate = ForkGate(longest_wait=0.001)
     connection = Open(gate, is_busy=True)
     gate._inside[object()] = -1  # a thread that does not end
     gate.before_fork()
@@ -98,7 +98,7 @@ def test_what_takes_too_long_is_left_alone_by_the_child():
 
 def test_whoever_forks_may_be_inside():
     """As a signal handler that interrupts it does."""
-    gate = Gate(longest_wait=DEADLINE)
+    gate = ForkGate(longest_wait=DEADLINE)
     with gate.use():
         gate.before_fork()
         gate.after_in_parent()

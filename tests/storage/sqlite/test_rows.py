@@ -7,7 +7,7 @@ import pytest
 from rimp_otel import DecodeError, TelemetryData
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import EncodedRecord, join_lines
-from rimp_otel.storage.sqlite.rows import rows_of
+from rimp_otel.storage.sqlite.rows import line_to_rows
 from tests.contract.samples import NOON, everything
 
 
@@ -16,7 +16,7 @@ def test_put_together_again(signal):
     """The rows of our own lines are the fragments that they were made of."""
     data = everything()
     for line in data.otlp_json(signal):
-        rows = list(rows_of(line))
+        rows = list(line_to_rows(line))
         assert [row.signal for row in rows] == [signal] * data.count_of(signal)
         fragments = [
             EncodedRecord(
@@ -35,7 +35,7 @@ def test_put_together_again(signal):
 def test_columns():
     """What filters ask for."""
     (line,) = everything().otlp_json(Signal.TRACES)
-    first, bare = (row.columns for row in rows_of(line))
+    first, bare = (row.columns for row in line_to_rows(line))
     assert first == (
         NOON,
         (2**127 + 1).to_bytes(16, "big"),
@@ -60,7 +60,7 @@ def test_protobufs_own_json():
         b'"traceId":"CvdlGRbNQ92ESOshHIAxnA==","spanId":"t61rcWkgMzE=","startTimeUnixNano":5,'
         b'"endTimeUnixNano":"9","status":{"code":"STATUS_CODE_ERROR"},"name":null'
     )
-    (row,) = rows_of(line)
+    (row,) = line_to_rows(line)
     assert row.columns.trace_id == bytes.fromhex("0af7651916cd43dd8448eb211c80319c")
     assert (row.columns.duration, row.columns.status, row.columns.name) == (4, 2, "")
     assert row.resource.wrapping == ('{"resource":{},', "}")
@@ -86,7 +86,7 @@ def test_protobufs_own_json():
 def test_what_is_no_otlp_json(line):
     """Is refused, and nothing of its batch is kept."""
     with pytest.raises(DecodeError):
-        list(rows_of(line))
+        list(line_to_rows(line))
 
 
 def test_nothing_in_it():
@@ -96,5 +96,5 @@ def test_nothing_in_it():
         b'{"resourceSpans":[{}]}',
         b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"x"}]}]}]}',
     ):
-        assert list(rows_of(line)) == []
+        assert list(line_to_rows(line)) == []
     assert not TelemetryData.from_otlp_json([b'{"resourceSpans":null}']).spans

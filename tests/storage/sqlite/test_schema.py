@@ -99,9 +99,9 @@ def test_views_for_whoever_asks_with_sql(tmp_path):
 def test_indexes_are_used(path, conditions, index):
     """For times, and for traces."""
     from rimp_otel.storage.base import Selection
-    from rimp_otel.storage.sqlite.query import Query
+    from rimp_otel.storage.sqlite.query import SelectionQuery
 
     times = {name: conditions.pop(name, None) for name in ("start_time", "end_time", "limit")}
-    asked = Query(Selection.of(*times.values(), **conditions))
+    asked = SelectionQuery(Selection.of(*times.values(), **conditions))
     plan = query(path, f"EXPLAIN QUERY PLAN {asked.sql}", *asked.values)
     assert f"USING INDEX {index}" in plan[0][3]
