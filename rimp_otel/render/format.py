@@ -1,4 +1,4 @@
-"""Recorded text made safe to look at; durations, numbers and times for people."""
+"""Durations, numbers, times and counts as text, and recorded text that is safe to show."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
     "format_utc",
 ]
 
-# C0, DEL, C1, and what is invisible or reorders its surroundings: soft hyphen, bidi marks,
+# C0, DEL, C1, and characters that are invisible or reorder others: soft hyphen, bidi marks,
 # embeddings, overrides and isolates, line separators, zero-width spaces, tags, lone surrogates.
 # The zero-width joiners stay: Persian, Hindi and emoji are spelt with them.
 _UNSAFE = re.compile(
@@ -26,17 +26,17 @@ _UNSAFE = re.compile(
 
 
 def escape_text(text: str) -> str:
-    """The text with all escaped that would do more than appear: control characters, escape
-    sequences, what is invisible or reorders its surroundings."""
-    return _UNSAFE.sub(_escape, text)
+    """Return the text with control characters, and those that are invisible or reorder others, as
+    escapes such as ``\\x1b``."""
+    return _UNSAFE.sub(_escape_character, text)
 
 
-def _escape(match: re.Match[str]) -> str:
+def _escape_character(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode()
 
 
 def format_duration(nanos: int) -> str:
-    """A duration in three significant digits, such as ``12.3 ms`` or ``4 m 7 s``."""
+    """Return a duration in three significant digits, such as ``12.3 ms`` or ``4 m 7 s``."""
     if nanos < 0:
         return "-" + format_duration(-nanos)
     for unit, size in (("ns", 1), ("µs", 10**3), ("ms", 10**6)):
@@ -52,12 +52,12 @@ def format_duration(nanos: int) -> str:
 
 
 def format_number(value: float) -> str:
-    """A measured number, in six significant digits where it is no integer."""
+    """Return a number as text; a float in six significant digits."""
     return str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
 def format_bytes(size: int) -> str:
-    """A size, such as ``1.2 MB``; a kB is 1,000 bytes."""
+    """Return a size in bytes as text, such as ``1.2 MB``; a kB is 1,000 bytes."""
     for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= scale:
             return f"{size / scale:.1f} {unit}"
@@ -65,19 +65,19 @@ def format_bytes(size: int) -> str:
 
 
 def format_time(time_unix_nano: int, layout: str = "%Y-%m-%d %H:%M:%S") -> str:
-    """Local time, to the millisecond; ``-`` where there is none."""
+    """Return a time as local time, to the millisecond; ``-`` for 0."""
     if not time_unix_nano:
         return "-"
     time = from_unix_nano(time_unix_nano)
     try:
         time = time.astimezone()
     except (OverflowError, ValueError, OSError):
-        pass  # at the bounds of a datetime there is no local time
+        pass  # there is no local time at the bounds of a datetime
     return f"{time.strftime(layout)}.{time.microsecond // 1_000:03d}"
 
 
 def format_utc(time_unix_nano: int) -> str | None:
-    """ISO 8601 in UTC, to the nanosecond, for JSON; None where there is none."""
+    """Return a time as ISO 8601 in UTC, to the nanosecond, for JSON; None for 0."""
     if not time_unix_nano:
         return None
     whole = from_unix_nano(time_unix_nano).strftime("%Y-%m-%dT%H:%M:%S")
@@ -85,5 +85,5 @@ def format_utc(time_unix_nano: int) -> str | None:
 
 
 def format_count(count: int, noun: str) -> str:
-    """A count and its noun: ``1 span``, ``1,204 spans``."""
+    """Return a count with its noun, such as ``1 span`` or ``1,204 spans``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

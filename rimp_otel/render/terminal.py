@@ -1,7 +1,7 @@
-"""How things look in a terminal: colour, columns, times, durations, attributes.
+"""Text for terminals: colours, glyphs, columns, attributes, tables.
 
-Whatever was recorded is text by strangers. `Style.clean` (or `to_json`) is the one way from there
-to a terminal: control characters, escape sequences and bidi overrides come out escaped.
+Recorded text is by strangers. It reaches a terminal through `Style.clean` or `to_json` alone, which
+escape control characters, escape sequences and bidi overrides.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
-from rimp_otel.render.format import (
-    escape_text,
-    format_duration,
-)
+from rimp_otel.render.format import escape_text, format_duration
 
 __all__ = [
     "SERVICE_LOOKS",
@@ -37,13 +34,11 @@ __all__ = [
 ]
 
 
-# --- How things look in a terminal: colour, columns, times, durations, attributes.
-
 Piece = tuple[str, tuple[str, ...]]
-"""A text and its looks."""
+"""A text and its looks; see `Style.paint`."""
 
 SERVICE_LOOKS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_magenta")
-"""The colours for services; red is for errors alone."""
+"""The colours of services; red is for errors alone."""
 
 _CODES = {
     "bold": 1,
@@ -58,12 +53,12 @@ _CODES = {
     "bright_cyan": 96,
 }
 
-_LONGEST = 4_000
-_MOST_PAIRS = 50
+_MAX_TEXT_LENGTH = 4_000
+_MAX_PAIRS = 50
 
 
 class Glyphs(NamedTuple):
-    """The characters that drawings are made of."""
+    """The characters of drawings."""
 
     branch: str = "├─ "
     last: str = "└─ "
@@ -94,9 +89,9 @@ _ASCII = Glyphs(
 
 
 class Style(NamedTuple):
-    """What the output can show.
+    """What a terminal can show.
 
-    ``unicode=False`` keeps everything to ASCII, recorded text too.
+    With ``unicode=False``, all output is ASCII, recorded text too.
     """
 
     color: bool = False
@@ -108,27 +103,26 @@ class Style(NamedTuple):
         return Glyphs() if self.unicode else _ASCII
 
     def paint(self, text: str, *looks: str) -> str:
-        """The text in these looks, such as ``"bold", "red"``; unchanged without colour."""
+        """Return the text with these looks, such as ``"bold", "red"``; unchanged without colour."""
         if not self.color or not looks or not text.strip():
             return text
         return f"\x1b[{';'.join(str(_CODES[look]) for look in looks)}m{text}\x1b[0m"
 
     def clean(self, text: object) -> str:
-        """The text with everything escaped that would do more than appear; what is longer than
-        4,000 characters is cut."""
-        safe = escape_text(self._cut(str(text)))
+        """Return the text with control characters escaped, and cut to 4,000 characters."""
+        safe = escape_text(self._cut_text(str(text)))
         if self.unicode or safe.isascii():
             return safe
         return safe.encode("ascii", "backslashreplace").decode()
 
-    def _cut(self, text: str) -> str:
-        if len(text) <= _LONGEST:
+    def _cut_text(self, text: str) -> str:
+        if len(text) <= _MAX_TEXT_LENGTH:
             return text
-        return f"{text[:_LONGEST]}{self.glyphs.ellipsis} ({len(text):,} characters)"
+        return f"{text[:_MAX_TEXT_LENGTH]}{self.glyphs.ellipsis} ({len(text):,} characters)"
 
     def value(self, value: object, limit: int = 80) -> str:
-        """One attribute's value, cut to ``limit`` columns; quoted where it would read as several."""
-        plain = _jsonable(value)
+        """Return an attribute's value, cut to ``limit`` columns; quoted if it contains blanks."""
+        plain = _json_value(value)
         if not isinstance(plain, str):
             plain = json.dumps(plain, ensure_ascii=False, default=str)
         elif not plain or " " in plain:
@@ -136,33 +130,35 @@ class Style(NamedTuple):
         return clip_text(self.clean(plain), limit, self.glyphs.ellipsis)
 
     def pairs(self, attributes: Mapping[str, Any], limit: int = 80) -> list[str]:
-        """Each attribute as ``key=value``; of more than 50, how many there are besides."""
+        """Return the first 50 attributes as ``key=value``, and how many there are besides."""
         pairs = [
             f"{clip_text(self.clean(key), limit, self.glyphs.ellipsis)}={self.value(value, limit)}"
-            for key, value in islice(attributes.items(), _MOST_PAIRS)
+            for key, value in islice(attributes.items(), _MAX_PAIRS)
         ]
         more = len(attributes) - len(pairs)
         return [*pairs, f"(+{more:,} more)"] if more > 0 else pairs
 
     def sparkline(self, values: Sequence[float | None], low: float | None = None) -> str:
-        """One character for each value, as high as it is between the smallest (or ``low``) and the
-        greatest; a blank where there is none."""
+        """Return a bar for each value, as high as it is between the smallest (or ``low``) and the
+        greatest; a blank for None."""
         known = [value for value in values if value is not None and math.isfinite(value)]
         if not known:
             return " " * len(values)
         low, high = min(known) if low is None else low, max(known)
         steps = self.glyphs.spark
         return "".join(
-            " " if value is None or not math.isfinite(value) else steps[_level(value, low, high)]
+            " "
+            if value is None or not math.isfinite(value)
+            else steps[_spark_level(value, low, high)]
             for value in values
         )
 
     def duration(self, nanos: int) -> str:
-        """`format_duration` in the characters that the output can hold."""
+        """Return `format_duration` in the characters that the terminal can show."""
         return format_duration(nanos).replace("µ", self.glyphs.micro)
 
 
-def _level(value: float, low: float, high: float) -> int:
+def _spark_level(value: float, low: float, high: float) -> int:
     last = len(Glyphs().spark) - 1
     if high <= low:
         return last // 2 if value else 0
@@ -171,41 +167,41 @@ def _level(value: float, low: float, high: float) -> int:
 
 
 def look_of_service(service: str) -> str:
-    """A service's colour: the same in every line and every run."""
+    """Return a service's colour, which is the same in every line and every run."""
     return SERVICE_LOOKS[zlib.crc32(service.encode("utf-8", "replace")) % len(SERVICE_LOOKS)]
 
 
 @lru_cache(maxsize=4096)
-def _cells(char: str) -> int:
+def _character_width(char: str) -> int:
     if unicodedata.category(char) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def display_width(text: str) -> int:
-    """How many columns of a terminal an unpainted text takes."""
-    return len(text) if text.isascii() else sum(map(_cells, text))
+    """Return how many columns of a terminal the text takes, which has no escape sequences."""
+    return len(text) if text.isascii() else sum(map(_character_width, text))
 
 
 def clip_text(text: str, width: int, ellipsis: str = "…") -> str:
-    """The text, cut to at most ``width`` columns."""
+    """Return the text, cut to at most ``width`` columns."""
     if len(text) <= width and display_width(text) <= width:
         return text
     room, used = width - len(ellipsis), 0
     for index, char in enumerate(text):
-        used += _cells(char)
+        used += _character_width(char)
         if used > room:
             return (text[:index] + ellipsis)[:width] if room < 0 else text[:index] + ellipsis
     return text
 
 
 def pad_text(text: str, width: int) -> str:
-    """The text, filled up with spaces to ``width`` columns."""
+    """Return the text with spaces after it, to ``width`` columns."""
     return text + " " * (width - display_width(text))
 
 
 def wrap_items(pieces: Sequence[Piece], between: str, width: int, style: Style) -> list[str]:
-    """The pieces side by side, in as many lines as they need."""
+    """Return the pieces side by side, in as many lines as they need."""
     lines, used = [""], 0
     for text, looks in pieces:
         needed = display_width(between + text)
@@ -218,21 +214,21 @@ def wrap_items(pieces: Sequence[Piece], between: str, width: int, style: Style) 
 
 
 def to_json(value: Any) -> str:
-    """One line of JSON in ASCII, so that no recorded character reaches a terminal raw."""
-    # json leaves DEL as it is.
-    return json.dumps(_jsonable(value), default=str).replace("\x7f", "\\u007f")
+    """Return one line of JSON in ASCII, so that no recorded character reaches a terminal raw."""
+    # json does not escape DEL.
+    return json.dumps(_json_value(value), default=str).replace("\x7f", "\\u007f")
 
 
-def _jsonable(value: Any) -> Any:
-    """OTLP JSON's ways: bytes as base64, NaN and the infinities as strings."""
+def _json_value(value: Any) -> Any:
+    """Return the value in OTLP JSON's form: bytes as base64, NaN and the infinities as strings."""
     if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
+        return {str(key): _json_value(item) for key, item in value.items()}
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, float) and not math.isfinite(value):
         return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
     if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
+        return [_json_value(item) for item in value]
     return value
 
 

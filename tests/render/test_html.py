@@ -14,17 +14,17 @@ from tests.cli.records import HOSTILE, T0, checkout, event, raised, span
 
 
 def parsed(markup: str) -> ElementTree.Element:
-    """The elements."""
+    """Return the elements of a page."""
     return ElementTree.fromstring(markup.replace("&nbsp;", " "))
 
 
 def rows(markup: str) -> list[list[str]]:
-    """The cells of the table, without the times."""
+    """Return the cells of the table, without the times."""
     return [["".join(cell.itertext()) for cell in row][1:] for row in parsed(markup).iter("tr")][1:]
 
 
 def test_counts_and_newest() -> None:
-    """How much there is, of whom, and the newest ten, the newest last."""
+    """A batch shows its counts, services and times, and its newest ten records."""
     spans, events = checkout()
     markup = render_batch_html(spans, events, [queue(), latency()])
     text = "".join(parsed(markup).itertext())
@@ -53,7 +53,7 @@ def test_counts_and_newest() -> None:
 
 
 def test_odd_records() -> None:
-    """No end, no value, no message, an exception."""
+    """Records may have no end, value or message, or an exception."""
     attributes = dict(raised("KeyError", "'x'", 0).attributes or {})
     summary = TelemetryMetric(
         "s", 1.0, kind=MetricKind.SUMMARY, point=SummaryPoint(3), time_unix_nano=T0 + 4
@@ -74,21 +74,21 @@ def test_odd_records() -> None:
 
 
 def test_nothing() -> None:
-    """Is said."""
+    """An empty batch has a heading alone."""
     assert "".join(parsed(TelemetryData()._repr_html_()).itertext()) == (
         "TelemetryData  0 spans · 0 events · 0 metric points"
     )
 
 
 def test_many_services() -> None:
-    """Are counted."""
+    """Services beyond the first eight are counted."""
     spans = [span("a", i, service=f"s{i}") for i in range(1, 11)]
     assert "and 2 more ·" in "".join(parsed(render_batch_html(spans, [], [])).itertext())
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "<script>alert(1)</script>", "</td><b onclick=x>"])
 def test_hostile_records(text: str) -> None:
-    """Are text, and no markup."""
+    """Recorded texts are no markup."""
     markup = render_batch_html(
         [span(text, 1, 0, 0, 9, text, text, **{text: text})],
         [event(text, 1, 1, source=text, service=text, **{text: {text: text}})],
@@ -100,7 +100,7 @@ def test_hostile_records(text: str) -> None:
 
 
 def test_huge_values() -> None:
-    """Are cut."""
+    """Long texts are cut."""
     huge = "x" * 10_000_000
     markup = render_batch_html(
         [], [event(huge, **{huge: [huge]})], [TelemetryMetric(huge, 1, huge, {"k": huge})]
@@ -109,7 +109,7 @@ def test_huge_values() -> None:
 
 
 def test_whatever_an_attribute_is() -> None:
-    """Nested, bytes, or what JSON has no form for."""
+    """Values may be nested, bytes, or objects that JSON has no form for."""
     loop: list[object] = []
     loop.append(loop)
     (row,) = rows(render_batch_html([], [event("m", a={"b": [1]}, c=b"\x00", d=loop)], []))

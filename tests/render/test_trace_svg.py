@@ -13,17 +13,17 @@ from tests.cli.records import HOSTILE, checkout, event, raised, span
 
 
 def parsed(markup: str) -> ElementTree.Element:
-    """The elements: the markup is XML too, but for one entity."""
+    """Return the elements; the markup is XML, but for one entity."""
     return ElementTree.fromstring(markup.replace("&nbsp;", " "))
 
 
 def texts(svg: ElementTree.Element) -> list[str]:
-    """All text that is drawn, in order."""
+    """Return all text that is drawn, in order."""
     return ["".join(one.itertext()) for one in svg.iter("text")]
 
 
 def test_checkout() -> None:
-    """Axis, services, then each span with its duration, under its parent."""
+    """There are the axis, the services, and each span with its duration, below its parent."""
     svg = parsed(render_trace_svg(*checkout()))
     assert texts(svg)[:8] == [
         "0",
@@ -50,7 +50,7 @@ def test_checkout() -> None:
 
 
 def test_bars() -> None:
-    """On one scale, 540 wide; what failed has a red edge, what is open is faint."""
+    """Bars are on one scale; failed spans have a red edge, open ones are faint."""
     spans = [span("a", 1, 0, 0, 100), span("b", 2, 1, 50, 75, error="x"), span("c", 3, 1, 90, None)]
     bars = list(parsed(render_trace_svg(spans)).iter("rect"))
     assert [(bar.get("x"), bar.get("width")) for bar in bars] == [
@@ -61,7 +61,7 @@ def test_bars() -> None:
 
 
 def test_marks() -> None:
-    """Log records and span events are dots on the bar of their span, with what they say."""
+    """Log records and span events are dots on the bar of their span, with a title."""
     spans = [span("a", 1, 0, 0, 100, error="E: m", events=(raised("E", "m", 50),))]
     events = [
         event("warned", 25, 1, EventType.WARNING, n=1),
@@ -82,7 +82,7 @@ def test_marks() -> None:
 
 
 def test_titles() -> None:
-    """What the pointer shows of a span: service, name, duration, reason, attributes."""
+    """The title of a span has its service, name, duration, reason and attributes."""
     spans, events = checkout()
     title = [one.findtext("title") for one in parsed(render_trace_svg(spans, events)).iter("g")][-1]
     assert title == (
@@ -93,7 +93,7 @@ def test_titles() -> None:
 
 
 def test_heading() -> None:
-    """Id, start, duration, counts."""
+    """The heading has the id, start, duration and counts."""
     text = "".join(parsed(render_trace_html(*checkout())).itertext())
     assert re.match(
         r"trace 4bf92f3577b34da6a3ce929d0e0e4736 · 2026-11-1\d \d\d:\d\d:40.000 · 231 ms · 7 spans "
@@ -103,7 +103,7 @@ def test_heading() -> None:
 
 
 def test_what_is_odd() -> None:
-    """Nothing at all, no times, circles, ten thousand spans: each is a drawing."""
+    """Traces that are empty, without times, circular or very large can be drawn."""
     assert texts(parsed(render_trace_svg([])))[0] == "0"
     assert "(no name)" in texts(parsed(render_trace_svg([span("", 1, 0, None, None)])))
     assert "a" in texts(parsed(render_trace_svg([span("a", 1, 2), span("b", 2, 1)])))
@@ -117,7 +117,7 @@ def test_what_is_odd() -> None:
 
 @pytest.mark.parametrize("text", [HOSTILE, "<script>alert(1)</script>", '"><svg onload=x>', "&lt;"])
 def test_hostile_records(text: str) -> None:
-    """Are text and no markup, wherever they stand; control characters come out escaped."""
+    """Recorded texts are no markup, and control characters are escaped."""
     spans = [span(text, 1, 0, 0, 9, text, text, events=(raised(text, text, 1),), **{text: text})]
     markup = render_trace_html(spans, [event(text, 1, 1, source=text, **{text: text})])
     assert markup.replace("\n", "").isprintable()
@@ -129,7 +129,7 @@ def test_hostile_records(text: str) -> None:
 
 
 def test_huge_values() -> None:
-    """Of 10 MB, a line is left; of a thousand attributes, twenty."""
+    """A line is left of 10 MB, and twenty of a thousand attributes."""
     many = {f"k{i}": i for i in range(1_000)}
     huge = span("n" * 10_000_000, 1, 0, 0, 9, body="v" * 10_000_000, **many)
     markup = render_trace_html([huge], [event("m" * 10_000_000, 1, 1)])

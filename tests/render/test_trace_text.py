@@ -1,4 +1,4 @@
-"""The waterfall, to the character, and what it takes without falling over."""
+"""A trace as text, to the character, also for unusual traces."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.cli.records import HOSTILE, MS, T0, checkout, event, raised, span, wi
 
 
 def body(spans: list[ReadableSpan], width: int = 60, **style: bool) -> list[str]:
-    """The lines below the header and the axis."""
+    """Return the lines below the heading and the axis."""
     lines = render_trace_text(spans, [], width, Style(**style))
     return lines[lines.index("") + 2 :]
 
 
 def test_a_trace() -> None:
-    """Spans, bars, failures and log records, each in its place."""
+    """Spans, bars, failures and log records have their places."""
     assert (
         "\n".join(render_trace_text(*checkout(), 100))
         == """\
@@ -71,19 +71,19 @@ def test_colour_is_the_only_difference() -> None:
 
 
 def test_no_line_is_wider_than_the_terminal() -> None:
-    """At any width from 50 columns on."""
+    """No line is wider than the terminal, from 50 columns on."""
     for width in (50, 51, 79, 80, 133, 250):
         lines = render_trace_text(*checkout(), width)
         assert max(map(display_width, lines)) <= width
 
 
 def test_a_narrow_terminal_gets_50_columns() -> None:
-    """Below that there would be nothing to see."""
+    """Narrower terminals get 50 columns."""
     assert render_trace_text(*checkout(), 3) == render_trace_text(*checkout(), 50)
 
 
 def test_interrupted_spans() -> None:
-    """Have a mark of their own, whose meaning stands below, and no words that only repeat it."""
+    """They have a mark that the legend explains, and no text that repeats it."""
     cut = {"rimp.interrupted": True, "order": "4711", "card": "x" * 60}
     spans = [
         span("checkout", 1, 0, 0, 100, error="process terminated", **cut),
@@ -102,7 +102,7 @@ def test_interrupted_spans() -> None:
 
 
 def test_missing_parents_and_several_roots() -> None:
-    """Spans whose parent is not recorded are roots, marked."""
+    """Spans whose parent is not recorded are roots with a mark."""
     assert body([span("a", 1, 9, 5, 10), span("b", 2, 0, 0, 20), span("c", 3, 2, 15, 20)]) == [
         "b     20 ms  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━",
         "└─ c   5 ms                 ┊               ┊   ━━━━━━━━━━━━",
@@ -113,7 +113,7 @@ def test_missing_parents_and_several_roots() -> None:
 
 
 def test_circles() -> None:
-    """Of spans that are each other's ancestors, the earliest is shown as the root."""
+    """Of spans that are each other's ancestors, the earliest is the root."""
     spans = [span("a", 1, 2, 1, 10), span("b", 2, 1, 2, 8), span("c", 3, 2, 3, 9)]
     names = [line.split("  ")[0].rstrip() for line in body([*spans, span("self", 4, 4, 3, 4)])]
     assert names == ["↻ a", "└─ b", "", "↻ self", "", "↻ its ancestors go round in a circle"]
@@ -121,7 +121,7 @@ def test_circles() -> None:
 
 
 def test_clocks_that_disagree() -> None:
-    """A span that starts before its parent is drawn where its clock says, and marked."""
+    """A span that starts before its parent has a mark, and its bar is not moved."""
     assert body([span("a", 1, 0, 0, 30), span("b", 2, 1, -10, 20, "far")]) == [
         "a       shop  30 ms           ╺━━━━━━━━━━━━━━━━━━━━━━━━━━━━━",
         "└─ « b  far   30 ms  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╸",
@@ -131,7 +131,7 @@ def test_clocks_that_disagree() -> None:
 
 
 def test_spans_without_end_start_or_duration() -> None:
-    """What is not known is open; what took no time is half a column, inside the drawing."""
+    """A span without an end is open; one without a duration takes half a column."""
     spans = [
         span("root", 1, 0, 0, 100),
         span("open", 2, 1, 50, None),
@@ -149,12 +149,12 @@ def test_spans_without_end_start_or_duration() -> None:
 
 
 def test_a_trace_that_took_no_time() -> None:
-    """There is no scale then, but there is a drawing."""
+    """Spans without times are drawn without a scale."""
     assert render_trace_text([span("one", 1, 0, 0, 0)], [], 50)[-1] == "one  0 ns  ╸"
 
 
 def test_nothing_but_logs() -> None:
-    """The log records of a trace without spans are shown all the same."""
+    """Log records of a trace without spans are shown."""
     assert render_trace_text([], [event("hello", 3), event("bye", 5, 99)], 60) == [
         "(no spans)",
         "trace 4bf92f3577b34da6a3ce929d0e0e4736",
@@ -166,12 +166,12 @@ def test_nothing_but_logs() -> None:
 
 
 def test_nothing_at_all() -> None:
-    """An empty trace is no reason to fail."""
+    """An empty trace can be drawn."""
     assert render_trace_text([])[0] == "(no spans)"
 
 
 def test_deep_chains_stop_indenting() -> None:
-    """From the depth on that leaves names their room, spans share one depth."""
+    """Deep spans share one depth, so that names keep their room."""
     lines = body([span(f"d{i}", i, i - 1, i, 100 - i) for i in range(1, 8)])
     assert [line[:24] for line in lines] == [
         "d1                 98 ms",
@@ -190,7 +190,7 @@ def test_deep_chains_stop_indenting() -> None:
     ids=["chain", "fan", "circle"],
 )
 def test_ten_thousand_spans(parent_of: Callable[[int], int]) -> None:
-    """A line each, however they hang together; no recursion, no quadratic growth."""
+    """Each span has a line; there is no recursion and no quadratic growth."""
     spans = [span(f"s{i}", i, parent_of(i), i, i + 20) for i in range(1, 10_001)]
     lines = render_trace_text(spans, [], 80)
     assert sum(" ms  " in line for line in lines[5:]) == 10_000
@@ -198,7 +198,7 @@ def test_ten_thousand_spans(parent_of: Callable[[int], int]) -> None:
 
 
 def test_wide_names() -> None:
-    """Columns are counted as the terminal does."""
+    """Columns are counted as a terminal does."""
     assert body([span("日本語", 1, 0, 0, 100), span("e\u0301", 2, 1, 50, 100)]) == [
         "日本語  100 ms  " + "━" * 44,
         "└─ e\u0301     50 ms                ┊       ━━━━━━━━━━━━━━━━━━━━━━",
@@ -206,7 +206,7 @@ def test_wide_names() -> None:
 
 
 def test_hostile_names() -> None:
-    """Nothing that was recorded reaches the terminal raw, in colour neither."""
+    """No recorded text reaches the terminal raw, with and without colour."""
     boom = Event("exception", {"exception.type": HOSTILE, "exception.message": HOSTILE}, T0 + MS)
     spans = [
         span(HOSTILE, 1, 0, 0, 9, HOSTILE, HOSTILE, events=(boom,), **{HOSTILE: HOSTILE}),
@@ -220,7 +220,7 @@ def test_hostile_names() -> None:
 
 
 def test_long_messages_of_failures_are_wrapped() -> None:
-    """A failure may take four lines; the guides go on beside it."""
+    """The reason of a failure may take four lines, beside the guides."""
     boom = raised("ValueError", "no " + "very " * 30 + "good", 4)
     lines = body([span("a", 1, 0, 0, 9, error="x", events=(boom,)), span("b", 2, 1, 5, 9)])
     assert lines[1] == "│  ✗  x"
@@ -231,14 +231,14 @@ def test_long_messages_of_failures_are_wrapped() -> None:
 
 
 def test_a_status_message_that_the_exception_repeats_is_shown_once() -> None:
-    """The SDK writes the exception into the status as well."""
+    """The SDK also writes the exception into the status, which is not repeated."""
     boom = raised("ValueError", "bad", 4)
     lines = body([span("a", 1, 0, 0, 9, error="ValueError: bad", events=(boom,))])
     assert lines[1:] == ["   ✗  ValueError: bad" + " " * 34 + "+4 ms"]
 
 
 def test_span_events() -> None:
-    """Events that are no exceptions stand in place, too."""
+    """Events other than exceptions are shown, too."""
     miss = Event("cache miss", {"key": "cart:7"}, T0 + 4 * MS)
     assert body([span("a", 1, 0, 0, 9, events=(miss,))])[1] == (
         "   EVENT  cache miss  key=cart:7" + " " * 22 + " +4 ms"
@@ -246,6 +246,6 @@ def test_span_events() -> None:
 
 
 def test_repeated_span_ids() -> None:
-    """Spans that share an id are all shown; children belong to the first."""
+    """Spans with the same id are all shown; children belong to the first."""
     spans = [span("a", 1, 0, 0, 9), span("again", 1, 0, 1, 9), span("c", 2, 1, 2, 9)]
     assert [line.split("  ")[0] for line in body(spans)] == ["a", "└─ c", "again"]
