@@ -1,4 +1,4 @@
-"""The code samples that the package was begun with run as they stand."""
+"""The code samples that the package began with, as they stand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rimp_otel.streaming.stream import TelemetryStream
 
 
 def test_simple_collection():
-    """Collect, flush, look."""
+    """Events and metrics are collected, flushed and read."""
     collector = TelemetryCollector()
     collector.collect_event("user_service", "User logged in", EventType.INFO, {"user_id": "123"})
     collector.collect_event(
@@ -38,7 +38,7 @@ def test_simple_collection():
 
 
 def test_realtime_monitoring():
-    """An alert for each value over 80."""
+    """A listener gets each value over 80 at once."""
     alerts = []
 
     def alert(data: TelemetryData) -> None:
@@ -52,7 +52,7 @@ def test_realtime_monitoring():
 
 
 def test_persistent_storage(tmp_path):
-    """Ten events and ten metrics through a buffer of five, read back by another storage."""
+    """Ten events and ten metrics go through a buffer of five, and another storage reads them."""
     path = tmp_path / "telemetry_data.jsonl"
     collector = TelemetryCollector(TelemetryConfig(buffer_size=5))
     stream = TelemetryStream(collector, FileStorage(path), interval=1.0)
@@ -67,7 +67,7 @@ def test_persistent_storage(tmp_path):
 
 
 def test_several_consumers():
-    """Each gets every batch."""
+    """Each consumer gets every batch."""
     collector = TelemetryCollector()
     storage = MemoryStorage()
     stream = TelemetryStream(collector, storage, interval=1.0)
@@ -84,7 +84,7 @@ def test_several_consumers():
 
 
 def test_configuration():
-    """With the fields by their names."""
+    """The configuration has its fields by their names."""
     config = TelemetryConfig(
         enabled=True,
         buffer_size=100,
@@ -101,7 +101,7 @@ def test_configuration():
 
 
 def test_custom_storage():
-    """Two methods, with the objects of the batch."""
+    """A storage needs two methods, and gets the objects of a batch."""
 
     class DatabaseStorage(TelemetryStorage):
         def __init__(self):

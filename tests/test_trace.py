@@ -1,4 +1,4 @@
-"""One trace out of a batch."""
+"""One trace of a batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.cli.records import TRACE, checkout, event, span
 
 
 def batch() -> TelemetryData:
-    """A checkout, in the wrong order, and other things."""
+    """Return a batch with a checkout, in the wrong order, and other records."""
     spans, events = checkout()
     others = [span("other", 1, trace_id=TRACE + 1)]
     return TelemetryData([*events[::-1], event("none", trace_id=0)], [], [*spans[::-1], *others])
@@ -18,7 +18,7 @@ def batch() -> TelemetryData:
 
 @pytest.mark.parametrize("trace_id", [TRACE, f"{TRACE:032x}", f"{TRACE:032X}"])
 def test_trace(trace_id: int | str) -> None:
-    """Spans and events of it alone, in the order of time."""
+    """A trace has its spans and events alone, in the order of time."""
     trace = batch().trace(trace_id)
     assert isinstance(trace, Trace)
     assert trace.trace_id == TRACE
@@ -28,7 +28,7 @@ def test_trace(trace_id: int | str) -> None:
 
 
 def test_first_digits() -> None:
-    """Are enough, where they tell it from the others."""
+    """The first digits of a trace id are enough if they are unique."""
     assert TelemetryData(events=[event("x")]).trace("4bf9").trace_id == TRACE
     with pytest.raises(ConfigurationError, match="'4bf9' is ambiguous: 2 trace ids start with it"):
         batch().trace("4bf9")
@@ -36,14 +36,14 @@ def test_first_digits() -> None:
 
 @pytest.mark.parametrize("trace_id", [0, "0" * 32, "abc", TRACE + 7])
 def test_no_trace(trace_id: int | str) -> None:
-    """0 is none."""
+    """A trace id without records raises, and so does 0."""
     with pytest.raises(ConfigurationError, match=r"^no trace id starts with "):
         batch().trace(trace_id)
 
 
 @pytest.mark.parametrize("trace_id", ["", "xyz", "1" * 33, None, -1, b"4b", 2**128])
 def test_no_id(trace_id: object) -> None:
-    """The message says what one is."""
+    """A value that is not a trace id raises with the allowed forms."""
     with pytest.raises(
         ConfigurationError, match=r"^trace_id must be a number or 1 to 32 hexadecimal digits, got "
     ):

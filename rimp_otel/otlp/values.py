@@ -58,6 +58,7 @@ _SURROGATES = "[\ud800-\udfff]"
 _SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
 
 _prefixes: BoundedCache[str, str] = BoundedCache(4_096)
+_prefix_by_key = _prefixes.entries
 
 
 def attributes_json(attributes: Mapping[Any, Any] | None) -> str:
@@ -66,7 +67,7 @@ def attributes_json(attributes: Mapping[Any, Any] | None) -> str:
         if not attributes:
             return ""
         # All in one function, since a call for each pair is a quarter of the time.
-        prefixes = _prefixes.entries
+        prefixes = _prefix_by_key
         pairs: list[str] = []
         add = pairs.append
         for key, value in attributes.items():

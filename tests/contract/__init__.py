@@ -1,1 +1,1 @@
-"""What every storage must do."""
+"""The contract that every storage fulfils."""

@@ -1,4 +1,4 @@
-"""Each storage that the contract is checked on; each contract test runs on all of them."""
+"""The storages that the contract is checked on; each contract test runs on all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rimp_otel.storage import select
 
 
 class TwoMethods(TelemetryStorage):
-    """A database of one's own, written as the documentation says: two methods."""
+    """A user's own database with two methods, as the documentation describes it."""
 
     def __init__(self, path):
         self.connection = sqlite3.connect(path, check_same_thread=False)
@@ -31,12 +31,12 @@ class TwoMethods(TelemetryStorage):
         )
 
     def close(self):
-        """Stays open."""
+        """Do nothing."""
 
 
 @pytest.fixture(params=["memory", "directory", "family", "sqlite", "two methods"])
 def storage(request, tmp_path):
-    """An empty storage of each kind."""
+    """Return an empty storage of each kind."""
     if request.param == "two methods":
         made = TwoMethods(tmp_path / "own.db")
         yield made

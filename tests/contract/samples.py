@@ -1,4 +1,4 @@
-"""One of everything that a storage may be given, with times a second apart."""
+"""One of every record that a storage may get, with times a second apart."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ VALUES = {
 
 
 def span() -> ReadableSpan:
-    """With every field set, at noon."""
+    """Return a span with every field set, at noon."""
     context = SpanContext(2**127 + 1, 2**63 + 1, False, 1, TraceState([("v", "1"), ("w", "2")]))
     parent = SpanContext(context.trace_id, 3, is_remote=True)
     linked = SpanContext(5, 6, True, 1, TraceState([("l", "3")]))
@@ -61,7 +61,7 @@ def span() -> ReadableSpan:
 
 
 def bare_span() -> ReadableSpan:
-    """With next to nothing, a second later."""
+    """Return a span with almost no field set, a second later."""
     # Not the SDK's default, which differs from one version to the next.
     unnamed = Resource({"service.name": "unnamed"})
     context = SpanContext(1, 2, False, 1)
@@ -69,7 +69,7 @@ def bare_span() -> ReadableSpan:
 
 
 def events() -> list[TelemetryEvent]:
-    """With every field set; with bodies of every type; two seconds after noon and on."""
+    """Return events with every field set and bodies of every type, two seconds after noon and on."""
     full = TelemetryEvent(
         "auth",
         "login",
@@ -104,7 +104,7 @@ def events() -> list[TelemetryEvent]:
 
 
 def metrics() -> list[TelemetryMetric]:
-    """Of every kind, twelve seconds after noon and on."""
+    """Return metric points of every kind, twelve seconds after noon and on."""
     common = {"scope": SCOPE, "resource": RESOURCE}
     summed = {"start_time_unix_nano": NOON, "temporality": Temporality.CUMULATIVE, **common}
     made = [
@@ -150,12 +150,12 @@ def metrics() -> list[TelemetryMetric]:
 
 
 def everything() -> TelemetryData:
-    """All of the above."""
+    """Return a batch of all samples."""
     return TelemetryData(events(), metrics(), [span(), bare_span()])
 
 
 def span_fields(span: ReadableSpan) -> dict[str, object]:
-    """All that a span holds, as plain values."""
+    """Return all fields of a span as plain values."""
     scope = span.instrumentation_scope
     return OrderedDict(
         name=span.name,
@@ -173,6 +173,6 @@ def span_fields(span: ReadableSpan) -> dict[str, object]:
 
 
 def context_fields(context: SpanContext) -> tuple[object, ...]:
-    """A span context's, without what OTLP does not hold of it."""
+    """Return the fields of a span context that OTLP has."""
     state = list(context.trace_state.items())
     return (context.trace_id, context.span_id, int(context.trace_flags), state)

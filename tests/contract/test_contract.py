@@ -1,4 +1,4 @@
-"""The contract of TelemetryStorage, on all of them."""
+"""The contract of TelemetryStorage, checked on every storage."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.contract.samples import (
 
 @pytest.fixture
 def utc(monkeypatch):
-    """Local time is UTC."""
+    """Set the local time zone to UTC."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     yield
@@ -41,17 +41,17 @@ def utc(monkeypatch):
 
 
 def second(i):
-    """An event of the i-th second after noon."""
+    """Return an event of the i-th second after noon."""
     return TelemetryEvent("a", str(i), time_unix_nano=NOON + i * SECOND)
 
 
 def messages(data):
-    """Of the events, in order."""
+    """Return the messages of the events, in order."""
     return [event.message for event in data.events]
 
 
 def test_empty_storage_gives_nothing(storage):
-    """With and without arguments."""
+    """An empty storage returns an empty batch, with and without arguments."""
     assert len(storage.retrieve()) == 0
     assert not storage.retrieve("2026-01-01", "2027-01-01", 5)
     data = storage.retrieve()
@@ -59,13 +59,13 @@ def test_empty_storage_gives_nothing(storage):
 
 
 def test_empty_batch_stores_nothing(storage):
-    """And is no error."""
+    """Storing an empty batch is not an error."""
     storage.store(TelemetryData())
     assert not storage.retrieve()
 
 
 def test_spans_are_complete(storage):
-    """Every field, events, links and status."""
+    """Spans come back with every field, events, links and status."""
     storage.store(TelemetryData(spans=[span(), bare_span()]))
     first, second = storage.retrieve().spans
     assert span_fields(first) == span_fields(span())
@@ -79,7 +79,7 @@ def test_spans_are_complete(storage):
 
 
 def test_events_are_complete(storage):
-    """Every field, bodies of every type."""
+    """Events come back with every field and bodies of every type."""
     storage.store(TelemetryData(events=events()))
     back = storage.retrieve().events
     assert back[0] == events()[0]
@@ -91,14 +91,14 @@ def test_events_are_complete(storage):
 
 
 def test_metrics_are_complete(storage):
-    """Points of every kind, with all that they hold."""
+    """Metric points of every kind come back with every field."""
     storage.store(TelemetryData(metrics=metrics()))
     for back, expected in zip(storage.retrieve().metrics, metrics(), strict=True):
         assert back == expected
 
 
 def test_storing_what_was_retrieved(storage):
-    """Gives the same again."""
+    """A retrieved batch can be stored, and comes back equal."""
     storage.store(everything())
     first = storage.retrieve()
     assert len(first) == len(everything())
@@ -112,7 +112,7 @@ def test_storing_what_was_retrieved(storage):
 
 
 def test_stored_records_do_not_change(storage):
-    """Whatever happens to what was stored and to what was retrieved."""
+    """Stored records do not change with the batches that were stored or retrieved."""
     event = second(1)
     storage.store(TelemetryData(events=[event]))
     event.message = event.body = "changed"
@@ -123,7 +123,7 @@ def test_stored_records_do_not_change(storage):
 
 
 def test_range_is_half_open(storage):
-    """start belongs to it, end does not; each end may be open."""
+    """The start belongs to a range, the end does not, and each may be open."""
     storage.store(TelemetryData(events=[second(i) for i in range(6)]))
     noon = NOON // SECOND
     assert messages(storage.retrieve(noon + 2, noon + 4)) == ["2", "3"]
@@ -148,14 +148,14 @@ def test_range_is_half_open(storage):
     ],
 )
 def test_every_form_of_time(storage, noon, utc):
-    """As start and as end."""
+    """Start and end take every form of time."""
     storage.store(TelemetryData(events=[second(-1), second(0), second(1)]))
     assert messages(storage.retrieve(start_time=noon)) == ["0", "1"]
     assert messages(storage.retrieve(end_time=noon)) == ["-1"]
 
 
 def test_times_that_dateutil_reads(storage, utc):
-    """Where it is installed."""
+    """With dateutil, start and end take more strings."""
     pytest.importorskip("dateutil")
     storage.store(TelemetryData(events=[second(-1), second(0)]))
     assert messages(storage.retrieve("Nov 24 2026 12:00 UTC")) == ["0"]
@@ -163,20 +163,20 @@ def test_times_that_dateutil_reads(storage, utc):
 
 
 def test_ends_of_the_calendar(storage):
-    """Stand for open ends."""
+    """The first and last datetime stand for open ends."""
     storage.store(TelemetryData(events=[second(0)]))
     assert messages(storage.retrieve(datetime.min, datetime.max)) == ["0"]
 
 
 def test_oldest_first_whatever_the_order_of_arrival(storage):
-    """Within and across batches."""
+    """Records come oldest first, within and across batches."""
     storage.store(TelemetryData(events=[second(3), second(1)]))
     storage.store(TelemetryData(events=[second(2), second(0)]))
     assert messages(storage.retrieve()) == ["0", "1", "2", "3"]
 
 
 def test_records_of_one_time_keep_their_order(storage):
-    """Of arrival."""
+    """Records of one time come in the order in which they were stored."""
     same = [TelemetryEvent("a", str(i), time_unix_nano=NOON) for i in range(20)]
     storage.store(TelemetryData(events=same[:7]))
     storage.store(TelemetryData(events=same[7:]))
@@ -185,7 +185,7 @@ def test_records_of_one_time_keep_their_order(storage):
 
 
 def test_limit_keeps_the_newest_oldest_first(storage):
-    """Of the range, of all signals together."""
+    """A limit keeps the newest of a range, of all signals together, oldest first."""
     storage.store(TelemetryData(events=[second(i) for i in (4, 0, 2)]))
     storage.store(TelemetryData(metrics=[point(i) for i in (5, 1, 3)]))
     data = storage.retrieve(limit=3)
@@ -198,12 +198,12 @@ def test_limit_keeps_the_newest_oldest_first(storage):
 
 
 def point(i):
-    """A metric of the i-th second after noon."""
+    """Return a metric point of the i-th second after noon."""
     return TelemetryMetric("m", i, time_unix_nano=NOON + i * SECOND)
 
 
 def test_limits_at_the_edges(storage):
-    """None at all, just as many, and more than there are."""
+    """A limit may be 0, the number of records, or more."""
     storage.store(everything())
     count = len(everything())
     assert len(storage.retrieve(limit=0)) == 0
@@ -213,7 +213,7 @@ def test_limits_at_the_edges(storage):
 
 
 def test_span_belongs_to_its_start(storage):
-    """Not to its end."""
+    """A span is selected by its start, not its end."""
     storage.store(TelemetryData(spans=[span()]))
     noon = NOON // SECOND
     assert len(storage.retrieve(noon, noon + 1).spans) == 1
@@ -221,7 +221,7 @@ def test_span_belongs_to_its_start(storage):
 
 
 def test_event_without_a_time_belongs_to_when_it_was_observed(storage):
-    """As OTLP recommends."""
+    """An event without a time is selected by its observed time, as OTLP recommends."""
     storage.store(TelemetryData(events=[events()[-1]]))
     noon = NOON // SECOND
     assert len(storage.retrieve(noon + 11, noon + 12).events) == 1
@@ -241,13 +241,13 @@ def test_event_without_a_time_belongs_to_when_it_was_observed(storage):
     ],
 )
 def test_wrong_arguments_are_named(storage, arguments, message):
-    """With what is allowed; also by an empty storage."""
+    """A wrong argument is named with the allowed values, also by an empty storage."""
     with pytest.raises(ConfigurationError, match=message):
         storage.retrieve(**arguments)
 
 
 def test_many_records(storage):
-    """More than one line holds, and more than are kept in mind while a limit is looked for."""
+    """More records than one line or a limit's window holds come back."""
     for first in range(0, 30_000, 1_000):
         storage.store(TelemetryData(events=[second(i) for i in range(first, first + 1_000)]))
     assert messages(storage.retrieve(limit=3)) == ["29997", "29998", "29999"]
@@ -256,7 +256,7 @@ def test_many_records(storage):
 
 @pytest.fixture
 def filtering(storage):
-    """A storage that takes conditions, as all but those of one's own must, with one of everything."""
+    """Return a storage that takes conditions, with all samples."""
     if "conditions" not in inspect.signature(storage.retrieve).parameters:
         pytest.skip("takes no conditions")
     storage.store(everything())
@@ -264,7 +264,7 @@ def filtering(storage):
 
 
 def found(data):
-    """The names of what was found; events without a name count as their number."""
+    """Return the names of the records, and the number of an event without a name."""
     nameless = sum(not event.event_name for event in data.events)
     return (
         [span.name for span in data.spans]
@@ -307,12 +307,12 @@ METRICS = ["gauge", "gauge", "novalue", "sum", "histogram", "exponential", "summ
     ],
 )
 def test_conditions(filtering, conditions, expected):
-    """Of all that is there, what meets all of them."""
+    """The records come back that meet all conditions."""
     assert found(filtering.retrieve(**conditions)) == expected
 
 
 def test_conditions_with_a_range_and_a_limit(filtering):
-    """The newest of those that meet them."""
+    """Of the records that meet the conditions, a limit keeps the newest."""
     noon = NOON // SECOND
     gauges = filtering.retrieve(limit=1, name="gauge")
     assert [metric.value for metric in gauges.metrics] == [0.5]
@@ -323,7 +323,7 @@ def test_conditions_with_a_range_and_a_limit(filtering):
 
 
 def test_wrong_conditions_are_named(filtering):
-    """With what is allowed."""
+    """A wrong condition is named with the allowed values."""
     with pytest.raises(ConfigurationError, match=r"severity must be an EventType, .*got 99"):
         filtering.retrieve(severity=99)
     with pytest.raises(TypeError, match="unexpected keyword argument 'color'"):
@@ -331,7 +331,7 @@ def test_wrong_conditions_are_named(filtering):
 
 
 def test_used_again_after_close(storage):
-    """It opens what it needs."""
+    """A closed storage opens again when it is used."""
     storage.store(TelemetryData(events=[second(0)]))
     storage.close()
     storage.close()
@@ -341,7 +341,7 @@ def test_used_again_after_close(storage):
 
 
 def test_behind_a_stream(storage):
-    """Native records go in at one end, and come out at the other."""
+    """Native records go through a stream into the storage and come back."""
     collector = TelemetryCollector()
     with TelemetryStream(collector, storage):
         for i in range(10):

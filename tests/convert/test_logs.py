@@ -1,4 +1,4 @@
-"""Events and the SDK's log records."""
+"""Events and the SDK's log records, converted in both directions."""
 
 from __future__ import annotations
 
@@ -83,17 +83,17 @@ def _fields(record: ReadableLogRecord) -> dict[str, Any]:
 
 
 def test_every_field_of_a_log_record() -> None:
-    """Nothing that a log record holds is lost on the way to an event."""
+    """Every field of a log record is in the event."""
     assert event_from_log_record(_full_log_record()) == _full_event()
 
 
 def test_every_field_of_an_event() -> None:
-    """Nothing that an event holds is lost on the way to a log record."""
+    """Every field of an event is in the log record."""
     assert _fields(log_record_from_event(_full_event())) == _fields(_full_log_record())
 
 
 def test_a_bare_log_record() -> None:
-    """What is absent is OTLP's default: no time, no severity, no scope."""
+    """Missing fields become OTLP's defaults: no time, no severity, no scope."""
     log = LogRecord(observed_timestamp=7_000, context=Context({"not": "empty"}))
     event = event_from_log_record(ReadWriteLogRecord(log, resource=None))
     assert event == TelemetryEvent(
@@ -108,7 +108,7 @@ def test_a_bare_log_record() -> None:
 
 
 def test_attributes_that_a_limit_dropped_are_counted() -> None:
-    """The SDK's own count becomes the event's."""
+    """The SDK's count of dropped attributes becomes the event's."""
     attributes = BoundedAttributes(maxlen=1, attributes={"a": 1, "b": 2})
     record = ReadableLogRecord(LogRecord(attributes=attributes), Resource({}))
     assert event_from_log_record(record).dropped_attributes_count == 1
@@ -116,7 +116,7 @@ def test_attributes_that_a_limit_dropped_are_counted() -> None:
 
 
 def test_the_event_shares_nothing_with_the_log_record() -> None:
-    """A body that the application changes later is not changed here."""
+    """The event keeps a body that the application changes later."""
     body = {"items": [1]}
     event = event_from_log_record(ReadableLogRecord(LogRecord(body=body), Resource({})))
     body["items"].append(2)
@@ -125,7 +125,7 @@ def test_the_event_shares_nothing_with_the_log_record() -> None:
 
 
 def test_a_severity_that_is_a_plain_number() -> None:
-    """Some instrumentations pass one."""
+    """A severity may be a plain number, as some instrumentations pass it."""
     log = LogRecord(severity_number=17)
     event = event_from_log_record(ReadableLogRecord(log, Resource({})))
     assert (event.severity_number, event.event_type) == (17, EventType.ERROR)
@@ -133,13 +133,13 @@ def test_a_severity_that_is_a_plain_number() -> None:
 
 @pytest.mark.parametrize(("number", "expected"), [(99, 24), (-5, 0), (0, 0), (3, 3)])
 def test_a_severity_that_the_sdk_does_not_know(number: int, expected: int) -> None:
-    """The nearest one, rather than an error."""
+    """An unknown severity becomes the nearest one."""
     record = log_record_from_event(TelemetryEvent("s", "m", severity_number=number))
     assert record.log_record.severity_number is SeverityNumber(expected)
 
 
 def test_a_native_event_has_its_source_as_scope() -> None:
-    """As it is when it is stored."""
+    """The source of a native event becomes its scope, as in storage."""
     record = log_record_from_event(TelemetryEvent("app", "hello", time_unix_nano=5))
     assert record.instrumentation_scope == InstrumentationScope("app")
     assert record.log_record.timestamp == 5
@@ -148,7 +148,7 @@ def test_a_native_event_has_its_source_as_scope() -> None:
 
 
 def test_the_span_that_is_active_at_the_conversion_does_not_get_in() -> None:
-    """A replay inside a span belongs to no span."""
+    """An event outside of a span stays so although a span is active."""
     with TracerProvider().get_tracer("t").start_as_current_span("replay"):
         outside = log_record_from_event(TelemetryEvent("app", "hello")).log_record
         inside = log_record_from_event(_full_event()).log_record
@@ -161,7 +161,7 @@ def test_the_span_that_is_active_at_the_conversion_does_not_get_in() -> None:
 def test_limits_of_the_environment_do_not_apply(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was recorded is handed on whole, and nothing is logged."""
+    """Attribute limits of the environment change nothing, and nothing is logged."""
     monkeypatch.setenv("OTEL_ATTRIBUTE_COUNT_LIMIT", "1")
     monkeypatch.setenv("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "1")
     assert LogRecordLimits().max_attributes == 1
@@ -214,7 +214,7 @@ def _events(draw: st.DrawFn) -> TelemetryEvent:
 
 @given(_events())
 def test_an_event_comes_back_as_it_was(event: TelemetryEvent) -> None:
-    """Event to log record to event, whatever it holds; types included."""
+    """Any event comes back equal from a log record, types included."""
     back = event_from_log_record(log_record_from_event(event))
     assert back == event
     assert repr(back) == repr(event)

@@ -1,4 +1,4 @@
-"""Our metrics and the SDK's."""
+"""Metric points and the SDK's metrics, converted in both directions."""
 
 from __future__ import annotations
 
@@ -158,24 +158,24 @@ CASES = [
 
 @pytest.mark.parametrize(("theirs", "ours"), CASES)
 def test_a_metric_from_the_sdk(theirs: Metric, ours: TelemetryMetric) -> None:
-    """Every field of every kind."""
+    """Every field of every kind is converted from the SDK."""
     assert metrics_from_sdk(_sdk_data(theirs)) == [ours]
 
 
 @pytest.mark.parametrize(("theirs", "ours"), CASES)
 def test_a_metric_to_the_sdk(theirs: Metric, ours: TelemetryMetric) -> None:
-    """Every field of every kind."""
+    """Every field of every kind is converted to the SDK."""
     assert metrics_to_sdk([ours]) == _sdk_data(theirs)
 
 
 def test_no_metrics_are_no_metrics() -> None:
-    """Nothing becomes nothing."""
+    """No metrics are converted to no metrics."""
     assert metrics_to_sdk([]) == MetricsData([])
     assert metrics_from_sdk(MetricsData([])) == []
 
 
 def test_min_and_max_are_what_the_sdk_says() -> None:
-    """Also the infinities by which it says that it recorded none, as the official encoder has it."""
+    """Min and max are the SDK's, infinities included, as in the official encoder."""
     points = [
         HistogramDataPoint({}, 1, 2, 1, 1.0, (1,), (), math.inf, -math.inf),
         HistogramDataPoint({}, 1, 2, 1, math.inf, (1,), (), math.inf, math.inf),
@@ -189,7 +189,7 @@ def test_min_and_max_are_what_the_sdk_says() -> None:
 
 
 def test_a_histogram_without_a_sum() -> None:
-    """Its value is NaN here and its sum None there, and back."""
+    """A missing sum of a histogram is NaN here and None there."""
     metric = TelemetryMetric(
         "m", math.nan, kind=MetricKind.HISTOGRAM, point=HistogramPoint(2, None, (2,))
     )
@@ -203,7 +203,7 @@ def test_a_histogram_without_a_sum() -> None:
 
 
 def test_a_point_without_a_recorded_value_is_nan() -> None:
-    """The SDK's number points have no flags to say it with."""
+    """A point without a recorded value is NaN, since the SDK's points have no flags."""
     metric = TelemetryMetric("m", math.nan, flags=1)
     assert not metric.has_value
     (back,) = metrics_from_sdk(metrics_to_sdk([metric]))
@@ -213,7 +213,7 @@ def test_a_point_without_a_recorded_value_is_nan() -> None:
 
 @pytest.mark.parametrize(("value", "expected"), [("2.5", 2.5), (None, math.nan), ("x", math.nan)])
 def test_a_value_of_another_type_costs_at_most_itself(value: Any, expected: float) -> None:
-    """An observable instrument takes what its callback gives."""
+    """A value of any type, as a callback may return it, costs at most itself."""
     (found,) = metrics_from_sdk(
         _sdk_data(Metric("m", "", "", Gauge([NumberDataPoint({}, 1, 2, value)])))
     )
@@ -221,7 +221,7 @@ def test_a_value_of_another_type_costs_at_most_itself(value: Any, expected: floa
 
 
 def test_summaries_and_unknown_kinds_are_left_out() -> None:
-    """The SDK has no type for the first, and we have none for the second."""
+    """Summaries and kinds that we do not know are left out."""
     summary = TelemetryMetric("s", 1.0, kind=MetricKind.SUMMARY, point=SummaryPoint(1, 1.0))
     gauge = TelemetryMetric("g", 1.0)
     (back,) = metrics_from_sdk(metrics_to_sdk([summary, gauge]))
@@ -250,7 +250,7 @@ def _shape(data: MetricsData) -> list[Any]:
 
 
 def test_points_are_grouped_in_order() -> None:
-    """By resource, scope and metric, each where its first point stood."""
+    """Points are grouped by resource, scope and metric, in the order of the first ones."""
     found = metrics_to_sdk(
         [
             TelemetryMetric("b", 1, scope=ScopeInfo("x"), resource=ResourceInfo({"r": 1})),
@@ -277,13 +277,13 @@ def test_points_are_grouped_in_order() -> None:
     ],
 )
 def test_what_makes_another_metric(other: dict[str, Any]) -> None:
-    """Points of one name that differ in any of these are two metrics."""
+    """Points of one name that differ in any of these fields are two metrics."""
     found = metrics_to_sdk([TelemetryMetric("m", 1), TelemetryMetric("m", 2, **other)])
     assert len(found.resource_metrics[0].scope_metrics[0].metrics) == 2
 
 
 def test_origins_that_the_sdk_takes_for_equal_are_one_group() -> None:
-    """OpenTelemetry's exporters would keep the last group of equal ones, and lose the others."""
+    """Equal resources and scopes are one group, of which exporters would keep the last one only."""
     nested = {"a": [1, {"b": [2]}]}
     found = metrics_to_sdk(
         [
@@ -373,7 +373,7 @@ def _distributions(draw: st.DrawFn) -> TelemetryMetric:
 
 @given(GAUGES | SUMS | _distributions())
 def test_a_metric_comes_back_as_it_was(metric: TelemetryMetric) -> None:
-    """Metric to the SDK's and back, whatever it holds; types included."""
+    """Any metric point comes back equal from the SDK's, types included."""
     # As text, in which NaN equals NaN, and 1 differs from True.
     assert list(map(repr, metrics_from_sdk(metrics_to_sdk([metric])))) == [repr(metric)]
 

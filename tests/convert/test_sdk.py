@@ -1,4 +1,4 @@
-"""With the SDK's own providers and exporters on either side."""
+"""Conversions with the SDK's own providers and exporters on either side."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _record_log_records() -> list[TelemetryEvent]:
 
 
 def test_every_instrument_of_a_meter_provider() -> None:
-    """Each gives one record of the right kind, and the SDK's data comes back equal."""
+    """Each instrument becomes one metric point of its kind, and the SDK's data comes back equal."""
     data = _record_every_instrument()
     found = {metric.name: metric for metric in metrics_from_sdk(data)}
     assert {name: (m.kind, m.value, m.is_monotonic) for name, m in found.items()} == {
@@ -115,7 +115,7 @@ def test_every_instrument_of_a_meter_provider() -> None:
 
 
 def test_the_details_of_real_metrics() -> None:
-    """Tags, unit, description, times, temporality, distribution, exemplars and origin."""
+    """Real metrics keep tags, unit, description, times, temporality, distribution and exemplars."""
     found = {metric.name: metric for metric in metrics_from_sdk(_record_every_instrument())}
     counter, histogram = found["counter"], found["histogram"]
     assert (counter.unit, counter.description, counter.tags) == ("1", "counts", {"a": "x"})
@@ -132,7 +132,7 @@ def test_the_details_of_real_metrics() -> None:
 
 
 def test_the_records_of_a_logger_provider() -> None:
-    """What was emitted inside a span knows it; a structured body is its message's JSON."""
+    """A record emitted inside a span knows the span; a structured body has JSON as its message."""
     inside, outside = _record_log_records()
     assert (inside.source, inside.message, inside.time_unix_nano) == ("lib", "it broke", 5)
     assert (inside.event_type, inside.severity_text) == (EventType.ERROR, "ERROR")
@@ -148,7 +148,7 @@ def test_the_records_of_a_logger_provider() -> None:
 
 
 def test_the_console_metric_exporter_takes_what_comes_out() -> None:
-    """A replay of real and native metrics, printed by OpenTelemetry."""
+    """OpenTelemetry's console exporter prints real and native metrics."""
     out = io.StringIO()
     metrics = [*metrics_from_sdk(_record_every_instrument()), TelemetryMetric("native", 1.5, "s")]
     result = ConsoleMetricExporter(out).export(metrics_to_sdk(metrics))
@@ -164,7 +164,7 @@ def test_the_console_metric_exporter_takes_what_comes_out() -> None:
 
 
 def test_the_console_log_exporter_takes_what_comes_out() -> None:
-    """A replay of real log records and native events, printed by OpenTelemetry."""
+    """OpenTelemetry's console exporter prints real log records and native events."""
     out = io.StringIO()
     native = TelemetryEvent("app", "hello", metadata={"raw": b"\x00", "nested": {"a": [1]}})
     exporter = ConsoleLogs(out, formatter=lambda record: record.to_json(indent=None) + "\n")
@@ -176,7 +176,7 @@ def test_the_console_log_exporter_takes_what_comes_out() -> None:
 
 
 def test_the_protobuf_exporters_keep_every_metric() -> None:
-    """Of resources and scopes that it takes for equal, the encoder would keep the last one only."""
+    """The protobuf exporter keeps metrics of equal resources and scopes."""
     encoder = pytest.importorskip("opentelemetry.exporter.otlp.proto.common.metrics_encoder")
     found = metrics_from_sdk(_record_every_instrument())
     absent = HistogramPoint(2, None, (2,))
@@ -199,7 +199,7 @@ def test_the_protobuf_exporters_keep_every_metric() -> None:
 
 
 def test_the_protobuf_exporters_take_every_log_record() -> None:
-    """Values that they refuse, with the whole batch, do not get to them."""
+    """The protobuf exporter accepts every log record, although it refuses some values itself."""
     encoder = pytest.importorskip("opentelemetry.exporter.otlp.proto.common._log_encoder")
     odd = TelemetryEvent("app", "odd", metadata={"when": Decimal("1.5"), "none": None, "": "x"})
     events = [*_record_log_records(), odd]

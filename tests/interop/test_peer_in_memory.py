@@ -72,24 +72,24 @@ SPAN_ID = 0x6E0C63257DE34C92
 
 @pytest.fixture(params=["memory", "file"])
 def storage(request: Any, tmp_path: Any) -> TelemetryStorage:
-    """Where to, in memory and in files."""
+    """Return a storage, in memory and in files."""
     return MemoryStorage() if request.param == "memory" else FileStorage(tmp_path / "recording")
 
 
 def names_in(storage: TelemetryStorage) -> list[str]:
-    """The names of the spans, in the order in which they started."""
+    """Return the names of the spans, in the order in which they started."""
     return [span.name for span in storage.retrieve().spans]
 
 
 def tracer_into(exporter: RimpSpanExporter, processor: Any = SimpleSpanProcessor) -> Any:
-    """A tracer whose spans go into the exporter."""
+    """Return a tracer whose spans go into the exporter."""
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(processor(exporter))
     return provider.get_tracer(__name__)
 
 
 def run_scenario(tracer: Any) -> None:
-    """Three spans, each within the other."""
+    """Record three spans, each within the other."""
     with (
         tracer.start_as_current_span("foo"),
         tracer.start_as_current_span("bar"),
@@ -181,7 +181,7 @@ def test_a_span_of_an_invalid_context_is_exported(storage):
 
 @pytest.fixture
 def provider(storage: TelemetryStorage) -> Iterator[LoggerProvider]:
-    """Of loggers, whose records go into the storage."""
+    """Return a provider of loggers whose records go into the storage."""
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(RimpLogRecordExporter(storage)))
     yield provider
@@ -190,7 +190,7 @@ def provider(storage: TelemetryStorage) -> Iterator[LoggerProvider]:
 
 @pytest.fixture
 def handled(provider: LoggerProvider, request: Any) -> Iterator[logging.Logger]:
-    """A logger of the standard library with the SDK's handler."""
+    """Return a logger of the standard library with the SDK's handler."""
     logger = logging.getLogger(request.node.name)
     logger.propagate = False
     handler = LoggingHandler(logger_provider=provider)
@@ -204,7 +204,7 @@ with_handler = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def records_in(storage: TelemetryStorage) -> list[tuple[Any, str, int]]:
-    """Bodies and severities of the records."""
+    """Return bodies and severities of the records."""
     return [
         (event.body, event.severity_text, event.severity_number)
         for event in storage.retrieve().events
@@ -380,18 +380,18 @@ class Metered:
         self.meter = self.provider.get_meter("test_meter")
 
     def points(self) -> list[Any]:
-        """All points that the storage has after another flush."""
+        """Return all points that the storage has after another flush."""
         self.provider.force_flush()
         return self.storage.retrieve().metrics
 
     def close(self) -> None:
-        """Ends the reader's thread."""
+        """End the reader's thread."""
         self.provider.shutdown()
 
 
 @pytest.fixture
 def metered(storage: TelemetryStorage) -> Iterator[Metered]:
-    """With the SDK's usual settings."""
+    """Return a provider of meters with the SDK's usual settings."""
     metered = Metered(storage)
     yield metered
     metered.close()
@@ -539,7 +539,7 @@ def test_exemplars_have_their_span(storage, monkeypatch, setting, is_in_span, is
 
 
 def drops_what_is_no_number() -> bool:
-    """Whether the SDK does; at its floor, one NaN spoils a sum for ever."""
+    """Return True if the SDK drops NaN; at its floor, one NaN spoils a sum for ever."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
     counter = provider.get_meter("m").create_counter("c")

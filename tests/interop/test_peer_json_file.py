@@ -58,7 +58,7 @@ SCOPE = InstrumentationScope("test-scope", "1.0")
 
 
 def span_named(name: str, resource: dict[str, str]) -> ReadableSpan:
-    """A span that a real provider made."""
+    """Return a span that a real provider made."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(resource=Resource(resource), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -69,13 +69,13 @@ def span_named(name: str, resource: dict[str, str]) -> ReadableSpan:
 
 
 def log_named(body: str, resource: dict[str, str]) -> ReadableLogRecord:
-    """A log record."""
+    """Return a log record."""
     log = LogRecord(body=body, severity_text="INFO", severity_number=SeverityNumber.INFO)
     return ReadableLogRecord(log, Resource(resource), SCOPE)
 
 
 def metric_named(name: str, resource: dict[str, str]) -> ResourceMetrics:
-    """A sum or a gauge of one point."""
+    """Return a sum or a gauge of one point."""
     point = NumberDataPoint({"a": 1, "b": True}, 1, 2, 42)
     cumulative = AggregationTemporality.CUMULATIVE
     data = Gauge([point]) if "gauge" in name else Sum([point], cumulative, True)
@@ -84,7 +84,7 @@ def metric_named(name: str, resource: dict[str, str]) -> ResourceMetrics:
 
 
 class Kind(NamedTuple):
-    """What the three exporters differ in."""
+    """The differences of the three exporters."""
 
     signal: Signal
     exporter: Callable[..., Any]
@@ -95,11 +95,11 @@ class Kind(NamedTuple):
     batch: Callable[[Sequence[Any]], Any]
 
     def file(self, path: Path) -> Path:
-        """The file of the signal in a recording."""
+        """Return the file of the signal in a recording."""
         return path / f"{self.signal.value}.jsonl"
 
     def export(self, exporter: Any, *records: Any) -> Any:
-        """Exports the records."""
+        """Export the records."""
         return exporter.export(self.batch(records))
 
 
@@ -133,18 +133,18 @@ KINDS = [
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.signal.value)
 def kind(request: Any) -> Kind:
-    """Each of the three."""
+    """Return each of the three exporters."""
     return request.param
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Of a recording that is not there yet."""
+    """Return the path of a recording that does not exist yet."""
     return tmp_path / "recording"
 
 
 def names_in(signal: Signal, lines: Sequence[bytes]) -> list[list[str]]:
-    """The names, or the bodies, of each resource's records."""
+    """Return the names, or the bodies, of each resource's records."""
     message = message_of(signal, lines)
     groups = [
         [
@@ -168,7 +168,7 @@ def names_in(signal: Signal, lines: Sequence[bytes]) -> list[list[str]]:
 
 
 def lines_in(file: Path) -> list[bytes]:
-    """The whole lines of a file, which has no other."""
+    """Return the whole lines of a file."""
     content = file.read_bytes()
     assert content.endswith(b"\n")
     return content.splitlines()
@@ -303,7 +303,7 @@ def test_without_arguments_the_environment_says_where(kind, tmp_path, monkeypatc
 
 @pytest.fixture
 def traced(path):
-    """A tracer, and a check that our file has what the in-memory exporter was given."""
+    """Return a tracer, and a check that our file has what the in-memory exporter got."""
     provider, memory = TracerProvider(shutdown_on_exit=False), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(RimpSpanExporter(path=path)))
     provider.add_span_processor(SimpleSpanProcessor(memory))
@@ -317,7 +317,7 @@ def traced(path):
 
 
 def assert_is_the_peers(signal: Signal, line: bytes, records: Any) -> None:
-    """The line says what that of the peer's own JSON encoder says, where that is installed."""
+    """Check that the line is that of the peer's own JSON encoder, if it is installed."""
     try:
         from opentelemetry.exporter.otlp.json.common._log_encoder import encode_logs
         from opentelemetry.exporter.otlp.json.common.metrics_encoder import encode_metrics
@@ -387,7 +387,7 @@ def test_log_records_are_what_memory_has(path, records):
 
 
 class Capturing(RimpMetricExporter):
-    """Keeps what it was given."""
+    """An exporter that keeps what it gets."""
 
     last: MetricsData | None = None
 
@@ -398,7 +398,7 @@ class Capturing(RimpMetricExporter):
 
 @pytest.fixture
 def metered(path):
-    """A meter, and a check that our file has what the exporter was given."""
+    """Return a meter, and a check that our file has what the exporter got."""
     exporter = Capturing(path=path)
     reader = PeriodicExportingMetricReader(exporter, export_interval_millis=100_000)
     provider = MeterProvider([reader], shutdown_on_exit=False)

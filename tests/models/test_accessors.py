@@ -1,4 +1,4 @@
-"""What can be said about any record."""
+"""Questions to records of any signal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.cli.records import STACK
 
 
 def test_exceptions_tell_where_they_were_raised() -> None:
-    """The innermost frame of the stack, without the directories."""
+    """An exception is shown with the innermost frame, without directories."""
     attributes = {"exception.type": "E", "exception.message": "m", "exception.stacktrace": STACK}
     assert exception_text(attributes) == "E: m (in charge, bank.py:42)"
     assert exception_text({"exception.type": "E"}) == "E"
@@ -18,13 +18,13 @@ def test_exceptions_tell_where_they_were_raised() -> None:
 
 
 def test_brief_attributes() -> None:
-    """What says nothing new is left out."""
+    """Attributes that say nothing new are left out."""
     noise = {"code.line.number": 3, "thread.id": 1, "exception.type": "E", "order": 7}
     assert brief_attributes(noise) == {"order": 7}
 
 
 def test_says_it_without_the_sdk() -> None:
-    """So that the command line starts at once."""
+    """The accessors import without the SDK, so that the command line starts at once."""
     code = "import sys, rimp_otel.models.accessors, rimp_otel.models.tree; "
     code += "assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
     subprocess.run([sys.executable, "-c", code], check=True)

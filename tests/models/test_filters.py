@@ -1,4 +1,4 @@
-"""Conditions: what they match, and what is refused."""
+"""Filters: the records that they match, and the conditions that are refused."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ TRACE = 0x0AF7651916CD43DD8448EB211C80319C
 
 
 def span(**fields):
-    """A span of 250 ms."""
+    """Return a span of 250 ms."""
     fields = {"start_time": 1_000_000_000, "end_time": 1_250_000_000, **fields}
     return ReadableSpan("GET /", SpanContext(TRACE, 1, False), **fields)
 
 
 def event(**fields):
-    """A warning with a name, of the trace."""
+    """Return a warning with a name, of the trace."""
     fields = {"event_type": EventType.WARNING, "trace_id": TRACE, "event_name": "login", **fields}
     return TelemetryEvent("auth", "hello", **fields)
 
 
 def metric(**fields):
-    """A metric point."""
+    """Return a metric point."""
     return TelemetryMetric("load", 1, **fields)
 
 
 def matching(**conditions):
-    """Which of the three match."""
+    """Return which of the three match."""
     made = Filter.of(**conditions)
     records = {"span": span(), "event": event(), "metric": metric()}
     return [name for name, record in records.items() if made.matches(record)]
 
 
 def test_no_conditions_match_everything():
-    """And are false; None is no condition."""
+    """A filter without conditions is false and matches everything."""
     nothing = dict.fromkeys(
         ["signals", "service", "name", "trace_id", "min_duration", "severity", "attributes"]
     )
@@ -78,14 +78,14 @@ def test_no_conditions_match_everything():
     ],
 )
 def test_conditions(conditions, found, signals):
-    """All must hold; which signals there can be is known beforehand."""
+    """All conditions must hold, and the filter knows the signals that can match."""
     assert matching(**conditions) == found
     assert Filter.of(**conditions).signals == signals
     assert Filter.of(**conditions)
 
 
 def test_what_a_record_lacks_does_not_match():
-    """A resource, an end, a start, a severity, a trace."""
+    """A record without the field of a condition does not match."""
     assert not Filter.of(service="shop").matches(event())
     assert not Filter.of(service="shop").matches(metric(resource=ResourceInfo()))
     assert not Filter.of(min_duration=0).matches(span(end_time=None))
@@ -97,7 +97,7 @@ def test_what_a_record_lacks_does_not_match():
 
 
 def test_service():
-    """Of all kinds of records."""
+    """The service of any record can be a condition."""
     resource = ResourceInfo({"service.name": "shop"})
     made = Filter.of(service="shop")
     assert made.matches(span(resource=Resource(resource.attributes)))
@@ -130,14 +130,14 @@ def test_service():
     ],
 )
 def test_attribute_values(recorded, wanted, is_same):
-    """Equal as OTLP's values are."""
+    """Attribute values are compared as OTLP's values."""
     made = Filter.of(attributes={"k": wanted})
     assert made.matches(event(metadata={"k": recorded, "other": 1})) is is_same
     assert made.matches(metric(tags={"k": recorded})) is is_same
 
 
 def test_all_attributes_must_be_there():
-    """Those of the record itself, not of what it belongs to."""
+    """The record itself must have all attributes, not its resource."""
     made = Filter.of(attributes={"a": 1, "b": None})
     assert made.matches(span(attributes={"a": 1, "b": None, "c": 3}))
     assert not made.matches(span(attributes={"a": 1}))
@@ -189,13 +189,13 @@ def test_all_attributes_must_be_there():
     ],
 )
 def test_what_is_refused(conditions, message):
-    """With the argument's name, its value, and what is allowed."""
+    """The message of a refused condition has its name, the allowed values and the value."""
     with pytest.raises(ConfigurationError, match=message):
         Filter.of(**conditions)
 
 
 def test_representation():
-    """Only the conditions that there are, in one order."""
+    """The representation of a filter has its conditions only, in one order."""
     assert repr(Filter.of()) == "Filter()"
     assert repr(Filter.of(signals=["traces", "logs"], name="x")) == (
         "Filter(signals=['logs', 'traces'], name='x')"

@@ -1,4 +1,4 @@
-"""Events, metrics, and what pydantic makes of them."""
+"""Events, metric points, and pydantic's use of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOON = 1_795_521_600_000_000_000
 
 
 def test_event_types_and_severity_numbers():
-    """Each type is the lowest number of its OTLP range, and takes in the whole range."""
+    """Each event type is the lowest number of its OTLP range, and holds the whole range."""
     assert [kind.severity_number for kind in EventType] == [5, 9, 13, 17]
     numbers = {number: EventType.from_severity_number(number).name for number in range(25)}
     assert [n for n in numbers if numbers[n] == "DEBUG"] == list(range(1, 9))
@@ -35,7 +35,7 @@ def test_event_types_and_severity_numbers():
 
 
 def test_event_defaults():
-    """Body and severity number follow from the message and the type."""
+    """Body and severity number follow from message and type."""
     event = TelemetryEvent("auth", "login", EventType.WARNING, time_unix_nano=NOON)
     assert (event.body, event.severity_number, event.metadata) == ("login", 13, {})
     assert event.timestamp == datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
@@ -43,18 +43,18 @@ def test_event_defaults():
 
 
 def test_event_body_may_be_none():
-    """None is a body, not the lack of one."""
+    """None is a body, not a missing one."""
     assert TelemetryEvent("a", "", body=None).body is None
 
 
 def test_event_time_falls_back_to_the_observed_one():
-    """As OTLP recommends for records without a time."""
+    """An event without a time has the observed one, as OTLP recommends."""
     event = TelemetryEvent("a", "b", time_unix_nano=0, observed_time_unix_nano=NOON)
     assert event.timestamp.year == 2026
 
 
 def test_events_share_no_metadata():
-    """Each has a dict of its own."""
+    """Each event has a dict of its own."""
     first, second = TelemetryEvent("a", "b"), TelemetryEvent("a", "b")
     first.metadata["x"] = 1
     assert second.metadata == {}
@@ -87,14 +87,14 @@ def test_events_share_no_metadata():
     ],
 )
 def test_wrong_argument_is_named(make, message):
-    """With its value, and what is allowed."""
+    """The message of a wrong argument has its name, the allowed values and the value."""
     with pytest.raises(ConfigurationError) as caught:
         make()
     assert str(caught.value) == message
 
 
 def test_metric_defaults():
-    """A gauge, now, without a unit."""
+    """A metric point is a gauge of now without a unit by default."""
     metric = TelemetryMetric("load", 0.5)
     assert (metric.unit or "", metric.tags, metric.kind) == ("", {}, MetricKind.GAUGE)
     assert abs((datetime.now(timezone.utc) - metric.timestamp).total_seconds()) < 60
@@ -102,7 +102,7 @@ def test_metric_defaults():
 
 
 def test_metric_without_a_value():
-    """By its flag, or by NaN."""
+    """A metric point without a value says so by its flag or by NaN."""
     assert not TelemetryMetric("load", 0, flags=1).has_value
     assert not TelemetryMetric("load", math.nan).has_value
 
@@ -159,13 +159,13 @@ METRICS = [
 
 
 def adapter(kind):
-    """pydantic's view of a model."""
+    """Return pydantic's view of a model."""
     pydantic = pytest.importorskip("pydantic")
     return pydantic.TypeAdapter(kind)
 
 
 def test_pydantic_event_round_trip():
-    """Through Python objects and through JSON."""
+    """An event goes through pydantic's objects and JSON unchanged."""
     events = adapter(TelemetryEvent)
     assert events.validate_python(events.dump_python(EVENT)) == EVENT
     assert events.validate_json(events.dump_json(EVENT)) == EVENT
@@ -174,14 +174,14 @@ def test_pydantic_event_round_trip():
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_pydantic_metric_round_trip(metric):
-    """Of every kind, through Python objects and through JSON."""
+    """A metric point of every kind goes through pydantic's objects and JSON unchanged."""
     metrics = adapter(TelemetryMetric)
     assert metrics.validate_python(metrics.dump_python(metric)) == metric
     assert metrics.validate_json(metrics.dump_json(metric)) == metric
 
 
 def test_pydantic_keeps_ints_ints():
-    """1 and 1.0 stay what they were."""
+    """The values 1 and 1.0 keep their types."""
     metrics = adapter(TelemetryMetric)
     for value in (1, 1.0):
         back = metrics.validate_json(metrics.dump_json(TelemetryMetric("a", value)))
@@ -202,7 +202,7 @@ def test_pydantic_writes_what_json_has_no_number_for():
 
 
 def test_pydantic_fills_in_defaults():
-    """The least that an event and a metric need."""
+    """The required fields of an event and a metric point are enough."""
     event = adapter(TelemetryEvent).validate_python({"source": "a", "message": "b"})
     assert (event.event_type, event.body, event.severity_number) == (EventType.INFO, "b", 9)
     metric = adapter(TelemetryMetric).validate_python({"name": "a", "value": "2.5"})
@@ -219,14 +219,14 @@ def test_pydantic_fills_in_defaults():
     ],
 )
 def test_pydantic_refuses_what_is_wrong(wrong):
-    """With its own error."""
+    """A wrong value raises pydantic's own error."""
     pydantic = pytest.importorskip("pydantic")
     with pytest.raises(pydantic.ValidationError):
         adapter(TelemetryEvent).validate_python(wrong)
 
 
 def test_models_work_without_pydantic():
-    """It is not even asked for."""
+    """The models do not import pydantic."""
     script = """
     import sys
     sys.modules["pydantic"] = None

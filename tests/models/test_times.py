@@ -18,7 +18,7 @@ NOON = 1_795_521_600_000_000_000  # 2026-11-24T12:00:00Z
 
 @pytest.fixture
 def in_berlin(monkeypatch):
-    """Local time is one hour ahead of UTC."""
+    """Set the local time zone to one hour ahead of UTC."""
     monkeypatch.setenv("TZ", "CET-1")
     time.tzset()
     yield
@@ -42,17 +42,17 @@ def in_berlin(monkeypatch):
     ],
 )
 def test_forms_of_one_time(given_time, in_berlin):
-    """All of them are the same instant; without a zone they are local."""
+    """All forms are the same instant; without a zone they are local."""
     assert to_unix_nano(given_time) == NOON
 
 
 def test_date_alone_is_its_local_midnight(in_berlin):
-    """As datetime.fromisoformat has it."""
+    """A date alone is its local midnight, as for datetime.fromisoformat."""
     assert to_unix_nano("2026-11-24") == NOON - 13 * 3_600 * 1_000_000_000
 
 
 def test_fractions_of_seconds():
-    """To the microsecond, also from a float, also before the epoch."""
+    """Fractions are exact to the microsecond, also from a float and before the epoch."""
     assert to_unix_nano("2026-11-24T12:00:00.123456Z") == NOON + 123_456_000
     assert to_unix_nano(1_795_521_600.25) == NOON + 250_000_000
     assert to_unix_nano(-0.5) == -500_000_000
@@ -63,7 +63,7 @@ def test_fractions_of_seconds():
     "text", ["2026-11-24T12:00:00.5Z", "2026-11-24T12:00:00.500000000Z", "2026-11-24T12:00:00,5Z"]
 )
 def test_iso_fraction_of_any_length(text):
-    """On every Python, with and without dateutil: nanoseconds are what OTLP's tools print."""
+    """Fractions of any length are read on every Python, with and without dateutil."""
     script = """
     import sys
     sys.modules["dateutil"] = None
@@ -75,21 +75,21 @@ def test_iso_fraction_of_any_length(text):
 
 @pytest.mark.parametrize("wrong", [True, None, [], b"2026", float("nan"), float("inf"), 1j])
 def test_other_types_are_refused(wrong):
-    """With the value, and what is allowed."""
+    """The message of a wrong type has the value and the allowed forms."""
     with pytest.raises(ConfigurationError, match="is not a point in time: give a datetime"):
         to_unix_nano(wrong)
 
 
 @pytest.mark.parametrize("wrong", ["", " ", "Z", "soon", "2026-13-01", "2026-11-24T25:00:00Z"])
 def test_other_texts_are_refused(wrong):
-    """Whether dateutil is asked or not."""
+    """A text that is not a time is refused, with and without dateutil."""
     with pytest.raises(ConfigurationError, match="is not a point in time"):
         to_unix_nano(wrong)
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_time_or_a_configuration_error(text):
-    """Nothing else comes out of it."""
+    """Any text is a time or raises ConfigurationError."""
     try:
         assert isinstance(to_unix_nano(text), int)
     except ConfigurationError:
@@ -97,7 +97,7 @@ def test_any_text_is_a_time_or_a_configuration_error(text):
 
 
 def test_ends_of_the_calendar():
-    """datetime.min and datetime.max, which people pass for an open end, whatever the zone."""
+    """datetime.min and datetime.max stand for an open end, in any zone."""
     assert to_unix_nano(datetime.min) <= -62_135_500_000 * 10**9
     assert to_unix_nano(datetime.max) >= 253_402_200_000 * 10**9
     far = timezone(timedelta(hours=14))
@@ -105,13 +105,13 @@ def test_ends_of_the_calendar():
 
 
 def test_dateutil_widens_the_strings():
-    """Where it is installed."""
+    """With dateutil, more strings are read."""
     pytest.importorskip("dateutil")
     assert to_unix_nano("24 Nov 2026 12:00 UTC") == NOON
 
 
 def test_without_dateutil_the_error_names_it():
-    """ISO 8601 goes without; the rest says what would help."""
+    """Without dateutil, the message of a string that is not ISO 8601 names it."""
     script = """
     import sys
     sys.modules["dateutil"] = None
@@ -126,7 +126,7 @@ def test_without_dateutil_the_error_names_it():
 
 
 def test_from_unix_nano():
-    """Aware, in UTC, cut off to microseconds; never an error."""
+    """The datetime is aware, in UTC, cut off to microseconds, for any time."""
     assert from_unix_nano(NOON + 1_999).isoformat() == "2026-11-24T12:00:00.000001+00:00"
     assert from_unix_nano(-1).isoformat() == "1969-12-31T23:59:59.999999+00:00"
     assert from_unix_nano(10**30) == datetime.max.replace(tzinfo=timezone.utc)
@@ -135,5 +135,5 @@ def test_from_unix_nano():
 
 @given(st.datetimes(timezones=st.just(timezone.utc)))
 def test_datetime_there_and_back(moment):
-    """Exact, for every datetime."""
+    """Any datetime comes back exactly."""
     assert from_unix_nano(to_unix_nano(moment)) == moment

@@ -1,4 +1,4 @@
-"""Where the builders of records get their choices from, and the values that records share."""
+"""The sources of choices for the builders of records, and the values that records share."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Source(Protocol):
-    """Where the choices come from."""
+    """A source of choices."""
 
     def integer(self, low: int, high: int) -> int:
         """An integer of the range, both ends included."""
@@ -62,7 +62,7 @@ _NOT_FINITE = [math.nan, math.inf, -math.inf]
 
 
 class RandomSource:
-    """Choices of a pseudo-random generator: fast, and repeatable by its seed."""
+    """The choices of a pseudo-random generator: fast, and repeatable by its seed."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -99,17 +99,17 @@ class RandomSource:
 
 
 def some(source: Source, make: Callable[[Source], T], most: int = 3) -> list[T]:
-    """None to ``most`` of them, few more often."""
+    """Return none to ``most`` of them, few more often than many."""
     return [make(source) for _ in range(source.integer(0, source.integer(0, most)))]
 
 
 def happens(source: Source, one_in: int = 2) -> bool:
-    """Whether to do what is not always done."""
+    """Return True now and then."""
     return source.integer(1, one_in) == 1
 
 
 def value(source: Source, depth: int = 3) -> Any:
-    """A value of any type that OTLP has, for a body or where attributes may hold it."""
+    """Return a value of any type that OTLP has."""
     kind = source.integer(0, 9 if depth else 6)
     if kind < 3:
         return source.text()
@@ -128,7 +128,7 @@ def value(source: Source, depth: int = 3) -> Any:
 
 
 def _old_value(source: Source) -> Any:
-    """A value that attributes could hold before they could hold any."""
+    """Return a value of a type that attributes could hold before they could hold any."""
     make = source.choose((text, real, int64, boolean))
     return tuple(some(source, make)) if happens(source, 3) else make(source)
 
@@ -144,43 +144,43 @@ def real(source: Source) -> float:
 
 
 def int64(source: Source) -> int:
-    """An integer that OTLP has."""
+    """Return any integer that OTLP has."""
     return source.integer(-(2**63), 2**63 - 1)
 
 
 def boolean(source: Source) -> bool:
-    """One of the two."""
+    """Return True or False."""
     return source.choose((True, False))
 
 
 def key(source: Source) -> str:
-    """An attribute's name, which the SDK wants not to be empty."""
+    """Return an attribute's name; the SDK wants it not to be empty."""
     return source.text() or "key"
 
 
 def raw_attributes(source: Source) -> dict[str, Any]:
-    """Attributes as an application gives them."""
+    """Return attributes as an application passes them."""
     make = value if EXTENDED else _old_value
     return {key(source): make(source) for _ in range(source.integer(0, 4))}
 
 
 def time(source: Source) -> int:
-    """A time of these years, or any that OTLP can hold."""
+    """Return a time of these years, or any that OTLP can hold."""
     if happens(source, 4):
         return source.choose((0, 1, 2**63 - 1, 2**64 - 1))
     return source.integer(1_500_000_000_000_000_000, 1_900_000_000_000_000_000)
 
 
 def schema_url(source: Source) -> str | None:
-    """One, an empty one, or none."""
+    """Return a schema URL, an empty one, or None."""
     return source.choose((None, "", "https://opentelemetry.io/schemas/1.37.0"))
 
 
 def number(source: Source) -> float | int:
-    """A measured value."""
+    """Return a measured value."""
     return source.real() if happens(source) else source.integer(-(2**63), 2**63 - 1)
 
 
 def tally(source: Source) -> int:
-    """Of measurements."""
+    """Return a count of measurements."""
     return source.integer(0, 2**64 - 1)

@@ -1,6 +1,6 @@
-"""Makes the SDK's records of every signal, with every field, out of a source of choices.
+"""Builds the SDK's records of every signal, with every field, from a source of choices.
 
-One set of builders for both provers: Hypothesis chooses in the tests (``strategies``), a seeded
+Both provers share the builders: Hypothesis chooses in the tests (``strategies``), a seeded
 ``random.Random`` in the long run (``prove``).
 """
 
@@ -72,7 +72,7 @@ __all__ = [
 
 
 def bounded(source: Source, *, extended: bool = EXTENDED) -> BoundedAttributes | None:
-    """Attributes as the SDK keeps them, some of them dropped."""
+    """Return attributes as the SDK keeps them, some of them dropped."""
     if happens(source, 8):
         return None
     limit = source.choose((None, None, None, 0, 1, 2))
@@ -83,14 +83,14 @@ def bounded(source: Source, *, extended: bool = EXTENDED) -> BoundedAttributes |
 
 
 def trace_state(source: Source) -> TraceState:
-    """None to three entries that W3C allows."""
+    """Return a trace state of none to three entries that W3C allows."""
     names = ("vendor", "a", "b2", "tenant@system", "with_-*/all")
     texts = ("1", "x y", "!#$%&'()*+-./:;<>?@[]^_`{|}~", '"quoted"', "\\")
     return TraceState(some(source, lambda of: (of.choose(names), of.choose(texts)), 1))
 
 
 def span_context(source: Source, low: int = 0) -> SpanContext:
-    """Of a span here or elsewhere; with ids of 0, unless those begin at ``low``."""
+    """Return the context of a span here or elsewhere; its ids may be 0 if they begin at ``low`` = 0."""
     return SpanContext(
         source.integer(low, 2**128 - 1),
         source.integer(low, 2**64 - 1),
@@ -101,7 +101,7 @@ def span_context(source: Source, low: int = 0) -> SpanContext:
 
 
 def resources(source: Source, most: int = 3) -> list[Resource]:
-    """Resources that differ in what is written of them."""
+    """Return resources that differ in what is written of them."""
     made = [
         Resource(
             {"service.name": f"service-{number}", **raw_attributes(source)}, schema_url(source)
@@ -112,7 +112,7 @@ def resources(source: Source, most: int = 3) -> list[Resource]:
 
 
 def scopes(source: Source, most: int = 3) -> list[InstrumentationScope]:
-    """Scopes that differ in what is written of them."""
+    """Return scopes that differ in what is written of them."""
     made = [
         InstrumentationScope(
             f"scope-{number} {source.text()}",
@@ -126,7 +126,7 @@ def scopes(source: Source, most: int = 3) -> list[InstrumentationScope]:
 
 
 def span(source: Source, resource: Resource, scope: InstrumentationScope | None) -> ReadableSpan:
-    """A span made directly."""
+    """Return a span that is made directly."""
     return ReadableSpan(
         name=source.text(),
         context=span_context(source),
@@ -166,7 +166,7 @@ def _status(source: Source) -> Status:
 
 
 def spans(source: Source, most: int) -> list[ReadableSpan]:
-    """Spans of several resources and scopes, in any order."""
+    """Return spans of several resources and scopes, in any order."""
     owners, libraries = resources(source), scopes(source)
     count = source.integer(0, most)
     made = [span(source, source.choose(owners), source.choose(libraries)) for _ in range(count)]
@@ -195,7 +195,7 @@ class _Collect(SpanProcessor):
 
 
 def spans_of_provider(source: Source, most: int) -> list[ReadableSpan]:
-    """Spans that a real TracerProvider made and ended, with limits that drop some of all."""
+    """Return spans of a real TracerProvider, with limits that drop some of everything."""
     limits = SpanLimits(
         max_events=2,
         max_links=2,
@@ -250,7 +250,7 @@ def _run_span(source: Source, tracer: Any) -> None:
 def log_record(
     source: Source, resource: Resource, scope: InstrumentationScope | None
 ) -> ReadableLogRecord | ReadWriteLogRecord:
-    """A log record as an exporter, or as a processor is given it."""
+    """Return a log record as an exporter or as a processor gets it."""
     in_span = set_span_in_context(NonRecordingSpan(span_context(source)), Context())
     log = LogRecord(
         timestamp=source.choose((None, 0)) if happens(source, 4) else time(source),
@@ -275,7 +275,7 @@ _OUTSIDE = set_span_in_context(NonRecordingSpan(SpanContext(0, 0, False)), Conte
 
 
 def log_records(source: Source, most: int) -> list[ReadableLogRecord | ReadWriteLogRecord]:
-    """Log records of several resources and scopes, in any order."""
+    """Return log records of several resources and scopes, in any order."""
     owners, libraries = resources(source), scopes(source)
     count = source.integer(0, most)
     made = [
@@ -287,7 +287,7 @@ def log_records(source: Source, most: int) -> list[ReadableLogRecord | ReadWrite
 
 
 def exemplar(source: Source) -> Exemplar:
-    """A measurement, within a span or not."""
+    """Return a measurement, within a span or not."""
     measured = (raw_attributes(source), number(source), time(source))
     if happens(source):
         return Exemplar(*measured)
@@ -349,7 +349,7 @@ _POINTS: dict[type, Callable[[Source], Any]] = {
 
 
 def metric(source: Source, name: str, points: int) -> Metric:
-    """A metric of any kind, with as many points."""
+    """Return a metric of any kind, with this number of points."""
     kind = source.choose(tuple(_POINTS))
     fields: dict[str, Any] = {"data_points": [_POINTS[kind](source) for _ in range(points)]}
     if kind is not Gauge:
@@ -361,7 +361,7 @@ def metric(source: Source, name: str, points: int) -> Metric:
 
 
 def metrics_data(source: Source, most: int) -> MetricsData:
-    """Metrics of several resources and scopes; some of them without any point."""
+    """Return metrics of several resources and scopes, some of them without any point."""
     libraries = scopes(source)
     left = [source.integer(0, most)]
 

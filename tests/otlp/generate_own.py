@@ -1,4 +1,4 @@
-"""Makes our own records, with every field, out of a source of choices."""
+"""Builds our own records, with every field, from a source of choices."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = ["event", "metric"]
 
 
 def event(source: Source) -> TelemetryEvent:
-    """An event of our own, with any values in all fields."""
+    """Return an event with any values in all fields."""
     severity = source.choose((0, 1, 5, 8, 9, 12, 13, 16, 17, 24))
     body = plain_value(value(source))
     return TelemetryEvent(
@@ -63,7 +63,7 @@ def event(source: Source) -> TelemetryEvent:
 
 
 def metric(source: Source) -> TelemetryMetric:
-    """A metric of our own, of any kind, summaries too."""
+    """Return a metric point of any kind, summaries included."""
     kind = source.choose(tuple(MetricKind))
     total, point = _POINTS[kind](source)
     temporality = Temporality.UNSPECIFIED

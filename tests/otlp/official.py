@@ -1,6 +1,6 @@
-"""The official encoder's messages and ours, made comparable.
+"""Makes the official encoder's messages and ours comparable.
 
-``_MASKS`` is all that the two may differ in; everything else must be the same, to the byte.
+``_MASKS`` lists all differences that are allowed; everything else must be the same, to the byte.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _W3C_FLAGS = 0xFF
 
 
 def data_of(signal: Signal, records: Any) -> TelemetryData:
-    """The batch that our exporter for the signal makes of what the SDK gives it."""
+    """Return the batch that our exporter of the signal makes of the SDK's records."""
     if signal is Signal.TRACES:
         return TelemetryData(spans=records)
     if signal is Signal.LOGS:
@@ -62,7 +62,7 @@ def data_of(signal: Signal, records: Any) -> TelemetryData:
 
 
 def lines_of(signal: Signal, records: Any) -> list[bytes]:
-    """Our lines; every record must have got into them."""
+    """Return our lines, which must hold every record."""
     data = data_of(signal, records)
     lines = data.otlp_json(signal)
     assert skipped_count(data, signal) == 0
@@ -71,7 +71,7 @@ def lines_of(signal: Signal, records: Any) -> list[bytes]:
 
 
 def parsed(signal: Signal, line: bytes) -> Any:
-    """What protobuf's own JSON parser makes of a line, whose ids are in hex instead of base64."""
+    """Return the message that protobuf's own JSON parser reads from a line, with hex ids as base64."""
     plain = json.loads(line, object_pairs_hook=_with_base64_ids, parse_constant=_refuse)
     return json_format.ParseDict(plain, MESSAGES[signal]())
 
@@ -92,7 +92,7 @@ def _refuse(constant: str) -> None:
 
 
 def message_of(signal: Signal, lines: Sequence[bytes]) -> Any:
-    """The message of some lines, as it would be if they were one."""
+    """Return the message of several lines, as if they were one."""
     messages = [parsed(signal, line) for line in lines]
     return messages[0] if len(messages) == 1 else _joined(signal, messages)
 
@@ -109,7 +109,7 @@ def _joined(signal: Signal, messages: Iterable[Any]) -> Any:
 
 
 def _join(source: Any, target: Any, fields: list[str]) -> None:
-    """Appends the items of ``source`` to the items of ``target`` that say the same of them."""
+    """Append the items of ``source`` to those items of ``target`` that have the same envelope."""
     items, others = _items(source, fields[0]), _items(target, fields[0])
     if len(fields) == 1:
         others.MergeFrom(items)
@@ -132,7 +132,7 @@ def _data(metric: Any) -> Any:
 
 
 def _shell(item: Any, field: str) -> bytes:
-    """All that stands around the items of the next level."""
+    """Return an item without the items of the next level."""
     if isinstance(item, (trace_pb2.Span, logs_pb2.LogRecord)):
         return b""
     shell = type(item)()
@@ -146,7 +146,7 @@ def _snake(camel: str) -> str:
 
 
 def official_message(signal: Signal, records: Any) -> Any:
-    """The official encoder's message, without what ours leaves out."""
+    """Return the official encoder's message, without the fields that our encoder leaves out."""
     request = _ENCODERS[signal](records)
     message = MESSAGES[signal].FromString(request.SerializeToString())
     if signal is Signal.METRICS:
@@ -157,7 +157,7 @@ def official_message(signal: Signal, records: Any) -> Any:
 
 
 def our_message(signal: Signal, lines: Sequence[bytes]) -> Any:
-    """The message of our lines, without what the official encoder loses."""
+    """Return the message of our lines, without the fields that the official encoder loses."""
     message = message_of(signal, lines)
     _MASKS[signal](message)
     for group in getattr(message, _snake(signal.resource_key)):
@@ -168,7 +168,7 @@ def our_message(signal: Signal, lines: Sequence[bytes]) -> Any:
 
 
 def _mask_spans(message: trace_pb2.TracesData) -> None:
-    """The W3C trace flags of spans and links, and the trace state of links."""
+    """Clear the W3C trace flags of spans and links, and the trace state of links."""
     for group in message.resource_spans:
         for scoped in group.scope_spans:
             for span in scoped.spans:
@@ -179,11 +179,11 @@ def _mask_spans(message: trace_pb2.TracesData) -> None:
 
 
 def _mask_logs(message: logs_pb2.LogsData) -> None:
-    """Nothing."""
+    """Clear nothing."""
 
 
 def _mask_metrics(message: metrics_pb2.MetricsData) -> None:
-    """The time since when a gauge was observed."""
+    """Clear the start time of gauges."""
     for group in message.resource_metrics:
         for scoped in group.scope_metrics:
             for metric in scoped.metrics:
@@ -199,7 +199,7 @@ _MASKS: dict[Signal, Callable[[Any], None]] = {
 
 
 def _prune(groups: Any, *fields: str) -> None:
-    """Leaves out what holds no data point; no record says anything of it."""
+    """Remove scopes and resources without a data point, which no record belongs to."""
     for group in list(groups):
         if fields[1:]:
             _prune(getattr(group, fields[0]), *fields[1:])
@@ -220,7 +220,7 @@ _LEAVES_NONE_OUT = _leaves_none_out()
 
 
 def _name_none(message: Any) -> None:
-    """Sets the empty values that the official encoder at the SDK's floor leaves out."""
+    """Set the empty values that the official encoder at the SDK's floor leaves out."""
     if isinstance(message, common_pb2.KeyValue):
         message.value.SetInParent()
     if isinstance(message, logs_pb2.LogRecord):
@@ -232,20 +232,20 @@ def _name_none(message: Any) -> None:
 
 
 def binary(message: Any) -> bytes:
-    """For comparing: as messages, a NaN would differ from itself."""
+    """Return a message as bytes, to compare; as messages, a NaN would differ from itself."""
     data: bytes = message.SerializeToString(deterministic=True)
     return data
 
 
 def assert_same(signal: Signal, lines: Sequence[bytes], records: Any) -> None:
-    """Our lines say what the official encoder says, field by field and as a whole."""
+    """Check that our lines hold what the official encoder writes, field by field and as a whole."""
     ours, theirs = our_message(signal, lines), official_message(signal, records)
     assert list(differences(ours, theirs)) == []
     assert binary(ours) == binary(theirs)
 
 
 def differences(ours: Any, theirs: Any, path: str = "") -> Iterator[str]:
-    """The fields in which two messages of one type differ."""
+    """Return the fields in which two messages of one type differ."""
     our_fields = {field.name: value for field, value in ours.ListFields()}
     their_fields = {field.name: value for field, value in theirs.ListFields()}
     for name in sorted(our_fields.keys() | their_fields.keys()):

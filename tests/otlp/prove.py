@@ -51,7 +51,7 @@ _MAKERS: tuple[tuple[Signal, Callable[[Source, int], Any]], ...] = (
 
 
 class Outcome(NamedTuple):
-    """What a comparison has found."""
+    """The result of a comparison."""
 
     #: Records compared, by signal.
     counts: Counter[Signal]
@@ -60,7 +60,7 @@ class Outcome(NamedTuple):
 
 
 def prove(records: int, seed: int) -> Outcome:
-    """Compares exactly as many records; the same ones for the same seed."""
+    """Compare exactly this number of records, the same ones for the same seed."""
     outcome = Outcome(Counter(), [])
     source = RandomSource(Random(seed))
     for signal, make in cycle(_MAKERS):
@@ -78,7 +78,7 @@ def prove(records: int, seed: int) -> Outcome:
 
 
 def _wrong_with(signal: Signal, batch: Any) -> str:
-    """Why our lines are not what they should be; empty if they are."""
+    """Return why our lines are wrong; empty if they are right."""
     try:
         lines = lines_of(signal, batch)
         ours, theirs = our_message(signal, lines), official_message(signal, batch)
@@ -107,7 +107,7 @@ def _shown(what: str, ours: Any, theirs: Any) -> str:
 
 
 def _narrowed(signal: Signal, batch: Any) -> str:
-    """The first record that is wrong on its own; empty if it takes several."""
+    """Return the first record that is wrong on its own; empty if it takes several."""
     for part in _parts(batch):
         if wrong := _wrong_with(signal, part):
             return f"{part!r}\n{wrong}"
@@ -134,13 +134,13 @@ def _worker(records: int, seed: int) -> Outcome:
 
 
 def _shares(records: int, parts: int) -> list[int]:
-    """As equal as can be, and no more of them than there are records."""
+    """Divide a number as equally as possible."""
     parts = max(min(parts, records), 1)
     return [records * (n + 1) // parts - records * n // parts for n in range(parts)]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; 1 if there are differences."""
+    """Run the command; return 1 if there are differences."""
     parser = argparse.ArgumentParser(prog="python -m tests.otlp.prove", description=__doc__)
     parser.add_argument("--records", type=int, default=20_000, help="how many (default: 20000)")
     parser.add_argument("--seed", type=int, default=1, help="of the generator (default: 1)")

@@ -40,7 +40,7 @@ _BINARY = st.binary(max_size=8)
 
 
 class _HypothesisSource:
-    """Choices that Hypothesis makes, and shrinks."""
+    """The choices that Hypothesis makes, and shrinks."""
 
     def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
         self._draw = draw

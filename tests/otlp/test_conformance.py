@@ -1,4 +1,4 @@
-"""Real recordings and the specification's own examples, against protobuf's parsers.
+"""Real recordings and the specification's examples, compared with protobuf's parsers.
 
 The files are not part of the project: without their folder beside it, these tests are skipped.
 """
@@ -35,13 +35,13 @@ EXAMPLES = {"events": 1, "logs": 1, "metrics": 4, "trace": 1}
 
 
 def signal_named(name: str) -> Signal:
-    """The signal that a recording's name begins with."""
+    """Return the signal that a recording's name begins with."""
     return Signal(name.split("_")[0])
 
 
 @pytest.mark.parametrize(("name", "count"), EXAMPLES.items())
 def test_the_examples_of_the_specification_decode(name, count):
-    """And strict JSON of them is the same message."""
+    """The examples decode, and strict JSON of them is the same message."""
     text = (FOLDER / "otlp-examples" / f"{name}.json").read_text()
     assert len(decode_line(text).records) == count_records(text) == count
     assert protobuf_from_line(normalize_line(text)) == protobuf_from_line(text)
@@ -49,7 +49,7 @@ def test_the_examples_of_the_specification_decode(name, count):
 
 @pytest.mark.parametrize(("name", "count"), RECORDS.items())
 def test_protobuf_recordings_become_lines_without_loss(name, count):
-    """Parsed back, the line is the message that it was."""
+    """Parsed back, the line of a protobuf recording is the same message."""
     signal = signal_named(name)
     data = (FOLDER / "recordings" / f"{name}.pb").read_bytes()
     line = line_from_protobuf(signal, data)
@@ -61,7 +61,7 @@ def test_protobuf_recordings_become_lines_without_loss(name, count):
 
 @pytest.mark.parametrize(("name", "count"), RECORDS.items())
 def test_recordings_in_the_dialect_become_the_same_messages(name, count):
-    """Base64 ids and named enumerations are what the binary recording of the same name holds."""
+    """Base64 ids and named enumerations become those of the binary recording of the same name."""
     lines = (FOLDER / "recordings" / f"{name}.jsonl").read_bytes().splitlines()
     data = (FOLDER / "recordings" / f"{name}.pb").read_bytes()
     first, *others = [protobuf_from_line(normalize_line(line)) for line in lines]
@@ -93,7 +93,7 @@ def test_the_dialect_and_strict_json_decode_to_the_same_ids():
     ],
 )
 def test_invalid_files_are_refused_with_a_reason(name, reason):
-    """Each is refused, by both readers, for what is wrong in it."""
+    """Both readers refuse each file, for what is wrong in it."""
     text = (FOLDER / "invalid" / f"{name}.json").read_text()
     for read in (decode_line, normalize_line):
         with pytest.raises(DecodeError) as caught:

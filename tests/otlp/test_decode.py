@@ -1,4 +1,4 @@
-"""Reading OTLP JSON: what each field becomes, and what is refused."""
+"""Decoding OTLP JSON: the record that each field becomes, and the lines that are refused."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ from rimp_otel.models.records import (
     TelemetryMetric,
     Temporality,
 )
-from rimp_otel.otlp import decode_common as origins
-from rimp_otel.otlp import decode_spans as recorded
+from rimp_otel.otlp import decode_common, decode_spans
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.scan import count_records, signal_of_line
 
@@ -42,31 +41,31 @@ SPAN_ID = "eee19b7ec3c1b174"
 def line_of(
     signal: Signal, *records: dict[str, Any], resource: Any = None, scope: Any = None
 ) -> str:
-    """A line with one resource and one scope."""
+    """Return a line with one resource and one scope."""
     group = {"resource": resource, signal.scope_key: [{"scope": scope, signal.record_key: records}]}
     return json.dumps({signal.resource_key: [group]})
 
 
 def span_of(**fields: Any) -> Any:
-    """The span that a line with these fields becomes."""
+    """Return the span of a line with these fields."""
     (span,) = decode_line(line_of(Signal.TRACES, fields)).records
     return span
 
 
 def event_of(**fields: Any) -> TelemetryEvent:
-    """The event that a line with these fields becomes."""
+    """Return the event of a line with these fields."""
     (event,) = decode_line(line_of(Signal.LOGS, fields)).records
     return event
 
 
 def metric_of(**fields: Any) -> TelemetryMetric:
-    """The metric that a line with one data point becomes."""
+    """Return the metric point of a line with one data point."""
     (metric,) = decode_line(line_of(Signal.METRICS, fields)).records
     return metric
 
 
 def reason_of(line: str) -> str | None:
-    """Why a line is refused; None where it is not."""
+    """Return why a line is refused; None if it is not."""
     try:
         decode_line(line)
     except DecodeError as error:
@@ -75,7 +74,7 @@ def reason_of(line: str) -> str | None:
 
 
 def attribute(key: str, **value: Any) -> dict[str, Any]:
-    """One attribute as it stands in JSON."""
+    """Return an attribute as it stands in JSON."""
     return {"key": key, "value": value}
 
 
@@ -113,9 +112,9 @@ def test_an_sdk_like_span_is_a_plain_readable_span():
 
 
 def test_a_span_of_nothing_has_the_defaults():
-    """All fields may be missing: ids and times are 0, and the subclass says what was not there."""
+    """All fields may be missing: ids and times are 0, and the subclass keeps what was missing."""
     span = span_of()
-    assert isinstance(span, recorded.RecordedSpan)
+    assert isinstance(span, decode_spans.RecordedSpan)
     assert (span.otlp_flags, span.otlp_kind, span.kind) == (0, 0, SpanKind.INTERNAL)
     assert (span.name, span.start_time, span.end_time, span.parent) == ("", 0, 0, None)
     assert (span.context.trace_id, span.context.span_id) == (0, 0)
@@ -124,7 +123,7 @@ def test_a_span_of_nothing_has_the_defaults():
 
 @pytest.mark.parametrize("kind", [0, 6, 2**31 - 1])
 def test_a_kind_that_the_sdk_lacks_is_kept(kind):
-    """The SDK has no kind for it, the subclass has its number."""
+    """A kind that the SDK does not know is kept by the subclass as a number."""
     assert (span_of(kind=kind).otlp_kind, span_of(kind=kind, flags=256).otlp_flags) == (kind, None)
 
 
@@ -141,14 +140,14 @@ def test_a_kind_that_the_sdk_lacks_is_kept(kind):
     ],
 )
 def test_flags_are_kept_where_the_contexts_do_not_tell_them(flags, parent, kept):
-    """Flags that would be written anyhow need no subclass."""
+    """Flags need the subclass only if they differ from those that would be written."""
     span = span_of(flags=flags, parentSpanId=parent, kind=1)
     assert getattr(span, "otlp_flags", None) == kept
     assert span.context.trace_flags == flags & 0xFF
 
 
 def test_attribute_values_of_a_span():
-    """Each kind of value; arrays are tuples, as in the SDK; of a repeated key the last value."""
+    """Each kind of value is decoded, arrays as tuples; the last value of a repeated key counts."""
     values = [
         attribute("s", stringValue=""),
         attribute("b", boolValue=False),
@@ -182,17 +181,17 @@ def test_attribute_values_of_a_span():
     [("Infinity", math.inf), ("-Infinity", -math.inf), (1, 1.0), ("1.5", 1.5)],
 )
 def test_doubles_may_be_strings(written, value):
-    """JSON has no number for the infinities."""
+    """The infinities, for which JSON has no number, are read from strings."""
     assert event_of(body={"doubleValue": written}).body == value
 
 
 def test_not_a_number_is_a_double():
-    """JSON has no number for it either."""
+    """NaN is read from a string."""
     assert math.isnan(event_of(body={"doubleValue": "NaN"}).body)
 
 
 def test_events_and_links_with_what_was_dropped():
-    """Counts of what was lost are where the SDK keeps them."""
+    """The SDK's fields hold the counts of dropped items."""
     lost = {"attributes": [attribute("k", stringValue="v")], "droppedAttributesCount": 1}
     span = span_of(
         events=[{"timeUnixNano": "7", "name": "e", **lost}],
@@ -214,20 +213,20 @@ def test_events_and_links_with_what_was_dropped():
 
 
 def test_dropped_events_without_any_left():
-    """A count of what was lost needs nothing that is left."""
+    """A count of dropped events is kept although no event is left."""
     assert span_of(droppedEventsCount=2).dropped_events == 2
     assert span_of().dropped_events == 0
 
 
 def test_link_flags_that_its_context_does_not_tell_are_kept():
-    """A link without flags differs from what an SDK link is written as."""
+    """A link without flags keeps that, although the SDK would write some."""
     (link,) = span_of(links=[{"traceId": TRACE_ID, "spanId": SPAN_ID}]).links
-    assert isinstance(link, recorded.RecordedLink)
+    assert isinstance(link, decode_spans.RecordedLink)
     assert link.otlp_flags == 0
 
 
 def test_what_the_sdk_would_log_and_drop_is_kept_silently(caplog):
-    """A description without an error, empty keys, and trace state entries of other languages."""
+    """A description without an error, empty keys, and foreign trace state entries are kept without a log message."""
     span = span_of(
         status={"code": "STATUS_CODE_OK", "message": "fine"},
         traceState="UPPER=1, b=2,,b=3,odd",
@@ -240,9 +239,9 @@ def test_what_the_sdk_would_log_and_drop_is_kept_silently(caplog):
 
 
 def test_without_the_private_fields_the_public_constructors_do(monkeypatch):
-    """An SDK that keeps its values elsewhere still gets them, through its checks."""
-    monkeypatch.setattr(origins, "_SETS_ATTRIBUTES", False)
-    monkeypatch.setattr(recorded, "_SETS_STATES", False)
+    """An SDK that keeps its values elsewhere gets them by its public constructors."""
+    monkeypatch.setattr(decode_common, "_SETS_ATTRIBUTES", False)
+    monkeypatch.setattr(decode_spans, "_SETS_STATES", False)
     span = span_of(
         attributes=[attribute("k", intValue=1)], droppedAttributesCount=2, traceState="public=1"
     )
@@ -252,7 +251,7 @@ def test_without_the_private_fields_the_public_constructors_do(monkeypatch):
 
 
 def test_resource_and_scope_of_a_span():
-    """They carry their attributes, schema URLs, and the counts of what they lost."""
+    """A span's resource and scope have their attributes, schema URLs, and counts of dropped attributes."""
     group = {
         "resource": {"attributes": [attribute("r", arrayValue={"values": []})]},
         "schemaUrl": "https://r",
@@ -277,7 +276,7 @@ def test_resource_and_scope_of_a_span():
 
 
 def test_resource_and_scope_that_lost_attributes():
-    """Subclasses hold the counts, for which the SDK has no field."""
+    """Subclasses hold the counts of dropped attributes, for which the SDK has no field."""
     lost = {"droppedAttributesCount": 4}
     (span,) = decode_line(line_of(Signal.TRACES, {}, resource=lost, scope=lost)).records
     assert span.resource.dropped_attributes_count == 4
@@ -286,7 +285,7 @@ def test_resource_and_scope_that_lost_attributes():
 
 @pytest.mark.parametrize("signal", list(Signal))
 def test_equal_resources_and_scopes_are_one_object(signal):
-    """Whoever groups by identity finds one group, within a line and across lines."""
+    """Equal resources and scopes are one object, within a line and across lines."""
     records = [{"name": "m", "gauge": {"dataPoints": [{}]}}] if signal is Signal.METRICS else [{}]
     resource = {"attributes": [attribute("shared", stringValue=signal.value)]}
     scope = {"name": "shared"}
@@ -299,14 +298,14 @@ def test_equal_resources_and_scopes_are_one_object(signal):
 
 def test_the_cache_of_resources_stays_small(monkeypatch):
     """A recording with ever new resources does not fill the memory."""
-    monkeypatch.setattr(origins._resources, "size", 3)
+    monkeypatch.setattr(decode_common._resources, "size", 3)
     for number in range(10):
         decode_line(line_of(Signal.TRACES, {}, resource={"droppedAttributesCount": number}))
-    assert len(origins._resources) <= 3
+    assert len(decode_common._resources) <= 3
 
 
 def test_a_log_record_is_an_event():
-    """All fields of a log record are in the event, with where it comes from."""
+    """All fields of a log record are in the event, with resource and scope."""
     record = {
         "timeUnixNano": "1544712660300000000",
         "observedTimeUnixNano": "1544712660300000001",
@@ -361,20 +360,20 @@ def test_a_log_record_is_an_event():
     ],
 )
 def test_a_body_is_kept_and_shown_as_a_message(body, value, message):
-    """A body that is no text is compact JSON as a message; no body is an empty one."""
+    """The message of a body that is not text is compact JSON; no body has an empty message."""
     event = event_of(body=body)
     assert (event.body, event.message) == (value, message)
 
 
 def test_an_event_of_nothing_has_the_defaults():
-    """An unspecified severity stays unspecified, and is information to people."""
+    """An unspecified severity stays unspecified, and is shown as information."""
     event = event_of()
     assert (event.severity_number, event.event_type, event.source) == (0, EventType.INFO, "")
     assert (event.time_unix_nano, event.trace_id, event.span_id, event.metadata) == (0, 0, 0, {})
 
 
 def test_number_points():
-    """A sum is one metric for each of its points, an integer where it was one."""
+    """A sum is one metric point for each of its points; integers stay integers."""
     points = [
         {"asInt": "5", "timeUnixNano": "2", "startTimeUnixNano": "1"},
         {"asDouble": 2.5, "attributes": [attribute("k", stringValue="v")]},
@@ -408,7 +407,7 @@ def test_number_points():
 
 
 def test_a_histogram_point():
-    """Its value is its sum, and the distribution is beside it."""
+    """A histogram's value is its sum; its point is the distribution."""
     point = {
         "count": "3",
         "sum": 0,
@@ -438,12 +437,12 @@ def test_a_histogram_point():
 
 
 def test_a_histogram_without_a_sum_has_no_number():
-    """The sum is optional: without one the value is NaN."""
+    """Without a sum, a histogram's value is NaN."""
     assert math.isnan(metric_of(histogram={"dataPoints": [{"count": 1}]}).value)
 
 
 def test_an_exponential_histogram_point():
-    """Buckets, scale and the zero bucket with its threshold."""
+    """An exponential histogram has buckets, scale and the zero bucket with its threshold."""
     point = {
         "count": "6",
         "sum": 1.5,
@@ -460,7 +459,7 @@ def test_an_exponential_histogram_point():
 
 
 def test_a_summary_point():
-    """Its quantiles are pairs; protobuf leaves out a quantile of 0."""
+    """A summary's quantiles are pairs; a quantile of 0, which protobuf leaves out, is 0."""
     quantiles = [{"value": 1.0}, {"quantile": 0.5, "value": 2.0}]
     metric = metric_of(
         summary={"dataPoints": [{"count": 2, "sum": 3, "quantileValues": quantiles}]}
@@ -480,7 +479,7 @@ def test_a_summary_point():
     ],
 )
 def test_ids_are_hex_or_base64(trace_id, span_id):
-    """Hex of either case, and base64 of either alphabet, are the same id."""
+    """Hex of either case and base64 of either alphabet are the same id."""
     context = span_of(traceId=trace_id, spanId=span_id).context
     assert (context.trace_id, context.span_id) == (
         0x5B8EFFF798038103D269B633813FC60C,
@@ -507,7 +506,7 @@ def test_ids_are_hex_or_base64(trace_id, span_id):
     ],
 )
 def test_an_id_that_is_neither_is_refused_by_name(trace_id):
-    """A wrong id is worse than none: the reason names the field and the value."""
+    """The reason names the field and the value of a wrong id."""
     with pytest.raises(DecodeError) as caught:
         span_of(traceId=trace_id)
     assert caught.value.reason == (
@@ -568,14 +567,14 @@ def test_what_is_not_otlp_json_is_refused_with_a_reason(text, reason):
     ],
 )
 def test_a_wrong_field_is_refused_with_a_reason(fields, part):
-    """One wrong field is enough."""
+    """One wrong field is enough to refuse a line."""
     with pytest.raises(DecodeError) as caught:
         span_of(**fields)
     assert part in caught.value.reason
 
 
 def test_metrics_that_are_refused():
-    """Points of two kinds, counts past 64 bits, and an unknown temporality."""
+    """Points of two kinds, counts past 64 bits, and an unknown temporality are refused."""
     with pytest.raises(DecodeError, match="points of one kind only"):
         metric_of(gauge={}, sum={})
     with pytest.raises(DecodeError, match="bucketCounts=18446744073709551616"):
@@ -586,14 +585,14 @@ def test_metrics_that_are_refused():
 
 @pytest.mark.parametrize("place", ["resource", "scope"])
 def test_a_wrong_resource_or_scope_is_refused(place):
-    """They are decoded apart from the line: the reason says which one it is."""
+    """The reason tells a wrong resource from a wrong scope, which are decoded apart from the line."""
     with pytest.raises(DecodeError) as caught:
         decode_line(line_of(Signal.TRACES, {}, **{place: []}))
     assert caught.value.reason == f"{place}: Expected `object | null`, got `array`"
 
 
 def test_text_that_is_not_unicode_is_refused():
-    """Lone surrogates and bytes that are not UTF-8 are no JSON text."""
+    """Lone surrogates and bytes that are not UTF-8 are refused."""
     with pytest.raises(DecodeError):
         decode_line('{"resourceSpans":[{"schemaUrl":"\ud800"}]}')
     with pytest.raises(DecodeError):
@@ -601,7 +600,7 @@ def test_text_that_is_not_unicode_is_refused():
 
 
 def test_a_value_nested_too_deeply_is_refused():
-    """Whatever the depth is at which it ends, it ends with a DecodeError."""
+    """A value that is nested too deeply raises DecodeError, at whatever depth."""
     for depth in (100, 300, 1_000, 20_000):
         value = '{"arrayValue":{"values":[' * depth + "]}}" * depth
         line = f'{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{value}}}]}}]}}]}}'
@@ -609,7 +608,7 @@ def test_a_value_nested_too_deeply_is_refused():
 
 
 def test_nulls_and_unknown_fields_are_the_default():
-    """OTLP demands it of whoever reads."""
+    """Nulls and unknown fields are read as defaults, as OTLP demands."""
     line = '{"new":1,"resourceSpans":[{"resource":null,"scopeSpans":null,"x":[{}]},{"scopeSpans":[{"scope":null,"spans":[{"name":null,"attributes":null,"new":{"a":[]}}]}]}]}'
     (span,) = decode_line(line).records
     assert (span.name, dict(span.attributes)) == ("", {})
@@ -617,7 +616,7 @@ def test_nulls_and_unknown_fields_are_the_default():
 
 
 def test_records_are_in_the_order_of_the_line():
-    """Across resources and scopes."""
+    """Records keep the order of the line, across resources and scopes."""
     scope = [{"spans": [{"name": "a"}, {"name": "b"}]}, {"spans": [{"name": "c"}]}]
     line = json.dumps({"resourceSpans": [{"scopeSpans": scope}, {"scopeSpans": scope[1:]}]})
     assert [span.name for span in decode_line(line).records] == ["a", "b", "c", "c"]
@@ -626,14 +625,14 @@ def test_records_are_in_the_order_of_the_line():
 @pytest.mark.parametrize("signal", list(Signal))
 @pytest.mark.parametrize("head", ["{", ' {\n"later": 1, ', '{"long":"' + "x" * 500 + '",'])
 def test_signal_of_a_line(signal, head):
-    """The first key tells it, or else the whole line; text and bytes alike."""
+    """The first key tells the signal, or else the whole line; text and bytes alike."""
     line = f'{head}"{signal.resource_key}" : []}}'
     assert signal_of_line(line) is signal_of_line(line.encode()) is signal
 
 
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"resourceSpan":[]}', "\ud800", "\0"])
 def test_signal_of_something_else_is_refused(text):
-    """No signal is made up."""
+    """A text without a signal is refused."""
     with pytest.raises(DecodeError):
         signal_of_line(text)
     with pytest.raises(DecodeError):
@@ -641,7 +640,7 @@ def test_signal_of_something_else_is_refused(text):
 
 
 def test_count_records():
-    """The count is of records, which are data points for metrics."""
+    """Records are counted, for metrics their data points."""
     metrics = [
         {"gauge": {"dataPoints": [{}, {}]}},
         {"summary": {"dataPoints": [{}]}},
@@ -672,7 +671,7 @@ SAMPLE = line_of(
 
 @given(st.binary() | st.text())
 def test_random_input_raises_nothing_else(data):
-    """Random input is refused, whatever it is; its signal may be said by how it begins."""
+    """Random input raises DecodeError and nothing else."""
     for read in (decode_line, count_records):
         with pytest.raises(DecodeError):
             read(data)
@@ -684,7 +683,7 @@ def test_random_input_raises_nothing_else(data):
 
 @given(st.integers(0, len(SAMPLE)), st.integers(0, 40), st.binary(max_size=8))
 def test_a_damaged_line_raises_nothing_else(start, length, inserted):
-    """A line with a damage is read or refused; where it is read, its records are counted alike."""
+    """A damaged line is read or refused; if it is read, its records are counted alike."""
     damaged = SAMPLE[:start] + inserted + SAMPLE[start + length :]
     try:
         records = decode_line(damaged).records
@@ -702,7 +701,7 @@ json_values = st.recursive(
 
 @given(st.data())
 def test_a_line_with_a_wrong_value_raises_nothing_else(data):
-    """Any field may hold any JSON value: it is read or refused."""
+    """A line with any JSON value in any field is read or refused."""
     line = json.loads(SAMPLE)
     places: list[tuple[Any, Any]] = []
 

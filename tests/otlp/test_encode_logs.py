@@ -1,4 +1,4 @@
-"""Log records: our line is the official encoder's message."""
+"""Encoding log records: our line is the official encoder's message."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ RESOURCE = Resource({})
 
 
 def record_of(resource: Resource = RESOURCE, scope: Any = None, **fields: Any) -> ReadableLogRecord:
-    """A log record with these fields."""
+    """Return a log record with these fields."""
     return ReadableLogRecord(LogRecord(**{"observed_timestamp": 7, **fields}), resource, scope)
 
 
 def written(*records: Any) -> list[Any]:
-    """The records' messages in our lines."""
+    """Return the records' messages in our lines."""
     message = message_of(Signal.LOGS, lines_of(Signal.LOGS, records))
     return [
         record
@@ -39,14 +39,14 @@ def written(*records: Any) -> list[Any]:
 @strategies.generated
 @given(strategies.log_records)
 def test_any_log_records_are_the_official_message(records):
-    """Records with any values in all fields, of several resources and scopes."""
+    """Records with any values, of several resources and scopes, are the official message."""
     assert_same(Signal.LOGS, lines_of(Signal.LOGS, records), records)
 
 
 @strategies.generated
 @given(strategies.values)
 def test_any_body_is_the_official_message(body):
-    """Whatever value OTLP has."""
+    """Any value of OTLP can be a body."""
     records = [record_of(body=body)]
     assert_same(Signal.LOGS, lines_of(Signal.LOGS, records), records)
 
@@ -54,14 +54,14 @@ def test_any_body_is_the_official_message(body):
 @strategies.generated
 @given(strategies.log_records)
 def test_the_quick_way_writes_what_the_careful_one_does(records):
-    """Of every record that it takes."""
+    """The fast path writes the same as the careful one, for every record that it takes."""
     for record in records:
         quick = _quick_log_json(record.log_record)
         assert quick is None or quick == _careful_log_json(record)
 
 
 def test_the_quick_way_is_taken():
-    """By a record with everything, as the logging handler makes it."""
+    """A record with every field, as the logging handler makes it, takes the fast path."""
     log = LogRecord(
         timestamp=5,
         observed_timestamp=6,
@@ -80,7 +80,7 @@ def test_the_quick_way_is_taken():
 
 
 def test_a_log_record_is_this_text():
-    """One record in full, to be read by people."""
+    """One record is written out in full, to be read by people."""
     record = record_of(
         scope=InstrumentationScope("app"),
         timestamp=5,
@@ -105,20 +105,20 @@ def test_a_log_record_is_this_text():
 
 @pytest.mark.parametrize("severity", [None, *SeverityNumber])
 def test_every_severity_is_the_official_message(severity):
-    """1 to 24, unspecified, and none at all."""
+    """Severities 1 to 24, unspecified and missing ones are the official message."""
     records = [record_of(severity_number=severity)]
     assert_same(Signal.LOGS, lines_of(Signal.LOGS, records), records)
 
 
 @pytest.mark.parametrize("timestamp", [None, 0])
 def test_a_record_may_have_no_time(timestamp):
-    """It is written as none, and for ranges the time counts when it was observed."""
+    """A record without a time is written without one; its range time is when it was observed."""
     (record,) = written(record_of(timestamp=timestamp))
     assert (record.time_unix_nano, record.observed_time_unix_nano) == (0, 7)
 
 
 def test_both_kinds_of_records_are_written_the_same():
-    """What a processor is given, and what an exporter is given."""
+    """Records for a processor and for an exporter are written alike."""
     fields = {"observed_timestamp": 7, "body": "same", "attributes": {"a": 1}}
     readable = ReadableLogRecord(LogRecord(**fields), RESOURCE)
     mutable = ReadWriteLogRecord(LogRecord(**fields), RESOURCE)
@@ -126,7 +126,7 @@ def test_both_kinds_of_records_are_written_the_same():
 
 
 def test_a_batch_of_several_lines_is_one_message():
-    """Lines end after about 64 KiB; put together, they are what the official encoder makes."""
+    """Lines end after about 64 KiB; joined, they are the official message."""
     records = [
         record_of(Resource({"n": n % 3}), InstrumentationScope(f"{n % 2}"), body="x" * 2_000)
         for n in range(100)

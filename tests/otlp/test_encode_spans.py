@@ -1,4 +1,4 @@
-"""Spans: our line is the official encoder's message, and keeps what that one loses."""
+"""Encoding spans: our line is the official encoder's message, and keeps what that one loses."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ RESOURCE = Resource({})
 
 
 def span_of(**fields: Any) -> ReadableSpan:
-    """A span with these fields."""
+    """Return a span with these fields."""
     return ReadableSpan(
         **{"name": "span", "context": SpanContext(1, 2, False), "resource": RESOURCE, **fields}
     )
 
 
 def written(*spans: ReadableSpan) -> list[Any]:
-    """The spans' messages in our lines."""
+    """Return the spans' messages in our lines."""
     message = message_of(Signal.TRACES, lines_of(Signal.TRACES, spans))
     return [
         span
@@ -51,28 +51,28 @@ def written(*spans: ReadableSpan) -> list[Any]:
 @strategies.generated
 @given(strategies.spans)
 def test_any_spans_are_the_official_message(spans):
-    """Spans with any values in all fields, of several resources and scopes."""
+    """Spans with any values, of several resources and scopes, are the official message."""
     assert_same(Signal.TRACES, lines_of(Signal.TRACES, spans), spans)
 
 
 @strategies.generated
 @given(strategies.provider_spans)
 def test_spans_of_a_provider_are_the_official_message(spans):
-    """Spans that a TracerProvider made, with limits that drop some of everything."""
+    """Spans of a TracerProvider with limits that drop some of everything are the official message."""
     assert_same(Signal.TRACES, lines_of(Signal.TRACES, spans), spans)
 
 
 @strategies.generated
 @given(strategies.provider_spans)
 def test_the_quick_way_writes_what_the_careful_one_does(spans):
-    """Of every span that a provider made; and none of those is odd but for foreign ones."""
+    """The fast path writes a provider's spans as the careful one does; only foreign ones are odd."""
     for span in spans:
         quick = _quick_span_json(span)
         assert quick is None or quick == careful_span_json(span)
 
 
 def test_the_quick_way_is_taken():
-    """By a span with everything, as the SDK ends it."""
+    """A span with every field, as the SDK ends it, takes the fast path."""
     tracer = TracerProvider().get_tracer("t")
     parent = NonRecordingSpan(SpanContext(1, 2, True, TraceFlags(1), TraceState([("a", "1")])))
     link = Link(SpanContext(3, 4, False))
@@ -101,7 +101,7 @@ def test_the_quick_way_is_taken():
     ],
 )
 def test_odd_spans_go_the_careful_way(odd):
-    """Whatever a field holds that the SDK does not put there."""
+    """A field that the SDK would not write so takes the careful path."""
     span = span_of(**{"start_time": 1, "end_time": 2, **odd})
     assert _quick_span_json(span) is None
     assert span_json(span) == careful_span_json(span)
@@ -119,12 +119,12 @@ def test_odd_spans_go_the_careful_way(odd):
     ],
 )
 def test_what_is_sampled(span, sampled):
-    """By the one bit, of any object that has a context."""
+    """The sampled bit counts, for any object that has a context."""
     assert is_sampled(span) is sampled
 
 
 def test_a_span_is_this_text():
-    """One span in full, to be read by people."""
+    """One span is written out in full, to be read by people."""
     span = span_of(
         name="GET /",
         context=SpanContext(0xABC, 0xDEF, False, TraceFlags(1), TraceState([("a", "1")])),
@@ -148,7 +148,7 @@ def test_a_span_is_this_text():
 
 
 def test_groups_stand_in_the_order_of_their_first_record():
-    """Also where the records of several resources and scopes alternate."""
+    """Groups keep the order of their first records, also if resources and scopes alternate."""
     resources = [Resource({"n": 0}), Resource({"n": 1})]
     scopes = [InstrumentationScope("a"), InstrumentationScope("b"), None]
     spans = [
@@ -170,7 +170,7 @@ def test_groups_stand_in_the_order_of_their_first_record():
 
 
 def test_a_batch_of_several_lines_is_one_message():
-    """Lines end after about 64 KiB; put together, they are what the official encoder makes."""
+    """Lines end after about 64 KiB; joined, they are the official message."""
     scopes = [InstrumentationScope("a"), InstrumentationScope("b")]
     spans = [
         span_of(name=f"{n} {'x' * 1_000}", instrumentation_scope=scopes[n % 2]) for n in range(200)
@@ -182,7 +182,7 @@ def test_a_batch_of_several_lines_is_one_message():
 
 
 def test_no_spans_are_no_line():
-    """There is nothing to write."""
+    """No spans make no line."""
     assert lines_of(Signal.TRACES, []) == []
 
 
@@ -195,7 +195,7 @@ def test_no_spans_are_no_line():
     ],
 )
 def test_the_trace_flags_of_a_span_are_kept(parent, flags):
-    """All eight bits of W3C's stand beside OTLP's two; the official encoder loses them."""
+    """All eight W3C trace flags are kept beside OTLP's two; the official encoder loses them."""
     span = span_of(context=SpanContext(1, 2, False, TraceFlags(0xFF)), parent=parent)
     (ours,) = written(span)
     assert ours.flags == flags
@@ -204,7 +204,7 @@ def test_the_trace_flags_of_a_span_are_kept(parent, flags):
 
 
 def test_the_flags_and_the_trace_state_of_a_link_are_kept():
-    """The official encoder loses both."""
+    """A link keeps its flags and trace state; the official encoder loses both."""
     state = TraceState([("vendor", "opaque"), ("b", "2")])
     span = span_of(links=[Link(SpanContext(3, 4, True, TraceFlags(1), state), {"k": "v"})])
     (link,) = written(span)[0].links
@@ -214,7 +214,7 @@ def test_the_flags_and_the_trace_state_of_a_link_are_kept():
 
 
 def test_what_a_resource_and_a_scope_dropped_is_counted():
-    """The SDK drops a key that is empty; the official encoder loses the count."""
+    """Dropped attributes of resource and scope are counted; the official encoder loses the counts."""
     resource, scope = Resource({}), InstrumentationScope("a")
     resource.attributes.dropped, scope.attributes.dropped = 2, 3
     spans = [span_of(resource=resource, instrumentation_scope=scope)]
@@ -226,7 +226,7 @@ def test_what_a_resource_and_a_scope_dropped_is_counted():
 
 
 def test_scopes_that_are_written_the_same_share_a_group():
-    """The official encoder has a group for None, and one for a version that is empty."""
+    """Scopes with the same text share a group, where the official encoder makes several."""
     scopes = [None, InstrumentationScope(""), InstrumentationScope("", "")]
     spans = [span_of(instrumentation_scope=scope) for scope in scopes]
     message = message_of(Signal.TRACES, lines_of(Signal.TRACES, spans))
@@ -236,7 +236,7 @@ def test_scopes_that_are_written_the_same_share_a_group():
 
 
 def test_the_comparison_sees_a_difference_in_any_field():
-    """Each field of a span, cleared, is one; so the tests above can fail."""
+    """Clearing any field of a span is a difference, so that the tests above can fail."""
     span = span_of(
         context=SpanContext(1, 2, False, trace_state=TraceState([("a", "1")])),
         parent=SpanContext(1, 3, True),

@@ -1,4 +1,4 @@
-"""Files of OTLP messages as anybody writes them."""
+"""Reading OTLP files of other tools."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ zstd = zstandard.ZstdCompressor().compress
 
 
 def read(data: bytes) -> list[FileMessage]:
-    """The messages of a file with this content."""
+    """Return the messages of a file with this content."""
     return list(read_messages(io.BytesIO(data)))
 
 
 def lines(data: bytes) -> list[bytes | None]:
-    """Their lines."""
+    """Return the lines of messages."""
     return [message.line for message in read(data)]
 
 
 def binary(line: bytes) -> bytes:
-    """A line's message in protobuf."""
+    """Return a line's message in protobuf."""
     return protobuf_from_line(line).SerializeToString()
 
 
 def framed(*messages: bytes) -> bytes:
-    """As the Collector's file exporter writes protobuf, and what it compresses."""
+    """Return messages with lengths, as the Collector's file exporter writes them."""
     return b"".join(struct.pack(">I", len(message)) + message for message in messages)
 
 
@@ -87,12 +87,12 @@ def framed(*messages: bytes) -> bytes:
     ids=range(14),
 )
 def test_however_it_is_written(data: bytes) -> None:
-    """The same three messages."""
+    """The same three messages are read from every form."""
     assert lines(data) == SPANS
 
 
 def test_one_message() -> None:
-    """In protobuf, it has no length in front."""
+    """A single protobuf message has no length before it."""
     assert read(binary(SPANS[0])) == [FileMessage(1, SPANS[0], unit="message")]
 
 
@@ -100,12 +100,12 @@ def test_one_message() -> None:
     ("line", "signal"), [(SPANS[0], Signal.TRACES), (LOG, Signal.LOGS), (GAUGE, Signal.METRICS)]
 )
 def test_the_signal_of_a_message_in_protobuf(line: bytes, signal: Signal) -> None:
-    """Is that of which its fields make sense."""
+    """The signal is that by which the fields make sense."""
     assert signal_of_protobuf(binary(line)) is signal
 
 
 def test_signals_may_change() -> None:
-    """All three pipelines of a Collector can write one file."""
+    """A file may hold all three signals, as of a Collector's pipelines."""
     messages = [SPANS[0], LOG, GAUGE, SPANS[1]]
     assert lines(b"\n".join(messages)) == messages
     assert lines(framed(*map(binary, messages))) == messages
@@ -114,7 +114,7 @@ def test_signals_may_change() -> None:
 @conformance
 @pytest.mark.parametrize("name", COUNTS)
 def test_real_files(name: str) -> None:
-    """Both of each recording give the same records, whatever their packing."""
+    """Both files of a recording have the same records, however they are compressed."""
     for suffix in ("pb", "jsonl"):
         data = (FOLDER / "recordings" / f"{name}.{suffix}").read_bytes()
         for packed in (data, zstd(data), gzip.compress(data)):
@@ -125,7 +125,7 @@ def test_real_files(name: str) -> None:
 
 @conformance
 def test_examples_of_the_specification() -> None:
-    """Each is one message over many lines."""
+    """Each example is one message over several lines."""
     for path in sorted((FOLDER / "otlp-examples").iterdir()):
         (message,) = read(path.read_bytes())
         assert (message.number, message.unit) == (1, "line")
@@ -145,14 +145,14 @@ def test_examples_of_the_specification() -> None:
     ],
 )
 def test_invalid_files(name: str, number: int, reason: str) -> None:
-    """Are refused once, with line and reason."""
+    """An invalid file is refused once, with line and reason."""
     (message,) = read((FOLDER / "invalid" / f"{name}.json").read_bytes())
     assert (message.number, message.line) == (number, None)
     assert reason in message.reason
 
 
 def refused(data: bytes) -> list[tuple[int, str]]:
-    """What is refused in a file, and why."""
+    """Return the number and reason of each refused message of a file."""
     return [(message.number, message.reason) for message in read(data) if message.line is None]
 
 
@@ -161,7 +161,7 @@ def refused(data: bytes) -> list[tuple[int, str]]:
 )
 @pytest.mark.parametrize("at", [0, 1, 3])
 def test_a_bad_line_costs_itself(bad: bytes, at: int) -> None:
-    """Wherever it stands."""
+    """A damaged line costs itself alone, wherever it stands."""
     # At the start of a file, anything but a brace is the mark of another kind of file.
     bad = bad if at or bad[:1] == b"{" else b"{" + bad
     content = [*SPANS[:at], bad, *SPANS[at:]]
@@ -170,7 +170,7 @@ def test_a_bad_line_costs_itself(bad: bytes, at: int) -> None:
 
 
 def test_messages_over_lines_and_others_after_them() -> None:
-    """Both are read; lines are counted on."""
+    """Messages over several lines and lines after them are read, and lines are counted on."""
     assert [m[:2] for m in read(PRETTY + SPANS[0] + b"\nx\n")] == [
         (1, b'{"resourceLogs":[]}'),
         (5, SPANS[0]),
@@ -184,7 +184,7 @@ def test_messages_over_lines_and_others_after_them() -> None:
 
 
 def test_a_bad_message_among_those_with_lengths_costs_itself() -> None:
-    """The length says where the next one begins."""
+    """A damaged message with a length costs itself alone."""
     good = [binary(SPANS[0]), binary(LOG)]
     data = framed(good[0], b"\x0a\xff\xff", b"", zstd(good[1])[:-4], b'{"x"}', good[1])
     assert [line for line in lines(data) if line] == [SPANS[0], LOG]
@@ -195,7 +195,7 @@ def test_a_bad_message_among_those_with_lengths_costs_itself() -> None:
 
 
 def test_torn_ends() -> None:
-    """What is before them is read."""
+    """Messages before a torn end are read."""
     data = framed(binary(SPANS[0]), binary(SPANS[1]))
     assert refused(data[:-3]) == [
         (2, f"3 of its {len(binary(SPANS[1]))} bytes are missing: it ends in the middle")
@@ -216,13 +216,13 @@ def test_torn_ends() -> None:
     ids=range(4),
 )
 def test_foreign_files(data: bytes) -> None:
-    """Are refused once, with what would be read."""
+    """A file of another kind is refused once, with the forms that can be read."""
     assert len(refused(data)) == 1
     assert lines(data) == [None]
 
 
 def test_empty_files() -> None:
-    """Hold nothing, which is no failure."""
+    """An empty file has no messages, which is not an error."""
     assert read(b"") == read(b"\n \n") == read(zstd(b"")) == []
 
 

@@ -52,7 +52,7 @@ REPAIRED = "a\ufffdb"
 
 
 class Broken:
-    """Raises whatever is asked of it."""
+    """An object that raises whatever is asked of it."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")
@@ -84,14 +84,14 @@ class BrokenMapping(Mapping[str, Any]):
 
 
 def cyclic() -> Any:
-    """A list and a map, each within the other."""
+    """Return a list and a map, each within the other."""
     outer: dict[str, Any] = {"x": 1}
     outer["inner"] = [outer]
     return outer
 
 
 def deep(of: Any) -> Any:
-    """A thousand containers, each within the other."""
+    """Return a thousand containers, each within the other."""
     value: Any = "bottom"
     for _ in range(1_000):
         value = [value] if of is list else {"k": value}
@@ -99,7 +99,7 @@ def deep(of: Any) -> Any:
 
 
 def shared(of: Any) -> Any:
-    """Ten to the 40th values, in 40 containers."""
+    """Return ten to the 40th values, in 40 containers."""
     value: Any = "lol"
     for _ in range(40):
         value = [value] * 10 if of is list else dict.fromkeys("abcdefghij", value)
@@ -135,12 +135,12 @@ LARGE = {
 
 @pytest.fixture(params=POISON, ids=str)
 def poison(request: Any) -> Any:
-    """Each of them."""
+    """Return each poisoned value by its name."""
     return POISON[request.param]()
 
 
 def span_of(name: Any, **fields: Any) -> ReadableSpan:
-    """A span of the resource and the scope of these tests."""
+    """Return a span of the resource and the scope of these tests."""
     return ReadableSpan(
         **{
             "name": name,
@@ -155,7 +155,7 @@ def span_of(name: Any, **fields: Any) -> ReadableSpan:
 
 
 def log_of(body: Any, **fields: Any) -> ReadableLogRecord:
-    """A log record, as the SDK makes it; what it may have cleaned is put back."""
+    """Return a log record as the SDK makes it, with the values that the SDK cleans put back."""
     log = LogRecord(body=body, timestamp=1, observed_timestamp=1)
     for name, value in fields.items():
         setattr(log, name, value)
@@ -163,7 +163,7 @@ def log_of(body: Any, **fields: Any) -> ReadableLogRecord:
 
 
 def point_of(value: Any, **fields: Any) -> NumberDataPoint:
-    """A point of a gauge."""
+    """Return a point of a gauge."""
     return NumberDataPoint(
         **{
             "attributes": {},
@@ -176,12 +176,12 @@ def point_of(value: Any, **fields: Any) -> NumberDataPoint:
 
 
 def data_with(*metrics: Metric, scope: Any = SCOPE) -> MetricsData:
-    """Metrics of the resource and the scope of these tests."""
+    """Return metrics of the resource and the scope of these tests."""
     return MetricsData([ResourceMetrics(RESOURCE, [ScopeMetrics(scope, metrics, "")], "")])
 
 
 def records_in(signal: Signal, data: TelemetryData) -> list[Any]:
-    """The messages of the records in all lines, once those have been checked."""
+    """Check all lines, and return the messages of their records."""
     found: list[Any] = []
     for line in data.otlp_json(signal):
         assert min(line) >= 0x20
@@ -205,7 +205,7 @@ def _repeated(message: Any) -> Iterator[tuple[str, Any]]:
 
 
 def cost_of(signal: Signal, poisoned: Any, healthy: Any) -> Any:
-    """The poisoned record's message, None if there is none; the healthy ones must be unharmed."""
+    """Return the poisoned record's message or None, and check that the healthy ones are unharmed."""
     records = records_in(signal, data_of(signal, [healthy, poisoned, healthy]))
     (alone,) = records_in(signal, data_of(signal, [healthy]))
     # Of another resource or scope, it stands behind both.
@@ -215,7 +215,7 @@ def cost_of(signal: Signal, poisoned: Any, healthy: Any) -> Any:
 
 
 def test_a_poisoned_attribute_of_a_span_costs_itself(poison):
-    """Of the span, of its events and links; the other attributes stay."""
+    """A poisoned attribute of a span, event or link costs itself; the others stay."""
     attributes = {"before": 1, "poison": poison, "after": 2}
     span = span_of(
         "poisoned",
@@ -230,7 +230,7 @@ def test_a_poisoned_attribute_of_a_span_costs_itself(poison):
 
 
 def test_a_poisoned_body_costs_itself(poison):
-    """As a body, and as an attribute of a log record."""
+    """A poisoned body, or attribute of a log record, costs itself."""
     log = log_of(poison, attributes={"before": 1, "poison": poison, "after": 2})
     found = cost_of(Signal.LOGS, log, log_of("healthy"))
     assert found.HasField("body")
@@ -239,7 +239,7 @@ def test_a_poisoned_body_costs_itself(poison):
 
 @pytest.mark.parametrize("large", LARGE)
 def test_a_large_value_costs_itself(large):
-    """What multiplies is cut, and what is long only needs its room."""
+    """Values that multiply are cut; long ones are kept."""
     value = LARGE[large]()
     found = cost_of(Signal.LOGS, log_of(value), log_of("healthy"))
     if isinstance(value, str):
@@ -257,7 +257,7 @@ def test_a_large_value_costs_itself(large):
 
 
 def test_a_poisoned_attribute_of_a_point_costs_itself(poison):
-    """Of the point, and of its exemplars."""
+    """A poisoned attribute of a point or an exemplar costs itself."""
     attributes = {"before": 1, "poison": poison, "after": 2}
     exemplar = Exemplar(attributes, 1, 1)
     points = [point_of(1), point_of(2, attributes=attributes, exemplars=[exemplar]), point_of(3)]
@@ -270,7 +270,7 @@ def test_a_poisoned_attribute_of_a_point_costs_itself(poison):
 
 
 def test_a_poisoned_native_record_costs_itself(poison):
-    """In the metadata of an event and in the tags of a metric, as the collector buffers them."""
+    """Poisoned metadata of an event and tags of a metric cost themselves in the collector's buffer."""
     values = {"poison": poison, "after": 2}
     data = batch_of_raw_records(
         [
@@ -289,7 +289,7 @@ def test_a_poisoned_native_record_costs_itself(poison):
 
 
 def test_a_poisoned_resource_or_scope_costs_the_value(poison):
-    """Resources and scopes of other libraries need not be the SDK's own."""
+    """A poisoned value costs itself in resources and scopes that are not the SDK's own."""
     resource = SimpleNamespace(attributes={"poison": poison, "after": 2}, schema_url=LONE)
     scope = SimpleNamespace(name="n", version="1", attributes={"poison": poison}, schema_url=None)
     span = span_of("poisoned", resource=resource, instrumentation_scope=scope)
@@ -298,7 +298,7 @@ def test_a_poisoned_resource_or_scope_costs_the_value(poison):
 
 @pytest.mark.parametrize("name", [LONE, None, 5, b"bytes", Broken()], ids=type)
 def test_a_poisoned_name_costs_itself(name):
-    """Of a span and an event, a metric and its unit, a scope; the text of a status."""
+    """A poisoned name, unit or status text costs itself."""
     status = Status(StatusCode.ERROR, "x")
     status._description = name if isinstance(name, str) else "x"
     span = span_of(name, events=[Event(name, {}, 1)], status=status)
@@ -315,7 +315,7 @@ def test_a_poisoned_name_costs_itself(name):
 
 @pytest.mark.parametrize("value", ["INFO", 1.5, -3, 10**12, True, None, math.inf])
 def test_a_poisoned_enumeration_costs_itself(value):
-    """A span's kind and status, and a severity, of the application's own enumerations."""
+    """A span's kind or status or a severity of the application's own enumerations costs itself."""
     own = Enum("own", {"VALUE": value}).VALUE
     span = span_of("poisoned", kind=own, status=SimpleNamespace(status_code=own, description="x"))
     assert cost_of(Signal.TRACES, span, span_of("healthy")).status.message == "x"
@@ -325,7 +325,7 @@ def test_a_poisoned_enumeration_costs_itself(value):
 
 @pytest.mark.parametrize("signal", list(Signal))
 def test_a_lone_surrogate_is_repaired_wherever_it_is(signal):
-    """In every text that a record has; nothing else of it is lost."""
+    """A lone surrogate is repaired in every text of a record, and nothing else is lost."""
     resource, scope = Resource({LONE: LONE}, LONE), InstrumentationScope(LONE, LONE, LONE)
     context = SpanContext(1, 2, False)
     records: dict[Signal, Any] = {
@@ -384,7 +384,7 @@ def test_a_lone_surrogate_is_repaired_wherever_it_is(signal):
 
 @pytest.mark.parametrize("number", [-1, 2**64, 2**200, -(2**200), 1.5, float("nan"), "x", None])
 def test_times_counts_and_ids_are_brought_into_their_range(number):
-    """A record keeps its place, with the nearest number that OTLP has."""
+    """Times, counts and ids are clamped to the range that OTLP has."""
     span = span_of(
         "poisoned",
         context=SpanContext(1, 2, False),
@@ -409,7 +409,7 @@ def test_times_counts_and_ids_are_brought_into_their_range(number):
 
 @pytest.mark.parametrize("number", [-1, 2**64, 2**2_000, -(2**2_000)])
 def test_the_numbers_of_points_are_brought_into_their_range(number):
-    """Doubles that are too large are infinite; healthy points stay."""
+    """Doubles that are too large become infinite; healthy points stay."""
     common = {
         "attributes": {},
         "start_time_unix_nano": number,
@@ -451,7 +451,7 @@ INFINITE = (float("inf"), float("-inf"))
 
 
 def test_a_value_that_is_no_number_costs_its_point():
-    """There is nothing to repair it to; it is counted."""
+    """A value that is not a number costs its point, which is counted."""
     points = [point_of(1), point_of("x"), point_of(None), point_of(Broken()), point_of(5)]
     batch = data_of(Signal.METRICS, data_with(Metric("m", "", "", Gauge(points))))
     (metric,) = records_in(Signal.METRICS, batch)
@@ -460,7 +460,7 @@ def test_a_value_that_is_no_number_costs_its_point():
 
 
 def test_a_kind_of_metric_that_is_not_known_costs_its_points():
-    """As one that a later SDK could have."""
+    """An unknown kind of metric, as of a later SDK, costs its points."""
     later = SimpleNamespace(data_points=[point_of(1)])
     data = data_with(Metric("later", "", "", later), Metric("m", "", "", Gauge([point_of(2)])))
     batch = data_of(Signal.METRICS, data)
@@ -470,13 +470,13 @@ def test_a_kind_of_metric_that_is_not_known_costs_its_points():
 
 @pytest.mark.parametrize("scope", [None, InstrumentationScope(None), InstrumentationScope(Broken)])
 def test_a_poisoned_scope_costs_no_metrics(scope):
-    """All metrics of a batch pass through one loop."""
+    """A poisoned scope costs none of the metrics of the batch."""
     data = data_with(Metric("m", "", "", Gauge([point_of(1)])), scope=scope)
     assert len(records_in(Signal.METRICS, data_of(Signal.METRICS, data))) == 1
 
 
 def test_what_is_no_record_costs_itself():
-    """A batch may hold anything."""
+    """An object that is not a record costs itself."""
     odd = [None, object(), 5, span_of("span", context="no context"), span_of("s", status=3)]
     data = TelemetryData(spans=[span_of("first"), *odd, span_of("last")])
     names = [span.name for span in records_in(Signal.TRACES, data)]
@@ -490,13 +490,13 @@ def test_what_is_no_record_costs_itself():
 
 
 def test_a_span_without_a_context_is_written():
-    """Its ids are zero; the official encoder raises."""
+    """A span without a context has ids of zero; the official encoder raises."""
     (span,) = records_in(Signal.TRACES, TelemetryData(spans=[span_of("span", context=None)]))
     assert (span.trace_id, span.span_id) == (bytes(16), bytes(8))
 
 
 def test_a_trace_state_of_any_text_is_written():
-    """One that was read from a foreign recording need not be W3C's."""
+    """A trace state from a foreign recording may hold any text."""
     state = TraceState()
     state._dict = {LONE: '"\n\0'}
     span = span_of("poisoned", context=SpanContext(1, 2, False, trace_state=state))
@@ -505,7 +505,7 @@ def test_a_trace_state_of_any_text_is_written():
 
 
 def test_attributes_may_change_while_they_are_read():
-    """Another thread adds and takes away; each record comes out whole."""
+    """Each record is whole although another thread changes the attributes."""
     attributes: dict[str, Any] = {str(n): n for n in range(100)}
     nested = {"map": attributes, "list": [attributes]}
     stop = threading.Event()
@@ -533,7 +533,7 @@ def test_attributes_may_change_while_they_are_read():
 
 
 def data_after_lines(data: TelemetryData) -> list[TelemetryEvent]:
-    """The events that the lines are decoded to."""
+    """Return the events that the lines decode to."""
     return TelemetryData.from_otlp_json(data.otlp_json(Signal.LOGS)).events
 
 
@@ -563,7 +563,7 @@ ANYTHING: Any = st.recursive(
 @strategies.generated
 @given(st.text(), ANYTHING, st.dictionaries(st.text() | st.integers(), ANYTHING, max_size=3))
 def test_no_value_at_all_spoils_a_line(text, value, attributes):
-    """Whatever it is: one line each, read by protobuf, and without a byte below a space."""
+    """Any value makes one line that protobuf reads, without a control character."""
     span = span_of(text, attributes=attributes, events=[Event(text, attributes, 1)])
     assert cost_of(Signal.TRACES, span, span_of("healthy")) is not None
     log = log_of(value, attributes=attributes, severity_text=text, event_name=text)

@@ -1,4 +1,4 @@
-"""The long comparison with the official encoder, in short."""
+"""A short run of the long comparison with the official encoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp import encode_spans as spanfields
+from rimp_otel.otlp import encode_spans
 from tests.otlp import generate
 from tests.otlp.choices import EXTENDED, RandomSource
 from tests.otlp.official import binary, lines_of, official_message, our_message
@@ -20,14 +20,14 @@ from tests.otlp.prove import main, prove
 
 @pytest.fixture(autouse=True)
 def quiet_sdk() -> Iterator[None]:
-    """The SDK logs each attribute that it drops or cuts."""
+    """Silence the SDK, which logs each attribute that it drops or cuts."""
     logging.disable(logging.ERROR)
     yield
     logging.disable(logging.NOTSET)
 
 
 def test_twenty_thousand_records_are_the_official_message():
-    """Of all signals; ``python -m tests.otlp.prove`` compares a million."""
+    """20,000 records of all signals are the official message; the command compares a million."""
     outcome = prove(20_000, seed=2026)
     assert outcome.found == []
     assert outcome.counts.total() == 20_000
@@ -35,7 +35,7 @@ def test_twenty_thousand_records_are_the_official_message():
 
 
 def test_the_same_seed_compares_the_same_records():
-    """So that a difference can be looked for again."""
+    """The same seed compares the same records, so that a difference can be found again."""
     assert prove(500, seed=3).counts == prove(500, seed=3).counts
 
 
@@ -60,7 +60,7 @@ FIELDS = {
 
 @pytest.mark.parametrize("signal", list(Signal))
 def test_a_field_that_is_lost_is_found(signal):
-    """Each field, taken out of the lines of some hundred generated records, is a difference."""
+    """Any field that is removed from the lines of generated records is found as a difference."""
     makers = {
         Signal.TRACES: generate.spans,
         Signal.LOGS: generate.log_records,
@@ -81,14 +81,14 @@ def test_a_field_that_is_lost_is_found(signal):
 
 
 def fields_of(line: bytes) -> set[str]:
-    """The fields of all messages within a line."""
+    """Return the fields of all messages within a line."""
     found: set[str] = set()
     json.loads(line, object_pairs_hook=lambda pairs: found.update(name for name, _ in pairs))
     return found
 
 
 def without(field: str, line: bytes) -> bytes:
-    """The line without a field, wherever that is."""
+    """Return the line without a field, wherever that is."""
 
     def kept(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         return {name: value for name, value in pairs if name != field}
@@ -97,8 +97,8 @@ def without(field: str, line: bytes) -> bytes:
 
 
 def test_a_difference_is_narrowed_down_to_its_record(monkeypatch):
-    """What is printed is the first record that is wrong on its own, and both messages."""
-    monkeypatch.setattr(spanfields, "status_field", lambda _: "")
+    """The first record that is wrong on its own is printed, with both messages."""
+    monkeypatch.setattr(encode_spans, "status_field", lambda _: "")
     first = prove(400, seed=1).found[0]
     assert first.startswith("seed 1: [<opentelemetry.sdk.trace.ReadableSpan object")
     assert ".spans[0].status: 'None' is not " in first
@@ -106,7 +106,7 @@ def test_a_difference_is_narrowed_down_to_its_record(monkeypatch):
 
 
 def test_the_command_says_what_it_compared(capsys):
-    """One line, and success."""
+    """The command prints one line and succeeds."""
     assert main(["--records", "10", "--seed", "4"]) == 0
     line = capsys.readouterr().out
     assert line.startswith("10 records, 0 differences beyond the documented ones (spans ")

@@ -1,8 +1,8 @@
-"""What was encoded and is decoded is what went in; encoded again, it is the same message.
+"""Encoding and decoding loses nothing; encoded again, a record is the same message.
 
-What changes: sequences become tuples in a span, as in the SDK, and lists in events and metrics;
-None and absent become what the type has for nothing (0, an empty text, an empty scope). What OTLP
-has no field for is lost: of a span's parent all but its id and whether it is remote.
+In a span sequences become tuples, as in the SDK, in events and metrics lists; None and absent
+fields become the type's empty value (0, an empty text, an empty scope). Fields that OTLP does not
+have are lost: of a span's parent everything but its id and whether it is remote.
 """
 
 from __future__ import annotations
@@ -18,28 +18,13 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Link, SpanContext
 
-from rimp_otel.batch import TelemetryData
-from rimp_otel.models.records import (
-    Buckets,
-    EventType,
-    Exemplar,
-    ExponentialHistogramPoint,
-    HistogramPoint,
-    MetricKind,
-    ResourceInfo,
-    ScopeInfo,
-    Signal,
-    SummaryPoint,
-    TelemetryEvent,
-    TelemetryMetric,
-    Temporality,
-)
+from rimp_otel import TelemetryData, models
 from tests.otlp import strategies
 from tests.otlp.official import binary, data_of, message_of
 
 
 def exact(value: Any) -> Any:
-    """The value with its type at every depth, so that 1, 1.0 and True differ and NaN does not."""
+    """Return the value with its type at every depth, so that 1, 1.0 and True differ and NaN does not."""
     if isinstance(value, Enum) or value is None:
         return value
     if isinstance(value, dict):
@@ -51,8 +36,8 @@ def exact(value: Any) -> Any:
     return (type(value), repr(value))
 
 
-def decoded(data: TelemetryData, signal: Signal) -> TelemetryData:
-    """The batch that its lines are decoded to; they must be the same message when encoded again."""
+def decoded(data: TelemetryData, signal: models.Signal) -> TelemetryData:
+    """Return the batch that the lines decode to, which must encode to the same message again."""
     lines = data.otlp_json(signal)
     found = TelemetryData.from_otlp_json(lines)
     again = TelemetryData(found.events, found.metrics, found.spans).otlp_json(signal)
@@ -62,22 +47,22 @@ def decoded(data: TelemetryData, signal: Signal) -> TelemetryData:
 
 
 def attributes_in(attributes: Any) -> Any:
-    """Attributes with what was dropped of them."""
+    """Return attributes with the number of dropped ones."""
     return exact(dict(attributes or {})), getattr(attributes, "dropped", 0)
 
 
 def context_in(context: Any) -> Any:
-    """What OTLP has of a span's own context."""
+    """Return what OTLP has of a span's own context."""
     return context.trace_id, context.span_id, context.trace_flags, dict(context.trace_state)
 
 
 def link_in(link: Link) -> Any:
-    """All of a link."""
+    """Return all fields of a link."""
     return context_in(link.context), link.context.is_remote, attributes_in(link.attributes)
 
 
 def span_in(span: Any) -> dict[str, Any]:
-    """All that OTLP has of a span."""
+    """Return all fields of a span that OTLP has."""
     scope = span.instrumentation_scope
     return {
         "name": span.name,
@@ -102,7 +87,7 @@ def span_in(span: Any) -> dict[str, Any]:
 
 
 def in_groups(records: list[Any], resource: Any, scope: Any) -> list[Any]:
-    """The records in the order in which one line has them: by resource, then by scope."""
+    """Return the records in the order of a line: by resource, then by scope."""
     groups: dict[Any, dict[Any, list[Any]]] = {}
     for record in records:
         by_scope = groups.setdefault(repr(resource(record)), {})
@@ -113,8 +98,8 @@ def in_groups(records: list[Any], resource: Any, scope: Any) -> list[Any]:
 @strategies.generated
 @given(strategies.spans | strategies.provider_spans)
 def test_any_span_comes_back(spans):
-    """All that OTLP has of it, with its types."""
-    found = decoded(TelemetryData(spans=spans), Signal.TRACES).spans
+    """Any span comes back with everything that OTLP has of it, types included."""
+    found = decoded(TelemetryData(spans=spans), models.Signal.TRACES).spans
     expected = [span_in(span) for span in spans]
     for span in expected:
         span["scope"] = span["scope"] or ("", None, "", ["dict", []])
@@ -125,28 +110,28 @@ def test_any_span_comes_back(spans):
 @strategies.generated
 @given(strategies.log_records)
 def test_any_log_record_is_the_event_that_its_line_is(records):
-    """Both faces of a batch of log records give the same events."""
-    data = data_of(Signal.LOGS, records)
+    """Objects and lines of a batch of log records hold the same events."""
+    data = data_of(models.Signal.LOGS, records)
     events = list(data.events)
     for event in events:
-        event.scope = event.scope or ScopeInfo()
+        event.scope = event.scope or models.ScopeInfo()
     events = in_groups(events, lambda e: exact(e.resource), lambda e: exact(e.scope))
-    assert exact(decoded(data, Signal.LOGS).events) == exact(events)
+    assert exact(decoded(data, models.Signal.LOGS).events) == exact(events)
 
 
 @strategies.generated
 @given(strategies.metrics_data)
 def test_any_metrics_are_the_points_that_their_lines_are(data: MetricsData):
-    """Both faces of a batch of the SDK's metrics give the same points."""
-    batch = data_of(Signal.METRICS, data)
-    found = decoded(batch, Signal.METRICS).metrics
+    """Objects and lines of a batch of the SDK's metrics hold the same points."""
+    batch = data_of(models.Signal.METRICS, data)
+    found = decoded(batch, models.Signal.METRICS).metrics
     assert [exact(as_written(m)) for m in found] == [exact(as_written(m)) for m in batch.metrics]
 
 
-def as_written(metric: TelemetryMetric) -> TelemetryMetric:
-    """The metric with doubles where OTLP has them, and None for the SDK's bounds of nothing."""
+def as_written(metric: models.TelemetryMetric) -> models.TelemetryMetric:
+    """Return the metric with doubles where OTLP has them, and None for the SDK's bounds of nothing."""
     point = metric.point
-    if isinstance(point, (HistogramPoint, ExponentialHistogramPoint)):
+    if isinstance(point, (models.HistogramPoint, models.ExponentialHistogramPoint)):
         changes: dict[str, Any] = {
             name: None if value is None else float(value)
             for name in ("sum", "min", "max")
@@ -154,7 +139,7 @@ def as_written(metric: TelemetryMetric) -> TelemetryMetric:
         }
         if (changes["min"], changes["max"]) == (math.inf, -math.inf):
             changes["min"] = changes["max"] = None
-        if isinstance(point, HistogramPoint):
+        if isinstance(point, models.HistogramPoint):
             changes["explicit_bounds"] = tuple(map(float, point.explicit_bounds))
         else:
             changes["positive"] = _filled(point.positive)
@@ -164,18 +149,18 @@ def as_written(metric: TelemetryMetric) -> TelemetryMetric:
     return metric
 
 
-def _filled(buckets: Buckets | None) -> Buckets | None:
+def _filled(buckets: models.Buckets | None) -> models.Buckets | None:
     return buckets if buckets and buckets.bucket_counts else None
 
 
 @strategies.generated
 @given(strategies.events)
 def test_any_event_comes_back(events):
-    """Of one resource and scope at least, in this order."""
+    """Any event comes back, in the same order within a resource and scope."""
     for event in events:
-        found = decoded(TelemetryData(events=[event]), Signal.LOGS).events
-        event.resource = event.resource or ResourceInfo()
-        event.scope = event.scope or ScopeInfo(event.source)
+        found = decoded(TelemetryData(events=[event]), models.Signal.LOGS).events
+        event.resource = event.resource or models.ResourceInfo()
+        event.scope = event.scope or models.ScopeInfo(event.source)
         event.source = event.scope.name
         assert exact(found) == exact([event])
 
@@ -183,17 +168,17 @@ def test_any_event_comes_back(events):
 @strategies.generated
 @given(strategies.metrics)
 def test_any_metric_comes_back(metrics):
-    """All kinds of points, summaries too."""
+    """Any metric point comes back, of every kind."""
     for metric in metrics:
-        found = decoded(TelemetryData(metrics=[metric]), Signal.METRICS).metrics
-        metric.resource = metric.resource or ResourceInfo()
-        metric.scope = metric.scope or ScopeInfo()
+        found = decoded(TelemetryData(metrics=[metric]), models.Signal.METRICS).metrics
+        metric.resource = metric.resource or models.ResourceInfo()
+        metric.scope = metric.scope or models.ScopeInfo()
         assert exact(found) == exact([metric])
 
 
-RESOURCE = ResourceInfo({"service.name": "s", "ids": [1, 2]}, "https://schema", 3)
-SCOPE = ScopeInfo("lib", "1.0", {"a": None}, "https://other", 4)
-EXEMPLAR = Exemplar(1.5, 5, 6, 7, {"a": b"b"})
+RESOURCE = models.ResourceInfo({"service.name": "s", "ids": [1, 2]}, "https://schema", 3)
+SCOPE = models.ScopeInfo("lib", "1.0", {"a": None}, "https://other", 4)
+EXEMPLAR = models.Exemplar(1.5, 5, 6, 7, {"a": b"b"})
 COMMON: dict[str, Any] = {
     "unit": "ms",
     "tags": {"k": [1, None, {"x": b"y"}]},
@@ -205,46 +190,48 @@ COMMON: dict[str, Any] = {
     "scope": SCOPE,
     "resource": RESOURCE,
 }
-DELTA, CUMULATIVE = Temporality.DELTA, Temporality.CUMULATIVE
+DELTA, CUMULATIVE = models.Temporality.DELTA, models.Temporality.CUMULATIVE
 METRICS = [
-    TelemetryMetric("gauge", 1, exemplars=[EXEMPLAR, Exemplar(2)], **COMMON),
-    TelemetryMetric(
-        "sum", 0.5, kind=MetricKind.SUM, temporality=DELTA, is_monotonic=True, **COMMON
+    models.TelemetryMetric("gauge", 1, exemplars=[EXEMPLAR, models.Exemplar(2)], **COMMON),
+    models.TelemetryMetric(
+        "sum", 0.5, kind=models.MetricKind.SUM, temporality=DELTA, is_monotonic=True, **COMMON
     ),
-    TelemetryMetric("sum", 2**63 - 1, kind=MetricKind.SUM, temporality=CUMULATIVE, **COMMON),
-    TelemetryMetric(
+    models.TelemetryMetric(
+        "sum", 2**63 - 1, kind=models.MetricKind.SUM, temporality=CUMULATIVE, **COMMON
+    ),
+    models.TelemetryMetric(
         "histogram",
         6.0,
-        kind=MetricKind.HISTOGRAM,
+        kind=models.MetricKind.HISTOGRAM,
         temporality=DELTA,
-        point=HistogramPoint(3, 6.0, (1, 2), (2.5,), 1.0, 3.0),
+        point=models.HistogramPoint(3, 6.0, (1, 2), (2.5,), 1.0, 3.0),
         exemplars=[EXEMPLAR],
         **COMMON,
     ),
-    TelemetryMetric(
+    models.TelemetryMetric(
         "without a sum",
         math.nan,
-        kind=MetricKind.HISTOGRAM,
+        kind=models.MetricKind.HISTOGRAM,
         temporality=DELTA,
-        point=HistogramPoint(2**64 - 1),
+        point=models.HistogramPoint(2**64 - 1),
         **COMMON,
     ),
-    TelemetryMetric(
+    models.TelemetryMetric(
         "exponential",
         6.0,
-        kind=MetricKind.EXPONENTIAL_HISTOGRAM,
+        kind=models.MetricKind.EXPONENTIAL_HISTOGRAM,
         temporality=CUMULATIVE,
-        point=ExponentialHistogramPoint(
-            3, 6.0, -2, 1, 0.25, Buckets(-4, (1, 0, 1)), Buckets(3), 1.0, 3.0
+        point=models.ExponentialHistogramPoint(
+            3, 6.0, -2, 1, 0.25, models.Buckets(-4, (1, 0, 1)), models.Buckets(3), 1.0, 3.0
         ),
         exemplars=[EXEMPLAR],
         **COMMON,
     ),
-    TelemetryMetric(
+    models.TelemetryMetric(
         "summary",
         9.5,
-        kind=MetricKind.SUMMARY,
-        point=SummaryPoint(4, 9.5, ((0.0, 1.0), (0.99, 4.5))),
+        kind=models.MetricKind.SUMMARY,
+        point=models.SummaryPoint(4, 9.5, ((0.0, 1.0), (0.99, 4.5))),
         **COMMON,
     ),
 ]
@@ -252,23 +239,28 @@ METRICS = [
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_a_metric_of_every_kind_comes_back(metric):
-    """With every field set; a metric is equal where all its fields are."""
-    (found,) = decoded(TelemetryData(metrics=[metric]), Signal.METRICS).metrics
+    """A metric point of every kind comes back with all fields set."""
+    (found,) = decoded(TelemetryData(metrics=[metric]), models.Signal.METRICS).metrics
     assert exact(found) == exact(metric)
 
 
 def test_metrics_of_all_kinds_come_back_from_one_line():
-    """In their order: each is a metric of its own."""
+    """Metric points of all kinds come back from one line in their order."""
     data = TelemetryData(metrics=METRICS)
-    assert len(data.otlp_json(Signal.METRICS)) == 1
-    assert exact(decoded(data, Signal.METRICS).metrics) == exact(METRICS)
+    assert len(data.otlp_json(models.Signal.METRICS)) == 1
+    assert exact(decoded(data, models.Signal.METRICS).metrics) == exact(METRICS)
 
 
-@pytest.mark.parametrize("kind", [MetricKind.GAUGE, MetricKind.HISTOGRAM, MetricKind.SUMMARY])
+@pytest.mark.parametrize(
+    "kind", [models.MetricKind.GAUGE, models.MetricKind.HISTOGRAM, models.MetricKind.SUMMARY]
+)
 def test_fields_that_a_kind_lacks_are_left_out(kind):
-    """Protobuf's parser would refuse the whole line for one of them."""
-    points = {MetricKind.HISTOGRAM: HistogramPoint(0), MetricKind.SUMMARY: SummaryPoint(0)}
-    metric = TelemetryMetric(
+    """A field that a kind does not have is left out, since protobuf would refuse the line."""
+    points = {
+        models.MetricKind.HISTOGRAM: models.HistogramPoint(0),
+        models.MetricKind.SUMMARY: models.SummaryPoint(0),
+    }
+    metric = models.TelemetryMetric(
         "m",
         0.0,
         kind=kind,
@@ -277,27 +269,27 @@ def test_fields_that_a_kind_lacks_are_left_out(kind):
         is_monotonic=True,
         exemplars=[EXEMPLAR],
     )
-    (found,) = decoded(TelemetryData(metrics=[metric]), Signal.METRICS).metrics
-    is_histogram = kind is MetricKind.HISTOGRAM
-    assert (found.temporality, found.is_monotonic) == (Temporality(int(is_histogram)), False)
-    assert bool(found.exemplars) is (kind is not MetricKind.SUMMARY)
+    (found,) = decoded(TelemetryData(metrics=[metric]), models.Signal.METRICS).metrics
+    is_histogram = kind is models.MetricKind.HISTOGRAM
+    assert (found.temporality, found.is_monotonic) == (models.Temporality(int(is_histogram)), False)
+    assert bool(found.exemplars) is (kind is not models.MetricKind.SUMMARY)
 
 
 def test_a_point_without_a_value_comes_back():
-    """OTLP's "no recorded value" has no number, here NaN."""
-    metric = TelemetryMetric("m", math.nan, flags=1, time_unix_nano=1)
-    (line,) = TelemetryData(metrics=[metric]).otlp_json(Signal.METRICS)
+    """A point with OTLP's "no recorded value" comes back with NaN."""
+    metric = models.TelemetryMetric("m", math.nan, flags=1, time_unix_nano=1)
+    (line,) = TelemetryData(metrics=[metric]).otlp_json(models.Signal.METRICS)
     assert b"asDouble" not in line
-    (found,) = decoded(TelemetryData(metrics=[metric]), Signal.METRICS).metrics
+    (found,) = decoded(TelemetryData(metrics=[metric]), models.Signal.METRICS).metrics
     assert (found.has_value, found.flags) == (False, 1)
 
 
 def test_an_event_with_every_field_comes_back():
-    """Those of a log record, and where it comes from."""
-    event = TelemetryEvent(
+    """An event comes back with every field, resource and scope."""
+    event = models.TelemetryEvent(
         source="lib",
         message='{"a":[1,null]}',
-        event_type=EventType.ERROR,
+        event_type=models.EventType.ERROR,
         metadata={"k": [1, 2.0, True, None, b"b", {"x": []}]},
         time_unix_nano=1,
         observed_time_unix_nano=2,
@@ -312,13 +304,13 @@ def test_an_event_with_every_field_comes_back():
         scope=SCOPE,
         resource=RESOURCE,
     )
-    (found,) = decoded(TelemetryData(events=[event]), Signal.LOGS).events
+    (found,) = decoded(TelemetryData(events=[event]), models.Signal.LOGS).events
     assert exact(found) == exact(event)
 
 
 def test_a_parent_whose_id_is_zero_is_no_parent():
-    """So OTLP has it; the SDK makes no such span."""
+    """A parent id of zero stands for no parent."""
     span = ReadableSpan("span", SpanContext(1, 2, False), SpanContext(1, 0, True))
-    lines = TelemetryData(spans=[span]).otlp_json(Signal.TRACES)
+    lines = TelemetryData(spans=[span]).otlp_json(models.Signal.TRACES)
     (found,) = TelemetryData.from_otlp_json(lines).spans
     assert found.parent is None

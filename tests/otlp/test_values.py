@@ -1,4 +1,4 @@
-"""Values as OTLP has them, and the repairs of those that it cannot have."""
+"""Attribute values and numbers, and their repairs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.otlp import strategies
 
 
 class Unreadable:
-    """Neither a value nor text."""
+    """An object that is neither a value nor text."""
 
     def __str__(self) -> str:
         raise ValueError("no")
@@ -55,7 +55,7 @@ class Colour(str, Enum):
 
 
 def shown(value: Any) -> Any:
-    """The value's JSON, as JSON."""
+    """Return the value's JSON, parsed."""
     return json.loads(to_bytes(value_json(value)))
 
 
@@ -83,7 +83,7 @@ def shown(value: Any) -> Any:
     ],
 )
 def test_each_type_is_written_as_its_own(value, expected):
-    """All types that OTLP has, at their limits."""
+    """Each type of OTLP is written as itself, at its limits."""
     assert shown(value) == expected
 
 
@@ -113,13 +113,13 @@ def test_each_type_is_written_as_its_own(value, expected):
     ],
 )
 def test_a_type_that_otlp_lacks_becomes_the_nearest(value, expected):
-    """Numbers stay numbers, collections arrays; anything else is its text."""
+    """Numbers stay numbers, collections become arrays, anything else its text."""
     assert plain_value(value) == expected
     assert shown(value) == shown(expected)
 
 
 def test_an_iterator_is_neither_used_up_nor_followed():
-    """It may never end, and somebody else may want its items."""
+    """An iterator is not consumed, since it may never end."""
     items = iter([1, 2])
     assert plain_value(items).startswith("<list_iterator object at ")
     assert list(items) == [1, 2]
@@ -127,7 +127,7 @@ def test_an_iterator_is_neither_used_up_nor_followed():
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 10**4_000])
 def test_an_integer_beyond_64_bits_is_its_digits(value):
-    """As a string, for attributes, items and what is within maps."""
+    """An integer beyond 64 bits becomes a string, in any position."""
     digits = {"stringValue": str(value) if value.bit_length() < 13_000 else hex(value)}
     assert shown(value) == digits
     assert shown([value]) == {"arrayValue": {"values": [digits]}}
@@ -137,7 +137,7 @@ def test_an_integer_beyond_64_bits_is_its_digits(value):
 
 
 def test_an_integer_of_more_digits_than_python_writes_is_hexadecimal():
-    """CPython refuses more than 4,300 decimal ones."""
+    """An integer of more than 4,000 digits becomes hexadecimal, since CPython refuses more."""
     assert shown(10**5_000) == {"stringValue": hex(10**5_000)}
 
 
@@ -152,14 +152,14 @@ def test_an_integer_of_more_digits_than_python_writes_is_hexadecimal():
     ],
 )
 def test_a_lone_surrogate_is_replaced(text, expected):
-    """A pair of them is the character that it stands for."""
+    """A lone surrogate is replaced; a pair becomes its character."""
     assert to_bytes(text).decode() == expected
     assert shown(text) == {"stringValue": expected}
 
 
 @given(st.text())
 def test_any_text_comes_back_from_json(text):
-    """Lone surrogates but for."""
+    """Any text comes back, except for lone surrogates."""
     line = to_bytes(text_json(text))
     assert not any(byte < 0x20 for byte in line)
     expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -168,14 +168,14 @@ def test_any_text_comes_back_from_json(text):
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_any_double_comes_back_from_json(value):
-    """To the last bit, and with its sign."""
+    """Any double comes back to the last bit, with its sign."""
     back = json.loads(double_json(value))
     assert (back, math.copysign(1, back)) == (value, math.copysign(1, value))
     assert type(back) is float
 
 
 def test_a_cycle_is_cut_where_it_closes():
-    """The same container twice is no cycle."""
+    """A cycle becomes a marker; the same container twice is not a cycle."""
     cyclic: list[Any] = [1]
     cyclic.append({"back": cyclic})
     assert plain_value(cyclic) == [1, {"back": "<cycle>"}]
@@ -184,7 +184,7 @@ def test_a_cycle_is_cut_where_it_closes():
 
 
 def test_deep_nesting_is_cut():
-    """At a depth that protobuf's parsers still read."""
+    """Nesting is cut at a depth that protobuf's parsers still read."""
     deep: Any = "bottom"
     for _ in range(1_000):
         deep = [deep]
@@ -196,7 +196,7 @@ def test_deep_nesting_is_cut():
 
 
 def test_what_multiplies_is_cut():
-    """Lists that hold the next one ten times would be 10 to the 30th values."""
+    """Lists that each hold the next one ten times are cut."""
     value: Any = ["lol"]
     for _ in range(30):
         value = [value] * 10
@@ -206,7 +206,7 @@ def test_what_multiplies_is_cut():
 
 
 def test_a_map_that_is_too_large_says_so():
-    """It keeps what came first."""
+    """A map that is too large keeps its first items and a marker."""
     found = plain_value({"maps": [{str(n): n} for n in range(MAX_VALUES)], "last": 1})
     assert found["maps"][0] == {"0": 0}
     assert len(found["maps"]) < MAX_VALUES
@@ -228,12 +228,12 @@ def test_a_map_that_is_too_large_says_so():
     ],
 )
 def test_a_number_outside_of_its_range_becomes_the_bound(value, expected):
-    """And what is no number becomes 0."""
+    """A number is clamped to its range, and anything else becomes 0."""
     assert to_fixed64(value) == expected
 
 
 def test_a_kind_of_string_is_its_own_characters():
-    """As a name and as a key, nested too; whether or not its characters were a key before."""
+    """A subclass of str is written by its characters, as a name, key or nested value."""
     before = attributes_json({Colour.RED: {Colour.RED: 1}})
     assert attributes_json({"red": {"red": 1}}) == before
     assert attributes_json({Colour.RED: {Colour.RED: 1}}) == before
@@ -242,7 +242,7 @@ def test_a_kind_of_string_is_its_own_characters():
 
 
 def test_numbers_have_their_bounds():
-    """Of ids, of unsigned and of signed 32-bit integers."""
+    """Ids and unsigned and signed 32-bit integers are clamped."""
     assert (to_uint32(2**32), to_uint32(-1)) == (2**32 - 1, 0)
     assert (to_enum(2**31), to_enum(-1), to_enum("INFO")) == (2**31 - 1, 0, 0)
     assert (to_sint32(2**31), to_sint32(-(2**40)), to_sint32("x")) == (2**31 - 1, -(2**31), 0)
@@ -253,7 +253,7 @@ def test_numbers_have_their_bounds():
 @strategies.generated
 @given(strategies.values)
 def test_any_value_comes_back(value):
-    """What is decoded is the plain copy: sequences are lists, and NaN is NaN."""
+    """A decoded value equals the plain copy: sequences are lists, and NaN is NaN."""
     line = '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":' + value_json(value) + "}]}]}]}"
     (event,) = decode_line(line).records
     assert repr(event.body) == repr(plain_value(value))
