@@ -14,30 +14,30 @@ PAD = "x" * 500
 
 
 def log(number):
-    """A log record's text."""
+    """Return a log record."""
     return EncodedRecord(1, RESOURCE, SCOPE, None, f'{{"body":{{"stringValue":"{number} {PAD}"}}}}')
 
 
 def span(number):
-    """A span's text."""
+    """Return a span."""
     text = f'{{"traceId":"{number:032x}","spanId":"{number:016x}","name":"{number} {PAD}"}}'
     return EncodedRecord(1, RESOURCE, SCOPE, None, text)
 
 
 def point(number):
-    """A data point's text."""
+    """Return a data point."""
     return EncodedRecord(1, RESOURCE, SCOPE, METRIC, f'{{"asInt":"{number}"}}')
 
 
 def append(journal, number):
-    """One record of each signal."""
+    """Append one record of each signal."""
     assert journal.append("l", log(number))
     assert journal.append("t", span(number))
     assert journal.append("m", point(number))
 
 
 def numbers_of(batches):
-    """The numbers of the records, by signal, in their order."""
+    """Return the numbers of the records, by signal, in their order."""
     return {
         Signal.LOGS: [int(e.message.split()[0]) for data in batches for e in data.events],
         Signal.TRACES: [int(s.name.split()[0]) for data in batches for s in data.spans],
@@ -46,18 +46,18 @@ def numbers_of(batches):
 
 
 def directory_target(path):
-    """A target with journals in a directory, for a storage that takes nothing."""
+    """Return a target with journals in a directory, for a storage that keeps nothing."""
     return DirectoryTarget.at(print, path)
 
 
 def die(journal):
-    """What a death does: nothing is written any more, and the lock is gone."""
+    """Do what a death does: nothing is written any more, and the lock is gone."""
     journal.reset_after_fork()
     journal._target.release_slot()
 
 
 class FileTarget(DirectoryTarget):
-    """A target of files, in memory."""
+    """A target whose files are lists of lines."""
 
     reverts_failed_store = True
 
@@ -82,19 +82,19 @@ class FileTarget(DirectoryTarget):
         return self.end_of(signal)
 
     def end_of(self, signal):
-        """Where the file ends."""
+        """Return where the signal's file ends."""
         return End(7, sum(len(line) + 1 for line in self.lines[signal]))
 
     def ends(self):
-        """Where all of them end."""
+        """Return where all files end."""
         return {signal: self.end_of(signal) for signal in Signal}
 
     def resolve_append(self, signal, start, length):
-        """Whether a line is there."""
+        """Return True if a write is complete."""
         return self.end_of(signal).offset >= start.offset + length
 
     def lines_after(self, signal, start):
-        """The lines from there on."""
+        """Return the lines from there on."""
         found, offset = [], 0
         for line in self.lines[signal]:
             if start.file_id == 7 and offset >= start.offset:
@@ -103,8 +103,8 @@ class FileTarget(DirectoryTarget):
         return found
 
     def lines_since(self, signal, time):
-        """All lines."""
+        """Return all lines."""
         return self.lines[signal]
 
     def sync(self):
-        """Does nothing."""
+        """Do nothing."""

@@ -74,7 +74,7 @@ with tracer.start_as_current_span("GET /pay", attributes={"user": "é", "n": 3})
 
 
 def die(directory, number):
-    """A program with two open spans dies of a signal; what it said of each: ids and start."""
+    """Run a program with two open spans that dies of a signal; return the ids and start of each."""
     done = subprocess.run(
         [sys.executable, "-c", dedent(PROGRAM), str(directory), str(int(number))],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -87,7 +87,7 @@ def die(directory, number):
 
 
 def table_with(directory, spans, **more):
-    """A table that a process left, with spans of these names open."""
+    """Return the table that a process left with spans of these names open."""
     table = OpenSpanTable.create(directory, 1, most=8)
     provider = TracerProvider(resource=RESOURCE, shutdown_on_exit=False)
     tracer = provider.get_tracer("test")
@@ -99,7 +99,7 @@ def table_with(directory, spans, **more):
 
 
 def spans_of(fragments):
-    """The fragments as whoever reads the recording gets them."""
+    """Return the spans as whoever reads the recording gets them."""
     found = []
     for line in join_lines(Signal.TRACES, fragments):
         parsed(Signal.TRACES, line)
@@ -108,12 +108,12 @@ def spans_of(fragments):
 
 
 def never(span_id):
-    """No span was finished."""
+    """Return False: no span was finished."""
     return False
 
 
 def entry_of_span(**changes):
-    """The entry of a span."""
+    """Return the entry of a span."""
     fields = {
         "trace_id": bytes(15) + b"\1",
         "span_id": 2,
@@ -132,7 +132,7 @@ def entry_of_span(**changes):
 
 
 def test_killed_with_spans_open(tmp_path):
-    """They come back with their ids, parent, name, start and attributes, in error."""
+    """Spans come back with their ids, parent, name, start and attributes, in error."""
     said = die(tmp_path, signal.SIGKILL)
     left = read_open_spans(tmp_path / "000001.open")
     assert left.damaged == 0
@@ -190,7 +190,7 @@ for _ in range(4):
 
 @pytest.mark.parametrize("spans", [500, 597, 801])
 def test_killed_at_any_moment(tmp_path, spans):
-    """Four threads: spans that are open are there, those that ended are not."""
+    """Of four threads, the open spans are in the table; those that ended are not."""
     command = [sys.executable, "-c", BUSY, str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as child:
@@ -208,7 +208,7 @@ def test_killed_at_any_moment(tmp_path, spans):
 
 
 def test_the_end_is_the_last_sign_of_life(tmp_path):
-    """Of the table, of the journal, or the span's own start."""
+    """A span ends at the last sign of life in table or journal, or at its own start."""
     table, _ = table_with(tmp_path, ["a"])
     left = read_open_spans(table.path)
     ends = [
@@ -221,7 +221,7 @@ def test_the_end_is_the_last_sign_of_life(tmp_path):
 
 
 def test_a_span_that_was_being_recorded(tmp_path):
-    """Is left out if its end was recorded; nobody is asked of the others."""
+    """A span whose end was recorded is left out; the others are not looked up."""
     table, spans = table_with(tmp_path, ["a", "b", "c"])
     table.mark_ending(spans[0])
     table.mark_ending(spans[1])
@@ -238,7 +238,7 @@ def test_a_span_that_was_being_recorded(tmp_path):
 
 
 def test_a_name_that_was_cut_says_so():
-    """In an attribute."""
+    """An attribute says that a name was cut."""
     entry = entry_of_span(is_cut=True, name="a…", dropped_attributes_count=3)
     (span,) = spans_of([encode_interrupted_span(InterruptedSpan(entry, None, False), 9)])
     assert span.attributes == {"rimp.interrupted": True, "rimp.name_cut": True}
@@ -247,7 +247,7 @@ def test_a_name_that_was_cut_says_so():
 
 
 def test_the_text_is_that_of_a_finished_span(tmp_path):
-    """But for the end, the status and our attribute."""
+    """The text is that of a finished span, but for the end, the status and our attribute."""
     table, (span,) = table_with(tmp_path, ["a"], attributes={"k": "v"}, kind=SpanKind.CLIENT)
     (left,) = read_open_spans(table.path).spans
     span.set_attribute("rimp.interrupted", True)
@@ -260,7 +260,7 @@ def test_the_text_is_that_of_a_finished_span(tmp_path):
 @strategies.generated
 @given(spans=strategies.spans)
 def test_any_span_is_written_as_the_official_encoder_would(tmp_path_factory, spans):
-    """Whatever its ids, attributes and trace state are."""
+    """Any ids, attributes and trace state become what the official encoder writes."""
     table = OpenSpanTable.create(tmp_path_factory.mktemp("table"), 1, most=64)
     for span in spans:
         span._end_time = None
@@ -277,7 +277,7 @@ def test_any_span_is_written_as_the_official_encoder_would(tmp_path_factory, spa
 
 
 def test_a_file_cut_anywhere(tmp_path):
-    """Gives the spans that are whole, and raises nothing."""
+    """A file that is cut gives its whole spans, and raises nothing."""
     table, _ = table_with(tmp_path, ["a", "b", "c"])
     data = table.path.read_bytes()
     table.close()
@@ -288,7 +288,7 @@ def test_a_file_cut_anywhere(tmp_path):
 
 
 def test_a_byte_flipped_anywhere(tmp_path):
-    """Costs the span that it is in, and is counted; never another, and nothing is raised."""
+    """A flipped byte costs the span it is in, and is counted; nothing is raised."""
     table, _ = table_with(tmp_path, ["a", "b", "c"], attributes={"k": "v", "n": 5})
     data = bytearray(table.path.read_bytes()[: ENTRIES_START + 3 * ENTRY_SIZE])
     table.close()
@@ -305,7 +305,7 @@ def test_a_byte_flipped_anywhere(tmp_path):
 
 
 def test_foreign_content(tmp_path):
-    """Anything at all gives no spans, and no error."""
+    """Any other content gives no spans, and no error."""
     path = tmp_path / "1.open"
     for content in (b"", b"x", b"x" * (ENTRIES_START + 5_000), os.urandom(ENTRIES_START + 5_000)):
         path.write_bytes(content)
@@ -325,7 +325,7 @@ def test_no_link_is_followed(tmp_path):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSEGV"), reason="no such signal")
 def test_a_crash_leaves_its_stack(tmp_path):
-    """It becomes a log record of the process that died."""
+    """A crash becomes a log record of the process that died."""
     die(tmp_path, signal.SIGSEGV)
     left = read_open_spans(tmp_path / "000001.open")
     crash = read_crash(tmp_path / "000001.crash")
@@ -348,7 +348,7 @@ def test_a_crash_leaves_its_stack(tmp_path):
 
 @given(text=st.text(st.characters()), time=st.integers(0, 2**64 - 1))
 def test_any_text_of_a_crash(text, time):
-    """Becomes a line that protobuf can read."""
+    """Any text of a crash becomes a line that protobuf can read."""
     fragment = encode_crash_event(text, resource_envelope(None), time, 0)
     (line,) = join_lines(Signal.LOGS, [fragment])
     parsed(Signal.LOGS, line)
@@ -358,7 +358,7 @@ def test_any_text_of_a_crash(text, time):
 
 
 def test_a_long_crash_is_cut():
-    """To 64 KiB, at a character."""
+    """A crash is cut to 64 KiB, between characters."""
     fragment = encode_crash_event("é" * 100_000, Envelope('{"resource":{},', "}"), 1, 1)
     (line,) = join_lines(Signal.LOGS, [fragment])
     (event,) = decode_line(line).records
@@ -367,7 +367,7 @@ def test_a_long_crash_is_cut():
 
 @pytest.fixture
 def no_faulthandler():
-    """Off during the test, and as it was afterwards."""
+    """Disable faulthandler during the test, and restore it."""
     was_enabled, stderr = faulthandler.is_enabled(), sys.__stderr__
     faulthandler.disable()
     yield
@@ -377,7 +377,7 @@ def no_faulthandler():
 
 @pytest.mark.parametrize("was_enabled", [True, False])
 def test_faulthandler_is_put_back(tmp_path, no_faulthandler, was_enabled):
-    """On if it was on before; and an empty file is deleted."""
+    """Faulthandler is enabled after if it was before, and an empty file is deleted."""
     with (tmp_path / "other").open("w") as other:
         if was_enabled:
             faulthandler.enable(other)
@@ -392,7 +392,7 @@ def test_faulthandler_is_put_back(tmp_path, no_faulthandler, was_enabled):
 
 
 def test_a_standard_error_that_is_no_file(tmp_path, no_faulthandler, monkeypatch):
-    """Raises nothing."""
+    """A standard error that is no file raises nothing."""
     faulthandler.enable(sys.__stderr__)
     crash = CrashFile.create(tmp_path, 1)
     monkeypatch.setattr(sys, "__stderr__", io.StringIO())
@@ -401,7 +401,7 @@ def test_a_standard_error_that_is_no_file(tmp_path, no_faulthandler, monkeypatch
 
 
 def test_a_file_with_a_crash_stays(tmp_path, no_faulthandler):
-    """As it does when a forked child abandons it."""
+    """A file with a crash stays, also when a forked child releases it."""
     crash = CrashFile.create(tmp_path, 1)
     crash.release()
     assert crash.path.exists()
@@ -413,7 +413,7 @@ def test_a_file_with_a_crash_stays(tmp_path, no_faulthandler):
 
 
 def test_a_descriptor_that_became_the_applications_stays_open(tmp_path, no_faulthandler):
-    """As after a program closed all descriptors, and opened others in their place."""
+    """A descriptor that a program closed and opened anew is left alone."""
     crash = CrashFile.create(tmp_path, 1)
     file = crash._file
     other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
@@ -424,8 +424,8 @@ def test_a_descriptor_that_became_the_applications_stays_open(tmp_path, no_fault
     assert os.listdir(tmp_path) == ["other"]
 
 
-def test_fragments_fit_into_frames(tmp_path):
-    """They hold no line end and no NUL, whatever the span's name."""
+def test_interrupted_spans_fit_into_frames(tmp_path):
+    """Interrupted spans hold no line end and no NUL, whatever their names."""
     table, _ = table_with(tmp_path, ["a\n\0b"])
     (fragment,) = encode_interrupted_spans(read_open_spans(table.path), 0, never)
     assert "\n" not in fragment.text

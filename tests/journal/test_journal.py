@@ -24,8 +24,8 @@ MEBIBYTE = 1024 * 1024
 RESOURCE, SCOPE = Envelope('{"resource":{},', "}"), Envelope('{"scope":{},', "}")
 
 
-def fragment(text, scope=SCOPE):
-    """A record's text."""
+def encoded_record(text, scope=SCOPE):
+    """Return a record with a text."""
     return EncodedRecord(1, RESOURCE, scope, None, text)
 
 
@@ -38,7 +38,7 @@ def journal(tmp_path):
 
 
 def texts(journal):
-    """All records in its segments, in their order."""
+    """Return all records in the journal's segments, in their order."""
     found = []
     for segment in journal.segments:
         data = segment.read(HEADER_SIZE, segment.frames_end())
@@ -49,7 +49,7 @@ def texts(journal):
 
 
 def drain(journal):
-    """Deals with all records; returns how many those were."""
+    """Deal with all records; return how many they were."""
     records = 0
     for segment in list(journal.segments):
         slices = Slicer(segment)
@@ -60,17 +60,17 @@ def drain(journal):
 
 
 def test_first_record_opens_it(journal, tmp_path):
-    """Before, there is nothing on disk."""
+    """Before the first record there is nothing on disk."""
     assert os.listdir(tmp_path) == []
-    assert journal.append("t", fragment("{}"))
+    assert journal.append("t", encoded_record("{}"))
     assert sorted(os.listdir(tmp_path / "journal")) == ["000001.seg", "lock"]
     assert is_owned(tmp_path / "journal")
 
 
-def test_known_origins(journal, tmp_path):
-    """Are appended to without their texts, in each segment once it has them."""
+def test_known_heads(journal, tmp_path):
+    """Records of known heads are appended without their envelopes, once a segment has them."""
     resource, other, scope = object(), object(), object()
-    one = fragment("1")
+    one = encoded_record("1")
     assert not journal.append_known("l", id(scope), resource, "1")
     assert not journal.is_open
     assert journal.append("l", one)
@@ -92,19 +92,19 @@ def test_known_origins(journal, tmp_path):
 
 
 def test_segments_follow_one_another(journal):
-    """In order, without a gap."""
+    """Segments follow in order, without a gap."""
     for number in range(3_000):
-        assert journal.append("l", fragment(f'{{"n":{number},"x":"{"x" * 200}"}}'))
+        assert journal.append("l", encoded_record(f'{{"n":{number},"x":"{"x" * 200}"}}'))
     assert len(journal.segments) == 6
     assert [int(text[5:].partition(",")[0]) for text in texts(journal)] == list(range(3_000))
 
 
 def test_far_behind_segments_are_larger(tmp_path):
-    """So that a backlog takes few descriptors."""
+    """A backlog takes few descriptors."""
     journal = Journal(directory_target(tmp_path), 64 * MEBIBYTE, Reporter(), open_spans=False)
     journal._segment_size = 64 * 1024
     for _ in range(4_000):
-        assert journal.append("l", fragment('"' + "x" * 1_000 + '"'))
+        assert journal.append("l", encoded_record('"' + "x" * 1_000 + '"'))
     sizes = [segment.size // 1024 for segment in journal.segments]
     assert sizes[:17] == [64] * 16 + [256]
     assert set(sizes[16:]) == {256}
@@ -113,9 +113,9 @@ def test_far_behind_segments_are_larger(tmp_path):
 
 
 def test_full(journal):
-    """What is refused is not there; once there is room, it goes on."""
+    """A full journal refuses records, and takes them again once there is room."""
     taken = 0
-    while journal.append("l", fragment('"' + "x" * 1_000 + '"')):
+    while journal.append("l", encoded_record('"' + "x" * 1_000 + '"')):
         taken += 1
     assert journal.allocated <= MEBIBYTE
     assert len(texts(journal)) == taken
@@ -123,69 +123,69 @@ def test_full(journal):
     while len(journal.segments) > 1:
         journal.finished.append(journal.segments.popleft())
     journal.delete_finished()
-    assert journal.append("l", fragment('"' + "x" * 1_000 + '"'))
+    assert journal.append("l", encoded_record('"' + "x" * 1_000 + '"'))
 
 
 def test_record_that_is_larger_than_a_segment(journal):
-    """Gets one of its own."""
+    """A large record gets a segment of its own."""
     text = '"' + "x" * 300_000 + '"'
-    assert journal.append("l", fragment("1"))
-    assert journal.append("l", fragment(text))
+    assert journal.append("l", encoded_record("1"))
+    assert journal.append("l", encoded_record(text))
     assert texts(journal) == ["1", text]
-    assert not journal.append("l", fragment('"' + "x" * 2 * MEBIBYTE + '"'))
-    assert journal.append("l", fragment("2"))
+    assert not journal.append("l", encoded_record('"' + "x" * 2 * MEBIBYTE + '"'))
+    assert journal.append("l", encoded_record("2"))
 
 
 def test_lone_surrogate(journal):
-    """Is repaired, as in a line."""
-    assert journal.append("l", fragment('"\ud800"'))
+    """A lone surrogate is repaired, as in a line."""
+    assert journal.append("l", encoded_record('"\ud800"'))
     assert texts(journal) == ['"\ufffd"']
 
 
 def test_each_segment_stands_for_itself(journal):
-    """It defines what it uses, once."""
+    """Each segment defines what it uses, once."""
     scopes = [Envelope(f'{{"scope":{{"name":"{name}"}},', "}") for name in "ab"]
     for number in range(3_000):
-        journal.append("l", fragment('"' + "x" * 200 + '"', scopes[number % 2]))
+        journal.append("l", encoded_record('"' + "x" * 200 + '"', scopes[number % 2]))
     for segment in journal.segments:
         assert segment.read(HEADER_SIZE, segment.frames_end()).count(b"\nd") <= 2
     assert len(texts(journal)) == 3_000
 
 
 def test_close(journal, tmp_path):
-    """Leaves nothing but the lock file, and only if all has been dealt with."""
-    journal.append("l", fragment("1"))
+    """Closing leaves only the lock file, and only if all records have been dealt with."""
+    journal.append("l", encoded_record("1"))
     assert not journal.close()
-    assert journal.append("l", fragment("2"))
+    assert journal.append("l", encoded_record("2"))
     assert drain(journal) == 2
     assert journal.close()
     assert os.listdir(tmp_path / "journal") == ["lock"]
     assert not is_owned(tmp_path / "journal")
-    assert journal.append("l", fragment("3"))
+    assert journal.append("l", encoded_record("3"))
     assert texts(journal) == ["3"]
 
 
 def test_what_another_left(journal, tmp_path):
-    """Comes first; nothing of it is changed by being found."""
-    journal.append("l", fragment("1"))
+    """What an earlier process left comes first, and finding it changes nothing."""
+    journal.append("l", encoded_record("1"))
     journal.reset_after_fork()
     journal._target.release_slot()  # as a death does
     other = Journal(directory_target(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
     assert len(other.open().segments) == 1
-    other.append("l", fragment("2"))
+    other.append("l", encoded_record("2"))
     assert texts(other) == ["1", "2"]
     other.reset_after_fork()
 
 
 def test_forked_child(journal, tmp_path):
-    """Has a slot of its own, and touches nothing of its parent's."""
-    journal.append("l", fragment("1"))
+    """A forked child has a slot of its own, and touches nothing of its parent's."""
+    journal.append("l", encoded_record("1"))
     child = os.fork()
     if child == 0:
-        journal.append("l", fragment("2"))  # no hook was run: the process id told it
+        journal.append("l", encoded_record("2"))  # no hook was run: the process id told it
         os._exit(int(texts(journal) != ["2"]))
     assert os.waitpid(child, 0)[1] == 0
-    journal.append("l", fragment("3"))
+    journal.append("l", encoded_record("3"))
     assert texts(journal) == ["1", "3"]
     assert sorted(os.listdir(tmp_path)) == ["journal", "journal.1"]
     assert is_owned(tmp_path / "journal")
@@ -193,29 +193,29 @@ def test_forked_child(journal, tmp_path):
 
 
 def test_directory_that_cannot_be_made(tmp_path, capsys):
-    """Is said once; records are refused."""
+    """The error is reported once, and records are refused."""
     (tmp_path / "file").write_text("")
     journal = Journal(directory_target(tmp_path / "file"), MEBIBYTE, Reporter(), open_spans=False)
-    assert not journal.append("l", fragment("1"))
-    assert not journal.append("l", fragment("2"))
+    assert not journal.append("l", encoded_record("1"))
+    assert not journal.append("l", encoded_record("2"))
     assert not journal.is_open
     assert capsys.readouterr().err.count("rimp: the journal cannot be written: cannot record") == 1
 
 
 def test_directory_that_is_removed(journal, tmp_path):
-    """What is mapped goes on; a new segment is refused."""
-    journal.append("l", fragment("1"))
+    """A mapped segment goes on; a new one is refused."""
+    journal.append("l", encoded_record("1"))
     for path in (tmp_path / "journal").iterdir():
         path.unlink()
     (tmp_path / "journal").rmdir()
     taken = 0
-    while journal.append("l", fragment('"' + "x" * 1_000 + '"')):
+    while journal.append("l", encoded_record('"' + "x" * 1_000 + '"')):
         taken += 1
     assert len(texts(journal)) == taken + 1
 
 
 class Collects:
-    """Collects when it is collected."""
+    """An object that collects a record when it is garbage-collected."""
 
     def __init__(self, journal, done):
         self.journal = journal
@@ -223,12 +223,12 @@ class Collects:
         self.myself = self
 
     def __del__(self):
-        if self.journal.append("m", fragment("4")):
+        if self.journal.append("m", encoded_record("4")):
             self.done.append(1)
 
 
 def test_threads_signal_handlers_and_finalisers(tmp_path):
-    """All of them at once, through many segments: none is missing, none is torn."""
+    """With all of them at once, through many segments, no record is missing or torn."""
     journal = Journal(directory_target(tmp_path), 8 * MEBIBYTE, Reporter(), open_spans=False)
     journal._segment_size = 64 * 1024
     each = 5_000
@@ -236,13 +236,13 @@ def test_threads_signal_handlers_and_finalisers(tmp_path):
     fired = []
 
     def handler(*_):
-        if journal.append("t", fragment("3")):
+        if journal.append("t", encoded_record("3")):
             fired.append(1)
         Collects(journal, done)
 
     def collect(number):
         for _ in range(each):
-            journal.append("l", fragment(f'"{number}{"x" * 20}"'))
+            journal.append("l", encoded_record(f'"{number}{"x" * 20}"'))
 
     before = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
@@ -266,28 +266,28 @@ def test_threads_signal_handlers_and_finalisers(tmp_path):
 
 
 def test_spare(journal):
-    """Is made once half of the segment is used, and taken when it is full."""
-    journal.append("l", fragment('"x"'))
+    """A spare is made once half of the segment is used, and taken when it is full."""
+    journal.append("l", encoded_record('"x"'))
     journal.prepare()
     assert journal.allocated == 128 * 1024
-    journal.append("l", fragment('"' + "x" * 70_000 + '"'))
+    journal.append("l", encoded_record('"' + "x" * 70_000 + '"'))
     journal.prepare()
     journal.prepare()
     assert journal.allocated == 2 * 128 * 1024
-    journal.append("l", fragment('"' + "x" * 70_000 + '"'))
+    journal.append("l", encoded_record('"' + "x" * 70_000 + '"'))
     assert journal.allocated == 2 * 128 * 1024
     assert len(texts(journal)) == 3
 
 
 def test_finaliser_while_it_closes(journal, tmp_path, monkeypatch):
-    """What it collects is kept: the journal stays open with it."""
-    journal.append("l", fragment("1"))
+    """The journal stays open with a record that a finaliser collects."""
+    journal.append("l", encoded_record("1"))
     drain(journal)
     delete = Segment.delete
 
     def collect_and_delete(segment):
         monkeypatch.undo()
-        assert journal.append("l", fragment("2"))
+        assert journal.append("l", encoded_record("2"))
         delete(segment)
 
     monkeypatch.setattr(Segment, "delete", collect_and_delete)
@@ -300,14 +300,14 @@ def test_finaliser_while_it_closes(journal, tmp_path, monkeypatch):
 
 
 def test_finaliser_while_its_slot_is_released(journal, monkeypatch):
-    """What it collects is refused, and so waits in memory: nothing is begun in that slot."""
-    journal.append("l", fragment("1"))
+    """A record that a finaliser collects is refused: nothing is begun in that slot."""
+    journal.append("l", encoded_record("1"))
     drain(journal)
     taken = []
     release = journal._target.release_slot
 
     def collect_and_release():
-        taken.append(journal.append("l", fragment("2")))
+        taken.append(journal.append("l", encoded_record("2")))
         release()
 
     monkeypatch.setattr(journal._target, "release_slot", collect_and_release)
@@ -316,8 +316,8 @@ def test_finaliser_while_its_slot_is_released(journal, monkeypatch):
 
 
 def test_segment_that_was_begun_twice(journal):
-    """By a thread and what interrupted it: the last one continues, and all are drained."""
-    journal.append("l", fragment("1"))
+    """If a thread and its interruption both begin a segment, both are drained."""
+    journal.append("l", encoded_record("1"))
     first = journal._active
     first.freeze()
     interrupted = journal._next_segment(first, 1)
@@ -329,18 +329,18 @@ def test_segment_that_was_begun_twice(journal):
 
 
 def test_directory_that_is_removed_is_made_anew(journal, tmp_path):
-    """With the next tick: from then on a death of the process loses nothing again."""
-    journal.append("l", fragment("1"))
+    """From the next tick on, a death of the process loses nothing again."""
+    journal.append("l", encoded_record("1"))
     shutil.rmtree(tmp_path)
     journal.prepare()
     assert is_owned(tmp_path / "journal")
-    journal.append("l", fragment("2"))
+    journal.append("l", encoded_record("2"))
     assert b" 2\n" in journal._active.path.read_bytes()
     assert texts(journal) == ["1", "2"]
 
 
 def test_opening_that_hangs(tmp_path):
-    """Holds up another thread's records once, not each of them."""
+    """An opening that hangs holds up another thread's records once, not each of them."""
     opening, go_on = threading.Event(), threading.Event()
 
     class Hangs(DirectoryTarget):
@@ -351,22 +351,22 @@ def test_opening_that_hangs(tmp_path):
 
     target = Hangs(print, lambda number: tmp_path / f"journal.{number}")
     journal = Journal(target, MEBIBYTE, Reporter(), open_spans=False)
-    thread = threading.Thread(target=journal.append, args=("l", fragment("1")))
+    thread = threading.Thread(target=journal.append, args=("l", encoded_record("1")))
     thread.start()
     opening.wait()
-    assert not journal.append("l", fragment("2"))
+    assert not journal.append("l", encoded_record("2"))
     assert journal._is_held_up
-    assert not journal.append("l", fragment("3"))
+    assert not journal.append("l", encoded_record("3"))
     go_on.set()
     thread.join()
-    assert journal.append("l", fragment("4"))
+    assert journal.append("l", encoded_record("4"))
     assert texts(journal) == ["1", "4"]
     journal.reset_after_fork()
 
 
 def test_child_that_records_nothing_keeps_no_slot(journal, tmp_path):
-    """Whoever comes after the parent's death gets what it left."""
-    journal.append("l", fragment("1"))
+    """The parent's slot can be taken after its death, with what it left."""
+    journal.append("l", encoded_record("1"))
     (begun, begin), (ended, end) = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
@@ -383,7 +383,7 @@ def test_child_that_records_nothing_keeps_no_slot(journal, tmp_path):
 
 
 def test_forgotten_target_gives_its_slot_back(tmp_path):
-    """With the last reference to it."""
+    """The slot is released with the last reference to its target."""
     target = directory_target(tmp_path)
     target.take_slot()
     del target
@@ -391,8 +391,8 @@ def test_forgotten_target_gives_its_slot_back(tmp_path):
 
 
 def test_large_records_fill_the_journal(journal):
-    """One segment each, none of them empty; and past its size they are refused for good."""
-    large = fragment('"' + "x" * 300_000 + '"')
+    """Large records get a segment each, until the journal is full for good."""
+    large = encoded_record('"' + "x" * 300_000 + '"')
     while journal.append("l", large):
         pass
     assert journal.is_full

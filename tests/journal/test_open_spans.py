@@ -30,7 +30,7 @@ from rimp_otel.journal.open_spans import ENTRIES_START, ENTRY_SIZE, OpenSpanTabl
 
 
 class TableProcessor(SpanProcessor):
-    """What the collector does with the table."""
+    """A processor that does what the collector does with the table."""
 
     def __init__(self, table):
         self.table = table
@@ -52,7 +52,7 @@ def table(tmp_path):
 
 
 def tracer_of(table, resource=None):
-    """A tracer whose spans the table notes."""
+    """Return a tracer whose spans go into the table."""
     provider = TracerProvider(
         resource=resource or Resource({"service.name": "shop"}), shutdown_on_exit=False
     )
@@ -61,14 +61,14 @@ def tracer_of(table, resource=None):
 
 
 def entries(table):
-    """What somebody else reads in the table."""
+    """Return what another process reads in the table."""
     left = read_open_spans(table.path)
     assert left.damaged == 0
     return [span.entry for span in left.spans]
 
 
 def test_file_is_private_and_whole(tmp_path):
-    """Its pages are all allocated, so that no write into it can fail."""
+    """All pages are allocated, so that no write into the table can fail."""
     table = OpenSpanTable.create(tmp_path, 7)
     status = table.path.stat()
     assert table.path.name == "000007.open"
@@ -80,7 +80,7 @@ def test_file_is_private_and_whole(tmp_path):
 
 
 def test_never_takes_a_file_that_is_there(tmp_path):
-    """Nor follows a link."""
+    """An existing file, or a link, is an error."""
     (tmp_path / "000001.open").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(FileExistsError):
         OpenSpanTable.create(tmp_path, 1)
@@ -88,7 +88,7 @@ def test_never_takes_a_file_that_is_there(tmp_path):
 
 
 def test_leaves_nothing_where_it_cannot_be_made(tmp_path, monkeypatch):
-    """A full disk is an error of the creation."""
+    """A full disk is an error of the creation, and leaves no file."""
 
     def full(file, offset, size):
         raise OSError(28, "No space left on device")
@@ -100,7 +100,7 @@ def test_leaves_nothing_where_it_cannot_be_made(tmp_path, monkeypatch):
 
 
 def test_an_open_span_is_in_the_table(table):
-    """With all that it had when it started."""
+    """An entry has all that the span had when it started."""
     remote = SpanContext(0xABC, 0xDEF, True, TraceFlags(1), TraceState([("vendor", "x")]))
     context = set_span_in_context(NonRecordingSpan(remote))
     attributes = {"a": "é", "b": 1, "c": True, "d": 2.5, "e": ("x", "y")}
@@ -116,7 +116,7 @@ def test_an_open_span_is_in_the_table(table):
 
 
 def test_a_span_that_ended_is_gone(table):
-    """Its entry is free for the next one."""
+    """The entry of a span that ended is free for the next one."""
     tracer = tracer_of(table)
     for _ in range(100):
         tracer.start_span("a").end()
@@ -124,7 +124,7 @@ def test_a_span_that_ended_is_gone(table):
 
 
 def test_ending_is_marked(table):
-    """Between the two, it is not known whether its end was recorded."""
+    """While an end is being recorded, the entry says so."""
     span = tracer_of(table).start_span("a")
     table.mark_ending(span)
     (left,) = read_open_spans(table.path).spans
@@ -135,8 +135,8 @@ def test_ending_is_marked(table):
     assert not table.is_ending
 
 
-def test_a_full_table_counts_what_it_does_not_note(table):
-    """And notes again once there is room."""
+def test_a_full_table_counts_what_it_cannot_take(table):
+    """A full table counts what it cannot take, and takes spans again once there is room."""
     tracer = tracer_of(table)
     spans = [tracer.start_span(f"{number}") for number in range(20)]
     assert (table.tracked, table.untracked) == (16, 4)
@@ -147,7 +147,7 @@ def test_a_full_table_counts_what_it_does_not_note(table):
 
 
 def test_a_span_that_was_not_added_may_end(table):
-    """That is no error, and changes nothing."""
+    """Ending a span that was not added changes nothing."""
     other = tracer_of(SimpleNamespace(add=lambda span: None)).start_span("a")
     table.mark_ending(other)
     table.remove_span(other)
@@ -156,7 +156,7 @@ def test_a_span_that_was_not_added_may_end(table):
 
 
 def test_the_same_ids_twice(table):
-    """The first is added, and no entry is lost."""
+    """Of two spans with the same ids the first is added, and no entry is lost."""
     span = tracer_of(table).start_span("a")
     table.add(span)
     assert (table.tracked, table.untracked) == (1, 1)
@@ -165,7 +165,7 @@ def test_the_same_ids_twice(table):
 
 
 def test_a_span_that_ended_before_it_was_added(table):
-    """A processor before ours can hand it to another thread."""
+    """A processor before ours can hand a span to a thread that ends it first."""
     span = tracer_of(SimpleNamespace(**dict.fromkeys(("add", "mark_ending", "remove_span"), id)))
     span = span.start_span("a")
     span.end()
@@ -175,7 +175,7 @@ def test_a_span_that_ended_before_it_was_added(table):
 
 @pytest.mark.parametrize("odd", [None, object(), SimpleNamespace(context=None), 5])
 def test_what_is_no_span_is_counted(table, odd):
-    """And raises nothing."""
+    """An object that is no span is counted, and raises nothing."""
     table.add(odd)
     table.mark_ending(odd)
     table.remove_span(odd)
@@ -198,7 +198,7 @@ def test_an_exception_of_the_application_passes(table):
 
 
 def test_long_names_and_attributes(table):
-    """Small attributes are kept rather than long ones; a name is cut at a character."""
+    """Small attributes are kept rather than long ones; a name is cut between characters."""
     tracer = tracer_of(table)
     tracer.start_span("é" * 90, attributes={"query": "x" * 5_000, "n": 1}, start_time=1)
     tracer.start_span("n", attributes={f"key{i}": "v" * 60 for i in range(50)}, start_time=2)
@@ -210,7 +210,7 @@ def test_long_names_and_attributes(table):
 
 
 def test_values_that_do_not_fit_are_repaired(table):
-    """As in a span that ended."""
+    """Odd values are repaired as in a span that ended."""
     tracer = tracer_of(table)
     given = tracer.start_span("a\ud800", attributes={"big": 2**70, "odd": "\ud800", "bytes": b"\0"})
     (span,) = entries(table)
@@ -223,7 +223,7 @@ def test_values_that_do_not_fit_are_repaired(table):
 
 @pytest.mark.parametrize(("odd", "start"), [(1.5, 1), (None, 0), ("9", 9), (-1, 0)])
 def test_a_start_that_is_no_integer(table, odd, start):
-    """Is one when it comes back; and what is no name has none."""
+    """A start that is no integer becomes one, and a name that is no text becomes empty."""
     span = tracer_of(table).start_span(None, start_time=1)
     span.end()
     span._start_time, span._end_time = odd, None
@@ -233,7 +233,7 @@ def test_a_start_that_is_no_integer(table, odd, start):
 
 
 def test_without_the_private_fields(table):
-    """The public properties say the same."""
+    """The public properties say the same as the private fields."""
     real = tracer_of(table).start_span("a", attributes={"k": (1, 2)}, start_time=5)
     (fast,) = entries(table)
     real.end()
@@ -251,8 +251,8 @@ def test_without_the_private_fields(table):
     assert entries(table) == [fast]
 
 
-def test_origins_stand_once(table):
-    """However many scope objects say the same; and one that says something else gets its own."""
+def test_a_scope_is_defined_once(table):
+    """Equal scopes share a definition, however many objects say it."""
     tracer = tracer_of(table)
     spans = [tracer.start_span("a") for _ in range(3)]
     for number in range(300):
@@ -268,8 +268,8 @@ def test_origins_stand_once(table):
     assert len(table._by_scope) <= 256
 
 
-def test_too_many_origins(table):
-    """A span then keeps no scope; those before it keep theirs."""
+def test_too_many_scopes(table):
+    """Without room for a definition, a span keeps no scope; those before it keep theirs."""
     tracer = tracer_of(table)
     for number in range(1_100):
         tracer._instrumentation_scope = InstrumentationScope(f"{number}" * 100)
@@ -283,7 +283,7 @@ def test_too_many_origins(table):
 
 
 def test_closing(tmp_path):
-    """What happens after it is counted, and raises nothing."""
+    """Spans that start after closing are counted, and raise nothing."""
     table = OpenSpanTable.create(tmp_path, 1, most=4)
     tracer = tracer_of(table)
     span = tracer.start_span("a")
@@ -297,14 +297,14 @@ def test_closing(tmp_path):
 
 
 def test_closing_without_deleting(table):
-    """The file then says what was open."""
+    """The file then says which spans were open."""
     tracer_of(table).start_span("a")
     table.close(delete=False)
     assert [span.name for span in entries(table)] == ["a"]
 
 
 def test_the_heartbeat(table):
-    """It is the last sign of life, from the creation on."""
+    """The table has the last sign of life, from its creation on."""
     assert read_open_spans(table.path).alive_unix_nano > 0
     table.mark_alive(1_234)
     left = read_open_spans(table.path)
@@ -314,7 +314,7 @@ def test_the_heartbeat(table):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_changes_nothing(table):
-    """It abandons the table; the spans that its parent has open stay there."""
+    """A child that releases the table leaves the parent's entries alone."""
     span = tracer_of(table).start_span("a")
     before = table.path.read_bytes()
     child = os.fork()
@@ -349,7 +349,7 @@ VALUES = st.one_of(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_whatever_a_span_is_called(table, name, ids, attributes, start):
-    """Its ids and start come back exactly; name and attributes, or a part of them that says so."""
+    """Ids and start come back exactly; name and attributes, or a part of them that says so."""
     parent = SpanContext(ids[0], ids[1], False, TraceFlags(1))
     context = set_span_in_context(NonRecordingSpan(parent))
     span = tracer_of(table).start_span(name, context, attributes=attributes, start_time=start)

@@ -20,10 +20,10 @@ from tests.journal.records import FileTarget, die
 
 
 class Stream:
-    """Of a collector that nobody drains."""
+    """The stream of a collector that nobody drains."""
 
     def wake(self):
-        """Does nothing."""
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def journal(tmp_path):
 
 @pytest.fixture
 def tracer(journal):
-    """Its spans are recorded in the journal."""
+    """A tracer whose spans are recorded in the journal."""
     collector = TelemetryCollector(TelemetryConfig())
     CollectorBuffer(collector).attach(Stream(), journal)
     resource = Resource({"service.name": "shop"})
@@ -46,7 +46,7 @@ def tracer(journal):
 
 
 def spans_in(directory):
-    """What a reader finds: names, and whether they were interrupted."""
+    """Return the names that a reader finds, and whether each span was interrupted."""
     contents = read_journal(directory, lambda *_: False)
     assert contents.damaged == []
     return sorted(
@@ -57,7 +57,7 @@ def spans_in(directory):
 
 
 def test_open_spans_of_the_dead(journal, tracer, tmp_path):
-    """Are there for readers, and the same once they were made a segment."""
+    """Readers see a dead process's open spans, before and after they become a segment."""
     with tracer.start_as_current_span("done"):
         pass
     tracer.start_span("open")
@@ -74,7 +74,7 @@ def test_open_spans_of_the_dead(journal, tracer, tmp_path):
 
 
 def test_conversion_that_was_killed(journal, tracer, tmp_path):
-    """Before the segment was there, or before the table was gone: the spans come once."""
+    """Killed before the segment was there, or before the table was gone: the spans come once."""
     tracer.start_span("open")
     die(journal)
     directory = tmp_path / "journal"
@@ -89,18 +89,18 @@ def test_conversion_that_was_killed(journal, tracer, tmp_path):
 
 
 def test_span_that_was_just_being_recorded(journal, tracer, tmp_path):
-    """Is interrupted if its record is not there, whoever else names it."""
+    """A span is interrupted if its own record is missing, whoever else names it."""
     lost, kept = tracer.start_span("lost"), tracer.start_span("kept")
     tracer.start_span("child", links=[]).end()
     journal.open_spans.mark_ending(lost)
-    journal.open_spans.ended = lambda span: None
+    journal.open_spans.remove = lambda key: None
     kept.end()
     die(journal)
     assert spans_in(tmp_path / "journal") == [("child", False), ("kept", False), ("lost", True)]
 
 
 def test_no_segment_is_deleted_while_a_span_ends(journal, tracer):
-    """It may hold the span's record."""
+    """A segment that may hold the record of a span that is ending is kept."""
     span = tracer.start_span("a")
     journal.open_spans.mark_ending(span)
     journal.finished.append(journal.segments.popleft())
@@ -112,7 +112,7 @@ def test_no_segment_is_deleted_while_a_span_ends(journal, tracer):
 
 
 def test_a_span_whose_end_was_broken_off_keeps_only_so_much(journal, tracer):
-    """By an exception of a signal handler's: the journal must not get full of what is stored."""
+    """A span that a signal handler left half ended must not fill the journal."""
     span = tracer.start_span("a")
     journal.open_spans.mark_ending(span)
     journal.finished.append(journal.segments.popleft())
@@ -122,7 +122,7 @@ def test_a_span_whose_end_was_broken_off_keeps_only_so_much(journal, tracer):
 
 
 def test_damaged_table(journal, tracer, tmp_path):
-    """What can be read is there, the table is kept, and the damage counted."""
+    """What can be read is recovered, the table is kept, and the damage counted."""
     tracer.start_span("one")
     tracer.start_span("two")
     die(journal)
@@ -138,7 +138,7 @@ def test_damaged_table(journal, tracer, tmp_path):
 
 
 def test_crash(journal, tracer, tmp_path):
-    """Comes back as an event of the resource that the process had."""
+    """A crash comes back as an event of the resource that the process had."""
     tracer.start_span("open")
     die(journal)
     directory = tmp_path / "journal"
@@ -155,7 +155,7 @@ def test_crash(journal, tracer, tmp_path):
 
 
 def test_no_crash(journal, tmp_path):
-    """An empty file is none."""
+    """An empty crash file is no crash."""
     journal.open()
     die(journal)
     (tmp_path / "journal" / "000001.crash").write_text("")

@@ -16,7 +16,7 @@ from tests.journal.records import FileTarget, append, numbers_of
 
 @pytest.fixture
 def journal(tmp_path):
-    """A journal that lives, with ten records of each signal."""
+    """A living journal with ten records of each signal."""
     journal = Journal(FileTarget(tmp_path), 64 * 1024 * 1024, Reporter(), open_spans=False)
     for number in range(10):
         append(journal, number)
@@ -25,13 +25,13 @@ def journal(tmp_path):
 
 
 def read(journal, whole=lambda *_: False):
-    """Its contents, and the numbers of the records in them."""
+    """Return a journal's contents, and the numbers of the records in them."""
     contents = read_journal(journal.segments[0].path.parent, whole)
     return contents, numbers_of([decode_batch(line) for _, line, _ in contents.lines])
 
 
 def test_all_that_is_not_stored(journal):
-    """By signal, with the number of records of each line."""
+    """All that is not stored is read, with the number of records of each line."""
     contents, numbers = read(journal)
     assert numbers == {signal: list(range(10)) for signal in Signal}
     assert sum(records for _, _, records in contents.lines) == 30
@@ -43,21 +43,21 @@ def test_all_that_is_not_stored(journal):
 
 
 def test_nothing_is_changed(journal):
-    """Not a byte."""
+    """Reading changes not a byte."""
     before = journal.segments[0].path.read_bytes()
     read(journal)
     assert journal.segments[0].path.read_bytes() == before
 
 
 def test_no_journal(tmp_path):
-    """Holds nothing."""
+    """A missing journal holds nothing."""
     contents = read_journal(tmp_path / "nowhere", lambda *_: False)
     assert contents == ({}, [], [], 0)
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_line_that_is_being_stored(journal, whole):
-    """Is in the file if it is whole there, else in the journal."""
+    """A line is read from the file if it is complete there, else from the journal."""
     segment = journal.segments[0]
     stop = segment.frames_end()
     segment.header.intend(Intent(Signal.LOGS, HEADER_SIZE, stop, End(7, 100), 50))
@@ -67,7 +67,7 @@ def test_a_line_that_is_being_stored(journal, whole):
 
 
 def test_two_segments(journal):
-    """The one that was changed last says where the files end."""
+    """The segment that was changed last says where the files end."""
     first = journal.segments[0]
     first.header.set_file_ends({Signal.LOGS: End(7, 10)}, 5)
     second = journal._create_segment(journal._segment_size)
@@ -79,7 +79,7 @@ def test_two_segments(journal):
 
 
 def test_damage(journal):
-    """Is told with its place; all else is read."""
+    """Damage is reported with its place; all else is read."""
     segment = journal.segments[0]
     data = bytearray(segment.path.read_bytes())
     place = data.index(b"l1 ")
@@ -91,7 +91,7 @@ def test_damage(journal):
 
 
 def test_damaged_line_end_before_what_is_not_stored(journal):
-    """Costs nothing: what follows begins where the header says."""
+    """A damaged line end costs nothing: what follows begins where the header says."""
     segment = journal.segments[0]
     position = segment.find_newline(HEADER_SIZE + 20_000 // 2, segment.frames_end()) + 1
     for signal in Signal:
@@ -105,7 +105,7 @@ def test_damaged_line_end_before_what_is_not_stored(journal):
 
 
 def test_header_that_says_nonsense(journal):
-    """Costs that signal, until it is recovered."""
+    """A damaged header costs its signal, until it is recovered."""
     journal.segments[0].header.set_stored_until(Signal.LOGS, 2**40)
     contents, numbers = read(journal)
     assert numbers[Signal.LOGS] == []
@@ -116,7 +116,7 @@ def test_header_that_says_nonsense(journal):
 
 
 def test_damaged_magic_number(journal):
-    """Is told; a segment that is only being made is not."""
+    """A damaged magic number is reported; a segment that is only being made is not."""
     directory = journal.segments[0].path.parent
     data = journal.segments[0].path.read_bytes()
     (directory / "000008.seg").write_bytes(bytes(8) + data[8:])
@@ -128,7 +128,7 @@ def test_damaged_magic_number(journal):
 
 
 def test_frame_that_is_being_written(journal):
-    """Is not there yet, and no damage."""
+    """A frame that is being written is not read yet, and is no damage."""
     segment = journal.segments[0]
     end = segment.frames_end()
     segment._memory[end : end + 6] = b"l1 {\0\n"

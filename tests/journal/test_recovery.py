@@ -1,4 +1,4 @@
-"""Taking over a journal: what can be read is stored, what cannot is put aside and counted."""
+"""Recovery: what can be read is stored, what cannot is put into quarantine and counted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def left(tmp_path):
 
 
 def take(left, target=None):
-    """What the next owner finds."""
+    """Return what the next owner finds."""
     target = target or FileTarget(left.parent)
     try:
         return recover_slot(target.take_slot(), target, Reporter())
@@ -39,22 +39,22 @@ def take(left, target=None):
 
 
 def test_segment_is_found(left):
-    """As it was left."""
+    """A segment is found as it was left."""
     found = take(left)
     assert [segment.path.name for segment in found.segments] == ["000001.seg"]
     assert found.damaged == 0
 
 
 def test_twice(left):
-    """Changes nothing: a recovery that is killed is done again."""
+    """A recovery that is killed is done again, and changes nothing more."""
     before = (left / "000001.seg").read_bytes()
     take(left)
     take(left)
     assert (left / "000001.seg").read_bytes() == before
 
 
-def test_damaged_segment_is_put_aside(left, capsys):
-    """And keeps nothing else from being found."""
+def test_damaged_segment_is_quarantined(left, capsys):
+    """A damaged segment keeps nothing else from being found."""
     data = (left / "000001.seg").read_bytes()
     (left / "000002.seg").write_bytes(b"\1\2\3" + data[3:])
     found = take(left)
@@ -68,7 +68,7 @@ def test_damaged_segment_is_put_aside(left, capsys):
 
 
 def test_unfinished_segment_goes(left):
-    """Nothing was ever written into it."""
+    """A segment that nothing was ever written into is deleted."""
     (left / "000002.seg").write_bytes(bytes(100_000))
     (left / "000003.tmp").write_bytes(b"half")
     assert len(take(left).segments) == 1
@@ -76,7 +76,7 @@ def test_unfinished_segment_goes(left):
 
 
 def test_foreign_files_stay(left):
-    """Whatever they are, also links."""
+    """Foreign files and links stay as they are."""
     (left / "notes.txt").write_text("mine")
     (left / "000002.seg").symlink_to(left / "notes.txt")
     assert len(take(left).segments) == 1
@@ -85,7 +85,7 @@ def test_foreign_files_stay(left):
 
 @pytest.mark.parametrize(("whole", "done"), [(True, 5_000), (False, HEADER_SIZE)])
 def test_interrupted_append(left, whole, done):
-    """The file decides whether it was done."""
+    """The file decides whether an interrupted append is complete."""
     (segment,) = take(left).segments
     segment.header.intend(Intent(Signal.LOGS, HEADER_SIZE, 5_000, End(7, 100), 50))
     segment.header.set_stored_until(Signal.LOGS, 4_500)  # as if it had died right there
@@ -103,8 +103,8 @@ def test_interrupted_append(left, whole, done):
         assert state.file_ends[Signal.LOGS] == End(7, 150)
 
 
-def test_done_within_a_frame(left):
-    """Is damage: all is looked for in the files, also by who comes after."""
+def test_stored_until_within_a_frame(left):
+    """An offset within a frame is damage: all records are looked for in the files."""
     (segment,) = take(left).segments
     segment.header.set_stored_until(Signal.LOGS, HEADER_SIZE + 17)
     target = FileTarget(left.parent)
@@ -117,7 +117,7 @@ def test_done_within_a_frame(left):
 
 
 def test_rolled_back_after_a_reboot(left):
-    """To what was synced: what was stored later may not have reached the device."""
+    """What was stored after the last sync may not have reached the device."""
     (segment,) = take(left).segments
     position = segment.find_newline(HEADER_SIZE, segment.frames_end()) + 1
     segment.header.finish(Signal.LOGS, position, End(7, 0), 1)
@@ -128,7 +128,7 @@ def test_rolled_back_after_a_reboot(left):
 
 
 def test_rolled_back_where_the_file_is_too_short(left):
-    """Whatever the reason is."""
+    """A header is rolled back where the file is too short, whatever the reason."""
     (segment,) = take(left).segments
     position = segment.find_newline(HEADER_SIZE, segment.frames_end()) + 1
     segment.header.finish(Signal.LOGS, position, End(7, 100), 1)
@@ -139,7 +139,7 @@ def test_rolled_back_where_the_file_is_too_short(left):
 
 
 def test_numbers(left):
-    """A new file's number is above all that are there, or were put aside."""
+    """A new file's number is above all that are there, quarantined ones included."""
     assert next_file_number(left) == 2
     (left / "000009.seg.damaged").write_bytes(b"")
     (left / "000004.open").write_bytes(b"")
@@ -150,7 +150,7 @@ def test_numbers(left):
 
 
 def test_pipes_keep_nobody_waiting(left):
-    """Where a segment, a table of open spans or a crash is looked for: they are left out."""
+    """Pipes with the names of a journal's files are left out."""
     for name in ("000007.seg", "000007.open", "000008.crash"):
         os.mkfifo(left / name)
     found = take(left)
@@ -158,8 +158,8 @@ def test_pipes_keep_nobody_waiting(left):
     assert "000007.seg" not in [path.name for path in segment_files(left)]
 
 
-def test_no_room_for_what_is_beside(left, monkeypatch):
-    """Then nothing else is drained before it either: the whole waits until there is room."""
+def test_no_room_for_orphans(left, monkeypatch):
+    """Without room for the orphans, nothing else is drained before them either."""
 
     def no_room(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

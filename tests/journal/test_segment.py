@@ -1,4 +1,4 @@
-"""Segments: what is written is in the file at once, and nothing goes past the end."""
+"""Segments: bytes are in the file at once, none past its end; no foreign descriptor is closed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import resource
 import pytest
 
 from rimp_otel.journal.format import HEADER_SIZE
-from rimp_otel.journal.segment import Segment
+from rimp_otel.journal.segment import FileMapping, Segment
 from rimp_otel.otlp.lines import Envelope
 
 ORIGIN = Envelope("{", "}"), Envelope("{", "}"), None
@@ -24,7 +24,7 @@ def segment(tmp_path):
 
 
 def test_written_bytes_are_in_the_file(segment):
-    """As soon as write returns."""
+    """Bytes are in the file as soon as write returns."""
     segment.write(b"t1 {}\n")
     data = segment.path.read_bytes()
     assert data[HEADER_SIZE : HEADER_SIZE + 7] == b"t1 {}\n\0"
@@ -33,12 +33,12 @@ def test_written_bytes_are_in_the_file(segment):
 
 
 def test_private(segment):
-    """Readable by its owner alone."""
+    """A segment is readable by its owner alone."""
     assert segment.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_space_is_there(segment):
-    """Before anything is written: a full disk must not be met by a write into memory."""
+    """Space is allocated first: a full disk must not be met by a write into memory."""
     assert segment.path.stat().st_blocks * 512 >= SIZE
 
 
@@ -51,8 +51,8 @@ def test_full(segment):
     assert segment.frames_end() == SIZE
 
 
-def test_sealed(segment):
-    """Late writers are refused, until it is unsealed."""
+def test_frozen(segment):
+    """Late writers are refused until the segment is unfrozen."""
     segment.write(b"one\n")
     segment.freeze()
     with pytest.raises(ValueError):
@@ -73,7 +73,7 @@ def test_heads(segment):
 
 
 def test_opened_by_another(segment):
-    """It is sealed, and holds the same."""
+    """Another process finds the segment frozen, with the same content."""
     segment.write(b"t1 {}\n")
     other = Segment.open(segment.path)
     assert other.is_recovered
@@ -85,7 +85,7 @@ def test_opened_by_another(segment):
 
 
 def test_incomplete_segment(tmp_path):
-    """Whose owner died while making it, is none."""
+    """A segment whose owner died while making it is none."""
     for size in (0, 100, HEADER_SIZE, SIZE):
         path = tmp_path / f"{size:06d}.seg"
         path.write_bytes(bytes(size))
@@ -93,7 +93,7 @@ def test_incomplete_segment(tmp_path):
 
 
 def test_damaged_segment(segment, tmp_path):
-    """Is refused, with the reason; one byte of its magic number may be wrong."""
+    """Damage is refused with the reason; one byte of the magic number may be wrong."""
     segment.write(b"t1 {}\n")
     path = tmp_path / "000009.seg"
     path.write_bytes(b"\1" + segment.path.read_bytes()[1:])
@@ -107,7 +107,7 @@ def test_damaged_segment(segment, tmp_path):
 
 
 def test_name_is_taken(segment, tmp_path):
-    """By a file or a link: never written over, never followed."""
+    """A file or link of that name is never written over, nor followed."""
     with pytest.raises(FileExistsError):
         Segment.create(tmp_path, 1, SIZE)
     (tmp_path / "000002.seg").symlink_to(tmp_path / "elsewhere")
@@ -118,7 +118,7 @@ def test_name_is_taken(segment, tmp_path):
 
 
 def test_no_room_on_disk(tmp_path):
-    """Nothing is left behind."""
+    """A full disk leaves nothing behind."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, hard))
     try:
@@ -130,7 +130,7 @@ def test_no_room_on_disk(tmp_path):
 
 
 def test_deleted(tmp_path):
-    """Also where its file is gone already."""
+    """A segment can be deleted although its file is gone."""
     segment = Segment.create(tmp_path, 1, SIZE)
     segment.path.unlink()
     segment.delete()
@@ -139,7 +139,7 @@ def test_deleted(tmp_path):
 
 
 def test_closed_while_somebody_looks_at_its_header(tmp_path):
-    """As in a forked child, where the thread is gone that did."""
+    """A forked child can close a segment whose header a thread of its parent was reading."""
     segment = Segment.create(tmp_path, 1, SIZE)
     view = memoryview(segment._memory)
     segment.close()
@@ -149,8 +149,56 @@ def test_closed_while_somebody_looks_at_its_header(tmp_path):
 
 
 def test_sync(segment):
-    """Goes through the file; where that is gone, it fails."""
+    """A sync goes through the file, and fails if that is gone."""
     segment.sync()
     segment.path.unlink()
     with pytest.raises(FileNotFoundError):
         segment.sync()
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """A file of a page."""
+    file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT, 0o600)
+    os.ftruncate(file, 4_096)
+    yield file
+    os.close(file)
+
+
+def descriptors():
+    """Return the open descriptors."""
+    return {int(name) for name in os.listdir("/proc/self/fd")}
+
+
+def test_written_through(opened):
+    """What is written to a mapping can be read from the file at once."""
+    memory = FileMapping.of(opened, 4_096)
+    memory.write(b"text")
+    assert os.pread(opened, 4, 0) == b"text"
+    memory.close()
+    assert memory.closed
+    memory.close()
+
+
+def test_releases_its_descriptor(opened):
+    """A mapping releases its descriptor, if it has one."""
+    before = descriptors()
+    FileMapping.of(opened, 4_096).close()
+    assert descriptors() == before
+
+
+def test_closes_nobody_elses_descriptor(opened, tmp_path):
+    """A descriptor that a program closed and opened anew is left alone."""
+    before = descriptors()
+    memory = FileMapping.of(opened, 4_096)
+    own = descriptors() - before
+    (tmp_path / "other").touch()
+    other = os.open(tmp_path / "other", os.O_RDWR)
+    for number in own:
+        os.dup2(other, number)
+    memory.close()
+    assert own <= descriptors()
+    with pytest.raises(ValueError):
+        memory.write(b"late")
+    for number in {other, *own}:
+        os.close(number)

@@ -27,28 +27,28 @@ def segment(tmp_path):
     journal.reset_after_fork()
 
 
-def cut_all(slices):
-    """All slices, and how many records they say they have."""
+def cut_all(slicer):
+    """Return all slicer."""
     found = []
-    while pieces := slices.cut(slices.end()):
+    while pieces := slicer.cut(slicer.end()):
         found += pieces
-        slices.advance()
+        slicer.advance()
     return found
 
 
 def read(pieces):
-    """The numbers of the records in the slices."""
+    """Return the numbers of the records in the slicer."""
     return numbers_of([decode_batch(line) for piece in pieces for line in piece.lines])
 
 
 def reopened(segment):
-    """As the next owner finds it."""
+    """Return the segment as the next owner finds it."""
     return Segment.open(segment.path)
 
 
 @pytest.mark.parametrize("again", [False, True])
 def test_all_records_once(segment, again):
-    """Of a segment that is being written, and of one that was left."""
+    """Each record comes once, of a segment that is being written and of one that was left."""
     segment = reopened(segment) if again else segment
     pieces = cut_all(Slicer(segment))
     assert read(pieces) == dict.fromkeys(Signal, ALL)
@@ -57,44 +57,44 @@ def test_all_records_once(segment, again):
     assert all(segment.header.stored_until(signal) == segment.frames_end() for signal in Signal)
 
 
-def test_larger_stretches(segment):
-    """Hold several lines of the same size as ever."""
-    slices = Slicer(segment)
-    pieces = slices.cut(slices.end(), 200_000)
+def test_larger_chunks(segment):
+    """A larger chunk holds several lines of the usual size."""
+    slicer = Slicer(segment)
+    pieces = slicer.cut(slicer.end(), 200_000)
     assert [piece.signal for piece in pieces] == [Signal.LOGS, Signal.TRACES, Signal.METRICS]
     assert [len(piece.lines) for piece in pieces] == [4, 4, 4]
     assert max(len(line) for piece in pieces for line in piece.lines) < 70_000
-    slices.advance()
-    rest = read(cut_all(slices))
+    slicer.advance()
+    rest = read(cut_all(slicer))
     assert [read(pieces)[signal] + rest[signal] for signal in Signal] == [ALL] * 3
 
 
-def test_stretches_follow_one_another(segment):
-    """Each begins where the one before ended."""
+def test_chunks_follow_one_another(segment):
+    """Each chunk begins where the one before ended."""
     pieces = [piece for piece in cut_all(Slicer(segment)) if piece.signal is Signal.LOGS]
     assert pieces[0].start == HEADER_SIZE
     assert [piece.stop for piece in pieces[:-1]] == [piece.start for piece in pieces[1:]]
 
 
 def test_only_up_to_an_end(segment):
-    """What comes after it is for the next time."""
-    slices = Slicer(segment)
+    """Records after the given end are for the next time."""
+    slicer = Slicer(segment)
     end = segment.find_newline(HEADER_SIZE + 100_000, segment.frames_end()) + 1
     first = []
-    while pieces := slices.cut(end):
+    while pieces := slicer.cut(end):
         first += pieces
-        slices.advance()
+        slicer.advance()
     before = read(first)
-    rest = read(cut_all(slices))
+    rest = read(cut_all(slicer))
     assert [before[signal] + rest[signal] for signal in Signal] == [ALL] * 3
     assert before[Signal.LOGS]
     assert rest[Signal.LOGS]
 
 
 def test_what_was_stored_is_left_out(segment):
-    """Also where one signal was stored further than another."""
-    slices = Slicer(segment)
-    first = slices.cut(slices.end())
+    """Stored records are left out, also where one signal was stored further than another."""
+    slicer = Slicer(segment)
+    first = slicer.cut(slicer.end())
     segment.header.set_stored_until(Signal.LOGS, first[0].stop)
     again = cut_all(Slicer(reopened(segment)))
     logs = read([piece for piece in first if piece.signal is Signal.LOGS])[Signal.LOGS]
@@ -103,7 +103,7 @@ def test_what_was_stored_is_left_out(segment):
 
 
 def test_damage_costs_itself(segment):
-    """One byte in a record: that record is counted, all others are there."""
+    """A damaged byte costs one record, which is counted."""
     data = bytearray(segment.path.read_bytes())
     place = data.index(b'"100 x')
     data[place] = 0
@@ -116,7 +116,7 @@ def test_damage_costs_itself(segment):
 
 
 def test_missing_page(segment):
-    """After a loss of power: what lies around it is there."""
+    """After a loss of power, what lies around a missing page is there."""
     data = bytearray(segment.path.read_bytes())
     data[40_960:45_056] = bytes(4_096)
     segment.path.write_bytes(data)
@@ -127,7 +127,7 @@ def test_missing_page(segment):
 
 
 def test_half_written_frame_at_the_end(segment):
-    """Is no damage: its record's append had not returned."""
+    """A half-written frame at the end is no damage: its append had not returned."""
     data = segment.path.read_bytes()
     segment.path.write_bytes(
         data[: segment.frames_end() - 5] + bytes(len(data) - segment.frames_end() + 5)
@@ -137,28 +137,28 @@ def test_half_written_frame_at_the_end(segment):
     assert sum(piece.damaged for piece in pieces) == 0
 
 
-def test_twins(segment):
-    """What is in the file already, beyond what the header knows of, is not stored again."""
+def test_stored_records(segment):
+    """What is stored beyond what the header knows of is not stored again."""
     pieces = cut_all(Slicer(segment))
     lines = [line for piece in pieces if piece.signal is Signal.LOGS for line in piece.lines]
     for signal in Signal:
         segment.header.set_stored_until(signal, HEADER_SIZE)
-    twins = StoredRecords({Signal.LOGS: lines[:2]})
+    stored_records = StoredRecords({Signal.LOGS: lines[:2]})
     stored = len(numbers_of([decode_batch(line) for line in lines[:2]])[Signal.LOGS])
-    found = read(cut_all(Slicer(reopened(segment), twins)))
+    found = read(cut_all(Slicer(reopened(segment), stored_records)))
     assert found[Signal.LOGS] == ALL[stored:]
     assert found[Signal.TRACES] == ALL
 
 
-def test_twins_are_counted(tmp_path):
-    """Two records that are the same are two."""
+def test_stored_records_are_counted(tmp_path):
+    """Two equal records are two."""
     journal = Journal(FileTarget(tmp_path), 64 * 1024 * 1024, Reporter(), open_spans=False)
     for _ in range(3):
         journal.append("l", log(1))
     (segment,) = journal.segments
     (piece,) = cut_all(Slicer(segment))
     segment.header.set_stored_until(Signal.LOGS, HEADER_SIZE)
-    twins = StoredRecords({Signal.LOGS: [*piece.lines, b"damaged"]})
+    stored_records = StoredRecords({Signal.LOGS: [*piece.lines, b"damaged"]})
     journal.append("l", log(1))
-    assert read(cut_all(Slicer(reopened(segment), twins)))[Signal.LOGS] == [1]
+    assert read(cut_all(Slicer(reopened(segment), stored_records)))[Signal.LOGS] == [1]
     journal.reset_after_fork()

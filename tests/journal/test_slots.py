@@ -25,12 +25,12 @@ from tests.processes import ROOT
 
 @pytest.fixture
 def directory_of(tmp_path):
-    """The slots' directories below the test's."""
+    """A function that returns the directories of slots below the test's."""
     return lambda number: tmp_path / "t" / (f"journal.{number}" if number else "journal")
 
 
 def test_lowest_free_slot(directory_of):
-    """Two at once get two; what is released is the first to be taken again."""
+    """Two writers get two slots; a released slot is the first to be taken again."""
     first, second = Slot.take(directory_of), Slot.take(directory_of)
     assert (first.number, second.number) == (0, 1)
     first.release()
@@ -41,7 +41,7 @@ def test_lowest_free_slot(directory_of):
 
 
 def test_owner_is_seen(directory_of):
-    """By readers, as long as it holds the slot."""
+    """Readers see the owner as long as it holds the slot."""
     slot = Slot.take(directory_of)
     assert is_owned(slot.directory)
     slot.release()
@@ -50,7 +50,7 @@ def test_owner_is_seen(directory_of):
 
 
 def test_private(directory_of):
-    """The directory and the lock file are their owner's alone."""
+    """Directory and lock file are their owner's alone."""
     slot = Slot.take(directory_of)
     assert slot.directory.stat().st_mode & 0o777 == 0o700
     assert (slot.directory / LOCK).stat().st_mode & 0o777 == 0o600
@@ -68,7 +68,7 @@ sys.stdin.read()
 
 
 def test_killed_holder(tmp_path):
-    """Holds nothing any more."""
+    """A killed process holds no slot any more."""
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, tmp_path],
         stdin=subprocess.PIPE,
@@ -87,7 +87,7 @@ def test_killed_holder(tmp_path):
 
 
 def test_forked_child_does_not_hold(directory_of):
-    """Nor does its release take the lock from the parent, nor its life keep the lock alive."""
+    """A child's release does not unlock the parent's slot, nor does its life keep it locked."""
     slot = Slot.take(directory_of)
     child = os.fork()
     if child == 0:
@@ -101,13 +101,13 @@ def test_forked_child_does_not_hold(directory_of):
 
 
 def sign(directory, machine, boot):
-    """Has somebody else leave the slot."""
+    """Leave the slot as another machine or boot would."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / LOCK).write_text(json.dumps({"machine": machine, "boot": boot}))
 
 
 def test_slot_of_another_machine(directory_of):
-    """Is left alone, unless there is nothing in it."""
+    """The slot of another machine is left alone, unless it is empty."""
     sign(directory_of(0), "other", "other")
     empty = Slot.take(directory_of)
     assert (empty.number, empty.rebooted) == (0, True)
@@ -120,7 +120,7 @@ def test_slot_of_another_machine(directory_of):
 
 
 def test_slot_from_before_a_reboot(directory_of):
-    """Is taken, and says so."""
+    """A slot from before a reboot is taken, and says so."""
     slot = Slot.take(directory_of)
     owner = json.loads((slot.directory / LOCK).read_text())
     slot.release()
@@ -133,7 +133,7 @@ def test_slot_from_before_a_reboot(directory_of):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"boot": 1}', "\0" * 100])
 def test_damaged_signature(directory_of, text):
-    """Is nobody's; that may be a loss of power's doing."""
+    """A damaged signature is nobody's, perhaps by a loss of power."""
     directory_of(0).mkdir(parents=True)
     (directory_of(0) / LOCK).write_text(text)
     slot = Slot.take(directory_of)
@@ -142,7 +142,7 @@ def test_damaged_signature(directory_of, text):
 
 
 def test_links_are_not_followed(directory_of, tmp_path):
-    """Neither the directory's nor the lock's."""
+    """Neither the directory nor the lock may be a link."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     directory_of(0).parent.mkdir()
@@ -165,7 +165,7 @@ def test_no_directory_can_be_made(tmp_path):
 
 
 def test_descriptor_that_was_closed_by_others(directory_of, tmp_path):
-    """Another file that got its number is not closed."""
+    """Another file that got the lock's descriptor is not closed."""
     slot = Slot.take(directory_of)
     os.close(slot._lock)
     other = os.open(tmp_path / "other", os.O_CREAT | os.O_RDWR)
@@ -176,14 +176,14 @@ def test_descriptor_that_was_closed_by_others(directory_of, tmp_path):
 
 
 def test_pipe_in_the_locks_place_keeps_no_reader_waiting(directory_of):
-    """It is nobody's."""
+    """A pipe in the lock's place keeps no reader waiting."""
     directory_of(0).mkdir(parents=True)
     os.mkfifo(directory_of(0) / LOCK)
     assert not is_owned(directory_of(0))
 
 
 def test_lock_file_that_was_removed(directory_of):
-    """Its slot is not held any more; its descriptor is closed all the same."""
+    """Without its lock file the slot is not held; its descriptor is closed all the same."""
     slot = Slot.take(directory_of)
     (slot.directory / LOCK).unlink()
     assert not slot.is_held
@@ -213,7 +213,7 @@ def test_lock_file_that_was_removed(directory_of):
     ],
 )
 def test_names_in_a_journal(name, file):
-    """Each says what its file is, and names are made as they are read."""
+    """A name says what its file is, and names are made as they are read."""
     assert classify_journal_file(name) == file
     if file.number is not None and file.former_kind is None:
         assert journal_file_name(file.number, file.kind) == name

@@ -1,0 +1,268 @@
+"""The bytes of a segment: frames are read back, and a header survives a death at any store."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rimp_otel import TelemetryEvent
+from rimp_otel.journal.format import (
+    HEADER_SIZE,
+    Definitions,
+    Header,
+    Intent,
+    encode_definition,
+    find_frames_end,
+    line_of_frames,
+    parse_frames,
+    read_header,
+    readable_frames,
+)
+from rimp_otel.journal.target import End
+from rimp_otel.models.records import Signal
+from rimp_otel.otlp.decode import decode_line
+from rimp_otel.otlp.encode_logs import encode_event
+from rimp_otel.otlp.lines import Envelope
+
+RESOURCE, SCOPE = Envelope('{"resource":{},', "}"), Envelope('{"scope":{"name":"s"},', "}")
+METRIC = Envelope('{"name":"m","gauge":{"dataPoints":[', "]}}")
+ONE = encode_definition(1, (RESOURCE, SCOPE, None)).encode()
+
+
+def log(text):
+    """Return a record's frame."""
+    return f'l1 {{"body":{{"stringValue":"{text}"}}}}\n'.encode()
+
+
+def test_frames_are_read():
+    """Frames are read back, with their offsets."""
+    frames = parse_frames(ONE + log("a") + log("b"), 100, Definitions())
+    assert frames.damaged == []
+    assert [(f.offset, f.signal, f.text) for f in frames.records] == [
+        (100 + len(ONE), Signal.LOGS, '{"body":{"stringValue":"a"}}'),
+        (100 + len(ONE) + len(log("a")), Signal.LOGS, '{"body":{"stringValue":"b"}}'),
+    ]
+    assert frames.records[0].envelopes == (RESOURCE, SCOPE, None)
+
+
+def test_line_of_frames():
+    """A line of frames is OTLP JSON, grouped by resource and scope."""
+    frames = parse_frames(ONE + log("a") + log("b"), 0, Definitions()).records
+    assert line_of_frames(Signal.LOGS, frames) == (
+        b'{"resourceLogs":[{"resource":{},"scopeLogs":[{"scope":{"name":"s"},"logRecords":['
+        b'{"body":{"stringValue":"a"}},{"body":{"stringValue":"b"}}]}]}]}'
+    )
+
+
+def test_data_points_have_a_third_envelope():
+    """Data points of one metric share a third envelope."""
+    data = (
+        encode_definition(2, (RESOURCE, SCOPE, METRIC)).encode()
+        + b'm2 {"asInt":"1"}\nm2 {"asInt":"2"}\n'
+    )
+    frames = parse_frames(data, 0, Definitions()).records
+    line = line_of_frames(Signal.METRICS, frames)
+    assert line.count(b'"name":"m"') == 1
+    assert [metric.value for metric in decode_line(line).records] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"x1 {}\n",
+        b"l9 {}\n",
+        b"l1{}\n",
+        b"d3 [1]\n",
+        b"d3 {\n",
+        b'd3 ["a"]\n',
+        b"\0\0\0\n",
+        b"l1 \xff\n",
+        b"l1 a\0b\n",
+        b" \n",
+    ],
+)
+def test_what_is_no_frame(damage):
+    """Damage is counted, and its neighbours are read."""
+    frames = parse_frames(ONE + log("a") + damage + log("b"), 0, Definitions())
+    assert frames.damaged == [len(ONE) + len(log("a"))]
+    assert len(frames.records) == 2
+
+
+def test_unreadable_text():
+    """A record that cannot be decoded is told from its neighbours."""
+    data = ONE + log("a") + b'l1 {"body":\n' + log("b")
+    kept, damaged = readable_frames(Signal.LOGS, parse_frames(data, 0, Definitions()).records)
+    assert len(kept) == 2
+    assert damaged == [len(ONE) + len(log("a"))]
+
+
+def test_text_that_closes_its_envelope():
+    """A text that closes its envelope is no record, even if the line can be read with it."""
+    data = ONE + b'l1 {}]}]},{"scopeLogs":[{"logRecords":[{}\n'
+    kept, damaged = readable_frames(Signal.LOGS, parse_frames(data, 0, Definitions()).records)
+    assert (kept, damaged) == ([], [len(ONE)])
+
+
+@pytest.mark.parametrize(
+    ("data", "end"),
+    [
+        (b"", 0),
+        (b"\0\0", 0),
+        (b"a\nb\n\0\0", 4),
+        (b"a\nb", 2),
+        (b"a\nb\0\0", 2),
+        (b"a\nb\0c\n\0", 2),
+        (b"a\n\0\0\nb\n", 7),
+    ],
+)
+def test_end_of_frames(data, end):
+    """A frame that was being written does not count; a frame behind a gap does."""
+    assert find_frames_end(data) == end
+
+
+@given(
+    st.text(st.characters(exclude_categories=())), st.text(), st.dictionaries(st.text(), st.text())
+)
+def test_any_text_is_one_frame(message, source, metadata):
+    """JSON escaping keeps line ends and NUL out of records and of definitions."""
+    fragment = encode_event(TelemetryEvent(source, message, metadata=metadata))
+    origin = (fragment.resource, fragment.scope, None)
+    frame = encode_definition(1, origin) + f"l1 {fragment.text}\n"
+    data = frame.encode("utf-8", "replace")
+    assert b"\0" not in data
+    assert data.count(b"\n") == 2
+    frames = parse_frames(data, 0, Definitions())
+    assert frames.damaged == []
+    assert len(frames.records) == 1
+
+
+TRACES, LOGS, METRICS = tuple(Signal)
+
+
+class Words(list):
+    """Memory that a process dies in after a number of stores."""
+
+    def __init__(self):
+        super().__init__([0] * (HEADER_SIZE // 8))
+        self.left = 10**9
+
+    def __setitem__(self, index, value):
+        if self.left <= 0:
+            raise InterruptedError
+        self.left -= 1
+        super().__setitem__(index, value)
+
+    def to_bytes(self):
+        """Return the words as they lie in the file."""
+        return b"".join(word.to_bytes(8, "little") for word in self)
+
+
+@pytest.fixture
+def words():
+    """The memory of a new header."""
+    words = Words()
+    header = Header(words)
+    header.initialize(7)
+    header.complete()
+    return words
+
+
+def test_new_header(words):
+    """A new header says that nothing is stored."""
+    state = read_header(words.to_bytes())
+    assert state.number == 7
+    assert state.stored_until == dict.fromkeys(tuple(Signal), HEADER_SIZE)
+    assert state.file_ends == dict.fromkeys(tuple(Signal), End(0, 0))
+    assert state.intent is None
+
+
+def test_incomplete_header():
+    """A header without its magic number is none, whatever else it holds."""
+    words = Words()
+    Header(words).initialize(7)
+    assert read_header(words.to_bytes()) is None
+    assert read_header(b"RIMPJNL1") is None
+
+
+def test_intent_and_finish(words):
+    """An intent says what is being stored; finish says that it has been."""
+    header = Header(words)
+    intent = Intent(LOGS, HEADER_SIZE, 5_000, End(3, 100), 50)
+    header.intend(intent)
+    assert header.state().intent == intent
+    header.finish(LOGS, 5_000, End(3, 150), 9)
+    state = header.state()
+    assert (state.intent, state.generation) == (None, 9)
+    assert state.stored_until == {TRACES: HEADER_SIZE, LOGS: 5_000, METRICS: HEADER_SIZE}
+    assert state.file_ends[LOGS] == End(3, 150)
+
+
+@pytest.mark.parametrize("stores", range(22))
+def test_death_between_any_two_stores(words, stores):
+    """Any death leaves the state before or after, or an intent that decides which."""
+    header = Header(words)
+    header.intend(Intent(LOGS, HEADER_SIZE, 4_500, End(3, 0), 100))
+    header.finish(LOGS, 4_500, End(3, 100), 1)
+    words.left = stores
+    with suppress(InterruptedError):
+        header.intend(Intent(LOGS, 4_500, 5_000, End(3, 100), 50))
+        header.finish(LOGS, 5_000, End(3, 150), 2)
+    state = read_header(words.to_bytes())
+    if state.intent is None:
+        pair = state.stored_until[LOGS], state.file_ends[LOGS]
+        assert pair in {(4_500, End(3, 100)), (5_000, End(3, 150))}
+    else:
+        assert state.intent == Intent(LOGS, 4_500, 5_000, End(3, 100), 50)
+
+
+def test_cleared_intent(words):
+    """A cleared intent is as if it had never been."""
+    header = Header(words)
+    before = header.state()
+    header.intend(Intent(TRACES, HEADER_SIZE, 5_000, End(3, 100), 50))
+    header.clear_intent()
+    assert header.state() == before
+
+
+def test_roll_back(words):
+    """A header goes back to what was stored at the last sync."""
+    header = Header(words)
+    header.finish(LOGS, 5_000, End(3, 150), 1)
+    header.set_synced({LOGS: 5_000}, {LOGS: End(3, 150)})
+    header.finish(LOGS, 6_000, End(3, 250), 2)
+    header.roll_back()
+    assert header.stored_until(LOGS) == 5_000
+    assert header.state().file_ends[LOGS] == End(3, 150)
+
+
+def test_roll_back_without_a_readable_sync(words):
+    """Where the last sync cannot be read, a header goes back to the start, of the file too."""
+    header = Header(words)
+    header.finish(LOGS, 5_000, End(3, 150), 1)
+    header.set_synced({LOGS: 5_000}, {LOGS: End(3, 150)})
+    words[25] ^= 1 << 20
+    header.roll_back()
+    assert header.stored_until(LOGS) == HEADER_SIZE
+    assert header.state().file_ends[LOGS] == End(3, 0)
+
+
+@pytest.mark.parametrize("bit", [0, 7, 63])
+@pytest.mark.parametrize("index", range(16, 24))
+def test_damaged_intent(words, index, bit):
+    """A damaged intent is none."""
+    header = Header(words)
+    header.intend(Intent(Signal.METRICS, HEADER_SIZE, 5_000, End(3, 100), 50))
+    words[index] ^= 1 << bit
+    assert header.state().intent is None
+
+
+def test_damaged_word(words):
+    """A damaged word shows, with both candidates for its value."""
+    header = Header(words)
+    header.set_stored_until(TRACES, 5_000)
+    words[4] = 2**50
+    assert header.state().stored_until == {TRACES: 0, LOGS: HEADER_SIZE, METRICS: HEADER_SIZE}
+    assert header.state().candidates[TRACES] == (2**50, 5_000)
