@@ -1,4 +1,4 @@
-"""A configuration for development: everything in memory, small batches, to look at right away."""
+"""A configuration for development: small batches in memory, printed at once."""
 
 from __future__ import annotations
 

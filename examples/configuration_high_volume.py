@@ -1,4 +1,4 @@
-"""A configuration for high volume in production: large batches, seldom, into files."""
+"""A configuration for high volume in production: large, infrequent batches in files."""
 
 from __future__ import annotations
 

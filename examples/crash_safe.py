@@ -1,4 +1,4 @@
-"""Kill a process in the middle of its work: what it had recorded is there."""
+"""Kill a process in the middle of its work, and read what it recorded."""
 
 from __future__ import annotations
 

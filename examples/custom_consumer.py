@@ -1,4 +1,4 @@
-"""A consumer of one's own: any callable that takes a batch. This one keeps a summary."""
+"""Write a consumer: any callable that takes a batch. This one keeps a summary."""
 
 from __future__ import annotations
 

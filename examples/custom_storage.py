@@ -1,4 +1,4 @@
-"""A storage of one's own: a database table. It needs two methods."""
+"""Write a storage: a database table. It needs two methods."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rimp_otel import (
 
 
 class DatabaseStorage(TelemetryStorage):
-    """Keeps events, and only those, in SQLite. Here, times are seconds since the epoch."""
+    """Stores events, and nothing else, in SQLite. Times are seconds since the epoch."""
 
     def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
-        # store() is called on the stream's thread, retrieve() on anybody's.
+        # store() is called on the stream's thread, retrieve() on any thread.
         self._database = sqlite3.connect(path, check_same_thread=False)
         self._database.execute("CREATE TABLE IF NOT EXISTS events (time, source, message, rest)")
 
@@ -37,7 +37,7 @@ class DatabaseStorage(TelemetryStorage):
             )
             for e in data.events
         ]
-        with self._lock, self._database:  # a transaction: all of the batch, or nothing
+        with self._lock, self._database:  # a transaction: all of the batch or nothing
             self._database.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
 
     def retrieve(self, start_time=None, end_time=None, limit=None):

@@ -1,4 +1,4 @@
-"""Piece by piece into an OpenTelemetry SDK that is set up already."""
+"""Add the parts of rimp-otel to an OpenTelemetry SDK that is already set up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any OpenTelemetry exporter is a consumer: here the SDK's own console exporters."""
+"""Use OpenTelemetry exporters as consumers: here the SDK's console exporters."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ tracer = provider.get_tracer("shop")
 stream.start()
 with tracer.start_as_current_span("checkout", attributes={"cart.items": 3}):
     pass
-collector.flush()  # consumers run side by side: this one waits for them
+collector.flush()  # wait for the consumers, which run in parallel
 collector.collect_event("shop", "order paid")
 stream.stop()

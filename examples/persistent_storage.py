@@ -1,4 +1,4 @@
-"""Keep what is collected in files, and read it back."""
+"""Store records in files, and read them back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ collector.collect_event("app", "Disk full", EventType.ERROR, {"free_bytes": 0})
 collector.collect_metric("cpu", 45.2, "percent")
 stream.stop()
 
-# Any program can read it, at any time; `rimp tail --path log/telemetry.jsonl` does too.
+# Any program can read the files at any time, such as `rimp tail --path log/telemetry.jsonl`.
 for event in FileStorage("log/telemetry.jsonl").retrieve(limit=10).events:
     if event.event_type == EventType.ERROR:
         print(event.timestamp.isoformat(), event.message, event.metadata)

@@ -1,4 +1,4 @@
-"""Look at every record at once, and raise an alert when the CPU is above 80 percent."""
+"""Watch every record at once, and raise an alert if the CPU is above 80 percent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replay a window of a recording through another exporter, for example one that sends OTLP."""
+"""Replay a time range of a recording through another exporter, such as one that sends OTLP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ for number in range(3):
     span.set_attribute("order", number)
     span.end(start + 5_000_000)
 
-# The window from 12:10 to 12:50, as ISO 8601 on one side and as a datetime on the other.
+# From 12:10 to 12:50. Times can be ISO 8601 or a datetime.
 window = storage.retrieve("2026-11-23T12:10:00Z", noon + timedelta(minutes=50))
 exporter = InMemorySpanExporter()
 exporter.export(window.spans)

@@ -1,4 +1,4 @@
-"""Give everything to several consumers. One that fails or is slow does not disturb the others."""
+"""Send every batch to several consumers. One that fails or is slow does not affect the others."""
 
 from __future__ import annotations
 

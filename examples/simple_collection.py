@@ -1,4 +1,4 @@
-"""Collect events and metrics, and look at what there is."""
+"""Collect events and metrics, and print them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation's code runs, and prints what it says."""
+"""The code in the documentation runs and prints what the page says; links and settings are complete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BLOCK = re.compile(
 
 
 class Block(NamedTuple):
-    """A block of Python, and the text block right after it, if there is one."""
+    """A block of Python, and the text block right after it, if any."""
 
     name: str
     code: str
@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
 
 def blocks() -> list[Block]:
-    """All blocks of all pages, named by page and line."""
+    """Return all blocks of all pages, named by page and line."""
     found = []
     for page in PAGES:
         text = page.read_text()
@@ -41,8 +41,8 @@ def blocks() -> list[Block]:
 
 
 @pytest.mark.parametrize("block", blocks(), ids=lambda block: block.name)
-def test_block_runs_and_prints_what_it_says(block: Block, tmp_path: Path) -> None:
-    """Each block runs on its own in an empty directory, with warnings as errors."""
+def test_block(block: Block, tmp_path: Path) -> None:
+    """Each block runs by itself in an empty directory, with warnings as errors."""
     for module in ("pydantic",):
         if f"from {module} " in block.code:
             pytest.importorskip(module)
@@ -69,14 +69,14 @@ def test_block_runs_and_prints_what_it_says(block: Block, tmp_path: Path) -> Non
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
-    """No page of the documentation is hidden."""
+    """Every page is linked from the README."""
     readme = (ROOT / "README.md").read_text()
     missing = [page.name for page in PAGES[1:] if f"docs/{page.name}" not in readme]
     assert missing == []
 
 
-def test_links_between_pages_lead_somewhere() -> None:
-    """Each relative link names a file that exists."""
+def test_links() -> None:
+    """Relative links lead to existing files."""
     broken = [
         f"{page.name}: {target}"
         for page in PAGES
@@ -87,7 +87,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    """The table of settings names each field of the configuration, and no other."""
+    """The table of settings has each field of the configuration, and no other."""
     documented = re.findall(
         r"^\| `(\w+)` \| `RIMP_", (ROOT / "docs/native-api.md").read_text(), re.MULTILINE
     )

@@ -1,4 +1,4 @@
-"""The examples run, without a warning, and print what they should."""
+"""The examples run without a warning, and print what is expected."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ cpu 45.2 percent
 }
 
 
-def run(name: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    """The example in a process of its own, in an empty directory, with warnings as errors."""
+def run_example(name: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run an example in its own process, in an empty directory, with warnings as errors."""
     floor_warning = "ignore:SelectableGroups:DeprecationWarning"
     return subprocess.run(
         [sys.executable, "-W", "error", "-W", floor_warning, str(EXAMPLES / f"{name}.py")],
@@ -89,20 +89,20 @@ def run(name: str, directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", sorted(PRINTED))
-def test_example_prints_what_it_should(name: str, tmp_path: Path) -> None:
-    """And nothing on standard error."""
-    done = run(name, tmp_path)
+def test_example(name: str, tmp_path: Path) -> None:
+    """An example prints what is expected, and nothing on standard error."""
+    done = run_example(name, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00"
     assert re.sub(time, "<time>", done.stdout) == PRINTED[name]
 
 
 def test_every_example_is_run() -> None:
-    """No example is without a test."""
+    """Every example has a test."""
     assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == sorted(PRINTED)
 
 
-def test_every_example_says_what_it_shows() -> None:
-    """In the docstring that it begins with."""
+def test_every_example_has_a_docstring() -> None:
+    """Every example begins with a docstring that says what it shows."""
     for path in EXAMPLES.rglob("*.py"):
         assert path.read_text().startswith('"""'), path

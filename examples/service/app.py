@@ -1,8 +1,8 @@
-"""A small online shop: what `rimp demo` records.
+"""A small online shop, which `rimp demo` records.
 
 Flask, an SQLite database, an HTTP call and logging, all of them instrumented by the published
-OpenTelemetry packages. Nothing in here knows that it is being recorded; what it says itself, one
-span and two metrics, it says through OpenTelemetry's API.
+OpenTelemetry packages. No code here is about recording; the shop's own span and two metrics use
+OpenTelemetry's API.
 
     rimp run --service shop -- python app.py --port 8000
     curl -d '{"sku": "tea", "quantity": 2, "card": "4242"}' http://127.0.0.1:8000/checkout
@@ -34,7 +34,7 @@ log = logging.getLogger("shop")
 app = Flask(__name__)
 tracer = trace.get_tracer("shop")
 meter = metrics.get_meter("shop")
-orders = meter.create_counter("shop.orders", "{order}", "Orders, by how they ended")
+orders = meter.create_counter("shop.orders", "{order}", "Orders, by outcome")
 latency = meter.create_histogram(
     "shop.checkout.duration",
     "s",
@@ -44,12 +44,12 @@ latency = meter.create_histogram(
 
 
 class PaymentError(Exception):
-    """The bank does not pay."""
+    """The bank refuses to pay."""
 
 
 @contextmanager
 def database() -> Iterator[sqlite3.Cursor]:
-    """A transaction."""
+    """Run a transaction."""
     connection = sqlite3.connect(app.config["DATABASE"])
     try:
         with connection:
@@ -59,7 +59,7 @@ def database() -> Iterator[sqlite3.Cursor]:
 
 
 def open_shop(path: Path) -> None:
-    """Fill an empty database."""
+    """Create and fill the database."""
     app.config["DATABASE"] = path
     with tracer.start_as_current_span("open shop"), database() as cursor:
         cursor.execute("CREATE TABLE products (sku TEXT PRIMARY KEY, cents INTEGER, stock INTEGER)")
@@ -70,7 +70,7 @@ def open_shop(path: Path) -> None:
 
 @app.get("/products")
 def list_products() -> list[dict[str, Any]]:
-    """All there is to buy."""
+    """Return all products."""
     with database() as cursor:
         rows = cursor.execute("SELECT sku, cents FROM products ORDER BY sku").fetchall()
     return [{"sku": sku, "cents": cents} for sku, cents in rows]
@@ -78,13 +78,13 @@ def list_products() -> list[dict[str, Any]]:
 
 @app.get("/products/<sku>")
 def show_product(sku: str) -> dict[str, Any]:
-    """One product."""
+    """Return one product."""
     return {"sku": sku, "cents": price_of(sku)}
 
 
 @app.get("/inventory/<sku>")
 def show_inventory(sku: str) -> dict[str, Any]:
-    """How many there are; in a larger shop, this is another service."""
+    """Return the stock of a product; in a larger shop, this is another service."""
     with database() as cursor:
         found = cursor.execute("SELECT stock FROM products WHERE sku = ?", (sku,)).fetchone()
     if found and found[0] < 5:
@@ -94,7 +94,7 @@ def show_inventory(sku: str) -> dict[str, Any]:
 
 @app.post("/checkout")
 def checkout() -> dict[str, Any]:
-    """Sell: look at the price and the stock, charge the card, keep the order."""
+    """Handle an order, and measure how long it takes."""
     started = time.perf_counter()
     outcome = "failed"
     try:
@@ -107,7 +107,7 @@ def checkout() -> dict[str, Any]:
 
 
 def sell(sku: str, quantity: int, card: str) -> dict[str, Any]:
-    """The steps of a checkout."""
+    """Look up price and stock, charge the card, and store the order."""
     cents = price_of(sku) * quantity
     answer = requests.get(f"{request.host_url}inventory/{sku}", timeout=5)
     if answer.json()["stock"] < quantity:
@@ -122,7 +122,7 @@ def sell(sku: str, quantity: int, card: str) -> dict[str, Any]:
 
 
 def price_of(sku: str) -> int:
-    """In cents."""
+    """Return the price of a product in cents."""
     with database() as cursor:
         found = cursor.execute("SELECT cents FROM products WHERE sku = ?", (sku,)).fetchone()
     if found is None:
@@ -131,7 +131,7 @@ def price_of(sku: str) -> int:
 
 
 def charge(card: str, cents: int) -> None:
-    """Have the bank pay, which thinks longer about larger sums."""
+    """Charge a card; the bank takes longer for larger sums."""
     with tracer.start_as_current_span("charge card", attributes={"payment.cents": cents}):
         log.info("charging", extra={"card": f"*{card}", "cents": cents})
         if card == SLOW_CARD:
@@ -148,7 +148,9 @@ def charge(card: str, cents: int) -> None:
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(description="A small online shop.")
-    parser.add_argument("--port", type=int, default=0, help="0, the default, is any free port")
+    parser.add_argument(
+        "--port", type=int, default=0, help="port to listen on (default: any free port)"
+    )
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
