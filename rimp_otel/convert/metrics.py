@@ -282,7 +282,7 @@ def _histogram_to_sdk(metric: TelemetryMetric) -> HistogramDataPoint:
     return HistogramDataPoint(
         bucket_counts=tuple(point.bucket_counts),
         explicit_bounds=tuple(point.explicit_bounds),
-        **_distribution_fields(metric),
+        **_common_histogram_fields(metric),
     )
 
 
@@ -294,11 +294,11 @@ def _exponential_to_sdk(metric: TelemetryMetric) -> ExponentialHistogramDataPoin
         positive=_buckets_to_sdk(point.positive),
         negative=_buckets_to_sdk(point.negative),
         flags=metric.flags,
-        **_distribution_fields(metric),
+        **_common_histogram_fields(metric),
     )
 
 
-def _distribution_fields(metric: TelemetryMetric) -> dict[str, Any]:
+def _common_histogram_fields(metric: TelemetryMetric) -> dict[str, Any]:
     """Return the fields that both kinds of histograms have."""
     point: Any = metric.point
     return {

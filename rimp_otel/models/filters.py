@@ -87,8 +87,8 @@ class Filter:
             wanted &= {Signal.LOGS}
         return cls(
             wanted,
-            _check_text("service", service),
-            _check_text("name", name),
+            _check_nonempty("service", service),
+            _check_nonempty("name", name),
             None if trace_id is None else _check_trace_id(trace_id),
             None if min_duration is None else _check_duration(min_duration),
             None if severity is None else _check_severity(severity),
@@ -181,7 +181,7 @@ def _check_signals(signals: Any) -> frozenset[Signal]:
         ) from None
 
 
-def _check_text(argument: str, text: Any) -> str | None:
+def _check_nonempty(argument: str, text: Any) -> str | None:
     if text is None or (isinstance(text, str) and text):
         return text
     raise _condition_error(argument, text, "a non-empty string or None")

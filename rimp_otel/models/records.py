@@ -98,18 +98,18 @@ class _ForJson:
     """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
-        write = {"type": "function-plain", "function": _json_value, "when_used": "json"}
+        write = {"type": "function-plain", "function": _pydantic_json, "when_used": "json"}
         return {**handler(source), "serialization": write}
 
 
-def _json_value(value: Any) -> Any:
+def _pydantic_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, bytes):
         return b64encode(value).decode()
     if isinstance(value, Mapping):
-        return {key: _json_value(item) for key, item in value.items()}
-    return [_json_value(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: _pydantic_json(item) for key, item in value.items()}
+    return [_pydantic_json(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 Number = Annotated[float | int, _ForJson()]

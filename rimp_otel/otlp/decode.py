@@ -44,7 +44,7 @@ def decode_line(text: str | bytes) -> Decoded:
     Raises:
         DecodeError: the line is not OTLP JSON.
     """
-    signal, line = messages.parse_line(text)
+    signal, line = messages.decode_messages(text)
     if signal is Signal.TRACES:
         return Decoded(signal, decode_spans(line.resource_spans or []))
     if signal is Signal.LOGS:

@@ -44,10 +44,10 @@ __all__ = [
     "SummaryDataPoint",
     "check_one_signal",
     "decode_json",
+    "decode_messages",
     "decode_resource",
     "decode_scope",
     "no_recursion_error",
-    "parse_line",
 ]
 
 # msgspec bounds integers within 64 signed bits only; `decode_common.check_uint64` does the rest.
@@ -463,7 +463,7 @@ _RESOURCE = msgspec.json.Decoder(Resource | None, strict=False)
 _SCOPE = msgspec.json.Decoder(Scope | None, strict=False)
 
 
-def parse_line(text: str | bytes) -> tuple[Signal, OtlpLine]:
+def decode_messages(text: str | bytes) -> tuple[Signal, OtlpLine]:
     """Return the signal and the messages of one line of OTLP JSON.
 
     Raises:

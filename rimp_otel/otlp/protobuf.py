@@ -53,7 +53,7 @@ def normalize_line(text: str | bytes) -> bytes:
     Raises:
         DecodeError: the line is not OTLP JSON.
     """
-    _, line = messages.parse_line(text)
+    _, line = messages.decode_messages(text)
     return _encode(_make_strict(line))
 
 

@@ -180,11 +180,11 @@ class TableBuilder(ABC):
         Raises:
             DecodeError: it is not OTLP JSON of this signal. Then none of them is added.
         """
-        signal, line = messages.parse_line(text)
+        signal, line = messages.decode_messages(text)
         blocks = list(self._blocks_of(line)) if signal is self.signal else []
         records = [record for _, block in blocks for record in block]
         if not self._is_strict(records):
-            blocks = list(self._blocks_of(messages.parse_line(normalize_line(text))[1]))
+            blocks = list(self._blocks_of(messages.decode_messages(normalize_line(text))[1]))
             records = [record for _, block in blocks for record in block]
         self._pending += records
         self._runs += [(number, len(block)) for number, block in blocks]
