@@ -22,7 +22,7 @@ from tests.doubles import DEADLINE, Gate, ListStorage
 
 
 class Setup:
-    """A drain, with all that is around it."""
+    """A drain with its collector and storage, and a clock of its own."""
 
     def __init__(self, before=None, **settings):
         self.now = 1_000.0
@@ -45,7 +45,7 @@ class Setup:
 
 
 class Refusals:
-    """Raises the errors it was given, one at each call, then nothing."""
+    """A storage's errors: raised one at each call, then none."""
 
     def __init__(self, *errors):
         self.errors = list(errors)
@@ -56,7 +56,7 @@ class Refusals:
 
 
 def test_everything_is_stored_in_slices_and_offered():
-    """In order; each batch after it was stored."""
+    """Batches are stored in order, and each is offered after it was stored."""
     setup = Setup(buffer_size=1_000)
     setup.collect(*map(str, range(2 * SLICE_RECORDS + 10)))
     taken = []
@@ -73,7 +73,7 @@ def test_everything_is_stored_in_slices_and_offered():
 
 
 def test_failing_storage_keeps_records_in_order(capsys):
-    """None lost, none twice; said once."""
+    """A failing storage loses and repeats nothing; the failure is reported once."""
     setup = Setup(Refusals(OSError("full"), StorageError("full"), OSError("full")))
     setup.collect("1", "2")
     assert not setup.drain.run()
@@ -91,7 +91,7 @@ def test_failing_storage_keeps_records_in_order(capsys):
 
 
 def test_pauses_grow_and_end_with_success():
-    """From half a second, doubled, up to half a minute; a flush does not wait for them."""
+    """Pauses double from half a second to half a minute; a flush does not wait for them."""
     setup = Setup(Refusals(*[OSError("x")] * 9))
     setup.collect("1")
     pauses = []
@@ -115,7 +115,7 @@ def test_pauses_grow_and_end_with_success():
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
 def test_poison_batch_is_given_up_after_three_attempts(error):
-    """It is counted, and what is behind it is stored."""
+    """A poison batch is counted, and what is behind it is stored."""
 
     def refuse(data):
         if "poison" in [event.message for event in data.events]:
@@ -133,7 +133,7 @@ def test_poison_batch_is_given_up_after_three_attempts(error):
 
 
 def test_outage_uses_up_no_attempts():
-    """What passes by itself is not held against the batch."""
+    """An outage, which passes by itself, is not held against the batch."""
     setup = Setup(Refusals(*[OSError("x")] * 5, ValueError("y"), ValueError("y")))
     setup.collect("1")
     for _ in range(7):
@@ -143,7 +143,7 @@ def test_outage_uses_up_no_attempts():
 
 
 def test_long_outage_drops_the_oldest_and_counts():
-    """The buffer is the room that there is to wait in."""
+    """The buffer's limit is the room to wait in."""
     setup = Setup(lambda data: setup.fail(), buffer_size=4)
     down = [True]
 
@@ -163,7 +163,7 @@ def test_long_outage_drops_the_oldest_and_counts():
 
 
 def test_storage_that_collects_ends():
-    """What it collects is for the next time."""
+    """What a storage collects is for the next run."""
     setup = Setup(lambda data: setup.collect("from the storage"))
     setup.collect("1")
     assert setup.drain.run()
@@ -172,7 +172,7 @@ def test_storage_that_collects_ends():
 
 
 def test_storage_that_drains_stores_nothing_twice():
-    """Also where it does so while data points are taken in."""
+    """A storage that drains stores nothing twice, also while data points are accepted."""
     setup = Setup(lambda data: nested.append(setup.drain.run()))
     nested = []
     setup.collect("1")
@@ -187,7 +187,7 @@ def test_storage_that_drains_stores_nothing_twice():
 
 
 def test_data_points_wait_behind_what_was_refused():
-    """In order; what finds no room is counted."""
+    """Data points wait in order; what finds no room is counted."""
     setup = Setup(Refusals(OSError("x")))
     setup.collect("1")
     setup.drain.run()
@@ -201,7 +201,7 @@ def test_data_points_wait_behind_what_was_refused():
 
 
 def test_run_if_free_waits_for_nobody():
-    """And leaves nothing behind that another thread gave up to it."""
+    """A record that another thread gave up to the draining one is stored."""
     gate = Gate()
     setup = Setup(lambda data: gate() if not gate.opened.is_set() else None)
     setup.collect("1")
@@ -217,7 +217,7 @@ def test_run_if_free_waits_for_nobody():
 
 
 def test_record_that_cannot_be_encoded_costs_itself():
-    """It is counted as such once the storage has tried."""
+    """The record is counted once the storage has tried to encode it."""
     setup = Setup()
     setup.storage.before = lambda data: [data.otlp_json(signal) for signal in Signal]
 
@@ -230,16 +230,16 @@ def test_record_that_cannot_be_encoded_costs_itself():
     assert setup.collector.stats() == CollectorStats(2, 1, 0, {"encoding": 1}, 0)
 
 
-def test_close_that_fails_is_said(capsys):
-    """And raises nothing."""
+def test_close_that_fails(capsys):
+    """A close that fails is reported, and raises nothing."""
     setup = Setup()
     setup.storage.close = lambda: 1 / 0
     setup.drain.close()
     assert "the storage could not be closed: ZeroDivisionError" in capsys.readouterr().err
 
 
-def test_leftover_is_said(capsys):
-    """Nothing is lost silently."""
+def test_unstored_records_are_reported(capsys):
+    """Records that are lost are reported."""
     setup = Setup()
     setup.drain.report_unstored()
     assert capsys.readouterr().err == ""

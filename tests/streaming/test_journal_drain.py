@@ -23,15 +23,15 @@ ALL = list(range(500))
 
 
 def each(numbers):
-    """The same of every signal."""
+    """Return the same numbers for every signal."""
     return dict.fromkeys(Signal, numbers)
 
 
 class RecordedFiles(FileTarget):
-    """Files that say which records they hold."""
+    """A target of files that says which records they hold."""
 
     def recorded(self):
-        """The numbers in its lines."""
+        """Return the numbers of the records in the lines."""
         return numbers_of([decode_batch(line) for lines in self.lines.values() for line in lines])
 
 
@@ -62,19 +62,19 @@ class Process:
         )
 
     def wake(self):
-        """Is never due by itself."""
+        """Do nothing: the tests drain."""
 
     def append(self, numbers):
-        """Records of all three signals, past the collector."""
+        """Append records of all three signals, past the collector."""
         for number in numbers:
             append(self.journal, number)
 
     def die(self):
-        """Without a word."""
+        """Die without a word."""
         die(self.journal)
 
     def run_until_it_dies(self):
-        """Nothing is done any more once it is killed, also not what an exception would have done."""
+        """Drain until a death, after which not even an exception's handler runs."""
 
         def dead(*_):
             raise Died
@@ -94,7 +94,7 @@ def target(tmp_path):
 
 
 def test_everything_is_stored_once(target):
-    """In its order, and offered to the consumers."""
+    """Records are stored in order, and offered to the consumers."""
     process = Process(target)
     process.append(ALL)
     assert process.drain.run()
@@ -105,7 +105,7 @@ def test_everything_is_stored_once(target):
 
 
 def test_killed_before_it_was_drained(target):
-    """The next one stores it, and says that it was recovered."""
+    """The next process stores the records, and counts them as recovered."""
     first = Process(target)
     first.append(ALL)
     first.die()
@@ -121,7 +121,7 @@ def test_killed_before_it_was_drained(target):
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("line", range(1, 16))
 def test_killed_while_a_line_was_stored(target, line, moment):
-    """Before it was there, or after: once, all the same."""
+    """Killed before a line was there, or after: it is stored once."""
     left = line
 
     def die_at_last():
@@ -149,7 +149,7 @@ def test_killed_while_a_line_was_stored(target, line, moment):
 
 
 def test_killed_again_and_again(target):
-    """Each takes over from the one before."""
+    """Each process takes over from the one before."""
     for number in range(5):
         process = Process(target)
         process.append(range(100 * number, 100 * number + 100))
@@ -163,7 +163,7 @@ def test_killed_again_and_again(target):
 
 
 def test_storage_that_is_down(target):
-    """Nothing is lost as long as there is room; then it goes on."""
+    """Nothing is lost as long as there is room, and then storing goes on."""
     process = Process(target)
     target.failing = True
     process.append(ALL[:250])
@@ -177,7 +177,7 @@ def test_storage_that_is_down(target):
 
 
 def test_full_journal(tmp_path):
-    """What does not fit is dropped, and counted; what fits is stored."""
+    """Records that do not fit are dropped and counted; the others are stored."""
     target = RecordedFiles(tmp_path)
     process = Process(target, size=1024 * 1024)
     for number in range(4_000):
@@ -195,7 +195,7 @@ def test_full_journal(tmp_path):
 
 
 def test_storage_of_another_kind_gets_the_same_slice_again(tmp_path):
-    """With the same id, so that it can tell."""
+    """A storage without files gets the same slice again, with the same id."""
     seen = []
 
     def dies(data):
@@ -218,7 +218,7 @@ def test_storage_of_another_kind_gets_the_same_slice_again(tmp_path):
 
 
 def test_batch_that_cannot_be_stored(tmp_path):
-    """Is given up after three attempts, and counted; the rest is stored."""
+    """A batch is given up after three attempts, and counted; the rest is stored."""
 
     def refuses(data):
         if data.events and data.events[0].message == "bad":
@@ -237,7 +237,7 @@ def test_batch_that_cannot_be_stored(tmp_path):
 
 
 def test_segments_are_deleted_once_they_are_synced(target):
-    """Not before, where the policy asks for it."""
+    """With a sync policy, segments are kept until the sync."""
     process = Process(target, size=1024 * 1024, sync_after=600.0)
     process.drain.sync()
     process.append(range(300))
@@ -249,7 +249,7 @@ def test_segments_are_deleted_once_they_are_synced(target):
 
 
 def test_closed_with_a_storage_that_is_down(target):
-    """The journal stays, for the next one."""
+    """The journal stays for the next process."""
     process = Process(target)
     process.append([1])
     target.failing = True
@@ -264,7 +264,7 @@ def test_closed_with_a_storage_that_is_down(target):
 
 
 def test_reader_at_any_moment(target, tmp_path):
-    """Files up to their ends, and the journal from there: each record once."""
+    """Files up to their ends, and the journal from there, hold each record once."""
     process = Process(target)
     process.append(ALL)
     checks = []
@@ -293,7 +293,7 @@ def test_reader_at_any_moment(target, tmp_path):
 
 
 def test_metrics_of_instruments(target):
-    """Go through the journal as all else."""
+    """Data points of instruments go through the journal too."""
     process = Process(target)
     process.drain.accept_points(
         TelemetryData(metrics=[TelemetryMetric("m", 1), TelemetryMetric("m", 2)])
@@ -321,7 +321,7 @@ def test_refused_by_the_storage_for_good(target):
 
 
 def test_metrics_that_the_journal_takes_in_part(target):
-    """The rest waits in memory; what cannot be encoded is counted once, wherever it stands."""
+    """The rest waits in memory; a point that cannot be encoded is counted once."""
     process = Process(target)
     points = [TelemetryMetric("m", number) for number in range(5)]
     points[3].value = object()
@@ -339,7 +339,7 @@ def test_metrics_that_the_journal_takes_in_part(target):
 
 
 def test_metrics_are_counted_before_they_can_be_stored(target):
-    """What is pending is never less than nothing."""
+    """The pending count is never negative."""
     process = Process(target)
     append_to_journal = process.journal.append
 
@@ -355,7 +355,7 @@ def test_metrics_are_counted_before_they_can_be_stored(target):
 
 
 def test_exit_does_not_wait_for_a_record_that_never_comes(target):
-    """Counted by a thread that the interpreter's exit stopped before its append."""
+    """A thread that the exit stopped had counted a record, and not appended it."""
     process = Process(target)
     process.buffer.counts.collected.add_one()
     process.append([1])
@@ -366,7 +366,7 @@ def test_exit_does_not_wait_for_a_record_that_never_comes(target):
 
 
 def test_record_in_memory_when_the_journal_closes(target):
-    """Of a finaliser that collected just then: it is stored before the storage is closed."""
+    """A record that a finaliser collects then is stored before the storage is closed."""
     process = Process(target)
     process.append([1])
     process.drain.run()
@@ -382,8 +382,8 @@ def test_record_in_memory_when_the_journal_closes(target):
     assert process.storage.stored.messages == ["late"]
 
 
-def test_leftover_is_said(target, capsys):
-    """What is in the journal waits for the next process; what is in memory is lost with this one."""
+def test_kept_records_are_reported(target, capsys):
+    """Records in the journal are reported as kept for the next process."""
     target.failing = True
     process = Process(target)
     process.drain.report_unstored()
@@ -393,8 +393,8 @@ def test_leftover_is_said(target, capsys):
     assert capsys.readouterr().err == f"{kept} that records here\n"
 
 
-def test_leftover_in_memory_is_said(target, capsys):
-    """Of a journal that could not be written: also what was to be stored already, and waits."""
+def test_lost_records_are_reported(target, capsys):
+    """Of a journal that could not be written, records in memory are reported as lost."""
     target.failing = True
     process = Process(target)
     process.collector.collect_event("a", "in the journal")

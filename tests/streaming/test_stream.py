@@ -31,7 +31,7 @@ QUICK = 4.0
 
 
 def make(storage=None, **settings):
-    """A stream that drains only when it is told to, unless the settings say otherwise."""
+    """Return a stream that drains only when told, unless the settings say otherwise."""
     settings = {"flush_interval": 600.0, "metric_interval": 600.0, **settings}
     collector = TelemetryCollector(TelemetryConfig(**settings))
     return TelemetryStream(collector, ListStorage() if storage is None else storage)
@@ -39,19 +39,19 @@ def make(storage=None, **settings):
 
 @pytest.fixture
 def gate():
-    """Opened at the end, so that no thread of a test goes on hanging."""
+    """A gate that is opened at the end, so that no thread hangs on."""
     gate = Gate()
     yield gate
     gate.opened.set()
 
 
 def rimp_threads():
-    """Our threads that live."""
+    """Return our threads that live."""
     return [t for t in threading.enumerate() if t.name.startswith("rimp-")]
 
 
 def test_drains_by_interval():
-    """Without anybody asking for it."""
+    """The thread drains by itself."""
     stream = make(flush_interval=0.01)
     with stream:
         stream.collector.collect_event("a", "1")
@@ -62,7 +62,7 @@ def test_drains_by_interval():
 
 
 def test_interval_of_its_own():
-    """Wins over the configuration's."""
+    """The argument wins over the configuration."""
     collector = TelemetryCollector(TelemetryConfig(flush_interval=600.0))
     with TelemetryStream(collector, ListStorage(), interval=0.01) as stream:
         collector.collect_event("a", "1")
@@ -71,13 +71,13 @@ def test_interval_of_its_own():
 
 @pytest.mark.parametrize("wrong", [0, -1.0, float("nan"), True, "1"])
 def test_wrong_interval_is_named(wrong):
-    """As in the configuration."""
+    """A wrong interval is named as in the configuration."""
     with pytest.raises(ConfigurationError, match="interval must be a number of seconds > 0, got"):
         TelemetryStream(TelemetryCollector(), ListStorage(), interval=wrong)
 
 
 def test_drains_when_the_buffer_is_full():
-    """Long before its interval is over."""
+    """A full buffer is drained long before the interval is over."""
     stream = make(buffer_size=5)
     with stream:
         assert stream.flush().events == []
@@ -87,7 +87,7 @@ def test_drains_when_the_buffer_is_full():
 
 
 def test_extreme_times_are_kept_to():
-    """Longer than what a thread can wait for is as long as it can."""
+    """A time that no thread can wait for means as long as it can."""
     stream = make(flush_interval=1e300, metric_interval=1e300, flush_timeout=1e300)
     with stream:
         stream.collector.collect_event("a", "1")
@@ -96,7 +96,7 @@ def test_extreme_times_are_kept_to():
 
 
 def test_storage_of_the_configuration(tmp_path):
-    """If none is given."""
+    """Without a storage, the stream makes the configured one."""
     assert type(make_default().storage) is MemoryStorage
     stream = make_default(storage_backend="file", storage_path=tmp_path / "x")
     assert repr(stream.storage) == f"FileStorage({str(tmp_path / 'x')!r})"
@@ -104,7 +104,7 @@ def test_storage_of_the_configuration(tmp_path):
 
 
 def make_default(**settings):
-    """A stream that makes its own storage."""
+    """Return a stream that makes its own storage."""
     return TelemetryStream(TelemetryCollector(TelemetryConfig(**settings)))
 
 
@@ -120,7 +120,7 @@ def test_stored_first_then_consumed():
 
 
 def test_flush_returns_what_it_stored():
-    """When it returns, the consumers have handled it."""
+    """When flush returns, the consumers have handled what it stored."""
     stream = make()
     gathered = Gathered()
     stream.add_consumer(gathered)
@@ -151,7 +151,7 @@ def test_never_started():
 
 
 def test_started_twice_has_one_thread():
-    """And stopped twice is no error."""
+    """Starting or stopping twice is no error."""
     stream = make()
     before = set(rimp_threads())
     stream.start()
@@ -163,7 +163,7 @@ def test_started_twice_has_one_thread():
 
 
 def test_stopped_and_started_again():
-    """What comes in between is stored too."""
+    """What is collected in between is stored too."""
     stream = make()
     gathered = Gathered()
     stream.add_consumer(gathered)
@@ -177,7 +177,7 @@ def test_stopped_and_started_again():
 
 
 def test_removed_consumer_gets_no_more():
-    """What was never added is ignored."""
+    """A removed consumer gets no more; one that was never added is ignored."""
     stream = make()
     gathered, kept = Gathered(), Gathered()
     stream.add_consumer(gathered)
@@ -194,7 +194,7 @@ def test_removed_consumer_gets_no_more():
 
 
 def test_consumers_share_no_lists():
-    """What one does to its batch, no other sees."""
+    """What one consumer does to its batch, no other sees."""
     stream = make()
     gathered = Gathered()
     stream.add_consumer(lambda data: data.events.clear())
@@ -208,7 +208,7 @@ def test_consumers_share_no_lists():
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
 def test_raising_consumer_disturbs_nobody(error):
-    """It is counted, and called again."""
+    """A consumer that raises is counted, and called again."""
 
     def broken(data):
         raise error
@@ -226,7 +226,7 @@ def test_raising_consumer_disturbs_nobody(error):
 
 
 def test_hanging_consumer_disturbs_nobody(gate):
-    """Storing and the others go on; what it misses is counted exactly; deadlines hold."""
+    """Storing and the others go on; misses are counted exactly; deadlines hold."""
     stream = make(consumer_queue_size=2, flush_timeout=0.05)
     gathered = Gathered()
     stream.add_consumer(gate)
@@ -279,7 +279,7 @@ def test_hanging_storage_keeps_nobody(gate):
 
 
 def test_hanging_storage_of_a_stream_that_was_never_started(gate):
-    """Keeps nobody either."""
+    """Without a thread, deadlines hold too."""
     stream = make(ListStorage(gate), flush_timeout=0.05)
     stream.collector.collect_event("a", "1")
     before = time.monotonic()
@@ -292,7 +292,7 @@ def test_hanging_storage_of_a_stream_that_was_never_started(gate):
 
 
 def test_storage_down_for_a_while(capsys):
-    """Records wait, and are stored in order once it is back; consumers get them then."""
+    """Records wait, and are stored in order once the storage is back; consumers get them then."""
     down = threading.Event()
     down.set()
 
@@ -318,7 +318,7 @@ def test_storage_down_for_a_while(capsys):
 
 @pytest.mark.parametrize("started", [True, False])
 def test_storage_that_uses_the_stream(started):
-    """Whatever it calls from within store: it waits for nobody, and nothing is stored twice."""
+    """A storage may call the stream from store: it waits for nobody, and stores nothing twice."""
 
     def meddle(data):
         stream.collector.collect_event("storage", "mine")
@@ -345,7 +345,7 @@ def test_storage_that_uses_the_stream(started):
 
 
 def test_consumers_that_flush_and_stop():
-    """Do not wait for themselves or each other, and stop the stream in fact."""
+    """Consumers do not wait for themselves or each other, and can stop the stream."""
     stream = make(flush_timeout=DEADLINE)
     flushed = []
     stream.add_consumer(lambda data: flushed.append(stream.flush()))
@@ -363,7 +363,7 @@ def test_consumers_that_flush_and_stop():
 
 
 def test_consumer_that_collects():
-    """What it collects is a batch of its own, later."""
+    """What a consumer collects is a batch of its own, later."""
     stream = make()
     stream.add_consumer(
         lambda data: (
@@ -379,7 +379,7 @@ def test_consumer_that_collects():
 
 
 def test_disabled_stream_has_no_thread(tmp_path):
-    """And no file, whatever is called."""
+    """A disabled stream has no thread and no file, whatever is called."""
     before = threading.active_count()
     stream = make(FileStorage(tmp_path / "x"), enabled=False)
     stream.add_consumer(print)
@@ -396,12 +396,12 @@ def test_disabled_stream_has_no_thread(tmp_path):
 
 
 def points(stream):
-    """The data points that were stored."""
+    """Return the data points that were stored."""
     return [metric for batch in stream.storage.stored.batches for metric in batch.metrics]
 
 
 def test_metric_reader_of_real_instruments():
-    """Collected on force_flush and on stop, with their scope and resource."""
+    """Instruments are collected on force_flush and on stop, with scope and resource."""
     stream = make()
     provider = MeterProvider(metric_readers=[stream], shutdown_on_exit=False)
     meter = provider.get_meter("shop", "1.0")
@@ -429,7 +429,7 @@ def test_metric_reader_of_real_instruments():
 
 
 def test_metrics_are_collected_by_interval():
-    """By the one thread that drains."""
+    """The thread collects instruments by itself."""
     stream = make(metric_interval=0.01)
     provider = MeterProvider(metric_readers=[stream], shutdown_on_exit=False)
     provider.get_meter("m").create_counter("c").add(1)
@@ -439,7 +439,7 @@ def test_metrics_are_collected_by_interval():
 
 
 def test_preferred_temporality():
-    """As for every MetricReader."""
+    """A preferred temporality counts as for every MetricReader."""
     stream = TelemetryStream(
         TelemetryCollector(),
         ListStorage(),
@@ -456,7 +456,7 @@ def test_preferred_temporality():
 
 
 def test_spans_after_the_meter_providers_shutdown():
-    """Only metrics have ended with it."""
+    """Only metrics end with the MeterProvider."""
     stream = make()
     meters = MeterProvider(metric_readers=[stream], shutdown_on_exit=False)
     meters.get_meter("m").create_counter("c").add(1)
@@ -475,7 +475,7 @@ def test_spans_after_the_meter_providers_shutdown():
 
 
 def test_instrument_whose_callback_raises(caplog):
-    """Costs its own points."""
+    """A callback that raises costs its own points."""
 
     def broken(options):
         raise ValueError
@@ -494,7 +494,7 @@ def test_instrument_whose_callback_raises(caplog):
 
 
 def test_instrument_whose_callback_hangs(gate):
-    """Keeps nobody past a deadline, and no span or event from being stored."""
+    """A callback that hangs breaks no deadline, and stops no span or event."""
 
     def hang(options):
         gate()
@@ -516,7 +516,7 @@ def test_instrument_whose_callback_hangs(gate):
 
 
 def test_eight_threads_whole_way(tmp_path):
-    """The short form of ``python -m tests.stress``: exact to the record, down to the files."""
+    """The short form of ``python -m tests.stress`` is exact to the record, down to the files."""
     from tests.stress import stress
 
     result = stress(tmp_path / "telemetry", threads=8, records=5_000)
@@ -527,7 +527,7 @@ def test_eight_threads_whole_way(tmp_path):
 
 
 def test_a_hanging_storage_is_waited_for_once_at_the_end():
-    """However many providers shut down after one another, none adds its own deadline."""
+    """However many providers shut down, none adds its own deadline."""
     release = threading.Event()
 
     class Hanging(ListStorage):
@@ -559,12 +559,12 @@ def test_a_storage_that_gets_over_it_is_waited_for_again():
 
 
 def journal_of(stream):
-    """The files of its journal."""
+    """Return the files of the stream's journal."""
     return sorted(path.name for path in stream._drain._journal.segments[0].path.parent.iterdir())
 
 
 def test_files_have_a_journal(tmp_path):
-    """What was collected is on disk before it is stored, and nothing is left once it is."""
+    """Records are on disk before they are stored, and the journal is empty after."""
     collector = TelemetryCollector(TelemetryConfig(flush_interval=600.0))
     stream = TelemetryStream(collector, FileStorage(tmp_path))
     collector.collect_event("a", "1")
@@ -577,7 +577,7 @@ def test_files_have_a_journal(tmp_path):
 
 
 def test_without_a_journal(tmp_path):
-    """Records wait in memory."""
+    """Without a journal, records wait in memory."""
     collector = TelemetryCollector(TelemetryConfig(flush_interval=600.0, journal=False))
     stream = TelemetryStream(collector, FileStorage(tmp_path / "t"))
     collector.collect_event("a", "1")
@@ -587,7 +587,7 @@ def test_without_a_journal(tmp_path):
 
 
 def test_two_streams_of_one_storage(tmp_path):
-    """Each has a journal of its own, in a slot of its own."""
+    """Each stream has a journal of its own, in a slot of its own."""
     storage = FileStorage(tmp_path)
     collectors = [TelemetryCollector(TelemetryConfig(flush_interval=600.0)) for _ in range(2)]
     streams = [TelemetryStream(collector, storage) for collector in collectors]
@@ -599,7 +599,7 @@ def test_two_streams_of_one_storage(tmp_path):
 
 
 def test_storage_whose_store_does_more(tmp_path):
-    """Gets what the journal holds through ``store``, as ever."""
+    """A subclass with its own store gets what the journal holds through it."""
     seen = []
 
     class Loud(FileStorage):
@@ -617,7 +617,7 @@ def test_storage_whose_store_does_more(tmp_path):
 
 
 def test_storage_of_ones_own_with_a_journal(tmp_path):
-    """Keeps what it could not store, for the next process."""
+    """What a custom storage could not store is kept for the next process."""
 
     def refuses(data):
         raise StorageError("down")
@@ -638,7 +638,7 @@ def test_storage_of_ones_own_with_a_journal(tmp_path):
 
 
 def test_memory_has_no_journal():
-    """It does not persist, so neither need its buffer."""
+    """A storage in memory needs no buffer on disk."""
     collector = TelemetryCollector(TelemetryConfig())
     stream = TelemetryStream(collector, MemoryStorage())
     collector.collect_event("a", "1")
@@ -647,7 +647,7 @@ def test_memory_has_no_journal():
 
 
 def test_damaged_journal_is_counted(tmp_path, capsys):
-    """It is put aside, and keeps nothing from starting."""
+    """A damaged journal goes into quarantine, and keeps nothing from starting."""
     journal = tmp_path / "journal"
     journal.mkdir(mode=0o700)
     (journal / "000001.seg").write_bytes(b"no segment" * 1_000)

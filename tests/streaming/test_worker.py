@@ -14,7 +14,7 @@ from tests.doubles import DEADLINE, Gate, Gathered
 
 
 def soon():
-    """A deadline that is not reached."""
+    """Return a deadline that is not reached."""
     return time.monotonic() + DEADLINE
 
 
@@ -38,7 +38,7 @@ class Ticks:
 
 
 def test_ticks_when_due():
-    """As often as the tick itself asks for."""
+    """The thread ticks as often as the tick asks for."""
     ticks = Ticks(pause=0.001)
     worker = Worker(ticks, "w")
     worker.start()
@@ -47,7 +47,7 @@ def test_ticks_when_due():
 
 
 def test_ticks_when_woken():
-    """Once for any number of wakes before it comes to it."""
+    """Any number of wakes before a tick make one tick."""
     ticks = Ticks()
     worker = Worker(ticks, "w")
     worker.start()
@@ -68,7 +68,7 @@ def test_ticks_when_woken():
 
 
 def test_tick_that_raises_does_not_end_the_thread():
-    """Whatever it raises."""
+    """Whatever a tick raises, the thread goes on."""
     raised = []
     again = threading.Event()
 
@@ -90,7 +90,7 @@ def test_tick_that_raises_does_not_end_the_thread():
 
 
 def test_perform_runs_on_the_thread():
-    """And returns what the action returns; None where it raises."""
+    """perform returns what the function returns; None if it raises."""
     worker = Worker(Ticks(), "rimp-test")
     worker.start()
     assert worker.perform(lambda: threading.current_thread().name, soon()) == (True, "rimp-test")
@@ -105,7 +105,7 @@ def test_perform_runs_on_the_thread():
 
 
 def test_perform_without_a_thread():
-    """Is done aside; what hangs there keeps nobody past the deadline."""
+    """Without the thread, a function that hangs keeps nobody past the deadline."""
     worker = Worker(Ticks(), "w")
     done, thread = worker.perform(threading.current_thread, soon())
     assert done
@@ -118,7 +118,7 @@ def test_perform_without_a_thread():
 
 
 def test_perform_keeps_its_deadline_while_the_thread_hangs():
-    """The action is done later."""
+    """The function is called later."""
     worker = Worker(Ticks(), "w")
     worker.start()
     gate, done = Gate(), threading.Event()
@@ -129,8 +129,8 @@ def test_perform_keeps_its_deadline_while_the_thread_hangs():
     assert done.wait(DEADLINE)
 
 
-def test_action_that_asks_for_another_is_not_served():
-    """It would wait for itself."""
+def test_task_that_asks_for_another_is_not_served():
+    """A task that asked for another would wait for itself."""
     worker = Worker(Ticks(), "w")
     nested = lambda: (worker.is_current, worker.perform(lambda: 1, soon()))  # noqa: E731
     assert worker.perform(nested, soon()) == (True, (True, (False, None)))
@@ -141,7 +141,7 @@ def test_action_that_asks_for_another_is_not_served():
 
 
 def test_stop_on_the_thread_itself():
-    """Does not wait for itself, and ends it."""
+    """A stop on the thread itself ends it without waiting."""
     worker = Worker(Ticks(), "w")
     worker.start()
     thread = worker.perform(threading.current_thread, soon())[1]
@@ -151,7 +151,7 @@ def test_stop_on_the_thread_itself():
 
 
 def test_start_stop_start():
-    """Twice is once; after a stop there is a new thread."""
+    """After a stop there is a new thread."""
     worker = Worker(Ticks(), "w")
     assert worker.start()
     first = worker.perform(threading.current_thread, soon())[1]
@@ -166,7 +166,7 @@ def test_start_stop_start():
 
 
 def test_interpreter_that_starts_no_thread(monkeypatch):
-    """At its exit: start says so, and actions are done by the caller."""
+    """At the interpreter's exit start says so, and the caller does the tasks."""
 
     def refuse(thread):
         raise RuntimeError("can't create new thread at interpreter shutdown")
@@ -183,7 +183,7 @@ def test_interpreter_that_starts_no_thread(monkeypatch):
 
 @pytest.mark.parametrize("started", [True, False])
 def test_interpreter_that_starts_no_thread_while_one_hangs(monkeypatch, started):
-    """What hangs would keep the caller as well, whether it was stopped or done aside."""
+    """A hanging task would keep the caller as well, so that nothing is done."""
     worker = Worker(Ticks(), "w")
     gate = Gate()
     if started:
@@ -201,12 +201,12 @@ def test_interpreter_that_starts_no_thread_while_one_hangs(monkeypatch, started)
 
 
 def batch(*messages):
-    """Events of these messages."""
+    """Return a batch of events with these messages."""
     return TelemetryData(events=[TelemetryEvent("a", message) for message in messages])
 
 
 def test_batches_arrive_in_order():
-    """On another thread."""
+    """Batches arrive in order, on another thread."""
     gathered, threads = Gathered(), set()
     consumer = Consumer(lambda data: (threads.add(threading.get_ident()), gathered(data)), 100)
     for i in range(50):
@@ -220,7 +220,7 @@ def test_batches_arrive_in_order():
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit])
 def test_consumer_that_raises_goes_on(error):
-    """What it raised is counted and kept, whatever it is."""
+    """What a consumer raised is counted and kept, whatever it is."""
     calls = []
 
     def broken(data):
@@ -240,7 +240,7 @@ def test_consumer_that_raises_goes_on(error):
 
 
 def test_full_queue_misses_exactly():
-    """What comes while it is full; what was in it arrives."""
+    """What comes while the queue is full is missed; what was in it arrives."""
     gate, gathered = Gate(), Gathered()
     consumer = Consumer(lambda data: (gate(), gathered(data)), queue_size=2)
     consumer.offer(batch("held"))
@@ -259,7 +259,7 @@ def test_full_queue_misses_exactly():
 
 
 def test_closed_consumer_starts_again():
-    """With the next offer; nothing offered meanwhile is forgotten."""
+    """The next offer starts a closed consumer; nothing is forgotten."""
     gathered = Gathered()
     consumer = Consumer(gathered, 10_000)
     for i in range(500):
@@ -270,7 +270,7 @@ def test_closed_consumer_starts_again():
 
 
 def test_thread_ends_when_closed():
-    """And the consumer has none any more."""
+    """A closed consumer has no thread."""
     threads = []
     consumer = Consumer(lambda data: threads.append(threading.current_thread()), 10)
     consumer.offer(batch("a"))
@@ -281,7 +281,7 @@ def test_thread_ends_when_closed():
 
 
 def test_what_a_consumer_does_is_not_instrumented():
-    """Else forwarding over an instrumented HTTP client would record itself for ever."""
+    """Forwarding over an instrumented HTTP client must not record itself for ever."""
     seen = []
     key = context_api._SUPPRESS_INSTRUMENTATION_KEY
     consumer = Consumer(lambda data: seen.append(context_api.get_value(key)), 10)
@@ -293,7 +293,7 @@ def test_what_a_consumer_does_is_not_instrumented():
 
 
 def test_batches_at_the_interpreters_exit(monkeypatch):
-    """At its exit the batch is delivered on the caller's."""
+    """At the interpreter's exit a batch is delivered on the caller's thread."""
 
     def refuse(thread):
         raise RuntimeError("can't create new thread at interpreter shutdown")
@@ -308,5 +308,5 @@ def test_batches_at_the_interpreters_exit(monkeypatch):
 
 
 def test_name_of_a_consumer_that_is_an_object():
-    """What has no __qualname__ is named by its text."""
+    """A consumer without __qualname__ is named by its text."""
     assert Consumer(Gathered(), 1).stats().name.startswith("<tests.doubles.Gathered object")
