@@ -16,7 +16,7 @@ from rimp_otel.cli.options import UsageError, add_path_option, path_from_args
 from rimp_otel.cli.output import warn
 from rimp_otel.errors import MissingExtraError
 from rimp_otel.models.records import Signal
-from rimp_otel.otel.autorecord import without
+from rimp_otel.otel.autorecord import remove_from_path
 from rimp_otel.process import AUTORECORD_SITE
 from rimp_otel.render.format import format_bytes, format_count
 
@@ -111,7 +111,7 @@ def program_environment(
 ) -> dict[str, str]:
     """Return an environment in which the program records itself; what the user set has priority."""
     name = args.service or env.get("RIMP_SERVICE_NAME", "").strip()
-    path = [AUTORECORD_SITE, without(AUTORECORD_SITE, env.get("PYTHONPATH", ""))]
+    path = [AUTORECORD_SITE, remove_from_path(AUTORECORD_SITE, env.get("PYTHONPATH", ""))]
     given = {key: value for key, value in env.items() if value.strip()}
     defaults = {
         # No distro has this name: opentelemetry-distro would export everything by OTLP.

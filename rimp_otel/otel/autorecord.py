@@ -1,4 +1,4 @@
-"""What ``rimp run`` does inside the processes that it records, before their own code runs."""
+"""Starts the recording of a process under ``rimp run``, before its own code runs."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from typing import Any
 
 from rimp_otel.process import Reporter
 
-__all__ = ["start_recording", "without"]
+__all__ = ["remove_from_path", "start_recording"]
 
 _LOADER = "opentelemetry.instrumentation.auto_instrumentation._load"
-_NOISE = "Configuration of %s not loaded because %s is set by %s"
+_EXPECTED_WARNING = "Configuration of %s not loaded because %s is set by %s"
 
 
 def start_recording(directory: str) -> None:
-    """Does what ``opentelemetry-instrument`` does, and leaves the program's own logging alone.
+    """Do what ``opentelemetry-instrument`` does, and leave the program's own logging alone.
 
     Args:
-        directory: of the ``sitecustomize`` that calls this. Processes that the instrumentation
-            itself should start are not recorded.
+        directory: the one of the ``sitecustomize`` that calls this. It is not on PYTHONPATH
+            meanwhile: processes that the instrumentation itself starts are not recorded.
     """
     # Not at the top: ``rimp --help`` loads this module, and need not wait for the SDK.
     from opentelemetry.instrumentation.auto_instrumentation import initialize
 
-    from rimp_otel.otel.logging_bridge import feed_handlers
+    from rimp_otel.otel.logging_bridge import detach_handlers
 
     try:
-        with _not_inherited(directory), _without_noise(), _each_on_its_own():
+        with _not_inherited(directory), _expected_warnings_muted(), _failures_isolated():
             initialize(swallow_exceptions=False)
     except Exception as error:
         Reporter().warn("start", f"this program is not recorded: {error!r}")
-    feed_handlers()
+    detach_handlers()
 
 
 @contextmanager
-def _without_noise() -> Iterator[None]:
+def _expected_warnings_muted() -> Iterator[None]:
     loader = logging.getLogger(_LOADER)
-    loader.addFilter(_is_news)
+    loader.addFilter(_is_unexpected)
     try:
         yield
     finally:
-        loader.removeFilter(_is_news)
+        loader.removeFilter(_is_unexpected)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_unexpected(record: logging.LogRecord) -> bool:
     # A warning for each other configurator that is installed, though it was not asked for.
-    return record.msg != _NOISE
+    return record.msg != _EXPECTED_WARNING
 
 
 @contextmanager
-def _each_on_its_own() -> Iterator[None]:
-    """One instrumentation that fails would end the recording of everything else."""
+def _failures_isolated() -> Iterator[None]:
+    """Keep an instrumentation that fails from ending the recording of everything else."""
     from opentelemetry.instrumentation.dependencies import DependencyConflictError
     from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 
@@ -77,13 +77,13 @@ def _each_on_its_own() -> Iterator[None]:
 @contextmanager
 def _not_inherited(directory: str) -> Iterator[None]:
     inherited = os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = without(directory, inherited)
+    os.environ["PYTHONPATH"] = remove_from_path(directory, inherited)
     try:
         yield
     finally:
         os.environ["PYTHONPATH"] = inherited
 
 
-def without(directory: str, path: str) -> str:
-    """A search path without a directory."""
+def remove_from_path(directory: str, path: str) -> str:
+    """Return a search path without a directory."""
     return os.pathsep.join(entry for entry in path.split(os.pathsep) if entry != directory)

@@ -1,4 +1,4 @@
-"""The configurator, which records a program that the environment alone sets up."""
+"""The SDK configurator that records a program which the environment alone sets up."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _READER = "rimp_stream"
 
 
 class RimpConfigurator(_OTelSDKConfigurator):
-    """Configures the SDK from the environment, with the collector as its processor.
+    """Configures the SDK from the environment, with a collector as its processor.
 
-    Selected by OTEL_PYTHON_CONFIGURATOR=rimp. Exporters that OTEL_*_EXPORTER name are set up
-    beside it. Where it is not the one selected, it does what the SDK's own configurator does: an
-    application that merely has this package installed is not recorded.
+    Selected by OTEL_PYTHON_CONFIGURATOR=rimp. Exporters that OTEL_*_EXPORTER name are set up beside
+    it. If another configurator is selected, it does what the SDK's own one does: an application that
+    merely has this package installed is not recorded.
     """
 
     def _configure(self, **kwargs: Any) -> None:
@@ -41,7 +41,7 @@ class RimpConfigurator(_OTelSDKConfigurator):
     def _configure_recorder(self, config: TelemetryConfig, kwargs: dict[str, Any]) -> None:
         collector = TelemetryCollector(config)
         stream = TelemetryStream(collector)
-        with _exporters_beside():
+        with _other_exporters_only():
             super()._configure(  # type: ignore[no-untyped-call]
                 **kwargs,
                 span_processors=[collector],
@@ -55,8 +55,8 @@ class RimpConfigurator(_OTelSDKConfigurator):
 
 
 @contextmanager
-def _exporters_beside() -> Iterator[None]:
-    """Without the exporters in OTEL_*_EXPORTER that would record twice, or are not installed.
+def _other_exporters_only() -> Iterator[None]:
+    """Hide the exporters in OTEL_*_EXPORTER that would record twice, or are not installed.
 
     ``opentelemetry-distro`` names OTLP there, whether its exporter is installed or not.
     """
@@ -65,7 +65,7 @@ def _exporters_beside() -> Iterator[None]:
         variable = f"OTEL_{signal.upper()}_EXPORTER"
         before[variable] = names = os.environ.get(variable)
         listed = [name.strip() for name in (names or "").split(",")]
-        kept = [name for name in listed if _is_wanted(signal, name)]
+        kept = [name for name in listed if _is_usable_exporter(signal, name)]
         os.environ[variable] = ",".join(kept) or "none"
     try:
         yield
@@ -77,7 +77,7 @@ def _exporters_beside() -> Iterator[None]:
                 os.environ[variable] = names
 
 
-def _is_wanted(signal: str, name: str) -> bool:
+def _is_usable_exporter(signal: str, name: str) -> bool:
     if name in {"", "none", "rimp"}:
         return False
     if name != "otlp":

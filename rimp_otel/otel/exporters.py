@@ -1,4 +1,4 @@
-"""The three SDK exporters over a storage."""
+"""The SDK's three exporters, into a storage."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from rimp_otel.streaming.stream import storage_for
 __all__ = ["RimpLogRecordExporter", "RimpMetricExporter", "RimpSpanExporter"]
 
 
-class _Export:
-    """What the three have in common: a storage, and an export that never raises.
+class _StorageExport:
+    """The part that the three share: a storage, and an export that never raises.
 
     A record is in the storage, durable without any flush, when ``export`` returns success.
     """
@@ -48,7 +48,7 @@ class _Export:
     ) -> None:
         if storage is not None and path is not None:
             raise ConfigurationError(
-                f"storage={storage!r} and path={path!r} are not allowed together: give one of them"
+                f"expected a storage or a path, got both: storage={storage!r}, path={path!r}"
             )
         config = TelemetryConfig.from_env(storage_backend="file")
         self.enabled = config.enabled
@@ -62,7 +62,7 @@ class _Export:
         self._ended = False
 
     def __call__(self, batch: Callable[[], TelemetryData]) -> bool:
-        """Stores what ``batch`` makes; whether that succeeded."""
+        """Store the batch that ``batch`` makes; return True if that succeeded."""
         if self._ended:
             self._reporter.warn("ended", "an exporter was given records after its shutdown")
             return False
@@ -79,7 +79,7 @@ class _Export:
         return True
 
     def shutdown(self) -> None:
-        """Closes the storage; what is exported after is refused."""
+        """Close the storage; what is exported afterwards is refused."""
         self._ended = True
         try:
             self.storage.close()
@@ -88,14 +88,14 @@ class _Export:
 
 
 class RimpSpanExporter(SpanExporter):
-    """Exports spans into a storage.
+    """Exports spans into a storage. Thread-safe if the storage is, as this package's are.
 
     Args:
-        storage: where to.
-        path: of a recording, instead of a storage; as FileStorage takes it, or SQLiteStorage where
+        storage: where to store them.
+        path: the path of a recording instead of a storage, as FileStorage takes it, or SQLiteStorage if
             RIMP_STORAGE_BACKEND is "sqlite". With neither, the storage that the environment names:
             files at RIMP_STORAGE_PATH, or in ``telemetry``.
-        meter_provider: for the exporter's own metrics; the global one, if not given.
+        meter_provider: for the exporter's own metrics; default: the global one.
 
     Raises:
         ConfigurationError: both ``storage`` and ``path`` are given.
@@ -107,19 +107,19 @@ class RimpSpanExporter(SpanExporter):
         path: str | os.PathLike[str] | None = None,
         meter_provider: MeterProvider | None = None,
     ) -> None:
-        self._export = _Export(Signal.TRACES, storage, path, meter_provider)
+        self._export = _StorageExport(Signal.TRACES, storage, path, meter_provider)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Stores the spans; FAILURE if that was not possible. Never raises."""
+        """Store the spans; return FAILURE if that is not possible. Never raises."""
         done = self._export(lambda: TelemetryData(spans=spans))
         return SpanExportResult.SUCCESS if done else SpanExportResult.FAILURE
 
     def shutdown(self, *_: Any, **__: Any) -> None:
-        """Closes the storage; what is exported after is refused."""
+        """Close the storage; what is exported afterwards is refused."""
         self._export.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """True: what was exported is stored."""
+        """Return True: what was exported is stored."""
         return True
 
 
@@ -132,19 +132,19 @@ class RimpLogRecordExporter(LogRecordExporter):
         path: str | os.PathLike[str] | None = None,
         meter_provider: MeterProvider | None = None,
     ) -> None:
-        self._export = _Export(Signal.LOGS, storage, path, meter_provider)
+        self._export = _StorageExport(Signal.LOGS, storage, path, meter_provider)
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        """Stores the log records; FAILURE if that was not possible. Never raises."""
+        """Store the log records; return FAILURE if that is not possible. Never raises."""
         done = self._export(lambda: TelemetryData.from_log_records(batch))
         return LogRecordExportResult.SUCCESS if done else LogRecordExportResult.FAILURE
 
     def shutdown(self, *_: Any, **__: Any) -> None:
-        """Closes the storage; what is exported after is refused."""
+        """Close the storage; what is exported afterwards is refused."""
         self._export.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """True: what was exported is stored."""
+        """Return True: what was exported is stored."""
         return True
 
 
@@ -166,19 +166,19 @@ class RimpMetricExporter(MetricExporter):
             preferred_temporality=preferred_temporality,
             preferred_aggregation=preferred_aggregation,
         )
-        self._export = _Export(Signal.METRICS, storage, path, meter_provider)
+        self._export = _StorageExport(Signal.METRICS, storage, path, meter_provider)
 
     def export(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
     ) -> MetricExportResult:
-        """Stores the data points; FAILURE if that was not possible. Never raises."""
+        """Store the data points; return FAILURE if that is not possible. Never raises."""
         done = self._export(lambda: TelemetryData.from_metrics_data(metrics_data))
         return MetricExportResult.SUCCESS if done else MetricExportResult.FAILURE
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Closes the storage; what is exported after is refused."""
+        """Close the storage; what is exported afterwards is refused."""
         self._export.shutdown()
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """True: what was exported is stored."""
+        """Return True: what was exported is stored."""
         return True

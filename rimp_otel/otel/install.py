@@ -1,4 +1,4 @@
-"""Puts the pieces together: ``install()``; ``configurator`` does it for the environment."""
+"""``install()``: a collector and its stream, set up as parts of the SDK's global providers."""
 
 from __future__ import annotations
 
@@ -22,27 +22,30 @@ __all__ = ["Telemetry", "install"]
 
 
 class Telemetry:
-    """The pieces that ``install`` put together. A context manager: leaving it shuts down."""
+    """The parts that ``install`` has set up. A context manager that shuts down at its end.
+
+    Thread-safe.
+    """
 
     def __init__(self, collector: TelemetryCollector, stream: TelemetryStream) -> None:
-        #: Takes records in; use it for the native API.
+        #: Collects records; use it for the native API.
         self.collector = collector
-        #: Moves them; use it to add consumers.
+        #: Moves records into the storage; use it to add consumers.
         self.stream = stream
 
     @property
     def storage(self) -> TelemetryStorage:
-        """Keeps them; use it to look at them."""
+        """The storage; use it to read the records."""
         return self.stream.storage
 
     def shutdown(self, timeout: float | None = None) -> bool:
-        """Stores all there is, and ends the thread. May be called more than once.
+        """Store all that was collected, and end the thread. May be called more than once.
 
         Args:
-            timeout: seconds this may take; the configuration's ``flush_timeout``, if not given.
+            timeout: seconds that this may take; default: the configuration's ``flush_timeout``.
 
         Returns:
-            Whether all of it was stored in that time.
+            True if all of it was stored in that time.
         """
         return self.stream.stop(timeout)
 
@@ -65,19 +68,22 @@ def install(
     resource: Resource | None = None,
     capture_logging: bool = True,
 ) -> Telemetry:
-    """Records all three signals of this process from now on.
+    """Record all three signals of this process from now on.
 
-    Global providers that the application has set already get our components in addition; where
-    there are none, the SDK's are made and set. Each call adds a recorder: two record everything
-    twice.
+    Global providers that the application has set already get our components in addition; if there are
+    none, the SDK's are made and set. Each call adds a recorder: two record everything twice.
 
     Args:
-        config: how to behave; what the environment says, if not given, with files as the storage.
-        storage: where to; the storage that the configuration names, if not given.
-        resource: of the providers that are made, and of native records.
+        config: how to behave; default: what the environment says, with files as the storage.
+        storage: where to store records; default: the storage that the configuration names.
+        resource: of the providers that are made, and of native records; default: made from the
+            configuration and the environment.
         capture_logging: also record the standard library's logging, at the levels that its loggers
-            let through; needs opentelemetry-instrumentation-logging (extra ``run``), and does
+            let through. Needs opentelemetry-instrumentation-logging (extra ``run``), and does
             nothing without it.
+
+    Raises:
+        ConfigurationError: the environment has a value that is not allowed.
     """
     if config is None:
         config = TelemetryConfig.from_env(storage_backend="file")
@@ -126,10 +132,13 @@ def _install_metrics(stream: TelemetryStream, resource: Resource) -> None:
 
 
 class _StreamReader(TelemetryStream):
-    """Gives the SDK, which makes its readers itself, the stream that there is already."""
+    """Passes the stream that there is already to the SDK, which makes its readers itself.
+
+    An entry point of the package: its name stays.
+    """
 
     def __new__(cls, stream: TelemetryStream) -> Any:
         return stream
 
     def __init__(self, stream: TelemetryStream) -> None:
-        raise AssertionError("a stream is given, not made")
+        raise AssertionError("the stream is passed on, not made")

@@ -218,5 +218,5 @@ def test_what_is_no_batch_is_a_failure(exporter, nonsense):
 
 def test_a_storage_and_a_path_are_too_much(tmp_path):
     """Neither is silently ignored."""
-    with pytest.raises(ConfigurationError, match="are not allowed together: give one of them"):
+    with pytest.raises(ConfigurationError, match="expected a storage or a path, got both"):
         RimpSpanExporter(storage=MemoryStorage(), path=tmp_path)

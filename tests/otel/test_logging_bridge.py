@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rimp_otel import FileStorage
+from tests.processes import ROOT
 
 pytest.importorskip("opentelemetry.instrumentation.logging")
 
@@ -22,7 +23,7 @@ def run(program: str, directory: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program],
         cwd=directory,
-        env={**environment, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,4 +1,4 @@
-"""The direct way of the standard library's log records, against the handler's."""
+"""The direct way of the standard library's log records, which gives what the handler's gives."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_it_is_what_the_handler_makes(both, name, message, level, extra, is_insi
     fields = {**extra, "name": name, "msg": message, "levelno": level[0], "levelname": level[1]}
     record = record_of(**fields)
     with use_span(INSIDE) if is_inside else use_span(NonRecordingSpan(SpanContext(0, 0, False))):
-        if not both.direct.take(record):
+        if not both.direct.accept(record):
             return  # such as an attribute that is named as an event
         (ours,) = both.collected()
         both.handler.handle(record)
@@ -85,7 +85,7 @@ def test_it_is_what_the_handler_makes(both, name, message, level, extra, is_insi
 def test_one_record(both) -> None:
     """In full, to be read by people."""
     with use_span(INSIDE):
-        assert both.direct.take(record_of(msg="%s orders", args=(3,), order=4, ok=True))
+        assert both.direct.accept(record_of(msg="%s orders", args=(3,), order=4, ok=True))
     (event,) = both.collected()
     assert (event.source, event.message, event.severity_text) == ("shop", "3 orders", "INFO")
     assert (event.trace_id, event.span_id, event.trace_flags) == (7, 8, 1)
@@ -111,14 +111,14 @@ def test_one_record(both) -> None:
 )
 def test_what_is_not_plain_is_left_to_the_handler(both, fields) -> None:
     """Which knows what the SDK makes of it."""
-    assert not both.direct.take(record_of(**fields))
+    assert not both.direct.accept(record_of(**fields))
     assert both.collected() == []
 
 
 def test_arguments_that_do_not_fit_raise_before_anything_is_taken_in(both) -> None:
     """As in the handler."""
     with pytest.raises(TypeError, match="not all arguments converted"):
-        both.direct.take(record_of(args=(1,)))
+        both.direct.accept(record_of(args=(1,)))
     assert both.collected() == []
 
 
@@ -138,10 +138,11 @@ def test_whoever_else_sees_records_sees_them() -> None:
     coded.handler._log_code_attributes = True
     cut = Both(log_record_limits=LogRecordLimits(max_log_record_attribute_length=2))
     found = [
-        each.direct.take(record_of(a="long")) for each in (beside, formatted, filtered, coded, cut)
+        each.direct.accept(record_of(a="long"))
+        for each in (beside, formatted, filtered, coded, cut)
     ]
     assert found == [False] * 5
-    assert cut.direct.take(record_of(a=5))
+    assert cut.direct.accept(record_of(a=5))
 
 
 def test_a_message_that_is_no_text_is_left_to_the_handler(both) -> None:
@@ -151,7 +152,7 @@ def test_a_message_that_is_no_text_is_left_to_the_handler(both) -> None:
         def getMessage(self) -> Any:
             return {"order": 4}
 
-    assert not both.direct.take(Structured("shop", logging.INFO, "p", 1, "m", (), None))
+    assert not both.direct.accept(Structured("shop", logging.INFO, "p", 1, "m", (), None))
 
 
 def test_processors_of_another_kind_are_not_passed_by() -> None:
@@ -169,7 +170,7 @@ def test_a_collector_that_is_off_takes_nothing() -> None:
     """And the handler is not bothered either."""
     both = Both()
     both.collector._enabled = False
-    assert both.direct.take(record_of())
+    assert both.direct.accept(record_of())
     assert both.collector.stats().collected == 0
 
 
@@ -181,11 +182,12 @@ def test_unknown_handlers_have_no_direct_way(monkeypatch) -> None:
     assert direct_logging(handler) is None
 
 
-def test_what_is_cached_is_bounded(both, monkeypatch) -> None:
+def test_what_is_cached_is_bounded() -> None:
     """Loggers and levels may have any names."""
-    monkeypatch.setattr("rimp_otel.otel.logging_bridge._MOST_CACHED", 3)
+    both = Both()
+    both.direct = DirectLogging(both.handler, cache_size=3)
     for number in range(10):
-        assert both.direct.take(record_of(name=f"n{number}", levelname=f"L{number}"))
+        assert both.direct.accept(record_of(name=f"n{number}", levelname=f"L{number}"))
     assert len(both.direct._loggers) <= 3
     assert len(both.direct._levels) <= 3
     assert len(both.collected()) == 10

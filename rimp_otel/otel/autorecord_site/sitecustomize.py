@@ -1,7 +1,7 @@
-"""Begins the recording of a Python process: ``rimp run`` puts this directory on its PYTHONPATH.
+"""Starts the recording of a Python process: ``rimp run`` puts this directory on its PYTHONPATH.
 
 Python imports a ``sitecustomize`` when it starts, and only the first one that it finds; this one
-hands on to the next.
+imports the next. Nothing else may lie in this directory, since the program would find it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def import_next() -> None:
-    """What would have been imported, were this directory not there."""
+def import_next_sitecustomize() -> None:
+    """Import the ``sitecustomize`` that Python would find without this directory."""
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != HERE]
     own = sys.modules.pop(__name__)
     try:
@@ -25,8 +25,8 @@ def import_next() -> None:
         sys.modules.setdefault(__name__, own)
 
 
-def record() -> None:
-    """Record this process, if its Python has this package."""
+def record_this_process() -> None:
+    """Start the recording, if this Python has the package."""
     try:
         from rimp_otel.otel.autorecord import start_recording
     except ModuleNotFoundError as error:
@@ -38,6 +38,6 @@ def record() -> None:
 
 
 try:
-    import_next()
+    import_next_sitecustomize()
 finally:
-    record()
+    record_this_process()
