@@ -161,7 +161,7 @@ def _scale_of(spans: Iterable[ReadableSpan], events: Iterable[TelemetryEvent]) -
     return TimeScale(start, max(times, default=0) - start)
 
 
-class _Place(NamedTuple):
+class _TreePlace(NamedTuple):
     """Where an entry of the tree hangs."""
 
     entry: Entry
@@ -176,7 +176,7 @@ def _walk_rows(
 ) -> Iterator[TraceRow]:
     """Yield the rows from top to bottom, and number the services as they appear."""
     # A loop, since a chain of spans can be longer than the stack.
-    stack = [_Place(entry, 0, "", "") for entry in reversed(roots)]
+    stack = [_TreePlace(entry, 0, "", "") for entry in reversed(roots)]
     while stack:
         place = stack.pop()
         node = place.entry
@@ -187,7 +187,7 @@ def _walk_rows(
             yield EventRow(node, place.depth, place.guide_below)
 
 
-def _span_row(node: Node, place: _Place, services: dict[str, int]) -> SpanRow:
+def _span_row(node: Node, place: _TreePlace, services: dict[str, int]) -> SpanRow:
     span = node.span
     return SpanRow(
         span=span,
@@ -202,14 +202,14 @@ def _span_row(node: Node, place: _Place, services: dict[str, int]) -> SpanRow:
     )
 
 
-def _places_below(node: Node, place: _Place, max_depth: int) -> list[_Place]:
+def _places_below(node: Node, place: _TreePlace, max_depth: int) -> list[_TreePlace]:
     guide, depth = place.guide_below, place.depth + 1
     if place.depth >= max_depth:
         guide = guide[: max_depth - 1] + LEFT_OUT
     entries = sort_entries([*node.children, *node.events, *node.span.events])
     last = max((i for i, entry in enumerate(entries) if isinstance(entry, Node)), default=-1)
     return [
-        _Place(
+        _TreePlace(
             entry,
             depth,
             guide + (LAST_BRANCH if index == last else BRANCH),

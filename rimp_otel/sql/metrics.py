@@ -40,7 +40,7 @@ _string, _int64, _double = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
 _uint32, _timestamp, _int32 = pyarrow.uint32(), pyarrow.timestamp("ns"), pyarrow.int32()
 
 
-def _exemplar_fields(
+def _exemplar_columns(
     exemplars: Sequence[messages.OtlpExemplar], key_codes: TextCodes
 ) -> dict[str, Any]:
     return {
@@ -53,7 +53,7 @@ def _exemplar_fields(
 
 
 _EXEMPLARS = NestedColumn(
-    _exemplar_fields,
+    _exemplar_columns,
     {
         "FilteredAttributes": MAP,
         "TimeUnix": _timestamp,

@@ -94,7 +94,7 @@ def parquet_path(content: DataFile, directory: Path | None = None) -> Path:
 def is_current_parquet(content: DataFile, path: Path) -> bool:
     """Return True if ``path`` is a complete copy of the sealed file in its present state."""
     try:
-        label = _label_of(content)
+        label = _footer_label(content)
         file = os.open(path, READ_FLAGS)
     except OSError:
         return False
@@ -114,7 +114,7 @@ def is_readable_parquet(path: Path) -> bool:
     return True
 
 
-def _label_of(content: DataFile) -> bytes:
+def _footer_label(content: DataFile) -> bytes:
     """Return what the footer contains: the version, the sealed file's name, its size in bytes."""
     return f"{_VERSION} {content.name} {content.path.stat().st_size} ".encode()
 
@@ -226,7 +226,7 @@ class _SealedTables:
 
 
 def _write_tables(tables: _SealedTables, target: BinaryIO) -> ParquetCounts | None:
-    label = _label_of(tables.content).decode()
+    label = _footer_label(tables.content).decode()
     writer = None
     rows = 0
     try:

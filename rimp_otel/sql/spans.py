@@ -31,7 +31,7 @@ _string, _int64, _uint32 = pyarrow.string(), pyarrow.int64(), pyarrow.uint32()
 _timestamp = pyarrow.timestamp("ns")
 
 
-def _event_fields(events: Sequence[messages.SpanEvent], key_codes: TextCodes) -> dict[str, Any]:
+def _event_columns(events: Sequence[messages.SpanEvent], key_codes: TextCodes) -> dict[str, Any]:
     return {
         "Timestamp": time_column([event.time_unix_nano for event in events]),
         "Name": string_column([event.name for event in events]),
@@ -40,7 +40,7 @@ def _event_fields(events: Sequence[messages.SpanEvent], key_codes: TextCodes) ->
     }
 
 
-def _link_fields(links: Sequence[messages.Link], key_codes: TextCodes) -> dict[str, Any]:
+def _link_columns(links: Sequence[messages.Link], key_codes: TextCodes) -> dict[str, Any]:
     return {
         "TraceId": string_column([link.trace_id for link in links]),
         "SpanId": string_column([link.span_id for link in links]),
@@ -52,7 +52,7 @@ def _link_fields(links: Sequence[messages.Link], key_codes: TextCodes) -> dict[s
 
 
 _EVENTS = NestedColumn(
-    _event_fields,
+    _event_columns,
     {
         "Timestamp": _timestamp,
         "Name": _string,
@@ -62,7 +62,7 @@ _EVENTS = NestedColumn(
     },
 )
 _LINKS = NestedColumn(
-    _link_fields,
+    _link_columns,
     {
         "TraceId": _string,
         "SpanId": _string,

@@ -19,15 +19,15 @@ from tests.benchmarks.cases import ALL
 from tests.benchmarks.child import FailedError
 from tests.benchmarks.docs import regenerate
 from tests.benchmarks.model import Case
-from tests.benchmarks.pictures import write
-from tests.benchmarks.report import as_json, as_table, machine
-from tests.benchmarks.runner import Result, missing, run_case
+from tests.benchmarks.pictures import write_pictures
+from tests.benchmarks.report import as_json, as_table, describe_machine
+from tests.benchmarks.runner import Result, missing_packages, run_case
 
 INSTALL = "pip install -r tests/benchmarks/requirements.txt"
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     made.add_argument("case", nargs="*", type=int, help="numbers of cases (all)")
     made.add_argument("--rounds", type=int, default=7, help="rounds (7)")
@@ -51,27 +51,27 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Runs the cases and prints what came out."""
-    arguments = parser().parse_args()
+    """Run the cases, and print the results."""
+    arguments = build_parser().parse_args()
     cases = [case for case in ALL if not arguments.case or case.number in arguments.case]
     if arguments.list:
         for case in cases:
             print(f"{case.number:>2}  {case.title}")
         return 0
-    found = merged(arguments.given) if arguments.given else _measured(cases, arguments)
+    found = merge_results(arguments.given) if arguments.given else _measured(cases, arguments)
     print(as_table(found))
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1))
     if arguments.svg:
-        write(found, arguments.svg)
+        write_pictures(found, arguments.svg)
     if arguments.docs:
         regenerate(found)
     missed = [row for case in found["cases"] for row in case["rows"] if row["reached"] is False]
     return 1 if missed and not arguments.smoke else 0
 
 
-def merged(files: list[Path]) -> dict[str, Any]:
-    """What several runs gave; of a case that more than one has, what the last one did."""
+def merge_results(files: list[Path]) -> dict[str, Any]:
+    """Return the results of several runs; of a case that more than one has, the last one's."""
     runs = [json.loads(file.read_text()) for file in files]
     cases = {(case["number"], case["title"]): case for run in runs for case in run["cases"]}
     found = {**runs[0], "cases": [cases[key] for key in sorted(cases)]}
@@ -81,13 +81,13 @@ def merged(files: list[Path]) -> dict[str, Any]:
 
 def _measured(cases: list[Case], arguments: argparse.Namespace) -> dict[str, Any]:
     command = _command(arguments)
-    before = machine()
+    before = describe_machine()
     print(f"{command}\n{_words(before)}", file=sys.stderr)
     return as_json(_run(cases, arguments), command, arguments.rounds, before)
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """What was asked for, without where it was to be written."""
+    """Return the arguments without those that say where to write."""
     words = ["python -m tests.benchmarks", *map(str, arguments.case)]
     words += [f"--rounds {arguments.rounds}"]
     words += [f"--scale {arguments.scale}"] if arguments.scale != 1 else []
@@ -96,7 +96,7 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 def _run(cases: list[Case], arguments: argparse.Namespace) -> list[Result]:
-    absent = sorted({name for case in cases for name in missing(case)})
+    absent = sorted({name for case in cases for name in missing_packages(case)})
     if absent:
         print(f"left out, not installed: {', '.join(absent)}; {INSTALL}", file=sys.stderr)
     cache = arguments.cache or Path(tempfile.gettempdir()) / f"rimp-benchmark-{os.getuid()}"

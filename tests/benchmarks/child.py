@@ -1,5 +1,5 @@
-"""A process of its own for each run, so that none finds what another left: threads, global
-providers, caches, memory.
+"""A process of its own for each run, so that none finds threads, providers, caches or memory of
+another.
 
 A forked one: it has imported what its parent has, so that importing is not measured. The parent
 has no threads, and runs no contender itself.
@@ -22,11 +22,11 @@ from tests.benchmarks.model import Contender, Figures, Run, Task
 
 
 class FailedError(Exception):
-    """A contender did not do what it should have."""
+    """A contender did not do its work."""
 
 
 def run_apart(contender: Contender, records: int, cache: Path) -> Figures:
-    """What a contender says that it took.
+    """Return the measurements of a contender that runs in a process of its own.
 
     Raises:
         FailedError: it raised, or died.
@@ -68,9 +68,8 @@ def _child(run: Run, task: Task, writing: int) -> None:
     os._exit(status)
 
 
-def took(work: Callable[[], object], records: int) -> Figures:
-    """CPU time of the whole process, all threads, and wall time; both in µs a record, with the
-    records a second that the latter makes."""
+def measure_work(work: Callable[[], object], records: int) -> Figures:
+    """Return CPU time of all threads and wall time, in microseconds a record, and records a second."""
     gc.collect()
     cpu, wall = time.process_time(), time.perf_counter()
     work()
@@ -83,6 +82,6 @@ def took(work: Callable[[], object], records: int) -> Figures:
 
 
 def check(done: int, wanted: int, what: str = "records are in the files") -> None:
-    """Refuses a figure for work that was not done."""
+    """Raise `FailedError` unless the work was done."""
     if done != wanted:
         raise AssertionError(f"{done} {what}, and it should be {wanted}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.pictures import write
+from tests.benchmarks.pictures import write_pictures
 from tests.benchmarks.report import as_table
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "performance.md"
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- benchmark: begin, generated -->", "<!-- benchmark: end -->"
 
 
 def regenerate(found: dict[str, Any], page: Path = PAGE) -> None:
-    """Replaces what is between the marks, and the pictures beside the page.
+    """Replace the text between the marks, and the pictures beside the page.
 
     Raises:
         ValueError: the page has no marks.
@@ -26,7 +26,7 @@ def regenerate(found: dict[str, Any], page: Path = PAGE) -> None:
     folder = page.parent / "pictures"
     for old in folder.glob("case-*.svg"):
         old.unlink()
-    shown = write(found, folder)
+    shown = write_pictures(found, folder)
     page.write_text(f"{before}{BEGIN}\n\n{_section(found, shown)}\n\n{END}{after}")
 
 

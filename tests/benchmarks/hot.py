@@ -1,4 +1,4 @@
-"""The hot paths, each run so many times; ``tests.benchmarks.instructions`` counts what that takes.
+"""The hot paths, each run many times; ``tests.benchmarks.instructions`` counts their instructions.
 
 Each is a pair: what is counted, and an empty run, with all that is not ours, which is taken off.
 """
@@ -36,7 +36,7 @@ _streams: list[TelemetryStream] = []
 
 
 def _collector(directory: Path, **config: Any) -> TelemetryCollector:
-    """With a journal that nobody drains: there is no thread."""
+    """Return a collector whose journal nobody drains, so that there is no thread."""
     collector = TelemetryCollector(TelemetryConfig(buffer_size=_NEVER, **config))
     _streams.append(TelemetryStream(collector, FileStorage(directory)))
     return collector
@@ -160,7 +160,7 @@ PATHS: dict[str, Callable[[Path], tuple[Loop, Loop]]] = {
 
 
 def main(library: str, records: int, wanted: list[str]) -> None:
-    """Runs each path under the control of the library that ``instructions`` has compiled."""
+    """Run each path under the control of the library that ``instructions`` has compiled."""
     control = ctypes.CDLL(library)
     for name in wanted:
         with tempfile.TemporaryDirectory() as directory:

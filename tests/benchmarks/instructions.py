@@ -31,7 +31,7 @@ _TOTAL = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
 
 
 def main() -> int:
-    """Counts, and prints a line for each path."""
+    """Count, and print a line for each path."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.instructions")
     parser.add_argument("path", nargs="*", help=f"which: {', '.join(PATHS)} (all)")
     parser.add_argument("--records", type=int, default=1_000, help="of each path (1,000)")
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def count(paths: list[str], records: int) -> dict[str, float]:
-    """Instructions a record, by path."""
+    """Return the instructions a record, by path."""
     with tempfile.TemporaryDirectory(prefix="rimp-instructions-") as name:
         directory = Path(name)
         _run(directory, paths, records)

@@ -1,4 +1,4 @@
-"""The loggers of case 6, each set up to write JSON lines to a file, as its documentation does it."""
+"""The loggers of case 6, each set up to write JSON lines to a file as its documentation says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import peers
-from tests.benchmarks.child import check, took
+from tests.benchmarks.child import check, measure_work
 from tests.benchmarks.model import Figures, Task
 
 
@@ -28,7 +28,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 def with_stdlib(task: Task) -> Figures:
-    """Records with two fields, until the file is closed."""
+    """Log records with two fields, and close the file."""
     path = task.directory / "app.jsonl"
     handler = logging.FileHandler(path)
     handler.setFormatter(_JsonFormatter())
@@ -44,7 +44,7 @@ def with_stdlib(task: Task) -> Figures:
 
 
 def with_loguru(task: Task) -> Figures:
-    """Records with two fields, until the file is closed."""
+    """Log records with two fields, and close the file."""
     from loguru import logger
 
     path = task.directory / "app.jsonl"
@@ -60,7 +60,7 @@ def with_loguru(task: Task) -> Figures:
 
 
 def with_structlog(task: Task) -> Figures:
-    """Records with two fields, until the file is closed."""
+    """Log records with two fields, and close the file."""
     path = task.directory / "app.jsonl"
     file = path.open("w")
     logger = _structured(file)
@@ -90,6 +90,6 @@ def _structured(file: Any) -> Any:
 
 
 def _lines(task: Task, path: Path, work: Callable[[], None]) -> Figures:
-    figures = took(work, task.records)
-    check(peers.count(path, b"\n"), task.records)
+    figures = measure_work(work, task.records)
+    check(peers.count_text(path, b"\n"), task.records)
     return figures

@@ -1,4 +1,4 @@
-"""What a benchmark is made of: cases, who takes part in them, and which figures are compared."""
+"""The parts of a benchmark: cases, their contenders, and the figures that are compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Figures = dict[str, Any]
 
 
 class Task(NamedTuple):
-    """What a contender is to do."""
+    """The work of a contender."""
 
     records: int
     #: Its own, empty, and removed afterwards.
@@ -25,7 +25,7 @@ Run = Callable[[Task], Figures]
 
 
 class Contender(NamedTuple):
-    """Who takes part in a case."""
+    """A participant of a case."""
 
     name: str
     run: Run
@@ -54,7 +54,7 @@ class Row(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One question, with all who answer it taking turns."""
+    """One question, which contenders answer in turns."""
 
     number: int
     title: str

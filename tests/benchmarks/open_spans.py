@@ -1,4 +1,4 @@
-"""What noting open spans adds to a span: ``python -m tests.benchmarks.open_spans``.
+"""The cost that noting open spans adds to a span: ``python -m tests.benchmarks.open_spans``.
 
 A span with 8 attributes that starts and ends, with no processor and with one that only notes it;
 the two take turns, round by round. Medians over the rounds; the ratio is that of one round.
@@ -23,7 +23,7 @@ _TARGET = 3.0
 
 
 class _Bare(SpanProcessor):
-    """A processor that does nothing, which the SDK calls all the same."""
+    """A span processor that does nothing."""
 
 
 class _Noting(SpanProcessor):
@@ -39,7 +39,7 @@ class _Noting(SpanProcessor):
 
 
 def main() -> int:
-    """Measures, and prints the medians."""
+    """Measure, and print the medians."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.open_spans")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--spans", type=int, default=20_000, help="of a round")
@@ -62,7 +62,8 @@ def main() -> int:
 
 
 def measure(table: OpenSpanTable, rounds: int, spans: int) -> tuple[list[float], ...]:
-    """Microseconds a span, of each round: no processor, one that does nothing, the table."""
+    """Return microseconds a span of each round: without a processor, with one that does nothing,
+    with the table."""
     works = [_tracer(None), _tracer(_Bare()), _tracer(_Noting(table))]
     times: tuple[list[float], ...] = ([], [], [])
     for number in range(rounds + 1):

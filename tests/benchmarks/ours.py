@@ -1,4 +1,4 @@
-"""The package, set up as an application would: the collector, the stream, files, the journal."""
+"""The package, set up as in an application: collector, stream, files, journal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONG = 600.0
 
 @contextmanager
 def recorder(path: Path, **config: Any) -> Iterator[TelemetryStream]:
-    """A stream; what its collector takes in is all in the files at the end of the block."""
+    """Return a stream whose records are all in the files at the end of the block."""
     collector = TelemetryCollector(
         TelemetryConfig(storage_backend="file", storage_path=path, **config)
     )
@@ -29,11 +29,11 @@ def recorder(path: Path, **config: Any) -> Iterator[TelemetryStream]:
 
 
 def finish(stream: TelemetryStream) -> None:
-    """Waits until all is in the files."""
+    """Wait until all records are in the files."""
     if not stream.stop(_LONG):
         raise AssertionError("not all of it could be stored")
 
 
-def recorded(path: Path) -> int:
-    """How many records are in the files."""
+def count_records(path: Path) -> int:
+    """Return how many records are in the files."""
     return sum(map(len, FileRecording(path, count_line).poll()))

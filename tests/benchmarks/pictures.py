@@ -1,4 +1,4 @@
-"""Which pictures are made of results."""
+"""The pictures of results."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.svg import Bar, bars, line
+from tests.benchmarks.svg import Bar, draw_bars, draw_line
 
 
-def pictures(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Of what ``as_json`` gave: by file name, what each shows, and its SVG. Only of what there is a
-    target for."""
+def draw_pictures(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the titles and SVG of all pictures by file name, for cases that have a target."""
     made = {}
     for case in found["cases"]:
         for quantity in dict.fromkeys(row["quantity"] for row in case["rows"]):
@@ -24,10 +23,10 @@ def pictures(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return made
 
 
-def write(found: dict[str, Any], directory: Path) -> dict[str, str]:
-    """Writes them; returns what each shows, by file name."""
+def write_pictures(found: dict[str, Any], directory: Path) -> dict[str, str]:
+    """Write the pictures; return their titles by file name."""
     directory.mkdir(parents=True, exist_ok=True)
-    made = pictures(found)
+    made = draw_pictures(found)
     for name, (_, text) in made.items():
         (directory / name).write_text(text)
     return {name: title for name, (title, _) in made.items()}
@@ -53,9 +52,9 @@ def _bars(case: dict[str, Any], quantity: str) -> tuple[str, str] | None:
         return None
     said = f": {quantity}" if len({row["quantity"] for row in case["rows"]}) > 1 else ""
     title = f"{case['title']}{said}"
-    return title, bars(title, rows[0]["unit"], list(drawn.values()))
+    return title, draw_bars(title, rows[0]["unit"], list(drawn.values()))
 
 
 def _course(case: dict[str, Any], course: list[tuple[float, float]]) -> tuple[str, str]:
     title = f"{case['title']}: resident memory"
-    return title, line(title, "MB", "records", course)
+    return title, draw_line(title, "MB", "records", course)

@@ -47,7 +47,7 @@ _SPAN = (
 
 
 def main() -> int:
-    """Runs it, and prints what came out."""
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.reading", description=__doc__)
     parser.add_argument("--spans", type=int, default=10_000_000, help="in the recording")
     parser.add_argument("--path", type=Path, help="where it is made, or was")
@@ -56,18 +56,18 @@ def main() -> int:
     arguments = parser.parse_args()
     path = arguments.path or Path(tempfile.mkdtemp(prefix="rimp-reading-"))
     try:
-        make(path, arguments.spans)
-        run(path, arguments.spans, arguments.rounds)
+        make_recording(path, arguments.spans)
+        measure_questions(path, arguments.spans, arguments.rounds)
         if arguments.duckdb:
-            run_duckdb(path, arguments.spans)
+            measure_duckdb(path, arguments.spans)
     finally:
         if arguments.path is None:
             shutil.rmtree(path)
     return 0
 
 
-def make(path: Path, spans: int) -> None:
-    """A recording of so many sealed spans, a thousand a second, five a trace; once."""
+def make_recording(path: Path, spans: int) -> None:
+    """Make a recording of sealed spans, a thousand a second and five a trace, unless it exists."""
     sealed = Layout(path).sealed
     if sealed.exists():
         return
@@ -95,7 +95,7 @@ def _lines(spans: int, chance: random.Random) -> Iterator[bytes]:
 
 
 def trace_of(number: int) -> int:
-    """The trace id of a span."""
+    """Return the trace id of a span."""
     return random.Random(number // _A_TRACE).getrandbits(128)
 
 
@@ -118,8 +118,8 @@ def _span(number: int, chance: random.Random) -> str:
     )
 
 
-def run(path: Path, spans: int, rounds: int) -> None:
-    """Each question, in turns with a scan of a hundredth of it."""
+def measure_questions(path: Path, spans: int, rounds: int) -> None:
+    """Measure each question in turns with a scan of a hundredth of the recording."""
     storage = FileStorage(path)
     begin, seconds = _BEGIN // 10**9, spans // _A_SECOND
     middle = begin + seconds // 2
@@ -160,15 +160,15 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _scan(path: Path, records: int) -> None:
-    """Decodes records of the recording as all of them would be, and keeps none."""
+    """Decode records as a scan of the whole recording would, and keep none."""
     for batch in FileRecording(path).poll():
         records -= len(batch.spans)
         if records <= 0:
             return
 
 
-def run_duckdb(path: Path, spans: int) -> None:
-    """The minute, asked of DuckDB over the unpacked text of two files, and extrapolated."""
+def measure_duckdb(path: Path, spans: int) -> None:
+    """Measure DuckDB's answer for one minute over the unpacked text of two files, extrapolated."""
     import duckdb
 
     files = sorted(Layout(path).sealed.glob("*.jsonl.zst"))[:2]

@@ -1,5 +1,5 @@
-"""A large recording, made once and kept: spans of one day, written as lines from a template and
-stored, rotated and sealed by the package itself."""
+"""A large recording, made once and kept: spans of one day, written from a template, and stored,
+rotated and sealed by the package."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _SPAN = (
 _ROUTES = ("/api/users/{id}", "/api/orders", "/api/orders/{id}", "/checkout", "/search", "/health")
 
 
-def recording(cache: Path, spans: int) -> Path:
-    """The directory of a recording of so many sealed spans, spread evenly over a day."""
+def recording_path(cache: Path, spans: int) -> Path:
+    """Return the directory of a recording of sealed spans, spread evenly over a day."""
     path = cache / f"recording-{spans}-{_VERSION}"
     done = path / "complete.json"
     if not done.exists():
@@ -100,8 +100,8 @@ def _span(chance: random.Random, after: int) -> str:
     )
 
 
-def sample(path: Path, spans: int, most: int) -> Path:
-    """A recording beside another, with its oldest files, which hold about ``most`` spans."""
+def sample_path(path: Path, spans: int, most: int) -> Path:
+    """Return a recording of the oldest files of another, which hold about ``most`` spans."""
     target = path.with_name(f"{path.name}-sample")
     if not target.exists():
         names = [SealedName.parse(file.name) for file in (path / "sealed").iterdir()]

@@ -1,4 +1,4 @@
-"""Results as JSON, and as a table."""
+"""Results as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _DISTRIBUTIONS = (
 )
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+def describe_machine() -> dict[str, Any]:
+    """Return a description of this machine."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.release()}",
@@ -52,7 +52,7 @@ def _version(name: str) -> str | None:
 def as_json(
     results: list[Result], command: str, rounds: int, machine: dict[str, Any]
 ) -> dict[str, Any]:
-    """Everything that was measured."""
+    """Return all measurements as JSON values."""
     return {
         "command": command,
         "rounds": rounds,
@@ -84,8 +84,7 @@ def _row_json(compared: Compared) -> dict[str, Any]:
 
 
 def as_table(found: dict[str, Any]) -> str:
-    """A Markdown table of what ``as_json`` gave, a line for each comparison: medians, and quartiles
-    of the ratio."""
+    """Return a Markdown table of ``as_json``'s values: medians, and quartiles of the ratio."""
     lines = [
         "| # | what | ours | peer | the peer's | ratio (quartiles) | target |",
         "|---|---|---|---|---|---|---|",
@@ -101,9 +100,9 @@ def _line(row: dict[str, Any]) -> str:
     cells = (
         "",
         row["what"],
-        figure(ours["median"], row["unit"]),
+        format_figure(ours["median"], row["unit"]),
         peer["name"].partition(" · ")[0] if peer else "",
-        figure(peer["median"], row["unit"]) if peer else "",
+        format_figure(peer["median"], row["unit"]) if peer else "",
         "" if row["absolute"] else _ratio(**row["ratio"]),
         _target(row),
     )
@@ -124,7 +123,7 @@ def _target(row: dict[str, Any]) -> str:
     return f"{sign} {number}{unit} {'✓' if row['reached'] else '✗'}"
 
 
-def figure(value: float, unit: str) -> str:
-    """A number as people read it, with its unit."""
+def format_figure(value: float, unit: str) -> str:
+    """Return a number with its unit, as people read it."""
     digits = f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
     return f"{digits}{'' if unit.startswith('/') else ' '}{unit}"

@@ -1,4 +1,4 @@
-"""Rounds, in which all contenders of a case take turns, so that they meet the same noise."""
+"""Rounds in which all contenders of a case take turns, so that they meet the same noise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MODULES = {
 
 
 class Spread(NamedTuple):
-    """Of a figure over the rounds."""
+    """Median and quartiles of a figure over the rounds."""
 
     median: float
     low: float
@@ -28,7 +28,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: list[float]) -> Spread:
-        """Median and quartiles."""
+        """Return median and quartiles."""
         if len(values) < 2:
             return cls(values[0], values[0], values[0])
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -36,7 +36,7 @@ class Spread(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """A row with its figures."""
+    """A comparison with its figures."""
 
     row: Row
     ours: Spread
@@ -46,7 +46,7 @@ class Compared(NamedTuple):
 
     @property
     def reached(self) -> bool | None:
-        """Whether the target is; None where there is none."""
+        """Return True if the target is reached; None if there is none."""
         row, ratio = self.row, self.ratio.median
         if row.limit is None:
             return None
@@ -54,7 +54,7 @@ class Compared(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a case gave."""
+    """The result of a case."""
 
     case: Case
     records: int
@@ -63,18 +63,18 @@ class Result(NamedTuple):
     rows: list[Compared]
 
 
-def is_there(distribution: str) -> bool:
-    """Whether what a contender needs is installed."""
+def is_installed(distribution: str) -> bool:
+    """Return True if a distribution is installed."""
     try:
         return importlib.util.find_spec(_MODULES.get(distribution, distribution)) is not None
     except ModuleNotFoundError:
         return False
 
 
-def missing(case: Case) -> set[str]:
-    """What is not installed of what the case's contenders need."""
+def missing_packages(case: Case) -> set[str]:
+    """Return the packages that the case's contenders need and that are not installed."""
     needed = {name for contender in case.contenders for name in contender.needs}
-    return {name for name in needed if not is_there(name)}
+    return {name for name in needed if not is_installed(name)}
 
 
 def run_case(
@@ -84,8 +84,8 @@ def run_case(
     cache: Path,
     say: Callable[[str], Any] = lambda text: None,
 ) -> Result:
-    """Measures a case, less the contenders that are not installed."""
-    absent = missing(case)
+    """Measure a case with the contenders that are installed."""
+    absent = missing_packages(case)
     present = [c for c in case.contenders if not absent.intersection(c.needs)]
     figures: dict[str, list[Figures]] = {contender.name: [] for contender in present}
     rounds = min(rounds, case.most_rounds or rounds)
@@ -97,13 +97,13 @@ def run_case(
 
 
 def _turned(contenders: list[Contender], number: int) -> list[Contender]:
-    """Another begins in each round."""
+    """Return the contenders in another order for each round."""
     first = number % len(contenders)
     return contenders[first:] + contenders[:first]
 
 
 def compare(rows: tuple[Row, ...], figures: dict[str, list[Figures]]) -> list[Compared]:
-    """The rows whose contenders took part."""
+    """Return the comparisons whose contenders took part."""
     return [
         _compared(row, figures)
         for row in rows

@@ -1,5 +1,5 @@
-"""A server that takes OTLP/HTTP and keeps the bodies: a process of its own, with nothing imported
-that would make it slow. ``GET`` gives back what it has, each body after its length in 8 bytes."""
+"""A server that takes OTLP/HTTP and keeps the bodies, in a process that imports nothing slow.
+``GET`` returns the bodies, each after its length in 8 bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Lengt
 
 @contextmanager
 def sink() -> Iterator[str]:
-    """The address of a server that runs for the block."""
+    """Return the address of a server that runs during the block."""
     command = [sys.executable, "-I", "-S", __file__]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -25,15 +25,15 @@ def sink() -> Iterator[str]:
             process.kill()
 
 
-def bodies(url: str) -> Iterator[bytes]:
-    """What was posted to a sink."""
+def read_bodies(url: str) -> Iterator[bytes]:
+    """Return the bodies that were posted to a sink."""
     with urllib.request.urlopen(url) as answer:
         while length := answer.read(8):
             yield answer.read(int.from_bytes(length, "big"))
 
 
 def serve() -> None:
-    """Serves one connection after another, until it is killed."""
+    """Serve one connection after another, until killed."""
     kept: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         print(server.getsockname()[1], flush=True)

@@ -61,7 +61,7 @@ _OURS = (
 
 
 def main() -> int:
-    """Measures, and prints the figures; the exit code says whether all targets are met."""
+    """Measure, and print the figures; the exit code is 1 if a target is missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.sql")
     parser.add_argument("--spans", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
@@ -83,21 +83,21 @@ Row = tuple[str, str, str, bool]
 
 
 def measure(directory: Path, spans: int, rounds: int, json_spans: int | None) -> list[Row]:
-    """The figures."""
+    """Return all figures."""
     path = directory / "recording"
     texts = make_recording(path, spans, random.Random(1))
     return [
-        *sealing(path, spans),
-        bytes_per_span(path, spans),
-        quantiles(path, texts, spans, rounds, json_spans or spans),
-        *against_chdb(path, rounds),
-        one_trace(path, rounds),
-        *decoding(directory, texts[0], rounds),
+        *measure_sealing(path, spans),
+        measure_size(path, spans),
+        measure_quantiles(path, texts, spans, rounds, json_spans or spans),
+        *compare_with_chdb(path, rounds),
+        measure_one_trace(path, rounds),
+        *measure_decoding(directory, texts[0], rounds),
     ]
 
 
 def make_recording(path: Path, spans: int, rng: random.Random) -> list[Path]:
-    """ParquetResult files of these spans; the paths of the same as text."""
+    """Make sealed files of spans; return the paths of the same spans as text."""
     (path / "sealed").mkdir(parents=True, mode=0o700)
     aside = path.parent / "text"
     aside.mkdir()
@@ -124,7 +124,7 @@ def _seal_lines(directory: Path, aside: Path, text: bytes) -> Path:
 
 
 def _lines(rng: random.Random) -> Iterator[tuple[bytes, int]]:
-    """OTLP JSON lines as the journal's drain makes them, each of some 90 spans, without end."""
+    """Yield OTLP JSON lines like those of a journal, each of some 90 spans, without end."""
     now = _START
     groups: dict[tuple[str, str], list[str]] = {}
     count = 0
@@ -229,8 +229,8 @@ print(done.records, after.ru_utime + after.ru_stime - before.ru_utime - before.r
 """
 
 
-def sealing(path: Path, spans: int) -> list[Row]:
-    """Spans a second of one core (its time, since the machine is shared), and memory."""
+def measure_sealing(path: Path, spans: int) -> list[Row]:
+    """Measure spans a second of one core (its CPU time, since the machine is shared), and memory."""
     command = [sys.executable, "-c", _SEAL]
     one = path.parent / "one"
     (one / "sealed").mkdir(parents=True)
@@ -258,8 +258,8 @@ def _run(command: list[str]) -> list[float]:
     return [float(number) for number in done.stdout.split()]
 
 
-def bytes_per_span(path: Path, spans: int) -> Row:
-    """Of Parquet, and of zstd."""
+def measure_size(path: Path, spans: int) -> Row:
+    """Measure bytes a span in Parquet and in zstd."""
     contents = list_data_files(path / "sealed")
     packed = sum(content.path.stat().st_size for content in contents) / spans
     parquet = sum(parquet_path(content).stat().st_size for content in contents) / spans
@@ -268,8 +268,10 @@ def bytes_per_span(path: Path, spans: int) -> Row:
     return "Parquet, bytes a span, of .jsonl.zst", figure, "<= 0.50", ratio <= 0.5
 
 
-def quantiles(path: Path, texts: list[Path], spans: int, rounds: int, json_spans: int) -> Row:
-    """p99 by operation: Parquet against ``read_json`` over all of the JSON lines."""
+def measure_quantiles(
+    path: Path, texts: list[Path], spans: int, rounds: int, json_spans: int
+) -> Row:
+    """Measure p99 by operation: Parquet against ``read_json`` over all JSON lines."""
     some = texts[: max(1, round(len(texts) * json_spans / spans))]
     share = sum(t.stat().st_size for t in some) / sum(t.stat().st_size for t in texts)
     with connect(path) as ours, duckdb.connect() as theirs:
@@ -292,8 +294,9 @@ def quantiles(path: Path, texts: list[Path], spans: int, rounds: int, json_spans
     )
 
 
-def against_chdb(path: Path, rounds: int) -> list[Row]:
-    """The same over the same Parquet, against ClickHouse in the process, where that is installed."""
+def compare_with_chdb(path: Path, rounds: int) -> list[Row]:
+    """Measure the same query over the same Parquet files, against ClickHouse in the process if it
+    is installed."""
     try:
         from chdb.session import Session
     except ImportError:
@@ -313,8 +316,8 @@ def against_chdb(path: Path, rounds: int) -> list[Row]:
     return [("p99 by operation, of chDB over the same Parquet", f"{ratio:.2f}", "<= 1", ratio <= 1)]
 
 
-def one_trace(path: Path, rounds: int) -> Row:
-    """A trace by its id, against looking at all ids; and against reading all columns."""
+def measure_one_trace(path: Path, rounds: int) -> Row:
+    """Measure one trace by its id, against reading all columns of all spans."""
     with connect(path) as connection:
         ids = connection.execute(
             "SELECT DISTINCT TraceId FROM otel_traces USING SAMPLE 20"
@@ -331,8 +334,8 @@ def one_trace(path: Path, rounds: int) -> Row:
     return "one trace by its id, of a full scan", figure, "<= 1/100", full >= 100 * quick
 
 
-def decoding(directory: Path, text: Path, rounds: int) -> list[Row]:
-    """Active JSON lines into a query, and into all columns, against ``read_json``."""
+def measure_decoding(directory: Path, text: Path, rounds: int) -> list[Row]:
+    """Measure active JSON lines into a query, and into all columns, against ``read_json``."""
     active = directory / "active"
     active.mkdir()
     shutil.copy(text, active / "traces.jsonl")

@@ -1,4 +1,4 @@
-"""What SQLiteStorage costs: ``python -m tests.benchmarks.sqlite``.
+"""The cost of SQLiteStorage: ``python -m tests.benchmarks.sqlite``.
 
 Spans with 8 attributes, stored in batches of 256, against what one would write by hand: the SDK's
 ``to_json`` and an INSERT, one transaction a batch, into a table without any index, with the same
@@ -50,7 +50,7 @@ _WORDS = [
 
 
 def spans(number: int) -> Iterator[ReadableSpan]:
-    """So many, of traces of ten."""
+    """Yield spans of traces of ten."""
     trace_id = 0
     for i in range(number):
         if i % _SPANS_A_TRACE == 0:
@@ -69,7 +69,7 @@ def spans(number: int) -> Iterator[ReadableSpan]:
 
 
 def events(number: int) -> list[TelemetryEvent]:
-    """Log records of seven words."""
+    """Return log records of seven words."""
     return [
         TelemetryEvent("app", f"{' '.join(random.choices(_WORDS, k=6))} {i}", time_unix_nano=i + 1)
         for i in range(number)
@@ -77,12 +77,12 @@ def events(number: int) -> list[TelemetryEvent]:
 
 
 def batches(records: list[ReadableSpan]) -> list[list[ReadableSpan]]:
-    """Of the size that a stream stores at once."""
+    """Yield batches of the size that a stream stores at once."""
     return [records[i : i + _BATCH] for i in range(0, len(records), _BATCH)]
 
 
-def by_hand(path: Path, records: list[ReadableSpan]) -> None:
-    """JSON and INSERT."""
+def insert_spans(path: Path, records: list[ReadableSpan]) -> None:
+    """Store spans by ``to_json`` and INSERT."""
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
@@ -93,21 +93,21 @@ def by_hand(path: Path, records: list[ReadableSpan]) -> None:
                 database.executemany("INSERT INTO spans VALUES (?)", texts)
 
 
-def from_objects(path: Path, records: list[ReadableSpan]) -> None:
-    """As an exporter stores."""
+def store_spans(path: Path, records: list[ReadableSpan]) -> None:
+    """Store spans as an exporter does."""
     storage = SQLiteStorage(path)
     for batch in batches(records):
         storage.store(TelemetryData(spans=batch))
     storage.close()
 
 
-def lines_of(records: list[ReadableSpan]) -> list[list[bytes]]:
-    """What the journal hands on."""
+def encode_lines(records: list[ReadableSpan]) -> list[list[bytes]]:
+    """Return the lines that a journal would hand over."""
     return [TelemetryData(spans=batch).otlp_json(Signal.TRACES) for batch in batches(records)]
 
 
-def from_lines(path: Path, records: list[list[bytes]]) -> None:
-    """As the stream stores."""
+def store_lines(path: Path, records: list[list[bytes]]) -> None:
+    """Store lines as a stream does."""
     storage = SQLiteStorage(path)
     for number, lines in enumerate(records):
         data = batch_of_lines(Signal.TRACES, lines, _BATCH)
@@ -116,8 +116,8 @@ def from_lines(path: Path, records: list[list[bytes]]) -> None:
     storage.close()
 
 
-def lines_by_hand(path: Path, records: list[list[bytes]]) -> None:
-    """The lines themselves, which nothing can be asked of."""
+def insert_lines(path: Path, records: list[list[bytes]]) -> None:
+    """INSERT whole lines, which cannot be queried."""
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
@@ -128,8 +128,8 @@ def lines_by_hand(path: Path, records: list[list[bytes]]) -> None:
                 database.executemany("INSERT INTO lines VALUES (?)", texts)
 
 
-def seconds(action: Callable[[], object]) -> float:
-    """CPU time, of all threads."""
+def cpu_seconds(action: Callable[[], object]) -> float:
+    """Return the CPU time of all threads."""
     started = time.process_time()
     action()
     return time.process_time() - started
@@ -138,13 +138,13 @@ def seconds(action: Callable[[], object]) -> float:
 def compare(
     name: str, unit: int, rounds: int, ours: Callable[[], object], other: Callable[[], object]
 ) -> None:
-    """Prints one line: microseconds for each of so many, and the ratio."""
+    """Print one line: microseconds for each unit, and the ratio."""
     times: list[tuple[float, float]] = []
     for number in range(rounds + 1):
         if number % 2:
-            own, theirs = seconds(ours), seconds(other)
+            own, theirs = cpu_seconds(ours), cpu_seconds(other)
         else:
-            theirs, own = seconds(other), seconds(ours)
+            theirs, own = cpu_seconds(other), cpu_seconds(ours)
         times.append((own, theirs))
     kept = times[1:]  # the first one warms up
     own = statistics.median(own for own, _ in kept) / unit * 1e6
@@ -154,7 +154,7 @@ def compare(
 
 
 def main() -> None:
-    """Measures, and prints a table."""
+    """Measure, and print a table."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.sqlite")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--records", type=int, default=20_000, help="of a round")
@@ -163,40 +163,35 @@ def main() -> None:
     print(f"{'CPU, µs each':<52} {'ours':>10} {'other':>10} {'ratio':>8}")
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
-        storing(root, options.rounds, options.records)
-        asking(root, options.rounds, options.kept)
+        measure_storing(root, options.rounds, options.records)
+        measure_answers(root, options.rounds, options.kept)
 
 
-def storing(root: Path, rounds: int, number: int) -> None:
-    """What a record costs that is kept."""
+def measure_storing(root: Path, rounds: int, number: int) -> None:
+    """Measure the cost of storing a record."""
     records = list(spans(number))
-    lines = lines_of(records)
+    lines = encode_lines(records)
     names = (root / f"{i}.db" for i in range(1_000_000))
-    compare(
-        "a span: store / to_json and INSERT",
-        number,
-        rounds,
-        lambda: from_objects(next(names), records),
-        lambda: by_hand(next(names), records),
-    )
-    compare(
-        "a span out of the journal: store / to_json and INSERT",
-        number,
-        rounds,
-        lambda: from_lines(next(names), lines),
-        lambda: by_hand(next(names), records),
-    )
-    compare(
-        "the same / INSERT of whole lines",
-        number,
-        rounds,
-        lambda: from_lines(next(names), lines),
-        lambda: lines_by_hand(next(names), lines),
-    )
+    comparisons: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "a span: store / to_json and INSERT": (
+            lambda: store_spans(next(names), records),
+            lambda: insert_spans(next(names), records),
+        ),
+        "a span out of the journal: store / to_json and INSERT": (
+            lambda: store_lines(next(names), lines),
+            lambda: insert_spans(next(names), records),
+        ),
+        "the same / INSERT of whole lines": (
+            lambda: store_lines(next(names), lines),
+            lambda: insert_lines(next(names), lines),
+        ),
+    }
+    for name, (ours, theirs) in comparisons.items():
+        compare(name, number, rounds, ours, theirs)
 
 
-def asking(root: Path, rounds: int, number: int) -> None:
-    """What an answer costs."""
+def measure_answers(root: Path, rounds: int, number: int) -> None:
+    """Measure the cost of an answer."""
     storage = SQLiteStorage(root / "asked.db")
     for batch in batches(list(spans(number))):
         storage.store(TelemetryData(spans=batch))

@@ -1,4 +1,4 @@
-"""Pictures of results: bars and a line, in SVG that reads in light and in dark."""
+"""Pictures of results: bars and lines, in SVG that is readable on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from tests.benchmarks.report import figure
+from tests.benchmarks.report import format_figure
 
 _WIDTH, _LABELS, _NUMBERS = 780, 320, 90
 _TOP, _STEP, _BAR = 34, 26, 16
@@ -27,7 +27,7 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 
 
 class Bar(NamedTuple):
-    """One bar, with the quartiles as a line across its end."""
+    """A bar, with the quartiles as a line across its end."""
 
     label: str
     median: float
@@ -36,8 +36,8 @@ class Bar(NamedTuple):
     is_ours: bool
 
 
-def bars(title: str, unit: str, given: Sequence[Bar]) -> str:
-    """Bars below one another; longer is more."""
+def draw_bars(title: str, unit: str, given: Sequence[Bar]) -> str:
+    """Return bars below one another; longer is more."""
     sizes = [bar.median for bar in given if bar.median > 0]
     is_log = bool(sizes) and max(sizes) > _FACTOR * min(sizes)
     largest = max([bar.high for bar in given] + [bar.median for bar in given] + [1e-9])
@@ -66,12 +66,12 @@ def _bar(bar: Bar, unit: str, top: float, length: float, spread: map[float]) -> 
         _text(_LABELS - 8, top + 12, bar.label, anchor="end"),
         f'<rect class="{kind}" x="{_LABELS}" y="{top}" width="{length:.1f}" height="{_BAR}"/>',
         f'<path class="spread" d="M{low:.1f} {middle}H{high:.1f}"/>',
-        _text(max(high, _LABELS + length) + 6, top + 12, figure(bar.median, unit)),
+        _text(max(high, _LABELS + length) + 6, top + 12, format_figure(bar.median, unit)),
     ]
 
 
-def line(title: str, unit: str, across: str, points: Sequence[tuple[float, float]]) -> str:
-    """One line over what is given first in each point; both axes begin at 0."""
+def draw_line(title: str, unit: str, across: str, points: Sequence[tuple[float, float]]) -> str:
+    """Return a line through the points; both axes begin at 0."""
     left, right, bottom = 60, _WIDTH - 20, 190
     most_x, most_y = max(x for x, _ in points), max(y for _, y in points) * 1.15
 
@@ -85,7 +85,7 @@ def line(title: str, unit: str, across: str, points: Sequence[tuple[float, float
         f'<path class="axis" fill="none" d="M{left} {_TOP}V{bottom}H{right}"/>',
         f'<polyline class="line" points="{" ".join(place(x, y) for x, y in points)}"/>',
         _text(left - 6, bottom, "0", anchor="end"),
-        _text(left - 6, _TOP + 10, figure(most_y, "").strip(), anchor="end"),
+        _text(left - 6, _TOP + 10, format_figure(most_y, "").strip(), anchor="end"),
         _text(right, bottom + 18, f"{most_x:,.0f} {across}", anchor="end"),
     ]
     return _document(bottom + 30, parts)

@@ -1,15 +1,15 @@
-"""The benchmark of reading runs, and asks what it says that it asks."""
+"""The benchmark of reading runs, and asks its questions."""
 
 from __future__ import annotations
 
 from rimp_otel import FileStorage
-from tests.benchmarks.reading import make, run, trace_of
+from tests.benchmarks.reading import make_recording, measure_questions, trace_of
 
 
 def test_in_small(tmp_path, capsys):
-    """Every question has an answer."""
-    make(tmp_path / "t", 2_000)
-    run(tmp_path / "t", 2_000, rounds=1)
+    """Every question has an answer in a small recording."""
+    make_recording(tmp_path / "t", 2_000)
+    measure_questions(tmp_path / "t", 2_000, rounds=1)
     out = capsys.readouterr().out
     assert out.startswith("2,000 spans; a full scan takes about ")
     assert len(out.splitlines()) == 9

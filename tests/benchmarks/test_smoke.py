@@ -1,4 +1,4 @@
-"""Every case runs, on few records, and no ratio is far off its target. No time is asserted."""
+"""Every case runs on few records, and no ratio is far off its target. No time is asserted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BEHIND = {2: 1.7, 3: 2.0, 5: 1.5, 6: 1.5, 10: 2.5}
 
 
 def measured(directory: Path, rounds: int, cases: list[int]) -> list[dict[str, Any]]:
-    """The cases' results. In a process of its own, which forks: this one has threads."""
+    """The results of all cases, from a process of its own that forks: this one has threads."""
     file = directory / f"{rounds}.json"
     finished = subprocess.run(
         [
@@ -39,7 +39,7 @@ def measured(directory: Path, rounds: int, cases: list[int]) -> list[dict[str, A
 
 
 def far_off(cases: list[dict[str, Any]]) -> dict[int, list[str]]:
-    """By case: the comparisons that are off their targets by more than is allowed."""
+    """Return the comparisons that are off their targets by more than is allowed, by case."""
     found: dict[int, list[str]] = {}
     for case in cases:
         for row in case["rows"]:
@@ -51,7 +51,7 @@ def far_off(cases: list[dict[str, Any]]) -> dict[int, list[str]]:
 
 
 def is_far_off(row: dict[str, Any], allowed: float) -> bool:
-    """Whether a comparison is off its target by more than a factor."""
+    """Return True if a comparison is off its target by more than a factor."""
     limit, ratio = row["limit"], row["ratio"]["median"]
     if limit is None:
         return False
@@ -60,7 +60,8 @@ def is_far_off(row: dict[str, Any], allowed: float) -> bool:
 
 @pytest.mark.timeout(600)
 def test_every_case_runs_and_none_is_far_off_its_target(tmp_path: Path) -> None:
-    """Each case does all of its work and is compared; what is far off is measured once more."""
+    """Each case does all of its work and is compared; cases that are far off are measured once
+    more."""
     cases = measured(tmp_path, 2, [])
     assert {case["number"] for case in cases} == set(range(1, 13))
     suspects = far_off(cases)
@@ -74,6 +75,6 @@ def test_every_case_runs_and_none_is_far_off_its_target(tmp_path: Path) -> None:
     [(0.49, False, False), (0.51, False, True), (0.13, True, False), (0.12, True, True)],
 )
 def test_far_off_is_a_factor_of_two(ratio: float, at_least: bool, expected: bool) -> None:
-    """On the side that is bad; the other one is never far off."""
+    """Only a figure that is too bad is far off."""
     row = {"limit": 0.25, "at_least": at_least, "ratio": {"median": ratio}}
     assert is_far_off(row, 2.0) is expected

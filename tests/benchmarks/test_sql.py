@@ -1,4 +1,4 @@
-"""The benchmark of SQL works; what it measures is not asserted here."""
+"""The benchmark of SQL works; its measurements are not asserted here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.benchmarks.sql import measure
 
 
 def test_every_figure_is_there(tmp_path: Path) -> None:
-    """Over few spans; both sides answer the same, or it would raise."""
+    """All figures are measured over few spans; the benchmark raises if answers differ."""
     rows = measure(tmp_path, spans=1_000, rounds=1, json_spans=None)
     assert [what.split(",")[0] for what, *_ in rows] == [
         "sealing",

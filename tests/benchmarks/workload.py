@@ -1,4 +1,4 @@
-"""What the contenders record: the same for all."""
+"""The records of all contenders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ATTRIBUTES = {
 
 
 def tracing(processor: SpanProcessor | None = None) -> trace.Tracer:
-    """A tracer of a provider with this processor."""
+    """Return a tracer of a provider with this processor."""
     provider = TracerProvider(
         resource=Resource({"service.name": "shop", "service.version": "1.4.2"}),
         shutdown_on_exit=False,
@@ -37,14 +37,14 @@ def tracing(processor: SpanProcessor | None = None) -> trace.Tracer:
 
 
 def spans(tracer: trace.Tracer, records: int) -> None:
-    """Starts and ends spans with eight attributes, one after another."""
+    """Start and end spans with eight attributes, one after another."""
     start = tracer.start_span
     for _ in range(records):
         start(NAME, attributes=ATTRIBUTES).end()
 
 
 def in_threads(work: Callable[[int], object], records: int, threads: int) -> None:
-    """Has so many threads do an equal part of the work."""
+    """Have threads do equal parts of the work."""
     if threads == 1:
         work(records)
         return
@@ -61,7 +61,7 @@ _TABLES = ("users", "orders", "order_items", "products", "sessions")
 
 
 def varied_spans(tracer: trace.Tracer, records: int, seed: int = 7) -> None:
-    """Spans as of a web shop: requests with queries and calls in them; no two are the same."""
+    """Yield spans of a web shop: requests with queries and calls, no two of them equal."""
     chance = random.Random(seed)
     left = records
     while left > 0:

@@ -1,4 +1,4 @@
-"""Case 10: what importing takes."""
+"""Case 10: the cost of imports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENVIRONMENT = {
 
 
 def _imported(task: Task, code: str) -> Figures:
-    """Of a fresh interpreter each time; modules are compiled already, as in an installed package."""
+    """Measure in a fresh interpreter each time, with compiled modules as in an installed package."""
     _run(code)
     runs = [_run(code) for _ in range(task.records)]
     return {

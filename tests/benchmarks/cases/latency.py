@@ -1,4 +1,4 @@
-"""Case 3: what the thread that makes a span waits for."""
+"""Case 3: the time that a thread waits for when it makes a span."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import rimp_otel
 from rimp_otel import TelemetryConfig
 from tests.benchmarks import peers
-from tests.benchmarks.child import check, took
+from tests.benchmarks.child import check, measure_work
 from tests.benchmarks.model import Case, Contender, Figures, Row, Task
-from tests.benchmarks.ours import recorded
+from tests.benchmarks.ours import count_records
 
 _NONE, _OURS, _PEER = "logging alone", "rimp-otel", "BLRP + JSON file"
 
@@ -27,7 +27,7 @@ def _ours(task: Task) -> Figures:
         check(telemetry.shutdown(600), True, "is what the shutdown says")
 
     figures = _run(task, finish)
-    check(recorded(task.directory), task.records)
+    check(count_records(task.directory), task.records)
     return figures
 
 
@@ -36,12 +36,12 @@ def _peer(task: Task) -> Figures:
     from opentelemetry.sdk._logs import LoggerProvider
 
     path = task.directory / "logs.jsonl"
-    processor = peers.batched_logs(peers.log_file(path))
+    processor = peers.batch_logs(peers.log_file(path))
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(processor)
     logging.getLogger().addHandler(LoggingHandler(logger_provider=provider))
     figures = _run(task, processor.shutdown)
-    check(peers.count(path, b'"severityNumber"'), task.records)
+    check(peers.count_text(path, b'"severityNumber"'), task.records)
     return figures
 
 
@@ -57,7 +57,7 @@ def _run(task: Task, finish: Callable[[], object]) -> Figures:
             info("order %s placed", number, extra={"order.id": number, "enduser.id": "u-1234"})
         finish()
 
-    return took(work, task.records)
+    return measure_work(work, task.records)
 
 
 CASES = (

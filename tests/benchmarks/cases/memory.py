@@ -1,4 +1,4 @@
-"""Case 8: what a span takes that waits, and whether memory grows with what was recorded."""
+"""Case 8: the memory of a waiting span, and whether memory grows with the number of records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rimp_otel import (
 from tests.benchmarks import peers
 from tests.benchmarks.child import check
 from tests.benchmarks.model import Case, Contender, Figures, Row, Task
-from tests.benchmarks.ours import recorded, recorder
+from tests.benchmarks.ours import count_records, recorder
 from tests.benchmarks.workload import tracing, varied_spans
 
 _SAMPLES = 20
@@ -54,7 +54,7 @@ def _pending_ours(task: Task) -> Figures:
 
 
 def _pending_peer(task: Task) -> Figures:
-    return _grown(tracing(peers.batched(_Hanging())), task.records)
+    return _grown(tracing(peers.batch_spans(_Hanging())), task.records)
 
 
 def _grown(tracer: trace.Tracer, records: int) -> Figures:
@@ -71,7 +71,7 @@ def _grown(tracer: trace.Tracer, records: int) -> Figures:
 
 
 def _resident() -> dict[str, int]:
-    """Bytes of memory in RAM: the process's own, and pages of files that it has mapped."""
+    """Return the bytes in RAM: of the process, and of files that it has mapped."""
     lines = Path("/proc/self/status").read_text().splitlines()
     found = dict(line.split(":", 1) for line in lines)
     return {name: int(found[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile", "RssShmem")}
@@ -88,7 +88,7 @@ def _sustained(task: Task) -> Figures:
             gc.collect()
             course.append((end, sum(_resident().values()) / 1e6))
     check(collector.stats().stored, task.records, "records are stored")
-    check(recorded(task.directory) > 0, True, "is whether there are files")
+    check(count_records(task.directory) > 0, True, "is whether there are files")
     # What the caches and the allocator take at first is no growth.
     middle = [size for _, size in course[_SAMPLES // 4 : _SAMPLES // 2]]
     last = [size for _, size in course[-_SAMPLES // 4 :]]

@@ -15,7 +15,7 @@ from rimp_otel.models.records import Signal
 from tests.benchmarks import peers
 from tests.benchmarks.child import check
 from tests.benchmarks.model import Case, Contender, Figures, Row, Task
-from tests.benchmarks.ours import finish, recorded
+from tests.benchmarks.ours import count_records, finish
 
 _INSTRUMENTS, _TIMES = 10, 5
 _NEVER = 3_600.0
@@ -59,7 +59,7 @@ def _whole_ours(task: Task) -> Figures:
     stream = TelemetryStream(TelemetryCollector(config))
     figures = _whole(task, stream, lambda: check(stream.force_flush(60_000), True, "is the answer"))
     finish(stream)
-    check(recorded(task.directory), 2 * task.records * (_TIMES + 1), "points are in the files")
+    check(count_records(task.directory), 2 * task.records * (_TIMES + 1), "points are in the files")
     return figures
 
 
@@ -68,7 +68,11 @@ def _whole_peer(task: Task) -> Figures:
     exporter = peers.metric_file(path=path)
     reader = PeriodicExportingMetricReader(exporter, export_interval_millis=_NEVER * 1e3)
     figures = _whole(task, reader, lambda: check(reader.force_flush(60_000), True, "is the answer"))
-    check(peers.count(path, b'"startTimeUnixNano"'), 2 * task.records * _TIMES, "points are there")
+    check(
+        peers.count_text(path, b'"startTimeUnixNano"'),
+        2 * task.records * _TIMES,
+        "points are there",
+    )
     return figures
 
 
@@ -86,7 +90,7 @@ def _whole(task: Task, reader: Any, flush: Callable[[], None]) -> Figures:
 
 
 def _instruments(provider: MeterProvider, series: int) -> Callable[[int], None]:
-    """What has each series of counters and histograms measured once."""
+    """Return a function that measures each series of counters and histograms once."""
     meter = provider.get_meter("benchmark", "1.0")
     each = series // _INSTRUMENTS
     counters = [meter.create_counter(f"shop.orders.{n}", "1") for n in range(_INSTRUMENTS)]

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from rimp_otel import EventType, TelemetryCollector, TelemetryConfig
 from tests.benchmarks import peers
-from tests.benchmarks.child import check, took
+from tests.benchmarks.child import check, measure_work
 from tests.benchmarks.loggers import with_loguru, with_stdlib, with_structlog
 from tests.benchmarks.model import Case, Contender, Figures, Row, Task
-from tests.benchmarks.ours import finish, recorded, recorder
+from tests.benchmarks.ours import count_records, finish, recorder
 
 
 def _memory(task: Task) -> Figures:
@@ -22,7 +22,7 @@ def _memory(task: Task) -> Figures:
         for _ in range(task.records):
             collect_event("shop", "order placed")
 
-    figures = took(work, task.records)
+    figures = measure_work(work, task.records)
     check(collector.stats().pending, task.records, "records are in the buffer")
     return figures
 
@@ -35,7 +35,7 @@ def _deque(task: Task) -> Figures:
         for _ in range(task.records):
             append((now(), "shop", "order placed"))
 
-    return took(work, task.records)
+    return measure_work(work, task.records)
 
 
 def _events(task: Task) -> Figures:
@@ -65,8 +65,8 @@ def _to_files(task: Task, work: Callable[[TelemetryCollector], None]) -> Figures
             work(stream.collector)
             finish(stream)
 
-        figures = took(all_of_it, task.records)
-    check(recorded(task.directory), task.records)
+        figures = measure_work(all_of_it, task.records)
+    check(count_records(task.directory), task.records)
     return figures
 
 

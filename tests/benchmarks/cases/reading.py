@@ -1,4 +1,4 @@
-"""Case 12: finding little in a large recording."""
+"""Case 12: finding few records in a large recording."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rimp_otel.storage.base import with_times
 from rimp_otel.storage.files.recording import FileRecording
 from tests.benchmarks.child import check
 from tests.benchmarks.model import Case, Contender, Figures, Row, Task
-from tests.benchmarks.ours import recorded
-from tests.benchmarks.recording import DAY, START, recording, sample
+from tests.benchmarks.ours import count_records
+from tests.benchmarks.recording import DAY, START, recording_path, sample_path
 
 _MINUTE, _HOUR, _NEWEST = 60, 3_600, 100
 _MOST_SAMPLED = 200_000
@@ -23,14 +23,14 @@ _MOST_SAMPLED = 200_000
 def _range(task: Task, seconds: int) -> Figures:
     # In the middle of the day, and within no more of it than there is.
     begin = START + DAY // 2 + 17
-    storage = FileStorage(recording(task.cache, task.records))
+    storage = FileStorage(recording_path(task.cache, task.records))
     figures = _wall(lambda: storage.retrieve(begin, begin + seconds).spans, task)
     check(abs(figures["found"] - task.records * seconds / DAY) <= 1, True, "is whether it is right")
     return figures
 
 
 def _newest(task: Task) -> Figures:
-    storage = FileStorage(recording(task.cache, task.records))
+    storage = FileStorage(recording_path(task.cache, task.records))
     figures = _wall(lambda: storage.retrieve(limit=_NEWEST).spans, task)
     check(figures["found"], min(_NEWEST, task.records), "spans were found")
     return figures
@@ -43,7 +43,7 @@ def _wall(find: Callable[[], list[Any]], task: Task) -> Figures:
 
 
 def _scan(task: Task) -> Figures:
-    """Decodes every record of a sample, and looks at its time; scaled up to the whole."""
+    """Decode every record of a sample and look at its time; return the time scaled up to the whole."""
     path, factor = _sample(task)
     begin = (START + 60) * 10**9
     begun = time.perf_counter()
@@ -88,10 +88,10 @@ _THE_NEWEST = f"ORDER BY span.startTimeUnixNano DESC LIMIT {_NEWEST}"
 
 
 def _sample(task: Task) -> tuple[Path, float]:
-    """A part of the recording, and what its time is to be multiplied by."""
-    whole = recording(task.cache, task.records)
-    path = sample(whole, task.records, _MOST_SAMPLED)
-    return path, task.records / recorded(path)
+    """Return a part of the recording, and the factor of its time to that of the whole."""
+    whole = recording_path(task.cache, task.records)
+    path = sample_path(whole, task.records, _MOST_SAMPLED)
+    return path, task.records / count_records(path)
 
 
 _OURS = "retrieve · one minute", "retrieve · one hour", "retrieve · the newest 100"

@@ -10,7 +10,7 @@ from rimp_otel.storage.files.recording import FileRecording
 from tests.benchmarks import peers
 from tests.benchmarks.child import check
 from tests.benchmarks.model import Case, Contender, Figures, Row, Task
-from tests.benchmarks.ours import recorded, recorder
+from tests.benchmarks.ours import count_records, recorder
 from tests.benchmarks.workload import tracing, varied_spans
 
 _GZIP_LEVEL = 6
@@ -21,9 +21,9 @@ def _ours(task: Task) -> Figures:
         varied_spans(tracing(stream.collector), task.records)
     active = _size(task.directory)
     lines = (task.directory / "traces.jsonl").read_bytes()
-    check(recorded(task.directory), task.records)
+    check(count_records(task.directory), task.records)
     FileStorage(task.directory).rotate()
-    check(recorded(task.directory), task.records)
+    check(count_records(task.directory), task.records)
     return {
         "active": active / task.records,
         "sealed": _size(task.directory) / task.records,
@@ -33,10 +33,10 @@ def _ours(task: Task) -> Figures:
 
 def _peer(task: Task) -> Figures:
     path = task.directory / "traces.jsonl"
-    processor = peers.batched(peers.span_file(path))
+    processor = peers.batch_spans(peers.span_file(path))
     varied_spans(tracing(processor), task.records)
     processor.shutdown()
-    check(peers.count(path, b'"spanId":"'), task.records)
+    check(peers.count_text(path, b'"spanId":"'), task.records)
     text = path.read_bytes()
     return {
         "active": len(text) / task.records,

@@ -1,4 +1,4 @@
-"""Cases 1, 2 and 9: what recording a span costs, all the way, and how many are lost in a burst."""
+"""Cases 1, 2 and 9: the cost of recording a span from end to end, and how many are lost in a burst."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from tests.benchmarks import peers
-from tests.benchmarks.child import check, took
+from tests.benchmarks.child import check, measure_work
 from tests.benchmarks.model import Case, Contender, Figures, Row, Task
-from tests.benchmarks.ours import finish, recorded, recorder
-from tests.benchmarks.sink import bodies, sink
+from tests.benchmarks.ours import count_records, finish, recorder
+from tests.benchmarks.sink import read_bodies, sink
 from tests.benchmarks.workload import in_threads, spans, tracing
 
 _SPAN = b'"spanId":"'
@@ -25,23 +25,23 @@ def _none(task: Task, threads: int) -> Figures:
 def _ours(task: Task, threads: int, open_spans: bool) -> Figures:
     with recorder(task.directory, record_open_spans=open_spans) as stream:
         figures = _run(task, threads, stream.collector, lambda: finish(stream))
-    check(recorded(task.directory), task.records)
+    check(count_records(task.directory), task.records)
     return figures
 
 
 def _json(task: Task, threads: int) -> Figures:
     path = task.directory / "traces.jsonl"
-    processor = peers.batched(peers.span_file(path))
+    processor = peers.batch_spans(peers.span_file(path))
     figures = _run(task, threads, processor, processor.shutdown)
-    check(peers.count(path, _SPAN), task.records)
+    check(peers.count_text(path, _SPAN), task.records)
     return figures
 
 
 def _http(task: Task, threads: int) -> Figures:
     with sink() as url:
-        processor = peers.batched(peers.span_http(url))
+        processor = peers.batch_spans(peers.span_http(url))
         figures = _run(task, threads, processor, processor.shutdown)
-        check(sum(map(_spans_in, bodies(url))), task.records, "spans have arrived")
+        check(sum(map(_spans_in, read_bodies(url))), task.records, "spans have arrived")
     return figures
 
 
@@ -54,7 +54,7 @@ def _run(
         in_threads(partial(spans, tracer), task.records, threads)
         finish()
 
-    return took(work, task.records)
+    return measure_work(work, task.records)
 
 
 def _spans_in(body: bytes) -> int:
@@ -96,7 +96,7 @@ def _case(number: int, peer: str, needs: str, run: Callable[..., Figures]) -> Ca
 def _burst_ours(task: Task, threads: int) -> Figures:
     with recorder(task.directory) as stream:
         in_threads(partial(spans, tracing(stream.collector)), task.records, threads)
-    return {"lost": task.records - recorded(task.directory)}
+    return {"lost": task.records - count_records(task.directory)}
 
 
 def _burst_default(task: Task, threads: int) -> Figures:
@@ -104,7 +104,7 @@ def _burst_default(task: Task, threads: int) -> Figures:
     processor = BatchSpanProcessor(peers.span_file(path))
     in_threads(partial(spans, tracing(processor)), task.records, threads)
     processor.shutdown()
-    return {"lost": task.records - peers.count(path, _SPAN)}
+    return {"lost": task.records - peers.count_text(path, _SPAN)}
 
 
 def _burst() -> Case:
