@@ -330,7 +330,7 @@ def format_demo(
         _slowest_lines(slowest, page),
         _failure_lines(failure, page),
         _killed_lines(roots, result, page),
-        _metric_lines(page),
+        _latency_lines(page),
         _next_lines(trace_id_of(slowest) if slowest else 0, path, page),
     ]
     return [line for section in sections for line in ("", *section)][1:]
@@ -414,7 +414,7 @@ def _killed_lines(roots: list[ReadableSpan], result: DemoResult, page: _Page) ->
         yield from page.waterfall(trace_id)
 
 
-def _metric_lines(page: _Page) -> Iterator[str]:
+def _latency_lines(page: _Page) -> Iterator[str]:
     points = [metric for metric in page.data.metrics if metric.name == _LATENCY_METRIC]
     if points:
         times = [point.time_unix_nano for point in points]

@@ -16,12 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
-from rimp_otel.cli.options import (
-    UsageError,
-    add_output_options,
-    path_from_args,
-    style_from_args,
-)
+from rimp_otel.cli.options import UsageError, add_output_options, path_from_args, style_from_args
 from rimp_otel.cli.output import Progress, counts_json, format_counts
 from rimp_otel.cli.signals import handle_signals
 from rimp_otel.errors import DecodeError, MissingExtraError, StorageError
@@ -333,7 +328,7 @@ def input_files(text: str, read: Callable[[int], None]) -> Iterator[InputFile]:
         return
     path = Path(text)
     if path.is_dir():
-        for file in _files_in(path):
+        for file in _list_files_below(path):
             yield InputFile(str(file), lambda file=file: closing(_open_counted(file, read)))  # type: ignore[misc]
     elif text.endswith(_TAR_SUFFIXES):
         yield from _files_in_tar(path, read)
@@ -355,11 +350,11 @@ def input_size(text: str) -> int:
         return 0
     if not path.exists():
         raise UsageError(f"no such file: {path}")
-    files = _files_in(path) if path.is_dir() else [path]
+    files = _list_files_below(path) if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
 
 
-def _files_in(directory: Path) -> list[Path]:
+def _list_files_below(directory: Path) -> list[Path]:
     if any(directory.glob("journal*/lock")):
         raise UsageError(
             f"{directory} is a recording: read it with --path, or import its files one by one"

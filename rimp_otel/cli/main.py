@@ -111,10 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(args, "command"):
         parser.print_help()
         return 0
-    return _run_command(args)
+    return _run_parsed(args)
 
 
-def _run_command(args: argparse.Namespace) -> int:
+def _run_parsed(args: argparse.Namespace) -> int:
     try:
         code: int = args.command(args)
         sys.stdout.flush()

@@ -193,17 +193,17 @@ def _resources_by_label(series: Sequence[MetricSeries]) -> _Resources:
     """Return the resources of the series that share metric, service and attributes."""
     found: _Resources = {}
     for one in series:
-        found.setdefault(_label_of(one), []).append(_resource_of(one))
+        found.setdefault(_series_label(one), []).append(_resource_of(one))
     return found
 
 
-def _label_of(one: MetricSeries) -> tuple[str, str, str]:
+def _series_label(one: MetricSeries) -> tuple[str, str, str]:
     return one.last.name, service_of(one.last), repr(one.last.tags)
 
 
 def _distinguishing_attributes(one: MetricSeries, resources: _Resources) -> Mapping[str, Any]:
     """Return the attributes of the resource, such as the process id, that similar series lack."""
-    others = resources[_label_of(one)]
+    others = resources[_series_label(one)]
     return {
         key: value
         for key, value in _resource_of(one).items()
@@ -299,7 +299,7 @@ def series_json(one: MetricSeries, first: int, last: int) -> dict[str, Any]:
         "time": format_utc(metric.time_unix_nano),
         "value": metric.value if metric.has_value else None,
         "rate_per_second": one.rate() if one.adds_up else None,
-        "distribution": None if total is None else _distribution_fields(total),
+        "distribution": None if total is None else _distribution_values(total),
         "quantiles": dict(metric.point.quantiles)
         if isinstance(metric.point, SummaryPoint)
         else None,
@@ -307,7 +307,7 @@ def series_json(one: MetricSeries, first: int, last: int) -> dict[str, Any]:
     }
 
 
-def _distribution_fields(total: Distribution) -> dict[str, Any]:
+def _distribution_values(total: Distribution) -> dict[str, Any]:
     quantiles = {name: total.quantile(share) for name, share in _QUANTILES.items()}
     return {
         "count": total.count,

@@ -290,7 +290,7 @@ def counts_json(records: Mapping[Signal, int]) -> dict[str, int]:
 def record_json(record: Record) -> dict[str, Any]:
     """Return the record as ``--json`` prints it; docs/cli.md describes it."""
     if isinstance(record, TelemetryEvent):
-        return _event_fields(record)
+        return _log_fields(record)
     if isinstance(record, TelemetryMetric):
         return _metric_fields(record)
     return _span_fields(record)
@@ -305,7 +305,7 @@ def _common_fields(signal: Signal, record: Record, scope: str) -> dict[str, Any]
     }
 
 
-def _event_fields(event: TelemetryEvent) -> dict[str, Any]:
+def _log_fields(event: TelemetryEvent) -> dict[str, Any]:
     return {
         **_common_fields(Signal.LOGS, event, event.source),
         "severity": event.event_type.value,

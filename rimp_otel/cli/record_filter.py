@@ -1,4 +1,7 @@
-"""The filter that the options of a command describe: on the text of records, too."""
+"""The filter that the options of a command describe: on the text of records, too.
+
+Apart from `options`, since filters need the SDK's types, which ``--help`` must not load.
+"""
 
 from __future__ import annotations
 

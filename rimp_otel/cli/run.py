@@ -93,7 +93,7 @@ def _record(args: argparse.Namespace, command: Sequence[str], env: Mapping[str, 
     except OSError as error:
         return _print_start_error(command, error)
     if not args.quiet:
-        _print_summary(args, ended, added, env if enabled else None)
+        _print_run_summary(args, ended, added, env if enabled else None)
     return ended if ended >= 0 else 128 - ended
 
 
@@ -164,7 +164,7 @@ def service_name(command: Sequence[str]) -> str:
     return program.stem
 
 
-def _print_summary(
+def _print_run_summary(
     args: argparse.Namespace, ended: int, added: AddedRecords, env: Mapping[str, str] | None
 ) -> None:
     killed = f"the program was killed by {signal_name(-ended)}; " if ended < 0 else ""

@@ -7,12 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rimp_otel.cli.options import (
-    UsageError,
-    add_output_options,
-    parse_count,
-    path_from_args,
-)
+from rimp_otel.cli.options import UsageError, add_output_options, parse_count, path_from_args
 from rimp_otel.cli.output import Progress, open_recording_at
 from rimp_otel.cli.sql_format import FORMATS, print_result
 

@@ -1,4 +1,7 @@
-"""The shell of ``rimp sql``: history, completion and commands that start with a dot."""
+"""The shell of ``rimp sql``: history, completion and commands that start with a dot.
+
+Apart from `sql`, since it loads DuckDB and readline, which ``rimp sql --help`` must not do.
+"""
 
 from __future__ import annotations
 

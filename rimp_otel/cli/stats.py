@@ -9,11 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rimp_otel.cli.options import (
-    add_output_options,
-    path_from_args,
-    style_from_args,
-)
+from rimp_otel.cli.options import add_output_options, path_from_args, style_from_args
 from rimp_otel.cli.output import Progress, open_recording_at, records_of
 from rimp_otel.cli.verify import format_journals, slot_json
 from rimp_otel.models.accessors import (

@@ -164,7 +164,7 @@ class LiveRecording:
         )
 
     def report(self) -> None:
-        """Says what could not be read."""
+        """Warn about lines that could not be read."""
         report_damage(self._recording)
 
 

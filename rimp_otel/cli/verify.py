@@ -7,12 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rimp_otel.cli.options import (
-    UsageError,
-    add_output_options,
-    path_from_args,
-    style_from_args,
-)
+from rimp_otel.cli.options import UsageError, add_output_options, path_from_args, style_from_args
 from rimp_otel.cli.output import SIGNAL_NOUNS, Progress, open_recording_at
 from rimp_otel.models.records import Signal
 from rimp_otel.render.format import format_bytes, format_count
