@@ -1,0 +1,322 @@
+"""The standard library's logging, loguru and structlog, recorded without a change to what they print.
+
+A record becomes OTLP JSON here, without the objects that the SDK makes of one, and goes straight to the
+collector. Attributes follow the semantic conventions as opentelemetry-instrumentation-logging does, and
+keep what that loses: the whole message of an exception, custom levels, values of any type.
+
+Nothing that a record holds can keep it from being recorded: what raises when it is read costs itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from functools import wraps
+from time import time_ns
+from types import TracebackType
+from typing import Any
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from rimp_otel.collector.collector import TelemetryCollector
+from rimp_otel.collector.context import current_span_context
+from rimp_otel.otlp.encode_logs import usual_log_json
+from rimp_otel.otlp.values import plain_value
+
+__all__ = ["LoggingCapture", "capture_logging", "captured_time", "severity_of_level"]
+
+_MAX_SCOPES = 1_024
+_MAX_TIME = 2**64 - 1
+_MAX_NESTING = 8
+_ERROR = 17
+
+_OWN_FIELDS = frozenset(
+    {
+        *vars(logging.makeLogRecord({})),
+        *("asctime", "message", "taskName"),
+    }
+)
+"""What every LogRecord has: no attribute of the application's."""
+
+_EVENT_NAMES = ("otel.event.name", "event.name")
+_SEVERITY_TEXTS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
+
+_capturing = threading.local()
+
+
+def severity_of_level(level: Any) -> int:
+    """Return OpenTelemetry's severity number of a level of ``logging``.
+
+    The levels between two named ones rise by one each, up to the fourth: 20 is INFO (9), 21 is INFO2
+    (10). A level below DEBUG is a kind of TRACE. What is no number counts as an error, since it is not
+    known to be less.
+    """
+    if not isinstance(level, (int, float)) or level != level:
+        return _ERROR
+    if level < 10:
+        return 0 if level <= 0 else 1 + min(max(int(level) - 5, 0), 3)
+    base = min(int(level) // 10, 5) * 10
+    return 1 + 4 * (base // 10) + min(int(level) - base, 3)
+
+
+def captured_time() -> int | None:
+    """Return the time of the log record that this thread is just handing to its handlers, and that
+    has been recorded already; None outside of a log call.
+
+    A handler that feeds OpenTelemetry's Logs API with the same record would record it again.
+    """
+    return getattr(_capturing, "time", None)
+
+
+class LoggingCapture:
+    """Records what is logged into a collector.
+
+    May be called from any thread, signal handler or finaliser. Takes no lock, and raises nothing but what
+    is no ``Exception``, such as KeyboardInterrupt.
+
+    Args:
+        collector: what takes the records in.
+        resource: of the records.
+        level: records below it are left out.
+        with_code: whether the attributes ``code.file.path``, ``code.function.name`` and
+            ``code.line.number`` are recorded.
+    """
+
+    def __init__(
+        self,
+        collector: TelemetryCollector,
+        resource: Resource,
+        level: int = logging.NOTSET,
+        with_code: bool = False,
+    ) -> None:
+        self._collector = collector
+        self._resource = resource
+        self._level = level
+        self._with_code = with_code
+        self._scopes: dict[str, InstrumentationScope] = {}
+        self._severities: dict[tuple[Any, Any], tuple[int, str]] = {}
+        self._nesting = threading.local()
+
+    def record(self, record: logging.LogRecord) -> None:
+        """Record a LogRecord of the standard library."""
+        try:
+            if record.levelno < self._level:
+                return
+        except TypeError:
+            pass  # a level that is no number is not known to be below anything
+        depth = getattr(self._nesting, "depth", 0)
+        self._nesting.depth = depth + 1
+        try:
+            # What a value's __str__ logs is recorded too, but not for ever.
+            if depth < _MAX_NESTING:
+                self._record(record)
+            else:
+                self._record_bare(record)
+        except Exception:
+            self._record_bare(record)
+        finally:
+            self._nesting.depth = depth
+
+    def _record(self, record: logging.LogRecord) -> None:
+        fields = vars(record)
+        attributes = {key: value for key, value in fields.items() if key not in _OWN_FIELDS}
+        message: Any = record.msg
+        if record.args or type(message) is not str:
+            message, attributes = _message_of(record, attributes)
+        if self._with_code:
+            attributes["code.file.path"] = record.pathname
+            attributes["code.function.name"] = record.funcName
+            attributes["code.line.number"] = record.lineno
+        if record.exc_info or record.exc_text:
+            attributes.update(_exception_attributes(record.exc_info, record.exc_text))
+        if record.stack_info:
+            attributes["code.stacktrace"] = record.stack_info
+        if (task := fields.get("taskName")) is not None:
+            attributes["taskName"] = task
+        key = (record.levelno, record.levelname)
+        severity = self._severities.get(key) or self._learn_severity(key)
+        self.write(record.name, time_of(record), *severity, message, attributes)
+
+    def _record_bare(self, record: logging.LogRecord) -> None:
+        """Record what can be read of a record without running code of the application's."""
+        message = record.msg if type(record.msg) is str else f"<a {type(record.msg).__name__}>"
+        level = record.levelno if type(record.levelno) is int else logging.ERROR
+        name = record.name if type(record.name) is str else ""
+        attributes = {"rimp.repaired": "what was logged could not be read"}
+        try:
+            self.write(name, time_ns(), severity_of_level(level), "", message, attributes)
+        except Exception:
+            self._collector._drop_log("encoding")
+
+    def _learn_severity(self, key: tuple[Any, Any]) -> tuple[int, str]:
+        level, name = key
+        severity = severity_of_level(level), _SEVERITY_TEXTS.get(name, name)
+        if type(level) is int and type(name) is str:
+            if len(self._severities) >= _MAX_SCOPES:
+                self._severities.clear()
+            self._severities[key] = severity
+        return severity
+
+    def write(
+        self,
+        name: str,
+        time_unix_nano: int,
+        severity_number: int,
+        severity_text: str,
+        message: Any,
+        attributes: dict[str, Any],
+    ) -> None:
+        """Record a log record from its parts.
+
+        Args:
+            name: of the logger; becomes OTLP's scope.
+            time_unix_nano: when it was logged, in nanoseconds since the epoch.
+            severity_number: OpenTelemetry's; 0 where it is not known.
+            severity_text: the level as the application calls it.
+            message: the body.
+            attributes: any; ``otel.event.name`` becomes the record's event name.
+        """
+        event_name = None
+        if not attributes.keys().isdisjoint(_EVENT_NAMES):
+            names = [attributes.pop(key, None) for key in _EVENT_NAMES]
+            event_name = next((name for name in names if name is not None), None)
+        text = usual_log_json(
+            time_unix_nano,
+            time_ns(),
+            severity_number,
+            severity_text,
+            message,
+            attributes,
+            current_span_context(),
+            event_name,
+        )
+        scope = self._scopes.get(name) or self._learn_scope(name)
+        self._collector._take_log(time_unix_nano, text, self._resource, scope)
+
+    def _learn_scope(self, name: str) -> InstrumentationScope:
+        if len(self._scopes) >= _MAX_SCOPES:
+            self._scopes.clear()
+        scope = self._scopes[name] = InstrumentationScope(name)
+        return scope
+
+    def loguru_sink(self, message: Any) -> None:
+        """Record a message of loguru: ``logger.add(telemetry.loguru_sink)``."""
+        record = message.record
+        attributes = dict(record["extra"])
+        if exception := record["exception"]:
+            attributes.update(_exception_attributes(tuple(exception)))
+        level = record["level"]
+        self.write(
+            str(record["name"]),
+            int(record["time"].timestamp() * 1e9),
+            severity_of_level(level.no),
+            _SEVERITY_TEXTS.get(level.name, level.name),
+            record["message"],
+            attributes,
+        )
+
+    def structlog_processor(
+        self, logger: Any, method: str, event_dict: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Record an event of structlog, and return it as it is, for the processors that follow."""
+        attributes = dict(event_dict)
+        message = attributes.pop("event", "")
+        exc_info = attributes.pop("exc_info", None)
+        if exc_info is True:
+            exc_info = sys.exc_info()
+        elif isinstance(exc_info, BaseException):
+            exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
+        if exc_info:
+            attributes.update(_exception_attributes(exc_info))
+        level = str(attributes.pop("level", method))
+        name = attributes.pop("logger", None) or getattr(logger, "name", None) or "structlog"
+        number = logging.getLevelName({"warn": "WARNING", "exception": "ERROR"}.get(level, level.upper()))
+        text = _SEVERITY_TEXTS.get(level.upper(), level.upper())
+        self.write(str(name), time_ns(), severity_of_level(number), text, message, attributes)
+        return event_dict
+
+
+def time_of(record: logging.LogRecord) -> int:
+    """Return when the record was made, in nanoseconds since the epoch; now, if it does not say."""
+    try:
+        time = int(record.created * 1e9)
+    except (TypeError, ValueError, OverflowError):
+        return time_ns()
+    return time if 0 < time <= _MAX_TIME else time_ns()
+
+
+def _message_of(record: logging.LogRecord, attributes: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return a record's message, and its attributes."""
+    if type(record.msg) is dict and "event" in record.msg:
+        # structlog's way to hand an event to a formatter of its own.
+        fields = {key: value for key, value in record.msg.items() if key != "event"}
+        kept = {key: value for key, value in attributes.items() if not key.startswith("_")}
+        for key in ("_record", "_from_structlog"):
+            fields.pop(key, None)
+        return record.msg["event"], {**kept, **fields}
+    try:
+        return record.getMessage(), attributes
+    except Exception:
+        # Its arguments do not fit, or one of them cannot be read.
+        arguments = plain_value(record.args)
+        return plain_value(record.msg), {**attributes, "rimp.arguments": arguments}
+
+
+def _exception_attributes(exc_info: Any, text: str | None = None) -> dict[str, Any]:
+    """Return the attributes that the semantic conventions have for an exception."""
+    if isinstance(exc_info, BaseException):
+        exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
+    if not isinstance(exc_info, tuple) or len(exc_info) != 3:
+        stack = text or exc_info
+        return {"exception.stacktrace": stack if type(stack) is str else plain_value(stack)}
+    kind, error, stack = exc_info
+    attributes: dict[str, Any] = {}
+    if isinstance(kind, type):
+        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+        attributes["exception.type"] = f"{module}{kind.__qualname__}"
+    if error is not None:
+        attributes["exception.message"] = plain_value(error)
+    if isinstance(stack, TracebackType) or error is not None:
+        attributes["exception.stacktrace"] = _stack_text(kind, error, stack)
+    return attributes
+
+
+def _stack_text(kind: Any, error: Any, stack: Any) -> str:
+    try:
+        return "".join(traceback.format_exception(kind, error, stack))
+    except Exception as problem:
+        return f"<a stack that cannot be read: {type(problem).__name__}>"
+
+
+def capture_logging(capture: LoggingCapture) -> None:
+    """Have ``capture`` record every call of the standard library's logging from now on.
+
+    It is no handler of the root logger: that would change what the program prints. ``logging.warning``
+    and ``basicConfig`` would take logging for configured, and loggers that do not propagate, such as
+    uvicorn's, would not be seen.
+    """
+    call_handlers = logging.Logger.callHandlers
+
+    @wraps(call_handlers)
+    def callHandlers(self: logging.Logger, record: logging.LogRecord) -> None:
+        if _is_internal(self):
+            call_handlers(self, record)
+            return
+        before = getattr(_capturing, "time", None)
+        capture.record(record)
+        _capturing.time = time_of(record)
+        try:
+            call_handlers(self, record)
+        finally:
+            _capturing.time = before
+
+    logging.Logger.callHandlers = callHandlers  # type: ignore[method-assign]
+
+
+def _is_internal(logger: logging.Logger) -> bool:
+    # The SDK says on such loggers what must not come back to it.
+    return not logger.propagate and logger.name.startswith("opentelemetry.")
