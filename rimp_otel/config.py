@@ -26,6 +26,13 @@ SYNC_POLICIES = ("interval", "always", "never")
 """The policies of when files are forced to the device."""
 
 
+class _Unnamed(str):
+    """The default of ``storage_backend``: the same text as one that somebody gave, but not said by
+    anybody."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class TelemetryConfig:
     """The options of a collector, its stream and its storage. Immutable, and valid once it exists.
@@ -40,7 +47,8 @@ class TelemetryConfig:
         flush_interval: seconds between two drains.
         metric_interval: seconds between two collections of the OpenTelemetry instruments.
         realtime_mode: call the listeners at once, on the thread that collects.
-        storage_backend: "memory", "file" or "sqlite".
+        storage_backend: "memory", "file" or "sqlite"; default: the kind that ``storage_path`` stands for
+            ("sqlite" if it ends in .db, .sqlite or .sqlite3, else "file"), and "memory" without one.
         storage_path: where a persistent storage records. For "file" a directory (default:
             "telemetry"), or a family of files if it ends in ``.jsonl``; for "sqlite" a file
             (default: "telemetry.db").
@@ -81,7 +89,7 @@ class TelemetryConfig:
     flush_interval: float = 1.0
     metric_interval: float = 10.0
     realtime_mode: bool = False
-    storage_backend: str = "memory"
+    storage_backend: str = _Unnamed("memory")
     storage_path: str | os.PathLike[str] | None = None
     journal: bool = True
     journal_path: str | os.PathLike[str] | None = None
@@ -107,9 +115,17 @@ class TelemetryConfig:
     def __post_init__(self) -> None:
         for entry in fields(self):
             _CHECKS[entry.name](entry.name, getattr(self, entry.name))
+        if self.storage_path is not None and not self.names_storage:
+            is_database = Path(self.storage_path).suffix in {".db", ".sqlite", ".sqlite3"}
+            object.__setattr__(self, "storage_backend", "sqlite" if is_database else "file")
         if self.seal is not None:
             object.__setattr__(self, "parquet", self.parquet or self.seal)
             object.__setattr__(self, "seal", None)
+
+    @property
+    def names_storage(self) -> bool:
+        """Return True if a backend or a path was given."""
+        return not isinstance(self.storage_backend, _Unnamed)
 
     @property
     def path(self) -> Path:

@@ -39,10 +39,8 @@ FUNCTION_LEVEL = {
     ("otel/autorecord.py", "opentelemetry.instrumentation.auto_instrumentation"),
     ("otel/autorecord.py", "opentelemetry.instrumentation.dependencies"),
     ("otel/autorecord.py", "opentelemetry.instrumentation.distro"),
-    ("otel/autorecord.py", "rimp_otel.otel.logging_bridge"),
+    ("otel/autorecord.py", "rimp_otel.otel.logging_capture"),
     ("otel/autorecord_site/sitecustomize.py", "rimp_otel.otel.autorecord"),
-    ("otel/logging_bridge.py", "opentelemetry.instrumentation.logging"),
-    ("otel/logging_bridge.py", "opentelemetry.instrumentation.logging.handler"),
     ("sql/__init__.py", "rimp_otel.sql.connection"),
     ("__init__.py", "importlib.metadata"),
     # Reading a recording, which a program that records does not do.
@@ -82,7 +80,7 @@ the command line). Measured: deferred, the four boundaries save a quarter of a r
 
 CEILINGS = {
     "import rimp_otel": (1, set()),
-    "a recorder": (55, {"msgspec", "opentelemetry", "packaging", "typing_extensions", "wrapt"}),
+    "a recorder": (56, {"msgspec", "opentelemetry", "packaging", "typing_extensions", "wrapt"}),
     "rimp --help": (12, set()),
     "rimp traces": (73, {"msgspec", "opentelemetry", "typing_extensions"}),
 }

@@ -64,7 +64,6 @@ _REQUIRED = {
     "flask": "flask",
     "requests": "requests",
     "opentelemetry-instrumentation": "opentelemetry.instrumentation.auto_instrumentation",
-    "opentelemetry-instrumentation-logging": "opentelemetry.instrumentation.logging",
     "opentelemetry-instrumentation-flask": "opentelemetry.instrumentation.flask",
     "opentelemetry-instrumentation-requests": "opentelemetry.instrumentation.requests",
     "opentelemetry-instrumentation-sqlite3": "opentelemetry.instrumentation.sqlite3",

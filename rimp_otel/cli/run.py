@@ -28,7 +28,6 @@ __all__ = ["add_run_arguments", "is_installed", "program_environment", "service_
 
 _REQUIRED = {
     "opentelemetry-instrumentation": "opentelemetry.instrumentation.auto_instrumentation",
-    "opentelemetry-instrumentation-logging": "opentelemetry.instrumentation.logging",
 }
 
 _DESCRIPTION = """\

@@ -79,7 +79,7 @@ from rimp_otel.collector.buffer import (
     to_text,
     try_encode_raw_record,
 )
-from rimp_otel.collector.context import SPAN_KEY, current_context, span_context_of
+from rimp_otel.collector.context import SPAN_KEY, captured_log, current_context, span_context_of
 from rimp_otel.collector.stats import CollectorStats, RecordCounts, observe_processor
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.convert.resources import resource_from_sdk
@@ -342,6 +342,9 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         if not self._enabled:
             return
         try:
+            captured = getattr(captured_log, "time", None)
+            if captured is not None and captured == log_record.log_record.timestamp:
+                return  # the same call of logging, by way of a handler of the application's
             text = log_record_json(log_record)
             resource, scope = log_record.resource, log_record.instrumentation_scope
         except Exception:
@@ -601,6 +604,18 @@ def append_log_json(
     """
     if collector._enabled:
         collector._append_log(time_unix_nano, text, resource, scope)
+
+
+def drop_log_record(collector: TelemetryCollector, reason: str) -> None:
+    """Count a log record that cannot be collected."""
+    collector._count_one()
+    collector._counts.drop(reason, Signal.LOGS)
+
+
+def retire_collector(collector: TelemetryCollector) -> None:
+    """Have a collector, which providers may hold on to, take in nothing more."""
+    collector._enabled = False
+    collector._refresh_fast_path()
 
 
 def adopt_resource(collector: TelemetryCollector, resource: Resource) -> None:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from threading import local
 from typing import Any
 
 from opentelemetry import context as context_api
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
-__all__ = ["SPAN_KEY", "current_context", "current_span_context", "span_context_of"]
+__all__ = ["SPAN_KEY", "captured_log", "current_context", "current_span_context", "span_context_of"]
 
 SPAN_KEY = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, context_api.Context())))
 """Under which a context has its span."""
+
+
+captured_log = local()
+"""Its ``time`` is that of the log record which this thread hands to its handlers, in nanoseconds, where the
+record has been captured already; None otherwise."""
 
 
 def span_context_of(span: Any) -> SpanContext | None:

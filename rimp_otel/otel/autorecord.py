@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,14 +27,33 @@ def start_recording(directory: str) -> None:
     # Not at the top: ``rimp --help`` loads this module, and need not wait for the SDK.
     from opentelemetry.instrumentation.auto_instrumentation import initialize
 
-    from rimp_otel.otel.logging_bridge import detach_handlers
-
     try:
         with _not_inherited(directory), _expected_warnings_muted(), _failures_isolated():
             initialize(swallow_exceptions=False)
     except Exception as error:
         Reporter().warn("start", f"this program is not recorded: {error!r}")
-    detach_handlers()
+    _remove_handlers()
+
+
+def _remove_handlers() -> None:
+    """Take the handlers of opentelemetry-instrumentation-logging off the root logger.
+
+    There they would change what the program prints: ``logging.warning`` and ``basicConfig`` take logging for
+    configured. The recorder captures logging on its own; where the environment names other exporters of
+    logs, the handlers are given the records from behind the program's own.
+    """
+    from rimp_otel.otel.logging_capture import feed_handler
+
+    module = sys.modules.get("opentelemetry.instrumentation.logging.handler")
+    if module is None:
+        return
+    root = logging.getLogger()
+    others = os.environ.get("OTEL_LOGS_EXPORTER", "none").strip() not in {"", "none", "rimp"}
+    for handler in root.handlers[:]:
+        if isinstance(handler, module.LoggingHandler):
+            root.removeHandler(handler)
+            if others:
+                feed_handler(handler)
 
 
 @contextmanager

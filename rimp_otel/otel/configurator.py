@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from opentelemetry import trace
+from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.util._importlib_metadata import entry_points
 
 from rimp_otel.collector.collector import TelemetryCollector, adopt_resource
-from rimp_otel.config import TelemetryConfig
-from rimp_otel.otel.install import _StreamReader
+from rimp_otel.otel.install import Telemetry, make_config, set_recorder
+from rimp_otel.otel.providers import watch_providers
+from rimp_otel.process import Reporter
 from rimp_otel.streaming.stream import TelemetryStream
 
 __all__ = ["RimpConfigurator"]
@@ -24,23 +25,21 @@ _READER = "rimp_stream"
 class RimpConfigurator(_OTelSDKConfigurator):
     """Configures the SDK from the environment, with a collector as its processor.
 
-    Selected by OTEL_PYTHON_CONFIGURATOR=rimp. Exporters that OTEL_*_EXPORTER name are set up beside
-    it. If another configurator is selected, it does what the SDK's own one does: an application that
-    merely has this package installed is not recorded.
+    Selected by OTEL_PYTHON_CONFIGURATOR=rimp. Exporters that OTEL_*_EXPORTER name are set up
+    beside it. Where it is not the one selected, is switched off, or cannot work, it does what the SDK's
+    own configurator does: a failure of ours leaves the application with the OpenTelemetry that it has
+    without us.
     """
 
     def _configure(self, **kwargs: Any) -> None:
         selected = os.environ.get("OTEL_PYTHON_CONFIGURATOR") == "rimp"
-        if not selected or os.environ.get("OTEL_CONFIG_FILE"):
+        telemetry = None
+        if selected and not os.environ.get("OTEL_CONFIG_FILE"):
+            telemetry = _make_recorder()
+        if telemetry is None:
             super()._configure(**kwargs)  # type: ignore[no-untyped-call]
             return
-        config = TelemetryConfig.from_env(storage_backend="file")
-        if config.enabled:
-            self._configure_recorder(config, kwargs)
-
-    def _configure_recorder(self, config: TelemetryConfig, kwargs: dict[str, Any]) -> None:
-        collector = TelemetryCollector(config)
-        stream = TelemetryStream(collector)
+        collector, stream = telemetry.collector, telemetry.stream
         with _other_exporters_only():
             super()._configure(  # type: ignore[no-untyped-call]
                 **kwargs,
@@ -49,9 +48,36 @@ class RimpConfigurator(_OTelSDKConfigurator):
                 metric_exporter_names=[_READER],
                 exporter_args_map={_StreamReader: {"stream": stream}},
             )
-        provider: Any = trace.get_tracer_provider()
-        adopt_resource(collector, provider.resource)
+        tracers: Any = trace.get_tracer_provider()
+        made = [tracers, _logs.get_logger_provider(), metrics.get_meter_provider()]
+        watch_providers(collector, stream, made)
+        adopt_resource(collector, tracers.resource)
+        set_recorder(telemetry)
         stream.start()
+        telemetry._capture_logging(tracers.resource)
+
+
+def _make_recorder() -> Telemetry | None:
+    """Return a recorder as the environment says; None if it is switched off, or cannot be made."""
+    try:
+        config = make_config()
+        if not config.enabled:
+            return None
+        collector = TelemetryCollector(config)
+        return Telemetry(collector, TelemetryStream(collector))
+    except Exception as error:
+        Reporter().warn("start", f"nothing is recorded: {error}")
+        return None
+
+
+class _StreamReader(TelemetryStream):
+    """Gives the SDK, which makes its readers itself, the stream that there is already."""
+
+    def __new__(cls, stream: TelemetryStream) -> Any:
+        return stream
+
+    def __init__(self, stream: TelemetryStream) -> None:
+        raise AssertionError("a stream is given, not made")
 
 
 @contextmanager

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import os
+import threading
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from opentelemetry import _logs, metrics, trace
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
 
-from rimp_otel.collector.collector import TelemetryCollector, resource_from_config
+from rimp_otel.collector.collector import (
+    TelemetryCollector,
+    adopt_resource,
+    resource_from_config,
+    retire_collector,
+)
 from rimp_otel.config import TelemetryConfig
-from rimp_otel.otel.logging_bridge import record_logging
+from rimp_otel.errors import ConfigurationError
+from rimp_otel.otel.logging_capture import LoggingCapture, capture_logging
+from rimp_otel.otel.providers import join_providers
 from rimp_otel.process import Reporter
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.streaming.stream import TelemetryStream
 
-__all__ = ["Telemetry", "install"]
+__all__ = ["Telemetry", "install", "installed_recorder", "make_config", "set_recorder"]
 
 
 class Telemetry:
@@ -32,11 +40,28 @@ class Telemetry:
         self.collector = collector
         #: Moves records into the storage; use it to add consumers.
         self.stream = stream
+        self._capture: LoggingCapture | None = None
+        self._settings: Mapping[str, Any] = {}
+        self._is_shut_down = False
 
     @property
     def storage(self) -> TelemetryStorage:
         """The storage; use it to read the records."""
         return self.stream.storage
+
+    def loguru_sink(self, message: Any) -> None:
+        """Record a message of loguru with its fields: ``logger.add(telemetry.loguru_sink)``."""
+        self._make_capture().record_loguru(message)
+
+    def structlog_processor(
+        self, logger: Any, method: str, event_dict: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Record an event of structlog with its fields, and return it as it is.
+
+        Put it into ``structlog.configure(processors=[…])`` before the renderer.
+        """
+        self._make_capture().record_structlog(logger, method, event_dict)
+        return event_dict
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Store all that was collected, and end the thread. May be called more than once.
@@ -47,6 +72,7 @@ class Telemetry:
         Returns:
             True if all of it was stored in that time.
         """
+        self._is_shut_down = True
         return self.stream.stop(timeout)
 
     def __enter__(self) -> Telemetry:
@@ -60,6 +86,48 @@ class Telemetry:
     ) -> None:
         self.shutdown()
 
+    def _make_capture(self, resource: Resource | None = None) -> LoggingCapture:
+        if self._capture is None:
+            if resource is None:
+                resource = resource_from_config(self.collector.config)
+            self._capture = LoggingCapture(
+                self.collector,
+                resource,
+                _level_from_env(os.environ),
+                os.environ.get("OTEL_PYTHON_LOG_CODE_ATTRIBUTES", "").strip().lower() == "true",
+            )
+        return self._capture
+
+    def _capture_logging(self, resource: Resource) -> None:
+        """Record the standard library's logging, unless the environment says not to."""
+        switch = os.environ.get("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "true").strip().lower()
+        disabled = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
+        if switch != "false" and "logging" not in {name.strip() for name in disabled}:
+            capture_logging(self._make_capture(resource))
+
+
+def _level_from_env(environ: Mapping[str, str]) -> int:
+    """Return the level that OTEL_PYTHON_LOG_HANDLER_LEVEL names; NOTSET if it names none."""
+    level = logging.getLevelName(environ.get("OTEL_PYTHON_LOG_HANDLER_LEVEL", "").strip().upper())
+    return level if isinstance(level, int) else logging.NOTSET
+
+
+_installing = threading.RLock()
+_recorder: Telemetry | None = None
+
+
+def installed_recorder() -> Telemetry | None:
+    """Return the recorder of this process; None if there is none, or it has been shut down."""
+    return None if _recorder is None or _recorder._is_shut_down else _recorder
+
+
+def set_recorder(telemetry: Telemetry) -> None:
+    """Make ``telemetry`` the recorder of this process. One that was shut down before takes in no more."""
+    global _recorder
+    if _recorder is not None:
+        retire_collector(_recorder.collector)
+    _recorder = telemetry
+
 
 def install(
     config: TelemetryConfig | None = None,
@@ -67,78 +135,105 @@ def install(
     storage: TelemetryStorage | None = None,
     resource: Resource | None = None,
     capture_logging: bool = True,
+    quiet: bool = False,
+    path: str | os.PathLike[str] | None = None,
+    **settings: Any,
 ) -> Telemetry:
     """Record all three signals of this process from now on.
 
-    Global providers that the application has set already get our components in addition; if there are
-    none, the SDK's are made and set. Each call adds a recorder: two record everything twice.
+    Global providers that the application has set get our components in addition, those that it sets
+    later too; where there are none, the SDK's are made and set. A process has one recorder: a second call
+    returns the first one, until that has been shut down. May be called from any thread.
 
     Args:
-        config: how to behave; default: what the environment says, with files as the storage.
-        storage: where to store records; default: the storage that the configuration names.
-        resource: of the providers that are made, and of native records; default: made from the
-            configuration and the environment.
+        config: how to behave; default: what the environment says.
+        storage: where to store records; default: what the configuration names, else files in
+            ``telemetry/``.
+        resource: of the providers that are made, and of native records; default: that of the
+            application's provider, else made from the configuration and the environment.
         capture_logging: also record the standard library's logging, at the levels that its loggers
-            let through. Needs opentelemetry-instrumentation-logging (extra ``run``), and does
-            nothing without it.
+            let through.
+        quiet: do not print on standard error where it records.
+        path: ``storage_path`` of the configuration.
+        settings: other fields of the configuration; they override ``config`` and the environment.
 
     Raises:
-        ConfigurationError: the environment has a value that is not allowed.
+        ConfigurationError: a setting is unknown or not allowed.
     """
-    if config is None:
-        config = TelemetryConfig.from_env(storage_backend="file")
-    if resource is None:
-        resource = resource_from_config(config)
-    collector = TelemetryCollector(config, resource)
-    telemetry = Telemetry(collector, TelemetryStream(collector, storage))
-    if config.enabled:
-        _install_traces(collector, resource)
-        _install_logs(collector, resource)
-        _install_metrics(telemetry.stream, resource)
+    if path is not None:
+        settings["storage_path"] = path
+    with _installing:
+        existing = installed_recorder()
+        given = {"config": config, "storage": storage, "resource": resource, **settings}
+        if existing is not None:
+            _say_what_is_ignored(existing, given)
+            return existing
+        config = make_config(config, settings, needs_storage=storage is None)
+        collector = TelemetryCollector(config, resource)
+        telemetry = Telemetry(collector, TelemetryStream(collector, storage))
+        telemetry._settings = given
+        set_recorder(telemetry)
+        if not config.enabled:
+            return telemetry
+        found = join_providers(
+            collector, telemetry.stream, resource or resource_from_config(config)
+        )
+        if resource is None and not config.service_name:
+            adopt_resource(collector, found)
         telemetry.stream.start()
         if capture_logging:
-            record_logging()
-    return telemetry
+            telemetry._capture_logging(found if resource is None else resource)
+        if not quiet:
+            _say_where(telemetry, storage is not None)
+        return telemetry
 
 
-def _install_traces(collector: TelemetryCollector, resource: Resource) -> None:
-    provider: Any = trace.get_tracer_provider()
-    if not hasattr(provider, "add_span_processor"):
-        provider = TracerProvider(resource=resource)
-        trace.set_tracer_provider(provider)
-    provider.add_span_processor(collector)
+def make_config(
+    config: TelemetryConfig | None = None,
+    settings: Mapping[str, Any] | None = None,
+    needs_storage: bool = True,
+) -> TelemetryConfig:
+    """Return a recorder's configuration: ``settings`` over ``config``, or over the environment.
+
+    With ``needs_storage`` it records into files unless it names a storage.
+
+    Raises:
+        ConfigurationError: a setting, or a variable of the environment, is unknown or not allowed.
+    """
+    settings = settings or {}
+    unknown = settings.keys() - {field.name for field in dataclasses.fields(TelemetryConfig)}
+    if unknown:
+        name = sorted(unknown)[0]
+        raise ConfigurationError(
+            f"there is no setting {name!r}: see TelemetryConfig for those there are"
+        )
+    base = TelemetryConfig.from_env() if config is None else config
+    merged = dataclasses.replace(base, **settings) if settings else base
+    if merged.names_storage or not needs_storage:
+        return merged
+    return dataclasses.replace(merged, storage_backend="file")
 
 
-def _install_logs(collector: TelemetryCollector, resource: Resource) -> None:
-    provider: Any = _logs.get_logger_provider()
-    if not hasattr(provider, "add_log_record_processor"):
-        provider = LoggerProvider(resource=resource)
-        _logs.set_logger_provider(provider)
-    provider.add_log_record_processor(collector)
-
-
-def _install_metrics(stream: TelemetryStream, resource: Resource) -> None:
-    provider: Any = metrics.get_meter_provider()
-    if not isinstance(provider, MeterProvider):
-        metrics.set_meter_provider(MeterProvider(metric_readers=[stream], resource=resource))
-    elif hasattr(provider, "add_metric_reader"):
-        provider.add_metric_reader(stream)
-    else:
+def _say_what_is_ignored(existing: Telemetry, given: Mapping[str, Any]) -> None:
+    ignored = sorted(
+        name
+        for name, value in given.items()
+        if value is not None and existing._settings.get(name) != value
+    )
+    if ignored:
         Reporter().warn(
-            "metrics",
-            "this SDK's MeterProvider takes no reader once it is made, so metrics are not recorded:"
-            " call rimp_otel.install() before a MeterProvider is set",
+            "install",
+            f"install() was called before, and {', '.join(ignored)} of this call is ignored; "
+            "shut the first recorder down before you install another",
         )
 
 
-class _StreamReader(TelemetryStream):
-    """Passes the stream that there is already to the SDK, which makes its readers itself.
-
-    An entry point of the package: its name stays.
-    """
-
-    def __new__(cls, stream: TelemetryStream) -> Any:
-        return stream
-
-    def __init__(self, stream: TelemetryStream) -> None:
-        raise AssertionError("the stream is passed on, not made")
+def _say_where(telemetry: Telemetry, is_custom: bool) -> None:
+    config = telemetry.collector.config
+    if is_custom:
+        where = f"with {type(telemetry.storage).__name__}"
+    elif config.storage_backend == "memory":
+        where = "in memory only: nothing is left when this process ends"
+    else:
+        where = f"in {config.path}"
+    Reporter().warn("where", f"recording {where}")

@@ -22,12 +22,12 @@ from typing import Any
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from rimp_otel.collector.collector import TelemetryCollector
-from rimp_otel.collector.context import current_span_context
-from rimp_otel.otlp.encode_logs import usual_log_json
+from rimp_otel.collector.collector import TelemetryCollector, append_log_json, drop_log_record
+from rimp_otel.collector.context import captured_log, current_span_context
+from rimp_otel.otlp.encode_logs import captured_log_json
 from rimp_otel.otlp.values import plain_value
 
-__all__ = ["LoggingCapture", "capture_logging", "captured_time", "severity_of_level"]
+__all__ = ["LoggingCapture", "capture_logging", "feed_handler", "severity_of_level"]
 
 _MAX_SCOPES = 1_024
 _MAX_TIME = 2**64 - 1
@@ -45,8 +45,6 @@ _OWN_FIELDS = frozenset(
 _EVENT_NAMES = ("otel.event.name", "event.name")
 _SEVERITY_TEXTS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 
-_capturing = threading.local()
-
 
 def severity_of_level(level: Any) -> int:
     """Return OpenTelemetry's severity number of a level of ``logging``.
@@ -61,15 +59,6 @@ def severity_of_level(level: Any) -> int:
         return 0 if level <= 0 else 1 + min(max(int(level) - 5, 0), 3)
     base = min(int(level) // 10, 5) * 10
     return 1 + 4 * (base // 10) + min(int(level) - base, 3)
-
-
-def captured_time() -> int | None:
-    """Return the time of the log record that this thread is just handing to its handlers, and that
-    has been recorded already; None outside of a log call.
-
-    A handler that feeds OpenTelemetry's Logs API with the same record would record it again.
-    """
-    return getattr(_capturing, "time", None)
 
 
 class LoggingCapture:
@@ -150,7 +139,7 @@ class LoggingCapture:
         try:
             self.write(name, time_ns(), severity_of_level(level), "", message, attributes)
         except Exception:
-            self._collector._drop_log("encoding")
+            drop_log_record(self._collector, "encoding")
 
     def _learn_severity(self, key: tuple[Any, Any]) -> tuple[int, str]:
         level, name = key
@@ -184,7 +173,7 @@ class LoggingCapture:
         if not attributes.keys().isdisjoint(_EVENT_NAMES):
             names = [attributes.pop(key, None) for key in _EVENT_NAMES]
             event_name = next((name for name in names if name is not None), None)
-        text = usual_log_json(
+        text = captured_log_json(
             time_unix_nano,
             time_ns(),
             severity_number,
@@ -195,7 +184,7 @@ class LoggingCapture:
             event_name,
         )
         scope = self._scopes.get(name) or self._learn_scope(name)
-        self._collector._take_log(time_unix_nano, text, self._resource, scope)
+        append_log_json(self._collector, time_unix_nano, text, self._resource, scope)
 
     def _learn_scope(self, name: str) -> InstrumentationScope:
         if len(self._scopes) >= _MAX_SCOPES:
@@ -203,8 +192,8 @@ class LoggingCapture:
         scope = self._scopes[name] = InstrumentationScope(name)
         return scope
 
-    def loguru_sink(self, message: Any) -> None:
-        """Record a message of loguru: ``logger.add(telemetry.loguru_sink)``."""
+    def record_loguru(self, message: Any) -> None:
+        """Record what loguru gives to a sink."""
         record = message.record
         attributes = dict(record["extra"])
         if exception := record["exception"]:
@@ -219,10 +208,8 @@ class LoggingCapture:
             attributes,
         )
 
-    def structlog_processor(
-        self, logger: Any, method: str, event_dict: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        """Record an event of structlog, and return it as it is, for the processors that follow."""
+    def record_structlog(self, logger: Any, method: str, event_dict: Mapping[str, Any]) -> None:
+        """Record what structlog gives to a processor."""
         attributes = dict(event_dict)
         message = attributes.pop("event", "")
         exc_info = attributes.pop("exc_info", None)
@@ -234,10 +221,11 @@ class LoggingCapture:
             attributes.update(_exception_attributes(exc_info))
         level = str(attributes.pop("level", method))
         name = attributes.pop("logger", None) or getattr(logger, "name", None) or "structlog"
-        number = logging.getLevelName({"warn": "WARNING", "exception": "ERROR"}.get(level, level.upper()))
+        number = logging.getLevelName(
+            {"warn": "WARNING", "exception": "ERROR"}.get(level, level.upper())
+        )
         text = _SEVERITY_TEXTS.get(level.upper(), level.upper())
         self.write(str(name), time_ns(), severity_of_level(number), text, message, attributes)
-        return event_dict
 
 
 def time_of(record: logging.LogRecord) -> int:
@@ -249,7 +237,9 @@ def time_of(record: logging.LogRecord) -> int:
     return time if 0 < time <= _MAX_TIME else time_ns()
 
 
-def _message_of(record: logging.LogRecord, attributes: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _message_of(
+    record: logging.LogRecord, attributes: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
     """Return a record's message, and its attributes."""
     if type(record.msg) is dict and "event" in record.msg:
         # structlog's way to hand an event to a formatter of its own.
@@ -306,13 +296,38 @@ def capture_logging(capture: LoggingCapture) -> None:
         if _is_internal(self):
             call_handlers(self, record)
             return
-        before = getattr(_capturing, "time", None)
+        before = getattr(captured_log, "time", None)
         capture.record(record)
-        _capturing.time = time_of(record)
+        # A handler that feeds OpenTelemetry's Logs API with the same record does not record it again.
+        captured_log.time = time_of(record)
         try:
             call_handlers(self, record)
         finally:
-            _capturing.time = before
+            captured_log.time = before
+
+    logging.Logger.callHandlers = callHandlers  # type: ignore[method-assign]
+
+
+def feed_handler(handler: logging.Handler) -> None:
+    """Give ``handler``, which feeds OpenTelemetry's Logs API, all that is logged from now on, after the
+    program's own handlers: for exporters of logs beside the recorder, which has the records already."""
+    call_handlers = logging.Logger.callHandlers
+    # At exit it would start a thread, which Python 3.12 refuses.
+    handler.flush = lambda: None  # type: ignore[method-assign]
+
+    @wraps(call_handlers)
+    def callHandlers(self: logging.Logger, record: logging.LogRecord) -> None:
+        call_handlers(self, record)
+        if _is_internal(self) or record.levelno < handler.level:
+            return
+        before = getattr(captured_log, "time", None)
+        captured_log.time = time_of(record)
+        try:
+            handler.handle(record)
+        except Exception:
+            pass  # it is recorded; what the exporter beside cannot have must not reach the program
+        finally:
+            captured_log.time = before
 
     logging.Logger.callHandlers = callHandlers  # type: ignore[method-assign]
 

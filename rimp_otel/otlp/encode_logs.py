@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanContext
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 from rimp_otel.process import BoundedCache
 
 __all__ = [
+    "captured_log_json",
     "enclose_log_record",
     "encode_event",
     "encode_log_record",
@@ -33,7 +35,6 @@ __all__ = [
     "log_record_json",
     "log_record_time",
     "native_event_json",
-    "usual_log_json",
 ]
 
 _SEVERITIES = {kind.value: kind.severity_number for kind in EventType}
@@ -97,25 +98,36 @@ def _quick_log_json(log: Any) -> str | None:
         return None
 
 
-def usual_log_json(
+def captured_log_json(
     time: int,
     observed: int,
     severity: int,
-    severity_text: str,
-    body: str,
-    attributes: dict[str, Any],
+    severity_text: Any,
+    body: Any,
+    attributes: Mapping[Any, Any],
     context: SpanContext | None,
+    event_name: Any = None,
 ) -> str:
-    """Return the OTLP JSON object of a log record whose fields are known to be sound.
+    """Return the OTLP JSON object of a log record that was never the SDK's.
 
-    All are of these types, in the ranges of their fields, and not empty except for the attributes.
+    Args:
+        time, observed: nanoseconds since the epoch, above 0.
+        severity: OpenTelemetry's number; 0 where it is not known.
+        severity_text, body, attributes, event_name: of any type; repaired where OTLP cannot hold them.
+        context: of the span that it was logged in.
     """
     after = f',"attributes":[{attributes_json(attributes)}]' if attributes else ""
     if context is not None:
         after += _context_fields(context.trace_id, context.span_id, context.trace_flags)
+    if event_name:
+        after = f'{after},"eventName":{text_json(event_name)}'
+    before = f',"severityNumber":{severity}' if severity else ""
+    if severity_text:
+        before = f'{before},"severityText":{text_json(severity_text)}'
+    value = f'{{"stringValue":{quote(body)}}}' if type(body) is str else value_json(body)
     return (
-        f'{{"timeUnixNano":"{time}","observedTimeUnixNano":"{observed}","severityNumber":{severity}'
-        f',"severityText":{quote(severity_text)},"body":{{"stringValue":{quote(body)}}}{after}}}'
+        f'{{"timeUnixNano":"{time}","observedTimeUnixNano":"{observed}"{before}'
+        f',"body":{value}{after}}}'
     )
 
 

@@ -92,6 +92,11 @@ class TelemetryStream(MetricReader):
             preferred_temporality=preferred_temporality,
             preferred_aggregation=preferred_aggregation,
         )
+        self._preferences: dict[str, Any] = {
+            "preferred_temporality": preferred_temporality,
+            "preferred_aggregation": preferred_aggregation,
+        }
+        self._further_readers: tuple[MetricReader, ...] = ()
         config = collector.config
         self.collector = collector
         self.storage = storage_for(config) if storage is None else storage
@@ -275,7 +280,8 @@ class TelemetryStream(MetricReader):
 
     def _collect_metrics(self) -> None:
         try:
-            self.collect(timeout_millis=self._timeout * 1_000)
+            for reader in (self, *self._further_readers):
+                reader.collect(timeout_millis=self._timeout * 1_000)
         except Exception as error:
             self._metric_errors += 1
             self._reporter.warn("metrics", f"metrics could not be collected: {error!r}")
@@ -396,3 +402,32 @@ def _check_interval(interval: float) -> float:
     if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
         raise ConfigurationError(f"interval must be a number of seconds > 0, got {interval!r}")
     return float(min(interval, _MAX_WAIT))
+
+
+class _FurtherReader(MetricReader):
+    """Has a stream collect the instruments of one more MeterProvider."""
+
+    def __init__(self, stream: TelemetryStream) -> None:
+        super().__init__(**stream._preferences)
+        self._stream = stream
+
+    def _receive_metrics(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+    ) -> None:
+        self._stream._receive_metrics(metrics_data, timeout_millis, **kwargs)
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        return self._stream.force_flush(timeout_millis)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        self._stream.force_flush(timeout_millis)
+
+
+def reader_for(stream: TelemetryStream) -> MetricReader:
+    """Return what a MeterProvider is given to have its instruments collected by ``stream``: the stream
+    itself, or a reader of its own where the stream has a provider already, since it can have only one."""
+    if stream._collect is None:
+        return stream
+    reader = _FurtherReader(stream)
+    stream._further_readers = (*stream._further_readers, reader)
+    return reader

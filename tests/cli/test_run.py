@@ -22,7 +22,7 @@ from rimp_otel import FileStorage
 from rimp_otel.cli import run as run_module
 from rimp_otel.cli.run import program_environment, service_name
 
-pytest.importorskip("opentelemetry.instrumentation.logging")
+pytest.importorskip("opentelemetry.instrumentation")
 
 RIMP = [sys.executable, "-m", "rimp_otel.cli.main"]
 LOG_ONE = """

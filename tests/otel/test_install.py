@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -60,8 +61,10 @@ instrumented = pytest.mark.skipif(
     reason="needs opentelemetry-instrument, and this package installed",
 )
 
-WITH_LOGGING = has("opentelemetry.instrumentation.logging.handler")
-STDLIB = ["stdlib log"] if WITH_LOGGING else []
+
+def run_in(directory, script, **env):
+    """Run a script in a directory."""
+    return run(f"import os\nos.chdir({str(directory)!r})\n" + dedent(script), **env)
 
 
 def test_install_records_all_signals(tmp_path):
@@ -69,15 +72,13 @@ def test_install_records_all_signals(tmp_path):
     run(INSTALL, RIMP_STORAGE_PATH=str(tmp_path / "t"))
     assert recorded(tmp_path / "t") == (
         ["span"],
-        sorted(["event", "log record", *STDLIB]),
+        sorted(["event", "log record", "stdlib log"]),
         ["counter", "native"],
     )
 
 
 def test_install_puts_logs_into_their_span(tmp_path):
     """With stdlib logging's own names."""
-    if not WITH_LOGGING:
-        pytest.skip("opentelemetry-instrumentation-logging is not installed")
     run(INSTALL, RIMP_STORAGE_PATH=str(tmp_path / "t"))
     data = FileStorage(tmp_path / "t").retrieve()
     (log,) = [event for event in data.events if event.body == "stdlib log"]
@@ -139,7 +140,7 @@ print(hasattr(meters, "add_metric_reader"))
     counts, takes_readers = run(text, RIMP_STORAGE_PATH=str(tmp_path / "t")).splitlines()
     assert counts == "1 1"
     spans, bodies, names = recorded(tmp_path / "t")
-    assert (spans, bodies) == (["span"], sorted(["event", "log record", *STDLIB]))
+    assert (spans, bodies) == (["span"], sorted(["event", "log record", "stdlib log"]))
     assert names == (["counter", "native"] if takes_readers == "True" else ["native"])
 
 
@@ -179,6 +180,109 @@ def test_install_with_all_of_its_arguments():
     print(telemetry.shutdown(), telemetry.shutdown(1.0), len(storage.retrieve().spans))
     """
     assert run(script) == "['given', 'given']\nTrue True 2\n"
+
+
+def test_a_second_install_returns_the_first_recorder(tmp_path):
+    """A cell of a notebook that is run again records nothing twice; what it asks for else is named."""
+    script = """
+    import logging, sys
+    import rimp_otel
+    from opentelemetry import trace
+    sys.stderr = sys.stdout
+    first = rimp_otel.install()
+    second = rimp_otel.install()
+    third = rimp_otel.install(path="elsewhere")
+    print(first is second is third)
+    trace.get_tracer("t").start_span("s").end()
+    logging.getLogger("t").error("log")
+    first.shutdown()
+    fourth = rimp_otel.install(path="elsewhere")
+    trace.get_tracer("t").start_span("later").end()
+    fourth.shutdown()
+    print(fourth is first, [len(t.storage.retrieve()) for t in (first, fourth)])
+    """
+    assert run_in(tmp_path, script, RIMP_STORAGE_PATH="t") == (
+        "rimp: recording in t\n"
+        "rimp: install() was called before, and storage_path of this call is ignored; "
+        "shut the first recorder down before you install another\n"
+        "True\nlog\nrimp: recording in elsewhere\nFalse [2, 1]\n"
+    )
+
+
+def test_install_with_settings_by_keyword(tmp_path):
+    """A name for the service, or a configuration with one, still means files."""
+    script = """
+    import rimp_otel
+    with rimp_otel.install(path="here", service_name="shop", quiet=True) as telemetry:
+        telemetry.collector.collect_event("a", "b")
+    print(telemetry.storage.retrieve().events[0].resource.attributes["service.name"])
+    config = rimp_otel.TelemetryConfig(service_name="shop")
+    with rimp_otel.install(config, quiet=True) as telemetry:
+        print(telemetry.collector.config.storage_backend, telemetry.collector.config.path)
+    try:
+        rimp_otel.install(servicename="shop")
+    except rimp_otel.ConfigurationError as error:
+        print(error)
+    with rimp_otel.install(path="x.db", quiet=True) as telemetry:
+        print(type(telemetry.storage).__name__)
+    """
+    assert run_in(tmp_path, script) == (
+        "shop\nfile telemetry\n"
+        "there is no setting 'servicename': see TelemetryConfig for those there are\nSQLiteStorage\n"
+    )
+    assert (tmp_path / "here" / "logs.jsonl").exists()
+
+
+def test_native_records_have_the_resource_of_the_applications_provider(tmp_path):
+    """Which knows the service's name, where the environment does not."""
+    script = """
+    import rimp_otel
+    from opentelemetry import trace
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    trace.set_tracer_provider(TracerProvider(resource=Resource({"service.name": "theirs"})))
+    with rimp_otel.install(path="t", quiet=True) as telemetry:
+        telemetry.collector.collect_event("a", "b")
+    print(telemetry.storage.retrieve().events[0].resource.attributes["service.name"])
+    """
+    assert run_in(tmp_path, script) == "theirs\n"
+
+
+def test_providers_that_are_set_later_are_joined(tmp_path):
+    """The application's own exporters get all, from tracers that were made before as well; so do we."""
+    script = """
+    import sys
+    import rimp_otel
+    from opentelemetry import _logs, metrics, trace
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    sys.stderr = sys.stdout
+    telemetry = rimp_otel.install(path="t", quiet=True)
+    early = trace.get_tracer("early")
+    early.start_span("before").end()
+    exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
+    _logs.set_logger_provider(LoggerProvider())
+    print(trace.get_tracer_provider() is provider)
+    with early.start_as_current_span("early"):
+        trace.get_tracer("late").start_span("late").end()
+    metrics.get_meter("m").create_counter("counter").add(1)
+    telemetry.shutdown()
+    print([span.name for span in exporter.get_finished_spans()])
+    data = telemetry.storage.retrieve()
+    print(sorted(span.name for span in data.spans), [metric.name for metric in data.metrics])
+    """
+    out = run_in(tmp_path, script)
+    if "takes no reader" in out:  # an SDK before 1.45
+        out = out.replace(out.splitlines()[0] + "\n", "").replace("[]\n", "['counter']\n")
+    assert out == ("True\n['late', 'early']\n['before', 'early', 'late'] ['counter']\n")
 
 
 def test_wrong_setting_is_named():
