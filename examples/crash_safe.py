@@ -9,12 +9,11 @@ import signal
 from opentelemetry import trace
 
 import rimp_otel
-from rimp_otel import FileStorage, TelemetryConfig
+from rimp_otel import FileStorage
 
 
 def work() -> None:
-    config = TelemetryConfig(storage_backend="file", storage_path="telemetry")
-    telemetry = rimp_otel.install(config)
+    telemetry = rimp_otel.install(path="telemetry", quiet=True)
     tracer = trace.get_tracer("shop")
     with tracer.start_as_current_span("checkout", attributes={"order": 17}):
         with tracer.start_as_current_span("reserve stock"):

@@ -348,7 +348,7 @@ def test_works_without_extras():
                  "opentelemetry.instrumentation", "zstandard", "duckdb", "pyarrow"):
         sys.modules[name] = None
     import rimp_otel
-    with rimp_otel.install(rimp_otel.TelemetryConfig()) as telemetry:
+    with rimp_otel.install(storage=rimp_otel.MemoryStorage(), quiet=True) as telemetry:
         telemetry.collector.collect_event("a", "b")
     print(len(telemetry.storage.retrieve().events))
     """

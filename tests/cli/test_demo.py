@@ -136,7 +136,7 @@ def test_failure_is_recorded_with_its_traceback(recorded: TelemetryData) -> None
     """The failure is in the span and in the log record."""
     (error,) = [event for event in recorded.events if event.event_type.value == "error"]
     assert error.message == "Exception on /checkout [POST]"
-    assert error.metadata["exception.type"] == "PaymentError"
+    assert error.metadata["exception.type"] == "__main__.PaymentError"
     assert "in charge\n    raise PaymentError" in error.metadata["exception.stacktrace"]
     failed = [span for span in recorded.spans if span.status.status_code.name == "ERROR"]
     whole = [span for span in failed if "rimp.interrupted" not in span.attributes]
