@@ -1,7 +1,12 @@
 """A flight recorder for Python services, as an OpenTelemetry plug-in.
 
-The public names, nothing else. Each is loaded when it is first asked for (PEP 562), so that a
-program that merely imports the package, or one part of it, does not wait for all of it.
+The public names, nothing else. Each is loaded when it is first asked for (PEP 562), so that a program
+that merely imports the package, or one part of it, does not wait for all of it.
+
+The folders follow the data: ``otel`` and ``collector`` take records in, ``journal`` keeps them safe,
+``streaming`` moves them into a ``storage``; ``sql``, ``analysis`` and ``cli`` read them. ``models``,
+``otlp``, ``convert`` and ``render`` are what records are, and are turned into. docs/architecture.md has
+the picture.
 """
 
 from __future__ import annotations
@@ -89,8 +94,8 @@ _MODULES = {
     "open_recording": "rimp_otel.storage.recording",
     "select": "rimp_otel.storage.base",
 }
-"""The module that defines each public name. (The packages within give theirs to ``lazy_exports``;
-importing this one loads no module, that one neither.)"""
+"""The module that defines each public name. The packages within pass theirs to ``lazy_exports``; this
+one does the same by itself, since importing it loads no module at all."""
 
 if not TYPE_CHECKING:
     __all__ = list(_MODULES)

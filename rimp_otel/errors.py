@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree.
+"""The exceptions of this package, as one tree.
 
     RimpError
     ├── ConfigurationError   a setting is wrong (also a ValueError)
@@ -8,7 +8,7 @@
     ├── QueryError           a query is wrong, not allowed, or took too long
     └── MissingExtraError    an optional dependency is not installed (also an ImportError)
 
-Every message names the thing, the reason and the cure. None of these is ever raised from a
+Every message says what is wrong, with the value, then what to do. None of them is ever raised from
 ``collect_*``, ``on_start``, ``on_end`` or ``on_emit`` into an application.
 """
 
@@ -36,7 +36,9 @@ class ConfigurationError(RimpError, ValueError):
 class DecodeError(RimpError, ValueError):
     """A text is not OTLP JSON.
 
-    ``reason`` says what is wrong; ``path`` and ``line`` (from 1) say where, once known.
+    Args:
+        reason: what is wrong.
+        path, line: where, once known; lines count from 1.
     """
 
     def __init__(self, reason: str, path: str | None = None, line: int | None = None) -> None:
@@ -47,7 +49,7 @@ class DecodeError(RimpError, ValueError):
         super().__init__(f"{where}: {reason}" if where else reason)
 
     def at(self, path: str, line: int) -> DecodeError:
-        """The same error, with the place where it was met."""
+        """Return this error with the place where it was found."""
         return DecodeError(self.reason, path, line)
 
 
@@ -64,7 +66,12 @@ class QueryError(RimpError):
 
 
 class MissingExtraError(RimpError, ImportError):
-    """An optional dependency is not installed; the message says how to install it."""
+    """An optional dependency is not installed; the message says how to install it.
+
+    Args:
+        what: the package that is missing.
+        extra: the extra of this package that has it.
+    """
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(

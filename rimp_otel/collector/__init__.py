@@ -1,4 +1,7 @@
-"""Records in: the collector, its buffer in memory, and the counts of what becomes of records."""
+"""Records in: the collector, its buffer in memory, and the counts of what becomes of records.
+
+Imports ``journal``, ``batch`` and what is below them. Public are the names below.
+"""
 
 from __future__ import annotations
 

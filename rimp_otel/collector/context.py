@@ -1,4 +1,4 @@
-"""The span that the calling code runs in."""
+"""The current span of the calling code, read the quick way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanContext
 __all__ = ["SPAN_KEY", "captured_log", "current_context", "current_span_context", "span_context_of"]
 
 SPAN_KEY = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, context_api.Context())))
-"""Under which a context has its span."""
+"""The key of the span in an OpenTelemetry context."""
 
 
 captured_log = local()
@@ -23,7 +23,7 @@ record has been captured already; None otherwise."""
 
 
 def span_context_of(span: Any) -> SpanContext | None:
-    """The span's context; None for an invalid one, or where a foreign span gives none."""
+    """Return the span's context; None for an invalid one, or if a foreign span has none."""
     try:
         context: SpanContext = span.get_span_context()
         return context if context.trace_id else None
@@ -31,20 +31,20 @@ def span_context_of(span: Any) -> SpanContext | None:
         return None
 
 
-def _read_public() -> Mapping[str, object]:
+def _read_by_public_api() -> Mapping[str, object]:
     return context_api.get_current()
 
 
-def _choose() -> Callable[[], Mapping[str, object]]:
-    """The context variable itself, where this SDK keeps its context in one: 0.03 µs, not 0.15."""
+def _choose_reader() -> Callable[[], Mapping[str, object]]:
+    """Return what reads the context: its variable, if the SDK has one (0.03 µs, not 0.15)."""
     variable = getattr(getattr(context_api, "_RUNTIME_CONTEXT", None), "_current_context", None)
     if not isinstance(variable, ContextVar):
-        return _read_public
+        return _read_by_public_api
     read: Callable[[], Mapping[str, object]] = variable.get
-    return read if _agrees(read) else _read_public
+    return read if _reads_context(read) else _read_by_public_api
 
 
-def _agrees(read: Callable[[], Mapping[str, object]]) -> bool:
+def _reads_context(read: Callable[[], Mapping[str, object]]) -> bool:
     token = context_api.attach(context_api.Context({"rimp.probe": 1}))
     try:
         return read().get("rimp.probe") == 1
@@ -54,11 +54,11 @@ def _agrees(read: Callable[[], Mapping[str, object]]) -> bool:
         context_api.detach(token)
 
 
-current_context: Callable[[], Mapping[str, object]] = _choose()
-"""What OpenTelemetry keeps of the calling code."""
+current_context: Callable[[], Mapping[str, object]] = _choose_reader()
+"""Return the current OpenTelemetry context."""
 
 
 def current_span_context() -> SpanContext | None:
-    """The context of the current span; None outside of one."""
+    """Return the context of the current span; None outside of a span."""
     span = current_context().get(SPAN_KEY)
     return None if span is None else span_context_of(span)

@@ -17,7 +17,7 @@ from rimp_otel.collector import context
 def read(request, monkeypatch):
     """Both ways."""
     if request.param == "public":
-        monkeypatch.setattr(context, "current_context", context._read_public)
+        monkeypatch.setattr(context, "current_context", context._read_by_public_api)
     return context.current_span_context
 
 
@@ -58,13 +58,13 @@ def test_a_foreign_span_that_gives_no_context(read):
 
 def test_this_sdk_has_the_fast_way():
     """Else collecting is slower than the figures that are documented."""
-    assert context._choose() is not context._read_public
+    assert context._choose_reader() is not context._read_by_public_api
 
 
 def test_an_sdk_that_keeps_it_elsewhere(monkeypatch):
     """Then the public way is taken."""
     monkeypatch.setattr(context_api, "_RUNTIME_CONTEXT", object())
-    assert context._choose() is context._read_public
+    assert context._choose_reader() is context._read_by_public_api
 
 
 def test_a_variable_of_another_kind_is_not_trusted(monkeypatch):
@@ -75,4 +75,4 @@ def test_a_variable_of_another_kind_is_not_trusted(monkeypatch):
         attach, detach = staticmethod(lambda _: None), staticmethod(lambda _: None)
 
     monkeypatch.setattr(context_api, "_RUNTIME_CONTEXT", Runtime())
-    assert context._choose() is context._read_public
+    assert context._choose_reader() is context._read_by_public_api
