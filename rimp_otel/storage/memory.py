@@ -25,6 +25,9 @@ __all__ = ["MemoryStorage"]
 class MemoryStorage(FilteringStorage):
     """Keeps the newest records in memory, as text, so that nothing changes them afterwards.
 
+    Safe for several threads, which may store and retrieve at the same time, and in a signal
+    handler.
+
     Args:
         max_records: the most records that are kept.
         max_bytes: the most characters of their OTLP JSON (about 0.75 kB a span); a record that is
@@ -49,7 +52,7 @@ class MemoryStorage(FilteringStorage):
         self._lock = RLock()
 
     def store(self, data: TelemetryData) -> None:
-        """Keeps the batch, and evicts what is one too many."""
+        """Keep the batch, and evict the oldest records that are too many."""
         arriving = [
             (signal, fragment) for signal in Signal for fragment in data.encoded_records(signal)
         ]
@@ -83,7 +86,7 @@ class MemoryStorage(FilteringStorage):
         ]
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Forget everything."""
         with self._lock:
             self._fragments.clear()
             self.size = 0

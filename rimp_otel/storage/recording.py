@@ -53,7 +53,8 @@ class Recording(Protocol):
 
     @property
     def damaged(self) -> Sequence[DamagedLine]:
-        """What was skipped so far because it cannot be read, in the order in which it was met."""
+        """The lines that were skipped so far because they cannot be read, in the order they were
+        met."""
 
     def files(self) -> Sequence[RecordingFile]:
         """Return the files that are there; none if nothing is recorded.

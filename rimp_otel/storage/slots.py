@@ -31,9 +31,9 @@ class SlotState(NamedTuple):
     number: int
     #: Of its journal.
     journal: Path
-    #: Whether a living process of this machine holds it.
+    #: True if a living process of this machine holds it.
     is_owned: bool
-    #: What the last that took it wrote into the lock file: "machine", "pid", "since" and so on.
+    #: What its last holder wrote into the lock file: "machine", "pid", "since" and so on.
     signature: dict[str, Any]
     #: Bytes of the journal's files.
     size: int
@@ -43,19 +43,19 @@ class SlotState(NamedTuple):
     waiting: int
     #: Those of them that are spans which ended with their process.
     interrupted: int
-    #: What of the journal cannot be read.
+    #: Parts of the journal that cannot be read.
     damaged: list[Damage]
-    #: Where the journal's owner had got to in each active file; what follows, the journal has.
+    #: Up to where the journal was drained into each active file; the journal has what follows.
     ends: dict[Signal, End]
 
     @property
     def is_left(self) -> bool:
-        """Whether a process that is gone has left something to be taken over."""
+        """True if a process that is gone has left something to be taken over."""
         return not self.is_owned and self.size > 0
 
 
 def inspect_slots(layout: RecordingLayout) -> list[SlotState]:
-    """All slots of a recording, in order. Changes nothing.
+    """Return the state of all slots of a recording, in order. Changes nothing.
 
     Raises:
         StorageError: something cannot be read.
@@ -124,7 +124,7 @@ def _read_start(path: Path) -> bytes:
 
 
 def _size_of(journal: Path) -> int:
-    """Of what a process wrote there: not of the lock, nor of what was put aside."""
+    """Return the size of what a process wrote there: without the lock and quarantined files."""
     size = 0
     try:
         with os.scandir(journal) as entries:

@@ -1,9 +1,9 @@
-"""One active file: appending whole lines to it, by its only writer.
+"""One active file: append complete lines to it, as its only writer.
 
 What others do to it is noticed with the next append: a file that was renamed, deleted or replaced
-is made anew, one that was truncated is gone on with at its new end. A last line that does not end,
-of a writer that was killed, is ended: if it was whole but for that, it is a line; otherwise
-readers skip it and report it, and the next line is not spoilt by it.
+is created anew; a truncated file is continued at its new end. A last line without an end, of a
+writer that was killed, is ended: if nothing else is missing, it is a line; otherwise readers skip
+and report it, and the next line is not spoilt by it.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ _user = getattr(os, "geteuid", lambda: 0)  # Windows has none, and reports 0 for
 
 
 class Appender:
-    """Holds one file open and appends to it. Not for several threads at once. Every method may
-    raise OSError.
+    """Holds one file open and appends to it.
+
+    Not for several threads at once. Every method may raise OSError.
 
     Args:
         path: of the file; its directory must be there.
-        syncs: whether ``sync`` does anything.
-        clock: gives seconds since the epoch.
+        syncs: False if ``sync`` does nothing.
+        clock: returns seconds since the epoch.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Appender:
         self.path = path
         #: Torn lines that were ended.
         self.repaired = 0
-        #: Whether something was appended since the last sync.
+        #: True if something was appended since the last sync.
         self.is_dirty = False
         self._syncs = syncs
         self._clock = clock
@@ -64,10 +65,10 @@ class Appender:
         self._cut: End | None = None
 
     def end(self, create: bool = True) -> End:
-        """Where the file ends, once its tail is repaired; (0, 0) where there is none.
+        """Return where the file ends, once its tail is repaired; (0, 0) if there is none.
 
         Args:
-            create: make the file, if there is none.
+            create: create the file if there is none.
         """
         status = self._current(create)
         if status is None:
@@ -83,7 +84,7 @@ class Appender:
         return End(status.st_ino, size)
 
     def append(self, lines: Sequence[bytes], before: Callable[[End, int], None]) -> End:
-        """Appends all lines, or none of them. Calls ``before`` with where and how much."""
+        """Append all lines, or none of them. Calls ``before`` with where and how much."""
         start = self.end()
         size = sum(map(len, lines)) + len(lines)
         try:
@@ -97,7 +98,7 @@ class Appender:
         return End(start.file_id, self._end)
 
     def take_back(self, start: End) -> None:
-        """Cuts off what has been appended since the file ended there; never raises.
+        """Cut off what was appended since the file ended there; never raises.
 
         If that fails, it is done before anything else is appended.
         """
@@ -110,7 +111,7 @@ class Appender:
             pass
 
     def _cut_off(self, status: os.stat_result) -> int:
-        """Does what ``take_back`` could not; returns the file's size."""
+        """Do what ``take_back`` could not; return the file's size."""
         cut, size = self._cut, status.st_size
         if cut is not None and cut.file_id == status.st_ino and cut.offset < size:
             os.ftruncate(self._file, cut.offset)
@@ -119,7 +120,8 @@ class Appender:
         return size
 
     def resolve_append(self, start: End, length: int) -> bool:
-        """Whether the line that was about to be written there is whole; a part is cut off."""
+        """Return True if the line that was about to be written there is complete; else cut off its
+        part."""
         status = self._current(create=False)
         if status is None or status.st_ino != start.file_id:
             return False
@@ -133,7 +135,7 @@ class Appender:
         return False
 
     def lines_after(self, start: End) -> list[bytes]:
-        """The whole lines from there on, without their ends; none of another file."""
+        """Return the complete lines from there on, without their ends; none of another file."""
         status = self._current(create=False)
         if status is None or status.st_ino != start.file_id:
             return []
@@ -144,7 +146,7 @@ class Appender:
         return bytes(text).split(b"\n")[:-1]
 
     def first_line(self) -> bytes:
-        """The first line of the open file, without its end."""
+        """Return the first line of the open file, without its end."""
         text = bytearray()
         while block := os.pread(self._file, _BLOCK, len(text)):
             text += block
@@ -156,8 +158,8 @@ class Appender:
     def born(self) -> float:
         """When the open file began, in seconds since the epoch.
 
-        Files do not remember it everywhere. Of one that was there before, it is the newest time
-        in its first line, but not after its last change; where there is none, its last change.
+        Not all file systems remember it. For a file that was there before, it is the newest time in
+        its first line, but not after its last change; without a time, its last change.
         """
         if self._born is None:
             with importing():
@@ -168,7 +170,7 @@ class Appender:
         return self._born
 
     def sync(self) -> None:
-        """Forces to the device what was appended, and the file's name where it is new."""
+        """Force to the device what was appended, and the file's name if it is new."""
         if self._syncs and self.is_dirty and self._file >= 0 and self._is_ours():
             sync_file(self._file)
             if self._is_new:
@@ -176,7 +178,7 @@ class Appender:
         self.is_dirty = self._is_new = False
 
     def close(self) -> None:
-        """Closes the file, if it is still that."""
+        """Close the file, if the descriptor is still that file."""
         ours = self._file >= 0 and self._is_ours()
         file, self._file = self._file, -1
         self._end, self._born = -1, None
@@ -184,7 +186,7 @@ class Appender:
             os.close(file)
 
     def _current(self, create: bool) -> os.stat_result | None:
-        """The open file's status, opened or made anew where the name leads elsewhere now."""
+        """Return the open file's status; open or create it if the name leads elsewhere now."""
         if self._file >= 0:
             try:
                 named, opened = os.stat(self.path), os.fstat(self._file)
@@ -196,7 +198,7 @@ class Appender:
         return self._open(create)
 
     def _leave(self) -> None:
-        """Lets go of a file that was moved away; what it holds is worth a last sync."""
+        """Leave a file that was moved away; what it holds is worth a last sync."""
         try:
             self.sync()
         except OSError:
@@ -222,8 +224,11 @@ class Appender:
         return self._opened
 
     def _is_ours(self) -> bool:
-        """Whether the descriptor is still the file that was opened: a program that makes itself a
-        daemon closes all descriptors, and opens others in their place."""
+        """Return True if the descriptor is still the file that was opened.
+
+        A program that makes itself a daemon closes all descriptors, and opens others in their
+        place.
+        """
         try:
             return self._is_same(os.fstat(self._file))
         except OSError:
@@ -234,8 +239,10 @@ class Appender:
 
 
 def _write_lines(file: int, lines: Sequence[bytes]) -> None:
-    """Writes the lines, each with its end, in as few calls as can be: each gives up the
-    interpreter, and gets it back late where other threads want it."""
+    """Write the lines, each with its end, in as few calls as possible.
+
+    Each call gives up the interpreter, and gets it back late if other threads want it.
+    """
     if not hasattr(os, "writev"):  # pragma: no cover - Windows
         _write_all(file, b"\n".join((*lines, b"")))
         return

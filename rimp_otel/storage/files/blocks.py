@@ -1,7 +1,7 @@
-"""Unpacking sealed files block by block, so that damage costs the block that it is in.
+"""Compressed blocks of a sealed file: write them, read them, read on after a damaged one.
 
-A block is a zstd frame or a gzip member; ``compression`` makes them. Any file that ``zstd`` or
-``gzip`` made is read too. After damage, the next block is looked for by its magic number.
+A block is a zstd frame or a gzip member. Any file that ``zstd`` or ``gzip`` made is read too.
+Damage costs the block that it is in: the next one is looked for by its magic number.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ __all__ = [
 ]
 
 
-# --- Compressing lines in blocks, each of which can be read without the others.
-
 BLOCK_SIZE = 256 * 1024
 """Bytes of text after which a block ends, with the line that passes them."""
 
@@ -38,10 +36,10 @@ Compress = Callable[[bytes], bytes]
 
 
 def choose_compressor(compression: str) -> tuple[str, Compress]:
-    """What makes a block of a text, and the name of how it does.
+    """Return the name of a compression, and the function that compresses a block by it.
 
     Args:
-        compression: "zstd" or "gzip"; "zstd" where it is not installed is "gzip".
+        compression: "zstd" or "gzip"; "gzip" is used if zstandard is not installed.
     """
     if compression == "zstd":
         try:
@@ -61,7 +59,7 @@ def _compress_gzip(text: bytes) -> bytes:
 
 
 def gather_blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines, with their ends, put together to texts of about ``BLOCK_SIZE``."""
+    """Join lines, with their ends, to texts of about ``BLOCK_SIZE`` bytes."""
     gathered: list[bytes] = []
     size = 0
     for line in lines:
@@ -74,7 +72,7 @@ def gather_blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(gathered)
 
 
-# --- Unpacking sealed files block by block, so that damage costs the block that it is in.
+# --- Decompressing.
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
@@ -87,17 +85,17 @@ _CHUNK = 64 * 1024
 
 
 class Gap(NamedTuple):
-    """A stretch of a packed file that cannot be unpacked."""
+    """A part of a compressed file that cannot be decompressed."""
 
-    #: In bytes, in the packed file.
+    #: In bytes, in the compressed file.
     offset: int
-    #: Bytes of text that are missing; 0 where that is not known.
+    #: Bytes of text that are missing; 0 if that is not known.
     size: int
     reason: str
 
 
 class CompressedBlock(NamedTuple):
-    """A block that could be unpacked."""
+    """A block that could be decompressed."""
 
     text: bytes
     #: As it is in the file.
@@ -105,7 +103,8 @@ class CompressedBlock(NamedTuple):
 
 
 def decompress(packed: bytes, compression: str) -> Iterator[bytes | Gap]:
-    """The text of each block, or what is missing in its place. Raises nothing.
+    """Iterate over the texts of the blocks, with a gap for each one that is damaged. Raises
+    nothing.
 
     Args:
         packed: a whole file, or some of its blocks.
@@ -116,7 +115,7 @@ def decompress(packed: bytes, compression: str) -> Iterator[bytes | Gap]:
 
 
 def decompress_blocks(packed: bytes, compression: str) -> Iterator[CompressedBlock | Gap]:
-    """The blocks themselves, likewise."""
+    """Iterate over the blocks as ``decompress`` does, with their compressed form."""
     if not packed:
         yield Gap(0, 0, "it is empty")
     elif compression == "gzip":
@@ -134,11 +133,11 @@ def decompress_blocks(packed: bytes, compression: str) -> Iterator[CompressedBlo
 class _Block(NamedTuple):
     """A block, as far as it could be read."""
 
-    #: Where it ends; -1 where that is not known.
+    #: Where it ends; -1 if that is not known.
     end: int
-    #: None where it is damaged.
+    #: None if it is damaged.
     text: bytes | None
-    #: Bytes of its text, as its header says; 0 where that does not.
+    #: Bytes of its text according to its header; 0 if it does not say.
     size: int = 0
 
 
@@ -168,21 +167,24 @@ def _decompress_blocks(
 
 
 def _find_magic(packed: bytes, magic: bytes, position: int) -> int:
-    """Where the next block may begin; the end, where there is none."""
+    """Return where the next block may begin; the end if there is none."""
     found = packed.find(magic, position)
     return len(packed) if found < 0 else found
 
 
 class _ZstdReader:
-    """Reads frames. Their headers and those of their blocks say where they end, which is much
-    faster than to hand over all that follows, and tells one damaged frame from the next."""
+    """Reads zstd frames.
+
+    Their headers and those of their blocks say where they end, which is much faster than to pass
+    all that follows, and tells one damaged frame from the next.
+    """
 
     def __init__(self, zstandard: Any) -> None:
         self._zstandard = zstandard
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
 
     def read(self, packed: memoryview, start: int) -> _Block:
-        """The frame that begins there."""
+        """Read the frame that begins there."""
         if int.from_bytes(packed[start : start + 4], "little") in _SKIPPABLE:
             end = start + 8 + int.from_bytes(packed[start + 4 : start + 8], "little")
             return _Block(end, b"") if end <= len(packed) else _DAMAGED
@@ -208,7 +210,7 @@ class _ZstdReader:
 
 
 def _end_of_blocks(packed: memoryview, position: int, check: int) -> int:
-    """Where a frame ends whose first block is there; -1 where it does not."""
+    """Return where the frame ends whose first block is there; -1 if it does not end."""
     is_last = 0
     while not is_last:
         if position + 3 > len(packed):
@@ -222,7 +224,7 @@ def _end_of_blocks(packed: memoryview, position: int, check: int) -> int:
 
 
 def _read_gzip_member(packed: memoryview, start: int) -> _Block:
-    """The gzip member that begins there."""
+    """Read the gzip member that begins there."""
     unpacker = zlib.decompressobj(wbits=31)
     pieces, position = [], start
     try:

@@ -1,9 +1,9 @@
-"""The lines of a content that may hold what is looked for, and as few others as can be.
+"""Chunks of a file: which of its lines can hold what is asked for.
 
-A content is cut into stretches, each of which is read at once: a block of a sealed file, or a line
-of one that is not compressed. What is known of a stretch without decoding it, out of the index or
-by a quick look at the line, says whether it is read at all. With neither (a damaged file), all of
-it is one stretch.
+A file is divided into chunks, each of which is read at once: a block of a sealed file, or a line of
+one that is not compressed. What is known of a chunk without decoding it, from the index or by a
+quick look at the line, says whether it is read at all. With neither (a damaged file), all of it is
+one chunk.
 """
 
 from __future__ import annotations
@@ -31,66 +31,67 @@ from rimp_otel.storage.files.lines import DataFile, Line, OpenFile, read_lines
 __all__ = ["Chunk", "ChunkedFile", "open_chunks"]
 
 MayWant = Callable[[int, int], bool]
-"""Whether something is wanted out of a range of times, both ends included."""
+"""Returns True if a record of a time in the range can be wanted, both ends included."""
 
 
 class Chunk(NamedTuple):
-    """Some lines that are read at once, and a range that holds their records' times."""
+    """Some lines that are read at once, and the range of their records' times."""
 
     first: int
     last: int
-    #: Which it is, for whoever gave it: in the order of the content.
+    #: Its number, in the order of the file.
     key: int
     #: In the file, for a line.
     offset: int = 0
-    #: In the file, in bytes; 0 of all of a file.
+    #: In the file, in bytes; 0 for a whole file.
     size: int = 0
 
     @property
     def can_be_read_again(self) -> bool:
-        """Whether that is cheap."""
+        """True if reading it a second time is cheap."""
         return self.size > 0
 
 
 class ChunkedFile(Protocol):
-    """A content, cut into stretches."""
+    """A data file that is open, divided into chunks."""
 
     @property
     def file_id(self) -> int:
-        """What tells its file from one that has taken its name."""
+        """The inode, which tells the file from one that has taken its name."""
 
-    def stretches(self, filter: Filter) -> list[Chunk]:
-        """Those that may hold a record that matches, in their order."""
+    def chunks(self, filter: Filter) -> list[Chunk]:
+        """Return the chunks that can hold a matching record, in their order."""
 
-    def lines(self, stretch: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
-        """The lines of one that may hold a record that matches and is wanted. Damaged ones too."""
+    def lines(self, chunk: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
+        """Iterate over the lines of a chunk that can hold a wanted and matching record, and over
+        damaged ones."""
 
 
 @contextmanager
 def open_chunks(
-    content: DataFile, find: Callable[[DataFile], OpenFile | None], as_one: bool = False
+    data_file: DataFile, find: Callable[[DataFile], OpenFile | None], as_one: bool = False
 ) -> Iterator[ChunkedFile | None]:
-    """A content, cut into stretches; None if it was deleted.
+    """Open a data file and divide it into chunks; yield None if it was deleted.
 
     Args:
-        content: which one.
+        data_file: the file.
         find: opens it.
-        as_one: not to cut it, since all of it will be read.
+        as_one: True for a single chunk, since all of it will be read.
 
     Raises:
         StorageError: it cannot be read.
     """
-    found = find(content)
+    found = find(data_file)
     if found is None:
         yield None
         return
     with found.file:
         name = SealedName.parse(found.path.name) if found.is_sealed else None
         if name is None or name.is_waiting:
-            limit = content.limit
+            limit = data_file.limit
             yield _UndividedFile(found, limit) if as_one else _PlainFile(found, limit)
-        elif as_one or content.limit is not None:  # the latter was sealed since it was looked at
-            yield _UndividedFile(found, content.limit)
+        elif as_one or data_file.limit is not None:  # the latter was sealed since it was looked at
+            yield _UndividedFile(found, data_file.limit)
         else:
             with open_index(found.path, name) as index:
                 yield _by_index(found, index) or _UndividedFile(found, None)
@@ -126,7 +127,7 @@ class _IndexedFile(_OpenedFile):
         super().__init__(found)
         self._index = index
 
-    def stretches(self, filter: Filter) -> list[Chunk]:
+    def chunks(self, filter: Filter) -> list[Chunk]:
         try:
             numbers = self._index.candidates(filter)
         except DamagedIndexError:
@@ -137,13 +138,13 @@ class _IndexedFile(_OpenedFile):
             for i in numbers
         ]
 
-    def lines(self, stretch: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
-        block = self._index.blocks[stretch.key]
+    def lines(self, chunk: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
+        block = self._index.blocks[chunk.key]
         text = self._text(block.offset, block.packed)
         if isinstance(text, Gap):
             yield Line(block.number, 0, None, text.reason)
             return
-        rows = self._rows(stretch.key)
+        rows = self._rows(chunk.key)
         if rows is None or sum(row.size for row in rows) != len(text):
             for number, line in enumerate(BytesIO(text), block.number):
                 yield Line(number, 0, line)
@@ -183,21 +184,21 @@ class _PlainFile(_OpenedFile):
         super().__init__(found)
         self._limit = limit
 
-    def stretches(self, filter: Filter) -> list[Chunk]:
+    def chunks(self, filter: Filter) -> list[Chunk]:
         made = []
         with reading_errors(self._found.path):
             for line in read_lines(self._found, 0, 0, self._limit, torn=True):
                 text = line.text or b""
-                facts = summarize_line(text)
-                if facts.may_match(filter):
+                summary = summarize_line(text)
+                if summary.may_match(filter):
                     start = line.end - len(text)
-                    made.append(Chunk(facts.first, facts.last, line.number, start, len(text)))
+                    made.append(Chunk(summary.first, summary.last, line.number, start, len(text)))
         return made
 
-    def lines(self, stretch: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
+    def lines(self, chunk: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
         with reading_errors(self._found.path):
-            text = os.pread(self._found.file.fileno(), stretch.size, stretch.offset)
-        yield Line(stretch.key, stretch.offset + stretch.size, text)
+            text = os.pread(self._found.file.fileno(), chunk.size, chunk.offset)
+        yield Line(chunk.key, chunk.offset + chunk.size, text)
 
 
 class _UndividedFile(_OpenedFile):
@@ -207,9 +208,9 @@ class _UndividedFile(_OpenedFile):
         super().__init__(found)
         self._limit = limit
 
-    def stretches(self, filter: Filter) -> list[Chunk]:
+    def chunks(self, filter: Filter) -> list[Chunk]:
         return [Chunk(0, LATEST, 0)]
 
-    def lines(self, stretch: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
+    def lines(self, chunk: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
         with reading_errors(self._found.path):
             yield from read_lines(self._found, 0, 0, self._limit, torn=True)

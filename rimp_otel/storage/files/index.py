@@ -59,8 +59,6 @@ __all__ = [
 ]
 
 
-# --- The index of a sealed file: which of its blocks and lines may hold what is looked for.
-
 MAGIC = b"rimpidx1"
 HEAD = struct.Struct("<8sQQ8sIIIIII")
 BLOCK = struct.Struct("<QIIIIQQQI")
@@ -75,7 +73,7 @@ class DamagedIndexError(Exception):
 
 
 class IndexHead(NamedTuple):
-    """What an index says about itself and its file."""
+    """The head of an index: what it says about itself and its file."""
 
     magic: bytes
     #: Of the file, in bytes.
@@ -99,7 +97,7 @@ class IndexHead(NamedTuple):
 
 
 class IndexBlock(NamedTuple):
-    """A block of a file; for times, see ``LineSummary``."""
+    """A block of a file; for its times, see ``LineSummary``."""
 
     offset: int
     #: Bytes in the file.
@@ -117,7 +115,7 @@ class IndexBlock(NamedTuple):
 
 
 class IndexRow(NamedTuple):
-    """A line; ``size`` is in bytes, with its end."""
+    """A line of a file; ``size`` is in bytes, with its end."""
 
     size: int
     first: int
@@ -126,12 +124,12 @@ class IndexRow(NamedTuple):
 
 
 def hash_of_trace(trace_id: int) -> int:
-    """32 bits: the upper half says the bucket, the lower is what stands in it."""
+    """Return a hash of 32 bits: the upper half selects the bucket, the lower half stands in it."""
     return crc32(trace_id.to_bytes(16, "big"))
 
 
 def with_checksum(part: bytes) -> bytes:
-    """A part as it stands in the file."""
+    """Return a part as it stands in the file, with its checksum."""
     return part + _CHECK.pack(crc32(part))
 
 
@@ -139,7 +137,7 @@ class SealedFileIndex:
     """An index that is read piece by piece. Any of its methods may find that it is damaged.
 
     Args:
-        read: gives so many bytes from an offset on, or less where there are less.
+        read: returns as many bytes from an offset on, or fewer at the end of the file.
 
     Raises:
         DamagedIndexError: it is damaged, or something else.
@@ -153,24 +151,24 @@ class SealedFileIndex:
 
     @classmethod
     def of_bytes(cls, data: bytes) -> SealedFileIndex:
-        """One that is in memory."""
+        """Return an index that is in memory."""
         return cls(lambda offset, size: data[offset : offset + size])
 
     @classmethod
     def of_file(cls, file: int) -> SealedFileIndex:
-        """One in an open file, which must stay open."""
+        """Return an index in an open file, which must stay open."""
         return cls(lambda offset, size: os.pread(file, size, offset))
 
     @cached_property
     def blocks(self) -> list[IndexBlock]:
-        """In their order in the file."""
+        """The blocks, in their order in the file."""
         if not self.head.blocks:
             return []
         part = self._part(self._blocks_at, self.head.blocks * BLOCK.size)
         return [IndexBlock(*values) for values in BLOCK.iter_unpack(part)]
 
     def rows(self, number: int) -> list[IndexRow]:
-        """The lines of one block."""
+        """Return the lines of one block."""
         before = sum(block.lines for block in self.blocks[:number])
         offset = self._rows_at + before * ROW.size + number * _CHECK.size
         part = self._part(offset, self.blocks[number].lines * ROW.size)
@@ -178,11 +176,11 @@ class SealedFileIndex:
 
     @property
     def is_blank(self) -> bool:
-        """Whether it says only that the file has to be read as a whole."""
+        """True if it says only that the file has to be read as a whole."""
         return not self.head.blocks
 
     def candidates(self, filter: Filter) -> list[int]:
-        """The numbers of the blocks that may hold a record which matches; not of a blank one."""
+        """Return the numbers of the blocks that can hold a matching record; not for a blank index."""
         everything = (1 << self.head.blocks) - 1
         found = everything
         if filter.trace_id is not None:
@@ -195,7 +193,7 @@ class SealedFileIndex:
         return [i for i in _bits_of(found) if not most or self.blocks[i].most >= most]
 
     def _holding(self, trace_id: int) -> int:
-        """The blocks that have a trace, as bits."""
+        """Return the blocks that have a trace, as bits."""
         head, hashed = self.head, hash_of_trace(trace_id)
         bucket = hashed >> 16 & (head.buckets - 1)
         fan = self._part(_FAN_AT, (head.buckets + 1) * FAN.size)
@@ -209,7 +207,7 @@ class SealedFileIndex:
         return found
 
     def _labelled(self, filter: Filter) -> int:
-        """The blocks that have the service and the name, as bits."""
+        """Return the blocks that have the service and the name, as bits."""
         labels = json.loads(self._part(self._labels_at, self.head.labels))
         found = (1 << self.head.blocks) - 1
         for kind, wanted in (("services", filter.service), ("names", filter.name)):
@@ -254,7 +252,7 @@ def _bits_of(number: int) -> list[int]:
     return found
 
 
-# --- Making the index of a sealed file, while it is sealed or later, and finding it again.
+# --- Making an index, while the file is sealed or later, and finding it again.
 
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 # A pipe of that name must not keep the reader waiting.
@@ -268,8 +266,11 @@ _MAX_SIZE = 2**32 - 1
 
 
 class Indexer:
-    """Gathers what an index says, line by line. A file that is not whole lines in whole blocks, or
-    is larger than can be said, gets an index that says so, and is read as a whole."""
+    """Gathers what an index says, line by line.
+
+    A file that is not whole lines in whole blocks, or is larger than an index can say, gets a blank
+    index, and is read as a whole.
+    """
 
     def __init__(self) -> None:
         self._blocks: list[IndexBlock] = []
@@ -283,26 +284,29 @@ class Indexer:
         self._is_torn = False
         self._is_possible = True
 
-    def add(self, line: bytes, facts: LineSummary) -> None:
-        """A line, with its end if it has one."""
+    def add(self, line: bytes, summary: LineSummary) -> None:
+        """Add a line, with its end if it has one."""
         if self._is_torn:
             self.give_up()
         self._is_torn = not line.endswith(b"\n")
-        self._pending.append((len(line), facts))
+        self._pending.append((len(line), summary))
 
     def give_up(self) -> None:
-        """The file cannot be indexed."""
+        """Note that the file cannot be indexed."""
         self._is_possible = False
 
     def end_block(self, packed: int, tail: bytes) -> None:
-        """The lines since the last block are one, of so many bytes, that ends in ``tail``."""
+        """End a block of the lines since the last one: its compressed size, and the bytes at its
+        end."""
         lines, self._pending = self._pending, []
         size = sum(size for size, _ in lines)
         if max(size, packed, self._lines) > _MAX_SIZE or len(self._blocks) >= MAX_BLOCKS:
             self.give_up()
         if not self._is_possible:
             return
-        rows = [IndexRow(size, facts.first, facts.last, facts.most) for size, facts in lines]
+        rows = [
+            IndexRow(size, summary.first, summary.last, summary.most) for size, summary in lines
+        ]
         self._rows.append(with_checksum(b"".join(ROW.pack(*row) for row in rows)))
         self._blocks.append(
             IndexBlock(
@@ -314,24 +318,24 @@ class Indexer:
                 min((row.first for row in rows), default=LATEST),
                 max((row.last for row in rows), default=0),
                 max((row.most for row in rows), default=0),
-                int(all(facts.is_known for _, facts in lines)),
+                int(all(summary.is_known for _, summary in lines)),
             )
         )
-        self._note(len(self._blocks) - 1, [facts for _, facts in lines])
+        self._note(len(self._blocks) - 1, [summary for _, summary in lines])
         self._offset += packed
         self._lines += len(rows)
         self._check.update(tail[-TAIL:])
 
     def _note(self, number: int, lines: list[LineSummary]) -> None:
-        hashes = {hash_of_trace(trace_id) for facts in lines for trace_id in facts.trace_ids}
+        hashes = {hash_of_trace(trace_id) for summary in lines for trace_id in summary.trace_ids}
         self._hashes.extend(hashes)
         self._numbers.extend([number] * len(hashes))
-        for facts in lines:
-            self._services = _add_labels(self._services, facts.services, number)
-            self._names = _add_labels(self._names, facts.names, number)
+        for summary in lines:
+            self._services = _add_labels(self._services, summary.services, number)
+            self._names = _add_labels(self._names, summary.names, number)
 
     def build(self, size: int, changed: int) -> bytes:
-        """The index.
+        """Return the index.
 
         Args:
             size: of the file, in bytes.
@@ -389,7 +393,7 @@ class Indexer:
 def _add_labels(
     labels: dict[str, int] | None, found: Iterable[str], number: int
 ) -> dict[str, int] | None:
-    """With the block's bit set for those that it has; None for too many."""
+    """Set the block's bit for each label that it has; return None for too many labels."""
     if labels is None:
         return None
     for label in found:
@@ -413,12 +417,12 @@ def _blank_index(size: int, changed: int) -> bytes:
 
 
 def build_index(file: BinaryIO, compression: str, changed: int | None = None) -> bytes:
-    """The index of a sealed file, as sealing it would have made it.
+    """Return the index of a sealed file, as sealing it would have made it.
 
     Args:
-        file: it, opened.
-        compression: how it is packed.
-        changed: when it was last changed, in nanoseconds, if it is to be said otherwise.
+        file: the sealed file, open.
+        compression: "zstd", "gzip" or "none".
+        changed: when it was last changed, in nanoseconds; by default, what the file system says.
 
     Raises:
         OSError: it cannot be read.
@@ -445,15 +449,15 @@ def _add_block(indexer: Indexer, text: bytes, packed: bytes | memoryview) -> Non
 
 
 def index_path(path: Path, name: SealedName) -> Path:
-    """Where the index of a sealed file is."""
+    """Return the path of the index of a sealed file."""
     return path.with_name(name.stem + ".idx")
 
 
 def make_index(path: Path, name: SealedName) -> None:
-    """Makes the index of a sealed file, in the place of any that is there.
+    """Make the index of a sealed file, replacing any that is there.
 
     Raises:
-        OSError: the file cannot be read, or the index not be written.
+        OSError: the file cannot be read, or the index cannot be written.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | _FLAGS), "rb") as file:
         index = build_index(file, name.compression)
@@ -487,7 +491,7 @@ def find_index_fault(path: Path, name: SealedName) -> IndexFault | None:
 
 
 def write_index(path: Path, name: SealedName, index: bytes) -> None:
-    """Puts the index of a sealed file in its place; it needs no sync, since it is checked.
+    """Write the index of a sealed file in its place. It needs no sync, since it is checked.
 
     Raises:
         OSError: it could not be written.
@@ -505,7 +509,7 @@ def write_index(path: Path, name: SealedName, index: bytes) -> None:
 
 @contextmanager
 def open_index(path: Path, name: SealedName) -> Iterator[SealedFileIndex | None]:
-    """The index of a sealed file; None where there is none, or it is not of this file."""
+    """Open the index of a sealed file; yield None if there is none, or it is that of another file."""
     try:
         file = os.open(index_path(path, name), os.O_RDONLY | _FLAGS | _NO_WAIT)
     except OSError:

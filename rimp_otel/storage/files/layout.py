@@ -98,18 +98,18 @@ class Layout(RecordingLayout):
         return self._named("damaged")
 
     def file(self, signal: Signal, slot: int = 0) -> Path:
-        """The active file of one signal of a writer slot."""
+        """Return the path of the active file of one signal of a writer slot."""
         return self._named(f"{signal.value}{_slot_suffix(slot)}.jsonl")
 
     def journal(self, slot: int = 0) -> Path:
-        """The directory of a writer slot's journal and of its lock."""
+        """Return the directory of a writer slot's journal and of its lock."""
         return self._named(f"journal{_slot_suffix(slot)}")
 
     def make_directory(self) -> None:
-        """Makes the directory, private to its owner, where there is none.
+        """Create the directory, private to its owner, if there is none.
 
         Raises:
-            StorageError: it cannot be made.
+            StorageError: it cannot be created.
         """
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -124,11 +124,11 @@ class Layout(RecordingLayout):
 
     @property
     def prefix(self) -> str:
-        """What the names of all files begin with; empty but for a family."""
+        """The start of the names of all files; empty but for a family."""
         return f"{self.path.stem}-" if self.is_family else ""
 
     def _slot_of(self, name: str) -> int | None:
-        """The slot that a name belongs to; None of a name that is not the recording's."""
+        """Return the slot that a name belongs to; None for a name that is not the recording's."""
         if not name.startswith(self.prefix):
             return None
         rest = name.removeprefix(self.prefix)
@@ -137,21 +137,21 @@ class Layout(RecordingLayout):
 
 
 class SealedName(NamedTuple):
-    """What the name of a file among the sealed ones says."""
+    """The name of a file among the sealed ones."""
 
     signal: Signal
-    #: The fingerprint of the content.
+    #: The fingerprint of the file.
     id: str
-    #: Nanoseconds since the epoch; None of a file that waits to be sealed.
+    #: Nanoseconds since the epoch; None for a file that waits to be sealed.
     first: int | None = None
-    #: Nanoseconds since the epoch; None of a file that waits to be sealed.
+    #: Nanoseconds since the epoch; None for a file that waits to be sealed.
     last: int | None = None
     #: One of ``SUFFIXES``.
     compression: str = "none"
 
     @classmethod
     def parse(cls, name: str) -> SealedName | None:
-        """What a name says; None of one that is not the recording's."""
+        """Parse a name; return None for one that is not the recording's."""
         match = re.fullmatch(_SEALED, name, re.ASCII)
         if match is None:
             return None
@@ -162,7 +162,7 @@ class SealedName(NamedTuple):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the file was rotated, and is not sealed yet."""
+        """True if the file was rotated, and is not sealed yet."""
         return self.last is None
 
     @property
@@ -187,7 +187,7 @@ def is_unfinished(name: str) -> bool:
 
 
 def fingerprint(first_line: bytes) -> str:
-    """The id of a file's content, by its first line: 16 hexadecimal digits. Its end is left out."""
+    """Return a file's id by its first line, without the line's end: 16 hexadecimal digits."""
     with importing():
         from hashlib import blake2b
     return blake2b(first_line.removesuffix(b"\n"), digest_size=8).hexdigest()

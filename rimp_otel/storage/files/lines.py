@@ -1,7 +1,7 @@
-"""The contents of a recording: what one file after another holds, wherever that lies by now.
+"""The lines of a recording's files, wherever a file lies by now.
 
-A content is known by its signal and the fingerprint of its first line, which stay when its file is
-rotated and when it is sealed. So a reader that has read a part of it goes on where it stopped.
+A data file is known by its signal and the fingerprint of its first line, which stay when it is
+rotated and when it is sealed. So a reader that has read a part of it continues where it stopped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 FileKey = tuple[Signal, str]
-"""What a content is known by: its signal, and its fingerprint."""
+"""A signal and the fingerprint of a file's first line: what a data file is known by."""
 
 # A pipe of that name must not keep the reader waiting.
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -44,54 +44,54 @@ _ATTEMPTS = 10
 
 
 class DataFile(NamedTuple):
-    """What one file holds, or held when it was looked at."""
+    """A file of lines, as it was when it was looked at."""
 
     signal: Signal
     #: The fingerprint of its first line.
     id: str
     #: Where it was.
     path: Path
-    #: None of an active file.
+    #: None for an active file.
     name: SealedName | None = None
     #: Bytes of its text that count; what follows is in the journal. None for all.
     limit: int | None = None
-    #: Whether no record in it can also be among those of the journals that were read with it.
+    #: True if no record in it can also be among those of the journals that were read with it.
     is_certain: bool = True
 
     @property
     def key(self) -> FileKey:
-        """What it is known by."""
+        """Its signal and its fingerprint."""
         return self.signal, self.id
 
 
 class OpenFile(NamedTuple):
-    """Where a content is now."""
+    """A data file that is open, where it lies now."""
 
     path: Path
     file: BinaryIO
-    #: How it is packed: "zstd", "gzip" or "none".
+    #: "zstd", "gzip" or "none".
     compression: str
     is_sealed: bool
 
 
 class Line(NamedTuple):
-    """A line of a content."""
+    """A line of a data file."""
 
     #: Counted from 1.
     number: int
     #: Where it ends in the text, in bytes.
     end: int
-    #: With its end, if it has one; None in the place of what cannot be read.
+    #: With its end, if it has one; None for what cannot be read.
     text: bytes | None
     #: Why it cannot be read.
     reason: str = ""
 
 
 def open_regular_file(path: Path) -> BinaryIO | None:
-    """Opens a file; None where there is none.
+    """Open a file for reading; return None if there is none.
 
     Raises:
-        StorageError: it cannot be read, or is something else than a file.
+        StorageError: it cannot be read, or is not a regular file.
     """
     with reading_errors(path):
         try:
@@ -108,11 +108,12 @@ def open_regular_file(path: Path) -> BinaryIO | None:
 
 
 def list_data_files(sealed: Path) -> list[DataFile]:
-    """The contents in the directory of sealed files, those first whose records are the oldest;
-    each once, also while it is being sealed. Those that wait to be sealed come last.
+    """Return the files in the directory of sealed files, those with the oldest records first.
+
+    Each comes once, also while it is being sealed; those that wait to be sealed come last.
 
     Raises:
-        StorageError: it is not possible to look.
+        StorageError: the directory cannot be read.
     """
     with reading_errors(sealed):
         try:
@@ -121,8 +122,8 @@ def list_data_files(sealed: Path) -> list[DataFile]:
         except FileNotFoundError:
             return []
     found: dict[FileKey, DataFile] = {}
-    for _, content in sorted(filter(None, [_parse_sealed_name(sealed, name) for name in names])):
-        found.setdefault(content.key, content)
+    for _, data_file in sorted(filter(None, [_parse_sealed_name(sealed, name) for name in names])):
+        found.setdefault(data_file.key, data_file)
     return list(found.values())
 
 
@@ -138,41 +139,41 @@ def _parse_sealed_name(sealed: Path, name: str) -> tuple[_Age, DataFile] | None:
     return age, DataFile(parsed.signal, parsed.id, sealed / name, parsed)
 
 
-def open_data_file(content: DataFile, sealed: Path) -> OpenFile | None:
-    """Opens the file that a content lies in now; None if it was deleted.
+def open_data_file(data_file: DataFile, sealed: Path) -> OpenFile | None:
+    """Open a data file where it lies now; return None if it was deleted.
 
     Raises:
         StorageError: it cannot be read.
     """
     for _ in range(_ATTEMPTS):
-        file = open_regular_file(content.path)
+        file = open_regular_file(data_file.path)
         if file is not None:
-            if _has_fingerprint(content, file):
-                compression = content.name.compression if content.name else "none"
-                return OpenFile(content.path, file, compression, content.name is not None)
+            if _has_fingerprint(data_file, file):
+                compression = data_file.name.compression if data_file.name else "none"
+                return OpenFile(data_file.path, file, compression, data_file.name is not None)
             file.close()
         # It has been rotated, or sealed; or it was, and what it became was just being replaced.
-        later = {found.key: found for found in list_data_files(sealed)}.get(content.key)
-        if later is None or later.path == content.path:
+        later = {found.key: found for found in list_data_files(sealed)}.get(data_file.key)
+        if later is None or later.path == data_file.path:
             return None
-        content = later
+        data_file = later
     return None
 
 
-def _has_fingerprint(content: DataFile, file: BinaryIO) -> bool:
-    with reading_errors(content.path):
-        return content.name is not None or fingerprint_of(file) == content.id
+def _has_fingerprint(data_file: DataFile, file: BinaryIO) -> bool:
+    with reading_errors(data_file.path):
+        return data_file.name is not None or fingerprint_of(file) == data_file.id
 
 
 def fingerprint_of(file: BinaryIO) -> str | None:
-    """Of an active file, also before its first line has ended; None of an empty one."""
+    """Return the fingerprint of an active file, even if its first line has no end; None if empty."""
     file.seek(0)
     line = file.readline()
     return fingerprint(line) if line else None
 
 
 def find_last_line_end(file: BinaryIO, size: int) -> int:
-    """Where the last whole line ends that lies within the first ``size`` bytes."""
+    """Return where the last complete line within the first ``size`` bytes ends."""
     while size > 0:
         start = max(size - _BLOCK, 0)
         at = os.pread(file.fileno(), size - start, start).rfind(b"\n")
@@ -185,14 +186,14 @@ def find_last_line_end(file: BinaryIO, size: int) -> int:
 def read_lines(
     found: OpenFile, offset: int, number: int, limit: int | None, torn: bool
 ) -> Iterator[Line]:
-    """The lines from a place on.
+    """Iterate over the lines of an open file.
 
     Args:
-        found: where they lie. What is appended from now on is not read.
-        offset: where the first of them begins in the text.
+        found: the file. What is appended from now on is not read.
+        offset: where the first line begins in the text, in bytes.
         number: of the line before it.
-        limit: where the last of them ends in the text, at the latest; None for no limit.
-        torn: whether to give a last line without an end.
+        limit: where the last line ends in the text, at the latest; None for no limit.
+        torn: True to include a last line without an end.
     """
     if found.compression == "none":
         lines = _plain_lines(found.file, offset, number)
@@ -228,7 +229,7 @@ def _compressed_lines(found: OpenFile, since: int) -> Iterator[Line]:
 
 
 def _lines_in(pieces: Iterable[bytes | Gap]) -> Iterator[Line]:
-    """Lines of unpacked blocks: usually they end with the blocks, but need not."""
+    """Iterate over the lines of decompressed blocks, which need not end where blocks do."""
     rest, offset, number = b"", 0, 0
     for piece in pieces:
         if isinstance(piece, Gap):
@@ -257,13 +258,13 @@ def rotated_lines_since(sealed: Path, signal: Signal, time_unix_nano: int) -> It
     Raises:
         StorageError: a file cannot be read.
     """
-    for content in list_data_files(sealed):
-        name = content.name
-        if content.signal is not signal:
+    for data_file in list_data_files(sealed):
+        name = data_file.name
+        if data_file.signal is not signal:
             continue
         if name is not None and name.last is not None and name.last < time_unix_nano:
             continue
-        found = open_data_file(content, sealed)
+        found = open_data_file(data_file, sealed)
         if found is None:
             continue  # retention took it
         with found.file:

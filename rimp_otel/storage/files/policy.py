@@ -1,4 +1,4 @@
-"""How a file storage keeps its files, and what it has done."""
+"""How a file storage keeps its files, and the counts of what it has done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["FilePolicy", "FileStats"]
 class FilePolicy(NamedTuple):
     """When files are rotated, how they are sealed, how long they are kept, when they are synced.
 
-    As in TelemetryConfig.
+    The fields are those of TelemetryConfig.
     """
 
     rotate_size: int
@@ -26,12 +26,12 @@ class FilePolicy(NamedTuple):
 
     @property
     def syncs(self) -> bool:
-        """Whether anything is ever forced to the device."""
+        """True if anything is ever forced to the device."""
         return self.sync != "never"
 
     @classmethod
     def of(cls, config: TelemetryConfig) -> FilePolicy:
-        """What a configuration says."""
+        """Return the policy of a configuration."""
         return cls(*(getattr(config, name) for name in cls._fields))
 
 
@@ -65,7 +65,7 @@ class FileStats(NamedTuple):
     slots_lost: int = 0
 
     def __add__(self, other: object) -> FileStats:
-        """The sums."""
+        """Return the sums."""
         if not isinstance(other, FileStats):
             return NotImplemented
         return FileStats(*map(sum, zip(self, other, strict=True)))

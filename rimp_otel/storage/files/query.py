@@ -1,10 +1,10 @@
-"""All records of a selection in the order of their times, in a memory that does not grow.
+"""Questions to a recording in files: the newest records, all records, or all of them in order.
 
-Files are not ordered by time, and overlap. Each stretch of a file has a range of times, though, so
-that they can be read in the order in which those ranges begin: a record is given as soon as no
-stretch that was not read can hold an earlier one. Until then it waits. Where too many wait (a few
-spans that took hours make many ranges overlap), those of the stretch just read are forgotten, and
-it is read again when their time has come.
+Files are not ordered by time, and overlap. Each chunk of a file has a range of times, though, so
+that they can be read in the order in which those ranges begin: a record is returned as soon as no
+chunk that was not read can hold an earlier one. Until then it waits. Where too many wait (a few
+spans that took hours make many ranges overlap), those of the chunk just read are forgotten, and it
+is read again when their time has come. So the memory does not grow with the recording.
 """
 
 from __future__ import annotations
@@ -39,14 +39,12 @@ from rimp_otel.storage.reading import JournalLine
 __all__ = ["iter_retrieve_selected", "iterate_ordered", "retrieve_selected"]
 
 
-# --- All records of a selection in the order of their times, in a memory that does not grow.
-
 MAX_WAITING = 20_000
 _MAX_OPEN = 16
 
 
 def iterate_ordered(view: RecordingView, wanted: LineFilter) -> Iterator[TimedRecord]:
-    """The records that are looked for, oldest first; of one time, in any order.
+    """Iterate over the wanted records, oldest first; those of one time come in any order.
 
     Raises:
         StorageError: a file cannot be read.
@@ -56,14 +54,14 @@ def iterate_ordered(view: RecordingView, wanted: LineFilter) -> Iterator[TimedRe
 
 
 class _PendingChunk(NamedTuple):
-    """Something to be read; no record of it that was not given yet is earlier than ``first``."""
+    """Something to be read, with no earlier unreturned record than ``first``."""
 
     first: int
     #: Of its content, among all of the recording.
     order: int
     key: int
     #: None for a content that was not looked at yet.
-    stretch: Chunk | None
+    chunk: Chunk | None
 
 
 class _OrderedIteration:
@@ -71,77 +69,79 @@ class _OrderedIteration:
         self._view = view
         self._wanted = wanted
         self._opened = opened
-        self._contents = [*view.snapshot.sealed, *view.snapshot.active]
-        self._parts: list[_PendingChunk] = []
+        self._data_files = [*view.snapshot.sealed, *view.snapshot.active]
+        self._pending: list[_PendingChunk] = []
         # Told apart by two numbers: records cannot be compared.
         self._waiting: list[tuple[int, int, int, TimedRecord]] = []
         self._count = 0
-        for order, content in enumerate(self._contents):
-            if wanted.may_want_from(content):
-                first = content.name.first if content.name is not None else 0
-                heappush(self._parts, _PendingChunk(first or 0, order, -1, None))
-        for stretch in opened.journal.stretches(wanted.filter):
-            self._add(len(self._contents), stretch)
+        for order, data_file in enumerate(self._data_files):
+            if wanted.may_want_from(data_file):
+                first = data_file.name.first if data_file.name is not None else 0
+                heappush(self._pending, _PendingChunk(first or 0, order, -1, None))
+        for chunk in opened.journal.chunks(wanted.filter):
+            self._add(len(self._data_files), chunk)
 
     def run(self) -> Iterator[TimedRecord]:
-        while self._parts:
-            part = heappop(self._parts)
-            if part.stretch is None:
-                self._look_at(part.order)
+        while self._pending:
+            pending = heappop(self._pending)
+            if pending.chunk is None:
+                self._look_at(pending.order)
             else:
-                yield from self._read(part, part.stretch)
+                yield from self._read(pending, pending.chunk)
             yield from self._due()
         yield from self._due()
 
     def _due(self) -> Iterator[TimedRecord]:
-        """What nothing earlier can follow."""
-        until = self._parts[0].first if self._parts else None
+        """Yield the records that nothing earlier can follow."""
+        until = self._pending[0].first if self._pending else None
         while self._waiting and (until is None or self._waiting[0][0] < until):
             yield heappop(self._waiting)[3]
 
     def _look_at(self, order: int) -> None:
-        parts = self._opened.get(self._contents[order])
-        for stretch in parts.stretches(self._wanted.filter) if parts else ():
-            self._add(order, stretch)
+        chunked = self._opened.get(self._data_files[order])
+        for chunk in chunked.chunks(self._wanted.filter) if chunked else ():
+            self._add(order, chunk)
 
-    def _add(self, order: int, stretch: Chunk) -> None:
-        if self._wanted.may_want(stretch.first, stretch.last):
-            heappush(self._parts, _PendingChunk(stretch.first, order, stretch.key, stretch))
+    def _add(self, order: int, chunk: Chunk) -> None:
+        if self._wanted.may_want(chunk.first, chunk.last):
+            heappush(self._pending, _PendingChunk(chunk.first, order, chunk.key, chunk))
 
-    def _read(self, part: _PendingChunk, stretch: Chunk) -> Iterator[TimedRecord]:
-        is_full = len(self._waiting) >= MAX_WAITING and self._can_be_read_again(part, stretch)
+    def _read(self, pending: _PendingChunk, chunk: Chunk) -> Iterator[TimedRecord]:
+        is_full = len(self._waiting) >= MAX_WAITING and self._can_be_read_again(pending, chunk)
         left = None
-        for record in self._records(part.order, stretch):
+        for record in self._records(pending.order, chunk):
             time = record[0]
-            if time < part.first and part.first > stretch.first:
+            if time < pending.first and pending.first > chunk.first:
                 continue  # was given when it was read before
-            if time == part.first and is_full:
+            if time == pending.first and is_full:
                 yield record
-            elif is_full and self._parts and time >= self._parts[0].first:
+            elif is_full and self._pending and time >= self._pending[0].first:
                 left = time if left is None else min(left, time)
             else:
                 self._count += 1
-                heappush(self._waiting, (time, part.order, self._count, record))
+                heappush(self._waiting, (time, pending.order, self._count, record))
         if left is not None:
-            heappush(self._parts, part._replace(first=left))
+            heappush(self._pending, pending._replace(first=left))
 
-    def _can_be_read_again(self, part: _PendingChunk, stretch: Chunk) -> bool:
+    def _can_be_read_again(self, pending: _PendingChunk, chunk: Chunk) -> bool:
         # What may be in a journal too is left out once, and would come the second time.
-        is_certain = part.order >= len(self._contents) or self._contents[part.order].is_certain
-        return is_certain and stretch.can_be_read_again
+        is_certain = (
+            pending.order >= len(self._data_files) or self._data_files[pending.order].is_certain
+        )
+        return is_certain and chunk.can_be_read_again
 
-    def _records(self, order: int, stretch: Chunk) -> Iterator[TimedRecord]:
-        content = self._contents[order] if order < len(self._contents) else None
-        parts = self._opened.journal if content is None else self._opened.get(content)
-        if parts is None:
+    def _records(self, order: int, chunk: Chunk) -> Iterator[TimedRecord]:
+        data_file = self._data_files[order] if order < len(self._data_files) else None
+        chunked = self._opened.journal if data_file is None else self._opened.get(data_file)
+        if chunked is None:
             return  # deleted since
         selection = self._wanted.selection
-        for _, data in self._view.read(content, parts, stretch, self._wanted):
+        for _, data in self._view.read(data_file, chunked, chunk, self._wanted):
             yield from select_with_times(selection, data)
 
 
 class _OpenedFiles:
-    """The contents that are open; of many, those that were used last. A context manager."""
+    """The data files that are open; of many, those that were used last. A context manager."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.journal = _JournalChunks(snapshot.journal)
@@ -156,24 +156,24 @@ class _OpenedFiles:
         while self._open:
             self._open.popitem()[1][0].close()
 
-    def get(self, content: DataFile) -> ChunkedFile | None:
-        """A content; None if it was deleted.
+    def get(self, data_file: DataFile) -> ChunkedFile | None:
+        """Return an open file; None if it was deleted.
 
         Raises:
-            StorageError: it cannot be read; or not be gone on with, since it was repaired meanwhile.
+            StorageError: it cannot be read, or was replaced in a repair meanwhile.
         """
-        if content not in self._open:
+        if data_file not in self._open:
             self._close_one()
             stack = ExitStack()
-            parts = stack.enter_context(open_chunks(content, self._snapshot.open))
-            self._open[content] = stack, parts
-            if parts and self._known.setdefault(content, parts.file_id) != parts.file_id:
+            chunked = stack.enter_context(open_chunks(data_file, self._snapshot.open))
+            self._open[data_file] = stack, chunked
+            if chunked and self._known.setdefault(data_file, chunked.file_id) != chunked.file_id:
                 raise StorageError(
-                    f"cannot go on reading {content.path}: another file has taken its place; "
+                    f"cannot go on reading {data_file.path}: another file has taken its place; "
                     "begin again"
                 )
-        self._open.move_to_end(content)
-        return self._open[content][1]
+        self._open.move_to_end(data_file)
+        return self._open[data_file][1]
 
     def _close_one(self) -> None:
         # What is not sealed stays open: it may be cut otherwise when it is opened again.
@@ -183,32 +183,32 @@ class _OpenedFiles:
 
 
 class _JournalChunks:
-    """What is in the journals."""
+    """What is in the journals; each line is a chunk."""
 
     file_id = 0
 
     def __init__(self, lines: list[JournalLine]) -> None:
         self._lines = lines
 
-    def stretches(self, filter: Filter) -> list[Chunk]:
+    def chunks(self, filter: Filter) -> list[Chunk]:
         found = []
         for number, line in enumerate(self._lines):
-            facts = summarize_line(line.text)
-            if line.signal in filter.signals and facts.may_match(filter):
-                found.append(Chunk(facts.first, facts.last, number, 0, len(line.text)))
+            summary = summarize_line(line.text)
+            if line.signal in filter.signals and summary.may_match(filter):
+                found.append(Chunk(summary.first, summary.last, number, 0, len(line.text)))
         return found
 
-    def lines(self, stretch: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
-        yield Line(stretch.key, 0, self._lines[stretch.key].text)
+    def lines(self, chunk: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
+        yield Line(chunk.key, 0, self._lines[chunk.key].text)
 
 
-# --- What ``FileStorage.retrieve`` does: the records that are selected, and little else is decoded.
+# --- The selected records, decoding little else.
 
 _MIN_KEPT = 10_000
 
 
 def retrieve_selected(view: RecordingView, selection: Selection) -> TelemetryData:
-    """The records that are selected, oldest first.
+    """Return the selected records, oldest first.
 
     Raises:
         StorageError: a file cannot be read.
@@ -233,8 +233,10 @@ def retrieve_selected(view: RecordingView, selection: Selection) -> TelemetryDat
 
 
 def _retrieve_all(view: RecordingView, wanted: LineFilter) -> TelemetryData:
-    """The same without a limit, and so without more objects than the records themselves: with many
-    of them, the garbage collector takes as long as all the rest."""
+    """Return all selected records, without a limit and so without any objects but the records.
+
+    With many objects, the garbage collector takes as long as everything else.
+    """
     selection = wanted.selection
     found: dict[str, list[list[Any]]] = {name: [] for name in TIMES}
     for source in view.newest_first(wanted):
@@ -253,7 +255,7 @@ def _retrieve_all(view: RecordingView, wanted: LineFilter) -> TelemetryData:
 def iter_retrieve_selected(
     view: RecordingView, selection: Selection, batch_size: int
 ) -> Iterator[TelemetryData]:
-    """The same without a limit, in batches of so many, in a memory that does not grow.
+    """Iterate over the selected records, oldest first, in batches of ``batch_size``.
 
     Raises:
         StorageError: a file cannot be read.
@@ -266,6 +268,6 @@ def iter_retrieve_selected(
 def _newest_in_file(
     records: list[tuple[int, str, Any, int]], selection: Selection
 ) -> list[tuple[int, str, Any, int]]:
-    """Of a file's records, read in any order of lines; of one time, those of later lines."""
+    """Return the newest of a file's records, read in any order; of one time, those of later lines."""
     records.sort(key=itemgetter(3))
     return keep_newest(selection, records)

@@ -1,8 +1,8 @@
-"""A recording in files, also one that is being written.
+"""A recording in files, also while it is written.
 
 A reader sees what is in active files, in sealed ones, and in the journals of living and of dead
 processes, each record once, and changes nothing. ``snapshot`` says why that is so within one poll,
-``lines`` and ``SeenRecords`` why it is from one poll to the next.
+``lines`` and ``SeenRecords`` why it is so from one poll to the next.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class FileRecording:
     def __init__(self, path: str | os.PathLike[str], decode: Decode | None = None) -> None:
         self.layout = Layout(path)
         self._decoder = LineDecoder(decode)
-        self._places: dict[FileKey, _Position] = {}
+        self._positions: dict[FileKey, _Position] = {}
         self._seen = SeenRecords()
 
     @property
@@ -91,7 +91,7 @@ class FileRecording:
         found: list[RecordingFile] = []
         sealed = list_data_files(self.layout.sealed)
         for signal in Signal:
-            paths = [content.path for content in sealed if content.signal is signal]
+            paths = [data_file.path for data_file in sealed if data_file.signal is signal]
             found += list_files(paths, "sealed", signal)
             found += list_files([self.layout.file(signal, n) for n in slots], "active", signal)
         return found + list_journal_files(self.layout)
@@ -138,40 +138,40 @@ class FileRecording:
     def poll(
         self, final: bool = False, wanted: Callable[[DataFile], bool] | None = None
     ) -> Iterator[TelemetryData]:
-        """What has been recorded since the last poll, a batch for each line; everything at first.
+        """Iterate over what was recorded since the last poll, a batch for each line; over
+        everything at first.
 
-        Wherever a record lies and moves to, it is given once. A poll that is broken off is gone
-        on with by the next one. A file that was replaced or truncated is read from its start.
+        Wherever a record lies and moves to, it is returned once. A poll that is broken off is
+        continued by the next one. A file that was replaced or truncated is read from its start.
 
         Args:
-            final: also read a last line that does not end yet; one that cannot be read is damaged.
-            wanted: asked for each file, whether to read it; what the journals hold is given all
-                the same.
+            final: read a last line that does not end yet, too; one that cannot be read is damaged.
+            wanted: returns True for the files to read; what the journals hold is returned anyway.
 
         Raises:
             StorageError: a file cannot be read.
         """
         with Snapshot(self.layout) as snapshot:
             self._begin(snapshot)
-            for content in [*snapshot.sealed, *snapshot.active]:
-                if wanted is None or wanted(content):
-                    yield from self._read(snapshot, content, final)
+            for data_file in [*snapshot.sealed, *snapshot.active]:
+                if wanted is None or wanted(data_file):
+                    yield from self._read(snapshot, data_file, final)
             yield from self._seen.fresh()
             self._end(snapshot)
 
     def skip(self) -> None:
-        """Leaves out what there is now, without reading it: polls give what comes after.
+        """Leave out what there is now, without reading it: polls return what comes after.
 
         Raises:
             StorageError: something cannot be read.
         """
         with Snapshot(self.layout) as snapshot:
             self._begin(snapshot)
-            for content in [*snapshot.sealed, *snapshot.active]:
-                found = snapshot.open(content)
+            for data_file in [*snapshot.sealed, *snapshot.active]:
+                found = snapshot.open(data_file)
                 if found is not None:
                     with found.file, reading_errors(found.path):
-                        self._places[content.key] = _position_after(content, found)
+                        self._positions[data_file.key] = _position_after(data_file, found)
             self._seen.skip()
 
     def _begin(self, snapshot: Snapshot) -> None:
@@ -180,44 +180,46 @@ class FileRecording:
 
     def _end(self, snapshot: Snapshot) -> None:
         self._seen.end()
-        there = {content.key for content in [*snapshot.sealed, *snapshot.active]}
-        self._places = {key: place for key, place in self._places.items() if key in there}
+        there = {data_file.key for data_file in [*snapshot.sealed, *snapshot.active]}
+        self._positions = {
+            key: position for key, position in self._positions.items() if key in there
+        }
 
     def _read(
-        self, snapshot: Snapshot, content: DataFile, final: bool = False
+        self, snapshot: Snapshot, data_file: DataFile, final: bool = False
     ) -> Iterator[TelemetryData]:
-        place = self._places.get(content.key, _Position())
-        found = None if place.is_complete else snapshot.open(content)
+        position = self._positions.get(data_file.key, _Position())
+        found = None if position.is_complete else snapshot.open(data_file)
         if found is None:
             return
         with found.file:
-            for line in self._lines(content, found, place, final or found.is_sealed):
+            for line in self._lines(data_file, found, position, final or found.is_sealed):
                 data = self._decoder.decode_line(found.path, line.number, line.text, line.reason)
-                data = data and self._seen.without_seen(data, content.is_certain)
+                data = data and self._seen.without_seen(data, data_file.is_certain)
                 if data:
                     yield data
-        if content.name is not None:
-            place = self._places.get(content.key, place)
-            self._places[content.key] = place._replace(is_complete=True)
+        if data_file.name is not None:
+            position = self._positions.get(data_file.key, position)
+            self._positions[data_file.key] = position._replace(is_complete=True)
 
     def _lines(
-        self, content: DataFile, found: OpenFile, place: _Position, torn: bool
+        self, data_file: DataFile, found: OpenFile, position: _Position, torn: bool
     ) -> Iterator[Line]:
-        lines = read_lines(found, place.offset, place.lines, content.limit, torn)
+        lines = read_lines(found, position.offset, position.lines, data_file.limit, torn)
         while True:
             with reading_errors(found.path):
                 line = next(lines, None)
             if line is None:
                 return
-            self._places[content.key] = _Position(line.end, line.number)
+            self._positions[data_file.key] = _Position(line.end, line.number)
             yield line
 
 
-def _position_after(content: DataFile, found: OpenFile) -> _Position:
-    """The place after all that a content has now."""
-    if content.name is not None or found.is_sealed:
-        return _Position(is_complete=content.limit is None, offset=content.limit or 0)
-    limit = content.limit
+def _position_after(data_file: DataFile, found: OpenFile) -> _Position:
+    """Return the position after everything that a file has now."""
+    if data_file.name is not None or found.is_sealed:
+        return _Position(is_complete=data_file.limit is None, offset=data_file.limit or 0)
+    limit = data_file.limit
     if limit is None:
         limit = find_last_line_end(found.file, os.fstat(found.file.fileno()).st_size)
     return _Position(limit)

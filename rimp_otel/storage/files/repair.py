@@ -1,7 +1,7 @@
-"""Repairing a recording: what can be mended is, what cannot is kept; living writers are left alone.
+"""Repairs a recording: what can be repaired is, the rest is kept; living writers are left alone.
 
 Each step leaves the recording whole or as it was, so that a repair may be killed at any moment, and
-done again; done again on what is whole, it changes nothing.
+run again; run again on what is whole, it changes nothing.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ from rimp_otel.storage.slots import inspect_slots
 __all__ = ["Action", "ActionCode", "Recover", "Repair", "store_quarantined"]
 
 
-# --- Segments of a journal that a recovery put aside: what is only in them is stored after all.
+# --- Quarantined segments: the records that are only in them are stored after all.
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _SLICE = 90
 
 
 def store_quarantined(path: Path, target: SlotTarget) -> int:
-    """Stores the records of a damaged segment that are in no file yet.
+    """Store the records of a quarantined segment that are in no file yet.
 
     Args:
         path: of the segment.
         target: the files of the slot that it belonged to.
 
     Returns:
-        How many there were.
+        How many records there were.
 
     Raises:
         OSError: it cannot be read.
@@ -82,7 +82,7 @@ def store_quarantined(path: Path, target: SlotTarget) -> int:
 
 
 def _readable_frames(path: Path) -> dict[Signal, list[Frame]]:
-    """The records in it that can be read, and are not known to be stored."""
+    """Return the records of a segment that can be read, and are not known to be stored."""
     with os.fdopen(os.open(path, _FLAGS), "rb") as file:
         data = file.read()
     text = data[HEADER_SIZE:]
@@ -102,14 +102,14 @@ def _stored_until(state: HeaderState | None, signal: Signal, data: bytes) -> int
     return offset if data[max(offset - 1, 0) : offset] == b"\n" else 0
 
 
-# --- Repairing a recording: what can be mended is, what cannot is kept; living writers are left alone.
+# --- Repairing a recording.
 
 _NEVER = 1e9
 """Seconds."""
 
 Recover = Callable[[Slot, SlotTarget], "tuple[int, int, str]"]
-"""Stores what a slot's journal holds: gives the records that were stored, those that could not be
-read, and why not all were stored, which is empty where all were."""
+"""Stores what a slot's journal holds. Returns how many records were stored, how many could not be
+read, and why not all were stored; that is empty if all were."""
 
 
 class ActionCode(str, Enum):
@@ -176,7 +176,7 @@ class Repair:
         layout: of the recording.
         policy: how its files are kept.
         recover: stores what a journal holds.
-        take_over: whether to take slots that another machine was the last to hold.
+        take_over: True to take slots that another machine was the last to hold.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class Repair:
         self._damaged = layout.damaged
 
     def run(self) -> Iterator[Action]:
-        """Does it, and says what it does.
+        """Repair the recording; yield what is done.
 
         Raises:
             StorageError: the recording cannot be read at all.
@@ -230,7 +230,7 @@ class Repair:
             target.release_slot()
 
     def _journal(self, slot: Slot, target: SlotTarget) -> list[Action]:
-        """Empties the slot's journal, if it holds anything."""
+        """Empty the slot's journal, if it holds anything."""
         (state,) = [s for s in inspect_slots(self._layout) if s.number == slot.number]
         if not state.size:
             return []
@@ -255,10 +255,10 @@ class Repair:
                 yield Action(ActionCode.REMOVED, left)
             if path.exists() and not path.is_symlink():
                 sealed = self._layout.sealed
-                mended = rewrite_active(
+                rewritten = rewrite_active(
                     path, signal, slot.number, parse_line, sealed, self._damaged
                 )
-                yield from _actions_for(path, mended)
+                yield from _actions_for(path, rewritten)
 
     def _beside(self, entry: FileEntry, target: SlotTarget) -> Iterator[Action]:
         path, state = entry
@@ -334,15 +334,15 @@ def _can_read(name: SealedName) -> bool:
     return name.compression != "zstd" or find_spec("zstandard") is not None
 
 
-def _actions_for(path: Path, mended: Rewritten | None) -> Iterator[Action]:
-    if mended is None:
+def _actions_for(path: Path, rewritten: Rewritten | None) -> Iterator[Action]:
+    if rewritten is None:
         return
-    if mended.path == path and mended.kept is None:
+    if rewritten.path == path and rewritten.kept is None:
         yield Action(ActionCode.ENDED, path, 1)
-    elif mended.kept is None:
-        yield Action(ActionCode.RENAMED, path, target=mended.path)
+    elif rewritten.kept is None:
+        yield Action(ActionCode.RENAMED, path, target=rewritten.path)
     else:
-        yield Action(ActionCode.MOVED_LINES, path, mended.damaged, mended.kept)
+        yield Action(ActionCode.MOVED_LINES, path, rewritten.damaged, rewritten.kept)
 
 
 def _describe_failure(error: Exception) -> str:

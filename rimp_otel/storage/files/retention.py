@@ -16,13 +16,12 @@ from rimp_otel.fsutil import lock_file, unlock_file
 from rimp_otel.storage.files.layout import DERIVED_SUFFIXES, SealedName
 
 __all__ = ["Deleted", "SealedFile", "delete_expired", "delete_sealed_file", "list_sealed"]
-"""What is added to a sealed file's stem by what is derived from it."""
 
 
 class SealedFile(NamedTuple):
     """A file among the sealed ones."""
 
-    #: Nanoseconds since the epoch; until when it has records, or when it was last changed.
+    #: The time of its last record, or when it was last changed: nanoseconds since the epoch.
     until: int
     path: Path
     name: SealedName
@@ -42,7 +41,7 @@ class Deleted(NamedTuple):
 
 
 def list_sealed(directory: Path) -> list[SealedFile]:
-    """The sealed and waiting files, oldest first."""
+    """Return the sealed and waiting files, oldest first."""
     found = []
     try:
         names = os.listdir(directory)
@@ -71,7 +70,7 @@ def _inspect_sealed(path: Path, name: SealedName) -> SealedFile | None:
 def delete_expired(
     directory: Path, size: int | None, age: float | None, now: float, stuck: Collection[str] = ()
 ) -> Deleted:
-    """Deletes the oldest files, until the bounds are kept.
+    """Delete the oldest files, until the bounds are kept.
 
     Args:
         directory: of the sealed files.
@@ -83,7 +82,7 @@ def delete_expired(
             and will take a fraction of their size.
 
     Raises:
-        OSError: the directory cannot be looked into.
+        OSError: the directory cannot be read.
     """
     if size is None and age is None:
         return Deleted()
@@ -111,9 +110,9 @@ def _delete_one(found: SealedFile, before: Deleted) -> Deleted:
 
 
 def delete_sealed_file(found: SealedFile) -> bool:
-    """Deletes a file and what was derived from it; says whether it was there to be deleted.
+    """Delete a file and what was derived from it; return True if it was there to be deleted.
 
-    A waiting file stays that somebody is just sealing.
+    A waiting file that is being sealed stays.
 
     Raises:
         OSError: it could not be deleted.

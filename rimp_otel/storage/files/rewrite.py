@@ -1,7 +1,7 @@
-"""Mending one file: what can be read stays in it, what cannot is kept in ``damaged/``.
+"""Rewrites one damaged file: what can be read stays in it, the rest is kept in ``damaged/``.
 
 First what cannot be read is written there; then the file is replaced by one without it, which is
-one rename. So whenever it is interrupted, everything is where it was, or where it belongs; done
+one rename. So whenever it is interrupted, everything is where it was, or where it belongs; run
 again, it writes the same under the same name.
 """
 
@@ -43,18 +43,18 @@ _SUFFIXES = sorted(SUFFIXES.values(), key=len, reverse=True)
 class Rewritten(NamedTuple):
     """What was done to a file."""
 
-    #: Where it is now; None where nothing of it could be read.
+    #: Where it is now; None if nothing of it could be read.
     path: Path | None
     #: Lines and blocks that could not be read.
     damaged: int
-    #: Where they are now; None where there were none.
+    #: Where they are now; None if there were none.
     kept: Path | None
 
 
 def rewrite_active(
     path: Path, signal: Signal, slot: int, parse: ParseLine, sealed: Path, damaged: Path
 ) -> Rewritten | None:
-    """Mends an active file whose slot is held, and whose journal is empty.
+    """Rewrite an active file whose slot is held, and whose journal is empty.
 
     Args:
         path: of the file.
@@ -62,7 +62,7 @@ def rewrite_active(
         slot: its number.
         parse: reads a line.
         sealed: the directory of sealed files.
-        damaged: the directory for what cannot be read, made here where it is missing.
+        damaged: the directory for what cannot be read; created if it is missing.
 
     Returns:
         What was done; None if there was nothing to do.
@@ -72,50 +72,53 @@ def rewrite_active(
     """
     with _open_for_rewrite(path) as file:
         found = OpenFile(path, file, "none", is_sealed=False)
-        look = _Contents(found, parse)
-        if not look.damaged:
+        contents = _Contents(found, parse)
+        if not contents.damaged:
             return Rewritten(path, 0, None) if _end_last_line(path, file) else None
-        kept = _keep_damaged(look, found, parse, damaged)
+        kept = _keep_damaged(contents, found, parse, damaged)
         with _temporary_file(path) as (made, target):
             good = _good_lines(found, parse)
-            if look.begins_damaged:
+            if contents.begins_damaged:
                 good = _with_first_line(
                     good, lambda first: make_unique_line(first, signal, sealed, slot)
                 )
             _write_texts(target, good)
             _replace_file(made, target, path)
-    return Rewritten(path, look.damaged, kept)
+    return Rewritten(path, contents.damaged, kept)
 
 
 def rewrite_sealed(
     path: Path, name: SealedName, parse: ParseLine, damaged: Path
 ) -> Rewritten | None:
-    """Mends a sealed file, or corrects its name. The arguments and so on as above."""
+    """Rewrite a sealed file, or correct its name.
+
+    The arguments, results and errors are those of ``rewrite_active``.
+    """
     with _open_for_rewrite(path) as file:
         found = OpenFile(path, file, name.compression, is_sealed=True)
-        look = _Contents(found, parse)
-        if not look.damaged:
-            return _rename_sealed(path, _correct_name(path, name, look))
-        kept = _keep_damaged(look, found, parse, damaged)
-        return _replace_sealed(found, name, parse, look, kept)
+        contents = _Contents(found, parse)
+        if not contents.damaged:
+            return _rename_sealed(path, _correct_name(path, name, contents))
+        kept = _keep_damaged(contents, found, parse, damaged)
+        return _replace_sealed(found, name, parse, contents, kept)
 
 
 class _Contents:
-    """What a file holds."""
+    """What a file holds: how many lines can be read, and what its name should be."""
 
     def __init__(self, found: OpenFile, parse: ParseLine) -> None:
         #: Lines and blocks that cannot be read.
         self.damaged = 0
-        #: Whether it cannot be unpacked, in part.
+        #: True if a part cannot be decompressed.
         self.has_gaps = False
-        #: Whether the first line is damaged.
+        #: True if the first line is damaged.
         self.begins_damaged = False
         #: Lines that can be read.
         self.good = 0
-        #: The first line, where it is not damaged.
+        #: The first line, if it is not damaged.
         self.first = b""
-        #: Of the lines that can be read.
-        self.extent = TimeRange()
+        #: The times of the lines that can be read.
+        self.times = TimeRange()
         for line in _all_lines(found):
             self._add(line, _is_good(line, parse))
 
@@ -130,31 +133,33 @@ class _Contents:
         if line.number == 1:
             self.first = text
         if text.strip():
-            self.extent.add(text.strip())
+            self.times.add(text.strip())
 
 
 def _replace_sealed(
-    found: OpenFile, name: SealedName, parse: ParseLine, look: _Contents, kept: Path
+    found: OpenFile, name: SealedName, parse: ParseLine, contents: _Contents, kept: Path
 ) -> Rewritten:
     path = found.path
-    if not look.good:
+    if not contents.good:
         _delete_sealed(path)
-        return Rewritten(None, look.damaged, kept)
+        return Rewritten(None, contents.damaged, kept)
     good = _good_lines(found, parse)
-    if look.begins_damaged:  # then the file begins with another line, and has another id
+    if contents.begins_damaged:  # then the file begins with another line, and has another id
         first = make_unique_line(next(good).rstrip(b"\n"), name.signal, path.parent, 0)
         good = chain([first + b"\n"], good)
         name = name._replace(id=fingerprint(first))
     else:
-        name = _correct_name(path, name, look)
+        name = _correct_name(path, name, contents)
     with _temporary_file(path) as (made, target):
         _write_texts(target, _compress_lines(good, name.compression))
         # Under the old name first: no two files hold the same at any time.
         _replace_file(made, target, path)
     _remove_derived(path)
     make_index(path, SealedName.parse(path.name) or name)
-    renamed = _rename_sealed(path, name._replace(first=look.extent.first, last=look.extent.last))
-    return Rewritten(renamed.path if renamed else path, look.damaged, kept)
+    renamed = _rename_sealed(
+        path, name._replace(first=contents.times.first, last=contents.times.last)
+    )
+    return Rewritten(renamed.path if renamed else path, contents.damaged, kept)
 
 
 def _all_lines(found: OpenFile) -> Iterator[Line]:
@@ -172,7 +177,7 @@ def _is_good(line: Line, parse: ParseLine) -> bool:
 
 
 def _good_lines(found: OpenFile, parse: ParseLine) -> Iterator[bytes]:
-    """The lines that can be read, each with its end."""
+    """Iterate over the lines that can be read, each with its end."""
     for line in _all_lines(found):
         if line.text is not None and _is_good(line, parse):
             yield line.text if line.text.endswith(b"\n") else line.text + b"\n"
@@ -191,7 +196,7 @@ def _compress_lines(lines: Iterable[bytes], compression: str) -> Iterator[bytes]
 
 
 def _end_last_line(path: Path, file: BinaryIO) -> bool:
-    """Ends a last line that is whole but for that; whether there was one."""
+    """End a last line that lacks nothing else; return True if there was one."""
     size = os.fstat(file.fileno()).st_size
     if not size or os.pread(file.fileno(), 1, size - 1) == b"\n":
         return False
@@ -200,13 +205,13 @@ def _end_last_line(path: Path, file: BinaryIO) -> bool:
     return True
 
 
-def _correct_name(path: Path, name: SealedName, look: _Contents) -> SealedName:
-    id = fingerprint(look.first)
+def _correct_name(path: Path, name: SealedName, contents: _Contents) -> SealedName:
+    id = fingerprint(contents.first)
     if id != name.id and not any(path.parent.glob(f"{name.signal.value}-*{id}.jsonl*")):
         name = name._replace(id=id)
-    if not look.extent.last or name.first is None or name.last is None:
+    if not contents.times.last or name.first is None or name.last is None:
         return name
-    first, last = min(name.first, look.extent.first), max(name.last, look.extent.last)
+    first, last = min(name.first, contents.times.first), max(name.last, contents.times.last)
     return name._replace(first=first, last=last)
 
 
@@ -242,11 +247,10 @@ def _delete_sealed(path: Path) -> None:
     sync_directory(path.parent)
 
 
-def _keep_damaged(look: _Contents, found: OpenFile, parse: ParseLine, damaged: Path) -> Path:
-    """Copies what cannot be read, byte for byte: lines; or all of a file, if it is a part of it
-    that cannot be unpacked."""
+def _keep_damaged(contents: _Contents, found: OpenFile, parse: ParseLine, damaged: Path) -> Path:
+    """Copy what cannot be read byte for byte: lines; or a whole file that has a damaged block."""
     path = found.path
-    if look.has_gaps:
+    if contents.has_gaps:
         return move_to_damaged(path, damaged, moved=False)
     target = _free_name(path, damaged, ".jsonl")
     with _temporary_file(target) as (made, file):
@@ -258,8 +262,7 @@ def _keep_damaged(look: _Contents, found: OpenFile, parse: ParseLine, damaged: P
 
 
 def move_to_damaged(path: Path, damaged: Path, moved: bool = True) -> Path:
-    """Puts a whole file into the directory for what cannot be mended, which is made where it is
-    missing.
+    """Move or copy a whole file to the directory for damaged ones, creating that if needed.
 
     Raises:
         OSError: that failed; it is where it was.
@@ -279,8 +282,10 @@ def move_to_damaged(path: Path, damaged: Path, moved: bool = True) -> Path:
 
 
 def _free_name(path: Path, damaged: Path, suffix: str) -> Path:
-    """A name that says what was damaged, and when it was last changed: the same for whoever does
-    this again because it was interrupted."""
+    """Return a name that says what was damaged, and when it was last changed.
+
+    It is the same again if this is run again after an interruption.
+    """
     damaged.mkdir(mode=0o700, exist_ok=True)
     changed = os.stat(path).st_mtime_ns
     when = time.strftime("%Y%m%dT%H%M%S", time.gmtime(changed // 10**9))
@@ -299,8 +304,10 @@ def _open_for_rewrite(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _temporary_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """A new file beside ``path``; removed, unless it was published. Whoever else began one is
-    dead, since its lock is ours."""
+    """Create a file beside ``path``; remove it at the end, unless it was renamed.
+
+    Whoever else began one is dead, since its lock is ours.
+    """
     remove_temporary_files(path)
     made = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
@@ -311,7 +318,7 @@ def _temporary_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 def remove_temporary_files(path: Path) -> list[Path]:
-    """Removes what was to replace ``path`` and did not; says what that was."""
+    """Remove what was to replace ``path`` and did not; return the paths."""
     left = list(path.parent.glob(f".{escape(path.name)}.tmp-*"))
     for found in left:
         found.unlink(missing_ok=True)

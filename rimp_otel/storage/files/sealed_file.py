@@ -1,4 +1,4 @@
-"""Sealing one file: its lines are compressed, and it is named after the times that they hold.
+"""Makes one sealed file: compresses the lines of a waiting file, and names it by their times.
 
 A waiting file is the truth until it is deleted, and that is the last step: a death in between
 leaves it as it was, with perhaps a temporary file, or the sealed one, beside it. Whoever comes next
@@ -30,7 +30,7 @@ _locked: set[int] = set()
 
 
 def _close_inherited() -> None:
-    """In a forked child, which would keep the lock of a file that its parent seals."""
+    """Close inherited files in a forked child, which would keep the locks of what its parent seals."""
     while _locked:
         os.close(_locked.pop())
 
@@ -40,16 +40,16 @@ if hasattr(os, "register_at_fork"):
 
 
 def make_sealed_file(path: Path, name: SealedName, compression: str, syncs: bool) -> int | None:
-    """Seals one waiting file.
+    """Seal one waiting file.
 
     Args:
-        path: its path.
-        name: what that says.
+        path: of the waiting file.
+        name: its name, parsed.
         compression: one of ``SUFFIXES``.
-        syncs: whether what is made is forced to the device before the waiting file is deleted.
+        syncs: True to force the sealed file to the device before the waiting file is deleted.
 
     Returns:
-        The sealed file's size in bytes; None where somebody else seals it, or has done so.
+        The sealed file's size in bytes; None if another process seals it, or has done so.
 
     Raises:
         OSError: it could not be sealed; it waits as before.
@@ -79,19 +79,19 @@ def _write_sealed_file(
     if not size:
         path.unlink()
         return 0
-    look = _Summary()
+    summary = _Summary()
     if compression == "none":
-        for text in gather_blocks(_source_lines(source, look)):
-            look.indexer.end_block(len(text), text[-TAIL:])
+        for text in gather_blocks(_source_lines(source, summary)):
+            summary.indexer.end_block(len(text), text[-TAIL:])
         if syncs:
             sync_file(source.fileno())
-        _publish_sealed_file(path, path, look, name, compression, syncs)
+        _publish_sealed_file(path, path, summary, name, compression, syncs)
         return size
     compression, compress = choose_compressor(compression)
     made = path.with_name(f".{name.stem}.tmp-{os.getpid()}")
     try:
-        size = _write_blocks(source, made, compress, look, syncs)
-        _publish_sealed_file(made, path, look, name, compression, syncs)
+        size = _write_blocks(source, made, compress, summary, syncs)
+        _publish_sealed_file(made, path, summary, name, compression, syncs)
     except BaseException:
         made.unlink(missing_ok=True)
         raise
@@ -99,25 +99,25 @@ def _write_sealed_file(
 
 
 class _Summary:
-    """What is found while a file is read."""
+    """What is gathered of a file while it is read."""
 
     def __init__(self) -> None:
-        self.extent = TimeRange()
+        self.times = TimeRange()
         self.indexer = Indexer()
 
     def add(self, line: bytes) -> None:
-        """A line, with its end if it has one."""
-        facts = summarize_line(line)
-        self.extent.add(line, facts)
-        self.indexer.add(line, facts)
+        """Add a line, with its end if it has one."""
+        summary = summarize_line(line)
+        self.times.add(line, summary)
+        self.indexer.add(line, summary)
 
 
 def _publish_sealed_file(
-    made: Path, path: Path, look: _Summary, name: SealedName, compression: str, syncs: bool
+    made: Path, path: Path, summary: _Summary, name: SealedName, compression: str, syncs: bool
 ) -> None:
-    """Gives what was made its name, and only then deletes what it was made of."""
-    extent = look.extent
-    sealed = name._replace(first=extent.first, last=extent.last, compression=compression)
+    """Rename the new file to its name, and only then delete the waiting one."""
+    times = summary.times
+    sealed = name._replace(first=times.first, last=times.last, compression=compression)
     target = path.with_name(str(sealed))
     os.rename(made, target)
     if syncs:
@@ -125,23 +125,23 @@ def _publish_sealed_file(
     _remove_duplicates(path.parent, sealed)
     try:
         status = os.stat(target)
-        write_index(target, sealed, look.indexer.build(status.st_size, status.st_mtime_ns))
+        write_index(target, sealed, summary.indexer.build(status.st_size, status.st_mtime_ns))
     except OSError:
         pass  # it is read without, and the index is made later
     path.unlink(missing_ok=True)
 
 
 def _write_blocks(
-    source: BinaryIO, path: Path, compress: Callable[[bytes], bytes], look: _Summary, syncs: bool
+    source: BinaryIO, path: Path, compress: Callable[[bytes], bytes], summary: _Summary, syncs: bool
 ) -> int:
     size = 0
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
     with os.fdopen(file, "wb", 0) as target:
-        for text in gather_blocks(_source_lines(source, look)):
+        for text in gather_blocks(_source_lines(source, summary)):
             began = time.perf_counter()
             packed = compress(text)
             size += len(packed)
-            look.indexer.end_block(len(packed), packed[-TAIL:])
+            summary.indexer.end_block(len(packed), packed[-TAIL:])
             block = memoryview(packed)
             while block:
                 block = block[target.write(block) :]
@@ -153,11 +153,11 @@ def _write_blocks(
     return size
 
 
-def _source_lines(source: BinaryIO, look: _Summary) -> Iterator[bytes]:
-    """The lines of a file. Lets other threads run after each 64 KiB or so."""
+def _source_lines(source: BinaryIO, summary: _Summary) -> Iterator[bytes]:
+    """Iterate over the lines of a file. Other threads may run after each 64 KiB or so."""
     since = 0
     for line in source:
-        look.add(line)
+        summary.add(line)
         since += len(line)
         if since >= _READ_SIZE:
             since = 0
@@ -166,7 +166,7 @@ def _source_lines(source: BinaryIO, look: _Summary) -> Iterator[bytes]:
 
 
 def _is_named(path: Path, file: int) -> bool:
-    """Whether the open file is a regular one, and still the one of that name."""
+    """Return True if the open file is a regular one, and still has that name."""
     try:
         opened, named = os.fstat(file), os.lstat(path)
     except FileNotFoundError:
@@ -175,8 +175,8 @@ def _is_named(path: Path, file: int) -> bool:
 
 
 def _remove_duplicates(directory: Path, sealed: SealedName) -> None:
-    """Removes what was made of the same content by one who died before the waiting file was
-    deleted, with another compression."""
+    """Remove what was made of the same file, with another compression, by a process that died
+    before the waiting file was deleted."""
     for found in list_sealed(directory):
         same = (found.name.signal, found.name.id) == (sealed.signal, sealed.id)
         if same and not found.name.is_waiting and found.name != sealed:
@@ -184,7 +184,7 @@ def _remove_duplicates(directory: Path, sealed: SealedName) -> None:
 
 
 def _remove_unfinished(path: Path, name: SealedName) -> None:
-    """Removes what was begun by others: they are dead, since the file's lock is ours."""
+    """Remove what others had begun: they are dead, since the file's lock is ours."""
     for other in os.listdir(path.parent):
         if sealing_stem(other) == name.stem:
             _unlink_regular(path.with_name(other))
@@ -199,10 +199,10 @@ def _unlink_regular(path: Path) -> None:
 
 
 def remove_stale_files(directory: Path) -> None:
-    """Removes temporary files whose source is no longer there.
+    """Remove temporary files whose waiting file is gone.
 
     Raises:
-        OSError: one cannot be removed, or the directory not be looked into.
+        OSError: one cannot be removed, or the directory cannot be read.
     """
     try:
         names = os.listdir(directory)

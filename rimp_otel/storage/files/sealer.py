@@ -26,13 +26,13 @@ _one_at_a_time = ProcessLock()
 
 
 class Sealer:
-    """Seals what was rotated, on a thread that ends when there is nothing more to do.
+    """Seals rotated files, on a thread that ends when there is nothing more to do.
 
     Args:
         layout: of the recording.
         policy: how files are sealed, and which are kept.
-        clock: gives seconds since the epoch.
-        monotonic: gives seconds that never go back.
+        clock: returns seconds since the epoch.
+        monotonic: returns seconds that never go back.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Sealer:
         self._indexed: set[str] = set()
 
     def stats(self) -> FileStats:
-        """What it has done in this process."""
+        """Return what it has done in this process."""
         self._renew_in_child()
         return self._stats
 
@@ -74,7 +74,7 @@ class Sealer:
             self._begin()
 
     def look(self) -> None:
-        """Starts the thread if anybody has left something to do."""
+        """Start the thread if any process has left something to do."""
         try:
             names = os.listdir(self._directory)
         except OSError:
@@ -83,12 +83,12 @@ class Sealer:
             self.wake()
 
     def look_again(self) -> None:
-        """Starts the thread if what failed is due to be tried again."""
+        """Start the thread if what failed is due to be tried again."""
         if self._again_at is not None and self._monotonic() >= self._again_at:
             self.wake()
 
     def wake(self) -> None:
-        """Starts the thread, or has it look once more, if it runs."""
+        """Start the thread, or have it look once more if it runs."""
         self._renew_in_child()
         self._wanted = True
         if self._running.acquire(blocking=False):
@@ -112,7 +112,7 @@ class Sealer:
                 return
 
     def run(self) -> None:
-        """Seals all that waits, and deletes what is too much or too old. Never raises OSError."""
+        """Seal all that waits, and delete what is too much or too old. Never raises OSError."""
         with _one_at_a_time():
             self._renew_in_child()
             self._again_at = None
@@ -132,11 +132,11 @@ class Sealer:
             remove_stale_files(self._directory)
             return [found for found in list_sealed(self._directory) if found.name.is_waiting]
         except OSError as error:
-            self._fail("seal", f"cannot look into {self._directory}", error)
+            self._fail("seal", f"cannot read {self._directory}", error)
             return []
 
     def _seal(self, found: SealedFile) -> bool:
-        """False where that failed."""
+        """Seal one file; return False if that failed."""
         with importing():
             from rimp_otel.storage.files.sealed_file import make_sealed_file
         try:
@@ -160,15 +160,17 @@ class Sealer:
                 self._directory, policy.retain_size, policy.retain_age, self._clock(), stuck
             )
         except OSError as error:
-            self._fail("retain", f"cannot look into {self._directory}", error)
+            self._fail("retain", f"cannot read {self._directory}", error)
             return
         self._stats += FileStats(deleted_files=deleted.files, deleted_bytes=deleted.bytes)
         if deleted.error is not None:
             self._fail("retain", f"cannot delete from {self._directory}", deleted.error)
 
     def _index(self) -> None:
-        """Makes the index of one file that has none, as those of earlier versions; not of all at
-        once, since the application wants the processor more."""
+        """Make the index of one file that has none, such as one of an earlier version.
+
+        Only of one at a time, since the application wants the processor more.
+        """
         with importing():
             from rimp_otel.storage.files.index import make_index, open_index
             from rimp_otel.storage.files.retention import list_sealed

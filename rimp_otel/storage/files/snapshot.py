@@ -3,9 +3,9 @@
 Nobody is locked out. The order in which things are looked at makes it right. A record moves from a
 journal to the active file of its slot, and with that among the sealed ones; never back. So, for
 each slot: its files are opened, then its journal is read, which says up to where they count; then
-it is checked that they are still the active ones. The sealed files are listed last. What is
-found there and was not there before either is one of the opened files, which is left out, or was
-rotated meanwhile: it may hold what was read from a journal, and is said not to be certain.
+it is checked that they are still the active ones. The sealed files are listed last. What is found
+there and was not there before either is one of the opened files, which is left out, or was rotated
+meanwhile: it may hold what was read from a journal, and is marked as not certain.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ _MAX_OPEN = 96
 
 
 class Snapshot:
-    """The contents of a recording. A context manager: it holds some of the files open.
+    """The data files and journals of a recording at one moment.
+
+    A context manager: it holds some of the files open.
 
     Args:
         layout: of the recording.
@@ -51,9 +53,9 @@ class Snapshot:
 
     def __init__(self, layout: Layout) -> None:
         self._sealed = layout.sealed
-        #: Of the sealed files, those first whose records are the oldest.
+        #: The sealed files, those with the oldest records first.
         self.sealed: list[DataFile] = []
-        #: Of the active files, by slot.
+        #: The active files, by slot.
         self.active: list[DataFile] = []
         #: Oldest first, for each slot.
         self.journal: list[JournalLine] = []
@@ -79,28 +81,28 @@ class Snapshot:
     ) -> None:
         self._opened.close()
 
-    def open(self, content: DataFile) -> OpenFile | None:
-        """Opens a content; None if it was deleted meanwhile. Whoever gets it closes it.
+    def open(self, data_file: DataFile) -> OpenFile | None:
+        """Open a data file; return None if it was deleted meanwhile. The caller closes it.
 
         Raises:
             StorageError: it cannot be read.
         """
-        file = self._files.get(content.key)
+        file = self._files.get(data_file.key)
         if file is not None:
             again = os.fdopen(os.dup(file.fileno()), "rb")
-            return OpenFile(content.path, again, "none", is_sealed=False)
-        return open_data_file(content, self._sealed)
+            return OpenFile(data_file.path, again, "none", is_sealed=False)
+        return open_data_file(data_file, self._sealed)
 
     def _look(self, layout: Layout) -> None:
         slots = layout.slots()  # those that appear from now on are the next snapshot's
-        before = {content.key for content in list_data_files(layout.sealed)}
+        before = {data_file.key for data_file in list_data_files(layout.sealed)}
         for slot in slots:
             self._look_at_slot(layout, slot)
-        known = {content.key for content in self.active} | self._left_out
+        known = {data_file.key for data_file in self.active} | self._left_out
         self.sealed = [
-            content if content.key in before else content._replace(is_certain=False)
-            for content in list_data_files(layout.sealed)
-            if content.key not in known
+            data_file if data_file.key in before else data_file._replace(is_certain=False)
+            for data_file in list_data_files(layout.sealed)
+            if data_file.key not in known
         ]
 
     def _look_at_slot(self, layout: Layout, slot: int) -> None:
@@ -135,17 +137,17 @@ class Snapshot:
                 continue
             # Without a limit of the journal's, it may hold what the journal holds too.
             certain = is_certain and (bool(contents.ends) or not contents.lines)
-            content = DataFile(signal, id, files.paths[signal], None, limit, certain)
+            data_file = DataFile(signal, id, files.paths[signal], None, limit, certain)
             if limit == 0:
-                self._left_out.add(content.key)
+                self._left_out.add(data_file.key)
                 continue
-            self.active.append(content)
+            self.active.append(data_file)
             if len(self._files) < _MAX_OPEN:
-                self._keep(content, file)
+                self._keep(data_file, file)
 
-    def _keep(self, content: DataFile, file: BinaryIO) -> None:
+    def _keep(self, data_file: DataFile, file: BinaryIO) -> None:
         kept = os.fdopen(os.dup(file.fileno()), "rb")
-        self._files[content.key] = self._opened.enter_context(kept)
+        self._files[data_file.key] = self._opened.enter_context(kept)
 
 
 class _ActiveFiles:
@@ -169,7 +171,7 @@ class _ActiveFiles:
             file.close()
 
     def is_whole(self, signal: Signal, start: End, length: int) -> bool:
-        """Whether the file holds a line, given by its begin and its length, in full."""
+        """Return True if the file holds all of a line, given by its start and its length."""
         file = self.opened.get(signal)
         if file is None:
             return False
@@ -181,7 +183,7 @@ class _ActiveFiles:
         )
 
     def are_still_active(self) -> bool:
-        """Whether there still are these files, and no others."""
+        """Return True if these are still the active files, and there are no others."""
         return all(_inode_of(path) == self._inode(signal) for signal, path in self.paths.items())
 
     def _inode(self, signal: Signal) -> int | None:
@@ -189,10 +191,10 @@ class _ActiveFiles:
         return None if end is None else end.file_id
 
     def limit(self, signal: Signal, contents: JournalContents) -> int | None:
-        """Up to where the file holds what the journal does not.
+        """Return up to where the file holds what the journal does not.
 
-        Of a file that the journal does not know, nothing was drained into it yet when the journal
-        was read: only what it held before counts, since what comes next is from there.
+        Into a file that the journal does not know, nothing had been drained when the journal was
+        read: only what it held before counts, since what comes next is from there.
         """
         if not contents.size and not contents.lines:
             return None

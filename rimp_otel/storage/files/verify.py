@@ -1,4 +1,4 @@
-"""Looking through a whole recording for damage, changing nothing, also while it is written."""
+"""Checks a whole recording for damage, changing nothing, also while it is written."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ __all__ = [
 ]
 
 
-# --- What can be wrong with a recording, and how much of it was looked at.
+# --- What can be wrong with a recording.
 
 ParseLine = Callable[[bytes], int]
-"""How many records a line holds. Raises DecodeError for one that cannot be read."""
+"""Returns how many records a line holds. Raises DecodeError for one that cannot be read."""
 
 
 class ProblemCode(str, Enum):
@@ -140,7 +140,7 @@ class Problem(NamedTuple):
 
 @dataclass
 class Tally:
-    """What was looked at."""
+    """Counts of what was checked."""
 
     files: int = 0
     lines: int = 0
@@ -153,7 +153,7 @@ class Tally:
 
 
 def parse_line(line: bytes) -> int:
-    """How many records a line holds, as this package reads it.
+    """Return how many records a line holds, as this package reads it.
 
     Raises:
         DecodeError: it is not OTLP JSON.
@@ -162,10 +162,12 @@ def parse_line(line: bytes) -> int:
 
 
 def parse_line_strictly(line: bytes) -> int:
-    """The same, of a line that protobuf's own parser reads too. Needs the extra ``protobuf``.
+    """Return how many records a line holds that protobuf's parser reads, too.
+
+    Needs the extra ``protobuf``.
 
     Raises:
-        DecodeError: one of them cannot.
+        DecodeError: one of the two parsers cannot read it.
         MissingExtraError: the extra is not installed.
     """
     records = parse_line(line)
@@ -176,7 +178,6 @@ def parse_line_strictly(line: bytes) -> int:
     return records
 
 
-# --- What lies in a recording's directories: what belongs there, what was left, what is foreign.
 _OTHERS_CAN = stat.S_IRWXG | stat.S_IRWXO
 _effective_user = getattr(os, "geteuid", lambda: 0)
 
@@ -198,7 +199,7 @@ def find_exposure(path: Path) -> Problem | None:
     return None
 
 
-# --- Checking one file of a recording: every line of it, and what its name says.
+# --- Checking one file: every line of it, and its name.
 
 _MARK = f'"{INTERRUPTED}"'.encode()
 
@@ -231,12 +232,12 @@ class FileCheck:
         self._tally = tally
         self._torn = torn
         self._limit = limit
-        self._extent = TimeRange()
+        self._times = TimeRange()
         self._first: bytes | None = None
         self._records = self._size = 0
 
     def run(self) -> Iterator[Problem]:
-        """What is wrong with it."""
+        """Yield what is wrong with the file."""
         end = 0
         self._tally.files += 1
         self._tally.bytes += os.fstat(self._found.file.fileno()).st_size
@@ -271,7 +272,7 @@ class FileCheck:
         self._records += records
         self._size += len(line)
         if self._found.is_sealed:
-            self._extent.add(line)
+            self._times.add(line)
 
     def _problem(self, code: ProblemCode, line: Line, start: int, reason: str) -> Problem:
         lost = line.end - start
@@ -286,33 +287,33 @@ class FileCheck:
         )
 
     def _about(self, size: int) -> int | None:
-        """How many records that many bytes are, going by those before."""
+        """Return how many records that many bytes are, about, by those before; None if unknown."""
         return max(1, round(size * self._records / self._size)) if self._size and size else None
 
     def wrong_id(self, name: SealedName) -> str | None:
-        """The id that the name should have, once the file was read; None where it has it."""
+        """Return the id that the name should have, once the file was read; None if it has it."""
         if self._first is None:
             return None  # empty, or damaged there
         id = fingerprint(self._first)
         return None if id == name.id else id
 
     def wrong_range(self, name: SealedName) -> tuple[int, int] | None:
-        """The times that the name should have, once the file was read; None where it has them."""
-        extent = self._extent
+        """Return the times that the name should have, once the file was read; None if it has them."""
+        times = self._times
         if name.first is None or name.last is None or not self._records:
             return None
-        if name.first <= extent.first and extent.last <= name.last:
+        if name.first <= times.first and times.last <= name.last:
             return None
-        return min(extent.first, name.first), max(extent.last, name.last)
+        return min(times.first, name.first), max(times.last, name.last)
 
 
-# --- Looking through a whole recording for damage, changing nothing, also while it is written.
+# --- Checking a whole recording.
 
 _ROUNDS = 10
 
 
 class Inspection:
-    """One look at a recording. What it found beside problems is there once all were taken.
+    """Checks a recording once. Its attributes are complete once all problems were taken.
 
     Args:
         layout: of the recording.
@@ -330,21 +331,21 @@ class Inspection:
         self._parse = parse_line
         self._started = started
         self._seen: dict[FileKey, Path] = {}
-        #: What was read of files.
+        #: Counts of what was read of files.
         self.tally = Tally()
         #: The writer slots, with what their journals hold.
         self.slots: list[SlotState] = []
         #: Files that wait to be sealed.
         self.waiting: list[Path] = []
-        #: What earlier repairs could not mend, and kept: files.
+        #: Files that earlier repairs could not keep in their place.
         self.kept: list[Path] = []
 
     def problems(self) -> Iterator[Problem]:
-        """What is wrong with it, in the order in which it is met.
+        """Yield what is wrong with the recording, in the order in which it is met.
 
         Raises:
             StorageError: something cannot be read at all.
-            MissingExtraError: ``parse_line`` needs what is not installed.
+            MissingExtraError: the parser needs an extra that is not installed.
         """
         self.slots = inspect_slots(self._layout)
         for slot in self.slots:
@@ -395,15 +396,15 @@ class Inspection:
                 yield from self._sealed_file(self._layout.sealed / str(name), name)
 
     def _names(self) -> list[SealedName]:
-        """Those that wait to be sealed come last."""
+        """Return the names of sealed files; those that wait to be sealed come last."""
         files = _files_in(self._layout.sealed)
         names = [name for path in files if (name := SealedName.parse(path.name))]
         return sorted(names, key=lambda name: (name.is_waiting, str(name)))
 
     def _sealed_file(self, path: Path, name: SealedName) -> Iterator[Problem]:
         key = (name.signal, name.id)
-        twin = self._seen.get(key)
-        if twin is not None and twin.parent != path.parent:
+        same = self._seen.get(key)
+        if same is not None and same.parent != path.parent:
             return  # it was read before it was rotated
         file = open_regular_file(path)
         if file is None:
@@ -411,7 +412,7 @@ class Inspection:
         with file:
             self._started(path)
             self._seen.setdefault(key, path)
-            tally = self.tally if twin is None else Tally()
+            tally = self.tally if same is None else Tally()
             found = OpenFile(path, file, name.compression, is_sealed=True)
             check = FileCheck(found, name.signal, self._parse, tally)
             is_whole = True
@@ -422,8 +423,8 @@ class Inspection:
             self.waiting.append(path)
         elif is_whole:  # else it is made anew with the file
             yield from _check_index(path, name)
-        if twin is not None:
-            yield Problem(ProblemCode.DUPLICATE, path, twin.name)
+        if same is not None:
+            yield Problem(ProblemCode.DUPLICATE, path, same.name)
 
     def _name(self, path: Path, name: SealedName, check: FileCheck) -> Iterator[Problem]:
         id = check.wrong_id(name)
@@ -460,7 +461,7 @@ _INDEX_FAULTS = {
 
 
 def _check_index(path: Path, name: SealedName) -> Iterator[Problem]:
-    """A remark: all is read without an index too, only slowly."""
+    """Yield a remark if the index is not right: all is read without an index, too, only slowly."""
     try:
         fault = find_index_fault(path, name)
     except FileNotFoundError:

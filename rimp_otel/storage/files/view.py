@@ -57,10 +57,10 @@ class LineFilter:
             return False
         return last >= self.since and first <= last
 
-    def may_want_from(self, content: DataFile) -> bool:
+    def may_want_from(self, data_file: DataFile) -> bool:
         """Return True if a record of a file can be wanted that is older than all that was read."""
-        name = content.name
-        if content.signal not in self.filter.signals:
+        name = data_file.name
+        if data_file.signal not in self.filter.signals:
             return False
         if name is None or name.first is None or name.last is None:
             return True
@@ -119,26 +119,26 @@ class RecordingView:
             StorageError: a file cannot be read.
         """
         yield enumerate(self._seen.fresh())
-        for content in [*reversed(self.snapshot.active), *reversed(self.snapshot.sealed)]:
-            if wanted.may_want_from(content):
-                yield self._lines_in(content, wanted)
+        for data_file in [*reversed(self.snapshot.active), *reversed(self.snapshot.sealed)]:
+            if wanted.may_want_from(data_file):
+                yield self._lines_in(data_file, wanted)
 
     def _lines_in(
-        self, content: DataFile, wanted: LineFilter
+        self, data_file: DataFile, wanted: LineFilter
     ) -> Iterator[tuple[int, TelemetryData]]:
         is_all = takes_all(wanted.selection)
-        with open_chunks(content, self.snapshot.open, is_all) as parts:
-            if parts is None:
+        with open_chunks(data_file, self.snapshot.open, is_all) as chunked:
+            if chunked is None:
                 return
-            stretches = parts.stretches(wanted.filter)
+            chunks = chunked.chunks(wanted.filter)
             if wanted.is_limited:
-                stretches.sort(key=attrgetter("last"), reverse=True)
-            for stretch in stretches:
-                if wanted.may_want(stretch.first, stretch.last):
-                    yield from self.read(content, parts, stretch, wanted)
+                chunks.sort(key=attrgetter("last"), reverse=True)
+            for chunk in chunks:
+                if wanted.may_want(chunk.first, chunk.last):
+                    yield from self.read(data_file, chunked, chunk, wanted)
 
     def read(
-        self, content: DataFile | None, parts: ChunkedFile, stretch: Chunk, wanted: LineFilter
+        self, data_file: DataFile | None, chunked: ChunkedFile, chunk: Chunk, wanted: LineFilter
     ) -> Iterator[tuple[int, TelemetryData]]:
         """Iterate over the lines of a chunk that can hold a wanted record, with their numbers.
 
@@ -151,10 +151,10 @@ class RecordingView:
         Raises:
             StorageError: it cannot be read.
         """
-        path = self._layout.path if content is None else content.path
-        for line in parts.lines(stretch, wanted.filter, wanted.may_want):
+        path = self._layout.path if data_file is None else data_file.path
+        for line in chunked.lines(chunk, wanted.filter, wanted.may_want):
             data = self._decoder.decode_line(path, line.number, line.text, line.reason)
-            if content is not None and data:
-                data = self._seen.without_seen(data, content.is_certain)
+            if data_file is not None and data:
+                data = self._seen.without_seen(data, data_file.is_certain)
             if data:
                 yield line.number, data

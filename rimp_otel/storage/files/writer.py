@@ -2,7 +2,7 @@
 
 Every file has one writer, the holder of its slot's lock, so that nobody waits for anybody in order
 to append, rotate or cut off what a failed append left. A slot is taken with the first append. In a
-forked child the writer lets go of what it inherited, and takes a slot of its own.
+forked child the writer releases what it inherited, and takes a slot of its own.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from rimp_otel.storage.files.sealer import Sealer
 __all__ = ["SlotWriter", "make_unique_line", "rotate_file"]
 
 
-# --- Rotation: the active file becomes one of those that nobody appends to any more.
+# --- Rotation: the active file becomes a waiting one, which nobody appends to any more.
 
 # More than there are slots.
 _STEP = 1_024
 
 
 def rotate_file(appender: Appender, signal: Signal, sealed: Path, syncs: bool) -> None:
-    """Moves the active file, which must not be empty, into the directory of sealed files.
+    """Move the active file, which must not be empty, into the directory of sealed files.
 
     Args:
-        appender: whose file is open and whole.
+        appender: of the file, which is open and whole.
         signal: whose records it holds.
-        sealed: the directory, made here where it is missing.
-        syncs: whether to return only once the move is on the device.
+        sealed: the directory; created if it is missing.
+        syncs: True to return only once the move is on the device.
 
     Raises:
         OSError: it could not be moved; it is as it was.
@@ -60,8 +60,11 @@ def rotate_file(appender: Appender, signal: Signal, sealed: Path, syncs: bool) -
 
 
 def make_unique_line(line: bytes, signal: Signal, sealed: Path, slot: int) -> bytes:
-    """The line, such that no other file of the signal begins with it: not one of another slot,
-    which has another number of them at its end, nor one that was sealed."""
+    """Return the line, changed so that no other file of the signal begins with it.
+
+    That is: none of another slot, which has another number of blanks at its end, and none that was
+    sealed.
+    """
     names = _list_names(sealed)
     number, unique = slot, line + _number_in_blanks(slot)
     while _is_taken(fingerprint(unique), signal, names):
@@ -71,7 +74,7 @@ def make_unique_line(line: bytes, signal: Signal, sealed: Path, slot: int) -> by
 
 
 def _number_in_blanks(number: int) -> bytes:
-    """A number in binary, in spaces and tabs; nothing for 0."""
+    """Return a number in binary, in spaces and tabs; empty for 0."""
     return f"{number:b}".encode().translate(_TO_BLANKS) if number else b""
 
 
@@ -99,22 +102,19 @@ def _make_private(directory: Path) -> None:
             raise
 
 
-# --- The writer of one slot: its lock, and its three active files.
-
-
 class SlotWriter:
     """Appends to the active files of one slot. Safe from several threads, and in forked children.
 
     Args:
         layout: of the recording.
         policy: how its files are kept.
-        sealer: takes care of what was rotated; None leaves that to others.
-        for_journal: whether it takes a slot with what its last owner left in the journal. Without
-            a journal that would be wrong: what is appended there must be drained first.
-        slot: the slot to write, held and later released by the caller; if not given, the writer
+        sealer: seals what was rotated; None leaves that to others.
+        for_journal: True to take a slot with what its last owner left in the journal. Without a
+            journal that would be wrong: what is appended there must be drained first.
+        slot: the slot to write, held and later released by the caller; by default, the writer
             takes one with the first append.
-        clock: gives seconds since the epoch.
-        monotonic: gives seconds that never go back.
+        clock: returns seconds since the epoch.
+        monotonic: returns seconds that never go back.
     """
 
     def __init__(
@@ -152,11 +152,11 @@ class SlotWriter:
 
     @property
     def is_open(self) -> bool:
-        """Whether it has a slot, in this process."""
+        """True if it has a slot, in this process."""
         return self._slot is not None and self._pid == os.getpid()
 
     def take(self) -> Slot:
-        """The slot, taken now where it was not, or where its lock was removed from outside.
+        """Return the slot; take it if it was not, or if its lock was removed from outside.
 
         Raises:
             StorageError: none could be taken; or a journal's slot is another process's now.
@@ -165,7 +165,7 @@ class SlotWriter:
             return self._take()
 
     def append_all(self, lines: Mapping[Signal, Sequence[bytes]]) -> None:
-        """Appends all lines to their signals' files, or none of them.
+        """Append all lines to their signals' files, or none of them.
 
         Called by code that interrupts an append of its own thread, such as a signal handler, it
         appends by another writer.
@@ -195,19 +195,20 @@ class SlotWriter:
             return self._appenders[signal].resolve_append(start, length)
 
     def end_of(self, signal: Signal) -> End:
-        """Where the active file ends, once its tail is repaired; (0, 0) where there is none."""
+        """Return where the active file ends, once its tail is repaired; (0, 0) if there is none."""
         with self._alone("repair", self.layout.file(signal)):
             self._take()
             return self._appenders[signal].end(create=False)
 
     def lines_after(self, signal: Signal, start: End) -> list[bytes]:
-        """The whole lines from there on."""
+        """Return the complete lines from there on."""
         with self._alone("read", self.layout.file(signal)):
             self._take()
             return self._appenders[signal].lines_after(start)
 
     def sync(self) -> None:
-        """Forces to the device what was appended since the last time. Never does, by that policy.
+        """Force to the device what was appended since the last time; nothing under the policy
+        "never".
 
         Raises:
             StorageError: the device refused. It is tried again the next time.
@@ -217,7 +218,7 @@ class SlotWriter:
                 self._sync()
 
     def rotate(self) -> None:
-        """Rotates the files that hold anything.
+        """Rotate the files that hold anything.
 
         Raises:
             StorageError: one could not be rotated; it is appended to as before.
@@ -231,7 +232,7 @@ class SlotWriter:
                     self._rotate(signal)
 
     def close(self, sync: bool = True) -> None:
-        """Closes the files and gives the slot back; the next append takes one anew."""
+        """Close the files and release the slot; the next append takes one again."""
         with self._lock():
             if self._busy and self._pid == os.getpid():
                 return  # by code that interrupts it
@@ -246,7 +247,7 @@ class SlotWriter:
                     self._spare.close(sync)
 
     def stats(self) -> FileStats:
-        """What it has done. Of what the sealer does, nothing."""
+        """Return what it has done, without what the sealer has."""
         repaired = sum(appender.repaired for appender in list(self._appenders.values()))
         stats = self._stats._replace(repaired=self._stats.repaired + repaired)
         return stats if self._spare is None else stats + self._spare.stats()
@@ -263,7 +264,7 @@ class SlotWriter:
             if self._pid != os.getpid():
                 self._after_fork()
             if self._busy:
-                raise StorageError(f"cannot {what} {path}: what this interrupts is doing that")
+                raise StorageError(f"cannot {what} {path}: the interrupted code is using it")
             self._busy = True
             try:
                 yield
@@ -274,7 +275,7 @@ class SlotWriter:
                 self._busy = False
 
     def _after_fork(self) -> None:
-        """Closes what was inherited from the parent, which goes on with it."""
+        """Close what was inherited from the parent, which continues with it."""
         self._let_go()
         self._claimed = self._spare = None
         self._begin()
@@ -351,7 +352,7 @@ class SlotWriter:
     def _append(
         self, signal: Signal, lines: Sequence[bytes], before: Callable[[End, int], None]
     ) -> tuple[End, End]:
-        """Returns where the lines begin and where they end."""
+        """Append lines; return where they begin and where they end."""
         appender = self._appenders[signal]
         lines = [line.replace(b"\n", b" ") if b"\n" in line else line for line in lines]
         size = sum(map(len, lines)) + len(lines)
@@ -380,7 +381,7 @@ class SlotWriter:
             raise
 
     def _make_room(self, signal: Signal, appender: Appender, size: int) -> End:
-        """Rotates the file if it is due; returns where the next line will begin."""
+        """Rotate the file if it is due; return where the next line will begin."""
         if self.sealer is not None:
             self.sealer.look_again()
         end = appender.end()
@@ -439,10 +440,10 @@ class SlotWriter:
 
 
 def _ignore_write(end: End, length: int) -> None:
-    """Who stores without a journal needs no warning before a write."""
+    """Do nothing: without a journal, nobody has to know of a write beforehand."""
 
 
 def _has_records(journal: Path) -> bool:
-    """Whether its last owner may have left records that are in no file yet."""
+    """Return True if the last owner of a journal may have left records that are in no file yet."""
     kinds = [classify_journal_file(name).kind for name in os.listdir(journal)]
     return JournalFileKind.SEGMENT in kinds

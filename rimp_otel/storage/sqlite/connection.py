@@ -1,4 +1,4 @@
-"""One connection to a database file: how it is opened, and what its errors are here."""
+"""One connection to a database file: how it is opened, and how its errors are reported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-# --- The file of a database: what it must be, and how it is made.
+# --- The file of a database.
 
 SUFFIXES = ("-wal", "-shm")
 """What SQLite keeps beside a database that is open, and nobody else may touch."""
@@ -37,10 +37,10 @@ _MAX_WAIT, _PAUSE = 1.0, 0.001
 
 
 def create_database_file(path: Path) -> None:
-    """Makes an empty file, readable by its owner alone, where there is none.
+    """Create an empty file, readable by its owner alone, if there is none.
 
     Raises:
-        StorageError: it cannot be made, or is something else than a file.
+        StorageError: it cannot be created, or is not a regular file.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -55,13 +55,16 @@ def create_database_file(path: Path) -> None:
 
 
 def _create_locked(path: Path) -> None:
-    """While nobody else does. What a removed database left beside it would spoil the new one."""
+    """Create the file while nobody else does.
+
+    What a removed database left beside it would spoil the new one.
+    """
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         until = time.monotonic() + _MAX_WAIT
         while not lock_file(directory):
             if time.monotonic() >= until:
-                raise StorageError(f"cannot record into {path}: another process is just making it")
+                raise StorageError(f"cannot record into {path}: another process is creating it")
             time.sleep(_PAUSE)
         if not os.path.lexists(path):
             for suffix in SUFFIXES:
@@ -82,10 +85,10 @@ def _create_file(path: Path) -> None:
 
 
 def check_database_file(path: Path) -> os.stat_result:
-    """Makes sure that it is a file, and no link to one.
+    """Return the status of a file; raise if it is not a regular file, or a link to one.
 
     Raises:
-        StorageError: it is something else, or is not there.
+        StorageError: it is something else, or does not exist.
     """
     try:
         status = os.lstat(path)
@@ -99,11 +102,11 @@ def check_database_file(path: Path) -> os.stat_result:
             f" {path / 'telemetry.db'}"
         )
     if not stat.S_ISREG(status.st_mode):
-        raise StorageError(f"cannot open {path}: it is no regular file")
+        raise StorageError(f"cannot open {path}: it is not a regular file")
     return status
 
 
-# --- One connection to a database file: how it is opened, and what its errors are here.
+# --- The connection.
 
 try:
     import sqlite3
@@ -116,7 +119,7 @@ _NO_CHECKPOINT = 1006  # SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE
 _FIRST_PAUSE, _MAX_PAUSE = 0.001, 0.01
 
 _CURES = {
-    "locked": "another process is writing it for long",
+    "locked": "another process has been writing it for too long",
     "full": "make room on the disk",
     "readonly": "it, or its directory, cannot be written",
     "malformed": "it is damaged: move it away, and another is made",
@@ -130,8 +133,8 @@ class DatabaseConnection:
     """A connection, for one thread at a time, and for the process that made it.
 
     Not made by ``sqlite3.connect``, which instrumentation replaces: recording its own statements, a
-    recording would never end. To be opened and used within ``FORK_GATE.use``; whoever keeps it for later
-    says so by ``is_busy``, and must be prepared to find it closed.
+    recording would never end. To be opened and used within ``FORK_GATE.use``; whoever keeps it for
+    later says so by ``is_busy``, and must be prepared to find it closed.
 
     Args:
         path: of a file that is there.
@@ -146,7 +149,7 @@ class DatabaseConnection:
             raise ConfigurationError("this Python was built without sqlite3: use files instead")
         self.path = path
         self._db: Any = None
-        #: Whether a thread is using it; False lets a fork close it.
+        #: True while a thread uses it; False lets a fork close it.
         self.is_busy = True
         status = check_database_file(path)
         self.file_id = status.st_dev, status.st_ino
@@ -169,7 +172,7 @@ class DatabaseConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be used, by this process."""
+        """True if it can be used, by this process."""
         return self._db is not None and self._pid == os.getpid()
 
     @contextmanager
@@ -181,46 +184,46 @@ class DatabaseConnection:
             yield self._db
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        """Runs one statement, and gives all of its rows.
+        """Run one statement; return all of its rows.
 
         Raises:
-            StorageError: that failed.
+            StorageError: the statement failed.
         """
         with self._using("use") as db:
             return list(db.execute(sql, values).fetchall())
 
     def change(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Runs one statement, and says how many rows it changed.
+        """Run one statement; return how many rows it changed.
 
         Raises:
-            StorageError: that failed.
+            StorageError: the statement failed.
         """
         with self._using("write") as db:
             return int(db.execute(sql, values).rowcount)
 
     def change_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Runs a statement for each row of values.
+        """Run a statement for each row of values.
 
         Raises:
-            StorageError: that failed.
+            StorageError: the statement failed.
         """
         with self._using("write") as db:
             db.executemany(sql, rows)
 
     def run(self, sql: str) -> None:
-        """Runs a statement to its end that gives no rows, but needs several steps.
+        """Run a statement to its end that returns no rows, but needs several steps.
 
         Raises:
-            StorageError: that failed.
+            StorageError: the statement failed.
         """
         with self._using("write") as db:
             db.executescript(sql)
 
     def pages(self, sql: str, values: Sequence[Any], size: int) -> Iterator[list[Any]]:
-        """The rows of a query, so many at a time.
+        """Iterate over the rows of a query, ``size`` at a time.
 
         Raises:
-            StorageError: that failed.
+            StorageError: the statement failed.
         """
         with self._using("read") as db:
             cursor = db.execute(sql, values)
@@ -233,7 +236,7 @@ class DatabaseConnection:
 
     @contextmanager
     def committing(self) -> Iterator[None]:
-        """The rest of a transaction: committed at the end, or rolled back if something fails.
+        """Commit the transaction at the end, or roll it back if something fails.
 
         Raises:
             StorageError: it could not be committed.
@@ -246,7 +249,7 @@ class DatabaseConnection:
             raise
 
     def roll_back(self) -> None:
-        """Undoes a transaction, where one is open; what cannot be undone is closed."""
+        """Roll a transaction back, if one is open; if that fails, close the connection."""
         try:
             if self.is_open and self._db.in_transaction:
                 self.execute("ROLLBACK")
@@ -254,7 +257,7 @@ class DatabaseConnection:
             self.close()
 
     def close(self) -> None:
-        """Closes it; one that was inherited is left alone."""
+        """Close the connection; one that was inherited is left alone."""
         if not self.is_open:
             return
         db, self._db = self._db, None
@@ -274,20 +277,22 @@ class DatabaseConnection:
             pass
 
     def close_before_fork(self) -> None:
-        """Closes it, where possible without moving the log into the database, which takes long."""
+        """Close the connection, if possible without moving the log into the database, which takes
+        long."""
         if self.is_open and hasattr(self._db, "setconfig"):  # Python 3.12
             self._db.setconfig(_NO_CHECKPOINT, True)
         self.close()
 
     def abandon(self) -> Any:
-        """Gives away what it holds, unclosed."""
+        """Return what it holds, unclosed, and forget it."""
         db, self._db = self._db, None
         return db
 
 
 def retry_while_locked(action: Callable[[], T], seconds: float) -> T:
-    """What ``action`` gives, which is called again while the database is locked. A fork may happen
-    in between, and close the connection.
+    """Return what ``action`` returns; call it again while the database is locked.
+
+    A fork may happen in between, and close the connection.
 
     Raises:
         StorageError: it is still locked after so many seconds; or something else failed.
@@ -306,7 +311,7 @@ def retry_while_locked(action: Callable[[], T], seconds: float) -> T:
 
 @contextmanager
 def _sqlite_errors(path: Path, what: str) -> Iterator[None]:
-    """Makes SQLite's errors StorageErrors, but those that are the record's own fault."""
+    """Turn SQLite's errors into StorageErrors, but for those that are the record's own fault."""
     try:
         yield
     except (sqlite3.DataError, sqlite3.IntegrityError):
@@ -319,14 +324,14 @@ def _sqlite_errors(path: Path, what: str) -> Iterator[None]:
 
 
 def is_locked(error: StorageError) -> bool:
-    """Whether the only reason is that another connection has the database."""
+    """Return True if the only reason is that another connection holds the database."""
     text = str(error.__cause__).lower()
     return "locked" in text or "busy" in text
 
 
 @lru_cache(maxsize=1)
 def knows_fts5() -> bool:
-    """Whether this build of SQLite has full-text search."""
+    """Return True if this build of SQLite has full-text search."""
     with FORK_GATE.use():
         db = sqlite3.Connection(":memory:")
         try:

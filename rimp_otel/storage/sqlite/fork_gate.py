@@ -36,20 +36,20 @@ class Inheritable(Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a thread is using it."""
+        """True while a thread uses it."""
 
     def close_before_fork(self) -> None:
-        """Closes it; it is opened again when it is needed."""
+        """Close it; it is opened again when it is needed."""
 
     def abandon(self) -> Any:
-        """Gives away what it holds, unclosed."""
+        """Return what it holds, unclosed, and forget it."""
 
 
 class ForkGate:
-    """Open for those who use a connection, but while somebody forks.
+    """Open for those who use a connection, except while a thread forks.
 
     Args:
-        longest_wait: seconds that a fork is kept back at most.
+        longest_wait: seconds that a fork waits at most.
     """
 
     def __init__(self, longest_wait: float = _MAX_FORK_WAIT) -> None:
@@ -69,7 +69,7 @@ class ForkGate:
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """Surrounds the use of a connection, from its opening or first statement to its last."""
+        """Let the caller use a connection, from its opening or first statement to its last."""
         if self._pid != os.getpid():  # a fork from C runs no hooks
             self.after_in_child()
         token, me = object(), get_ident()
@@ -85,7 +85,7 @@ class ForkGate:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Within ``use``, lets a fork happen."""
+        """Let a fork happen within ``use``."""
         mine = [token for token, thread in list(self._inside.items()) if thread == get_ident()]
         for token in mine:
             self._inside.pop(token, None)
@@ -96,15 +96,15 @@ class ForkGate:
                 self._inside.update(dict.fromkeys(mine, get_ident()))
 
     def opened(self, connection: Inheritable) -> None:
-        """A connection is open from now on, until ``closed``."""
+        """Note that a connection is open from now on, until ``closed``."""
         self._open[id(connection)] = connection
 
     def closed(self, connection: Inheritable) -> None:
-        """It is not any more."""
+        """Note that a connection is closed."""
         self._open.pop(id(connection), None)
 
     def before_fork(self) -> None:
-        """Lets nobody in any more, waits until the others are out, and closes what is open."""
+        """Let nobody in any more, wait until the others are out, and close what is open."""
         until = time.monotonic() + self._longest_wait
         if self._entrance.acquire(timeout=self._longest_wait):
             self._forking.add(get_ident())
@@ -118,20 +118,20 @@ class ForkGate:
         return any(thread != get_ident() for thread in list(self._inside.values()))
 
     def after_in_parent(self) -> None:
-        """Opens again."""
+        """Open the gate again."""
         if get_ident() in self._forking:
             self._forking.discard(get_ident())
             self._entrance.release()
 
     def after_in_child(self) -> None:
-        """Opens again; the other threads, and what is open still, are the parent's."""
+        """Open the gate again; the other threads, and what is open still, are the parent's."""
         for connection in list(self._open.values()):
             self.inherit(connection)
         self._open.clear()
         self._begin()
 
     def inherit(self, connection: Inheritable) -> None:
-        """Leaves a parent's connection alone, and its database."""
+        """Leave a parent's connection alone, and its database."""
         self.inherited.add(connection.file_id)
         keep_for_good(connection.abandon())
 
@@ -141,14 +141,17 @@ class _Untracked(Struct, gc=False):
 
 
 def keep_for_good(held: Any) -> None:
-    """Keeps something from being closed, even when the interpreter ends: it could undo what its
-    parent is just doing. A circle through what the garbage collector does not look into stays."""
+    """Keep something from being closed, even when the interpreter ends.
+
+    Closing it could undo what the parent is just doing. A reference cycle through an object that
+    the garbage collector does not track stays.
+    """
     circle = _Untracked()
     circle.held = [circle, held]
 
 
 FORK_GATE = ForkGate()
-"""The one of this process."""
+"""The gate of this process."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(

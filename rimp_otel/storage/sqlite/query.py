@@ -1,4 +1,4 @@
-"""What is asked for as SQL, and rows as records."""
+"""Questions to a database: selections as SQL, and rows as records."""
 
 from __future__ import annotations
 
@@ -35,8 +35,6 @@ __all__ = [
 ]
 
 
-# --- What is asked for as SQL, and rows as records.
-
 PAGE = 1_000
 """Rows that are read, and records that are decoded, at once."""
 
@@ -47,30 +45,30 @@ _FOUND = "SELECT rowid FROM messages WHERE messages MATCH ?"
 
 
 def parse_words(text: str) -> list[str]:
-    """The words that are searched for.
+    """Return the words to search for.
 
     Raises:
-        ConfigurationError: there are none.
+        ConfigurationError: there is none.
     """
     words = text.replace("\0", " ").split() if isinstance(text, str) else []
     if not words:
-        raise ConfigurationError(f"text={text!r} is not allowed: give at least one word")
+        raise ConfigurationError(f"text must hold at least one word, got {text!r}")
     return words
 
 
 class TextIndex(NamedTuple):
-    """The index of messages, within one transaction."""
+    """How far the index of messages goes, within one transaction."""
 
     #: The last record that it knows of.
     until: int
-    #: Whether there is none after that.
+    #: True if there is no record after that.
     is_complete: bool
 
 
 class PagePosition(NamedTuple):
-    """How far somebody has got who asks for some records at a time, oldest first."""
+    """How far an iteration in pages has come, oldest first."""
 
-    #: Of the last one, and its number.
+    #: The time of the last record, and its number.
     time: int
     id: int
     #: Records that were stored after this one do not count.
@@ -78,13 +76,13 @@ class PagePosition(NamedTuple):
 
 
 class SelectionQuery:
-    """A selection as SQL. What SQL cannot say of it is for ``select_with_times`` to see to.
+    """A selection as SQL. What SQL cannot express is left to ``select_with_times``.
 
     Args:
         selection: of which records.
         words: that must be in their messages.
-        index: how far the index of messages goes; None where there is none.
-        place: of which records only those that come after a place; None for all.
+        index: how far the index of messages goes; None if there is none.
+        place: where to go on; None for all records.
     """
 
     def __init__(
@@ -172,7 +170,7 @@ def _to_sqlite_integer(number: int) -> int:
 
 
 def _quote_word(word: str) -> str:
-    """For FTS5: the word, or its beginning where it ends in a star, and no operator."""
+    """Return a word for FTS5, or its beginning if it ends in a star; operators lose their meaning."""
     start = word.rstrip("*") or word
     star = "*" if start != word else ""
     return '"' + start.replace('"', '""') + '"' + star

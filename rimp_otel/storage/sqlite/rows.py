@@ -49,7 +49,7 @@ class Part(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """What is known of a record besides its text; None where it has no such thing."""
+    """What is known of a record besides its text; None for what it lacks."""
 
     #: Nanoseconds since the epoch: a span's start, a record's or a point's time.
     time: int
@@ -75,10 +75,10 @@ class Row(NamedTuple):
 
 
 def line_to_rows(line: bytes) -> Iterator[Row]:
-    """The records of one line of OTLP JSON, in its order.
+    """Yield a row for each record of an OTLP JSON line, in its order.
 
     Raises:
-        DecodeError: it is not OTLP JSON, as far as this has to look into it.
+        DecodeError: the line is not OTLP JSON, as far as it has to be decoded.
     """
     found = messages.decode_json(_LINE, line)
     signal = messages.check_one_signal(found)
@@ -195,7 +195,7 @@ def _parse_id(text: str | None, size: int, field: str) -> bytes | None:
 
 
 def _decode_raw(raw: Raw) -> str:
-    """What stands there; nothing for null."""
+    """Return raw JSON as text; empty for null."""
     data = bytes(raw)
     if len(data) > _MAX_TEXT:
         raise DecodeError(f"a record of {len(data)} bytes is more than SQLite can keep")

@@ -1,9 +1,9 @@
-"""The tables of a recording in SQLite, and how older ones become today's.
+"""The tables of a recording in SQLite, how older ones become today's, and opening a database.
 
 ``records`` has one row for each record: its text as OTLP JSON, and what filters ask for in columns
 beside it. ``origins`` has what stands around records: resources, scopes and metrics, once each.
 ``slices`` has how far each segment of a journal has been stored, in the same transaction as its
-records. ``messages`` is FTS5's index of the messages of log records, where SQLite has FTS5.
+records. ``messages`` is FTS5's index of the messages of log records, if SQLite has FTS5.
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ __all__ = [
     "open_for_reading",
 ]
 
-
-# --- The tables of a recording in SQLite, and how older ones become today's.
 
 APPLICATION_ID = 0x52494D50
 """What SQLite's header says whose file it is: "RIMP"."""
@@ -112,7 +110,7 @@ _INDEX = (
 
 
 def create_schema(db: DatabaseConnection) -> None:
-    """Makes the tables of a new file, and brings those of an older version up to date.
+    """Create the tables of a new file, or bring those of an older version up to date.
 
     Raises:
         StorageError: the file is another program's, a newer version's, or damaged.
@@ -141,7 +139,7 @@ def _migrate_schema(db: DatabaseConnection) -> None:
 
 
 def has_current_schema(db: DatabaseConnection) -> bool:
-    """Whether the tables are there, and today's; False where there are none yet.
+    """Return True if the tables are there, and today's; False if there are none yet.
 
     Raises:
         StorageError: they are another program's, or of another version.
@@ -156,7 +154,7 @@ def has_current_schema(db: DatabaseConnection) -> bool:
 
 
 def _schema_version(db: DatabaseConnection) -> int:
-    """Of the tables; 0 of a file that is empty still.
+    """Return the version of the tables; 0 for an empty file.
 
     Raises:
         StorageError: they are another program's, or of a version that is not known here.
@@ -175,7 +173,7 @@ def _schema_version(db: DatabaseConnection) -> int:
 
 
 def has_text_index(db: DatabaseConnection) -> bool:
-    """Whether there is an index of messages, and this SQLite can use it."""
+    """Return True if there is an index of messages, and this SQLite can use it."""
     return knows_fts5() and bool(
         db.execute("SELECT 1 FROM sqlite_master WHERE name = 'messages' AND type = 'table'")
     )
@@ -185,19 +183,19 @@ def _lacks_text_index(db: DatabaseConnection) -> bool:
     return knows_fts5() and not has_text_index(db)
 
 
-# --- Opening a database file in order to read it, also where nothing can be written.
+# --- Opening a database to read it, even if nothing can be written.
 
 
 @contextmanager
 def open_for_reading(path: Path, seconds: float) -> Iterator[DatabaseConnection | None]:
-    """Gives a connection in a transaction that only reads; None where nothing is recorded yet.
+    """Open a connection in a transaction that only reads; yield None if nothing is recorded yet.
 
     Args:
         path: of the file.
         seconds: how long to wait while it is locked.
 
     Raises:
-        StorageError: it cannot be read, or is no recording.
+        StorageError: it cannot be read, or is not a recording.
     """
     if not os.path.lexists(path):
         yield None
@@ -245,14 +243,17 @@ def _begin_reading(path: Path, mode: str) -> DatabaseConnection | None:
     return None
 
 
-# --- What lies beside a database file: the journals of those who write into it.
+# --- Files.
 
 _SLOT = re.compile(r"\.journal(?:\.([1-9][0-9]{0,4}))?", re.ASCII)
 
 
 class DatabaseLayout(RecordingLayout):
-    """For ``telemetry.db``, the directories ``telemetry.db.journal``, ``telemetry.db.journal.1``
-    and so on. (``telemetry.db-journal`` would be SQLite's.)"""
+    """Where a database and its journals lie.
+
+    For ``telemetry.db``, the journals are the directories ``telemetry.db.journal``,
+    ``telemetry.db.journal.1`` and so on. (``telemetry.db-journal`` would be SQLite's.)
+    """
 
     @property
     def directory(self) -> Path:

@@ -36,10 +36,12 @@ class SQLiteStorage(FilteringStorage):
     """Keeps batches in one SQLite file, indexed by time and by trace, with full-text search.
 
     Each batch is one transaction. Several processes may record into one file, and read it at any
-    time. It is made when the first record comes, readable by its owner alone (0600, a directory
+    time. It is created when the first record comes, readable by its owner alone (0600, a directory
     that is made for it 0700); symbolic links are not followed, and a database of another program is
     left alone. While it is open there are two more files beside it, ``-wal`` and ``-shm``, which
     belong to it.
+
+    Safe for several threads: they store one after the other, and retrieve at any time.
 
     Args:
         path: of the file.
@@ -91,7 +93,7 @@ class SQLiteStorage(FilteringStorage):
 
     @classmethod
     def from_config(cls, config: TelemetryConfig) -> SQLiteStorage:
-        """The storage that a configuration asks for."""
+        """Return the storage that a configuration names."""
         return cls(
             config.path,
             retain_size=config.retain_size,
@@ -104,13 +106,15 @@ class SQLiteStorage(FilteringStorage):
 
     @contextmanager
     def _alone(self) -> Iterator[DatabaseWriter]:
-        """The writer, for this thread."""
+        """Hold the writer, for this thread."""
         lock = self._lock()
         if not lock.acquire(timeout=self._timeout):
-            raise StorageError(f"cannot write {self.path}: another thread is doing that for long")
+            raise StorageError(
+                f"cannot write {self.path}: another thread has been writing it for too long"
+            )
         try:
             if self._busy == os.getpid():
-                raise StorageError(f"cannot write {self.path}: what this interrupts is doing that")
+                raise StorageError(f"cannot write {self.path}: the interrupted code is writing it")
             self._busy = os.getpid()
             try:
                 with FORK_GATE.use():
@@ -121,7 +125,7 @@ class SQLiteStorage(FilteringStorage):
             lock.release()
 
     def store(self, data: TelemetryData) -> None:
-        """Keeps the batch, in one transaction; not again, where its slice has been stored before.
+        """Keep the batch, in one transaction; not again if its slice has been stored before.
 
         Raises:
             StorageError: it could not be stored; then the file holds none of it.
@@ -162,10 +166,11 @@ class SQLiteStorage(FilteringStorage):
         limit: int | None = None,
         **conditions: Unpack[Conditions],
     ) -> TelemetryData:
-        """The log records whose message holds all words of a text, in any order.
+        """Return the log records whose message holds all words of a text, in any order.
 
-        Case does not matter. Where SQLite has full-text search (FTS5), whole words are found, and
-        the beginnings of words that end in a star; elsewhere, what contains them.
+        Case does not matter. If SQLite has full-text search (FTS5), whole words are found, and the
+        beginnings of words that end in a star; without, what contains them. What waits in a
+        journal is not found.
 
         Args:
             text: words, such as ``connection refused`` or ``time*``.
@@ -184,11 +189,11 @@ class SQLiteStorage(FilteringStorage):
             self.damaged = decoder.damaged
 
     def stats(self) -> SQLiteStats:
-        """What this storage has done in this process."""
+        """Return what this storage has done in this process."""
         return self._writer.stats
 
     def close(self) -> None:
-        """Closes the file; the next batch opens it again."""
+        """Close the file; the next batch opens it again."""
         with self._alone() as writer:
             writer.close()
 

@@ -1,4 +1,4 @@
-"""What writes into a database file: each batch in one transaction, with the slice's place."""
+"""Writes into a database: each batch in one transaction, with its slice's place; and retention."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from rimp_otel.storage.sqlite.schema import SIGNAL_NUMBERS, create_schema, has_t
 __all__ = ["DatabaseWriter", "Envelopes", "PartNumbers", "Retention", "SQLiteStats"]
 
 
-# --- Deletes the oldest records, a few with each batch, so that nobody waits for it.
+# --- Retention.
 
 _MIN_DELETED, _DELETED_PER_RECORD = 256, 2
 # Pages that are given back to the disk at once; and that stay with the file, for what comes next.
@@ -45,10 +45,10 @@ _UNUSED = (
 
 
 class Retention(NamedTuple):
-    """What is kept.
+    """What is kept. The oldest records are deleted, a few with each batch, so that nobody waits.
 
-    Each batch makes room for about twice its records, so that a file which has become too large,
-    or its records too old, shrinks steadily.
+    Each batch makes room for about twice its records, so that a file which has become too large, or
+    its records too old, shrinks steadily.
     """
 
     #: Bytes of the file that may be in use; None for any number.
@@ -59,15 +59,15 @@ class Retention(NamedTuple):
     clock: Callable[[], float] = time.time
 
     def run(self, db: DatabaseConnection, has_text_index: bool, arrived: int) -> int:
-        """Deletes what is not to be kept any more, as far as it has to be done now.
+        """Delete what is not to be kept any more, as far as it has to be done now.
 
         Args:
             db: may write; not in a transaction.
-            has_text_index: whether there is an index of messages.
+            has_text_index: True if there is an index of messages.
             arrived: records that were just stored.
 
         Returns:
-            How many records were deleted; 0 where that was not possible now.
+            How many records were deleted; 0 if that was not possible now.
         """
         if self.size is None and self.age is None:
             return 0
@@ -86,7 +86,7 @@ class Retention(NamedTuple):
         return deleted
 
     def _before(self, db: DatabaseConnection) -> int | None:
-        """Records of up to this time may go; None for none."""
+        """Return up to which time records may be deleted; None for none."""
         if self.size is not None and _size_in_use(db) > self.size:
             return MAX_TIME
         if self.age is None:
@@ -121,25 +121,27 @@ def _read_pragma(db: DatabaseConnection, name: str) -> int:
     return int(value)
 
 
-# --- Resources, scopes and metrics by number: each text once, however many records refer to it.
+# --- Resources, scopes and metrics by number: each is kept once, however many records refer to it.
 
 
 class PartNumbers:
-    """Gives the numbers of parts, within transactions that write.
+    """Numbers of resources, scopes and metrics, each of which is kept once.
 
-    What is remembered from one to the next may be wrong by then: a transaction was rolled back,
-    or another process has deleted what no record referred to any more. ``use`` finds that out.
+    Used within transactions that write. What is remembered from one to the next may be wrong by
+    then: a transaction was rolled back, or another process has deleted what no record referred to
+    any more. ``use`` finds that out.
     """
 
     def __init__(self) -> None:
         self._known: BoundedCache[Part, int] = BoundedCache(4_096)
 
     def forget(self) -> None:
-        """After a transaction that was rolled back."""
+        """Forget all, after a transaction that was rolled back."""
         self._known.clear()
 
     def use(self, db: DatabaseConnection, parts: Iterable[Part], record: int) -> dict[Part, int]:
-        """The numbers of all parts, new ones included, noted to be in use up to a record.
+        """Return the numbers of all parts, new ones included, and note them to be in use up to a
+        record.
 
         Raises:
             StorageError: they could not be written.
@@ -170,7 +172,7 @@ def _number_of_part(db: DatabaseConnection, part: Part, record: int) -> int:
 
 
 class Envelopes:
-    """Gives what numbers stand for, within one transaction that reads."""
+    """What numbers stand for, within one transaction that reads."""
 
     def __init__(self, db: DatabaseConnection) -> None:
         self._db = db
@@ -185,7 +187,7 @@ class Envelopes:
         return found
 
 
-# --- What writes into a database file: each batch in one transaction, with the slice's place.
+# --- Writing.
 
 _INSERT = f"INSERT INTO records VALUES ({', '.join('?' * 14)})"
 _INDEX = "INSERT INTO messages (rowid, message) VALUES (?, ?)"
@@ -243,16 +245,16 @@ class DatabaseWriter:
         self._not_before = 0.0
 
     def renew(self) -> None:
-        """In a forked child, which opens the file for itself."""
+        """Forget the connection in a forked child, which opens the file for itself."""
         self._db = None
         self.stats = SQLiteStats()
         self._numbers.forget()
 
     def write(self, rows: Sequence[Row], slice_id: str | None) -> None:
-        """Keeps all rows, unless the slice was stored before.
+        """Keep all rows, unless the slice was stored before.
 
         Raises:
-            StorageError: that was not possible; none of them is kept.
+            StorageError: they cannot be written; none of them is kept.
         """
         self._give_way()
         db = retry_while_locked(self._begin, self._timeout)
@@ -270,7 +272,7 @@ class DatabaseWriter:
         db.is_busy = False
 
     def _begin(self) -> DatabaseConnection:
-        """The connection, in a transaction."""
+        """Return the connection, in a transaction."""
         db = self._open()
         try:
             db.execute("BEGIN IMMEDIATE")
@@ -293,14 +295,16 @@ class DatabaseWriter:
         self._not_before = ended + _MIN_GAP + (ended - began) * _GAP
 
     def _give_way(self) -> None:
-        """Leaves others that wait for the file a moment, between one batch and the next: they only
-        look from time to time whether it is free."""
+        """Leave the file to others for a moment, between one batch and the next.
+
+        Those that wait for it look only from time to time whether it is free.
+        """
         pause = self._not_before - time.monotonic()
         if pause > 0:
             time.sleep(pause)
 
     def _open(self) -> DatabaseConnection:
-        """The connection, to what has the path now."""
+        """Return the connection to the file that has the path now."""
         db = self._db
         if db is not None and db.is_open and self._is_there():
             db.is_busy = True
@@ -327,7 +331,7 @@ class DatabaseWriter:
             return False
 
     def _stay(self) -> None:
-        """What was committed is in a file that still has its name.
+        """Raise if what was committed is in a file that has lost its name.
 
         Raises:
             StorageError: the file was removed meanwhile.
@@ -337,10 +341,10 @@ class DatabaseWriter:
             raise StorageError(f"cannot write {self.path}: the file was removed or replaced")
 
     def _note(self, db: DatabaseConnection, slice_id: str | None) -> bool:
-        """Notes how far a journal has been stored; whether the slice is not in the file yet.
+        """Note how far a journal has been stored; return True if the slice is not in the file yet.
 
-        A slice's id is its place: journal segment, signal, begin and end. Of a segment's signal,
-        slices come in order, so the last one's end stands for all of them.
+        A slice's id is its place: journal segment, signal, start and end. The slices of a segment's
+        signal come in order, so the last one's end stands for all of them.
         """
         if slice_id is None:
             return True
@@ -367,7 +371,7 @@ class DatabaseWriter:
     def _index(
         self, db: DatabaseConnection, rows: Sequence[Row], first: int, indexed_to: int
     ) -> int:
-        """Adds messages to the index; up to which record it is complete then."""
+        """Add messages to the index; return up to which record it is complete then."""
         last = first + len(rows) - 1
         if indexed_to == first - 1:
             messages = [(id, row.columns.message) for id, row in enumerate(rows, first)]
@@ -391,7 +395,7 @@ class DatabaseWriter:
         self.stats = self.stats._replace(deleted=self.stats.deleted + deleted)
 
     def sync(self) -> None:
-        """Forces to the device what was committed.
+        """Force to the device what was committed.
 
         Raises:
             OSError: the device refused.
@@ -408,7 +412,7 @@ class DatabaseWriter:
                 os.close(file)
 
     def close(self) -> None:
-        """Closes the file; the next batch opens it again."""
+        """Close the file; the next batch opens it again."""
         db, self._db = self._db, None
         if db is not None:
             db.close()

@@ -182,6 +182,6 @@ def test_wrong_arguments_are_named_at_once(tmp_path, kind):
             storage.iter_retrieve(batch_size=size)
     with pytest.raises(ConfigurationError, match="'soon' is not a point in time"):
         storage.iter_retrieve("soon")
-    with pytest.raises(ConfigurationError, match="severity=99"):
+    with pytest.raises(ConfigurationError, match="severity must be an EventType"):
         storage.iter_retrieve(severity=99)
     assert list(storage.iter_retrieve()) == []

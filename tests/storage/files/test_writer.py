@@ -326,9 +326,9 @@ def test_interrupting_code_appends_elsewhere(make, tmp_path):
 
     def before(end, length):
         writer.append_all({LOGS: [b"inner"]})
-        with pytest.raises(StorageError, match="what this interrupts is doing that"):
+        with pytest.raises(StorageError, match="the interrupted code is using it"):
             writer.append(LOGS, [b"inner"], nothing)
-        with pytest.raises(StorageError, match="what this interrupts is doing that"):
+        with pytest.raises(StorageError, match="the interrupted code is using it"):
             writer.sync()
         writer.close()
 

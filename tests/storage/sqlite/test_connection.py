@@ -37,7 +37,7 @@ def test_but_not_for_ever(tmp_path, held, monkeypatch):
         monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds)
     )
     monkeypatch.setattr(files, "time", clock)
-    with pytest.raises(StorageError, match="another process is just making it"):
+    with pytest.raises(StorageError, match="another process is creating it"):
         create_database_file(tmp_path / "telemetry.db")
     assert os.listdir(tmp_path) == []
     assert 1.0 <= now[0] < 1.01

@@ -77,7 +77,7 @@ def test_bodies_that_are_no_text(storage):
 @pytest.mark.parametrize("text", ["", "  ", None, 7, "\0"])
 def test_no_word_is_refused(storage, text):
     """It would be everything."""
-    with pytest.raises(ConfigurationError, match=r"text=.* is not allowed: give at least one word"):
+    with pytest.raises(ConfigurationError, match="text must hold at least one word, got "):
         storage.search(text)
 
 

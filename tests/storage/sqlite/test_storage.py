@@ -268,7 +268,7 @@ def test_what_it_interrupts(storage, path, monkeypatch):
 
     monkeypatch.setattr(storage._writer, "_insert", interrupted)
     storage.store(batch("two"))
-    assert refused == [f"cannot write {path}: what this interrupts is doing that"]
+    assert refused == [f"cannot write {path}: the interrupted code is writing it"]
     assert stored(path) == ["one", "two"]
 
 
