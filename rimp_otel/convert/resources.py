@@ -184,7 +184,7 @@ class _Conversion(Generic[S, T]):
 
     def __init__(self, convert: Callable[[S], T], size: int = 1_024) -> None:
         self._convert = convert
-        # Holds what was converted too, so that no other object can get its id.
+        # The entry holds the source too, so that no other object can get its id.
         self._by_id: BoundedCache[int, tuple[S, T]] = BoundedCache(size)
         self._by_value: BoundedCache[str, T] = BoundedCache(size)
 

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from rimp_otel.otlp.decode import decode_line as decode_line
     from rimp_otel.otlp.encode_metrics import encode_metric as encode_metric
     from rimp_otel.otlp.encode_metrics import encode_metrics_data as encode_metrics_data
+    from rimp_otel.otlp.lines import EncodedRecord as EncodedRecord
 
 export_lazily(
     __name__,
     {
         "Decoded": "rimp_otel.otlp.decode",
+        "EncodedRecord": "rimp_otel.otlp.lines",
         "Signal": "rimp_otel.models.records",
         "decode_line": "rimp_otel.otlp.decode",
         "encode_metric": "rimp_otel.otlp.encode_metrics",

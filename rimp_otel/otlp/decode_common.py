@@ -155,7 +155,7 @@ def _decode_base64(text: str) -> bytes:
 
 
 def _is_canonical(text: str, decoded: bytes) -> bool:
-    # The last digit has bits to spare: several texts stand for the same bytes, one is right.
+    # The last digit has spare bits: of the texts that stand for the same bytes, one is canonical.
     digits = text.rstrip("=").translate(_URL_SAFE)
     return b64encode(decoded).decode().rstrip("=") == digits
 

@@ -187,7 +187,7 @@ def native_event_json(
     after = f',"attributes":[{attributes_json(metadata)}]' if metadata else ""
     if context is not None:
         after += _context_fields(context.trace_id, context.span_id, context.trace_flags)
-    # Once: a number of 19 digits takes as long as all the rest.
+    # Converted once: a number of 19 digits takes as long as all the rest.
     time = str(time_unix_nano) if time_unix_nano >= 0 else "0"
     return (
         f'{{"timeUnixNano":"{time}","observedTimeUnixNano":"{time}"'

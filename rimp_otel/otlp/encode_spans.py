@@ -118,7 +118,7 @@ def _id_fields(context: SpanContext | None) -> str:
 
 
 def _flags_on_wire(owner: Any, context: SpanContext | None, remote: SpanContext | None) -> int:
-    # Of a span that was read from a foreign recording: the SDK has no field for them.
+    # A span that was read from a foreign recording has them; the SDK has no field for them.
     foreign: int | None = getattr(owner, "otlp_flags", None)
     if foreign is not None:
         return foreign

@@ -67,7 +67,7 @@ def read_messages(file: BinaryIO) -> Iterator[FileMessage]:
     try:
         yield from _read_messages(text)
     except (_DamagedCompression, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        yield FileMessage(0, None, f"it cannot be unpacked to its end: {error}", "message")
+        yield FileMessage(0, None, f"decompression failed before the end: {error}", "message")
 
 
 class _DamagedCompression(Exception):
@@ -93,7 +93,7 @@ class _ZstdFrames(io.RawIOBase):
             compressed = self._compressed or self._file.read(_COMPRESSED_BLOCK)
             if not compressed:
                 if self._frame is not None:
-                    raise _DamagedCompression("it ends in the middle of a zstd frame")
+                    raise _DamagedCompression("the last zstd frame is truncated")
                 return 0
             self._decompress(compressed)
         text = self._text[: len(buffer)]
@@ -117,9 +117,7 @@ def _import_zstandard() -> Any:
     try:
         return importlib.import_module("zstandard")
     except ImportError:
-        raise DecodeError(
-            "reading it takes the package zstandard, which is not installed"
-        ) from None
+        raise DecodeError("zstd needs the package zstandard, which is not installed") from None
 
 
 def _decompress(file: BinaryIO) -> io.BufferedReader:
@@ -213,7 +211,7 @@ def _split_documents(text: bytes) -> tuple[list[FileMessage], FileMessage | None
         rest = text.decode()
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
-        return [], FileMessage(line, None, f"it is not UTF-8: {error.reason}")
+        return [], FileMessage(line, None, f"not UTF-8: {error.reason}")
     decoder, at = json.JSONDecoder(), 0
     while at < len(rest):
         start = at + len(rest[at:]) - len(rest[at:].lstrip())
@@ -235,18 +233,16 @@ def _read_delimited(file: io.BufferedReader) -> Iterator[FileMessage]:
         number += 1
         size = int.from_bytes(head, "big")
         if len(head) < 4 or size > MAX_MESSAGE_SIZE:
-            why = "what follows is no message" if number > 1 else f"it is {_FOREIGN}"
+            why = "not an OTLP message" if number > 1 else _FOREIGN
             yield FileMessage(number, None, why, "message")
             return
         body = file.read(size)
         if len(body) < size:
-            missing = (
-                f"{size - len(body):,} of its {size:,} bytes are missing: it ends in the middle"
-            )
+            missing = f"truncated: {size - len(body):,} of {size:,} bytes are missing"
             yield FileMessage(
                 number,
                 None,
-                missing if number > 1 else f"{missing}, or it is {_FOREIGN}",
+                missing if number > 1 else f"{missing}; or {_FOREIGN}",
                 "message",
             )
             return
@@ -259,7 +255,7 @@ def _read_compressed_message(number: int, body: bytes) -> FileMessage:
         try:
             body = io.BufferedReader(_ZstdFrames(io.BytesIO(body))).read(MAX_MESSAGE_SIZE + 1)
         except _DamagedCompression as error:
-            return FileMessage(number, None, f"it cannot be unpacked: {error}", "message")
+            return FileMessage(number, None, f"decompression failed: {error}", "message")
     if body.lstrip()[:1] == b"{":
         return _read_message(number, body.strip(), "message")
     return _read_protobuf(number, body)
@@ -277,4 +273,4 @@ def _read_protobuf(number: int, data: bytes) -> FileMessage:
 
 
 def _size_refusal() -> str:
-    return f"it is longer than {MAX_MESSAGE_SIZE // 1024 // 1024} MiB"
+    return f"longer than {MAX_MESSAGE_SIZE // 1024 // 1024} MiB, the limit of a message"

@@ -167,7 +167,7 @@ def _scope_fields(scope: Any) -> str:
 def _owner_fields(owner: Any) -> str:
     attributes = getattr(owner, "attributes", None)
     encoded = attributes_json(attributes)
-    # Ours have the count themselves; of the SDK's, their attributes have it.
+    # Our types have the count themselves, the SDK's have it in their attributes.
     dropped = getattr(owner, "dropped_attributes_count", getattr(attributes, "dropped", 0))
     parts = [f'"attributes":[{encoded}]'] if encoded else []
     if dropped:

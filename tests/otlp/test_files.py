@@ -191,20 +191,18 @@ def test_a_bad_message_among_those_with_lengths_costs_itself() -> None:
     numbers, reasons = zip(*refused(data), strict=True)
     assert numbers == (2, 4, 5)
     assert reasons[0] == "not OTLP protobuf: neither TracesData, LogsData nor MetricsData"
-    assert reasons[1] == "it cannot be unpacked: it ends in the middle of a zstd frame"
+    assert reasons[1] == "decompression failed: the last zstd frame is truncated"
 
 
 def test_torn_ends() -> None:
     """Messages before a torn end are read."""
     data = framed(binary(SPANS[0]), binary(SPANS[1]))
-    assert refused(data[:-3]) == [
-        (2, f"3 of its {len(binary(SPANS[1]))} bytes are missing: it ends in the middle")
-    ]
-    assert refused(data + b"\0") == [(3, "what follows is no message")]
+    assert refused(data[:-3]) == [(2, f"truncated: 3 of {len(binary(SPANS[1]))} bytes are missing")]
+    assert refused(data + b"\0") == [(3, "not an OTLP message")]
     for packed in (zstd(b"\n".join(SPANS)), gzip.compress(b"\n".join(SPANS))):
         ((number, reason),) = refused(packed[:-5])
         assert number == 0
-        assert reason.startswith("it cannot be unpacked to its end: ")
+        assert reason.startswith("decompression failed before the end: ")
     damaged = bytearray(zstd(b"\n".join(SPANS)))
     damaged[5] ^= 0xFF
     assert all(line is None or line in SPANS for line in lines(bytes(damaged)))
@@ -230,7 +228,7 @@ def test_what_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message has a limit, so that a file cannot take all memory; the next one is read."""
     monkeypatch.setattr(files, "MAX_MESSAGE_SIZE", 300)
     long = SPAN.replace(b'"a"', b'"' + b"a" * 400 + b'"') % 7
-    reason = "it is longer than 0 MiB"
+    reason = "longer than 0 MiB, the limit of a message"
     assert refused(SPANS[0] + b"\n" + long + b"\n" + SPANS[1]) == [(2, reason)]
     assert lines(SPANS[0] + b"\n" + long + b"\n" + SPANS[1]) == [SPANS[0], None, SPANS[1]]
     assert refused(binary(long)) == [(1, reason)]
