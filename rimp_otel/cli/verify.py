@@ -50,7 +50,7 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protobuf",
         action="store_true",
-        help="also parse_line every line with protobuf (needs the extra 'protobuf')",
+        help="also parse every line with protobuf (needs the extra 'protobuf')",
     )
     add_output_options(parser, "what was found")
     parser.set_defaults(command=_run_verify)
@@ -88,7 +88,7 @@ def inspect_recording(path: Path, progress: Progress, protobuf: bool = False) ->
     Args:
         path: path of the recording.
         progress: shows which file is being checked.
-        protobuf: True to parse_line every line with protobuf, too.
+        protobuf: True to parse every line with protobuf, too.
 
     Raises:
         UsageError: there is no recording, or it is a database.
