@@ -68,7 +68,7 @@ class Failure(NamedTuple):
 
 
 class FailureCount(NamedTuple):
-    """How often a kind of error happened."""
+    """The frequency of a kind of error."""
 
     times: int
     #: A trace in which it happened; 0 if it happened outside of any.
@@ -93,7 +93,7 @@ class OperationStats:
 
 
 class ActivityLimits(NamedTuple):
-    """How much an `Activity` keeps in memory."""
+    """The bounds of what an `Activity` keeps in memory."""
 
     #: Durations of an operation.
     durations: int = 5_000

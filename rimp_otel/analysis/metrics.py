@@ -37,7 +37,7 @@ __all__ = [
 
 
 class ValueRange(NamedTuple):
-    """How many values lie in ``lower < value <= upper``; either bound may be infinite."""
+    """The number of values in ``lower < value <= upper``; either bound may be infinite."""
 
     lower: float
     upper: float
@@ -237,7 +237,7 @@ Amount = int | float | Distribution
 
 
 class _Step(NamedTuple):
-    """What was added from ``start`` to ``end``."""
+    """The amount that was added from ``start`` to ``end``."""
 
     start: int
     end: int

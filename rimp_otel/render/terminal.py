@@ -89,7 +89,7 @@ _ASCII = Glyphs(
 
 
 class Style(NamedTuple):
-    """What a terminal can show.
+    """The capabilities of a terminal.
 
     With ``unicode=False``, all output is ASCII, recorded text too.
     """
@@ -122,7 +122,7 @@ class Style(NamedTuple):
 
     def value(self, value: object, limit: int = 80) -> str:
         """Return an attribute's value, cut to ``limit`` columns; quoted if it contains blanks."""
-        plain = _json_value(value)
+        plain = _to_json_value(value)
         if not isinstance(plain, str):
             plain = json.dumps(plain, ensure_ascii=False, default=str)
         elif not plain or " " in plain:
@@ -216,19 +216,19 @@ def wrap_items(pieces: Sequence[Piece], between: str, width: int, style: Style) 
 def to_json(value: Any) -> str:
     """Return one line of JSON in ASCII, so that no recorded character reaches a terminal raw."""
     # json does not escape DEL.
-    return json.dumps(_json_value(value), default=str).replace("\x7f", "\\u007f")
+    return json.dumps(_to_json_value(value), default=str).replace("\x7f", "\\u007f")
 
 
-def _json_value(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     """Return the value in OTLP JSON's form: bytes as base64, NaN and the infinities as strings."""
     if isinstance(value, Mapping):
-        return {str(key): _json_value(item) for key, item in value.items()}
+        return {str(key): _to_json_value(item) for key, item in value.items()}
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, float) and not math.isfinite(value):
         return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
     if isinstance(value, (list, tuple)):
-        return [_json_value(item) for item in value]
+        return [_to_json_value(item) for item in value]
     return value
 
 
@@ -239,7 +239,7 @@ _MIN_LAST_COLUMN_WIDTH = 12
 
 
 class Column(NamedTuple):
-    """How a column looks."""
+    """The heading and the look of a column."""
 
     heading: str
     #: Numbers are aligned to the right.

@@ -162,7 +162,7 @@ def _scale_of(spans: Iterable[ReadableSpan], events: Iterable[TelemetryEvent]) -
 
 
 class _TreePlace(NamedTuple):
-    """Where an entry of the tree hangs."""
+    """An entry of the tree, with its place in the drawing."""
 
     entry: Entry
     depth: int
@@ -220,7 +220,7 @@ def _places_below(node: Node, place: _TreePlace, max_depth: int) -> list[_TreePl
 
 
 class EventText(NamedTuple):
-    """What a drawing says of a span event or a log record."""
+    """The text of a span event or a log record in a drawing."""
 
     time: int
     #: None for a span event.
@@ -234,7 +234,7 @@ class EventText(NamedTuple):
 
 
 def describe_event(event: TelemetryEvent | Event) -> EventText:
-    """Return what a drawing says of the event."""
+    """Return the text of the event in a drawing."""
     if isinstance(event, TelemetryEvent):
         event_type, text, attributes = event.event_type, event.message, event.metadata
     else:

@@ -1,7 +1,7 @@
 """SQL over recordings, and the Parquet copies of sealed files. Needs the extra ``sql``.
 
-Public are ``connect``, ``Connection`` and ``QueryError``. Importing this package imports neither DuckDB
-nor PyArrow: the first connection does.
+Public are ``connect``, ``Connection`` and ``QueryError``. Imports the models, ``otlp`` and ``storage``.
+Importing this package imports neither DuckDB nor PyArrow: the first connection does.
 """
 
 from __future__ import annotations

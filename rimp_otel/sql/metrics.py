@@ -114,7 +114,7 @@ _SCHEMA = pyarrow.schema(
 
 
 class _MetricKey(NamedTuple):
-    """What the points of one metric have in common."""
+    """The fields that the points of one metric have in common."""
 
     kind: str
     name: str

@@ -71,7 +71,7 @@ _PLAIN_COLUMNS = {"SpanId": "DELTA_LENGTH_BYTE_ARRAY", "Body": "DELTA_LENGTH_BYT
 
 
 class ParquetCounts(NamedTuple):
-    """What a copy was made of."""
+    """The contents of a copy."""
 
     rows: int = 0
     #: The size of the copy.
@@ -151,7 +151,7 @@ def make_parquet_file(
         OSError: the copy cannot be written.
     """
     unfinished = path.with_name(f".{path.name}.tmp")
-    with _create_locked(unfinished) as file:
+    with _create_locked_copy(unfinished) as file:
         if file is None:
             return None
         counts = _write_tables(_SealedTables(content, sealed, max_rows), file)
@@ -163,7 +163,7 @@ def make_parquet_file(
 
 
 @contextmanager
-def _create_locked(path: Path) -> Iterator[BinaryIO | None]:
+def _create_locked_copy(path: Path) -> Iterator[BinaryIO | None]:
     """Yield an empty file that no other process writes, or None; remove it if it keeps its name."""
     file = os.open(path, CREATE_FLAGS, 0o600)
     with os.fdopen(file, "r+b") as opened:
@@ -294,7 +294,7 @@ _COPY_NAME = re.compile(
 
 
 class ParquetResult(NamedTuple):
-    """What `make_parquet_files` did."""
+    """The result of `make_parquet_files`."""
 
     #: Copies that were made.
     made: int = 0

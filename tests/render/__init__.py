@@ -1,1 +1,1 @@
-"""What a notebook shows."""
+"""Tests of drawings, tables and pages."""

@@ -66,7 +66,7 @@ def test_guides_end_at_a_depth() -> None:
 
 
 def test_the_first_spans_alone() -> None:
-    """What is left out is counted; log records that belong to no span are not left out."""
+    """Spans without a row are counted; log records that belong to no span always have one."""
     spans = [span(str(number), number, 0, number) for number in range(1, 6)]
     loose = event("of no span", at=900)
     layout = lay_out_trace(spans, [event("of a span", 4, 5), loose], 10, max_spans=2)
