@@ -342,7 +342,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         if not self._enabled:
             return
         try:
-            captured = getattr(captured_log, "time", None)
+            captured = captured_log.time
             if captured is not None and captured == log_record.log_record.timestamp:
                 return  # the same call of logging, by way of a handler of the application's
             text = log_record_json(log_record)

@@ -17,9 +17,14 @@ SPAN_KEY = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, context_api.C
 """The key of the span in an OpenTelemetry context."""
 
 
-captured_log = local()
-"""Its ``time`` is that of the log record which this thread hands to its handlers, in nanoseconds, where the
-record has been captured already; None otherwise."""
+class _CapturedLog(local):
+    time: int | None = None
+    depth = 0
+
+
+captured_log = _CapturedLog()
+"""The log record that this thread is handing to its handlers and that has been captured already: its
+time in nanoseconds, None outside of a log call; and how many are being read, one within another."""
 
 
 def span_context_of(span: Any) -> SpanContext | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 import traceback
 from collections.abc import Mapping
 from functools import wraps
@@ -88,29 +87,26 @@ class LoggingCapture:
         self._with_code = with_code
         self._scopes: dict[str, InstrumentationScope] = {}
         self._severities: dict[tuple[Any, Any], tuple[int, str]] = {}
-        self._nesting = threading.local()
 
-    def record(self, record: logging.LogRecord) -> None:
-        """Record a LogRecord of the standard library."""
+    def record(self, record: logging.LogRecord) -> int:
+        """Record a LogRecord of the standard library, and return its time in nanoseconds."""
+        captured_log.depth += 1
         try:
-            if record.levelno < self._level:
-                return
-        except TypeError:
-            pass  # a level that is no number is not known to be below anything
-        depth = getattr(self._nesting, "depth", 0)
-        self._nesting.depth = depth + 1
-        try:
+            time = time_of(record)
+            if self._level and record.levelno < self._level:
+                return time
             # What a value's __str__ logs is recorded too, but not for ever.
-            if depth < _MAX_NESTING:
-                self._record(record)
-            else:
+            if captured_log.depth > _MAX_NESTING:
                 self._record_bare(record)
+            else:
+                self._record(record, time)
         except Exception:
             self._record_bare(record)
         finally:
-            self._nesting.depth = depth
+            captured_log.depth -= 1
+        return time
 
-    def _record(self, record: logging.LogRecord) -> None:
+    def _record(self, record: logging.LogRecord, time: int) -> None:
         fields = vars(record)
         attributes = {key: value for key, value in fields.items() if key not in _OWN_FIELDS}
         message: Any = record.msg
@@ -127,8 +123,8 @@ class LoggingCapture:
         if (task := fields.get("taskName")) is not None:
             attributes["taskName"] = task
         key = (record.levelno, record.levelname)
-        severity = self._severities.get(key) or self._learn_severity(key)
-        self.write(record.name, time_of(record), *severity, message, attributes)
+        number, text = self._severities.get(key) or self._learn_severity(key)
+        self.write(record.name, time, number, text, message, attributes)
 
     def _record_bare(self, record: logging.LogRecord) -> None:
         """Record what can be read of a record without running code of the application's."""
@@ -170,7 +166,7 @@ class LoggingCapture:
             attributes: any; ``otel.event.name`` becomes the record's event name.
         """
         event_name = None
-        if not attributes.keys().isdisjoint(_EVENT_NAMES):
+        if "event.name" in attributes or "otel.event.name" in attributes:
             names = [attributes.pop(key, None) for key in _EVENT_NAMES]
             event_name = next((name for name in names if name is not None), None)
         text = captured_log_json(
@@ -232,7 +228,7 @@ def time_of(record: logging.LogRecord) -> int:
     """Return when the record was made, in nanoseconds since the epoch; now, if it does not say."""
     try:
         time = int(record.created * 1e9)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # no number, or none that is finite
         return time_ns()
     return time if 0 < time <= _MAX_TIME else time_ns()
 
@@ -296,10 +292,9 @@ def capture_logging(capture: LoggingCapture) -> None:
         if _is_internal(self):
             call_handlers(self, record)
             return
-        before = getattr(captured_log, "time", None)
-        capture.record(record)
+        before = captured_log.time
         # A handler that feeds OpenTelemetry's Logs API with the same record does not record it again.
-        captured_log.time = time_of(record)
+        captured_log.time = capture.record(record)
         try:
             call_handlers(self, record)
         finally:
@@ -320,7 +315,7 @@ def feed_handler(handler: logging.Handler) -> None:
         call_handlers(self, record)
         if _is_internal(self) or record.levelno < handler.level:
             return
-        before = getattr(captured_log, "time", None)
+        before = captured_log.time
         captured_log.time = time_of(record)
         try:
             handler.handle(record)
