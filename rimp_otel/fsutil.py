@@ -73,20 +73,22 @@ except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
 
-def lock_file(file: int) -> bool:
+def lock_file(file: int, without_locks: bool = True) -> bool:
     """Lock an open file for this process; return False if another one holds the lock.
 
-    Return True also if the file system has no locks: what is done under this lock is right without
-    it, and then done twice.
+    Args:
+        file: its descriptor.
+        without_locks: what to return if the file system has no locks. True suits what is right
+            without the lock, and then done twice.
     """
     if fcntl is None:  # pragma: no cover - Windows
-        return True
+        return without_locks
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        pass
+        return without_locks
     return True
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rimp_otel.errors import StorageError
-from rimp_otel.fsutil import CREATE_FLAGS, READ_FLAGS
+from rimp_otel.fsutil import CREATE_FLAGS, READ_FLAGS, lock_file
 
 __all__ = [
     "DATA_KINDS",
@@ -226,7 +226,7 @@ def _try_to_lock(directory: Path) -> tuple[int, bool] | None:
     lock = os.open(directory / LOCK, CREATE_FLAGS, 0o600)
     try:
         # Without locks, only what was not there before is nobody else's.
-        held = _lock_file(lock, otherwise=is_new)
+        held = lock_file(lock, without_locks=is_new)
         owner = _read_signature(lock)
         if held and _is_current(lock, directory) and _may_take(owner, directory):
             # Where nobody signed, or that was lost, it may have been.
@@ -255,20 +255,6 @@ def _is_own_directory(directory: Path) -> bool:
     """Return True if it is a directory, no link to one, and belongs to this process's user."""
     status = os.lstat(directory)
     return stat.S_ISDIR(status.st_mode) and status.st_uid == _user()
-
-
-def _lock_file(lock: int, otherwise: bool) -> bool:
-    """Lock an open file; return False if another process holds it, and ``otherwise`` if the file
-    system has no locks."""
-    if fcntl is None:  # pragma: no cover - Windows
-        return otherwise
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return otherwise
-    return True
 
 
 def _is_current(lock: int, directory: Path) -> bool:

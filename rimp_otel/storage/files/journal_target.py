@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import StorageError
-from rimp_otel.fsutil import lock_file
+from rimp_otel.fsutil import READ_WRITE_FLAGS, lock_file
 from rimp_otel.journal.slots import LOCK, Slot, is_owned
 from rimp_otel.journal.target import End, JournalTarget
 from rimp_otel.models.records import Signal
@@ -202,7 +202,7 @@ def _clear_signature(journal: Path) -> None:
     had: it looks for each record in the files.
     """
     try:
-        file = os.open(journal / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        file = os.open(journal / LOCK, READ_WRITE_FLAGS)
     except OSError:
         return  # taking the slot will say why
     try:
