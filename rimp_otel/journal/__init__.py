@@ -8,5 +8,5 @@ what is stored at once, into a ``target``. After a death, ``recovery`` takes ove
 
 Imports from ``batch``, ``convert``, ``otlp``, ``models`` and below; it knows neither collector nor
 storage. Internal, but for ``JournalTarget`` and ``DirectoryTarget``, which a storage of one's own may
-give as its journal's target.
+return from its hook ``journal_target``.
 """

@@ -1,11 +1,11 @@
 """The bytes of a segment: a header of 4 KiB, then frames of text, then zeros.
 
-A frame is a line: the signal's tag and a number, a space, a record's OTLP JSON. What a number stands
-for (a resource, a scope, a metric) says a definition, which comes before its first use.
+A frame is a line: the signal's tag and a number, a space, a record's OTLP JSON. The number stands for
+a resource, a scope and perhaps a metric; a definition before its first use says which.
 
-The header says what of the segment has been stored already, in words of eight bytes. Each word is
-one aligned store, which a death of the process cannot cut in half. Order does the rest: an intent is
-written before a line is stored, and cleared after all that follows from it has been noted. Whoever
+The header says how much of the segment has been stored, in words of eight bytes. Each word is one
+aligned store, which a death of the process cannot cut in half. Order does the rest: an intent is
+written before a line is stored, and cleared after everything that follows from it has been written. Whoever
 finds a valid intent asks the journal's target whether the line is complete.
 
 ===== ==================================================================
@@ -68,7 +68,7 @@ __all__ = [
 # Frames.
 
 SIGNAL_TAGS: Final = {Signal.TRACES: "t", Signal.LOGS: "l", Signal.METRICS: "m"}
-"""What a frame of each signal begins with."""
+"""The first character of each signal's frames."""
 
 TAGGED_SIGNALS: Final = {tag.encode(): signal for signal, tag in SIGNAL_TAGS.items()}
 """The signals by their tags."""
@@ -94,7 +94,7 @@ class Frame(NamedTuple):
 
 
 class Definitions:
-    """What the numbers of one segment stand for."""
+    """The meanings of the numbers in one segment."""
 
     def __init__(self) -> None:
         self._by_number: dict[bytes, Envelopes] = {}
@@ -117,7 +117,7 @@ class Definitions:
 
 
 class Frames(NamedTuple):
-    """What a chunk of a segment holds."""
+    """The frames of a chunk of a segment."""
 
     records: list[Frame]
     #: Offsets of what could not be read.
@@ -233,7 +233,7 @@ class Intent(NamedTuple):
 
 
 class HeaderState(NamedTuple):
-    """What a header says."""
+    """The content of a header."""
 
     number: int
     generation: int

@@ -75,7 +75,7 @@ class InterruptedSpan(NamedTuple):
     """A span that was open when its process died."""
 
     entry: OpenSpanEntry
-    #: What it belongs to; None where that is not known.
+    #: Its resource and scope; None where they are not known.
     envelopes: Envelopes | None
     #: True if it was being recorded just then. Its end may have been recorded, or not.
     is_ending: bool
@@ -87,7 +87,7 @@ class InterruptedSpan(NamedTuple):
 
 
 class OpenSpansLeft(NamedTuple):
-    """What a table of open spans holds."""
+    """The content of a table of open spans."""
 
     #: In the order in which they started.
     spans: list[InterruptedSpan]
@@ -251,7 +251,7 @@ def _interrupted_attributes(entry: OpenSpanEntry) -> _CountedAttributes:
 
 
 class Crash(NamedTuple):
-    """What faulthandler wrote when a process died."""
+    """A report that faulthandler wrote when a process died."""
 
     text: str
     #: When it was written, nanoseconds since the epoch.

@@ -7,7 +7,7 @@ them takes 0.4 µs, of which they are 0.13 (as OTLP JSON: 1.6). The whole, start
 (2 µs) to what a span with 8 attributes costs with no processor; ``python -m
 tests.benchmarks.open_spans`` measures it.
 
-What an attribute, a name or an event became after the start is not in the table.
+Changes of the name or of attributes after the start, and events, are not in the table.
 
 ====== =======================================================================
 bytes  what
@@ -94,7 +94,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class OpenSpanEntry(msgspec.Struct, array_like=True, frozen=True):
-    """What an entry says of its span, in the order in which it is encoded."""
+    """The content of an entry, in the order in which it is encoded."""
 
     #: 16 bytes, the first being the highest.
     trace_id: bytes

@@ -54,7 +54,7 @@ later."""
 
 
 class Orphans(NamedTuple):
-    """What one process left beside segments, as records."""
+    """The orphans of one process, as records."""
 
     records: list[tuple[Signal, EncodedRecord]]
     #: The number of its parts that made no sense.
@@ -95,7 +95,7 @@ def convert_orphans(directory: Path, stored: SpanLines | None = None) -> int:
 
 
 class OrphanLines(NamedTuple):
-    """What processes that are gone left beside segments, as OTLP JSON lines."""
+    """The orphans of processes that are gone, as OTLP JSON lines."""
 
     #: With how many records each holds.
     lines: list[tuple[Signal, bytes, int]]
@@ -179,7 +179,7 @@ def _read_numbered(
 def _remove_stored(
     left: OpenSpansLeft, is_finished: IsFinished, stored: SpanLines
 ) -> OpenSpansLeft:
-    """Return it without the spans that were recorded with their ends, whatever the table says."""
+    """Remove the spans that were recorded with their ends, whatever the table says."""
     if not left.spans:
         return left
     ids = _span_ids(stored(left.spans[0].entry.start_time_unix_nano))

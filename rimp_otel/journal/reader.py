@@ -1,8 +1,8 @@
 """Reading a journal that somebody else may be writing, without changing anything.
 
-What a header says and what the files hold fit together exactly: the header's file ends say up to
-where a file is to be read, its "stored until" from where on the journal. So each record is read
-once, while the owner drains, and after it died in the middle of that.
+Headers and files fit together exactly: a header's file ends say up to where a file is to be read, its
+"stored until" from where on the journal. So each record is read once, while the owner drains, and
+after it died in the middle of that.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Damage(NamedTuple):
 
 
 class JournalContents(NamedTuple):
-    """What a journal holds that the files do not."""
+    """The records of a journal that the files do not hold."""
 
     #: Read an active file up to this offset if its inode is this; any other file to its end.
     ends: dict[Signal, End]

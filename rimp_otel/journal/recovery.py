@@ -40,7 +40,7 @@ _ORPHANS = {JournalFileKind.OPEN_SPANS, JournalFileKind.CRASH, JournalFileKind.T
 
 
 class Recovered(NamedTuple):
-    """What the last owner left."""
+    """The files that the last owner of a slot left."""
 
     #: Oldest first.
     segments: list[Segment]
@@ -135,9 +135,10 @@ def _convert_orphans(slot: Slot, target: JournalTarget, reporter: Reporter) -> i
 
 def _has_lost_power(slot: Slot, ends: dict[Signal, End], segments: list[Segment]) -> bool:
     """Return True if the files may hold less than the headers say."""
-    noted = newest_file_ends(segments) if segments else {}
+    expected = newest_file_ends(segments) if segments else {}
     return slot.rebooted or any(
-        noted.get(signal, NO_FILE).file_id == end.file_id and end.offset < noted[signal].offset
+        expected.get(signal, NO_FILE).file_id == end.file_id
+        and end.offset < expected[signal].offset
         for signal, end in ends.items()
         if end.file_id
     )
@@ -178,7 +179,9 @@ def _may_be_segment(path: Path) -> bool:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return False
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)  # a directory is damage, and put aside
+    return stat.S_ISREG(mode) or stat.S_ISDIR(
+        mode
+    )  # a directory is damage, and goes into quarantine
 
 
 def _names_in_journal(directory: Path) -> Iterator[str]:

@@ -95,11 +95,11 @@ class Segment:
         #: there is nothing that another thread or a signal handler could interrupt.
         #: Raises ValueError where there is no room, or no segment any more.
         self.write: Callable[[bytes], int] = memory.write
-        #: What stands before a record's text, by its signal's tag and its envelopes; see
+        #: The texts that stand before a record's, by its signal's tag and its envelopes; see
         #: ``frame_head``.
         self.heads: dict[tuple[str, Envelopes], str] = {}
-        #: The same by the tag and then whatever tells envelopes from others faster than their text
-        #: does: the head, the resource, and what must be kept so that the key stays its own.
+        #: By the tag, and then by a key that is faster to compare than envelopes: the head, the
+        #: resource, and an object that must be kept so that the key stays its own.
         self.known: dict[str, dict[Hashable, tuple[str, object, object]]] = {
             tag: {} for tag in SIGNAL_TAGS.values()
         }

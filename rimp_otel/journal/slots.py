@@ -73,17 +73,17 @@ _NUMBERED = r"([0-9]{6,})(\.seg|\.open|\.crash|\.tmp)(\.damaged)?"
 
 
 class JournalFile(NamedTuple):
-    """What a name in a journal's directory says."""
+    """The meaning of a name in a journal's directory."""
 
     kind: JournalFileKind
     #: None of the lock file, and of files that are not the journal's.
     number: int | None = None
-    #: The kind that a file in quarantine was of, if its name says it.
+    #: The kind that a file in quarantine was of, if its name tells.
     former_kind: JournalFileKind | None = None
 
 
 def classify_journal_file(name: str) -> JournalFile:
-    """Return what a name in a journal's directory says."""
+    """Return the meaning of a name in a journal's directory."""
     match = re.fullmatch(_NUMBERED, name, re.ASCII)
     if match is not None:
         number, kind = int(match[1]), JournalFileKind(match[2])

@@ -1,6 +1,6 @@
 """From the journal into the storage: each slice once, whatever happens in between.
 
-What is done to a slice, and what recovery concludes from a death of the process right after a step:
+The steps of a slice, and what recovery concludes from a death of the process right after each:
 
 ========== ================================================ ======================================
 step       what it does                                     what recovery then does
@@ -334,7 +334,7 @@ _JOURNAL_SIZE = 512 * 1024
 
 
 class Recovery(NamedTuple):
-    """What became of a journal."""
+    """The outcome of the recovery of a journal."""
 
     #: Stored now.
     records: int

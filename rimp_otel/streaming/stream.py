@@ -365,7 +365,7 @@ def _load_modules() -> None:
 
 
 class _StreamHooks:
-    """What the collector calls on its stream, so that nobody else is offered it."""
+    """The methods that the collector calls on its stream; users of the stream do not see them."""
 
     def __init__(self, stream: TelemetryStream) -> None:
         self._stream = stream

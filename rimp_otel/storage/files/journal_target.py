@@ -23,8 +23,8 @@ __all__ = ["FileJournalTarget", "SlotTakenError", "SlotTarget", "take_slot"]
 class FileJournalTarget(JournalTarget):
     """Drains a journal into the active files of its slot, through a writer that nobody else uses.
 
-    So what the journal notes about where the files end stays true. Each slice is appended exactly
-    once: whether an interrupted append is complete, the file itself tells.
+    So where the files end stays as the journal's headers say. Each slice is appended exactly once:
+    the file itself tells whether an interrupted append is complete.
 
     Args:
         layout: of the recording.

@@ -9,7 +9,7 @@ On disk, for ``FileStorage("telemetry")`` (``layout`` has the names)::
 
 Every active file has one writer. ``store`` appends through a writer that all storages of one path
 and one policy in a process share, as the three exporters' are. A journal appends through one of its
-own, which nobody else uses: what it notes about where the files end stays true.
+own, which nobody else uses: where the files end stays as the journal's headers say.
 
 Guarantees: when ``store`` returns, the files hold the whole batch; when it raises, they hold none of
 it. A process that is killed in between may leave a part of the batch, but no part of a line. A loss
