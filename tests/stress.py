@@ -31,7 +31,7 @@ class Result(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether each record is accounted for."""
+        """True if each record is accounted for."""
         return (
             self.pending == 0
             and self.collected == self.stored + self.dropped
@@ -40,7 +40,7 @@ class Result(NamedTuple):
 
 
 def stress(path: Path, threads: int, records: int) -> Result:
-    """``threads`` threads, each with ``records`` events and as many spans."""
+    """Run ``threads`` threads, each with ``records`` events and as many spans."""
     collector = TelemetryCollector(TelemetryConfig(flush_timeout=600.0))
     stream = TelemetryStream(collector, FileStorage(path))
     provider = TracerProvider(shutdown_on_exit=False)
@@ -71,7 +71,7 @@ def stress(path: Path, threads: int, records: int) -> Result:
 
 
 def main() -> None:
-    """Prints the counts and the rate; ends with 1 if they are not exact."""
+    """Print the counts and the rate; exit with 1 if they are not exact."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--records", type=int, default=100_000, help="of each kind, a thread")

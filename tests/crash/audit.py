@@ -36,7 +36,7 @@ __all__ = [
 
 
 class Found(NamedTuple):
-    """What was found."""
+    """The marks that were found in a recording."""
 
     #: How often, by the record's mark.
     finished: Counter[str]
@@ -48,17 +48,17 @@ class Found(NamedTuple):
     damaged: list[str]
 
     def all(self) -> Counter[str]:
-        """Finished and interrupted ones."""
+        """Return the finished and the interrupted marks."""
         return self.finished + self.interrupted
 
 
 def nothing() -> Found:
-    """An empty one."""
+    """Return an empty one."""
     return Found(Counter(), Counter(), [], [])
 
 
 def found_in(data: TelemetryData, found: Found | None = None) -> Found:
-    """The marked records of a batch."""
+    """Return the marked records of a batch."""
     found = found or nothing()
     for span in data.spans:
         attributes = dict(span.attributes or {})
@@ -84,14 +84,14 @@ _WAYS: Iterator[Callable[[FileStorage], TelemetryData]] = cycle(
 
 
 def by_reader(path: Path) -> Found:
-    """With ``FileStorage.retrieve``, which changes nothing, or ``iter_retrieve``, in turns."""
+    """Read in turns with ``retrieve`` and ``iter_retrieve`` of ``FileStorage``, changing nothing."""
     storage = FileStorage(path)
     found = found_in(next(_WAYS)(storage))
     return found._replace(damaged=[str(damage) for damage in storage.damaged])
 
 
 def in_files(path: Path) -> Found:
-    """From the files alone."""
+    """Read the files alone."""
     while True:
         found = nothing()
         try:
@@ -110,7 +110,7 @@ def _read_line(where: str, line: bytes, found: Found) -> None:
 
 
 def texts(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Each line of each file, and where it is; of two files with one content, one."""
+    """Yield each line of each file, with its place; of two files with one content, one."""
     layout = Layout(path)
     seen: set[tuple[Signal, str]] = set()
     for file, name in _sealed(layout):
@@ -156,7 +156,7 @@ _GROUPS = re.compile("^(resource|scope)(Spans|Logs|Metrics)$")
 
 
 def _note_line(node: Any, found: Found) -> None:
-    """Goes through the groups of one OTLP JSON line."""
+    """Count the records of one OTLP JSON line."""
     for key, children in node.items():
         if _GROUPS.match(key):
             for child in children:
@@ -167,7 +167,7 @@ def _note_line(node: Any, found: Found) -> None:
 
 
 def note_record(kind: str, record: Any, found: Found) -> None:
-    """Counts one record, decoded from OTLP JSON; ``kind`` is the key of the list it stands in."""
+    """Count one record, decoded from OTLP JSON; ``kind`` is the key of the list it stands in."""
     if kind == "metrics":
         for shape in ("gauge", "sum"):
             for point in record.get(shape, {}).get("dataPoints", []):
@@ -196,7 +196,7 @@ def _note(found: Found, mark: str, check: object, interrupted: bool = False) -> 
 def compare(
     found: Found, finished: Iterable[str], started: Iterable[str] = (), maybe: bool = True
 ) -> dict[str, list[str]]:
-    """What is wrong with a recording.
+    """Return what is wrong with a recording.
 
     Args:
         found: what it holds.

@@ -18,7 +18,7 @@ __all__ = ["BACKENDS", "Backend"]
 
 
 class Backend(NamedTuple):
-    """One storage."""
+    """A storage, and the ways to read it."""
 
     #: As TelemetryConfig's ``storage_backend`` has it.
     name: str
@@ -31,14 +31,14 @@ class Backend(NamedTuple):
     counted: Callable[[Path], Found]
 
     def left(self, path: Path) -> list[Path]:
-        """The files in the journals, but for their locks."""
+        """Return the files in the journals, but for their locks."""
         layout = self.layout(path)
         found = [file for slot in layout.slots() for file in layout.journal(slot).iterdir()]
         return sorted(file for file in found if file.name != "lock")
 
 
 def by_database_reader(path: Path) -> Found:
-    """With ``SQLiteRecording``, which changes nothing."""
+    """Read with ``SQLiteRecording``, which changes nothing."""
     reader, found = SQLiteRecording(path), nothing()
     for data in reader.poll(final=True):
         found = found_in(data, found)
@@ -46,7 +46,7 @@ def by_database_reader(path: Path) -> Found:
 
 
 def in_database(path: Path) -> Found:
-    """With SQL and a JSON parser; what SQLite itself finds wrong is damaged."""
+    """Read with SQL and a JSON parser; what SQLite itself finds wrong is damaged."""
     found = nothing()
     if not path.exists():
         return found

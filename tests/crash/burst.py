@@ -19,7 +19,7 @@ from tests.crash.running import Outcome, Program, directory
 
 
 def burst(path: Path, threads: int, spans: int) -> Outcome:
-    """So many spans from so many threads; fails where one is missing."""
+    """Record spans from many threads; fail if one is missing."""
     collector = TelemetryCollector(TelemetryConfig(flush_timeout=300.0))
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(collector)
@@ -50,7 +50,7 @@ def burst(path: Path, threads: int, spans: int) -> Outcome:
 def judge(
     path: Path, collector: TelemetryCollector, marks: list[str], name: str, rate: float = 0.0
 ) -> Outcome:
-    """Whether exactly these records were collected, stored, and are in the files."""
+    """Check that exactly these records were collected, stored, and are in the files."""
     stats, failures = collector.stats(), []
     if (stats.collected, stats.stored, stats.pending) != (len(marks), len(marks), 0):
         failures.append(f"{name}: {stats}")
@@ -68,7 +68,7 @@ def judge(
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     program = Program(__doc__, 100_000, 10_000)
     options = program.options()
     total = Outcome(Counter(), [])

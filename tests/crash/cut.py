@@ -38,7 +38,7 @@ _MARKS = [letter * 4 for letter in "abcdefghijklmnopqrstuvwxyz"]
 
 
 class Case(NamedTuple):
-    """One damage."""
+    """One kind of damage to one file."""
 
     file: str
     offset: int
@@ -47,7 +47,7 @@ class Case(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A stretch of a file."""
+    """A chunk of a file."""
 
     start: int
     end: int
@@ -56,14 +56,14 @@ class Part(NamedTuple):
 
 
 def small_tables() -> None:
-    """Has tables of open spans be small, and no file sealed but when told."""
+    """Make tables of open spans small, and seal files only when told."""
     create = opened.OpenSpanTable.create.__func__  # type: ignore[attr-defined]
     create.__defaults__ = (_SPANS,)
     Sealer.wake = lambda self: None  # type: ignore[method-assign]
 
 
 def build(say: Callable[[str, str], object], path: Path) -> None:
-    """Records, and dies."""
+    """Record, and die."""
     small_tables()
     compression.BLOCK_SIZE = 1  # a block for each line
     marks = iter(_MARKS)
@@ -84,7 +84,7 @@ def build(say: Callable[[str, str], object], path: Path) -> None:
 
 
 def _record(writer: Writer, marks: Iterator[str], lines: int) -> None:
-    """So many lines of events."""
+    """Store so many lines of events."""
     for _ in range(lines):
         _collect(writer, next(marks), "a")
         writer.drain.run()
@@ -105,7 +105,7 @@ def _rotate(writer: Writer, seal: bool) -> None:
 
 
 class Recording:
-    """The recording, which can be made anew as it was: with the same inodes.
+    """A recording that can be made anew as it was, with the same inodes.
 
     Args:
         parent: where to.
@@ -127,7 +127,7 @@ class Recording:
         self.parts = {name: parts_of(name, self.contents[name]) for name in self.contents}
 
     def restore(self, case: Case) -> None:
-        """Makes it anew, with the damage."""
+        """Make the recording anew, with the damage."""
         for parent, _, names in os.walk(self.path):
             for name in names:
                 os.unlink(os.path.join(parent, name))
@@ -139,7 +139,7 @@ class Recording:
             os.link(link, self.path / name)
 
     def cases(self, short: bool) -> list[Case]:
-        """All of them; few for the short form."""
+        """Return all cases; few for the short form."""
         chance = random.Random(0)
         found = []
         for name, content in self.contents.items():
@@ -153,7 +153,7 @@ class Recording:
 
 
 def damage(content: bytes, case: Case) -> bytes:
-    """The content, cut off or with a byte changed."""
+    """Return the content, cut off or with a byte changed."""
     if not case.flip:
         return content[: case.offset]
     changed = bytearray(content)
@@ -162,7 +162,7 @@ def damage(content: bytes, case: Case) -> bytes:
 
 
 def parts_of(name: str, content: bytes) -> list[Part]:
-    """The stretches of a file that go, or stay, together."""
+    """Return the chunks of a file that go, or stay, together."""
     if name.endswith(".seg"):
         return _frames(content)
     if name.endswith(".open"):
@@ -221,7 +221,7 @@ def _open_marks(slot: bytes) -> set[str]:
 
 
 def touched(parts: list[Part], case: Case) -> set[str]:
-    """The marks of the records that the damage may cost."""
+    """Return the marks of the records that the damage may cost."""
     marks: set[str] = set()
     for number, part in enumerate(parts):
         hit = part.start <= case.offset < part.end if case.flip else part.end > case.offset
@@ -233,7 +233,7 @@ def touched(parts: list[Part], case: Case) -> set[str]:
 
 
 class Trial:
-    """One case, tried."""
+    """A case, tried."""
 
     def __init__(self, recording: Recording, case: Case) -> None:
         self.recording, self.case = recording, case
@@ -242,7 +242,7 @@ class Trial:
         self.failures: list[str] = []
 
     def run(self) -> Outcome:
-        """Reads, recovers, reads."""
+        """Read, recover, read."""
         self.recording.restore(self.case)
         try:
             self.check("read", by_reader(self.recording.path), False)
@@ -256,7 +256,7 @@ class Trial:
         return Outcome(self.figures, self.failures)
 
     def recover(self) -> bool:
-        """As the next process does; whether it said that something is damaged."""
+        """Recover as the next process does; return True if it reports damage."""
         config = TelemetryConfig(
             storage_backend="file",
             storage_path=self.recording.path,
@@ -277,7 +277,7 @@ class Trial:
     def check(
         self, when: str, found: Found, reported: bool, new: set[str] | frozenset[str] = frozenset()
     ) -> None:
-        """Everything is there once that was not touched, and nothing else."""
+        """Check that everything is there once that was not touched, and nothing else."""
         expected = self.recording.marks | new
         counted = found.all()
         missing = expected - counted.keys()
@@ -302,7 +302,7 @@ class Trial:
 
 
 def round_of(seed: int, short: bool, rounds: int) -> Outcome:
-    """One of so many parts of all cases."""
+    """Try one of so many parts of all cases."""
     small_tables()
     total = Outcome(Counter(), [])
     with directory() as parent, open(os.devnull, "w") as nowhere:
@@ -314,7 +314,7 @@ def round_of(seed: int, short: bool, rounds: int) -> Outcome:
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     program = Program(__doc__, 50, 2)
     options = program.options()
     program.finish(each_seed(round_of, options, options.rounds))

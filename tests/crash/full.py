@@ -32,7 +32,7 @@ _ENOUGH = 64 * 1024 * 1024
 
 @contextlib.contextmanager
 def small_disk(parent: Path, size: int) -> Iterator[Path]:
-    """A file system of so many bytes."""
+    """Mount a file system of so many bytes."""
     path = parent / "disk"
     path.mkdir()
     subprocess.run(
@@ -45,7 +45,7 @@ def small_disk(parent: Path, size: int) -> Iterator[Path]:
 
 
 def can_mount() -> bool:
-    """Whether this process may."""
+    """Return True if this process may mount."""
     try:
         with directory() as parent, small_disk(parent, 1024 * 1024):
             return True
@@ -75,7 +75,7 @@ class Scenario:
         self.marks: list[str] = []
 
     def collect(self, number: int) -> None:
-        """One record."""
+        """Collect one record."""
         mark = f"full-{number}"
         check = check_of(mark)
         if number % 3 == 0:
@@ -87,7 +87,7 @@ class Scenario:
         self.marks.append(mark)
 
     def run(self) -> list[str]:
-        """All of it; returns what is wrong."""
+        """Run all of it; return what is wrong."""
         failures = []
         for number in range(RECORDS):
             self.collect(number)
@@ -101,7 +101,7 @@ class Scenario:
         return failures
 
     def judge(self, when: str, ended: bool) -> tuple[list[str], Counter[str]]:
-        """Compares what is found with what was counted."""
+        """Compare what is found with what was counted."""
         stats = self.collector.stats()
         found, failures = (in_files if ended else by_reader)(self.path), []
         wrong = compare(found, [], maybe=True)
@@ -119,7 +119,7 @@ class Scenario:
 
 
 def in_little_room(path: Path, compression: str, make_room: Any) -> tuple[list[str], Counter[str]]:
-    """The scenario in a process of its own; then with room."""
+    """Run the scenario in a process of its own; then again with room."""
     if os.environ.get("CRASH_QUIET", "1") == "1":
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what could not be written is reported there
     scenario = Scenario(path, compression)
@@ -142,7 +142,7 @@ def in_little_room(path: Path, compression: str, make_room: Any) -> tuple[list[s
 
 
 def limited(path: Path, compression: str, size: int) -> tuple[list[str], Counter[str]]:
-    """Under a limit to the size of files."""
+    """Run it under a limit to the size of files."""
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     return in_little_room(
@@ -151,7 +151,7 @@ def limited(path: Path, compression: str, size: int) -> tuple[list[str], Counter
 
 
 def mounted(path: Path, compression: str) -> tuple[list[str], Counter[str]]:
-    """On a small file system."""
+    """Run it on a small file system."""
 
     def make_room() -> None:
         command = ["mount", "-o", f"remount,size={_ENOUGH}", str(path.parent)]
@@ -161,7 +161,7 @@ def mounted(path: Path, compression: str) -> tuple[list[str], Counter[str]]:
 
 
 def round_of(seed: int, short: bool, rounds: int, mounts: bool) -> Outcome:
-    """One size of the disk, and one limit."""
+    """Try one size of the disk, and one limit."""
     failures: list[str] = []
     figures: Counter[str] = Counter()
     compression = ("zstd", "gzip", "none")[seed % 3]
@@ -181,7 +181,7 @@ def round_of(seed: int, short: bool, rounds: int, mounts: bool) -> Outcome:
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     program = Program(__doc__, 640, 12)
     options = program.options()
     mounts = can_mount()

@@ -36,7 +36,7 @@ FILE = BACKENDS["file"]
 
 
 class Victim:
-    """A running victim, and what it has announced.
+    """A running victim, and the marks that it has announced.
 
     Args:
         path: of the recording.
@@ -73,7 +73,7 @@ class Victim:
             os._exit(1)
 
     def hear(self, records: int) -> bool:
-        """Waits until it has announced so many records; False if it died before."""
+        """Wait until it has announced so many records; return False if it died before."""
         until = time.monotonic() + DEADLINE
         heard = self.said.count(b"\n")
         while heard < records:
@@ -87,7 +87,7 @@ class Victim:
         return True
 
     def die(self, way: str) -> int:
-        """Has it killed, or makes it kill itself; returns the exit code."""
+        """Kill it, or make it kill itself; return the exit code."""
         if way in SIGNALS:
             os.kill(self.pid, SIGNALS[way])
         else:
@@ -99,7 +99,7 @@ class Victim:
         return reap(self.pid)
 
     def announced(self) -> tuple[set[str], set[str]]:
-        """Marks of finished records, and of spans that were started."""
+        """Return the marks of finished records, and of spans that were started."""
         finished, started = set(), set()
         for line in self.said.decode().splitlines():
             kind, mark = line.split()
@@ -107,7 +107,7 @@ class Victim:
         return finished, started
 
     def complaints(self) -> str:
-        """What it wrote to standard error, but for its log records."""
+        """Return what it wrote to standard error, but for its log records."""
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").splitlines(keepends=True)
         return "".join(line for line in lines if not line.startswith("v"))
@@ -116,7 +116,7 @@ class Victim:
 def configuration(
     chance: random.Random, path: Path, small: bool, backend: Backend = FILE
 ) -> dict[str, Any]:
-    """Of victims and of whoever recovers, chosen at random."""
+    """Return a random configuration of victims and of whoever recovers."""
     return {
         "storage_backend": backend.name,
         "storage_path": str(path),
@@ -132,7 +132,7 @@ def configuration(
 
 
 def recover(config: dict[str, Any], slots: int = 1, may_be_damaged: bool = False) -> None:
-    """Takes over what dead processes have left, in so many slots, and stores it."""
+    """Take over what dead processes have left in so many slots, and store it."""
     streams = [
         TelemetryStream(TelemetryCollector(TelemetryConfig(**config, flush_timeout=50.0)))
         for _ in range(slots)
@@ -148,7 +148,7 @@ def recover(config: dict[str, Any], slots: int = 1, may_be_damaged: bool = False
 
 
 def recover_and_die(config: dict[str, Any], slots: int, after: float) -> int:
-    """Recovers in a forked child, and kills that after so many seconds; returns its exit code."""
+    """Recover in a forked child, and kill that after so many seconds; return its exit code."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -167,12 +167,12 @@ def recover_and_die(config: dict[str, Any], slots: int, after: float) -> int:
 
 
 def amount(chance: random.Random, short: bool) -> int:
-    """How many records a victim may announce: as often few as many."""
+    """Return how many records a victim may announce: as often few as many."""
     return int(10 ** chance.uniform(0.0, 3.3 if short else 4.2))
 
 
 def round_of(seed: int, short: bool, backend: str = FILE.name) -> Outcome:
-    """One round."""
+    """Run one round."""
     chance = random.Random(seed)
     with directory() as parent:
         return Round(chance, parent, short, BACKENDS[backend]).run()
@@ -194,7 +194,7 @@ class Round:
         self.complaints = ""
 
     def run(self) -> Outcome:
-        """Kills, reads, recovers, counts."""
+        """Kill, read, recover, count."""
         self.kill_all()
         self.figures["records announced"] += len(self.finished)
         open_spans = self.started - self.finished
@@ -224,7 +224,7 @@ class Round:
         return Outcome(self.figures, self.failures)
 
     def kill_all(self) -> None:
-        """One victim; or two at the same time; or a third that follows the first of two."""
+        """Kill one victim; or two at the same time; or a third that follows the first of two."""
         running = [self.begin(0)]
         if self.chance.random() < 0.4:
             running.append(self.begin(1))
@@ -237,11 +237,11 @@ class Round:
                 running.append(self.begin(number))
 
     def begin(self, number: int) -> Victim:
-        """Starts a victim."""
+        """Start a victim."""
         return Victim(self.path, f"v{number}", self.config, self.chance.random() < 0.75)
 
     def end(self, running: Victim) -> None:
-        """Has it killed after some records."""
+        """Have it killed after some records."""
         way = self.chance.choice(WAYS)
         if not running.hear(amount(self.chance, self.short)):
             self.failures.append(f"the victim died by itself: {running.complaints()}")
@@ -253,11 +253,11 @@ class Round:
         self.complaints += running.complaints()
 
     def slots(self) -> int:
-        """How many writers have left something."""
+        """Return how many writers have left something."""
         return max(1, len(self.backend.layout(self.path).slots()))
 
     def check(self, when: str, found: Found) -> None:
-        """Compares, and counts what is wrong."""
+        """Compare, and count what is wrong."""
         wrong = compare(found, self.finished, self.started)
         for what, marks in wrong.items():
             self.figures[f"{what}, {when}"] += len(marks)
@@ -267,7 +267,7 @@ class Round:
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     program = Program(__doc__, 1_000, 12)
     program.add("--backend", choices=BACKENDS, default=FILE.name, help="the storage")
     options = program.options()

@@ -50,7 +50,7 @@ _STEPS = (
 
 
 class Died(NamedTuple):
-    """What a life left behind."""
+    """The marks that a life left behind, and its error."""
 
     #: By the letter that announced it: F finished, S started, D on the device, C open at a close.
     marks: dict[str, set[str]]
@@ -59,7 +59,7 @@ class Died(NamedTuple):
 
 
 def live(function: Callable[..., object], *args: object, deadline: float = _LONGEST) -> Died:
-    """Has ``function(say, *args)`` live in a forked child, which ends at once when it returns."""
+    """Run ``function(say, *args)`` in a forked child, which ends at once when it returns."""
     inward, outward = os.pipe()
     child = os.fork()
     if child == 0:
@@ -161,12 +161,12 @@ class Writer:
         self.collected: set[str] = set()
 
     def mark(self) -> str:
-        """The next record's."""
+        """Return the next record's mark."""
         self.number += 1
         return f"{self.name}-{self.number}"
 
     def collect(self, chance: random.Random) -> None:
-        """One record, or the start of a span, or the end of one."""
+        """Collect one record, or the start of a span, or the end of one."""
         kind = chance.random()
         if kind < 0.2 and len(self.open) < 8:
             mark = self.mark()
@@ -189,7 +189,7 @@ class Writer:
         self.collected.add(mark)
 
     def store(self, chance: random.Random) -> None:
-        """A batch, without a collector."""
+        """Store a batch, without a collector."""
         marks = [self.mark() for _ in range(chance.randint(1, 5))]
         events = [
             TelemetryEvent("store", mark, metadata={"check": check_of(mark)}) for mark in marks
@@ -201,7 +201,7 @@ class Writer:
                 self.say("D", mark)
 
     def close(self, stop: bool) -> None:
-        """An end in order: of spans that never end nothing is left then."""
+        """End in order: then nothing is left of spans that never end."""
         for mark, _ in self.open:
             self.say("C", mark)
         if stop:
@@ -212,7 +212,7 @@ class Writer:
             self.drain.close()
 
     def sync(self) -> None:
-        """What was collected up to now is on the device then."""
+        """Sync, so that what was collected up to now is on the device."""
         self.drain.sync()
         for mark in self.collected:
             self.say("D", mark)
@@ -252,12 +252,12 @@ class Life:
         self.reads = True
 
     def say(self, kind: str, mark: str) -> None:
-        """Announces, and remembers."""
+        """Announce a mark, and remember it."""
         self._say(kind, mark)
         self.said[kind].add(mark)
 
     def run(self, steps: int) -> None:
-        """So many steps; then an end in order, or none."""
+        """Take so many steps; then end in order, or not at all."""
         for _ in range(steps):
             self.step()
         if self.chance.random() < 0.2:
@@ -265,7 +265,7 @@ class Life:
                 writer.close(stop=True)
 
     def step(self) -> None:
-        """One."""
+        """Take one step."""
         chance = self.chance
         writer = chance.choice(self.writers)
         what = chance.random()
@@ -288,7 +288,7 @@ class Life:
             self.read()
 
     def read(self) -> None:
-        """Everything is there once that was collected in this life, and before."""
+        """Check that everything is there once that was collected in this life, and before."""
         found = by_reader(self.path)
         wrong = compare(found, self.known | self.said["F"], maybe=True)
         wrong["damaged"] = [what for what in wrong["damaged"] if not is_torn(what)]

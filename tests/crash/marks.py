@@ -10,11 +10,11 @@ _FILL = "abcdefghijklmnopqrstuvwxyz äöü ☃ 0123456789 " * 40
 
 
 def check_of(mark: str) -> str:
-    """A text that only the record with this mark has, of 8 to about 600 characters."""
+    """Return a text that only the record with this mark has, of 8 to about 600 characters."""
     check = zlib.crc32(mark.encode())
     return f"{check:08x}" + _FILL[: check % 592]
 
 
 def is_whole(mark: str, check: object) -> bool:
-    """Whether a record has the text that belongs to its mark."""
+    """Return True if a record has the text that belongs to its mark."""
     return check == check_of(mark)

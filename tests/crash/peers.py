@@ -64,7 +64,7 @@ if way == "SIGSEGV":
 
 
 class Sink(http.server.ThreadingHTTPServer):
-    """Takes OTLP over HTTP, and counts the spans."""
+    """A server that takes OTLP over HTTP, and counts the spans."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -73,7 +73,7 @@ class Sink(http.server.ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where to send to."""
+        """The address to send to."""
         return f"http://127.0.0.1:{self.server_address[1]}/v1/traces"
 
 
@@ -89,11 +89,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+        """Log nothing."""
 
 
 def kept(what: str, way: str, python: str, parent: Path) -> int:
-    """How many spans are there after such a death."""
+    """Return how many spans are there after such a death."""
     sink = Sink() if what == "http" else None
     target = sink.url if sink else str(parent / FILES[what])
     process = subprocess.Popen(
@@ -120,7 +120,7 @@ def kept(what: str, way: str, python: str, parent: Path) -> int:
 
 
 def has(what: str, python: str) -> bool:
-    """Whether an interpreter has what a peer needs."""
+    """Return True if an interpreter has what a peer needs."""
     module = {
         "file": "opentelemetry.exporter.otlp.json.file.trace_exporter",
         "http": "opentelemetry.exporter.otlp.proto.http.trace_exporter",
@@ -133,7 +133,7 @@ def has(what: str, python: str) -> bool:
 
 
 def main() -> None:
-    """Prints a table; ends with 1 where ours are not all there."""
+    """Print a table; exit with 1 if one of ours is not complete."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer-python", default=sys.executable)

@@ -32,14 +32,14 @@ _Tree = dict[str, int]
 
 
 class History:
-    """What a file may be after the power failed: one that is new may be empty."""
+    """The contents that a file may have after the power failed; a new one may be empty."""
 
     def __init__(self) -> None:
         self.sizes = [0]
         self.pages: dict[int, list[bytes]] = {}
 
     def look(self, content: bytes) -> None:
-        """The file has this content now."""
+        """Note that the file has this content now."""
         if self.sizes[-1] != len(content):
             self.sizes.append(len(content))
         for number in range(0, len(content), PAGE):
@@ -49,13 +49,13 @@ class History:
                 versions.append(page)
 
     def synced(self) -> None:
-        """What it is now is on the device."""
+        """Note that the content of now is on the device."""
         del self.sizes[:-1]
         for versions in self.pages.values():
             del versions[:-1]
 
     def any(self, chance: random.Random) -> bytes:
-        """One of the contents that are possible."""
+        """Return one of the contents that are possible."""
         size = chance.choice(self.sizes)
         pages = [
             chance.choice(self.pages.get(number, [bytes(PAGE)])) for number in range(0, size, PAGE)
@@ -64,7 +64,7 @@ class History:
 
 
 class Disk:
-    """The model.
+    """A model of the disk.
 
     Args:
         root: of all files.
@@ -113,7 +113,7 @@ class Disk:
             del self.trees[:-1]
 
     def fail(self, chance: random.Random) -> None:
-        """Makes the files be what the power's failure has left of them."""
+        """Give the files the contents that the failure of the power has left."""
         shutil.rmtree(self.root)
         self.root.mkdir(mode=0o700)
         tree = chance.choice(self.trees)
@@ -128,7 +128,7 @@ class Disk:
 
 
 def _rebooted(lock: bytes) -> bytes:
-    """A lock file, as if it had been signed before the machine was started anew."""
+    """Return a lock file as if it had been signed before the machine was started anew."""
     try:
         return json.dumps({**json.loads(lock), "boot": "another"}).encode() + b"\n"
     except ValueError:
@@ -138,7 +138,7 @@ def _rebooted(lock: bytes) -> bytes:
 def observed(
     say: Callable[[str, str], object], root: Path, aside: Path, strict: bool, seed: int, *args: Any
 ) -> None:
-    """A life that the disk looks on at, after whose last step the power fails."""
+    """Run a life that the disk watches, after whose last step the power fails."""
     disk, chance = Disk(root, aside, strict), random.Random(seed + 1)
     eager = chance.choice([0.02, 0.2, 1.0])
     inside = [False]
@@ -169,7 +169,7 @@ def observed(
 
 
 def round_of(seed: int, short: bool, strict: bool = False) -> Outcome:
-    """One power failure or two, and the recoveries after them."""
+    """Have the power fail once or twice, and recover after each."""
     chance = random.Random(seed)
     options, journal = policy(chance)
     journal["record_open_spans"] = chance.random() < 0.1
@@ -226,7 +226,7 @@ def _judge(
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     program = Program(__doc__, 2_000, 15)
     program.add("--strict", action="store_true", help="only a directory's sync forces names")
     options = program.options()

@@ -28,7 +28,7 @@ _PER_LIFE = 2_000
 
 
 class Process:
-    """A writer; it announces each record on a pipe.
+    """A writer that announces each record on a pipe.
 
     Args:
         path: of the recording.
@@ -54,7 +54,7 @@ class Process:
         os.set_blocking(self.pipe, False)
 
     def announced(self) -> list[str]:
-        """Since the last time."""
+        """Return the marks announced since the last time."""
         with contextlib.suppress(BlockingIOError):
             while block := os.read(self.pipe, 1024 * 1024):
                 self.said += block
@@ -62,12 +62,12 @@ class Process:
         return [line.decode() for line in lines]
 
     def has_ended(self) -> bool:
-        """Whether it has, by itself."""
+        """Return True if it has ended by itself."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def write(path: Path, name: str, records: int, outward: int) -> None:
-    """What a writer does."""
+    """Record as a writer does."""
     collector = TelemetryCollector(TelemetryConfig(flush_interval=0.01, flush_timeout=60.0))
     storage = FileStorage(path, rotate_size=48 * 1024)
     with TelemetryStream(collector, storage):
@@ -98,7 +98,7 @@ class Load:
         self.failures: list[str] = []
 
     def run(self) -> Outcome:
-        """Until all lives have ended; then everything is counted."""
+        """Run until all lives have ended, and count everything."""
         while len(self.processes) < WRITERS:
             self.begin()
         while self.processes:
@@ -115,12 +115,12 @@ class Load:
         return Outcome(self.figures, self.failures)
 
     def begin(self) -> None:
-        """Starts a writer."""
+        """Start a writer."""
         self.processes.append(Process(self.path, f"p{self.begun}", _PER_LIFE))
         self.begun += 1
 
     def tend(self) -> None:
-        """Hears the writers, kills one now and then, and replaces those that have ended."""
+        """Hear the writers, kill one now and then, and replace those that have ended."""
         if self.chance.random() < 0.3 and self.begun < self.lives:
             victim = self.chance.choice(self.processes)
             os.kill(victim.pid, signal.SIGKILL)
@@ -139,7 +139,7 @@ class Load:
                     self.begin()
 
     def read(self) -> None:
-        """Both ways; what had been announced before must be there."""
+        """Read both ways; all that had been announced before must be there."""
         for data in self.reader.poll():
             found_in(data, self.polled)
         self.polled.damaged[:] = [str(damage) for damage in self.reader.damaged]
@@ -148,7 +148,7 @@ class Load:
         self.figures["reads of both kinds"] += 1
 
     def judge(self, when: str, found: Found) -> None:
-        """Compares."""
+        """Compare."""
         for what, marks in compare(found, self.announced).items():
             self.figures[f"{what}, {when}"] += len(marks)
             if marks and len(self.failures) < 50:
@@ -160,7 +160,7 @@ def _slots(path: Path) -> int:
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     program = Program(__doc__, 60, 8)
     options = program.options()
     with directory() as parent:

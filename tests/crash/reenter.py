@@ -47,7 +47,7 @@ class Reentering:
         self.numbers = itertools.count()
 
     def collect(self, kind: str) -> None:
-        """One record: mostly an event, now and then a metric or a span."""
+        """Collect one record: mostly an event, now and then a metric or a span."""
         number = next(self.numbers)
         mark = f"{kind}-{number}"
         if number % 16 == 3:
@@ -59,18 +59,18 @@ class Reentering:
         self.marks.append(mark)
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """The handler."""
+        """Collect in a signal handler."""
         self.collect("signal")
 
     def work(self) -> None:
-        """What a thread does."""
+        """Collect in a thread."""
         for i in range(self.each):
             self.collect("thread")
             if i % 64 == 0:
                 Garbage(self)
 
     def run(self) -> None:
-        """All of it, to the end."""
+        """Run all of it, to the end."""
         threads = [threading.Thread(target=self.work) for _ in range(THREADS)]
         before = signal.signal(signal.SIGALRM, self.on_signal), sys.getswitchinterval()
         sys.setswitchinterval(SWITCH)
@@ -87,7 +87,7 @@ class Reentering:
 
 
 class Garbage:
-    """Collects a record when the garbage collector finds it, in the middle of whatever."""
+    """An object that collects a record when the garbage collector finds it."""
 
     def __init__(self, load: Reentering) -> None:
         self.load: Any = load
@@ -98,7 +98,7 @@ class Garbage:
 
 
 def reenter(path: Path, records: int) -> Outcome:
-    """Runs it, and counts."""
+    """Run the load, and count."""
     load = Reentering(path, records)
     load.run()
     outcome = judge(path, load.collector, load.marks, "all")
@@ -109,7 +109,7 @@ def reenter(path: Path, records: int) -> Outcome:
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     program = Program(__doc__, 2_000_000, 50_000)
     options = program.options()
     with directory() as parent:

@@ -23,13 +23,13 @@ __all__ = ["Outcome", "Program", "call_in_child", "directory", "each_seed", "rea
 
 
 class Outcome(NamedTuple):
-    """What came of a round, or of many."""
+    """The outcome of one round, or of many."""
 
     figures: Counter[str]
     failures: list[str]
 
     def __add__(self, other: object) -> Outcome:
-        """Both."""
+        """Return the sum of both."""
         assert isinstance(other, Outcome)
         figures = Counter(self.figures)
         figures.update(other.figures)  # the sum of Counters would leave out what is 0
@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
 
 
 class Program:
-    """The command line of one suite: ``--short`` is what runs as a test.
+    """The command line of one suite; ``--short`` is the form that runs as a test.
 
     Args:
         description: the module's docstring.
@@ -55,14 +55,14 @@ class Program:
         self._began = time.monotonic()
 
     def options(self, argv: list[str] | None = None) -> argparse.Namespace:
-        """What the command line says."""
+        """Return the options of the command line."""
         options = self._parser.parse_args(argv)
         if options.rounds is None:
             options.rounds = self._rounds[options.short]
         return options
 
     def finish(self, outcome: Outcome) -> None:
-        """Prints the figures, and the failures; ends with 1 if there are any."""
+        """Print the figures and the failures; exit with 1 if there are any."""
         for failure in outcome.failures[:200]:
             print(f"FAILED {failure}")
         for name, figure in sorted(outcome.figures.items()):
@@ -76,7 +76,7 @@ class Program:
 def each_seed(
     function: Callable[..., Outcome], options: argparse.Namespace, *given: object
 ) -> Outcome:
-    """Calls ``function(seed, short, *given)`` for each round, several at the same time."""
+    """Call ``function(seed, short, *given)`` for each round, several at the same time."""
     seeds = range(options.seed, options.seed + options.rounds)
     calls = [(function, seed, options.short, *given) for seed in seeds]
     total = Outcome(Counter(), [])
@@ -106,7 +106,7 @@ def _guarded(call: tuple[Any, ...]) -> Outcome:
 
 @contextlib.contextmanager
 def directory() -> Iterator[Path]:
-    """A directory for one round, in memory where the system has one there."""
+    """Yield a directory for one round, in memory if the system has one there."""
     shm = Path("/dev/shm")
     parent = shm if shm.is_dir() and os.access(shm, os.W_OK) else None
     path = Path(tempfile.mkdtemp(prefix="rimp-crash-", dir=os.environ.get("CRASH_DIR", parent)))
@@ -158,5 +158,5 @@ def _run_and_die(function: Callable[..., Any], args: Any, outward: int) -> None:
 
 
 def reap(child: int) -> int:
-    """Waits for a child process, and returns its exit code; negative, if a signal ended it."""
+    """Wait for a child process, and return its exit code; negative, if a signal ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -26,7 +26,7 @@ from tests.crash.running import Outcome, Program, call_in_child, directory, each
 
 
 def policy(chance: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of the storage, and fields of the configuration."""
+    """Return options of the storage, and fields of the configuration."""
     options = {
         "rotate_size": chance.choice([4 * 1024, 32 * 1024, 10**9]),
         "compression": chance.choice(["zstd", "gzip", "none"]),
@@ -41,7 +41,7 @@ def policy(chance: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def mortal(say: Callable[[str, str], object], death: int, seed: int, *args: Any) -> None:
-    """A life that ends at its ``death``-th system call, or before."""
+    """Run a life that ends at its ``death``-th system call, or before."""
     life = Life(say, seed, *args)
     chance = random.Random(seed + 1)
     left = [death]
@@ -63,14 +63,14 @@ def mortal(say: Callable[[str, str], object], death: int, seed: int, *args: Any)
 
 
 class _Originals:
-    """System calls as they are before they are intercepted."""
+    """The system calls as they are before they are intercepted."""
 
     def __init__(self) -> None:
         self.write = os.write
 
 
 class Simulation:
-    """One, from its seed.
+    """One simulation, from its seed.
 
     Args:
         chance: makes the choices.
@@ -89,7 +89,7 @@ class Simulation:
         self.figures: Counter[str] = Counter()
 
     def run(self, lives: int) -> Outcome:
-        """All of it."""
+        """Run all of it."""
         for number in range(lives):
             self.live(number)
             self.check(f"after life {number}", by_reader(self.path))
@@ -107,7 +107,7 @@ class Simulation:
         return Outcome(self.figures, self.failures)
 
     def live(self, number: int) -> None:
-        """One life."""
+        """Live one life."""
         death = int(10 ** self.chance.uniform(0.3, 3.5))
         known = frozenset(self.finished - self.gone)
         given = (f"life{number}", self.path, self.options, self.journal, known)
@@ -119,7 +119,7 @@ class Simulation:
             self.failures.append(f"life {number}, death at {death}: {died.error}")
 
     def end(self) -> None:
-        """Everything is recovered, and counted once more."""
+        """Recover everything, and count once more."""
         slots = max(1, len(Layout(self.path).slots()))
         config = {"storage_backend": "file", "storage_path": self.path, **self.options}
         call_in_child(recover, config, slots)
@@ -128,14 +128,14 @@ class Simulation:
         self.poll("polled after recovery")
 
     def poll(self, when: str) -> None:
-        """The reader that has been there from the start gets each record once."""
+        """Poll with the reader that has been there from the start: it gets each record once."""
         for data in self.reader.poll():
             found_in(data, self.polled)
         damaged = [str(damage) for damage in self.reader.damaged]
         self.check(when, self.polled._replace(damaged=damaged), polled=True)
 
     def check(self, when: str, found: Found, polled: bool = False) -> None:
-        """Compares with the model."""
+        """Compare with the model."""
         started = self.started if self.journal["record_open_spans"] else set()
         if polled:  # what retention deleted may have been seen
             expected = self.finished - self.gone, started - self.gone
@@ -151,7 +151,7 @@ class Simulation:
                 self.failures.append(f"{when}: {len(marks)} {what}: {marks[:5]}")
 
     def retain(self) -> None:
-        """Deletes the oldest sealed files; those of the model's marks that were in them are gone."""
+        """Delete the oldest sealed files, and their marks from the model."""
         before = by_reader(self.path).all().keys()
         size = self.chance.choice([0, 2_000, 20_000])
         call_in_child(_retain, self.path, {**self.options, "retain_size": size})
@@ -173,7 +173,7 @@ def _retain(path: Path, options: dict[str, Any]) -> None:
 
 
 def _in_active(path: Path) -> set[str]:
-    """The marks in active files: no business of retention's."""
+    """Return the marks in active files, which retention leaves alone."""
     layout = Layout(path)
     found: set[str] = set()
     text = b"".join(
@@ -188,14 +188,14 @@ def _in_active(path: Path) -> set[str]:
 
 
 def round_of(seed: int, short: bool) -> Outcome:
-    """One simulation."""
+    """Run one simulation."""
     chance = random.Random(seed)
     with directory() as parent:
         return Simulation(chance, parent / "telemetry").run(chance.randint(2, 5 if short else 8))
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     program = Program(__doc__, 1_000, 25)
     program.finish(each_seed(round_of, program.options()))
 

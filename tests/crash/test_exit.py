@@ -19,14 +19,14 @@ collect = lambda message: collector.collect_event("a", message)
 
 
 def script(body):
-    """The body after what all of them begin with."""
+    """Return a program: the body after a common beginning."""
     lines = body.strip("\n").splitlines()
     indent = len(lines[0]) - len(lines[0].lstrip())
     return SETUP + "\n".join(line[indent:] for line in lines)
 
 
 def recorded(path):
-    """The messages in the files, and the names of the spans."""
+    """Return the messages in the files, and the names of the spans."""
     data = FileStorage(path).retrieve()
     return [event.message for event in data.events] + [span.name for span in data.spans]
 
@@ -44,13 +44,13 @@ def recorded(path):
     ],
 )
 def test_ends_of_a_program(tmp_path, body, code):
-    """With and without stop, started or not, in whatever way it ends."""
+    """However a program ends, started and stopped or not, all is stored."""
     run(script(body), tmp_path / "t", code=code)
     assert recorded(tmp_path / "t") == ["1", "2"]
 
 
 def test_exit_in_threads(tmp_path):
-    """Threads that go on after the main thread's end, and one that calls sys.exit."""
+    """Threads may go on after the main thread's end, or call sys.exit."""
     body = """
         stream.start()
         go = threading.Event()
@@ -71,7 +71,7 @@ def test_exit_in_threads(tmp_path):
 
 @pytest.mark.parametrize("start", ["stream.start()", ""])
 def test_records_of_atexit_handlers(tmp_path, start):
-    """Of those that were registered before the stream, which run after it, and of the others."""
+    """Records of handlers registered before the stream, which run after it, are stored too."""
     before = """
 import atexit
 atexit.register(lambda: [collect(f"before {i}") for i in range(300)])
@@ -98,7 +98,7 @@ def spans():
 
 @pytest.mark.parametrize("first", ["providers", "stream"])
 def test_providers_that_shut_down_at_exit(tmp_path, first):
-    """Before the stream, or after it."""
+    """Providers may shut down before the stream, or after it."""
     providers = "\nprovider, logs = TracerProvider(), LoggerProvider()\n"
     parts = [PROVIDERS, providers, SETUP] if first == "providers" else [SETUP, PROVIDERS, providers]
     text = (
@@ -117,7 +117,7 @@ stream.start()
 
 
 def test_span_ended_after_everything(tmp_path):
-    """In a handler that was registered before anything of OpenTelemetry was imported."""
+    """A handler registered before any import of OpenTelemetry may end a span."""
     text = (
         "import atexit\natexit.register(lambda: span.end())\n"
         + SETUP
@@ -134,7 +134,7 @@ span = provider.get_tracer("t").start_span("last")
 
 
 def test_stream_that_nobody_refers_to(tmp_path):
-    """Is remembered until it has stored what it was given."""
+    """A stream is kept until it has stored what it was given."""
     text = """
 import gc, sys
 from rimp_otel import FileStorage, TelemetryCollector, TelemetryStream
@@ -150,7 +150,7 @@ gc.collect()
 
 
 def test_exit_while_the_storage_hangs():
-    """The process ends at its deadline, and says what is lost."""
+    """The process ends at its deadline, and reports what is lost."""
     text = """
 import threading
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream, MemoryStorage
@@ -169,7 +169,7 @@ collector.collect_event("a", "1")
 
 @pytest.mark.parametrize("start", ["stream.start()", ""])
 def test_exit_after_a_stop_that_missed_its_deadline(start):
-    """The storage that hung is not called on the exiting thread, where no other can be started."""
+    """A storage that hung is not called on the exiting thread, where no other can be started."""
     text = f"""
 import threading
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream, MemoryStorage
@@ -205,7 +205,7 @@ def test_exit_while_a_consumer_hangs(tmp_path):
 
 
 def test_consumers_get_what_is_stored_at_exit(tmp_path):
-    """Also where the stream was never started."""
+    """Consumers get it, also of a stream that was never started."""
     body = """
         stream.add_consumer(lambda data: [print(event.message) for event in data.events])
         collect("1")
@@ -213,8 +213,8 @@ def test_consumers_get_what_is_stored_at_exit(tmp_path):
     assert run(script(body), tmp_path / "t") == "1\n"
 
 
-def test_failing_storage_at_exit_is_said(tmp_path):
-    """Nothing is lost silently, and the exit code is the program's."""
+def test_failing_storage_at_exit_is_reported(tmp_path):
+    """The loss is reported, and the exit code is the program's."""
     (tmp_path / "file").write_text("")
     text = script("collect('1'); sys.exit(7)")
     done = run_process([sys.executable, "-c", text, str(tmp_path / "file")])

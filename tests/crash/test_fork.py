@@ -63,7 +63,7 @@ print(codes, sum(counts.values()))
 
 
 def test_fork_in_the_middle_of_load(tmp_path):
-    """Twelve times, with threads, metrics and a consumer at work: nothing hangs or is repeated."""
+    """Twelve forks with threads, metrics and a consumer at work: nothing hangs or is repeated."""
     out = run(LOAD, tmp_path / "t", timeout=100.0)
     codes, total = out.rsplit("]", 1)
     assert codes == "[" + ", ".join(["0"] * 12)
@@ -96,7 +96,7 @@ if child:
 
 @pytest.mark.parametrize("state", ["started", "never started"])
 def test_forked_child_that_exits_as_usual(tmp_path, state):
-    """Stores its own at its exit, its parent what was its parent's."""
+    """A child stores its own records at its exit, and its parent its own."""
     run(FORKED, tmp_path / "t", state)
     found = [(e.source, e.message) for e in FileStorage(tmp_path / "t").retrieve().events]
     assert sorted(found) == [("child", "after"), ("parent", "after"), ("parent", "before")]
@@ -133,7 +133,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_children_of_multiprocessing(tmp_path, method):
-    """Which run no atexit functions: what they collected last is stored too."""
+    """Children that run no atexit functions store what they collected last, too."""
     program = tmp_path / "program.py"
     program.write_text(MULTIPROCESSING)
     command = [sys.executable, str(program), str(tmp_path / "t"), method]
@@ -148,7 +148,7 @@ def test_children_of_multiprocessing(tmp_path, method):
 
 
 def test_stream_made_in_a_child_of_multiprocessing(tmp_path):
-    """As one for each worker."""
+    """Each worker may have a stream of its own."""
     program = tmp_path / "program.py"
     program.write_text(
         """

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
     ],
 )
 def test_short_form(suite):
-    """Nothing lost, nothing twice, nothing wrong; the figures say what was tried."""
+    """Nothing is lost, twice or wrong; the figures say what was tried."""
     name, *options = suite.split()
     command = [sys.executable, "-m", f"tests.crash.{name}", "--short", *options]
     done = run_process(command, timeout=110.0)

@@ -28,12 +28,12 @@ THREADS = 4
 
 
 def say(pipe: int, kind: str, mark: str) -> None:
-    """Announces a record; atomically, since it is short."""
+    """Announce a record; atomically, since it is short."""
     os.write(pipe, f"{kind} {mark}\n".encode())
 
 
 class Worker:
-    """One thread's work."""
+    """The work of one thread."""
 
     def __init__(self, telemetry: Any, name: str, pipe: int) -> None:
         self.name = name
@@ -44,19 +44,19 @@ class Worker:
         self.number = 0
 
     def mark(self, kind: str) -> str:
-        """The next record's."""
+        """Return the next record's mark."""
         self.number += 1
         return f"{self.name}{kind}{self.number}"
 
     def run(self) -> None:
-        """Works until the process dies."""
+        """Work until the process dies."""
         while True:
             with self.span("long"):
                 for _ in range(10):
                     self.request()
 
     def request(self) -> None:
-        """What one request does."""
+        """Do what one request does."""
         with self.span("request") as outer:
             outer.add_event("received", {"bytes": 4711})
             with self.span("query"):
@@ -67,7 +67,7 @@ class Worker:
             pass
 
     def span(self, kind: str) -> Span:
-        """A span that announces its start and its end."""
+        """Return a span that announces its start and its end."""
         return Span(self, self.mark(kind))
 
     def log(self) -> None:
@@ -88,7 +88,7 @@ class Worker:
 
 
 class Span:
-    """A context manager round a span."""
+    """A context manager around a span."""
 
     def __init__(self, worker: Worker, mark: str) -> None:
         self.worker, self.mark = worker, mark
@@ -106,12 +106,12 @@ class Span:
 
 
 def segfault() -> None:
-    """A write through a null pointer."""
+    """Write through a null pointer."""
     ctypes.memset(0, 0, 1)
 
 
 def bus_error() -> None:
-    """A write into a mapped file that has been truncated."""
+    """Write into a mapped file that has been truncated."""
     with tempfile.TemporaryFile() as file:
         file.truncate(8192)
         memory = mmap.mmap(file.fileno(), 8192)
@@ -128,7 +128,7 @@ WAYS = {
 
 
 def main() -> None:
-    """Starts the threads, and waits for its death."""
+    """Start the threads, and wait for death."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     name, pipe, config = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
     telemetry = rimp_otel.install(rimp_otel.TelemetryConfig(**config))

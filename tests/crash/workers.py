@@ -56,7 +56,7 @@ def application(environ, start_response):
 
 
 def forked(path: Path, records: int, rotate_size: int) -> Outcome:
-    """Eight workers that share a stream from before the fork."""
+    """Run eight workers that share a stream from before the fork."""
     collector = TelemetryCollector(TelemetryConfig(flush_interval=0.05, flush_timeout=300.0))
     stream = TelemetryStream(collector, FileStorage(path, rotate_size=rotate_size))
     stream.start()
@@ -85,7 +85,7 @@ def forked(path: Path, records: int, rotate_size: int) -> Outcome:
 
 
 def judge(name: str, path: Path, marks: list[str], maybe: bool = False) -> Outcome:
-    """Exactly these are there."""
+    """Check that exactly these records are there."""
     found = in_files(path)
     failures = []
     for which in (found, by_reader(path)):
@@ -98,7 +98,7 @@ def judge(name: str, path: Path, marks: list[str], maybe: bool = False) -> Outco
 
 
 def valid(path: Path) -> Outcome:
-    """Every line is OTLP JSON, also for protobuf's parser; every sealed file is for zstd itself."""
+    """Check that each line is OTLP JSON for protobuf's parser, and each sealed file whole for zstd."""
     figures: Counter[str] = Counter()
     failures = []
     for number, (where, line) in enumerate(texts(path)):
@@ -120,7 +120,7 @@ def valid(path: Path) -> Outcome:
 
 
 def child(path: Path, name: str, records: int) -> None:
-    """Of multiprocessing: a recorder of its own, or its parent's."""
+    """Record in a child of multiprocessing, with a recorder of its own or its parent's."""
     config = TelemetryConfig(flush_interval=600.0)
     collector = TelemetryCollector(config)
     TelemetryStream(collector, FileStorage(path, rotate_size=64 * 1024)).start()
@@ -129,7 +129,7 @@ def child(path: Path, name: str, records: int) -> None:
 
 
 def with_multiprocessing(path: Path, method: str, records: int) -> Outcome:
-    """Four children that end by themselves, and never call stop()."""
+    """Run four children that end by themselves, and never call stop()."""
     context = multiprocessing.get_context(method)
     names = [f"{method}{number}" for number in range(4)]
     children = [context.Process(target=child, args=(path, name, records)) for name in names]
@@ -145,7 +145,7 @@ def with_multiprocessing(path: Path, method: str, records: int) -> Outcome:
 
 
 class Client(threading.Thread):
-    """Asks, one request after the other, and keeps what was answered."""
+    """Sends one request after the other, and keeps what was answered."""
 
     def __init__(self, port: int, name: str, requests: int) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ class Client(threading.Thread):
 
 
 def served(path: Path, requests: int, kills: int, preload: bool) -> Outcome:
-    """Gunicorn under load."""
+    """Run Gunicorn under load."""
     name = "preloaded" if preload else "gunicorn"
     program = path.parent / "server.py"
     program.write_text(SERVER)
@@ -274,7 +274,7 @@ def _children_of(pid: int) -> list[int]:
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     program = Program(__doc__, 50_000, 1_000)
     options = program.options()
     records, total = options.rounds, Outcome(Counter(), [])

@@ -32,17 +32,17 @@ from tests.storage.recordings import messages as stored
 
 
 def messages(path):
-    """What a new storage of this path reads."""
+    """Return what a new storage of this path reads."""
     return [event.message for event in FileStorage(path).retrieve().events]
 
 
 def mode(path):
-    """Its permissions."""
+    """Return a file's permissions."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_one_file_for_each_signal(tmp_path):
-    """Private to their owner; each line is OTLP JSON of that signal."""
+    """Each signal has a private file, whose lines are OTLP JSON of that signal."""
     FileStorage(tmp_path / "telemetry").store(everything())
     directory = tmp_path / "telemetry"
     assert mode(directory) == 0o700
@@ -63,7 +63,7 @@ def test_one_file_for_each_signal(tmp_path):
 
 
 def test_no_file_before_the_first_record(tmp_path):
-    """Nor of a signal that has none."""
+    """No file is made before its signal's first record."""
     storage = FileStorage(tmp_path / "telemetry")
     assert not storage.retrieve()
     assert list(tmp_path.iterdir()) == []
@@ -84,7 +84,7 @@ def test_umask_of_the_process_opens_nothing(tmp_path):
 
 
 def test_family_of_files(tmp_path):
-    """A path that ends in .jsonl names three beside each other."""
+    """A path that ends in .jsonl names three files beside each other."""
     FileStorage(tmp_path / "made" / "telemetry.jsonl").store(everything())
     assert names(tmp_path / "made") == [
         "telemetry-journal",
@@ -98,7 +98,7 @@ def test_family_of_files(tmp_path):
 
 
 def test_relative_path(tmp_path, monkeypatch):
-    """In the working directory; a family without a directory too."""
+    """A relative path is in the working directory, a family's too."""
     monkeypatch.chdir(tmp_path)
     FileStorage("telemetry").store(batch("a"))
     FileStorage("x.jsonl").store(batch("b"))
@@ -108,7 +108,7 @@ def test_relative_path(tmp_path, monkeypatch):
 
 
 def test_symbolic_link_is_refused(tmp_path):
-    """And its target is untouched."""
+    """A link is refused, and its target untouched."""
     target = tmp_path / "target"
     target.write_text("precious")
     (tmp_path / "x-logs.jsonl").symlink_to(target)
@@ -118,7 +118,7 @@ def test_symbolic_link_is_refused(tmp_path):
 
 
 def test_paths_that_cannot_be_written(tmp_path):
-    """Are named, with the reason and the cure."""
+    """The error names the path, the reason and the cure."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError) as caught:
         FileStorage(tmp_path / "file").store(batch("a"))
@@ -132,7 +132,7 @@ def test_paths_that_cannot_be_written(tmp_path):
 
 
 def test_paths_that_cannot_be_read(tmp_path):
-    """Are named, with the reason."""
+    """The error names the path and the reason."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"cannot read .*file: Not a directory"):
         FileStorage(tmp_path / "file").retrieve()
@@ -142,7 +142,7 @@ def test_paths_that_cannot_be_read(tmp_path):
 
 
 def test_missing_permission_is_named(tmp_path):
-    """To read and to write."""
+    """A missing permission to read or to write is named."""
     FileStorage(tmp_path / "x.jsonl").store(batch("a"))
     tmp_path.chmod(0o755)
     script = """
@@ -171,7 +171,7 @@ def test_missing_permission_is_named(tmp_path):
 
 
 def test_appending_to_what_is_there(tmp_path):
-    """A second run, and a second storage at the same time."""
+    """A second run, and a second storage at the same time, append."""
     first, second = FileStorage(tmp_path / "t"), FileStorage(tmp_path / "t")
     first.store(batch("1"))
     second.store(batch("2"))
@@ -182,7 +182,7 @@ def test_appending_to_what_is_there(tmp_path):
 
 @pytest.mark.parametrize("act", ["rename", "delete", "delete directory", "replace"])
 def test_active_file_that_goes_away(tmp_path, act):
-    """Is noticed with the next batch, and made anew."""
+    """A missing file is noticed with the next batch, and made anew."""
     path = tmp_path / "t"
     storage = FileStorage(path)
     storage.store(batch("before"))
@@ -202,7 +202,7 @@ def test_active_file_that_goes_away(tmp_path, act):
 
 
 def test_descriptor_that_is_no_longer_ours(tmp_path):
-    """A daemon closes all descriptors, and opens others: those are left alone."""
+    """Descriptors that a daemon closed and opened anew are left alone."""
     script = """
     import os, sys
     from rimp_otel import FileStorage, TelemetryData, TelemetryEvent
@@ -246,7 +246,7 @@ print([e.message for e in data.events], [m.value for m in data.metrics], storage
 
 
 def test_full_disk_takes_a_batch_back_whole(tmp_path):
-    """Whichever of its files fails; the storage goes on once there is room."""
+    """Whichever file fails, the batch is taken back; storing goes on once there is room."""
     assert run(FULL, tmp_path / "t").splitlines() == [
         "metrics.jsonl: File too large",
         "logs.jsonl: File too large",
@@ -264,7 +264,7 @@ for i in range(int(sys.argv[3])):
 
 
 def test_several_processes_append_at_once(tmp_path):
-    """Each to files of its own: every line is whole, each batch there once, in its order."""
+    """Each process has files of its own: lines are whole, each batch is there once, in order."""
     threads = [
         threading.Thread(target=run, args=(APPEND, tmp_path / "t", name, 2_000)) for name in "abcd"
     ]
@@ -299,7 +299,7 @@ def test_torn_tail_of_a_killed_writer(tmp_path):
 
 
 def test_last_line_without_its_end_is_read(tmp_path):
-    """It is whole but for the newline; the next append does not spoil it."""
+    """The next append does not spoil a last line that lacks its newline."""
     path = tmp_path / "t" / "logs.jsonl"
     storage = FileStorage(tmp_path / "t")
     storage.store(batch("1"))
@@ -336,7 +336,7 @@ def test_fork_while_appending(tmp_path):
 
 
 def test_threads_that_store_at_once(tmp_path):
-    """As exporters of three signals do."""
+    """Threads may store at once, as exporters of three signals do."""
     storage = FileStorage(tmp_path / "t")
 
     def store(name):
@@ -353,7 +353,7 @@ def test_threads_that_store_at_once(tmp_path):
 
 
 def test_directory_removed_while_recording(tmp_path):
-    """Comes back with the next drain; what a removed file held is gone, no more."""
+    """A removed directory comes back with the next drain; only what its files held is gone."""
     from rimp_otel import TelemetryCollector, TelemetryStream
 
     collector = TelemetryCollector()
@@ -369,7 +369,7 @@ def test_directory_removed_while_recording(tmp_path):
 
 
 def test_a_file_system_without_locks_is_recorded_on(tmp_path, monkeypatch):
-    """Such as some network ones: each writer takes files that nobody has had."""
+    """Without locks, each writer takes files that nobody has had."""
     fcntl = pytest.importorskip("fcntl")
 
     def no_locks(*_):
@@ -386,7 +386,7 @@ def test_a_file_system_without_locks_is_recorded_on(tmp_path, monkeypatch):
 
 
 def test_options_are_checked(tmp_path):
-    """As the configuration's are."""
+    """Options are checked as the configuration's are."""
     for name, value in (
         ("rotate_size", 0),
         ("rotate_age", -1),
@@ -402,7 +402,7 @@ def test_options_are_checked(tmp_path):
 
 
 def test_storage_of_a_configuration(tmp_path):
-    """Has its options; the defaults are the same."""
+    """A configuration's options are taken over; the defaults are the same."""
     options = {
         "rotate_size": 1,
         "rotate_age": 2.0,
@@ -420,7 +420,7 @@ def test_storage_of_a_configuration(tmp_path):
 
 
 def test_storages_of_one_path_share_their_files(tmp_path, monkeypatch):
-    """As the three exporters' do: one slot, however the path is written."""
+    """Storages of one path share a slot, however the path is written."""
     monkeypatch.chdir(tmp_path)
     first, second, third = FileStorage("t"), FileStorage("./t/"), FileStorage(tmp_path / "t")
     for storage in (first, second, third):
@@ -437,7 +437,7 @@ def test_storages_of_one_path_share_their_files(tmp_path, monkeypatch):
 
 
 def test_working_directory_that_changes(tmp_path, monkeypatch):
-    """Moves no recording."""
+    """A new working directory moves no recording."""
     monkeypatch.chdir(tmp_path)
     storage = FileStorage("t")
     storage.store(batch("a"))
@@ -450,7 +450,7 @@ def test_working_directory_that_changes(tmp_path, monkeypatch):
 
 
 def test_journals_have_slots_of_their_own(tmp_path):
-    """Each its own, and none the one that batches are stored to."""
+    """Each journal has a slot of its own, and none the one that batches are stored to."""
     storage = FileStorage(tmp_path / "t")
     first, second = storage.journal_target(), FileStorage(tmp_path / "t").journal_target()
     assert [first.take_slot().number, second.take_slot().number] == [0, 1]
@@ -474,7 +474,7 @@ def test_journals_have_slots_of_their_own(tmp_path):
 
 
 def test_rotate_seals_what_there_is(tmp_path):
-    """Of each signal, and of the journal; nothing twice."""
+    """Files of each signal and of the journal are sealed, nothing twice."""
     storage = FileStorage(tmp_path / "t")
     storage.rotate()
     assert names(tmp_path) == []
@@ -497,7 +497,7 @@ def test_rotate_seals_what_there_is(tmp_path):
 
 
 def test_what_an_earlier_run_left_is_sealed(tmp_path):
-    """By rotate, although nothing was stored since."""
+    """Rotating seals what an earlier run left, although nothing was stored since."""
     FileStorage(tmp_path / "t").store(batch("a"))
     FileStorage(tmp_path / "t").rotate()
     (name,) = names(tmp_path / "t" / "sealed")
@@ -506,7 +506,7 @@ def test_what_an_earlier_run_left_is_sealed(tmp_path):
 
 
 def test_retention_keeps_the_newest(tmp_path):
-    """Of what was sealed; what is active stays."""
+    """Retention deletes the oldest sealed files; active ones stay."""
     storage = FileStorage(tmp_path / "t", rotate_size=1, retain_size=0)
     for message in "abc":
         storage.store(batch(message))
@@ -536,7 +536,7 @@ assert all(os.waitpid(child, 0)[1] == 0 for child in children)
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "none"])
 def test_workers_that_rotate(tmp_path, compression):
-    """At the same time, and are gone before all is sealed: each record is there once."""
+    """Workers that rotate at once, and end before all is sealed, leave each record once."""
     run(WORKERS, tmp_path / "t", compression)
     expected = sorted(f"{n} {i}" for n in range(4) for i in range(500))
     assert sorted(stored(tmp_path / "t")) == expected
@@ -558,7 +558,7 @@ def small_disk(tmp_path):
 
 
 def test_full_disk(small_disk):
-    """Whole files, an exact account, and on it goes as soon as there is room again."""
+    """On a full disk files stay whole and counts exact; recording goes on once there is room."""
     path = small_disk / "t"
     storage = FileStorage(path, rotate_size=100_000, compression="none")
     expected = []
@@ -583,7 +583,7 @@ def test_full_disk(small_disk):
 
 
 def test_full_disk_that_retention_frees(small_disk):
-    """Nothing can be packed where there is no room for it; then the oldest go."""
+    """Where there is no room to seal a file, retention deletes the oldest."""
     path = small_disk / "t"
     storage = FileStorage(path, rotate_size=50_000, retain_size=300_000)
     incompressible = [os.urandom(9_000).hex() for _ in range(40)]
@@ -601,7 +601,7 @@ def test_full_disk_that_retention_frees(small_disk):
 
 
 def test_read_only_file_system(small_disk):
-    """Is an error that says so; recording goes on when it can be written again."""
+    """The error says so; recording goes on when the file system can be written again."""
     storage = FileStorage(small_disk / "t")
     storage.store(batch("a"))
     storage.close()
@@ -628,7 +628,7 @@ for i in range(1_000_000):
 
 @pytest.mark.parametrize("compression", ["zstd", "none"])
 def test_killed_while_storing_rotating_and_sealing(tmp_path, compression):
-    """Again and again: what was stored is there once, and at most one more of each run."""
+    """What was stored is there once, and at most one more batch of each run."""
     path, random = tmp_path / "t", Random(7)
     told = {}
     for number in range(12):
@@ -653,7 +653,7 @@ def test_killed_while_storing_rotating_and_sealing(tmp_path, compression):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_random_history(tmp_path, seed):
-    """Against a list in memory: several storages, tails torn, files moved, anything in between."""
+    """Any history of storages, torn tails and moved files agrees with a list in memory."""
     random, path, expected = Random(seed), tmp_path / "t", []
     options = [
         {"rotate_size": random.choice([1, 500, 10_000]), "compression": how, "sync": sync}
