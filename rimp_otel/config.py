@@ -26,9 +26,8 @@ SYNC_POLICIES = ("interval", "always", "never")
 """The policies of when files are forced to the device."""
 
 
-class _Unnamed(str):
-    """The default of ``storage_backend``: the same text as one that somebody gave, but not said by
-    anybody."""
+class _DefaultBackend(str):
+    """The default of ``storage_backend``, told from the same text that was configured."""
 
     __slots__ = ()
 
@@ -89,7 +88,7 @@ class TelemetryConfig:
     flush_interval: float = 1.0
     metric_interval: float = 10.0
     realtime_mode: bool = False
-    storage_backend: str = _Unnamed("memory")
+    storage_backend: str = _DefaultBackend("memory")
     storage_path: str | os.PathLike[str] | None = None
     journal: bool = True
     journal_path: str | os.PathLike[str] | None = None
@@ -124,8 +123,8 @@ class TelemetryConfig:
 
     @property
     def names_storage(self) -> bool:
-        """Return True if a backend or a path was given."""
-        return not isinstance(self.storage_backend, _Unnamed)
+        """True if a backend or a path is configured."""
+        return not isinstance(self.storage_backend, _DefaultBackend)
 
     @property
     def path(self) -> Path:

@@ -8,39 +8,41 @@ does not cut in half; a caller may see the value of a moment ago, and that is ha
 ================= ======================================== =========================================
 field             values, and who writes them              what a stale value does
 ================= ======================================== =========================================
-_append_raw       The buffer's ``append``, if a native     One more record goes into the memory
-                  record may go there as it is: no         buffer raw. The drain empties that buffer
-                  journal, no listener, not backlogged.    too where there is a journal, and encodes
+_enabled          False collects nothing. Written by       A record more is collected.
+                  ``retire_collector``.
+_append_raw       The memory buffer's ``append``, if a     One more record goes into the memory
+                  native record may go there as it is: no  buffer raw. The drain empties that buffer
+                  journal, no listener, not backlogged.    too if there is a journal, and encodes
                   Else None. Written by                    it; a listener that was just added does
-                  ``_refresh_fast_path`` on any thread.    not hear of it.
-_journal_direct   The journal, if text may go straight     None: the way through ``_append``, which
-                  into it: no listener. Else None.         ends in the same journal. The journal: a
-                  Written by ``attach`` and                listener that was just added does not
-                  ``_set_listeners``.                      hear of this record.
-_backlogged       True while the stream is so far behind   One record is encoded by whoever collects
-                  that whoever collects encodes. Written   it instead of the stream, or the other
-                  by ``_set_backlogged``, on any thread.   way round.
-_wake_count       The stream is woken from here on: at so  The stream is woken once more, or once
-                  many records in memory, or, with a       less: it drains every interval anyway. An
-                  journal, when so many were collected.    ``_ALWAYS`` that ``_set_wake_count``
-                  ``_NEVER`` without a stream,             overwrites leaves records of threads that
-                  ``_ALWAYS`` while the process exits.     run on after the exit's drain in the
-                  Written by ``attach``,                   journal, for the next process.
-                  ``write_through``, and
+                  ``_refresh_fast_path``, on any thread.   not hear of it.
+_journal_direct   The journal, if text may go straight     None: the record goes through ``_append``
+                  into it: no listener. Else None.         into the same journal. The journal: a
+                  Written by ``CollectorBuffer.attach``    listener that was just added does not
+                  and ``_set_listeners``.                  hear of the record.
+_backlogged       True while the stream is so far behind   A record is encoded by the thread that
+                  that whoever collects encodes. Written   collects it instead of the stream's, or
+                  by ``_set_backlogged``, on any thread.   the other way round.
+_wake_count       When the stream is woken: at so many     The stream is woken once more or once
+                  records in memory or, with a journal,    less: it drains every interval anyway. If
+                  when so many were collected. ``_NEVER``  ``_set_wake_count`` overwrites an
+                  without a stream, ``_ALWAYS`` while the  ``_ALWAYS``, what threads that run on
+                  process exits. Written by ``attach``,    collect after the exit's drain stays in
+                  ``write_through``, and                   the journal, for the next process.
                   ``_set_wake_count`` on any thread.
-_encode_count     From so many records in memory on, the   None is seen: ``attach`` is called before
-                  collector is backlogged. Written by      the collector is given to a provider.
-                  ``attach``.
-_backlog_count    Until so many were collected the memory  Checked earlier: the check is repeated.
-                  buffer cannot be full. Written by        Checked later, after a change of the
-                  ``_check_backlog`` on any thread, and    bounds: the buffer is looked at within
-                  set to ``_ALWAYS`` by                    one buffer's length of records.
-                  ``_refresh_fast_path``.
+_encode_count     From so many records in memory on, the   None does: ``attach`` is called before
+                  collector is backlogged. ``_NEVER``      any provider has the collector.
+                  without a stream. Written by ``attach``.
+_backlog_count    Until so many were collected, the        Too low: the check is repeated. Too high,
+                  memory buffer cannot be full. Written    after its bounds have changed: the buffer
+                  by ``_check_backlog`` on any thread;     is checked one buffer of records later.
+                  ``_refresh_fast_path`` sets it to
+                  ``_ALWAYS``.
 ================= ======================================== =========================================
 
 ``_refresh_fast_path`` is where all of it comes together: whoever changes what ``_append_raw`` depends
-on (``_journal``, ``_realtime``, ``_backlogged``) calls it afterwards. It has no lock either, since a
-signal handler may interrupt it and call it again: it repeats until what it has written is still right.
+on (``_enabled``, ``_journal``, ``_realtime``, ``_backlogged``) calls it afterwards. It has no lock
+either, since a signal handler may interrupt it and call it again: it repeats until what it has written
+is still right.
 
 A record is encoded, then counted, then appended, in this order: what a signal handler raises while it
 is encoded, such as KeyboardInterrupt, is the application's, and costs a record that nobody has counted.
@@ -103,8 +105,10 @@ __all__ = [
     "TelemetryCollector",
     "adopt_resource",
     "append_log_json",
+    "drop_log_record",
     "observe_collector",
     "resource_from_config",
+    "retire_collector",
 ]
 
 Listener = Callable[[TelemetryData], object]
@@ -613,7 +617,7 @@ def drop_log_record(collector: TelemetryCollector, reason: str) -> None:
 
 
 def retire_collector(collector: TelemetryCollector) -> None:
-    """Have a collector, which providers may hold on to, take in nothing more."""
+    """Have a collector, which providers may hold on to, collect nothing more."""
     collector._enabled = False
     collector._refresh_fast_path()
 

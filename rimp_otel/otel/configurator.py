@@ -26,9 +26,8 @@ class RimpConfigurator(_OTelSDKConfigurator):
     """Configures the SDK from the environment, with a collector as its processor.
 
     Selected by OTEL_PYTHON_CONFIGURATOR=rimp. Exporters that OTEL_*_EXPORTER name are set up
-    beside it. Where it is not the one selected, is switched off, or cannot work, it does what the SDK's
-    own configurator does: a failure of ours leaves the application with the OpenTelemetry that it has
-    without us.
+    beside it. If it is not the one selected, is switched off, or fails to start, it does what the SDK's
+    own configurator does: the application then has the OpenTelemetry that it has without us.
     """
 
     def _configure(self, **kwargs: Any) -> None:
@@ -58,7 +57,7 @@ class RimpConfigurator(_OTelSDKConfigurator):
 
 
 def _make_recorder() -> Telemetry | None:
-    """Return a recorder as the environment says; None if it is switched off, or cannot be made."""
+    """Return a recorder that the environment configures; None if it is switched off or fails."""
     try:
         config = make_config()
         if not config.enabled:
@@ -71,13 +70,16 @@ def _make_recorder() -> Telemetry | None:
 
 
 class _StreamReader(TelemetryStream):
-    """Gives the SDK, which makes its readers itself, the stream that there is already."""
+    """Passes the stream that there is already to the SDK, which makes its readers itself.
+
+    An entry point of the package: its name stays.
+    """
 
     def __new__(cls, stream: TelemetryStream) -> Any:
         return stream
 
     def __init__(self, stream: TelemetryStream) -> None:
-        raise AssertionError("a stream is given, not made")
+        raise AssertionError("the stream is passed on, not made")
 
 
 @contextmanager

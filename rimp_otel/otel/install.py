@@ -122,7 +122,7 @@ def installed_recorder() -> Telemetry | None:
 
 
 def set_recorder(telemetry: Telemetry) -> None:
-    """Make ``telemetry`` the recorder of this process. One that was shut down before takes in no more."""
+    """Make ``telemetry`` the recorder of this process; the one before it collects nothing more."""
     global _recorder
     if _recorder is not None:
         retire_collector(_recorder.collector)
@@ -166,7 +166,7 @@ def install(
         existing = installed_recorder()
         given = {"config": config, "storage": storage, "resource": resource, **settings}
         if existing is not None:
-            _say_what_is_ignored(existing, given)
+            _warn_ignored_arguments(existing, given)
             return existing
         config = make_config(config, settings, needs_storage=storage is None)
         collector = TelemetryCollector(config, resource)
@@ -184,7 +184,7 @@ def install(
         if capture_logging:
             telemetry._capture_logging(found if resource is None else resource)
         if not quiet:
-            _say_where(telemetry, storage is not None)
+            _report_location(telemetry, is_custom=storage is not None)
         return telemetry
 
 
@@ -195,7 +195,10 @@ def make_config(
 ) -> TelemetryConfig:
     """Return a recorder's configuration: ``settings`` over ``config``, or over the environment.
 
-    With ``needs_storage`` it records into files unless it names a storage.
+    Args:
+        config: what ``settings`` override; default: what the environment says.
+        settings: fields of the configuration.
+        needs_storage: record into files if neither names a storage.
 
     Raises:
         ConfigurationError: a setting, or a variable of the environment, is unknown or not allowed.
@@ -205,7 +208,7 @@ def make_config(
     if unknown:
         name = sorted(unknown)[0]
         raise ConfigurationError(
-            f"there is no setting {name!r}: see TelemetryConfig for those there are"
+            f"unknown setting {name!r}: see TelemetryConfig for the fields there are"
         )
     base = TelemetryConfig.from_env() if config is None else config
     merged = dataclasses.replace(base, **settings) if settings else base
@@ -214,7 +217,7 @@ def make_config(
     return dataclasses.replace(merged, storage_backend="file")
 
 
-def _say_what_is_ignored(existing: Telemetry, given: Mapping[str, Any]) -> None:
+def _warn_ignored_arguments(existing: Telemetry, given: Mapping[str, Any]) -> None:
     ignored = sorted(
         name
         for name, value in given.items()
@@ -223,12 +226,12 @@ def _say_what_is_ignored(existing: Telemetry, given: Mapping[str, Any]) -> None:
     if ignored:
         Reporter().warn(
             "install",
-            f"install() was called before, and {', '.join(ignored)} of this call is ignored; "
+            f"install() was called before, so this call's {', '.join(ignored)} is ignored; "
             "shut the first recorder down before you install another",
         )
 
 
-def _say_where(telemetry: Telemetry, is_custom: bool) -> None:
+def _report_location(telemetry: Telemetry, is_custom: bool) -> None:
     config = telemetry.collector.config
     if is_custom:
         where = f"with {type(telemetry.storage).__name__}"

@@ -30,7 +30,7 @@ __all__ = ["join_providers", "watch_providers"]
 
 _TRACER, _LOGGER, _METER = "TRACER", "LOGGER", "METER"
 _MODULES: dict[str, tuple[ModuleType, ...]] = {
-    # Where the provider is kept, and where else its functions are found.
+    # The module that keeps the provider first, then others that export its functions.
     _TRACER: (trace,),
     _LOGGER: (logs_internal, _logs),
     _METER: (metrics_internal, metrics),
@@ -40,14 +40,16 @@ _MODULES: dict[str, tuple[ModuleType, ...]] = {
 def join_providers(
     collector: TelemetryCollector, stream: TelemetryStream, resource: Resource
 ) -> Resource:
-    """Have the global providers record into a collector and a stream; make those that there are not.
+    """Have the global providers record into a collector and a stream; make the providers that are missing.
 
     Args:
+        collector: collects spans and log records.
+        stream: reads metrics.
         resource: of the providers that are made.
 
     Returns:
-        The resource of the tracer provider, or else of another one, that was there before; ``resource``
-        where there was none.
+        The resource of the tracer provider that was there before, else of another provider; ``resource``
+        if there was none.
     """
     tracers: Any = trace.get_tracer_provider()
     loggers: Any = _logs.get_logger_provider()
@@ -80,11 +82,16 @@ def join_providers(
 def watch_providers(
     collector: TelemetryCollector, stream: TelemetryStream, made: list[Any]
 ) -> None:
-    """Have the providers recorded that the application sets from now on in place of those ``made`` for it.
+    """Record the providers, too, that the application sets from now on in place of ours.
 
-    Does nothing for a version of the API that cannot be told to take another provider.
+    Does nothing if this version of the API cannot be made to take another provider.
+
+    Args:
+        collector: collects spans and log records.
+        stream: reads metrics.
+        made: the providers that were made for this recorder.
     """
-    watched = _Watch(collector, stream, made)
+    watched = _ProviderWatch(collector, stream, made)
     for kind, modules in _MODULES.items():
         home = modules[0]
         if not hasattr(home, f"_{kind}_PROVIDER") or not hasattr(
@@ -97,8 +104,8 @@ def watch_providers(
             setattr(module, name, replacement)
 
 
-class _Watch:
-    """What is set in place of the providers of one recorder."""
+class _ProviderWatch:
+    """Lets the application set providers in place of those that were made for one recorder."""
 
     def __init__(
         self, collector: TelemetryCollector, stream: TelemetryStream, made: list[Any]
@@ -106,7 +113,7 @@ class _Watch:
         self._collector = collector
         self._stream = stream
         self._made = made
-        #: The tracers that were handed out, and what they were asked for with.
+        # The tracers that were handed out, with the arguments of their get_tracer.
         self._tracers: list[tuple[weakref.ref[Any], tuple[Any, ...], dict[str, Any]]] = []
         for provider in made:
             if isinstance(provider, TracerProvider):
@@ -125,7 +132,7 @@ class _Watch:
         provider.get_tracer = remember
 
     def setter(self, kind: str, set_provider: Callable[[Any], None]) -> Callable[[Any], None]:
-        """Return what stands in place of the API's function of that kind."""
+        """Return the function that replaces the API's ``set_provider`` of one kind."""
         home = _MODULES[kind][0]
 
         @wraps(set_provider)

@@ -203,7 +203,7 @@ def test_a_second_install_returns_the_first_recorder(tmp_path):
     """
     assert run_in(tmp_path, script, RIMP_STORAGE_PATH="t") == (
         "rimp: recording in t\n"
-        "rimp: install() was called before, and storage_path of this call is ignored; "
+        "rimp: install() was called before, so this call's storage_path is ignored; "
         "shut the first recorder down before you install another\n"
         "True\nlog\nrimp: recording in elsewhere\nFalse [2, 1]\n"
     )
@@ -228,7 +228,7 @@ def test_install_with_settings_by_keyword(tmp_path):
     """
     assert run_in(tmp_path, script) == (
         "shop\nfile telemetry\n"
-        "there is no setting 'servicename': see TelemetryConfig for those there are\nSQLiteStorage\n"
+        "unknown setting 'servicename': see TelemetryConfig for the fields there are\nSQLiteStorage\n"
     )
     assert (tmp_path / "here" / "logs.jsonl").exists()
 
