@@ -19,6 +19,7 @@ from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import ResourceInfo, ScopeInfo
 from rimp_otel.otlp import messages
 from rimp_otel.otlp.messages import AnyValue, KeyValue
+from rimp_otel.otlp.values import MAX_FIXED64
 from rimp_otel.process import BoundedCache
 
 __all__ = [
@@ -34,12 +35,12 @@ __all__ = [
     "attributes_of",
     "bounded_attributes",
     "bytes_from_base64",
+    "cache_value",
     "check_boolean",
     "check_uint64",
     "enum_number",
     "id_bytes",
     "id_number",
-    "remember",
     "resource_info_of",
     "scope_info_of",
     "sdk_resource_of",
@@ -49,7 +50,6 @@ __all__ = [
 
 # Values.
 
-_UINT64_MAX = 2**64 - 1
 _URL_SAFE = str.maketrans("-_", "+/")
 
 MakeSequence = Callable[[Iterable[Any]], Any]
@@ -189,8 +189,8 @@ def check_uint64(value: int | None, field: str) -> int:
     """
     if value is None:
         return 0
-    if value > _UINT64_MAX:
-        raise _field_error(field, value, "more than 64 bits hold")
+    if value > MAX_FIXED64:
+        raise _field_error(field, value, "larger than 64 bits")
     return value
 
 
@@ -268,7 +268,7 @@ def bounded_attributes(attributes: dict[str, Any], dropped: int | None) -> Bound
     return made
 
 
-def remember(cache: Cache[T], key: tuple[bytes, str], value: T) -> T:
+def cache_value(cache: Cache[T], key: tuple[bytes, str], value: T) -> T:
     """Add a value to a cache, unless its key is long; return another thread's that came first."""
     return value if len(key[0]) > _MAX_KEY_SIZE else cache.setdefault(key, value)
 
@@ -276,7 +276,7 @@ def remember(cache: Cache[T], key: tuple[bytes, str], value: T) -> T:
 def _look_up(cache: Cache[T], raw: Raw, schema_url: str, make: Callable[[Raw, str], T]) -> T:
     key = bytes(raw), schema_url
     known = cache.get(key)
-    return remember(cache, key, make(raw, schema_url)) if known is None else known
+    return cache_value(cache, key, make(raw, schema_url)) if known is None else known
 
 
 def _make_resource(raw: Raw, schema_url: str) -> Resource:

@@ -31,10 +31,10 @@ from rimp_otel.otlp.decode_common import (
     Cache,
     attributes_of,
     bounded_attributes,
+    cache_value,
     check_uint64,
     enum_number,
     id_number,
-    remember,
     sdk_resource_of,
     sdk_scope_of,
 )
@@ -221,7 +221,7 @@ def _decode_trace_state(header: str | None) -> TraceState:
         return _NO_STATE
     key = header.encode(), ""
     known = _states.get(key)
-    return remember(_states, key, _parse_trace_state(header)) if known is None else known
+    return cache_value(_states, key, _parse_trace_state(header)) if known is None else known
 
 
 def _parse_trace_state(header: str) -> TraceState:

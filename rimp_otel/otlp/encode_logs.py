@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry.trace import SpanContext
 
-from rimp_otel.models.records import EventType, ScopeInfo
+from rimp_otel.models.records import EventType, ScopeInfo, TelemetryEvent
 from rimp_otel.otlp.lines import EncodedRecord, resource_envelope, scope_envelope
 from rimp_otel.otlp.values import (
     MAX_FIXED64,
@@ -21,9 +21,6 @@ from rimp_otel.otlp.values import (
     trace_id_json,
     value_json,
 )
-
-if TYPE_CHECKING:
-    from rimp_otel.models.records import TelemetryEvent
 from rimp_otel.process import BoundedCache
 
 __all__ = [
