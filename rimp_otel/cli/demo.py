@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from rimp_otel.batch import TelemetryData
     from rimp_otel.models.records import TelemetryEvent
-    from rimp_otel.storage.recording import Recording
+    from rimp_otel.storage.base import Recording
 
 __all__ = [
     "REQUESTS",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from rimp_otel.batch import TelemetryData
     from rimp_otel.models.filters import Filter
-    from rimp_otel.storage.recording import Recording
+    from rimp_otel.storage.base import Recording
 
 __all__ = [
     "SIGNAL_NOUNS",

@@ -10,9 +10,9 @@ from collections import Counter
 
 from rimp_otel.errors import StorageError
 from rimp_otel.models.records import Signal
+from rimp_otel.storage.base import Recording
 from rimp_otel.storage.files.recording import FileRecording
 from rimp_otel.storage.reading import count_line
-from rimp_otel.storage.recording import Recording
 from rimp_otel.storage.sqlite.recording import SQLiteRecording
 
 __all__ = ["AddedRecords"]

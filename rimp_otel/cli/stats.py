@@ -27,8 +27,7 @@ from rimp_otel.render.terminal import Style, look_of_service, pad_text, to_json
 
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
-    from rimp_otel.storage.base import DamagedLine, RecordingFile
-    from rimp_otel.storage.recording import Recording
+    from rimp_otel.storage.base import DamagedLine, Recording, RecordingFile
     from rimp_otel.storage.slots import SlotState
 
 __all__ = [

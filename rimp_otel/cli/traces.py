@@ -52,7 +52,7 @@ from rimp_otel.trace import Trace, find_traces
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
     from rimp_otel.cli.record_filter import RecordFilter
-    from rimp_otel.storage.recording import Recording
+    from rimp_otel.storage.base import Recording
 
 __all__ = [
     "add_trace_arguments",

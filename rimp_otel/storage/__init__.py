@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rimp_otel.journal.target import DirectoryTarget as DirectoryTarget
     from rimp_otel.journal.target import JournalTarget as JournalTarget
     from rimp_otel.storage.base import DamagedLine as DamagedLine
+    from rimp_otel.storage.base import Recording as Recording
     from rimp_otel.storage.base import RecordingFile as RecordingFile
     from rimp_otel.storage.base import Selection as Selection
     from rimp_otel.storage.base import TelemetryStorage as TelemetryStorage
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from rimp_otel.storage.files.policy import FileStats as FileStats
     from rimp_otel.storage.files.storage import FileStorage as FileStorage
     from rimp_otel.storage.memory import MemoryStorage as MemoryStorage
-    from rimp_otel.storage.recording import Recording as Recording
     from rimp_otel.storage.recording import open_recording as open_recording
     from rimp_otel.storage.sqlite.storage import SQLiteStorage as SQLiteStorage
     from rimp_otel.storage.sqlite.writer import SQLiteStats as SQLiteStats
@@ -56,7 +56,7 @@ export_lazily(
         "FileStorage": "rimp_otel.storage.files.storage",
         "JournalTarget": "rimp_otel.journal.target",
         "MemoryStorage": "rimp_otel.storage.memory",
-        "Recording": "rimp_otel.storage.recording",
+        "Recording": "rimp_otel.storage.base",
         "RecordingFile": "rimp_otel.storage.base",
         "SQLiteStats": "rimp_otel.storage.sqlite.writer",
         "SQLiteStorage": "rimp_otel.storage.sqlite.storage",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from typing_extensions import Unpack
 
@@ -25,6 +25,8 @@ __all__ = [
     "DamagedLine",
     "FileKind",
     "FilteringStorage",
+    "RecordedStorage",
+    "Recording",
     "RecordingFile",
     "RecordingLayout",
     "Selection",
@@ -354,3 +356,108 @@ class RecordingLayout(ABC):
             except FileNotFoundError:
                 return []
         return sorted({slot for slot in map(self._slot_of, names) if slot is not None})
+
+
+# --- Reading a recording.
+
+
+class Recording(Protocol):
+    """Reads a recording, also while processes write it. Changes nothing, holds nothing open.
+
+    A record that is in a journal still is returned too, and each record once. ``open_recording``
+    makes one. For one thread at a time; several threads open one each.
+    """
+
+    @property
+    def path(self) -> Path:
+        """As it was given."""
+
+    @property
+    def damaged(self) -> Sequence[DamagedLine]:
+        """The lines that were skipped so far because they cannot be read, in the order they were
+        met."""
+
+    def files(self) -> Sequence[RecordingFile]:
+        """Return the files that are there; none if nothing is recorded.
+
+        Raises:
+            StorageError: a directory cannot be read.
+        """
+
+    def retrieve(self, selection: Selection = ALL_RECORDS) -> TelemetryData:
+        """Return the selected records, oldest first. No more is read than it takes.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+
+    def iter_retrieve(
+        self, selection: Selection = ALL_RECORDS, batch_size: int = 1_000
+    ) -> Iterator[TelemetryData]:
+        """Iterate over the selected records, oldest first, in batches of ``batch_size``.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+
+    def batches(
+        self,
+        selection: Selection = ALL_RECORDS,
+        on_file: Callable[[], None] | None = None,
+    ) -> Iterator[TelemetryData]:
+        """Iterate over all that may be selected, in any order: the fastest way to read all of it.
+
+        What is certain not to be selected is left out, whatever the limit.
+
+        Args:
+            selection: which records.
+            on_file: called after each file.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+
+    def poll(self, final: bool = False) -> Iterator[TelemetryData]:
+        """Iterate over what was recorded since the last poll; over everything at first.
+
+        Wherever a record lies and moves to, it is returned once. A poll that is broken off is
+        continued by the next one. A file that was replaced or truncated is read from its start.
+
+        Args:
+            final: read a last line that does not end yet, too; one that cannot be read is damaged.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+
+    def skip(self) -> None:
+        """Leave out what there is now, without reading it: polls return what comes after.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+
+
+class RecordedStorage(FilteringStorage):
+    """A storage whose records are read as a recording: in files or in SQLite."""
+
+    #: Lines or records that the last retrieval skipped because they cannot be read.
+    damaged: Sequence[DamagedLine] = ()
+
+    @abstractmethod
+    def _open_recording(self) -> Recording:
+        """Return a recording of what is stored, and of what waits in journals."""
+
+    def _retrieve(self, selection: Selection) -> TelemetryData:
+        recording = self._open_recording()
+        try:
+            return recording.retrieve(selection)
+        finally:
+            self.damaged = recording.damaged
+
+    def _iter_retrieve(self, selection: Selection, batch_size: int) -> Iterator[TelemetryData]:
+        recording = self._open_recording()
+        try:
+            yield from recording.iter_retrieve(selection, batch_size)
+        finally:
+            self.damaged = recording.damaged

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
-from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import NoRecordingError
 from rimp_otel.models.records import Signal
 from rimp_otel.process import importing
-from rimp_otel.storage.base import (
-    ALL_RECORDS,
-    DamagedLine,
-    FilteringStorage,
-    RecordingFile,
-    RecordingLayout,
-    Selection,
-)
+from rimp_otel.storage.base import FilteringStorage, Recording, RecordingLayout
 from rimp_otel.storage.reading import Decode
 
-__all__ = ["Recording", "is_database", "layout_of", "open_recording", "open_storage"]
+__all__ = ["is_database", "layout_of", "open_recording", "open_storage"]
 
 _DATABASE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
 
@@ -38,83 +28,6 @@ _FOREIGN_SUFFIXES = {
     ".tar",
     ".zip",
 }
-
-
-class Recording(Protocol):
-    """Reads a recording, also while processes write it. Changes nothing, holds nothing open.
-
-    A record that is in a journal still is returned too, and each record once. ``open_recording``
-    makes one. For one thread at a time; several threads open one each.
-    """
-
-    @property
-    def path(self) -> Path:
-        """As it was given."""
-
-    @property
-    def damaged(self) -> Sequence[DamagedLine]:
-        """The lines that were skipped so far because they cannot be read, in the order they were
-        met."""
-
-    def files(self) -> Sequence[RecordingFile]:
-        """Return the files that are there; none if nothing is recorded.
-
-        Raises:
-            StorageError: a directory cannot be read.
-        """
-
-    def retrieve(self, selection: Selection = ALL_RECORDS) -> TelemetryData:
-        """Return the selected records, oldest first. No more is read than it takes.
-
-        Raises:
-            StorageError: something cannot be read.
-        """
-
-    def iter_retrieve(
-        self, selection: Selection = ALL_RECORDS, batch_size: int = 1_000
-    ) -> Iterator[TelemetryData]:
-        """Iterate over the selected records, oldest first, in batches of ``batch_size``.
-
-        Raises:
-            StorageError: something cannot be read.
-        """
-
-    def batches(
-        self,
-        selection: Selection = ALL_RECORDS,
-        on_file: Callable[[], None] | None = None,
-    ) -> Iterator[TelemetryData]:
-        """Iterate over all that may be selected, in any order: the fastest way to read all of it.
-
-        What is certain not to be selected is left out, whatever the limit.
-
-        Args:
-            selection: which records.
-            on_file: called after each file.
-
-        Raises:
-            StorageError: something cannot be read.
-        """
-
-    def poll(self, final: bool = False) -> Iterator[TelemetryData]:
-        """Iterate over what was recorded since the last poll; over everything at first.
-
-        Wherever a record lies and moves to, it is returned once. A poll that is broken off is
-        continued by the next one. A file that was replaced or truncated is read from its start.
-
-        Args:
-            final: read a last line that does not end yet, too; one that cannot be read is damaged.
-
-        Raises:
-            StorageError: something cannot be read.
-        """
-
-    def skip(self) -> None:
-        """Leave out what there is now, without reading it: polls return what comes after.
-
-        Raises:
-            StorageError: something cannot be read.
-        """
 
 
 def is_database(path: Path) -> bool:

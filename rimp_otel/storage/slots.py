@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from rimp_otel.errors import StorageError
+from rimp_otel.fsutil import READ_FLAGS
 from rimp_otel.journal.reader import Damage, read_journal
 from rimp_otel.journal.slots import DATA_KINDS, LOCK, classify_journal_file, is_owned
 from rimp_otel.journal.target import End
@@ -20,9 +21,6 @@ __all__ = ["INTERRUPTED", "SlotState", "inspect_slots"]
 
 INTERRUPTED = "rimp.interrupted"
 """The attribute of spans that ended with their process."""
-
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_FLAGS |= getattr(os, "O_NONBLOCK", 0)  # a pipe of that name must not keep us waiting
 
 
 class SlotState(NamedTuple):
@@ -94,7 +92,7 @@ def _inspect_slot(layout: RecordingLayout, slot: int) -> SlotState:
 
 def _open_if_there(path: Path, stack: ExitStack) -> BinaryIO | None:
     try:
-        return stack.enter_context(os.fdopen(os.open(path, _FLAGS), "rb"))
+        return stack.enter_context(os.fdopen(os.open(path, READ_FLAGS), "rb"))
     except OSError:  # not there, or a link: then nothing was drained into it
         return None
 
@@ -116,7 +114,7 @@ def _read_signature(journal: Path) -> dict[str, Any]:
 
 
 def _read_start(path: Path) -> bytes:
-    file = os.open(path, _FLAGS)
+    file = os.open(path, READ_FLAGS)
     try:
         return os.read(file, 4_096)
     finally:

@@ -15,19 +15,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rimp_otel.fsutil import sync_directory, sync_file
+from rimp_otel.fsutil import READ_WRITE_FLAGS, sync_directory, sync_file
 from rimp_otel.journal.target import End
 from rimp_otel.process import importing
 
 __all__ = ["Appender"]
 
-_OPEN = (
-    os.O_RDWR  # reading, to look at the last byte
-    | os.O_APPEND
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
+_OPEN_FLAGS = READ_WRITE_FLAGS | os.O_APPEND  # reading, to look at the last byte
 _BLOCK = 64 * 1024
 # Two parts each; a call takes 1,024.
 _MAX_LINES = 512
@@ -207,11 +201,11 @@ class Appender:
 
     def _open(self, create: bool) -> os.stat_result | None:
         try:
-            self._file = os.open(self.path, _OPEN)
+            self._file = os.open(self.path, _OPEN_FLAGS)
         except FileNotFoundError:
             if not create:
                 return None
-            self._file = os.open(self.path, _OPEN | os.O_CREAT, 0o600)
+            self._file = os.open(self.path, _OPEN_FLAGS | os.O_CREAT, 0o600)
             self._is_new = True
             self._born = self._clock()
         self._opened = os.fstat(self._file)

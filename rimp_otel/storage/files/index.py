@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from zlib import crc32
 
+from rimp_otel.fsutil import CREATE_NEW_FLAGS, READ_FLAGS
 from rimp_otel.models.filters import Filter
 from rimp_otel.otlp.scan import LATEST, LineSummary, summarize_line
 from rimp_otel.storage.files.blocks import Gap, decompress_blocks, gather_blocks
@@ -254,9 +255,6 @@ def _bits_of(number: int) -> list[int]:
 
 # --- Making an index, while the file is sealed or later, and finding it again.
 
-_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-# A pipe of that name must not keep the reader waiting.
-_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 TAIL = 8
 """Bytes at the end of a block that tell it from others: with zstd and gzip, its checksum."""
 _BUCKET = 256
@@ -459,7 +457,7 @@ def make_index(path: Path, name: SealedName) -> None:
     Raises:
         OSError: the file cannot be read, or the index cannot be written.
     """
-    with os.fdopen(os.open(path, os.O_RDONLY | _FLAGS), "rb") as file:
+    with os.fdopen(os.open(path, READ_FLAGS), "rb") as file:
         index = build_index(file, name.compression)
     write_index(path, name, index)
 
@@ -497,7 +495,7 @@ def write_index(path: Path, name: SealedName, index: bytes) -> None:
         OSError: it could not be written.
     """
     made = path.with_name(f".{name.signal.value}-{name.id}.tmp-{os.getpid()}")
-    file = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+    file = os.open(made, CREATE_NEW_FLAGS, 0o600)
     try:
         with os.fdopen(file, "wb") as target:
             target.write(index)
@@ -511,7 +509,7 @@ def write_index(path: Path, name: SealedName, index: bytes) -> None:
 def open_index(path: Path, name: SealedName) -> Iterator[SealedFileIndex | None]:
     """Open the index of a sealed file; yield None if there is none, or it is that of another file."""
     try:
-        file = os.open(index_path(path, name), os.O_RDONLY | _FLAGS | _NO_WAIT)
+        file = os.open(index_path(path, name), READ_FLAGS)
     except OSError:
         yield None
         return

@@ -36,9 +36,9 @@ __all__ = [
 FileKey = tuple[Signal, str]
 """A signal and the fingerprint of a file's first line: what a data file is known by."""
 
-# A pipe of that name must not keep the reader waiting.
-_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-_FLAGS |= getattr(os, "O_BINARY", 0)
+# As fsutil.READ_FLAGS, but links are followed: reading changes nothing.
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_OPEN_FLAGS |= getattr(os, "O_BINARY", 0)
 _BLOCK = 64 * 1024
 _ATTEMPTS = 10
 
@@ -95,7 +95,7 @@ def open_regular_file(path: Path) -> BinaryIO | None:
     """
     with reading_errors(path):
         try:
-            file = os.open(path, _FLAGS)
+            file = os.open(path, _OPEN_FLAGS)
         except FileNotFoundError:
             return None
         mode = os.fstat(file).st_mode

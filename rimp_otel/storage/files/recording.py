@@ -55,7 +55,7 @@ class _Position(NamedTuple):
 
 
 class FileRecording:
-    """A recording in files: see ``rimp_otel.storage.recording.Recording``.
+    """A recording in files: see ``rimp_otel.storage.Recording``.
 
     Args:
         path: as given to FileStorage. There need be nothing yet.

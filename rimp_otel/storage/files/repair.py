@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rimp_otel.errors import StorageError
-from rimp_otel.fsutil import lock_file
+from rimp_otel.fsutil import READ_FLAGS, lock_file
 from rimp_otel.journal.format import (
     HEADER_SIZE,
     Definitions,
@@ -50,7 +50,6 @@ __all__ = ["Action", "ActionCode", "Recover", "Repair", "store_quarantined"]
 
 # --- Quarantined segments: the records that are only in them are stored after all.
 
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _SLICE = 90
 
 
@@ -83,7 +82,7 @@ def store_quarantined(path: Path, target: SlotTarget) -> int:
 
 def _readable_frames(path: Path) -> dict[Signal, list[Frame]]:
     """Return the records of a segment that can be read, and are not known to be stored."""
-    with os.fdopen(os.open(path, _FLAGS), "rb") as file:
+    with os.fdopen(os.open(path, READ_FLAGS), "rb") as file:
         data = file.read()
     text = data[HEADER_SIZE:]
     found = parse_frames(text[: find_frames_end(text)], HEADER_SIZE, Definitions())

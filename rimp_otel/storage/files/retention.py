@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from rimp_otel.fsutil import lock_file, unlock_file
+from rimp_otel.fsutil import READ_WRITE_FLAGS, lock_file, unlock_file
 from rimp_otel.storage.files.layout import DERIVED_SUFFIXES, SealedName
 
 __all__ = ["Deleted", "SealedFile", "delete_expired", "delete_sealed_file", "list_sealed"]
@@ -132,7 +132,7 @@ def delete_sealed_file(found: SealedFile) -> bool:
 
 
 def _unlink_unless_locked(path: Path) -> bool:
-    file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0))
+    file = os.open(path, READ_WRITE_FLAGS)
     try:
         if not lock_file(file):
             return False

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from rimp_otel.errors import DecodeError
-from rimp_otel.fsutil import sync_directory, sync_file
+from rimp_otel.fsutil import CREATE_NEW_FLAGS, READ_FLAGS, sync_directory, sync_file
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.scan import TimeRange
 from rimp_otel.storage.files.blocks import choose_compressor, gather_blocks
@@ -36,7 +36,6 @@ __all__ = [
     "rewrite_sealed",
 ]
 
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _SUFFIXES = sorted(SUFFIXES.values(), key=len, reverse=True)
 
 
@@ -297,8 +296,7 @@ def _free_name(path: Path, damaged: Path, suffix: str) -> Path:
 
 @contextmanager
 def _open_for_rewrite(path: Path) -> Iterator[BinaryIO]:
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-    with os.fdopen(os.open(path, flags), "rb") as file:
+    with os.fdopen(os.open(path, READ_FLAGS), "rb") as file:
         yield file
 
 
@@ -311,7 +309,7 @@ def _temporary_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     remove_temporary_files(path)
     made = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        with os.fdopen(os.open(made, _FLAGS, 0o600), "wb") as file:
+        with os.fdopen(os.open(made, CREATE_NEW_FLAGS, 0o600), "wb") as file:
             yield made, file
     finally:
         made.unlink(missing_ok=True)

@@ -14,7 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from rimp_otel.fsutil import lock_file, sync_directory, sync_file, unlock_file
+from rimp_otel.fsutil import (
+    CREATE_NEW_FLAGS,
+    READ_WRITE_FLAGS,
+    lock_file,
+    sync_directory,
+    sync_file,
+    unlock_file,
+)
 from rimp_otel.otlp.scan import TimeRange, summarize_line
 from rimp_otel.storage.files.blocks import choose_compressor, gather_blocks
 from rimp_otel.storage.files.index import TAIL, Indexer, write_index
@@ -23,7 +30,6 @@ from rimp_otel.storage.files.retention import delete_sealed_file, list_sealed
 
 __all__ = ["make_sealed_file", "remove_stale_files"]
 
-_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _READ_SIZE = 64 * 1024
 
 _locked: set[int] = set()
@@ -55,7 +61,7 @@ def make_sealed_file(path: Path, name: SealedName, compression: str, syncs: bool
         OSError: it could not be sealed; it waits as before.
     """
     try:
-        file = os.open(path, os.O_RDWR | _FLAGS)
+        file = os.open(path, READ_WRITE_FLAGS)
     except FileNotFoundError:
         return None
     with os.fdopen(file, "rb", _READ_SIZE) as source:
@@ -135,7 +141,7 @@ def _write_blocks(
     source: BinaryIO, path: Path, compress: Callable[[bytes], bytes], summary: _Summary, syncs: bool
 ) -> int:
     size = 0
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+    file = os.open(path, CREATE_NEW_FLAGS, 0o600)
     with os.fdopen(file, "wb", 0) as target:
         for text in gather_blocks(_source_lines(source, summary)):
             began = time.perf_counter()

@@ -22,7 +22,6 @@ that was stored, under any of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -32,7 +31,7 @@ from rimp_otel.config import TelemetryConfig
 from rimp_otel.journal.target import DirectoryTarget, JournalTarget
 from rimp_otel.models.records import Signal
 from rimp_otel.process import importing
-from rimp_otel.storage.base import DamagedLine, FilteringStorage, Selection
+from rimp_otel.storage.base import RecordedStorage
 from rimp_otel.storage.files.journal_target import FileJournalTarget
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.policy import FilePolicy, FileStats
@@ -50,7 +49,7 @@ _DEFAULT = FilePolicy.of(TelemetryConfig())
 _writers: WeakValueDictionary[tuple[str, FilePolicy], SlotWriter] = WeakValueDictionary()
 
 
-class FileStorage(FilteringStorage):
+class FileStorage(RecordedStorage):
     """Appends batches to ``traces.jsonl``, ``logs.jsonl`` and ``metrics.jsonl``.
 
     Each line is OTLP JSON as the OpenTelemetry file exporter specification has it. Lines are
@@ -109,8 +108,6 @@ class FileStorage(FilteringStorage):
         )
         self.layout = Layout(path)
         self.policy = FilePolicy.of(config)
-        #: Lines that the last ``retrieve`` skipped, because they were no OTLP JSON.
-        self.damaged: list[DamagedLine] = []
         # Absolute, so that a program that changes its working directory goes on where it was.
         self._absolute = Layout(Path(os.path.abspath(self.layout.path)))
         self._shared: SlotWriter | None = None
@@ -163,21 +160,7 @@ class FileStorage(FilteringStorage):
         stats = sum((target.stats() for target in self._targets), self._writer.stats())
         return stats + self._sealer.stats()
 
-    def _retrieve(self, selection: Selection) -> TelemetryData:
-        recording = self._open()
-        try:
-            return recording.retrieve(selection)
-        finally:
-            self.damaged = recording.damaged
-
-    def _iter_retrieve(self, selection: Selection, batch_size: int) -> Iterator[TelemetryData]:
-        recording = self._open()
-        try:
-            yield from recording.iter_retrieve(selection, batch_size)
-        finally:
-            self.damaged = recording.damaged
-
-    def _open(self) -> FileRecording:
+    def _open_recording(self) -> FileRecording:
         with importing():
             from rimp_otel.storage.files.recording import FileRecording
         return FileRecording(self._absolute.path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import heappush, heapreplace
 from operator import attrgetter
-from types import TracebackType
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.models.filters import Filter
@@ -100,13 +99,8 @@ class RecordingView:
     def __enter__(self) -> RecordingView:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.snapshot.__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        self.snapshot.__exit__(*error)
 
     def newest_first(self, wanted: LineFilter) -> Iterator[Iterator[tuple[int, TelemetryData]]]:
         """Iterate over the files, each as an iterator over its lines that can hold a wanted record.

@@ -40,7 +40,7 @@ _LOCK_TIMEOUT = 5.0
 
 
 class SQLiteRecording:
-    """A recording in a database: see ``rimp_otel.storage.recording.Recording``.
+    """A recording in a database: see ``rimp_otel.storage.Recording``.
 
     The journals are looked at first: what is stored meanwhile is met in both, and returned once.
 

@@ -17,7 +17,7 @@ from rimp_otel.models.filters import Conditions
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import TimeLike
 from rimp_otel.process import ProcessLock, call_in_forked_child
-from rimp_otel.storage.base import DamagedLine, FilteringStorage, Selection, without_times
+from rimp_otel.storage.base import RecordedStorage, Selection, without_times
 from rimp_otel.storage.reading import LineDecoder
 from rimp_otel.storage.sqlite.fork_gate import FORK_GATE
 from rimp_otel.storage.sqlite.query import DatabaseQuery, parse_words
@@ -32,7 +32,7 @@ _DEFAULT = TelemetryConfig()
 _LOCK_TIMEOUT = 2.0
 
 
-class SQLiteStorage(FilteringStorage):
+class SQLiteStorage(RecordedStorage):
     """Keeps batches in one SQLite file, indexed by time and by trace, with full-text search.
 
     Each batch is one transaction. Several processes may record into one file, and read it at any
@@ -77,8 +77,6 @@ class SQLiteStorage(FilteringStorage):
         _check_lock_timeout("lock_timeout", lock_timeout)
         #: As it was given.
         self.path = Path(path)
-        #: Records that the last ``retrieve`` skipped, because they were damaged.
-        self.damaged: list[DamagedLine] = []
         # Absolute, so that a program that changes its working directory goes on where it was.
         self._layout = DatabaseLayout(os.path.abspath(path))
         self._timeout = lock_timeout
@@ -141,21 +139,7 @@ class SQLiteStorage(FilteringStorage):
             with self._alone() as writer:
                 writer.write(rows, data.slice_id)
 
-    def _retrieve(self, selection: Selection) -> TelemetryData:
-        recording = self._open()
-        try:
-            return recording.retrieve(selection)
-        finally:
-            self.damaged = recording.damaged
-
-    def _iter_retrieve(self, selection: Selection, batch_size: int) -> Iterator[TelemetryData]:
-        recording = self._open()
-        try:
-            yield from recording.iter_retrieve(selection, batch_size)
-        finally:
-            self.damaged = recording.damaged
-
-    def _open(self) -> SQLiteRecording:
+    def _open_recording(self) -> SQLiteRecording:
         return SQLiteRecording(self._layout.path, lock_timeout=self._timeout)
 
     def search(
