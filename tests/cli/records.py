@@ -1,4 +1,4 @@
-"""Records to show: spans, events and metrics with few words, and one trace of a small shop."""
+"""Short constructors of spans and events, and one trace of a small shop."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MS = 1_000_000
 TRACE = 0x4BF92F3577B34DA6A3CE929D0E0E4736
 
 HOSTILE = "\x1b[41mred\x1b[K\x07\r\n\x9b2J\x7f\u202etxt.exe\u2066\u200b\ud800\x00"
-"""What a terminal must never be sent: escape sequences, C0, C1, DEL, bidi, a lone surrogate."""
+"""Text that must never be sent to a terminal: escape sequences, control and bidi characters."""
 
 HOSTILE_SHOWN = r"\x1b[41mred\x1b[K\x07\r\n\x9b2J\x7f\u202etxt.exe\u2066\u200b\ud800\x00"
 
 
 def without_our_colour(text: str) -> str:
-    """The text without the escape sequences that Style.paint writes, which HOSTILE has none of."""
+    """Return the text without the escape sequences of Style.paint, of which HOSTILE has none."""
     return re.sub(r"\x1b\[(0|1|2|3[1-6]|9[56]|31;1|1;31)m", "", text)
 
 
@@ -40,7 +40,7 @@ def span(
     events: tuple[Event, ...] = (),
     **attributes: Any,
 ) -> ReadableSpan:
-    """A span; ``start`` and ``end`` in milliseconds after T0."""
+    """Return a span; ``start`` and ``end`` are milliseconds after T0."""
     return ReadableSpan(
         name,
         context=SpanContext(trace_id, span_id, False),
@@ -64,7 +64,7 @@ def event(
     source: str = "app",
     **metadata: Any,
 ) -> TelemetryEvent:
-    """A log record, ``at`` milliseconds after T0."""
+    """Return a log record, ``at`` milliseconds after T0."""
     return TelemetryEvent(
         source,
         message,
@@ -78,7 +78,7 @@ def event(
 
 
 def raised(kind: str, message: str, at: int, stacktrace: str = "") -> Event:
-    """The span event of an exception, ``at`` milliseconds after T0."""
+    """Return the span event of an exception, ``at`` milliseconds after T0."""
     attributes = {"exception.type": kind, "exception.message": message}
     if stacktrace:
         attributes["exception.stacktrace"] = stacktrace
@@ -94,7 +94,7 @@ STACK = """Traceback (most recent call last):
 
 
 def checkout() -> tuple[list[ReadableSpan], list[TelemetryEvent]]:
-    """A checkout in a shop of three services, whose payment fails."""
+    """Return the records of a checkout in a shop of three services, whose payment fails."""
     refused = raised("ConnectionError", "bank.example refused the connection", 219, STACK)
     return [
         span("POST /checkout", 1, 0, 0, 231, error=""),

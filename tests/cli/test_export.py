@@ -85,7 +85,7 @@ def test_archives(rimp: Any, busy: Path, name: str) -> None:
     assert os.stat(name).st_mode & 0o777 == 0o600
 
 
-def test_a_time(rimp: Any, busy: Path) -> None:
+def test_window(rimp: Any, busy: Path) -> None:
     """Without a trace, all records of the time range are exported."""
     code, out, _ = rimp("export", "--since", "2026-11-18T11:07Z", "--json", "out")
     assert code == 0
@@ -117,7 +117,7 @@ def test_a_time(rimp: Any, busy: Path) -> None:
         ),
     ],
 )
-def test_what_is_wrong(rimp: Any, busy: Path, argv: list[str], code: int, message: str) -> None:
+def test_errors(rimp: Any, busy: Path, argv: list[str], code: int, message: str) -> None:
     """After an error, nothing is written."""
     found = rimp("export", *argv)
     assert (found.code, found.out) == (code, "")
@@ -126,9 +126,7 @@ def test_what_is_wrong(rimp: Any, busy: Path, argv: list[str], code: int, messag
 
 
 @pytest.mark.parametrize("name", ["out", "out.zip", "out.tar.gz"])
-def test_a_failure_half_way_leaves_nothing(
-    rimp: Any, busy: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_failing_write(rimp: Any, busy: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A bundle is written as a whole or not at all."""
 
     def fail(*_: object) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -89,16 +90,14 @@ def test_failures(
 ) -> None:
     """Expected failures have a message instead of a traceback."""
 
-    def build_parser(_: object) -> argparse.ArgumentParser:
-        def fail(_: argparse.Namespace) -> int:
-            raise error
+    def fail(_: argparse.Namespace) -> int:
+        raise error
 
-        parser = argparse.ArgumentParser()
-        parser.set_defaults(command=fail)
-        return parser
-
-    monkeypatch.setattr(command, "build_parser", build_parser)
-    assert rimp() == (code, "", said)
+    module = ModuleType("rimp_otel.cli.fail")
+    module.add_fail_arguments = lambda parser: parser.set_defaults(command=fail)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(command.COMMANDS, "fail", "fail")
+    assert rimp("fail") == (code, "", said)
 
 
 def test_ascii_output(shop: Path) -> None:

@@ -186,7 +186,7 @@ def test_nothing_where_there_is_no_terminal() -> None:
     assert stream.getvalue() == ""
 
 
-def test_a_terminal_that_went_away_stops_nothing() -> None:
+def test_terminal_that_goes_away() -> None:
     """A terminal that goes away raises nothing."""
     stream, clock = Terminal(), Clock()
     with Progress("reading", 1, "files", stream=stream, clock=clock) as progress:
@@ -197,7 +197,7 @@ def test_a_terminal_that_went_away_stops_nothing() -> None:
     assert progress.done == 2
 
 
-def test_a_step_that_may_take_long_is_shown_at_once() -> None:
+def test_show() -> None:
     """Without a unit, only the label is shown."""
     stream = Terminal()
     progress = Progress("checking", stream=stream, clock=Clock())

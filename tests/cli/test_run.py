@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 
 from rimp_otel import FileStorage
-from rimp_otel.cli import run as run_module
 from rimp_otel.cli.run import program_environment, service_name
 
 pytest.importorskip("opentelemetry.instrumentation")
@@ -103,7 +102,7 @@ def test_all_three_signals() -> None:
     assert sorted(metric.value for metric in data.metrics) == [1, 2]
 
 
-def test_only_what_this_run_added_is_counted() -> None:
+def test_summary_counts_this_run() -> None:
     """Another run adds to the recording; the summary counts its records only."""
     said = [without_size(run(*python(LOG_ONE)).stderr) for _ in range(2)]
     assert said == [RECORDED_ONE, RECORDED_ONE]
@@ -124,7 +123,7 @@ def test_quiet() -> None:
     assert run("--quiet", *python(LOG_ONE)).stderr == ""
 
 
-def test_input_output_and_arguments_are_the_programs() -> None:
+def test_arguments_of_the_program() -> None:
     """Arguments of the program are passed on, even if rimp has options of the same name."""
     done = run(
         *python("import sys; print(input(), sys.argv[1:])", "--path", "--", "-h"), text="hello\n"
@@ -132,7 +131,7 @@ def test_input_output_and_arguments_are_the_programs() -> None:
     assert done.stdout == "hello ['--path', '--', '-h']\n"
 
 
-def test_printed_warnings_stay() -> None:
+def test_logging_output_is_unchanged() -> None:
     """The output of logging is the same as without rimp."""
     code = """
 import logging
@@ -147,28 +146,28 @@ logging.getLogger("a").warning("after")
     assert [event.message for event in events] == ["before", "sets up logging", "after"]
 
 
-def test_loggers_that_do_not_propagate_are_recorded() -> None:
+def test_loggers_that_do_not_propagate() -> None:
     """Loggers that do not propagate, such as uvicorn's, are recorded."""
     code = "import logging; x = logging.getLogger('x'); x.propagate = False; x.warning('one')"
     run(*python(code))
     assert [event.source for event in FileStorage("telemetry").retrieve().events] == ["x"]
 
 
-def test_a_log_call_with_wrong_arguments() -> None:
+def test_log_call_with_wrong_arguments() -> None:
     """A log record that cannot be formatted raises nothing, and is recorded as far as possible."""
     code = "import logging; logging.raiseExceptions = False; logging.error('%d', 'x'); print('on')"
     assert run(*python(code)).stdout == "on\n"
     assert [event.message for event in FileStorage("telemetry").retrieve().events] == ["%d"]
 
 
-def test_processes_that_the_program_starts_are_recorded() -> None:
+def test_child_processes() -> None:
     """Processes that the program starts are recorded."""
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
     done = run(*python(code, LOG_ONE))
     assert without_size(done.stderr) == RECORDED_ONE
 
 
-def test_the_next_sitecustomize_is_imported(tmp_path: Path) -> None:
+def test_other_sitecustomize(tmp_path: Path) -> None:
     """A sitecustomize of the environment still runs."""
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "sitecustomize.py").write_text("import sys; sys.found = 'theirs'")
@@ -177,7 +176,7 @@ def test_the_next_sitecustomize_is_imported(tmp_path: Path) -> None:
     assert done.stdout == f"theirs {tmp_path / 'theirs' / 'sitecustomize.py'}\n"
 
 
-def test_one_broken_instrumentation_costs_itself(tmp_path: Path) -> None:
+def test_broken_instrumentation(tmp_path: Path) -> None:
     """A failing instrumentation is reported, and the others work."""
     (tmp_path / "broken.py").write_text(
         "class Broken:\n    def instrument(self, **_):\n        raise AttributeError('gone')\n"
@@ -240,7 +239,7 @@ def test_programs_that_cannot_be_run(argv: list[str], code: int, said: str) -> N
     assert (done.returncode, done.stdout, done.stderr) == (code, "", f"rimp: {said}\n")
 
 
-def test_wrong_settings_are_told_before_the_program_runs() -> None:
+def test_invalid_settings() -> None:
     """Invalid settings are reported instead of raised in the program."""
     done = run(*python("print('ran')"), RIMP_BUFFER_SIZE="many")
     assert (done.returncode, done.stdout) == (2, "")
@@ -249,8 +248,8 @@ def test_wrong_settings_are_told_before_the_program_runs() -> None:
 
 def test_missing_extra(rimp: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says what to install."""
-    module = run_module._REQUIRED["opentelemetry-instrumentation"]
-    monkeypatch.setattr(run_module, "find_spec", lambda name: None if name == module else object())
+    module = "opentelemetry.instrumentation.auto_instrumentation"
+    monkeypatch.setitem(sys.modules, module, None)
     assert rimp("run", "--", "true") == (
         1,
         "",
@@ -357,7 +356,7 @@ def listening(**options: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("name", ["INT", "HUP", "QUIT", "USR1", "USR2", "WINCH", "ALRM"])
-def test_signals_go_on_to_the_program(name: str) -> None:
+def test_signals_are_forwarded(name: str) -> None:
     """A signal is forwarded exactly once."""
     with listening() as program:
         program.send_signal(getattr(signal, f"SIG{name}"))
@@ -391,7 +390,7 @@ def test_signals_of_the_terminal(terminal: tuple[int, int]) -> None:
         assert program.stdout.readline() == "SIGWINCH\n"
 
 
-def test_what_the_program_sends_to_its_group_is_not_sent_on() -> None:
+def test_signal_to_the_group_is_not_forwarded() -> None:
     """A signal that the program sends to its group is not forwarded."""
     code = """
 import os, signal

@@ -27,13 +27,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "t"
 
 
-def test_nothing(path: Path) -> None:
+def test_no_new_records(path: Path) -> None:
     """Earlier records are not counted."""
     added = AddedRecords(path)
     assert (added.count().total(), added.size) == (0, 0)
 
 
-def test_a_new_recording(tmp_path: Path) -> None:
+def test_new_recording(tmp_path: Path) -> None:
     """Added records are counted by signal."""
     added = AddedRecords(tmp_path / "t")
     FileStorage(tmp_path / "t").store(everything())
@@ -42,7 +42,7 @@ def test_a_new_recording(tmp_path: Path) -> None:
     assert added.size == sum(file.stat().st_size for file in files)
 
 
-def test_wherever_it_is_by_then(path: Path) -> None:
+def test_records_in_all_places(path: Path) -> None:
     """Sealed, active, or left by a killed process in its journal; what was left there before, and
     is stored now, does not count."""
     added = AddedRecords(path)
@@ -70,7 +70,7 @@ def test_damage(path: Path) -> None:
     assert added.count() == {Signal.LOGS: 1}
 
 
-def test_what_cannot_be_read(path: Path) -> None:
+def test_unreadable_recording(path: Path) -> None:
     """An unreadable recording raises nothing."""
     added = AddedRecords(path)
     (path / "logs.7.jsonl").mkdir()

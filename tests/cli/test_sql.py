@@ -15,7 +15,6 @@ import pytest
 
 from rimp_otel import TelemetryData
 from rimp_otel.cli import sql_format as sqlformat
-from rimp_otel.cli import sql_shell as sqlshell
 from rimp_otel.cli.output import Progress
 from rimp_otel.cli.sql_format import escape_formula
 from rimp_otel.cli.sql_shell import Shell
@@ -239,7 +238,7 @@ def test_shell(shop: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert err.startswith('rimp: Binder Error: Referenced column "x"')
 
 
-def test_shell_sees_what_comes(
+def test_shell_sees_new_records(
     shop: Path, record: Any, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A statement sees records that were added before it."""
@@ -286,11 +285,10 @@ def test_shell_on_a_terminal(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPa
         def isatty(self) -> bool:
             return True
 
-    ran = []
-    monkeypatch.setattr(sys, "stdin", Terminal())
-    monkeypatch.setattr(sqlshell.Shell, "run", lambda shell: ran.append(shell) or 0)
-    assert rimp("sql").code == 0
-    assert len(ran) == 1
+    monkeypatch.setenv("XDG_STATE_HOME", str(shop / "state"))
+    monkeypatch.setattr(sys, "stdin", Terminal(".quit\n"))
+    code, out, _ = rimp("sql")
+    assert (code, out.splitlines()[0]) == (0, "SQL over the recording; .help prints help")
 
 
 def test_without_the_extra(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,6 +305,6 @@ def test_without_the_extra(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPatc
         )
 
 
-def test_formats_are_what_the_help_says() -> None:
-    """The help names all views."""
+def test_formats() -> None:
+    """There are these formats."""
     assert sqlformat.FORMATS == ("table", "json", "csv", "parquet")

@@ -134,7 +134,7 @@ def sizes(path: Path) -> dict[str, int]:
     return {s.value: (path / f"{s.value}.jsonl").stat().st_size for s in Signal}
 
 
-def test_an_empty_recording(rimp: Any) -> None:
+def test_empty_recording(rimp: Any) -> None:
     """Files without a line are a recording without records."""
     Path("telemetry").mkdir()
     Path("telemetry/logs.jsonl").touch()

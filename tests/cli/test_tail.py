@@ -182,7 +182,7 @@ def test_interrupt_ends_following(shop: Path) -> None:
         assert process.stderr.read() == ""
 
 
-def test_a_closed_pipe_is_no_error(shop: Path) -> None:
+def test_closed_pipe(shop: Path) -> None:
     """A closed pipe, as in ``rimp tail | head -1``, is a success."""
     with command("tail", "-n", "all") as process:
         assert process.stdout

@@ -96,7 +96,7 @@ def test_nothing_now(rimp: Any, shop: Path) -> None:
     assert "▁" * 30 in out
 
 
-def test_what_is_recorded_meanwhile(record: Any) -> None:
+def test_new_records_count_once(record: Any) -> None:
     """Each record counts once, also if it is added between the first reads of both readers."""
     path = record(TelemetryData(spans=[span("before", 1, 0, 0, 1)]))
     recording = LiveRecording(path, 60 * S)
