@@ -26,7 +26,7 @@ from rimp_otel.sql import connect
 from rimp_otel.sql.parquet import parquet_path
 from rimp_otel.storage.files.layout import SealedName, fingerprint
 from rimp_otel.storage.files.lines import list_data_files
-from rimp_otel.storage.files.sealed_file import make_sealed_file as pack
+from rimp_otel.storage.files.sealed_file import make_sealed_file
 
 _FILE = 64 * 1024 * 1024
 _LINE = 90
@@ -119,7 +119,7 @@ def _seal_lines(directory: Path, aside: Path, text: bytes) -> Path:
     waiting, copy = directory / str(name), aside / str(name)
     waiting.write_bytes(text)
     copy.write_bytes(text)
-    pack(waiting, name, "zstd", syncs=False)
+    make_sealed_file(waiting, name, "zstd", syncs=False)
     return copy
 
 
