@@ -289,7 +289,7 @@ def capture_logging(capture: LoggingCapture) -> None:
 
     @wraps(call_handlers)
     def callHandlers(self: logging.Logger, record: logging.LogRecord) -> None:
-        if _is_internal(self):
+        if _is_not_the_programs(self, record):
             call_handlers(self, record)
             return
         before = captured_log.time
@@ -313,7 +313,7 @@ def feed_handler(handler: logging.Handler) -> None:
     @wraps(call_handlers)
     def callHandlers(self: logging.Logger, record: logging.LogRecord) -> None:
         call_handlers(self, record)
-        if _is_internal(self) or record.levelno < handler.level:
+        if _is_not_the_programs(self, record) or record.levelno < handler.level:
             return
         before = captured_log.time
         captured_log.time = time_of(record)
@@ -327,6 +327,14 @@ def feed_handler(handler: logging.Handler) -> None:
     logging.Logger.callHandlers = callHandlers  # type: ignore[method-assign]
 
 
-def _is_internal(logger: logging.Logger) -> bool:
-    # The SDK says on such loggers what must not come back to it.
-    return not logger.propagate and logger.name.startswith("opentelemetry.")
+def _is_not_the_programs(logger: logging.Logger, record: logging.LogRecord) -> bool:
+    """Return True for a record that the program did not ask for, on a logger that does not propagate.
+
+    The SDK says on such loggers what must not come back to it. A notebook's kernel describes every message
+    to itself, at a level that only its own handler leaves out.
+    """
+    if logger.propagate:
+        return False
+    if logger.name == "IPKernelApp":
+        return record.levelno < logging.WARNING
+    return logger.name.startswith("opentelemetry.")

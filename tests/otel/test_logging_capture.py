@@ -207,6 +207,15 @@ def test_event_names_and_code(tmp_path: Path) -> None:
     assert (event.event_name, event.metadata) == ("order.placed", {})
 
 
+def test_what_a_notebooks_kernel_says_to_itself_is_left_out(tmp_path: Path) -> None:
+    """Its warnings are kept."""
+    program = (
+        "kernel = logging.getLogger('IPKernelApp')\nkernel.propagate = False\nkernel.setLevel(1)\n"
+        "kernel.addHandler(logging.NullHandler())\nkernel.debug('noise')\nkernel.warning('news')"
+    )
+    assert [event.message for event in events(program, tmp_path)] == ["news"]
+
+
 def test_loguru_arrives_with_its_fields(tmp_path: Path) -> None:
     """By a sink."""
     pytest.importorskip("loguru")

@@ -200,7 +200,7 @@ import nbformat
 from nbclient import NotebookClient
 
 cells = [
-    "import logging, rimp_otel\\nfrom opentelemetry import trace\\ntelemetry = rimp_otel.install()",
+    "import logging, rimp_otel\\nfrom opentelemetry import trace\\ntelemetry = rimp_otel.install(quiet=True)",
     "with trace.get_tracer('notebook').start_as_current_span('cell'):\\n    logging.getLogger('nb').warning('in a cell')",
     "telemetry.stream.force_flush()\\nlen(telemetry.storage.retrieve().spans)",
 ]
