@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -198,7 +199,5 @@ def _format_nothing_recorded(args: argparse.Namespace, env: Mapping[str, str] | 
     elif env.get("OTEL_CONFIG_FILE"):
         reason = f"OTEL_CONFIG_FILE={env['OTEL_CONFIG_FILE']} determines where records go"
     else:
-        import sys
-
         reason = f"was it a Python program with rimp-otel installed, as for {sys.executable}?"
     return f"recorded nothing in {path_from_args(args)}: {reason}"

@@ -14,9 +14,8 @@ import pyarrow.parquet
 import pytest
 
 from rimp_otel import TelemetryData
-from rimp_otel.cli import sql_format as sqlformat
 from rimp_otel.cli.output import Progress
-from rimp_otel.cli.sql_format import escape_formula
+from rimp_otel.cli.sql_format import FORMATS, escape_formula
 from rimp_otel.cli.sql_shell import Shell
 from rimp_otel.sql import connect
 from tests.cli.records import HOSTILE, HOSTILE_SHOWN, event, span
@@ -307,4 +306,4 @@ def test_without_the_extra(rimp: Any, shop: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_formats() -> None:
     """There are these formats."""
-    assert sqlformat.FORMATS == ("table", "json", "csv", "parquet")
+    assert FORMATS == ("table", "json", "csv", "parquet")
