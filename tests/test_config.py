@@ -1,4 +1,4 @@
-"""TelemetryConfig: what is allowed, and what the environment says."""
+"""TelemetryConfig: its validation, and its environment variables."""
 
 from __future__ import annotations
 
@@ -88,25 +88,25 @@ WRONG = [
 
 @pytest.mark.parametrize(("name", "value", "message"), WRONG)
 def test_wrong_value_is_named(name, value, message):
-    """The error names the field, the value and what is allowed."""
+    """The error names the field, what it must be, and the value."""
     with pytest.raises(ConfigurationError) as caught:
         TelemetryConfig(**{name: value})
     assert str(caught.value) == message
 
 
 def test_every_field_has_a_wrong_value_above():
-    """No field is without validation."""
+    """Every field is validated."""
     assert {name for name, _, _ in WRONG} == {field.name for field in fields(TelemetryConfig)}
 
 
 def test_number_beyond_floats_is_named():
-    """10**400 seconds is an error of ours, not an OverflowError."""
+    """10**400 seconds is a ConfigurationError, not an OverflowError."""
     with pytest.raises(ConfigurationError, match=r"^flush_interval must be .* got 1000"):
         TelemetryConfig(flush_interval=10**400)
 
 
 def test_config_is_immutable():
-    """What was valid stays so."""
+    """A valid configuration stays valid."""
     with pytest.raises(FrozenInstanceError):
         TelemetryConfig().buffer_size = 0  # type: ignore[misc]
 
@@ -158,13 +158,13 @@ def test_field_from_environment(variable, text, name, value):
 
 
 def test_every_field_has_a_variable_above():
-    """from_env knows all fields."""
+    """from_env reads every field."""
     known = {variable for variable, *_ in FROM_ENV}
     assert known == {f"RIMP_{field.name.upper()}" for field in fields(TelemetryConfig)}
 
 
 def test_seal_is_the_older_name_of_parquet():
-    """Either turns it on, and a changed copy is as its arguments say."""
+    """Either name turns it on, and a copy with other values has those."""
     config = TelemetryConfig(seal=True)
     assert config == TelemetryConfig(parquet=True)
     assert "seal" not in repr(config)
@@ -174,7 +174,7 @@ def test_seal_is_the_older_name_of_parquet():
 
 
 def test_empty_variable_is_not_set():
-    """As OpenTelemetry's specification has it."""
+    """An empty variable counts as not set, as OpenTelemetry specifies."""
     empty = {variable: " " for variable, *_ in FROM_ENV}
     assert TelemetryConfig.from_env(empty) == TelemetryConfig()
 
@@ -209,7 +209,7 @@ def test_sdk_disabled_disables(text):
 
 
 def test_opentelemetry_variables_are_honoured():
-    """Where ours say nothing."""
+    """They count if ours are not set."""
     env = {"OTEL_SERVICE_NAME": "shop", "OTEL_METRIC_EXPORT_INTERVAL": "2500"}
     config = TelemetryConfig.from_env(env)
     assert (config.service_name, config.metric_interval) == ("shop", 2.5)
@@ -218,7 +218,7 @@ def test_opentelemetry_variables_are_honoured():
 
 @pytest.mark.parametrize(("text", "interval"), [("x", 10.0), ("", 10.0), ("-5", 0.001)])
 def test_wrong_values_of_opentelemetry_variables_are_ignored(text, interval):
-    """As its specification wants it: the application starts, with the default or the bound."""
+    """The application starts, with the default or the bound, as OpenTelemetry specifies."""
     config = TelemetryConfig.from_env({"OTEL_METRIC_EXPORT_INTERVAL": text})
     assert config.metric_interval == interval
 

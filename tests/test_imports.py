@@ -1,4 +1,4 @@
-"""How the package hangs together: imports go one way, and load nothing that is optional."""
+"""The package's imports: they go one way, stand at the top, and load nothing optional."""
 
 from __future__ import annotations
 
@@ -101,14 +101,13 @@ SLOW = {"argparse", "duckdb", "gzip", "multiprocessing", "pyarrow", "sqlite3", "
 
 
 def modules():
-    """Each module's path and syntax tree."""
+    """Yield each module's path and syntax tree."""
     for path in sorted(PACKAGE.rglob("*.py")):
         yield path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text())
 
 
 def imported(tree):
-    """The names of the modules that it imports, each with its statement; also those that are
-    imported later, since the type checker needs the statement."""
+    """Yield the name of each module that a tree imports, with the statement."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             inner = {f"{node.module}.{alias.name}" for alias in node.names} & NAMES
@@ -120,7 +119,7 @@ def imported(tree):
 
 
 def name_of(path):
-    """The module's name, given its path in the package."""
+    """Return the name of the module at a path of the package."""
     name = path.removesuffix(".py").removesuffix("__init__").replace("/", ".")
     return f"rimp_otel.{name}".rstrip(".")
 
@@ -129,20 +128,20 @@ NAMES = {name_of(path) for path, _ in modules()}
 
 
 def part_of(name):
-    """The layer's entry that a module belongs to."""
+    """Return the layer's entry that a module belongs to."""
     first, _, rest = name.partition(".")
     assert first == "rimp_otel"
     return rest.partition(".")[0] or "__init__"
 
 
 def layer_of(part):
-    """The number of its layer."""
+    """Return the number of an entry's layer."""
     (number,) = [i for i, layer in enumerate(LAYERS) if part in layer]
     return number
 
 
 def test_imports_go_one_way():
-    """From lower layers to higher ones, so that there is no cycle."""
+    """Modules import from lower layers, so that there is no cycle."""
     wrong = []
     for path, tree in modules():
         name = path.removesuffix(".py").removesuffix("/__init__")
@@ -179,7 +178,7 @@ def test_no_cycle_within_a_folder():
 
 
 def test_imports_stand_at_the_top():
-    """But for extras, each of which is listed here."""
+    """The imports within functions are those that are listed, and no others."""
     found = set()
     for path, tree in modules():
         if path.startswith("cli/"):
@@ -191,7 +190,7 @@ def test_imports_stand_at_the_top():
 
 
 def test_imports_within_functions_hold_off_forks():
-    """The package's own modules, outside of the command line and of what starts an application."""
+    """They stand in a ``with importing():`` block, in all code that a recorder runs."""
     unguarded = []
     for path, tree in modules():
         if path.startswith(("cli/", "otel/")):
@@ -234,7 +233,7 @@ main(["traces", "--path", sys.argv[1]])
 
 @pytest.mark.parametrize("start", STARTS)
 def test_no_more_modules_are_loaded_at_the_start(start, tmp_path):
-    """Than were when the ceilings were set: each costs every start half a millisecond or more."""
+    """Each module costs every start half a millisecond or more."""
     path = tmp_path / "recording"
     if start == "rimp traces":
         load(STARTS["a recorder"], path)
@@ -249,7 +248,7 @@ def test_no_more_modules_are_loaded_at_the_start(start, tmp_path):
 
 
 def load(start, path):
-    """Run a script; return the modules that it has loaded when it ends."""
+    """Run a script, and return the modules that it has loaded when it ends."""
     script = f"""import sys
 before = set(sys.modules)
 try:
@@ -262,7 +261,7 @@ print("loaded", *(set(sys.modules) - before))
 
 
 def test_every_module_has_a_docstring_and_sorted_names():
-    """CONSTANTS first, then Classes, then functions, as ruff sorts them."""
+    """``__all__`` has CONSTANTS first, then Classes, then functions."""
     for path, tree in modules():
         assert ast.get_docstring(tree), path
         for node in tree.body:
@@ -272,12 +271,12 @@ def test_every_module_has_a_docstring_and_sorted_names():
 
 
 def kind_and_name(name):
-    """What ruff sorts ``__all__`` by."""
+    """Return the key by which ruff sorts ``__all__``."""
     return (not name.isupper(), not name[0].isupper(), name)
 
 
 def test_import_loads_no_extra():
-    """Nor anything else that is slow and not needed."""
+    """Not even ``import *`` loads an optional or slow dependency."""
     script = """
     import sys
     from rimp_otel import *
@@ -290,7 +289,7 @@ def test_import_loads_no_extra():
 
 
 def test_the_package_gives_its_names_when_they_are_asked_for():
-    """All that ``__all__`` says, from where a type checker finds them, and nothing before that."""
+    """Importing it loads no module; each name of ``__all__`` is loaded on demand."""
     script = """
     import sys
     import rimp_otel
@@ -305,7 +304,7 @@ def test_the_package_gives_its_names_when_they_are_asked_for():
 
 @pytest.mark.parametrize("package", ["", *LAZY_PACKAGES])
 def test_the_type_checker_finds_names_where_they_are_loaded_from(package):
-    """Each is imported as itself, which exports it, from the module that the mapping names."""
+    """Each name is imported as itself, which exports it, from the module in the mapping."""
     tree = ast.parse((PACKAGE / package / "__init__.py").read_text())
     typed = {
         alias.name: node.module
@@ -324,7 +323,7 @@ def test_the_type_checker_finds_names_where_they_are_loaded_from(package):
 
 
 def test_reading_loads_neither_logs_nor_metrics_of_the_sdk():
-    """They take a third of the time until `rimp tail` shows something; what needs them gets them."""
+    """They take a third of the time until `rimp tail` shows something."""
     script = """
     import sys
     from rimp_otel.storage.files.recording import FileRecording
@@ -341,7 +340,7 @@ def test_reading_loads_neither_logs_nor_metrics_of_the_sdk():
 
 
 def test_works_without_extras():
-    """Each of them made impossible to import."""
+    """A recorder runs if none of them can be imported."""
     script = """
     import sys
     for name in ("pydantic", "dateutil", "google", "opentelemetry.proto", "flask", "requests",

@@ -22,8 +22,8 @@ from rimp_otel.process import (
 from tests.processes import run
 
 
-def test_renewed_in_order_and_started_last():
-    """Whatever the order in which they were registered."""
+def test_methods_are_called_in_order_in_a_child():
+    """Methods are called in order of registration, those with last=True after all others."""
     script = """
     import os
     from rimp_otel.process import call_in_forked_child
@@ -60,17 +60,17 @@ print(type(mark).__name__)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the page that is emptied is Linux's")
 def test_mark_of_a_process():
-    """Is another one in every child, also after a fork from C."""
+    """It is unset in every child, also after a fork from C."""
     assert run(MARKS.replace("{plain}", "False")).split() == ["mmap"]
 
 
 def test_mark_without_the_kernels_help():
-    """The same by the process's id."""
+    """The process's id is the mark of last resort."""
     assert run(MARKS.replace("{plain}", "True")).split() == ["_PidMark"]
 
 
-def test_forgotten_with_its_object():
-    """Nothing is kept alive, and what is gone is not called."""
+def test_a_method_is_forgotten_with_its_object():
+    """Registration keeps no object alive, and the method of one that is gone is not called."""
 
     class Part:
         def renew(self):
@@ -86,8 +86,8 @@ def test_forgotten_with_its_object():
     assert len(process._resets) - before < 100
 
 
-def test_one_that_fails_keeps_no_other_from_it():
-    """What it raises is printed, as Python does it with its own hooks."""
+def test_a_method_that_fails_keeps_no_other_from_being_called():
+    """Its exception is printed, as Python does it with its own hooks."""
     script = """
     import os, sys
     from rimp_otel.process import call_in_forked_child
@@ -150,7 +150,7 @@ def test_a_child_that_is_not_recorded():
 
 
 def test_counter_counts():
-    """Reading counts nothing."""
+    """Reading the value counts nothing."""
     counter = Counter()
     assert counter.value == 0
     for _ in range(3):
@@ -159,7 +159,7 @@ def test_counter_counts():
 
 
 def test_counter_loses_nothing_to_other_threads():
-    """Exact with four threads."""
+    """Four threads add, and the count is exact."""
     counter = Counter()
 
     def add():
@@ -175,7 +175,7 @@ def test_counter_loses_nothing_to_other_threads():
 
 
 def test_each_kind_of_warning_is_written_once_in_a_while(capsys):
-    """Other kinds are not held up by it."""
+    """A kind that was just written does not hold up another."""
     now = [100.0]
     reporter = Reporter(pause=60.0, clock=lambda: now[0])
     reporter.warn("store", "first")
@@ -187,13 +187,13 @@ def test_each_kind_of_warning_is_written_once_in_a_while(capsys):
 
 
 def test_a_warning_at_clock_zero(capsys):
-    """A machine that has just started has a small monotonic clock."""
+    """The first warning is written, although a machine that has just started has a small clock."""
     Reporter(clock=lambda: 0.0).warn("store", "first")
     assert capsys.readouterr().err == "rimp: first\n"
 
 
 def test_no_standard_error_is_no_error(monkeypatch):
-    """Closed, or None as under pythonw."""
+    """It may be closed, or None as under pythonw."""
     monkeypatch.setattr(sys, "stderr", None)
     Reporter().warn("store", "unheard")
 
@@ -206,7 +206,7 @@ def test_no_standard_error_is_no_error(monkeypatch):
 
 
 def test_standard_error_of_the_applications(monkeypatch):
-    """Whatever it raises, such as for a signal handler that interrupts its own write."""
+    """Whatever its write raises is ignored, such as for a signal handler within a write."""
 
     class Reentrant:
         def write(self, text):
@@ -217,7 +217,7 @@ def test_standard_error_of_the_applications(monkeypatch):
 
 
 def test_full_pipe_keeps_nobody_waiting(monkeypatch):
-    """Where nobody reads what a program writes to standard error; once it is read, it goes on."""
+    """A warning that finds no room is lost; the next one is written once there is some."""
     outward, inward = os.pipe()
     os.set_blocking(inward, False)
     os.write(inward, bytes(16 * 1024 * 1024))  # as much as it takes

@@ -1,4 +1,4 @@
-"""Modules that a recorder imports while it runs, and when: `process.importing`."""
+"""Modules that a recorder imports while it runs, under ``process.importing``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ counter = metrics.get_meter("test").create_counter("counter")
 
 @pytest.mark.parametrize("backend", ["file", "sqlite", "memory"])
 def test_nothing_is_imported_once_a_stream_has_drained(backend, tmp_path):
-    """Not by what records, nor by the thread, nor in a forked child, nor when the process ends."""
+    """Neither by recording, nor by the stream's thread, in a forked child, or at exit."""
     script = f"""{FORBID}
 record(1)
 telemetry.stream.flush()
@@ -60,7 +60,7 @@ record(5)
 
 
 def test_consumers_and_listeners_import_nothing(tmp_path):
-    """What makes objects of records is there once one of them has been added."""
+    """Adding one imports what makes objects of records."""
     script = f"""{FORBID}
 def read(data):
     return data.spans, data.events, data.metrics, data.log_records, data.metrics_data
@@ -78,7 +78,7 @@ assert telemetry.stream.stats().consumers[0].failed == 0
 
 
 def test_all_is_stored_of_a_program_that_ends_at_once(tmp_path):
-    """Although its first drain is the last one."""
+    """Its first drain is the last one, at exit."""
     script = f"""{FORBID}
 record(1)
 """
@@ -95,7 +95,7 @@ print(len(data.spans), [event.message for event in data.events])
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_fork_waits_for_an_import(tmp_path):
-    """So that the child never finds a module half made by a thread that it does not have."""
+    """The child finds the module whole, although the thread that imported it is not there."""
     (tmp_path / "slow_module.py").write_text(
         "import import_events as events\nevents.begun.set()\nevents.go_on.wait(30)\nDONE = True\n"
     )

@@ -1,4 +1,4 @@
-"""The buffer in memory, and the arguments of the native API as it keeps them."""
+"""The memory buffer, and the arguments of the native API as raw records hold them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rimp_otel.collector.buffer import (
 
 
 def test_buffer_is_first_in_first_out():
-    """And says how many records wait."""
+    """append() returns the number of records; drain() returns the oldest ones."""
     buffer = MemoryBuffer(10, on_overflow=None)
     assert [buffer.append(i) for i in range(4)] == [1, 2, 3, 4]
     assert buffer.drain(3) == [0, 1, 2]
@@ -28,7 +28,7 @@ def test_buffer_is_first_in_first_out():
 
 
 def test_full_buffer_drops_the_oldest():
-    """One for each that comes, and tells which."""
+    """One record is dropped for each that is appended, and reported."""
     dropped = []
     buffer = MemoryBuffer(3, dropped.append)
     for i in range(5):
@@ -37,7 +37,7 @@ def test_full_buffer_drops_the_oldest():
 
 
 def test_buffer_of_many_threads_loses_nothing():
-    """What was appended is drained or dropped, once."""
+    """Each record that four threads append is drained or dropped, once."""
     dropped, drained = [], []
     buffer = MemoryBuffer(100, dropped.append)
     done = threading.Event()
@@ -64,7 +64,7 @@ def test_buffer_of_many_threads_loses_nothing():
 
 
 class Odd:
-    """Raises whatever it is asked for."""
+    """Raises an exception from every method."""
 
     def __iter__(self):
         raise RuntimeError("no")
@@ -74,7 +74,7 @@ class Odd:
 
 
 def test_copies_are_the_callers_no_more():
-    """Also what lies within."""
+    """A change of the original does not show in the copy, at any depth."""
     inner = [1, {"a": 2}]
     given = {"x": inner, "y": 1}
     found = copy_attributes(given)
@@ -84,7 +84,7 @@ def test_copies_are_the_callers_no_more():
 
 
 def test_what_is_no_mapping_is_kept_as_a_value():
-    """Under a key that says so."""
+    """Attributes that are no mapping become one value, under a key that says so."""
     assert copy_attributes([1, 2, 3]) == {"rimp.repaired": [1, 2, 3]}
     assert list(copy_attributes(Odd())) == ["rimp.repaired"]
 
@@ -94,13 +94,13 @@ def test_what_is_no_mapping_is_kept_as_a_value():
     [(1, 1), (1.5, 1.5), (True, 1), (Decimal("2.5"), 2.5), ("3", 3.0), ("x", None), (None, None)],
 )
 def test_numbers(given, found):
-    """What stands for a number is one."""
+    """Whatever stands for a number becomes one; anything else becomes None."""
     assert to_number(given) == found
     assert type(to_number(given)) is type(found)
 
 
 def test_texts():
-    """Whatever it is, something is to be read."""
+    """Every object becomes some text, and nothing is raised."""
     assert to_text("a") == "a"
     assert to_text(5) == "5"
     assert to_text(10**5_000) == "<a int that cannot be read: ValueError>"
@@ -118,5 +118,5 @@ def test_texts():
     ],
 )
 def test_event_types(given, found):
-    """By name too; what names none is information."""
+    """A name stands for its event type; an unknown one becomes INFO."""
     assert to_event_type(given) is found

@@ -1,4 +1,4 @@
-"""The collector: taking records in, listeners, the bounded buffer, counting."""
+"""The collector: native and SDK records, listeners, the bounded buffer, exact counts."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from tests.processes import run
 
 
 def small(**settings):
-    """A collector of its own configuration."""
+    """Return a collector with these settings."""
     return TelemetryCollector(TelemetryConfig(**settings))
 
 
 def test_flush_without_a_stream_returns_and_empties():
-    """Each record is returned once, in order."""
+    """flush() returns each record once, in order."""
     collector = TelemetryCollector()
     collector.collect_event("auth", "first", metadata={"user": "ann"})
     collector.collect_metric("load", 0.5, "1", {"core": 1})
@@ -52,7 +52,7 @@ def test_flush_without_a_stream_returns_and_empties():
 
 
 def test_native_record_carries_resource_and_scope():
-    """The scope of an event is its source."""
+    """An event's scope is named by its source."""
     collector = TelemetryCollector(resource=Resource({"service.name": "shop"}))
     collector.collect_event("auth", "x")
     collector.collect_metric("load", 1)
@@ -63,7 +63,7 @@ def test_native_record_carries_resource_and_scope():
 
 
 def test_resource_of_configuration_and_environment(monkeypatch):
-    """OTEL_RESOURCE_ATTRIBUTES is honoured; the configuration adds to it."""
+    """OTEL_RESOURCE_ATTRIBUTES is honoured, and the configuration adds to it."""
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=blue,host.name=h")
     monkeypatch.setenv("OTEL_SERVICE_NAME", "from-otel")
     collector = TelemetryCollector(TelemetryConfig.from_env(resource_attributes={"team": "red"}))
@@ -76,7 +76,7 @@ def test_resource_of_configuration_and_environment(monkeypatch):
 
 
 def test_event_inside_a_span_carries_its_ids():
-    """In the objects and in the text."""
+    """The span's ids are in the object and in the text."""
     collector = TelemetryCollector()
     tracer = TracerProvider().get_tracer("t")
     with tracer.start_as_current_span("work") as span:
@@ -94,7 +94,7 @@ def test_event_inside_a_span_carries_its_ids():
 
 
 def test_spans_and_log_records_of_the_sdk():
-    """The collector is a processor of both; what is not sampled is left out."""
+    """The collector processes both; a span that is not sampled is left out."""
     collector = TelemetryCollector()
     tracing, sampled_out = TracerProvider(), TracerProvider(sampler=ALWAYS_OFF)
     for provider in (tracing, sampled_out):
@@ -117,7 +117,7 @@ def test_spans_and_log_records_of_the_sdk():
 
 
 def test_log_record_that_cannot_be_encoded_is_counted():
-    """It costs itself, and nothing is raised."""
+    """It is dropped under its reason, and nothing is raised."""
     collector = TelemetryCollector()
     collector.on_emit(object())
     collector.on_end(object())
@@ -125,7 +125,7 @@ def test_log_record_that_cannot_be_encoded_is_counted():
 
 
 def test_disabled_collector_does_nothing():
-    """No record, no count, no listener."""
+    """It has no record, no count, and calls no listener."""
     collector = small(enabled=False, realtime_mode=True)
     heard = Gathered()
     collector.add_listener(heard)
@@ -164,7 +164,7 @@ def test_bounded_buffer_drops_the_oldest_and_counts():
     ],
 )
 def test_values_that_are_numbers(value, kept):
-    """Whatever says that it is one."""
+    """A Decimal, a bool and a text that is a number are collected as numbers."""
     collector = TelemetryCollector()
     collector.collect_metric("m", value)
     (metric,) = collector.flush().metrics
@@ -173,7 +173,7 @@ def test_values_that_are_numbers(value, kept):
 
 
 class Hostile(dict):
-    """A mapping that nothing can be got out of."""
+    """A mapping that raises from every method."""
 
     def items(self):
         raise RuntimeError("no")
@@ -183,14 +183,14 @@ class Hostile(dict):
 
 @pytest.mark.parametrize("value", ["many", None, [1], {}, object(), Hostile(), b"\xff", 1j])
 def test_value_that_is_no_number_is_counted(value):
-    """It is dropped, and nothing is raised."""
+    """It is dropped under its reason, and nothing is raised."""
     collector = TelemetryCollector()
     collector.collect_metric("m", value)
     assert collector.stats() == CollectorStats(1, 0, 0, {"invalid_value": 1}, 0)
 
 
 def test_metadata_is_copied():
-    """Later changes are not seen, at any depth."""
+    """A later change of it does not show, at any depth."""
     collector = TelemetryCollector()
     flat, deep = {"a": 1}, {"list": [1], "map": {"x": {"y": 1}}, "set": {1}, "tuple": (1, 2)}
     collector.collect_event("a", "flat", metadata=flat)
@@ -206,7 +206,7 @@ def test_metadata_is_copied():
 
 
 class Unreadable:
-    """An object that has no text."""
+    """An object that cannot be made a text."""
 
     def __str__(self):
         raise RuntimeError("no")
@@ -219,7 +219,7 @@ class Unreadable:
     [Hostile(), Unreadable(), 7, "text", [("a", 1)], [1, 2], {1: 2}, {"a": Unreadable()}],
 )
 def test_odd_metadata_costs_at_most_itself(metadata):
-    """The event is collected and encoded, and nothing is raised."""
+    """The event is collected and encoded all the same, and nothing is raised."""
     collector = TelemetryCollector()
     collector.collect_event("a", "b", metadata=metadata)
     collector.collect_metric("m", 1, tags=metadata)
@@ -231,7 +231,7 @@ def test_odd_metadata_costs_at_most_itself(metadata):
 
 
 def test_cyclic_metadata_is_cut():
-    """At the place where it comes round."""
+    """It ends where it would begin again."""
     collector = TelemetryCollector()
     cyclic: dict[str, object] = {"a": 1}
     cyclic["self"] = cyclic
@@ -257,7 +257,7 @@ def test_arguments_that_are_no_text(odd):
 
 
 def test_text_that_cannot_be_made():
-    """Python makes none of an integer of more than 4,300 digits; where it does, it is that."""
+    """An integer of more than 4,300 digits, of which Python makes no text, becomes a note."""
     collector = small()
     collector.collect_event("a", 10**5_000)
     message = collector.flush().events[0].message
@@ -265,14 +265,14 @@ def test_text_that_cannot_be_made():
 
 
 def test_event_type_by_its_name():
-    """As a text of any case."""
+    """A text of any case names an event type."""
     collector = TelemetryCollector()
     collector.collect_event("a", "b", "ERROR")
     assert collector.flush().events[0].event_type is EventType.ERROR
 
 
 def test_listener_is_called_at_once():
-    """With a batch of that one record; of every kind."""
+    """It gets a batch of the one record, of every kind of record."""
     collector = small(realtime_mode=True)
     heard = Gathered()
     collector.add_listener(heard)
@@ -289,7 +289,7 @@ def test_listener_is_called_at_once():
 
 
 def test_listeners_are_for_realtime_mode():
-    """Without it none is called."""
+    """Without that mode no listener is called."""
     collector = TelemetryCollector()
     heard = Gathered()
     collector.add_listener(heard)
@@ -297,8 +297,8 @@ def test_listeners_are_for_realtime_mode():
     assert heard.count == 0
 
 
-def test_listener_that_is_added_while_another_thread_looks():
-    """It is told of what comes after: whoever began to look before does not undo it."""
+def test_listener_that_is_added_during_a_refresh():
+    """A refresh of the fast path that began before does not undo the one for the listener."""
     heard = Gathered()
 
     class Interrupted(TelemetryCollector):
@@ -323,7 +323,7 @@ def test_listener_that_is_added_while_another_thread_looks():
 
 
 def test_time_before_1970_costs_itself(monkeypatch):
-    """As a program's tests set it, with a clock of their own."""
+    """A clock that a program's tests set before 1970 gives the time 0 on disk."""
     collector = TelemetryCollector()
     monkeypatch.setattr("rimp_otel.collector.collector.time_ns", lambda: -5)
     collector.collect_event("a", "b")
@@ -350,7 +350,7 @@ def test_exception_of_a_signal_handler_leaves_no_record_that_never_comes():
 
 
 def test_listener_that_raises_is_counted_and_isolated():
-    """The next one is called, and the application knows nothing of it."""
+    """The next listener is called, and the application sees no exception."""
     collector = small(realtime_mode=True)
     heard = Gathered()
 
@@ -368,7 +368,7 @@ def test_listener_that_raises_is_counted_and_isolated():
 
 
 def test_listener_that_collects_does_not_recurse():
-    """What it collects is recorded, and announced to nobody."""
+    """What a listener collects is recorded, and announced to no listener."""
     collector = small(realtime_mode=True)
     collector.add_listener(lambda data: collector.collect_event("listener", "alert"))
     collector.collect_event("a", "b")
@@ -377,7 +377,7 @@ def test_listener_that_collects_does_not_recurse():
 
 
 def test_listener_on_another_thread_is_not_recursion():
-    """The guard is of one thread alone."""
+    """The guard against recursion holds for one thread."""
     collector = small(realtime_mode=True)
     heard = []
 
@@ -394,7 +394,7 @@ def test_listener_on_another_thread_is_not_recursion():
 
 
 def test_listener_is_removed():
-    """Once for each time that it was added; one that never was is ignored."""
+    """It is removed once for each time that it was added; an unknown one is ignored."""
     collector = small(realtime_mode=True)
     heard = Gathered()
     collector.add_listener(heard)
@@ -408,7 +408,7 @@ def test_listener_is_removed():
 
 
 def test_listener_that_flushes():
-    """Gets the record that it is told of."""
+    """flush() within a listener returns the record that the listener was called with."""
     collector = small(realtime_mode=True)
     flushed = []
     collector.add_listener(lambda data: flushed.append(len(collector.flush())))
@@ -418,7 +418,7 @@ def test_listener_that_flushes():
 
 
 def test_many_threads_are_counted_exactly():
-    """While another one flushes."""
+    """Four threads collect while another one flushes, and the counts are exact."""
     collector = small(buffer_size=500)
     done, flushed = threading.Event(), []
 
@@ -446,7 +446,7 @@ def test_many_threads_are_counted_exactly():
 
 
 def test_attached_stream_widens_the_buffer():
-    """A burst waits, up to buffer_limit."""
+    """With a stream, up to buffer_limit records wait."""
     collector = small(buffer_size=2, buffer_limit=4)
     TelemetryStream(collector, ListStorage()).stop()
     for i in range(6):
@@ -456,7 +456,7 @@ def test_attached_stream_widens_the_buffer():
 
 
 def test_child_of_a_fork_starts_with_nothing():
-    """Neither records nor counts of its parent's."""
+    """It has neither the records nor the counts of its parent."""
     script = """
     import os
     from rimp_otel import TelemetryCollector
@@ -541,12 +541,12 @@ print("exact")
 
 
 def test_signal_handler_and_finalizers_while_collecting():
-    """A million records, interrupted every 0.2 ms: exact counts, and no deadlock."""
+    """A million records, interrupted every 0.2 ms, are counted exactly, without a deadlock."""
     assert run(SIGNALS, 1_000_000, timeout=110.0) == "exact\n"
 
 
 def test_far_behind_whoever_collects_encodes():
-    """What a stream that is far behind still has to do is little; nothing is lost or reordered."""
+    """Records that are encoded because the stream is far behind are neither lost nor reordered."""
     collector = TelemetryCollector(TelemetryConfig(buffer_size=2, buffer_limit=64))
     storage = MemoryStorage()
     stream = TelemetryStream(collector, storage)
@@ -570,7 +570,7 @@ def test_far_behind_whoever_collects_encodes():
 
 
 def test_what_a_listener_does_to_a_record_nobody_else_sees():
-    """Not the next listener, and not the storage."""
+    """Neither the next listener nor the storage sees a change."""
     collector = TelemetryCollector(TelemetryConfig(realtime_mode=True))
     seen = []
     collector.add_listener(lambda data: data.events[0].metadata["nested"].clear())
@@ -581,7 +581,7 @@ def test_what_a_listener_does_to_a_record_nobody_else_sees():
 
 
 def test_a_listener_cannot_end_the_program():
-    """Not even by SystemExit; only a KeyboardInterrupt is the user's."""
+    """Even SystemExit is counted; only KeyboardInterrupt, which is the user's, is raised."""
     collector = TelemetryCollector(TelemetryConfig(realtime_mode=True))
     collector.add_listener(lambda _: sys.exit(3))
     collector.collect_event("app", "x")

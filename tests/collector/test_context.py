@@ -1,4 +1,4 @@
-"""Which span the calling code runs in."""
+"""The current span of the calling code."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from rimp_otel.collector import context
 
 @pytest.fixture(params=["fast", "public"])
 def read(request, monkeypatch):
-    """Both ways."""
+    """Read the span by the context variable and by the public API."""
     if request.param == "public":
         monkeypatch.setattr(context, "current_context", context._read_by_public_api)
     return context.current_span_context
 
 
 def test_outside_of_a_span(read):
-    """None, also with an invalid span."""
+    """There is no span context, nor inside of an invalid span."""
     assert read() is None
     with trace.use_span(trace.INVALID_SPAN):
         assert read() is None
 
 
 def test_inside_of_a_span(read):
-    """The innermost one's context."""
+    """The innermost span's context is returned."""
     tracer = TracerProvider().get_tracer("t")
     with tracer.start_as_current_span("outer") as outer:
         with tracer.start_as_current_span("inner") as inner:
@@ -46,7 +46,7 @@ def test_inside_of_a_remote_span(read):
 
 
 def test_a_foreign_span_that_gives_no_context(read):
-    """Is none: whoever collects is told nothing."""
+    """It counts as none, and nothing is raised."""
 
     class Foreign(NonRecordingSpan):
         def get_span_context(self):
@@ -57,18 +57,18 @@ def test_a_foreign_span_that_gives_no_context(read):
 
 
 def test_this_sdk_has_the_fast_way():
-    """Else collecting is slower than the figures that are documented."""
+    """Without the context variable, collecting would be slower than the documented figures."""
     assert context._choose_reader() is not context._read_by_public_api
 
 
 def test_an_sdk_that_keeps_it_elsewhere(monkeypatch):
-    """Then the public way is taken."""
+    """The public API is used instead."""
     monkeypatch.setattr(context_api, "_RUNTIME_CONTEXT", object())
     assert context._choose_reader() is context._read_by_public_api
 
 
 def test_a_variable_of_another_kind_is_not_trusted(monkeypatch):
-    """One that does not hold what OpenTelemetry attaches."""
+    """A variable that does not hold what OpenTelemetry attaches is not read."""
 
     class Runtime:
         _current_context = ContextVar("other", default=None)

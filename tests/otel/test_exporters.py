@@ -42,7 +42,7 @@ EXPORTERS = [RimpSpanExporter, RimpLogRecordExporter, RimpMetricExporter]
 
 
 class Failing(MemoryStorage):
-    """Takes nothing, and cannot even be closed."""
+    """A storage that neither stores nor closes."""
 
     def store(self, data):
         raise OSError("full")
@@ -53,7 +53,7 @@ class Failing(MemoryStorage):
 
 @pytest.mark.parametrize("processor", [SimpleSpanProcessor, BatchSpanProcessor])
 def test_spans(processor):
-    """Through the SDK's processors, whole."""
+    """Spans arrive complete through the SDK's processors."""
     storage = MemoryStorage()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(processor(RimpSpanExporter(storage)))
@@ -70,7 +70,7 @@ def test_spans(processor):
 
 @pytest.mark.parametrize("processor", [SimpleLogRecordProcessor, BatchLogRecordProcessor])
 def test_log_records(processor):
-    """Through the SDK's processors, whole."""
+    """Log records arrive complete through the SDK's processors."""
     storage = MemoryStorage()
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(processor(RimpLogRecordExporter(storage)))
@@ -81,7 +81,7 @@ def test_log_records(processor):
 
 
 def test_metrics():
-    """Through the SDK's reader, with the temporality that was asked for."""
+    """Metrics arrive through the SDK's reader, with the preferred temporality."""
     storage = MemoryStorage()
     exporter = RimpMetricExporter(
         storage, preferred_temporality={Counter: AggregationTemporality.DELTA}
@@ -98,7 +98,7 @@ def test_metrics():
 
 
 def test_durable_without_a_flush(tmp_path):
-    """SimpleSpanProcessor forwards none."""
+    """A span is stored when export returns: SimpleSpanProcessor never flushes."""
     exporter = RimpSpanExporter(path=tmp_path / "t")
     assert exporter.export([bare_span()]) is SpanExportResult.SUCCESS
     assert len(FileStorage(tmp_path / "t").retrieve().spans) == 1
@@ -108,7 +108,7 @@ def test_durable_without_a_flush(tmp_path):
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_storage_that_the_environment_names(exporter, tmp_path, monkeypatch):
-    """Files in ``telemetry``, at RIMP_STORAGE_PATH, or in memory."""
+    """It is files in ``telemetry``, files at RIMP_STORAGE_PATH, or memory."""
     monkeypatch.chdir(tmp_path)
     assert repr(exporter()._export.storage) == "FileStorage('telemetry')"
     monkeypatch.setenv("RIMP_STORAGE_PATH", "x.jsonl")
@@ -120,7 +120,7 @@ def test_storage_that_the_environment_names(exporter, tmp_path, monkeypatch):
 
 
 def results(storage):
-    """What the three give for one record each."""
+    """Return the result of each exporter for one record."""
     log_records = TelemetryData.from_otlp_json(
         [b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"x"}}]}]}]}']
     ).log_records
@@ -132,7 +132,7 @@ def results(storage):
 
 @pytest.mark.parametrize("given", ["environment", "argument"])
 def test_a_database_that_the_environment_names(given, tmp_path, monkeypatch):
-    """With its path, or one that the exporter is given."""
+    """It has the environment's path, or the exporter's."""
     monkeypatch.setenv("RIMP_STORAGE_BACKEND", "sqlite")
     monkeypatch.setenv("RIMP_STORAGE_PATH", str(tmp_path / "environment"))
     path = tmp_path / given
@@ -146,8 +146,8 @@ def test_a_database_that_the_environment_names(given, tmp_path, monkeypatch):
     provider.shutdown()
 
 
-def test_failure_is_told_and_said(capsys):
-    """To the SDK by the result, to people on standard error; nothing is raised."""
+def test_failure_is_returned_and_reported(capsys):
+    """The SDK gets FAILURE, standard error a warning, and nothing is raised."""
     exporters, records = results(Failing())
     assert [e.export(r) for e, r in zip(exporters, records, strict=True)] == [
         SpanExportResult.FAILURE,
@@ -161,8 +161,8 @@ def test_failure_is_told_and_said(capsys):
     assert err.count("rimp: the storage could not be closed: stuck\n") == 3
 
 
-def test_after_shutdown_nothing_is_taken(capsys):
-    """As the specification has it; shutdown may be called twice."""
+def test_exports_after_shutdown_are_refused(capsys):
+    """Exports are refused, as the specification has it; shutdown may be called twice."""
     storage = MemoryStorage()
     exporters, records = results(storage)
     for exporter, record in zip(exporters, records, strict=True):
@@ -174,7 +174,7 @@ def test_after_shutdown_nothing_is_taken(capsys):
 
 
 def test_disabled_by_the_environment(monkeypatch, tmp_path):
-    """A success, and no file."""
+    """Exports succeed and make no file."""
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     exporter = RimpSpanExporter(path=tmp_path / "t")
     assert exporter.export([bare_span()]) is SpanExportResult.SUCCESS
@@ -182,7 +182,7 @@ def test_disabled_by_the_environment(monkeypatch, tmp_path):
 
 
 def test_span_that_cannot_be_encoded_costs_itself():
-    """Not its batch."""
+    """The rest of its batch is stored."""
     storage = MemoryStorage()
     assert RimpSpanExporter(storage).export([object(), bare_span()]) is SpanExportResult.SUCCESS
     assert len(storage) == 1
@@ -198,7 +198,7 @@ def test_span_that_cannot_be_encoded_costs_itself():
     ],
 )
 def test_entry_points(group, name, loaded):
-    """Lead to classes that are made without arguments."""
+    """Each names a class that can be made without arguments."""
     found = entry_points(group=group, name=name)
     if not found:
         pytest.skip("the package is not installed here")
@@ -212,11 +212,11 @@ def test_entry_points(group, name, loaded):
     [(RimpSpanExporter, 5), (RimpLogRecordExporter, None), (RimpMetricExporter, object())],
 )
 def test_what_is_no_batch_is_a_failure(exporter, nonsense):
-    """It raises nothing into the SDK's processor."""
+    """Nothing is raised into the SDK's processor."""
     assert exporter(MemoryStorage()).export(nonsense).name == "FAILURE"
 
 
-def test_a_storage_and_a_path_are_too_much(tmp_path):
-    """Neither is silently ignored."""
+def test_a_storage_and_a_path_are_refused(tmp_path):
+    """Both together are refused, so that neither is silently ignored."""
     with pytest.raises(ConfigurationError, match="expected a storage or a path, got both"):
         RimpSpanExporter(storage=MemoryStorage(), path=tmp_path)

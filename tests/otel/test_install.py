@@ -33,7 +33,7 @@ telemetry.collector.collect_metric("native", 1)
 
 
 def recorded(path):
-    """The names and bodies of what is in a recording, sorted."""
+    """Return the names and bodies of a recording's records, sorted."""
     data = FileStorage(path).retrieve()
     assert len({str(m.resource) for m in data.metrics if m.name == "counter"}) <= 1
     return (
@@ -44,7 +44,7 @@ def recorded(path):
 
 
 def has(module):
-    """Whether a module can be imported here."""
+    """Return True if a module can be imported here."""
     try:
         __import__(module)
     except ImportError:
@@ -68,7 +68,7 @@ def run_in(directory, script, **env):
 
 
 def test_install_records_all_signals(tmp_path):
-    """Native records, spans, log records, metrics and the standard library's logging."""
+    """Native records, spans, log records, metrics and the standard library's logging are recorded."""
     run(INSTALL, RIMP_STORAGE_PATH=str(tmp_path / "t"))
     assert recorded(tmp_path / "t") == (
         ["span"],
@@ -78,7 +78,7 @@ def test_install_records_all_signals(tmp_path):
 
 
 def test_install_puts_logs_into_their_span(tmp_path):
-    """With stdlib logging's own names."""
+    """A log record carries the ids of the span that it was logged in."""
     run(INSTALL, RIMP_STORAGE_PATH=str(tmp_path / "t"))
     data = FileStorage(tmp_path / "t").retrieve()
     (log,) = [event for event in data.events if event.body == "stdlib log"]
@@ -90,14 +90,14 @@ def test_install_puts_logs_into_their_span(tmp_path):
 
 
 def test_install_without_logging(tmp_path):
-    """Where it is not wanted."""
+    """``capture_logging=False`` leaves the standard library's logging alone."""
     text = INSTALL.replace("install()", "install(capture_logging=False)")
     run(text, RIMP_STORAGE_PATH=str(tmp_path / "t"))
     assert recorded(tmp_path / "t")[1] == ["event", "log record"]
 
 
 def test_install_names_the_service(tmp_path):
-    """In all signals, native and not."""
+    """The service's name is in all signals, native and not."""
     run(
         INSTALL,
         RIMP_STORAGE_PATH=str(tmp_path / "t"),
@@ -112,7 +112,7 @@ def test_install_names_the_service(tmp_path):
 
 
 def test_install_beside_what_there_is(tmp_path):
-    """Providers of the application's get our components in addition."""
+    """The application's providers get our components in addition."""
     text = """
     from opentelemetry import _logs, metrics, trace
     from opentelemetry.sdk._logs import LoggerProvider
@@ -146,7 +146,7 @@ print(hasattr(meters, "add_metric_reader"))
 
 @pytest.mark.parametrize("variable", ["OTEL_SDK_DISABLED=true", "RIMP_ENABLED=false"])
 def test_install_where_it_is_disabled(tmp_path, variable):
-    """No file, no thread, no provider."""
+    """There is no file, no thread and no provider."""
     text = (
         INSTALL
         + """
@@ -162,7 +162,7 @@ print(telemetry.shutdown(), hasattr(trace.get_tracer_provider(), "add_span_proce
 
 
 def test_install_with_all_of_its_arguments():
-    """A configuration, a storage and a resource; as a context manager."""
+    """It takes a configuration, a storage and a resource, and is a context manager."""
     script = """
     import rimp_otel
     from opentelemetry import trace
@@ -183,7 +183,8 @@ def test_install_with_all_of_its_arguments():
 
 
 def test_a_second_install_returns_the_first_recorder(tmp_path):
-    """A cell of a notebook that is run again records nothing twice; what it asks for else is named."""
+    """A notebook's cell that is run again records nothing twice; what it asks for anew is
+    reported."""
     script = """
     import logging, sys
     import rimp_otel
@@ -210,7 +211,7 @@ def test_a_second_install_returns_the_first_recorder(tmp_path):
 
 
 def test_install_with_settings_by_keyword(tmp_path):
-    """A name for the service, or a configuration with one, still means files."""
+    """A service's name, or a configuration with one, still means files."""
     script = """
     import rimp_otel
     with rimp_otel.install(path="here", service_name="shop", quiet=True) as telemetry:
@@ -234,7 +235,7 @@ def test_install_with_settings_by_keyword(tmp_path):
 
 
 def test_native_records_have_the_resource_of_the_applications_provider(tmp_path):
-    """Which knows the service's name, where the environment does not."""
+    """It knows the service's name if the environment does not."""
     script = """
     import rimp_otel
     from opentelemetry import trace
@@ -249,7 +250,8 @@ def test_native_records_have_the_resource_of_the_applications_provider(tmp_path)
 
 
 def test_providers_that_are_set_later_are_joined(tmp_path):
-    """The application's own exporters get all, from tracers that were made before as well; so do we."""
+    """The application's exporters get all records, also from tracers made before; so does the
+    recorder."""
     script = """
     import sys
     import rimp_otel
@@ -286,7 +288,7 @@ def test_providers_that_are_set_later_are_joined(tmp_path):
 
 
 def test_wrong_setting_is_named():
-    """Before anything is installed."""
+    """The error comes before anything is installed."""
     script = """
     import rimp_otel
     try:
@@ -309,7 +311,7 @@ assert dict(os.environ) == before, set(dict(os.environ).items()) ^ set(before.it
 
 @installed
 def test_configurator(tmp_path):
-    """Records all signals, through processors of ours; the environment stays as it was."""
+    """It records all signals, and leaves the environment as it was."""
     run(
         CONFIGURATOR + USE,
         OTEL_PYTHON_CONFIGURATOR="rimp",
@@ -327,7 +329,7 @@ def test_configurator(tmp_path):
 
 @installed
 def test_configurator_with_exporters_named_beside_it(tmp_path):
-    """Each record is stored once, also where rimp is named again; others work on."""
+    """Each record is stored once, even if rimp is named again; other exporters work on."""
     out = run(
         CONFIGURATOR + USE,
         OTEL_PYTHON_CONFIGURATOR="rimp",
@@ -343,21 +345,21 @@ def test_configurator_with_exporters_named_beside_it(tmp_path):
 
 
 def test_configurator_that_is_not_selected(tmp_path, monkeypatch):
-    """Records nothing: to have the package installed is not to ask for it."""
+    """An application that merely has the package installed is not recorded."""
     monkeypatch.chdir(tmp_path)
     run(CONFIGURATOR + USE, RIMP_STORAGE_PATH=str(tmp_path / "t"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_configurator_where_the_sdk_is_disabled(tmp_path, monkeypatch):
-    """Records nothing."""
+    """Nothing is recorded."""
     monkeypatch.chdir(tmp_path)
     run(CONFIGURATOR + USE, OTEL_PYTHON_CONFIGURATOR="rimp", OTEL_SDK_DISABLED="true")
     assert list(tmp_path.iterdir()) == []
 
 
 def instrument(tmp_path, **env):
-    """Runs the program under ``opentelemetry-instrument``."""
+    """Run a program under ``opentelemetry-instrument``."""
     (tmp_path / "program.py").write_text(USE)
     command = [str(INSTRUMENT), sys.executable, str(tmp_path / "program.py")]
     env = {"RIMP_STORAGE_PATH": str(tmp_path / "t"), **env}
@@ -375,7 +377,7 @@ def instrument(tmp_path, **env):
 
 @instrumented
 def test_instrument_with_the_configurator(tmp_path):
-    """The collector as a processor; all signals."""
+    """The collector is a processor, and records all signals."""
     instrument(tmp_path, OTEL_PYTHON_CONFIGURATOR="rimp")
     spans, bodies, names = recorded(tmp_path / "t")
     assert spans == ["span"]
@@ -386,7 +388,7 @@ def test_instrument_with_the_configurator(tmp_path):
 @instrumented
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_instrument_with_an_otlp_exporter_that_is_not_there(tmp_path, protocol):
-    """``opentelemetry-distro`` names it, whether it is installed or not; we record all the same."""
+    """``opentelemetry-distro`` names it, installed or not; the program is recorded all the same."""
     name = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}[protocol]
     if entry_points(group="opentelemetry_traces_exporter", name=name):
         pytest.skip("it is there")
@@ -403,7 +405,7 @@ def test_instrument_with_an_otlp_exporter_that_is_not_there(tmp_path, protocol):
 
 @instrumented
 def test_instrument_with_exporters(tmp_path):
-    """Behind the SDK's own processors."""
+    """The exporters work behind the SDK's own processors."""
     names = {f"OTEL_{signal}_EXPORTER": "rimp" for signal in ("TRACES", "METRICS", "LOGS")}
     instrument(tmp_path, **names)
     spans, bodies, metrics = recorded(tmp_path / "t")
@@ -414,7 +416,7 @@ def test_instrument_with_exporters(tmp_path):
 
 @instrumented
 def test_instrument_with_neither(tmp_path):
-    """Records nothing."""
+    """Nothing is recorded."""
     names = {f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")}
     instrument(tmp_path, **names)
     assert not (tmp_path / "t").exists()
@@ -450,7 +452,7 @@ meter_provider:
 @pytest.mark.parametrize("processor", ["simple", "batch"])
 @pytest.mark.parametrize("configurator", [{}, {"OTEL_PYTHON_CONFIGURATOR": "rimp"}], ids=len)
 def test_declarative_configuration(tmp_path, processor, configurator):
-    """Exporter ``rimp``, with arguments and without; it wins over the configurator."""
+    """The exporter ``rimp`` takes arguments or none; the file wins over the configurator."""
     if not has("opentelemetry.configuration"):
         pytest.skip("opentelemetry-configuration is not installed")
     file = tmp_path / "sdk.yaml"
