@@ -219,7 +219,7 @@ class _SealedTables:
             return
         try:
             if text is None:
-                raise DecodeError("it cannot be unpacked")
+                raise DecodeError("it cannot be decompressed")
             self.builder.add_line(text)
         except DecodeError:
             self.damaged += 1

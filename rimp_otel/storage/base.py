@@ -370,7 +370,7 @@ class Recording(Protocol):
 
     @property
     def path(self) -> Path:
-        """As it was given."""
+        """The path that was passed, as a Path."""
 
     @property
     def damaged(self) -> Sequence[DamagedLine]:

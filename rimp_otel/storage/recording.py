@@ -1,4 +1,4 @@
-"""One way to read a recording, whether it lies in files or in an SQLite database."""
+"""One way to read a recording that lies in files or in an SQLite database."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One active file: append complete lines to it, as its only writer.
 
 What others do to it is noticed with the next append: a file that was renamed, deleted or replaced
-is created anew; a truncated file is continued at its new end. A last line without an end, of a
+is created again; a truncated file is continued at its new end. A last line without an end, of a
 writer that was killed, is ended: if nothing else is missing, it is a line; otherwise readers skip
 and report it, and the next line is not spoilt by it.
 """
@@ -69,7 +69,7 @@ class Appender:
             return End(0, 0)
         size = self._cut_off(status)
         if size < self._end:
-            self._born = None  # truncated by somebody else: it begins anew
+            self._born = None  # truncated by somebody else: it begins again
         if size != self._end and size and os.pread(self._file, 1, size - 1) != b"\n":
             size += _write_all(self._file, b"\n")
             self.is_dirty = True

@@ -99,27 +99,27 @@ class CompressedBlock(NamedTuple):
 
     text: bytes
     #: As it is in the file.
-    packed: memoryview
+    compressed: memoryview
 
 
-def decompress(packed: bytes, compression: str) -> Iterator[bytes | Gap]:
+def decompress(compressed: bytes, compression: str) -> Iterator[bytes | Gap]:
     """Iterate over the texts of the blocks, with a gap for each one that is damaged. Raises
     nothing.
 
     Args:
-        packed: a whole file, or some of its blocks.
+        compressed: a whole file, or some of its blocks.
         compression: "zstd" or "gzip".
     """
-    for block in decompress_blocks(packed, compression):
+    for block in decompress_blocks(compressed, compression):
         yield block if isinstance(block, Gap) else block.text
 
 
-def decompress_blocks(packed: bytes, compression: str) -> Iterator[CompressedBlock | Gap]:
+def decompress_blocks(compressed: bytes, compression: str) -> Iterator[CompressedBlock | Gap]:
     """Iterate over the blocks as ``decompress`` does, with their compressed form."""
-    if not packed:
+    if not compressed:
         yield Gap(0, 0, "it is empty")
     elif compression == "gzip":
-        yield from _decompress_blocks(packed, _GZIP_MAGIC, _read_gzip_member)
+        yield from _decompress_blocks(compressed, _GZIP_MAGIC, _read_gzip_member)
     else:
         try:
             # Not at the top: most processes never read a sealed file.
@@ -127,7 +127,7 @@ def decompress_blocks(packed: bytes, compression: str) -> Iterator[CompressedBlo
         except ImportError:
             yield Gap(0, 0, "reading it takes the package zstandard, which is not installed")
             return
-        yield from _decompress_blocks(packed, _ZSTD_MAGIC, _ZstdReader(zstandard).read)
+        yield from _decompress_blocks(compressed, _ZSTD_MAGIC, _ZstdReader(zstandard).read)
 
 
 class _Block(NamedTuple):
@@ -145,31 +145,31 @@ _DAMAGED = _Block(-1, None)
 
 
 def _decompress_blocks(
-    packed: bytes, magic: bytes, read: Callable[[memoryview, int], _Block]
+    compressed: bytes, magic: bytes, read: Callable[[memoryview, int], _Block]
 ) -> Iterator[CompressedBlock | Gap]:
-    view, position = memoryview(packed), 0
-    while position < len(packed):
+    view, position = memoryview(compressed), 0
+    while position < len(compressed):
         block = read(view, position)
         if block.text is not None:
             yield CompressedBlock(block.text, view[position : block.end])
             position = block.end
             continue
-        following = _find_magic(packed, magic, position + 1)
+        following = _find_magic(compressed, magic, position + 1)
         if block.end == following:
             size = block.size
         else:
             size = 0
             # What looks like a block in the middle of a damaged one is none.
-            while following < len(packed) and read(view, following).text is None:
-                following = _find_magic(packed, magic, following + 1)
-        yield Gap(position, size, f"bytes {position} to {following} cannot be unpacked")
+            while following < len(compressed) and read(view, following).text is None:
+                following = _find_magic(compressed, magic, following + 1)
+        yield Gap(position, size, f"bytes {position} to {following} cannot be decompressed")
         position = following
 
 
-def _find_magic(packed: bytes, magic: bytes, position: int) -> int:
+def _find_magic(compressed: bytes, magic: bytes, position: int) -> int:
     """Return where the next block may begin; the end if there is none."""
-    found = packed.find(magic, position)
-    return len(packed) if found < 0 else found
+    found = compressed.find(magic, position)
+    return len(compressed) if found < 0 else found
 
 
 class _ZstdReader:
@@ -183,58 +183,58 @@ class _ZstdReader:
         self._zstandard = zstandard
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
 
-    def read(self, packed: memoryview, start: int) -> _Block:
+    def read(self, compressed: memoryview, start: int) -> _Block:
         """Read the frame that begins there."""
-        if int.from_bytes(packed[start : start + 4], "little") in _SKIPPABLE:
-            end = start + 8 + int.from_bytes(packed[start + 4 : start + 8], "little")
-            return _Block(end, b"") if end <= len(packed) else _DAMAGED
+        if int.from_bytes(compressed[start : start + 4], "little") in _SKIPPABLE:
+            end = start + 8 + int.from_bytes(compressed[start + 4 : start + 8], "little")
+            return _Block(end, b"") if end <= len(compressed) else _DAMAGED
         try:
-            head = bytes(packed[start : start + _MAX_HEADER])
+            head = bytes(compressed[start : start + _MAX_HEADER])
             header = self._zstandard.get_frame_parameters(head)
             first = start + self._zstandard.frame_header_size(head)
-            end = _end_of_blocks(packed, first, 4 if header.has_checksum else 0)
+            end = _end_of_blocks(compressed, first, 4 if header.has_checksum else 0)
             if end < 0:
                 return _DAMAGED
             size = header.content_size if header.content_size < 2**40 else 0
-            return _Block(end, self._decompress(packed[start:end]), size)
+            return _Block(end, self._decompress(compressed[start:end]), size)
         except (self._zstandard.ZstdError, MemoryError):
             return _DAMAGED
 
     def _decompress(self, frame: memoryview) -> bytes | None:
-        unpacker = self._decompressor.decompressobj()
+        decompressor = self._decompressor.decompressobj()
         try:
-            text: bytes = unpacker.decompress(frame)
+            text: bytes = decompressor.decompress(frame)
         except self._zstandard.ZstdError:
             return None
-        return text if unpacker.eof else None
+        return text if decompressor.eof else None
 
 
-def _end_of_blocks(packed: memoryview, position: int, check: int) -> int:
+def _end_of_blocks(compressed: memoryview, position: int, check: int) -> int:
     """Return where the frame ends whose first block is there; -1 if it does not end."""
     is_last = 0
     while not is_last:
-        if position + 3 > len(packed):
+        if position + 3 > len(compressed):
             return -1
-        head = int.from_bytes(packed[position : position + 3], "little")
+        head = int.from_bytes(compressed[position : position + 3], "little")
         is_last, kind, size = head & 1, head >> 1 & 3, head >> 3
         if kind not in (_RAW, _RLE, _COMPRESSED):
             return -1
         position += 3 + (1 if kind == _RLE else size)
-    return position + check if position + check <= len(packed) else -1
+    return position + check if position + check <= len(compressed) else -1
 
 
-def _read_gzip_member(packed: memoryview, start: int) -> _Block:
+def _read_gzip_member(compressed: memoryview, start: int) -> _Block:
     """Read the gzip member that begins there."""
-    unpacker = zlib.decompressobj(wbits=31)
+    decompressor = zlib.decompressobj(wbits=31)
     pieces, position = [], start
     try:
         # In pieces: what follows the member is copied, as far as it was handed over.
-        while not unpacker.eof and position < len(packed):
-            chunk = packed[position : position + _CHUNK]
-            pieces.append(unpacker.decompress(chunk))
+        while not decompressor.eof and position < len(compressed):
+            chunk = compressed[position : position + _CHUNK]
+            pieces.append(decompressor.decompress(chunk))
             position += len(chunk)
     except (zlib.error, MemoryError):
         return _DAMAGED
-    if not unpacker.eof:
+    if not decompressor.eof:
         return _DAMAGED
-    return _Block(position - len(unpacker.unused_data), b"".join(pieces))
+    return _Block(position - len(decompressor.unused_data), b"".join(pieces))

@@ -101,7 +101,7 @@ def _by_index(found: OpenFile, index: SealedFileIndex | None) -> ChunkedFile | N
     with reading_errors(found.path):
         if index is not None and index.head.size == os.fstat(found.file.fileno()).st_size:
             try:
-                index.blocks  # noqa: B018 - whether they can be read
+                index.blocks  # noqa: B018 - raises if they cannot be read
                 return None if index.is_blank else _IndexedFile(found, index)
             except DamagedIndexError:
                 pass
@@ -110,7 +110,7 @@ def _by_index(found: OpenFile, index: SealedFileIndex | None) -> ChunkedFile | N
 
 
 class _OpenedFile:
-    """One of a content."""
+    """A data file that is open."""
 
     def __init__(self, found: OpenFile) -> None:
         self._found = found
@@ -134,13 +134,13 @@ class _IndexedFile(_OpenedFile):
             numbers = list(range(self._index.head.blocks))
         blocks = self._index.blocks
         return [
-            Chunk(blocks[i].first, blocks[i].last, i, blocks[i].offset, blocks[i].packed)
+            Chunk(blocks[i].first, blocks[i].last, i, blocks[i].offset, blocks[i].compressed)
             for i in numbers
         ]
 
     def lines(self, chunk: Chunk, filter: Filter, may_want: MayWant) -> Iterator[Line]:
         block = self._index.blocks[chunk.key]
-        text = self._text(block.offset, block.packed)
+        text = self._text(block.offset, block.compressed)
         if isinstance(text, Gap):
             yield Line(block.number, 0, None, text.reason)
             return
@@ -157,13 +157,13 @@ class _IndexedFile(_OpenedFile):
 
     def _text(self, offset: int, size: int) -> bytes | Gap:
         with reading_errors(self._found.path):
-            packed = os.pread(self._found.file.fileno(), size, offset)
+            compressed = os.pread(self._found.file.fileno(), size, offset)
         if self._found.compression == "none":
-            return packed
-        pieces = list(decompress(packed, self._found.compression))
+            return compressed
+        pieces = list(decompress(compressed, self._found.compression))
         gap = next((piece for piece in pieces if isinstance(piece, Gap)), None)
         if gap is not None:
-            return Gap(offset, 0, f"bytes {offset} to {offset + size} cannot be unpacked")
+            return Gap(offset, 0, f"bytes {offset} to {offset + size} cannot be decompressed")
         return b"".join(piece for piece in pieces if isinstance(piece, bytes))
 
     def _rows(self, number: int) -> list[IndexRow] | None:

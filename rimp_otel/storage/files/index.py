@@ -6,7 +6,7 @@ its parts, each of which ends with its own CRC-32, so that a reader checks what 
     head      what file it is of, and how many of everything there are
     fan-out   for each bucket of trace ids, how many entries are before it
     blocks    where each begins, and the range of its times
-    rows      for each block, the same of its lines
+    rows      for each block, the range of times of each of its lines
     buckets   of trace ids: 16 bits of a hash each, and the blocks that have them
     labels    services and names, and the blocks that have them, as JSON
 """
@@ -102,7 +102,7 @@ class IndexBlock(NamedTuple):
 
     offset: int
     #: Bytes in the file.
-    packed: int
+    compressed: int
     #: Bytes of text.
     size: int
     #: Of its first line, counted from 1.
@@ -293,12 +293,12 @@ class Indexer:
         """Note that the file cannot be indexed."""
         self._is_possible = False
 
-    def end_block(self, packed: int, tail: bytes) -> None:
+    def end_block(self, compressed: int, tail: bytes) -> None:
         """End a block of the lines since the last one: its compressed size, and the bytes at its
         end."""
         lines, self._pending = self._pending, []
         size = sum(size for size, _ in lines)
-        if max(size, packed, self._lines) > _MAX_SIZE or len(self._blocks) >= MAX_BLOCKS:
+        if max(size, compressed, self._lines) > _MAX_SIZE or len(self._blocks) >= MAX_BLOCKS:
             self.give_up()
         if not self._is_possible:
             return
@@ -309,7 +309,7 @@ class Indexer:
         self._blocks.append(
             IndexBlock(
                 self._offset,
-                packed,
+                compressed,
                 size,
                 self._lines + 1,
                 len(rows),
@@ -320,7 +320,7 @@ class Indexer:
             )
         )
         self._note(len(self._blocks) - 1, [summary for _, summary in lines])
-        self._offset += packed
+        self._offset += compressed
         self._lines += len(rows)
         self._check.update(tail[-TAIL:])
 
@@ -439,10 +439,10 @@ def build_index(file: BinaryIO, compression: str, changed: int | None = None) ->
     return indexer.build(status.st_size, status.st_mtime_ns if changed is None else changed)
 
 
-def _add_block(indexer: Indexer, text: bytes, packed: bytes | memoryview) -> None:
+def _add_block(indexer: Indexer, text: bytes, compressed: bytes | memoryview) -> None:
     for line in BytesIO(text):
         indexer.add(line, summarize_line(line))
-    indexer.end_block(len(packed), bytes(packed[-TAIL:]))
+    indexer.end_block(len(compressed), bytes(compressed[-TAIL:]))
     time.sleep(0)  # others want the interpreter too
 
 
@@ -538,6 +538,6 @@ def _checksum_of_blocks(path: Path, index: SealedFileIndex) -> bytes:
     check = blake2b(digest_size=8)
     with path.open("rb", 0) as file:
         for block in index.blocks:
-            start = block.offset + max(block.packed - TAIL, 0)
-            check.update(os.pread(file.fileno(), block.offset + block.packed - start, start))
+            start = block.offset + max(block.compressed - TAIL, 0)
+            check.update(os.pread(file.fileno(), block.offset + block.compressed - start, start))
     return check.digest()

@@ -222,8 +222,8 @@ def _plain_lines(file: BinaryIO, offset: int, number: int) -> Iterator[Line]:
 
 def _compressed_lines(found: OpenFile, since: int) -> Iterator[Line]:
     found.file.seek(0)
-    packed = found.file.read()
-    for line in _lines_in(decompress(packed, found.compression)):
+    compressed = found.file.read()
+    for line in _lines_in(decompress(compressed, found.compression)):
         if line.end > since or (line.text is None and line.end == since):
             yield line
 

@@ -57,10 +57,10 @@ class _PendingChunk(NamedTuple):
     """Something to be read, with no earlier unreturned record than ``first``."""
 
     first: int
-    #: Of its content, among all of the recording.
+    #: The number of its file, among all of the recording.
     order: int
     key: int
-    #: None for a content that was not looked at yet.
+    #: None for a file that was not looked at yet.
     chunk: Chunk | None
 
 
@@ -112,7 +112,7 @@ class _OrderedIteration:
         for record in self._records(pending.order, chunk):
             time = record[0]
             if time < pending.first and pending.first > chunk.first:
-                continue  # was given when it was read before
+                continue  # was returned when it was read before
             if time == pending.first and is_full:
                 yield record
             elif is_full and self._pending and time >= self._pending[0].first:
@@ -218,7 +218,7 @@ def retrieve_selected(view: RecordingView, selection: Selection) -> TelemetryDat
         return _retrieve_all(view, wanted)
     # A time, the list that it belongs to, the record, and its line in the file.
     found: list[tuple[int, str, Any, int]] = []
-    # What is certain not to be among the newest is let go of while reading.
+    # What is certain not to be among the newest is dropped while reading.
     most = max(4 * selection.limit, _MIN_KEPT)
     for source in view.newest_first(wanted):
         older: list[tuple[int, str, Any, int]] = []

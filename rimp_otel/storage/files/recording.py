@@ -71,7 +71,7 @@ class FileRecording:
 
     @property
     def path(self) -> Path:
-        """As it was given."""
+        """The path that was passed, as a Path."""
         return self.layout.path
 
     @property

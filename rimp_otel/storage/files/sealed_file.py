@@ -145,10 +145,10 @@ def _write_blocks(
     with os.fdopen(file, "wb", 0) as target:
         for text in gather_blocks(_source_lines(source, summary)):
             began = time.perf_counter()
-            packed = compress(text)
-            size += len(packed)
-            summary.indexer.end_block(len(packed), packed[-TAIL:])
-            block = memoryview(packed)
+            compressed = compress(text)
+            size += len(compressed)
+            summary.indexer.end_block(len(compressed), compressed[-TAIL:])
+            block = memoryview(compressed)
             while block:
                 block = block[target.write(block) :]
             # Half of a processor at most: the application wants it more. A lower priority would

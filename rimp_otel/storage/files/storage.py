@@ -108,7 +108,7 @@ class FileStorage(RecordedStorage):
         )
         self.layout = Layout(path)
         self.policy = FilePolicy.of(config)
-        # Absolute, so that a program that changes its working directory goes on where it was.
+        # Absolute, so that a program may change its working directory.
         self._absolute = Layout(Path(os.path.abspath(self.layout.path)))
         self._shared: SlotWriter | None = None
         self._targets: list[FileJournalTarget] = []

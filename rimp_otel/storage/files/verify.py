@@ -212,7 +212,7 @@ class FileCheck:
         signal: whose records it holds.
         parse_line: reads a line.
         tally: what is read is counted there.
-        torn: whether a last line without an end is damage; otherwise somebody may be writing it.
+        torn: True if a last line without an end is damage; else a process may be writing it.
         limit: a last line without an end that begins there, or later, is no damage: the journal
             still has it.
     """
@@ -421,7 +421,7 @@ class Inspection:
                 yield problem
         if name.is_waiting:
             self.waiting.append(path)
-        elif is_whole:  # else it is made anew with the file
+        elif is_whole:  # else it is made again with the file
             yield from _check_index(path, name)
         if same is not None:
             yield Problem(ProblemCode.DUPLICATE, path, same.name)

@@ -137,9 +137,9 @@ class RecordingView:
         """Iterate over the lines of a chunk that can hold a wanted record, with their numbers.
 
         Args:
-            content: the file that it is a part of; None for the journals.
-            parts: that file, opened.
-            stretch: one of its chunks.
+            data_file: the file that it is a part of; None for the journals.
+            chunked: that file, opened.
+            chunk: one of its chunks.
             wanted: which lines.
 
         Raises:

@@ -131,7 +131,7 @@ class SlotWriter:
         self.policy = policy
         self.sealer = sealer
         self._for_journal = for_journal
-        self._given = slot
+        self._fixed_slot = slot
         self._clock = clock
         self._monotonic = monotonic
         self._lock = ProcessLock()
@@ -177,7 +177,9 @@ class SlotWriter:
             if self._busy and self._pid == os.getpid():
                 return self._other().append_all(lines)
             with self._alone("append to", self.layout.directory):
-                self._append_all({signal: given for signal, given in lines.items() if given})
+                self._append_all(
+                    {signal: signal_lines for signal, signal_lines in lines.items() if signal_lines}
+                )
         return None
 
     def append(
@@ -286,7 +288,7 @@ class SlotWriter:
         self._count(repaired=sum(appender.repaired for appender in self._appenders.values()))
         self._appenders = {}
         slot, self._slot = self._slot, None
-        if slot is not None and slot is not self._given:
+        if slot is not None and slot is not self._fixed_slot:
             slot.release()
 
     def _take(self) -> Slot:
@@ -296,11 +298,11 @@ class SlotWriter:
         if slot is not None:
             self._count(slots_lost=1)
             self._let_go()
-        return self._begin_slot(self._take_anew())
+        return self._begin_slot(self._take_new())
 
-    def _take_anew(self) -> Slot:
-        if self._given is not None:
-            return self._given
+    def _take_new(self) -> Slot:
+        if self._fixed_slot is not None:
+            return self._fixed_slot
         taken = self._take_from(self._claimed or 0)
         if self._claimed is not None and taken.number != self._claimed:
             taken.release()
@@ -340,8 +342,8 @@ class SlotWriter:
         done: list[tuple[Signal, End]] = []
         before = self._stats
         try:
-            for signal, given in lines.items():
-                done.append((signal, self._append(signal, given, _ignore_write)[0]))
+            for signal, signal_lines in lines.items():
+                done.append((signal, self._append(signal, signal_lines, _ignore_write)[0]))
         except BaseException:
             for signal, start in done:
                 self._appenders[signal].take_back(start)

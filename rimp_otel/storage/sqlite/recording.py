@@ -67,7 +67,7 @@ class SQLiteRecording:
 
     @property
     def path(self) -> Path:
-        """As it was given."""
+        """The path that was passed, as a Path."""
         return self.layout.path
 
     @property

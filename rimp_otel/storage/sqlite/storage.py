@@ -75,9 +75,9 @@ class SQLiteStorage(RecordedStorage):
             sync=sync,
         )
         _check_lock_timeout("lock_timeout", lock_timeout)
-        #: As it was given.
+        #: The path that was passed, as a Path.
         self.path = Path(path)
-        # Absolute, so that a program that changes its working directory goes on where it was.
+        # Absolute, so that a program may change its working directory.
         self._layout = DatabaseLayout(os.path.abspath(path))
         self._timeout = lock_timeout
         self._syncs = sync != "never"

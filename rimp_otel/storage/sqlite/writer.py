@@ -199,7 +199,7 @@ _MAX_INDEXED_LATER = 2_000
 _SLICE = re.compile(r"(.+-[a-z]+)-[0-9]+-([0-9]+)", re.ASCII | re.DOTALL)
 # Seconds, and a part of the time that a batch took, for which the file is left to others.
 _MIN_GAP, _GAP = 0.000_25, 1 / 16
-# Kept when SQLite begins its write-ahead log anew.
+# Kept when SQLite begins its write-ahead log again.
 _LOG_SIZE = 16 * 1024 * 1024
 
 
@@ -285,7 +285,7 @@ class DatabaseWriter:
         db.is_busy = False
         self._numbers.forget()
         if isinstance(error, StorageError) and not is_locked(error):
-            self.close()  # what is wrong may be mended from outside
+            self.close()  # what is wrong may be repaired from outside
 
     @contextmanager
     def _measured(self) -> Iterator[None]:

@@ -94,7 +94,7 @@ def test_a_gap_says_where_and_how_much(blocks, compression):
     ]
     assert gap.offset == start
     assert gap.size == (len(TEXTS[1]) if compression == "zstd" else 0)
-    assert gap.reason == f"bytes {start} to {stop} cannot be unpacked"
+    assert gap.reason == f"bytes {start} to {stop} cannot be decompressed"
 
 
 def test_what_is_nothing_of_the_kind(compression):

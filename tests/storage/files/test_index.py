@@ -261,7 +261,7 @@ def test_damaged_block(storage, sealed):
     assert found == [6, 6, 9, 9, 10, 10, 11, 11]
     end = block.offset + block.packed
     assert [tuple(damaged) for damaged in storage.damaged] == [
-        (sealed, 7, f"bytes {block.offset} to {end} cannot be unpacked")
+        (sealed, 7, f"bytes {block.offset} to {end} cannot be decompressed")
     ]
     assert len(storage.retrieve(20, 22).spans) == 4
     assert storage.damaged == []

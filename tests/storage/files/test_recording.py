@@ -205,7 +205,7 @@ def test_a_damaged_block_of_a_sealed_file(path, reader):
     assert numbers == list(range(13, 40))
     (damaged,) = reader.damaged
     assert (damaged.path, damaged.line) == (sealed, 1)
-    assert "cannot be unpacked" in damaged.reason
+    assert "cannot be decompressed" in damaged.reason
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip"])
