@@ -1,15 +1,30 @@
-"""Retrieving from files and journals, and from no more files than it takes."""
+"""Retrieving from files and journals: few files are read, and batches come in order."""
 
 from __future__ import annotations
 
 import random
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext
 
-from rimp_otel import FileStorage, MemoryStorage, TelemetryData, TelemetryEvent
+from rimp_otel import (
+    ConfigurationError,
+    EventType,
+    FileStorage,
+    MemoryStorage,
+    StorageError,
+    TelemetryData,
+    TelemetryEvent,
+    TelemetryMetric,
+)
+from rimp_otel.storage.base import with_times
+from rimp_otel.storage.files import blocks as compression
+from rimp_otel.storage.files import query as sweep
 from rimp_otel.storage.files import snapshot as snapshots
 from rimp_otel.storage.files.layout import SealedName
 from tests.storage.journaled import Journaled
+from tests.storage.recordings import files
 
 
 def at(*seconds):
@@ -143,3 +158,168 @@ def test_absolute(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert messages(storage.retrieve()) == ["1"]
+
+
+# Batches in order, in little memory.
+
+
+def some(chance, number):
+    """A few records of all signals, some of them long before the others."""
+    late = chance.random() < 0.2
+    times = [
+        10**9 * (chance.randrange(1, 1 + number) if late else number) + chance.randrange(10**8)
+        for _ in range(4)
+    ]
+    kind = chance.choice(list(EventType))
+    spans = [
+        ReadableSpan("s", SpanContext(chance.randrange(1, 9), 1, False), start_time=time)
+        for time in times[:2]
+    ]
+    return TelemetryData(
+        [TelemetryEvent("a", "m", kind, time_unix_nano=times[2])],
+        [TelemetryMetric("m", 1, time_unix_nano=times[3])],
+        spans,
+    )
+
+
+def all_times(batches):
+    """Of each batch, its times in order."""
+    return [sorted(time for time, _, _ in with_times(batch)) for batch in batches]
+
+
+CONDITIONS = [
+    {},
+    {"start_time": 20, "end_time": 40},
+    {"signals": ["logs", "metrics"]},
+    {"trace_id": 3},
+    {"severity": EventType.WARNING, "end_time": 50},
+    {"name": "m"},
+]
+
+
+@pytest.mark.parametrize("most", [0, 10, 100_000])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_same_as_retrieve(tmp_path, monkeypatch, seed, most):
+    """Whatever lies where, and however little may wait."""
+    chance = random.Random(seed)
+    monkeypatch.setattr(compression, "BLOCK_SIZE", 2_000)
+    monkeypatch.setattr(sweep, "MAX_WAITING", most)
+    monkeypatch.setattr(sweep, "_MAX_OPEN", 2)
+    storage, memory = FileStorage(tmp_path / "t"), MemoryStorage()
+    for number in range(1, 61):
+        data = some(chance, number)
+        storage.store(data)
+        memory.store(data)
+        if chance.random() < 0.15:
+            storage.rotate()
+    for index in list(storage.layout.sealed.glob("*.idx"))[::3]:
+        index.unlink()
+    for conditions in CONDITIONS:
+        expected = sorted(time for time, _, _ in with_times(memory.retrieve(**conditions)))
+        for each in (storage, memory):
+            found = all_times(each.iter_retrieve(**conditions, batch_size=7))
+            assert [time for batch in found for time in batch] == expected
+            assert all(len(batch) == 7 for batch in found[:-1])
+        assert sorted(time for time, _, _ in with_times(storage.retrieve(**conditions))) == expected
+
+
+def test_few_wait(tmp_path, monkeypatch):
+    """Though each block has a span of the very beginning, which makes their times overlap."""
+    monkeypatch.setattr(compression, "BLOCK_SIZE", 1_000)
+    monkeypatch.setattr(sweep, "MAX_WAITING", 20)
+    storage = FileStorage(tmp_path / "t")
+    for number in range(1, 101):
+        times = [number, *(10**6 * number + i for i in range(9))]
+        storage.store(
+            TelemetryData([TelemetryEvent("a", "m", time_unix_nano=time) for time in times])
+        )
+    storage.rotate()
+    waiting = []
+    original = sweep.heappush
+
+    def heappush(heap, item):
+        original(heap, item)
+        waiting.append(sum(isinstance(item[-1], tuple) and len(item) == 4 for item in heap))
+
+    monkeypatch.setattr(sweep, "heappush", heappush)
+    batches = list(storage.iter_retrieve(batch_size=10))
+    found = [event.time_unix_nano for batch in batches for event in batch.events]
+    assert found == sorted(found)
+    assert len(set(found)) == 1_000
+    assert max(waiting) < 60
+
+
+def test_journals_too(tmp_path):
+    """Of living processes and of dead ones."""
+    first, second = Journaled(tmp_path / "t"), Journaled(tmp_path / "t")
+    first.collect("1")
+    first.drain()
+    first.collect("2")
+    second.collect("3")
+    second.die()
+    batches = list(FileStorage(tmp_path / "t").iter_retrieve(batch_size=2))
+    messages = [event.message for batch in batches for event in batch.events]
+    assert messages == ["1", "2", "3"]
+    assert [len(batch) for batch in batches] == [2, 1]
+    first.close()
+
+
+def test_damaged_lines_are_named_once(tmp_path):
+    """Also of a file that is read as a whole."""
+    storage = FileStorage(tmp_path / "t")
+    storage.store(TelemetryData([TelemetryEvent("a", "1")]))
+    active = tmp_path / "t" / "logs.jsonl"
+    active.write_bytes(active.read_bytes() + b"no json\n")
+    storage.store(TelemetryData([TelemetryEvent("a", "2")]))
+    for _ in range(2):
+        batches = list(storage.iter_retrieve())
+        assert [event.message for batch in batches for event in batch.events] == ["1", "2"]
+        assert [damaged.line for damaged in storage.damaged] == [2]
+        storage.rotate()
+
+
+def test_deleted_while_it_is_read(tmp_path):
+    """Is no error."""
+    storage = FileStorage(tmp_path / "t")
+    for number in range(3):
+        storage.store(TelemetryData([TelemetryEvent("a", "m", time_unix_nano=number + 1)]))
+        storage.rotate()
+    batches = storage.iter_retrieve(batch_size=1)
+    assert next(batches).events[0].time_unix_nano == 1
+    for path in storage.layout.sealed.iterdir():
+        path.unlink()
+    assert list(batches) == []
+
+
+def test_replaced_while_it_is_read(tmp_path, monkeypatch):
+    """By a repair: said, since where it was read to means nothing in it."""
+    monkeypatch.setattr(compression, "BLOCK_SIZE", 100)
+    monkeypatch.setattr(sweep, "_MAX_OPEN", 1)
+    storage = FileStorage(tmp_path / "t")
+    for numbers in ((1, 3, 5), (2, 4, 6)):
+        for number in numbers:
+            storage.store(TelemetryData([TelemetryEvent("a", "m", time_unix_nano=number)]))
+        storage.rotate()
+    batches = storage.iter_retrieve(batch_size=1)
+    assert [next(batches).events[0].time_unix_nano for _ in range(2)] == [1, 2]
+    for path in files(storage.layout.sealed):
+        path.with_name("new").write_bytes(path.read_bytes())
+        path.with_name("new").rename(path)
+    with pytest.raises(StorageError, match="another file has taken its place; begin again"):
+        list(batches)
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_wrong_arguments_are_named_at_once(tmp_path, kind):
+    """Not when the first batch is asked for."""
+    storage = MemoryStorage() if kind == "memory" else FileStorage(tmp_path / "t")
+    for size in (0, -1, 1.5, True, "5", None):
+        with pytest.raises(
+            ConfigurationError, match=f"batch_size must be an integer >= 1, got {size!r}"
+        ):
+            storage.iter_retrieve(batch_size=size)
+    with pytest.raises(ConfigurationError, match="'soon' is not a point in time"):
+        storage.iter_retrieve("soon")
+    with pytest.raises(ConfigurationError, match="severity must be an EventType"):
+        storage.iter_retrieve(severity=99)
+    assert list(storage.iter_retrieve()) == []

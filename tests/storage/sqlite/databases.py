@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from rimp_otel import SQLiteStorage, TelemetryData, TelemetryEvent
+from tests.storage.journaled import Journaled
 
 SECOND = 1_000_000_000
 
@@ -41,3 +42,8 @@ def is_whole(path: Path) -> bool:
     """Whether SQLite finds nothing wrong, in the index of messages neither."""
     query(path, "INSERT INTO messages (messages, rank) VALUES ('integrity-check', 1)")
     return query(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def journaled(path: Path, storage: SQLiteStorage | None = None) -> Journaled:
+    """Return a process that records into a database through a journal."""
+    return Journaled(path, storage=storage or SQLiteStorage(path))

@@ -1,4 +1,4 @@
-"""SQLiteRecording: what the commands read, as they read files."""
+"""SQLiteRecording: what it returns at each poll, from the database and the journals beside it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import os
 import pytest
 
 from rimp_otel import SQLiteStorage, StorageError
-from rimp_otel.storage.recording import is_database
 from rimp_otel.storage.sqlite.recording import SQLiteRecording
-from tests.journal.records import die
-from tests.storage.sqlite.databases import SECOND, batch, messages, query
-from tests.storage.sqlite.test_writer import Dies, Journaled
+from tests.storage.sqlite.databases import SECOND, batch, journaled, messages, query
+from tests.storage.sqlite.test_writer import Dies
 
 
 def polled(reader):
@@ -40,40 +38,40 @@ def test_each_record_once(path):
 
 def test_skips_what_there_is(path):
     """In the file and in journals."""
-    process = Journaled(path)
+    process = journaled(path)
     process.collect("one")
-    process.drain.run()
+    process.drain()
     process.collect("two")
     reader = SQLiteRecording(path)
     reader.skip()
     process.collect("three")
     assert polled(reader) == ["three"]
-    process.drain.run()
+    process.drain()
     assert polled(reader) == []
-    process.drain.close()
+    process.close()
 
 
 def test_journals_too(path):
     """What a living process has not stored yet, and a dead one has left; it is given once."""
-    process, reader = Journaled(path), SQLiteRecording(path)
+    process, reader = journaled(path), SQLiteRecording(path)
     process.collect("one", "two")
     assert polled(reader) == ["one", "two"]
-    process.drain.run()
+    process.drain()
     process.collect("three")
     assert polled(reader) == ["three"]
     assert polled(SQLiteRecording(path)) == ["one", "two", "three"]
-    die(process.journal)
+    process.die()
     process.storage.close()
     assert polled(SQLiteRecording(path)) == ["one", "two", "three"]
 
 
 def test_a_slice_that_is_stored_and_not_noted(path):
     """Is in both, and given once."""
-    process = Journaled(path, Dies(path))
+    process = journaled(path, Dies(path))
     process.collect("one", "two")
-    process.drain.run()
+    process.drain()
     assert polled(SQLiteRecording(path)) == ["one", "two"]
-    die(process.journal)
+    process.die()
     process.storage.close()
     assert polled(SQLiteRecording(path)) == ["one", "two"]
 
@@ -91,9 +89,9 @@ def test_another_file_of_that_name(path):
 
 def test_files(path):
     """The database, what is beside it while it is open, and journals."""
-    process = Journaled(path)
+    process = journaled(path)
     process.collect("one")
-    process.drain.run()
+    process.drain()
     names = [(file.kind, file.path.name, file.signal) for file in SQLiteRecording(path).files()]
     assert names == [
         ("active", "telemetry.db", None),
@@ -101,7 +99,7 @@ def test_files(path):
         ("active", "telemetry.db-shm", None),
         ("journal", "000001.seg", None),
     ]
-    process.drain.close()
+    process.close()
     assert [file.path for file in SQLiteRecording(path).files()] == [path]
 
 
@@ -119,18 +117,6 @@ def test_another_programs_database(path):
     query(path, "CREATE TABLE users (name)")
     with pytest.raises(StorageError, match="a database of another program"):
         polled(SQLiteRecording(path))
-
-
-def test_told_from_files(tmp_path):
-    """By what is there, else by its name."""
-    (tmp_path / "directory.db").mkdir()
-    (tmp_path / "file").touch()
-    given = ["directory.db", "file", "new.db", "new.sqlite3", "new", "new.jsonl"]
-    assert [name for name in given if is_database(tmp_path / name)] == [
-        "file",
-        "new.db",
-        "new.sqlite3",
-    ]
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="looks into /proc")

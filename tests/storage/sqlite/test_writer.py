@@ -1,19 +1,30 @@
-"""Writing: each batch once, with a journal's slice in the same transaction."""
+"""Writing: each batch once, with a journal's slice in the same transaction; and retention."""
 
 from __future__ import annotations
 
 import pytest
 
-from rimp_otel import SQLiteStorage, StorageError, TelemetryCollector, TelemetryConfig
+from rimp_otel import (
+    SQLiteStorage,
+    StorageError,
+    TelemetryConfig,
+    TelemetryData,
+    TelemetryEvent,
+)
 from rimp_otel.batch import set_slice_id
-from rimp_otel.collector.collector import CollectorBuffer
-from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.slots import Slot
-from rimp_otel.process import Reporter
-from rimp_otel.streaming.journal_drain import JournalDrain
+from rimp_otel.models.records import ResourceInfo
+from rimp_otel.storage.sqlite.writer import Retention
 from tests.contract.samples import everything
-from tests.journal.records import die
-from tests.storage.sqlite.databases import batch, messages, query, stored
+from tests.storage.sqlite.databases import (
+    SECOND,
+    batch,
+    is_whole,
+    journaled,
+    messages,
+    query,
+    stored,
+)
 
 
 def sliced(slice_id, *texts):
@@ -106,36 +117,6 @@ def test_origins_that_another_process_has_deleted(storage, path):
     assert stored(path) == ["two"]
 
 
-class Journaled:
-    """A process that records through a journal, and does each step when it is told to."""
-
-    def __init__(self, path, storage=None):
-        self.storage = storage or SQLiteStorage(path)
-        self.collector = TelemetryCollector(TelemetryConfig())
-        target = self.storage.journal_target()
-        self.journal = Journal(target, 16 * 1024 * 1024, Reporter(), False)
-        self.buffer = CollectorBuffer(self.collector)
-        self.buffer.attach(self, self.journal)
-        self.drain = JournalDrain(
-            self.journal,
-            target,
-            self.buffer.counts,
-            lambda data: None,
-            Reporter(),
-            self.buffer,
-            self.storage,
-            sync_after=TelemetryConfig().sync_interval,
-        )
-
-    def wake(self):
-        """Is never due by itself."""
-
-    def collect(self, *texts):
-        """Into the journal."""
-        for text in texts:
-            self.collector.collect_event("a", text)
-
-
 class Dies(SQLiteStorage):
     """Its process dies right after it has stored."""
 
@@ -146,60 +127,60 @@ class Dies(SQLiteStorage):
 
 def test_a_death_between_storing_and_noting_it(path):
     """The next process offers the slice again; it is there once."""
-    first = Journaled(path, Dies(path))
+    first = journaled(path, Dies(path))
     first.collect("one", "two")
-    first.drain.run()
-    die(first.journal)
+    first.drain()
+    first.die()
     first.storage.close()
-    second = Journaled(path)
+    second = journaled(path)
     second.journal.open()
     second.collect("three")
-    second.drain.run()
+    second.drain()
     assert stored(path) == ["one", "two", "three"]
     assert second.storage.stats().repeats == 1
-    second.drain.close()
+    second.close()
 
 
 def test_a_loss_of_power(path, monkeypatch):
     """The headers are rolled back to the last sync; what the file has all the same is found in it,
     and what it has lost is stored again."""
-    first = Journaled(path)
+    first = journaled(path)
     first.collect("one")
-    first.drain.run()
-    first.drain.sync()
+    first.drain()
+    first.sync()
     kept = path.read_bytes() if not path.with_name("telemetry.db-wal").exists() else None
     first.collect("two")
-    first.drain.run()
+    first.drain()
     first.collect("three", "four")
-    die(first.journal)
+    first.die()
     first.storage.close()
     assert kept is None
     monkeypatch.setattr(Slot, "take", rebooted(Slot.take))
-    second = Journaled(path)
+    second = journaled(path)
     second.journal.open()
-    second.drain.run()
+    second.drain()
     assert stored(path) == ["one", "two", "three", "four"]
-    second.drain.close()
+    second.close()
 
 
 def test_a_loss_of_power_that_the_file_has_not_survived_whole(path, monkeypatch):
     """Transactions since the last sync are gone, with their places."""
-    first = Journaled(path)
+    first = journaled(path)
     first.collect("one")
-    first.drain.run()
-    first.drain.sync()
+    first.drain()
+    first.sync()
     first.collect("two")
-    first.drain.run()
-    die(first.journal)
+    first.drain()
+    first.die()
     first.storage.close()
     query(path, "DELETE FROM records WHERE message = 'two'")
     query(path, "UPDATE slices SET position = 0")
     monkeypatch.setattr(Slot, "take", rebooted(Slot.take))
-    second = Journaled(path)
+    second = journaled(path)
     second.journal.open()
-    second.drain.run()
+    second.drain()
     assert messages(second.storage.retrieve()) == ["one", "two"]
-    second.drain.close()
+    second.close()
 
 
 def rebooted(take):
@@ -211,3 +192,84 @@ def rebooted(take):
         return slot
 
     return taken
+
+
+# Retention, by the file's size and by age.
+
+
+def test_by_age(tmp_path):
+    """What is older goes with the next batch, out of the index too."""
+    path = tmp_path / "telemetry.db"
+    storage = SQLiteStorage(path)
+    storage._writer._retention = Retention(age=60.0, clock=lambda: 1_000.0)
+    storage.store(batch("old", time=939 * SECOND))
+    storage.store(batch("new", time=940 * SECOND))
+    assert messages(storage.retrieve()) == ["new"]
+    assert messages(storage.search("old")) == []
+    assert storage.stats().deleted == 1
+    assert is_whole(path)
+    storage.close()
+
+
+def test_by_size(tmp_path):
+    """The file stays about as large as it may be, with the newest records."""
+    path = tmp_path / "telemetry.db"
+    storage = SQLiteStorage(path, retain_size=400_000)
+    for number in range(60):
+        texts = [f"{number} {i} {'x' * 500}" for i in range(40)]
+        storage.store(batch(*texts, time=(number + 1) * SECOND))
+    found = messages(storage.retrieve())
+    assert found[-1].startswith("59 39 ")
+    assert 0 < len(found) < 1_000
+    assert storage.stats().deleted == 2_400 - len(found)
+    storage.close()
+    assert path.stat().st_size < 1_500_000
+    assert is_whole(path)
+
+
+def test_space_is_given_back(tmp_path):
+    """Where less is kept than before."""
+    path = tmp_path / "telemetry.db"
+    storage = SQLiteStorage(path)
+    for number in range(20):
+        storage.store(
+            batch(*(f"{i} {'x' * 1_000}" for i in range(500)), time=(number + 1) * SECOND)
+        )
+    storage.close()
+    before = path.stat().st_size
+    storage = SQLiteStorage(path, retain_size=400_000)
+    for number in range(50):
+        storage.store(batch("later", time=(100 + number) * SECOND))
+    assert "later" in messages(storage.retrieve())
+    storage.close()
+    assert path.stat().st_size < before / 3
+    assert is_whole(path)
+
+
+def test_resources_go_with_their_last_record(tmp_path):
+    """Those of many short-lived processes are not kept for ever."""
+    path = tmp_path / "telemetry.db"
+    storage = SQLiteStorage(path)
+    storage._writer._retention = Retention(age=60.0, clock=lambda: 1_000.0)
+    for number in range(3):
+        event = TelemetryEvent(
+            "app",
+            "x",
+            time_unix_nano=(900 + 40 * number) * SECOND,
+            resource=ResourceInfo({"service.name": f"s{number}"}),
+        )
+        storage.store(TelemetryData(events=[event]))
+    assert query(path, "SELECT name FROM origins WHERE kind = 'resource'") == [("s1",), ("s2",)]
+    assert [e.resource.attributes for e in storage.retrieve().events] == [
+        {"service.name": "s1"},
+        {"service.name": "s2"},
+    ]
+    storage.close()
+
+
+def test_as_configured(tmp_path):
+    """By the same fields as files."""
+    config = TelemetryConfig(
+        storage_backend="sqlite", storage_path=tmp_path / "x.db", retain_size=7, retain_age=8.0
+    )
+    assert SQLiteStorage.from_config(config)._writer._retention[:2] == (7, 8.0)
