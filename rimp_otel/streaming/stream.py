@@ -134,8 +134,8 @@ class TelemetryStream(MetricReader):
             target,
             config.journal_size,
             reporter,
-            config.record_open_spans,
-            config.record_crashes,
+            open_spans=config.record_open_spans,
+            crashes=config.record_crashes,
         )
         buffer.attach(_StreamHooks(self), journal)
         return JournalDrain(
@@ -144,9 +144,9 @@ class TelemetryStream(MetricReader):
             buffer.counts,
             self._offer,
             reporter,
-            buffer,
-            self.storage,
-            {"always": 0.0, "interval": config.sync_interval}.get(config.sync),
+            buffer=buffer,
+            storage=self.storage,
+            sync_after={"always": 0.0, "interval": config.sync_interval}.get(config.sync),
         )
 
     def start(self) -> None:
@@ -305,14 +305,14 @@ class TelemetryStream(MetricReader):
 
         return self._perform(flush, deadline) and self._wait_for_consumers(deadline)
 
-    def _perform(self, action: Callable[[], bool], deadline: float) -> bool:
+    def _perform(self, function: Callable[[], bool], deadline: float) -> bool:
         if not self.collector.config.enabled:
             return True  # there is nothing to store, and no thread to be started for it
         batches = self._drain.batches
         finished: list[bool] = []
 
         def watched() -> bool:
-            stored = action()
+            stored = function()
             finished.append(stored)
             self._hangs = False
             return stored
