@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from zlib import crc32
 
 import msgspec
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, TraceState
 
@@ -30,6 +31,7 @@ from rimp_otel.journal.open_spans import (
 )
 from rimp_otel.journal.slots import JournalFileKind, journal_file_name
 from rimp_otel.models.records import EventType, TelemetryEvent
+from rimp_otel.otlp.decode_common import bounded_attributes
 from rimp_otel.otlp.decode_spans import RecordedSpan
 from rimp_otel.otlp.encode_logs import encode_event
 from rimp_otel.otlp.encode_spans import encode_span
@@ -235,19 +237,11 @@ def _span_context(
     )
 
 
-class _CountedAttributes(dict[Any, Any]):
-    """Attributes with a count of those that are lost, as the SDK's have it."""
-
-    dropped = 0
-
-
-def _interrupted_attributes(entry: OpenSpanEntry) -> _CountedAttributes:
-    attributes = _CountedAttributes(entry.attributes)
-    attributes["rimp.interrupted"] = True
+def _interrupted_attributes(entry: OpenSpanEntry) -> BoundedAttributes:
+    attributes = {**entry.attributes, "rimp.interrupted": True}
     if entry.is_cut:
         attributes["rimp.name_cut"] = True
-    attributes.dropped = entry.dropped_attributes_count
-    return attributes
+    return bounded_attributes(attributes, entry.dropped_attributes_count)
 
 
 class Crash(NamedTuple):
