@@ -61,10 +61,10 @@ def log_record_time(record: Any) -> int:
 
 def log_record_json(record: Any) -> str:
     """Return the OTLP JSON object of an SDK log record."""
-    return _quick_log_json(record.log_record) or _careful_log_json(record)
+    return _fast_log_json(record.log_record) or _careful_log_json(record)
 
 
-def _quick_log_json(log: Any) -> str | None:
+def _fast_log_json(log: Any) -> str | None:
     """Return the JSON of a record as nearly all are; None for one that is odd in any way."""
     # As in ``encode_spans``: one f-string, and one look for anything odd.
     try:
@@ -91,7 +91,7 @@ def _quick_log_json(log: Any) -> str | None:
             f',"severityNumber":{severity},{named}"body":{{"stringValue":{quote(body)}}}'
             f"{after}}}"
         )
-    except Exception:  # whatever an odd value raises: the careful way repairs it
+    except Exception:  # whatever an odd value raises: the careful path repairs it
         return None
 
 

@@ -53,8 +53,8 @@ __all__ = [
     "native_metric_envelope",
     "native_metric_json",
     "number_field",
+    "point_encoder",
     "point_json",
-    "point_writer",
     "summary_fields",
 ]
 
@@ -171,11 +171,11 @@ SDK_KINDS: dict[type, MetricKind] = {
 
 _NUMBERS = {int, float}
 
-Writer = Callable[[Any], str]
+PointEncoder = Callable[[Any], str]
 """Returns the OTLP JSON object of a data point, or raises whatever makes that impossible."""
 
 
-def point_writer(data: Any) -> Writer:
+def point_encoder(data: Any) -> PointEncoder:
     """Return a function that encodes the points of one of the SDK's metrics.
 
     Args:
@@ -184,10 +184,10 @@ def point_writer(data: Any) -> Writer:
     Raises:
         KeyError: ``data`` is of another type.
     """
-    quick, values = _WRITERS[type(data)]
+    fast, values = _POINT_ENCODERS[type(data)]
 
     def write(point: Any) -> str:
-        return quick(point) or _careful_point_json(point, values)
+        return fast(point) or _careful_point_json(point, values)
 
     return write
 
@@ -203,21 +203,21 @@ def _careful_point_json(point: Any, values: Callable[[Any], str]) -> str:
     )
 
 
-def _quick_number(point: Any) -> str | None:
+def _fast_number_json(point: Any) -> str | None:
     """Return the JSON of a sum's or gauge's point; None for one that is odd in any way."""
     try:
         value = point.value
         kind = type(value)
         if kind is int and INT64_MIN <= value <= INT64_MAX:
-            return _quick_point(point, f'"asInt":"{value}"')
+            return _fast_point_json(point, f'"asInt":"{value}"')
         if kind is float and value - value == 0.0:
-            return _quick_point(point, f'"asDouble":{value!r}')
-    except Exception:  # whatever an odd value raises: the careful way repairs it
+            return _fast_point_json(point, f'"asDouble":{value!r}')
+    except Exception:  # whatever an odd value raises: the careful path repairs it
         pass
     return None
 
 
-def _quick_histogram(point: Any) -> str | None:
+def _fast_histogram_json(point: Any) -> str | None:
     try:
         count, counts = point.count, list(point.bucket_counts)
         if type(count) is not int:
@@ -234,7 +234,7 @@ def _quick_histogram(point: Any) -> str | None:
         if (total - total) + (least - least) + (most - most) != 0.0:
             return None  # an infinity, or NaN
         quoted = listed.replace(", ", '","')
-        return _quick_point(
+        return _fast_point_json(
             point,
             f'"count":"{count}","sum":{total!r},"min":{least!r},"max":{most!r}'
             f',"bucketCounts":["{quoted}"]{_bounds_field(point.explicit_bounds)}',
@@ -243,11 +243,11 @@ def _quick_histogram(point: Any) -> str | None:
         return None
 
 
-def _quick_exponential_histogram(_: Any) -> None:
+def _no_fast_json(_: Any) -> None:
     return None
 
 
-def _quick_point(point: Any, value: str) -> str | None:
+def _fast_point_json(point: Any, value: str) -> str | None:
     start, time = point.start_time_unix_nano, point.time_unix_nano
     if point.exemplars or type(time) is not int or not 0 <= time <= MAX_FIXED64:
         return None
@@ -275,11 +275,11 @@ def _bounds_field(bounds: Any) -> str:
     return text
 
 
-_WRITERS: dict[type, tuple[Callable[[Any], str | None], Callable[[Any], str]]] = {
-    Gauge: (_quick_number, lambda point: number_field(point.value)),
-    Sum: (_quick_number, lambda point: number_field(point.value)),
-    Histogram: (_quick_histogram, histogram_fields),
-    ExponentialHistogram: (_quick_exponential_histogram, exponential_histogram_fields),
+_POINT_ENCODERS: dict[type, tuple[Callable[[Any], str | None], Callable[[Any], str]]] = {
+    Gauge: (_fast_number_json, lambda point: number_field(point.value)),
+    Sum: (_fast_number_json, lambda point: number_field(point.value)),
+    Histogram: (_fast_histogram_json, histogram_fields),
+    ExponentialHistogram: (_no_fast_json, exponential_histogram_fields),
 }
 
 
@@ -301,7 +301,7 @@ def _encode_sdk_metric(
 ) -> Iterator[EncodedRecord | None]:
     points = metric.data.data_points
     try:
-        text_of, envelope = point_writer(metric.data), _sdk_metric_envelope(metric)
+        text_of, envelope = point_encoder(metric.data), _sdk_metric_envelope(metric)
     except Exception:  # one bad metric costs its points
         yield from [None] * len(points)
         return

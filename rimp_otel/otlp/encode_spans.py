@@ -43,7 +43,7 @@ __all__ = [
 
 _UNSET = StatusCode.UNSET
 
-Reader = Callable[[Any], tuple[Any, ...]]
+FieldReader = Callable[[Any], tuple[Any, ...]]
 
 
 def careful_span_json(span: ReadableSpan) -> str:
@@ -103,7 +103,7 @@ def has_private_fields(span: ReadableSpan) -> bool:
         return False
 
 
-_read_fields: Reader = (
+_read_fields: FieldReader = (
     _read_private_fields if has_private_fields(ReadableSpan("probe")) else _read_public_fields
 )
 
@@ -207,7 +207,7 @@ def status_field(status: Status | None) -> str:
 # The fast path.
 
 _SAMPLED = 1
-_USUAL: Any = ReadableSpan
+_PLAIN_SPAN: Any = ReadableSpan
 
 
 def encode_span(span: ReadableSpan, text: str | None = None) -> EncodedRecord:
@@ -223,7 +223,7 @@ def encode_span(span: ReadableSpan, text: str | None = None) -> EncodedRecord:
 
 def span_json(span: ReadableSpan) -> str:
     """Return the OTLP JSON object of one span."""
-    return _quick_span_json(span) or careful_span_json(span)
+    return _fast_span_json(span) or careful_span_json(span)
 
 
 def is_sampled(span: Any) -> bool:
@@ -243,9 +243,9 @@ def is_sampled(span: Any) -> bool:
 # - private fields: each property is a call;
 # - one f-string: each function that makes a part of it is a call, and its text is copied once more;
 # - looking once whether anything is odd, instead of clamping each value to its range.
-def _quick_span_json(span: Any) -> str | None:
+def _fast_span_json(span: Any) -> str | None:
     """Return the JSON of a span as the SDK ends it; None for one that is odd in any way."""
-    if type(span) is not _USUAL:
+    if type(span) is not _PLAIN_SPAN:
         return None  # a subclass carries what the SDK has no field for
     try:
         trace_id, span_id, _, flags, state, is_valid = span._context
@@ -288,5 +288,5 @@ def _quick_span_json(span: Any) -> str | None:
             f',"name":{quote(name)},"kind":{kind._value_ + 1}'
             f',"startTimeUnixNano":"{start}","endTimeUnixNano":"{end}"{after}}}'
         )
-    except Exception:  # whatever an odd value raises: the careful way repairs it
+    except Exception:  # whatever an odd value raises: the careful path repairs it
         return None

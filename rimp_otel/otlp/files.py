@@ -61,7 +61,8 @@ def read_messages(file: BinaryIO) -> Iterator[FileMessage]:
 
     Raises:
         OSError: the file cannot be read.
-        MissingExtraError: the file is protobuf or zstd, and the package that reads it is missing.
+        DecodeError: the file is zstd, and the package zstandard is not installed.
+        MissingExtraError: the file is protobuf, and the extra ``protobuf`` is not installed.
     """
     text = _decompress(file)
     try:

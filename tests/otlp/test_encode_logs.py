@@ -13,7 +13,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.encode_logs import _careful_log_json, _quick_log_json
+from rimp_otel.otlp.encode_logs import _careful_log_json, _fast_log_json
 from tests.otlp import strategies
 from tests.otlp.official import assert_same, lines_of, message_of
 
@@ -53,14 +53,14 @@ def test_any_body_is_the_official_message(body):
 
 @strategies.generated
 @given(strategies.log_records)
-def test_the_quick_way_writes_what_the_careful_one_does(records):
+def test_the_fast_path_writes_what_the_careful_one_does(records):
     """The fast path writes the same as the careful one, for every record that it takes."""
     for record in records:
-        quick = _quick_log_json(record.log_record)
-        assert quick is None or quick == _careful_log_json(record)
+        fast = _fast_log_json(record.log_record)
+        assert fast is None or fast == _careful_log_json(record)
 
 
-def test_the_quick_way_is_taken():
+def test_the_fast_path_is_taken():
     """A record with every field, as the logging handler makes it, takes the fast path."""
     log = LogRecord(
         timestamp=5,
@@ -73,10 +73,10 @@ def test_the_quick_way_is_taken():
         event_name="e",
     )
     record = ReadWriteLogRecord(log, RESOURCE, InstrumentationScope("app"))
-    quick = _quick_log_json(record.log_record)
-    assert quick == _careful_log_json(record)
-    assert quick is not None
-    assert quick.startswith('{"timeUnixNano":"5","observedTimeUnixNano":"6","severityNumber":13')
+    fast = _fast_log_json(record.log_record)
+    assert fast == _careful_log_json(record)
+    assert fast is not None
+    assert fast.startswith('{"timeUnixNano":"5","observedTimeUnixNano":"6","severityNumber":13')
 
 
 def test_a_log_record_is_this_text():

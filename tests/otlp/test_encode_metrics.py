@@ -33,11 +33,11 @@ from rimp_otel.models.records import Signal
 from rimp_otel.otlp import encode_metrics
 from rimp_otel.otlp.encode_metrics import (
     _careful_point_json,
-    _quick_histogram,
-    _quick_number,
+    _fast_histogram_json,
+    _fast_number_json,
     histogram_fields,
     number_field,
-    point_writer,
+    point_encoder,
 )
 from tests.otlp import strategies
 from tests.otlp.official import assert_same, lines_of, message_of, official_message
@@ -269,8 +269,8 @@ def test_points_of_all_kinds(data) -> None:
     for by_resource in data.resource_metrics:
         for by_scope in by_resource.scope_metrics:
             for metric in by_scope.metrics:
-                write = point_writer(metric.data)
-                values = encode_metrics._WRITERS[type(metric.data)][1]
+                write = point_encoder(metric.data)
+                values = encode_metrics._POINT_ENCODERS[type(metric.data)][1]
                 for point in metric.data.data_points:
                     assert write(point) == _careful_point_json(point, values)
 
@@ -279,8 +279,8 @@ def test_points_of_all_kinds(data) -> None:
 def test_numbers(value, start, time) -> None:
     """The fast path writes any number and time as the careful one does, or not at all."""
     point = NumberDataPoint({"a": 1}, start, time, value)
-    quick = _quick_number(point)
-    assert quick is None or quick == _careful_point_json(point, lambda p: number_field(p.value))
+    fast = _fast_number_json(point)
+    assert fast is None or fast == _careful_point_json(point, lambda p: number_field(p.value))
 
 
 @given(
@@ -291,11 +291,11 @@ def test_numbers(value, start, time) -> None:
 def test_histograms(total, counts, bounds) -> None:
     """The fast path writes any sum, counts and bounds as the careful one does, or not at all."""
     point = histogram_of(sum=total, count=sum(counts), bucket_counts=counts, explicit_bounds=bounds)
-    quick = _quick_histogram(point)
-    assert quick is None or quick == _careful_point_json(point, histogram_fields)
+    fast = _fast_histogram_json(point)
+    assert fast is None or fast == _careful_point_json(point, histogram_fields)
 
 
-def test_the_quick_way_is_taken() -> None:
+def test_the_fast_path_is_taken() -> None:
     """The SDK's points of counters and histograms take the fast path."""
     reader = InMemoryMetricReader()
     meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("m")
@@ -306,14 +306,14 @@ def test_the_quick_way_is_taken() -> None:
     (scoped,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
     for metric in scoped.metrics:
         (point,) = metric.data.data_points
-        quick = _quick_histogram if isinstance(metric.data, Histogram) else _quick_number
-        assert quick(point) == point_writer(metric.data)(point)
-        assert quick(point) is not None
+        fast = _fast_histogram_json if isinstance(metric.data, Histogram) else _fast_number_json
+        assert fast(point) == point_encoder(metric.data)(point)
+        assert fast(point) is not None
 
 
 def test_one_histogram() -> None:
     """One histogram is written out in full, to be read by people."""
-    assert _quick_histogram(histogram_of()) == (
+    assert _fast_histogram_json(histogram_of()) == (
         '{"timeUnixNano":"2","startTimeUnixNano":"1","count":"2","sum":4.5,"min":1.5,"max":3.0'
         ',"bucketCounts":["0","2","0"],"explicitBounds":[0.0,5.0]'
         ',"attributes":[{"key":"a","value":{"stringValue":"b"}}]}'
@@ -337,14 +337,14 @@ def test_one_histogram() -> None:
         {"explicit_bounds": None},
     ],
 )
-def test_odd_histograms_go_the_careful_way(odd) -> None:
+def test_odd_histograms_take_the_careful_path(odd) -> None:
     """A field that the SDK would not write so takes the careful path."""
-    assert _quick_histogram(histogram_of(**odd)) is None
+    assert _fast_histogram_json(histogram_of(**odd)) is None
 
 
 def test_bounds_that_are_equal_are_not_the_same() -> None:
     """Bounds of 0.0 and -0.0 are equal and written differently."""
-    texts = [_quick_histogram(histogram_of(explicit_bounds=(z, 5.0))) for z in (0.0, -0.0, 0)]
+    texts = [_fast_histogram_json(histogram_of(explicit_bounds=(z, 5.0))) for z in (0.0, -0.0, 0)]
     assert ['"explicitBounds":[0.0,5.0]' in (text or "") for text in texts] == [True, False, True]
     assert '"explicitBounds":[-0.0,5.0]' in (texts[1] or "")
 
@@ -353,5 +353,5 @@ def test_what_is_cached_is_bounded(monkeypatch) -> None:
     """The cache of bounds is limited, since each view may define its own."""
     monkeypatch.setattr(encode_metrics._bounds, "size", 3)
     for number in range(10):
-        _quick_histogram(histogram_of(explicit_bounds=(0.0, float(number))))
+        _fast_histogram_json(histogram_of(explicit_bounds=(0.0, float(number))))
     assert len(encode_metrics._bounds) <= 3

@@ -22,7 +22,7 @@ from opentelemetry.trace import (
 )
 
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.encode_spans import _quick_span_json, careful_span_json, is_sampled, span_json
+from rimp_otel.otlp.encode_spans import _fast_span_json, careful_span_json, is_sampled, span_json
 from rimp_otel.otlp.lines import LINE_SIZE
 from tests.otlp import strategies
 from tests.otlp.official import assert_same, differences, lines_of, message_of, official_message
@@ -64,14 +64,14 @@ def test_spans_of_a_provider_are_the_official_message(spans):
 
 @strategies.generated
 @given(strategies.provider_spans)
-def test_the_quick_way_writes_what_the_careful_one_does(spans):
+def test_the_fast_path_writes_what_the_careful_one_does(spans):
     """The fast path writes a provider's spans as the careful one does; only foreign ones are odd."""
     for span in spans:
-        quick = _quick_span_json(span)
-        assert quick is None or quick == careful_span_json(span)
+        fast = _fast_span_json(span)
+        assert fast is None or fast == careful_span_json(span)
 
 
-def test_the_quick_way_is_taken():
+def test_the_fast_path_is_taken():
     """A span with every field, as the SDK ends it, takes the fast path."""
     tracer = TracerProvider().get_tracer("t")
     parent = NonRecordingSpan(SpanContext(1, 2, True, TraceFlags(1), TraceState([("a", "1")])))
@@ -81,11 +81,11 @@ def test_the_quick_way_is_taken():
     ) as span:
         span.add_event("e", {"c": "d"})
         span.set_status(StatusCode.ERROR, "why")
-    quick = _quick_span_json(span._readable_span())
-    assert quick == careful_span_json(span._readable_span())
-    assert quick is not None
+    fast = _fast_span_json(span._readable_span())
+    assert fast == careful_span_json(span._readable_span())
+    assert fast is not None
     flags = span.context.trace_flags | 0x300  # the SDK's floor says of each id that it is random
-    assert f'"traceState":"a=1","parentSpanId":"0000000000000002","flags":{flags},' in quick
+    assert f'"traceState":"a=1","parentSpanId":"0000000000000002","flags":{flags},' in fast
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,10 @@ def test_the_quick_way_is_taken():
         {"attributes": {"a": 1}},
     ],
 )
-def test_odd_spans_go_the_careful_way(odd):
+def test_odd_spans_take_the_careful_path(odd):
     """A field that the SDK would not write so takes the careful path."""
     span = span_of(**{"start_time": 1, "end_time": 2, **odd})
-    assert _quick_span_json(span) is None
+    assert _fast_span_json(span) is None
     assert span_json(span) == careful_span_json(span)
 
 
