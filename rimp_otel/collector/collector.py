@@ -122,7 +122,7 @@ _BACKLOG_PART = 8
 
 
 class Stream(Protocol):
-    """What a collector asks of the stream that is attached to it."""
+    """The stream that drains a collector, as the collector sees it."""
 
     def wake(self) -> None:
         """Drain soon: the buffer is full. Safe from any thread, signal handler or finaliser."""
@@ -138,7 +138,7 @@ class Stream(Protocol):
 
 
 class TelemetryCollector(SpanProcessor, LogRecordProcessor):
-    """Takes in native events and metrics, and the spans and log records of OpenTelemetry's SDK.
+    """Collects native events and metrics, and the spans and log records of OpenTelemetry's SDK.
 
     It is a SpanProcessor and a LogRecordProcessor; spans that are not sampled are left out, as the
     specification demands.

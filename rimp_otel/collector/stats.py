@@ -43,7 +43,7 @@ class CollectorStats(NamedTuple):
 
 
 class RecordCounts:
-    """What becomes of the records of one collector, counted exactly.
+    """Exact counts of what becomes of one collector's records.
 
     ``collected.add_one`` and ``drop`` are safe from any thread, signal handler or finaliser, and so is
     reading; all else is for the one thread that drains.

@@ -25,10 +25,11 @@ from rimp_otel.collector.collector import TelemetryCollector, append_log_json, d
 from rimp_otel.collector.context import captured_log, current_span_context
 from rimp_otel.otlp.encode_logs import captured_log_json
 from rimp_otel.otlp.values import plain_value
+from rimp_otel.process import BoundedCache
 
 __all__ = ["LoggingCapture", "capture_logging", "feed_handler", "severity_of_level"]
 
-_MAX_SCOPES = 1_024
+_CACHE_SIZE = 1_024
 _MAX_TIME = 2**64 - 1
 _MAX_NESTING = 8
 _ERROR = 17
@@ -39,7 +40,7 @@ _OWN_FIELDS = frozenset(
         *("asctime", "message", "taskName"),
     }
 )
-"""What every LogRecord has: no attribute of the application's."""
+"""The fields of every LogRecord; all others are attributes of the application's."""
 
 _EVENT_NAMES = ("otel.event.name", "event.name")
 _SEVERITY_TEXTS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
@@ -61,17 +62,17 @@ def severity_of_level(level: Any) -> int:
 
 
 class LoggingCapture:
-    """Records what is logged into a collector.
+    """Collects log records of the standard library, of loguru and of structlog.
 
-    May be called from any thread, signal handler or finaliser. Takes no lock, and raises nothing but what
-    is no ``Exception``, such as KeyboardInterrupt.
+    For any thread, signal handler or finaliser: it takes no lock, and raises nothing but what is no
+    ``Exception``, such as KeyboardInterrupt.
 
     Args:
-        collector: what takes the records in.
+        collector: where to collect them.
         resource: of the records.
-        level: records below it are left out.
-        with_code: whether the attributes ``code.file.path``, ``code.function.name`` and
-            ``code.line.number`` are recorded.
+        level: the lowest level that is recorded.
+        with_code: also record the attributes ``code.file.path``, ``code.function.name`` and
+            ``code.line.number``.
     """
 
     def __init__(
@@ -85,14 +86,14 @@ class LoggingCapture:
         self._resource = resource
         self._level = level
         self._with_code = with_code
-        self._scopes: dict[str, InstrumentationScope] = {}
-        self._severities: dict[tuple[Any, Any], tuple[int, str]] = {}
+        self._scopes: BoundedCache[str, InstrumentationScope] = BoundedCache(_CACHE_SIZE)
+        self._severities: BoundedCache[tuple[Any, Any], tuple[int, str]] = BoundedCache(_CACHE_SIZE)
 
     def record(self, record: logging.LogRecord) -> int:
         """Record a LogRecord of the standard library, and return its time in nanoseconds."""
         captured_log.depth += 1
         try:
-            time = time_of(record)
+            time = creation_time(record)
             if self._level and record.levelno < self._level:
                 return time
             # What a value's __str__ logs is recorded too, but not for ever.
@@ -141,8 +142,6 @@ class LoggingCapture:
         level, name = key
         severity = severity_of_level(level), _SEVERITY_TEXTS.get(name, name)
         if type(level) is int and type(name) is str:
-            if len(self._severities) >= _MAX_SCOPES:
-                self._severities.clear()
             self._severities[key] = severity
         return severity
 
@@ -183,13 +182,12 @@ class LoggingCapture:
         append_log_json(self._collector, time_unix_nano, text, self._resource, scope)
 
     def _learn_scope(self, name: str) -> InstrumentationScope:
-        if len(self._scopes) >= _MAX_SCOPES:
-            self._scopes.clear()
-        scope = self._scopes[name] = InstrumentationScope(name)
+        scope = InstrumentationScope(name)
+        self._scopes[name] = scope
         return scope
 
     def record_loguru(self, message: Any) -> None:
-        """Record what loguru gives to a sink."""
+        """Record a message as loguru passes it to a sink."""
         record = message.record
         attributes = dict(record["extra"])
         if exception := record["exception"]:
@@ -205,7 +203,7 @@ class LoggingCapture:
         )
 
     def record_structlog(self, logger: Any, method: str, event_dict: Mapping[str, Any]) -> None:
-        """Record what structlog gives to a processor."""
+        """Record an event as structlog passes it to a processor."""
         attributes = dict(event_dict)
         message = attributes.pop("event", "")
         exc_info = attributes.pop("exc_info", None)
@@ -224,8 +222,8 @@ class LoggingCapture:
         self.write(str(name), time_ns(), severity_of_level(number), text, message, attributes)
 
 
-def time_of(record: logging.LogRecord) -> int:
-    """Return when the record was made, in nanoseconds since the epoch; now, if it does not say."""
+def creation_time(record: logging.LogRecord) -> int:
+    """Return a record's time in nanoseconds since the epoch; the present if it has none."""
     try:
         time = int(record.created * 1e9)
     except Exception:  # no number, or none that is finite
@@ -316,7 +314,7 @@ def feed_handler(handler: logging.Handler) -> None:
         if _is_not_the_programs(self, record) or record.levelno < handler.level:
             return
         before = captured_log.time
-        captured_log.time = time_of(record)
+        captured_log.time = creation_time(record)
         try:
             handler.handle(record)
         except Exception:
