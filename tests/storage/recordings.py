@@ -14,18 +14,18 @@ from rimp_otel.storage.files.layout import Layout, SealedName, fingerprint
 
 
 def batch(*messages: str) -> TelemetryData:
-    """Events of these messages."""
+    """Return events with these messages."""
     return TelemetryData(events=[TelemetryEvent("a", message) for message in messages])
 
 
 def line(*messages: str) -> bytes:
-    """The same as one OTLP JSON line."""
+    """Return events with these messages as one OTLP JSON line."""
     (text,) = batch(*messages).otlp_json(Signal.LOGS)
     return text
 
 
 def text_of(path: Path) -> bytes:
-    """A file's text, unpacked."""
+    """Return a file's text, decompressed."""
     packed = path.read_bytes()
     if path.suffix == ".zst":
         reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
@@ -34,7 +34,7 @@ def text_of(path: Path) -> bytes:
 
 
 def contents(path: Path, signal: Signal = Signal.LOGS) -> list[bytes]:
-    """The text of each file, once: sealed ones first, then the active ones by their slots."""
+    """Return the text of each file, once: sealed ones first, then the active ones by their slots."""
     while True:
         try:
             return _contents(path, signal)
@@ -57,7 +57,7 @@ def _contents(path: Path, signal: Signal) -> list[bytes]:
 
 
 def messages(path: Path) -> list[str]:
-    """Of all events in all files, each line of which must be whole."""
+    """Return the messages of all events in all files, each line of which must be whole."""
     return [
         record["body"]["stringValue"]
         for text in contents(path)
@@ -69,10 +69,10 @@ def messages(path: Path) -> list[str]:
 
 
 def files(directory: Path) -> list[Path]:
-    """What lies in a directory, in order, but for what is derived: indices."""
+    """Return the files in a directory, in order, without derived ones (indexes)."""
     return sorted(path for path in directory.iterdir() if path.suffix != ".idx")
 
 
 def names(directory: Path) -> list[str]:
-    """The names of that; none where there is no directory."""
+    """Return the names of the files; none if there is no directory."""
     return [path.name for path in files(directory)] if directory.exists() else []

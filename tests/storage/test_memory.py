@@ -8,17 +8,17 @@ from tests.processes import run
 
 
 def batch(*messages):
-    """Events of these messages."""
+    """Return events with these messages."""
     return TelemetryData(events=[TelemetryEvent("a", message) for message in messages])
 
 
 def messages(storage):
-    """What is kept."""
+    """Return the messages that are kept."""
     return [event.message for event in storage.retrieve().events]
 
 
 def test_bounded_by_records():
-    """The oldest goes first, and is counted."""
+    """The oldest record goes first, and is counted."""
     storage = MemoryStorage(max_records=3)
     storage.store(batch("1", "2"))
     storage.store(batch("3", "4", "5"))
@@ -27,7 +27,7 @@ def test_bounded_by_records():
 
 
 def test_bounded_by_bytes():
-    """A record that is longer than all of it is not kept at all."""
+    """A record longer than the bound is not kept at all."""
     storage = MemoryStorage()
     storage.store(batch("1"))
     one = storage.size
@@ -42,7 +42,7 @@ def test_bounded_by_bytes():
 
 
 def test_clear():
-    """Forgets everything but the count of what was evicted."""
+    """Clearing forgets everything but the count of evicted records."""
     storage = MemoryStorage()
     storage.store(everything())
     assert len(storage) == len(everything())

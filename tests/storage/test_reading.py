@@ -1,4 +1,4 @@
-"""What was given out of journals is not given again out of files."""
+"""SeenRecords: what was returned out of journals is not returned again out of files."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tests.storage.recordings import batch
 
 
 def lines(*batches):
-    """Of logs, as a journal gives them."""
+    """Return lines of log records, as they come out of a journal."""
     return [JournalLine(Signal.LOGS, data.otlp_json(Signal.LOGS)[0]) for data in batches]
 
 
 def messages(batches):
-    """Of their events."""
+    """Return the messages of the events."""
     return [event.message for data in batches if data for event in data.events]
 
 
 @pytest.fixture
 def seen():
-    """After a poll that gave 1 and 2 out of a journal."""
+    """Return what has been seen after a poll that returned 1 and 2 out of a journal."""
     seen = SeenRecords()
     seen.begin(lines(ONE, TWO))
     assert messages(seen.fresh()) == ["1", "2"]
@@ -35,7 +35,7 @@ ALL = TelemetryData(events=[*ONE.events, *TWO.events, *THREE.events])
 
 
 def test_still_in_the_journal(seen):
-    """Is not given again, in whatever lines it is."""
+    """A record that is still in the journal is not returned again, in whatever lines it is."""
     seen.begin(lines(ONE, TWO, THREE))
     assert messages(seen.fresh()) == ["3"]
     seen.end()
@@ -44,26 +44,26 @@ def test_still_in_the_journal(seen):
 
 
 def test_in_a_file_now(seen):
-    """Is left out of its line."""
+    """A record that is in a file now is left out of its line."""
     seen.begin([])
     assert messages([seen.without_seen(ALL, is_certain=True)]) == ["3"]
     assert messages([seen.without_seen(ALL, is_certain=True)]) == ["1", "2", "3"]
 
 
 def test_a_line_of_known_records_only(seen):
-    """Is nothing."""
+    """Nothing remains of a line of seen records."""
     seen.begin([])
     assert seen.without_seen(ONE, is_certain=True) is None
 
 
 def test_a_line_of_unknown_records_only(seen):
-    """Stays the same batch."""
+    """A line of new records stays the same batch."""
     seen.begin([])
     assert seen.without_seen(THREE, is_certain=True) is THREE
 
 
 def test_what_was_not_met_is_forgotten(seen):
-    """After a poll that read everything."""
+    """After a complete poll, records that were not met are forgotten."""
     seen.begin([])
     seen.end()
     seen.begin([])
@@ -71,7 +71,7 @@ def test_what_was_not_met_is_forgotten(seen):
 
 
 def test_what_was_not_met_is_expected_after_a_poll_that_was_broken_off(seen):
-    """Which has not read everything."""
+    """After a poll that was broken off, records that were not met are still expected."""
     seen.begin(lines(TWO, THREE))
     seen.begin(lines(TWO, THREE))
     assert seen.without_seen(ONE, is_certain=True) is None
@@ -79,7 +79,7 @@ def test_what_was_not_met_is_expected_after_a_poll_that_was_broken_off(seen):
 
 
 def test_in_a_journal_and_in_a_file_that_is_not_certain():
-    """Is given once, and expected nowhere after."""
+    """A record in both is returned once, and not expected any more."""
     seen = SeenRecords()
     seen.begin(lines(ONE, TWO))
     assert messages([seen.without_seen(ALL, is_certain=False)]) == ["3"]
@@ -90,14 +90,14 @@ def test_in_a_journal_and_in_a_file_that_is_not_certain():
 
 
 def test_given_before_and_now_in_both(seen):
-    """Is not given again."""
+    """A record that was returned before is not returned again."""
     seen.begin(lines(ONE, TWO))
     assert messages([seen.without_seen(ALL, is_certain=False)]) == ["3"]
     assert messages(seen.fresh()) == []
 
 
 def test_points_of_different_metrics():
-    """Are different, though their texts are equal."""
+    """Points of different metrics are different, though their texts are equal."""
     point = {"value": 1.0, "time_unix_nano": 1}
     first = TelemetryData(metrics=[TelemetryMetric("a", **point)])
     second = TelemetryData(metrics=[TelemetryMetric("b", **point)])
@@ -111,7 +111,7 @@ def test_points_of_different_metrics():
 
 
 def test_a_line_that_cannot_be_decoded():
-    """Is nothing; the journal's reader has reported it."""
+    """A line that cannot be decoded is ignored; the journal's reader has reported it."""
     seen = SeenRecords()
     for _ in range(2):
         seen.begin([JournalLine(Signal.LOGS, b"not json"), *lines(ONE)])
@@ -122,7 +122,7 @@ def test_a_line_that_cannot_be_decoded():
 
 
 def test_skip():
-    """Takes all for given."""
+    """Skipping takes all records as returned."""
     seen = SeenRecords()
     seen.begin(lines(ONE, TWO))
     seen.skip()
@@ -132,7 +132,7 @@ def test_skip():
 
 
 def test_many_equal_records():
-    """Each is worth one."""
+    """Each of several equal records counts as one."""
     event = TelemetryEvent("a", "same", time_unix_nano=1, observed_time_unix_nano=1)
     seen = SeenRecords()
     seen.begin(lines(TelemetryData(events=[event] * 3)))

@@ -34,7 +34,7 @@ def process(request, tmp_path):
 
 @pytest.fixture
 def recording(process, tmp_path):
-    """What is recorded so far."""
+    """The recording of that process, opened."""
     (path,) = [tmp_path / name for name in ("t", "t.db") if (tmp_path / name).exists()]
     return open_recording(path)
 
@@ -48,7 +48,7 @@ def messages(batches):
 
 
 def test_all_ways_return_each_record_once(process, recording):
-    """What is stored and what waits in the journal; in order, where that is promised."""
+    """Stored and waiting records are returned, in order where that is promised."""
     assert messages([recording.retrieve()]) == ALL
     assert messages(recording.iter_retrieve(batch_size=7)) == ALL
     assert [len(data) for data in recording.iter_retrieve(batch_size=20)] == [20, 13]
@@ -73,13 +73,14 @@ class LastDigit(Filter):
 
 
 def test_a_limit_counts_what_a_filter_of_ones_own_leaves(process, recording):
-    """Not what the storage was asked for."""
+    """A limit counts the records that such a filter accepts, not those that the storage was asked
+    for."""
     selection = Selection(limit=3, filter=LastDigit(frozenset({Signal.LOGS})))
     assert messages([recording.retrieve(selection)]) == ["12", "22", "32"]
 
 
 def test_questions_do_not_disturb_polls(process, recording):
-    """Nor does a poll hide anything from a question."""
+    """Retrieving between polls changes nothing that they return, and the other way round."""
     recording.skip()
     assert messages([recording.retrieve()]) == ALL
     process.collect("33")
@@ -91,7 +92,7 @@ def test_questions_do_not_disturb_polls(process, recording):
 
 
 def test_what_is_stored_while_it_is_read(process, recording):
-    """Is neither missed nor returned twice."""
+    """A record that is stored during an iteration is neither missed nor returned twice."""
     batches = recording.iter_retrieve(batch_size=5)
     found = messages([next(batches)])
     process.drain()
@@ -99,7 +100,7 @@ def test_what_is_stored_while_it_is_read(process, recording):
 
 
 def test_storages_read_what_waits(process, recording):
-    """As their recording does."""
+    """A storage returns what its recording does."""
     assert messages([process.storage.retrieve()]) == ALL
     assert messages(process.storage.iter_retrieve(batch_size=10)) == ALL
 
@@ -120,7 +121,7 @@ def test_slots(process, recording):
 
 
 def test_nothing_is_recorded(tmp_path):
-    """It is an error, unless something may come."""
+    """No recording is an error, unless something may come."""
     path = tmp_path / "nothing"
     with pytest.raises(NoRecordingError, match=re.escape(f"no recording at {path}: ")):
         open_recording(path)
@@ -131,7 +132,7 @@ def test_nothing_is_recorded(tmp_path):
 
 @pytest.mark.parametrize("name", ["logs.jsonl", "otlp.json", "logs.zst", "telemetry.jsonl"])
 def test_a_file_that_is_no_recording(tmp_path, name):
-    """The message says what to give instead."""
+    """The message says which path to give instead."""
     (tmp_path / name).touch()
     with pytest.raises(NoRecordingError) as caught:
         open_recording(tmp_path / name, must_exist=False)
@@ -140,7 +141,7 @@ def test_a_file_that_is_no_recording(tmp_path, name):
 
 
 def test_databases_are_told_from_files(tmp_path):
-    """By what is there, else by the name."""
+    """What is there decides, else the name."""
     (tmp_path / "directory.db").mkdir()
     (tmp_path / "file").touch()
     databases = {"file", "new.db", "new.sqlite3"}

@@ -14,7 +14,7 @@ from tests.storage.recordings import line
 
 
 class Device:
-    """Stands between the appender and the system; fails as it is told."""
+    """Stands between the appender and the system, and fails when it is told."""
 
     def __init__(self, monkeypatch):
         self.room = 1_000_000
@@ -38,19 +38,19 @@ class Device:
 
 
 def nothing(end, length):
-    """Called before a write, and not interested."""
+    """Ignore the call before a write."""
 
 
 @pytest.fixture
 def appender(tmp_path):
-    """Of a file that is not there yet."""
+    """An appender of a file that does not exist yet."""
     made = Appender(tmp_path / "logs.jsonl")
     yield made
     made.close()
 
 
 def test_says_where_and_how_much_before_it_writes(appender):
-    """And where the file ends then."""
+    """The caller learns where a write begins, its length, and where the file ends then."""
     said = []
 
     def before(end, length):
@@ -65,7 +65,7 @@ def test_says_where_and_how_much_before_it_writes(appender):
 
 
 def test_private_whatever_the_umask(appender):
-    """Readable by its owner alone."""
+    """The file is readable by its owner alone."""
     old = os.umask(0)
     try:
         appender.append([b"one"], nothing)
@@ -76,7 +76,7 @@ def test_private_whatever_the_umask(appender):
 
 @pytest.mark.parametrize("what", ["link", "dangling link", "directory", "pipe"])
 def test_what_is_no_regular_file_is_refused(appender, what):
-    """And left as it is."""
+    """Anything but a regular file is refused, and left as it is."""
     if what.endswith("link"):
         target = appender.path.with_name("target")
         if what == "link":
@@ -93,7 +93,7 @@ def test_what_is_no_regular_file_is_refused(appender, what):
 
 
 def test_failed_write_is_taken_back(appender, monkeypatch):
-    """At every byte at which it can fail; the next one goes on."""
+    """A write that fails at any byte is taken back; the next one succeeds."""
     device = Device(monkeypatch)
     text = b""
     for room in range(9):
@@ -108,7 +108,8 @@ def test_failed_write_is_taken_back(appender, monkeypatch):
 
 
 def test_what_could_not_be_taken_back_is_before_anything_else(appender, monkeypatch):
-    """Also when the file was closed in between, and as often as it takes."""
+    """What could not be taken back is cut off before the next write, even if the file was closed in
+    between."""
     device = Device(monkeypatch)
     appender.append([b"one"], nothing)
     device.room, device.truncates = 3, False
@@ -129,7 +130,7 @@ def test_what_could_not_be_taken_back_is_before_anything_else(appender, monkeypa
 def test_what_could_not_be_taken_back_is_left_to_a_file_that_was_moved_away(
     appender, monkeypatch, tmp_path
 ):
-    """Nothing is cut off the new one."""
+    """Nothing is cut off a new file of the same name."""
     device = Device(monkeypatch)
     device.room, device.truncates = 3, False
     with pytest.raises(OSError, match="No space left"):
@@ -141,7 +142,7 @@ def test_what_could_not_be_taken_back_is_left_to_a_file_that_was_moved_away(
 
 
 def test_interrupted_append_is_taken_back(appender):
-    """Such as by Ctrl+C, between the note and the write."""
+    """An append that is interrupted before its write, as by Ctrl+C, is taken back."""
 
     def before(end, length):
         raise KeyboardInterrupt
@@ -154,7 +155,7 @@ def test_interrupted_append_is_taken_back(appender):
 
 
 def test_file_cut_at_every_byte(tmp_path):
-    """Lines that were whole are as they were, the next one stands alone, a rest is no part of it."""
+    """Complete lines stay, the next one stands alone, and a rest is no part of it."""
     lines = [line("a"), line("b"), line("c")]
     text = b"".join(one + b"\n" for one in lines)
     path = tmp_path / "logs.jsonl"
@@ -174,7 +175,7 @@ def test_file_cut_at_every_byte(tmp_path):
 
 
 def test_file_with_one_changed_byte_at_every_place(tmp_path):
-    """Costs the line that it is in, or two where it was the end of one."""
+    """A changed byte costs its line, or two if it was the end of one."""
     lines = [line("a"), line("b"), line("c")]
     text = b"".join(one + b"\n" for one in lines)
     path = tmp_path / "logs.jsonl"
@@ -190,7 +191,7 @@ def test_file_with_one_changed_byte_at_every_place(tmp_path):
 
 
 def test_settling_an_append_that_was_cut_at_every_byte(tmp_path):
-    """Whole, or not there at all."""
+    """An interrupted append is complete, or not there at all."""
     path = tmp_path / "logs.jsonl"
     for written in range(5):
         path.write_bytes(b"one\n" + b"two\n"[:written])
@@ -202,7 +203,7 @@ def test_settling_an_append_that_was_cut_at_every_byte(tmp_path):
 
 
 def test_settling_where_the_tail_was_repaired_before(tmp_path):
-    """As it is: a line that lacked nothing but its end is whole, another is cut off."""
+    """A line that lacked only its end is complete; another is cut off."""
     path = tmp_path / "logs.jsonl"
     for written, whole in ((b"two\n", True), (b"tw\n", False)):
         path.write_bytes(b"one\n" + written)
@@ -213,7 +214,7 @@ def test_settling_where_the_tail_was_repaired_before(tmp_path):
 
 
 def test_settling_in_a_file_that_is_not_the_one(appender):
-    """Changes nothing; nor where there is none."""
+    """Another file is not changed, and none is created."""
     assert not appender.resolve_append(End(1, 0), 4)
     assert not appender.path.exists()
     appender.append([b"one"], nothing)
@@ -222,7 +223,7 @@ def test_settling_in_a_file_that_is_not_the_one(appender):
 
 
 def test_where_it_ends(appender):
-    """Without making a file; with its tail repaired."""
+    """Asking where the file ends repairs its tail, and creates nothing."""
     assert appender.end(create=False) == End(0, 0)
     assert not appender.path.exists()
     appender.path.write_bytes(b"one\ntw")
@@ -231,7 +232,7 @@ def test_where_it_ends(appender):
 
 
 def test_lines_after_a_place(appender):
-    """Whole ones, of this file only."""
+    """The complete lines of this file after a place are returned."""
     assert appender.lines_after(End(1, 0)) == []
     appender.path.write_bytes(b"one\ntwo\nthree\nfou")
     inode = appender.path.stat().st_ino
@@ -242,7 +243,7 @@ def test_lines_after_a_place(appender):
 
 
 def test_first_line(appender):
-    """However long it is; of an empty file, an empty one."""
+    """The first line is returned however long it is; for an empty file, it is empty."""
     appender.end()
     assert appender.first_line() == b""
     appender.append([b"x" * 200_000, b"y"], nothing)
@@ -251,7 +252,7 @@ def test_first_line(appender):
 
 @pytest.mark.parametrize("act", ["rename", "delete", "replace", "truncate", "copytruncate"])
 def test_what_others_do_to_the_file(appender, tmp_path, act):
-    """Is noticed with the next append."""
+    """Changes from outside are noticed with the next append."""
     appender.append([b"one"], nothing)
     if act == "rename":
         appender.path.rename(tmp_path / "moved")
@@ -268,7 +269,7 @@ def test_what_others_do_to_the_file(appender, tmp_path, act):
 
 
 def test_when_it_was_born(tmp_path):
-    """Of a new one, now; of an old one, by its first line, but not after its last change."""
+    """A new file begins now; an old one by its first line, but not after its last change."""
     path = tmp_path / "logs.jsonl"
     times = iter([100.0])
     new = Appender(path, clock=lambda: next(times))
@@ -293,7 +294,7 @@ def test_when_it_was_born(tmp_path):
 
 
 def test_truncated_file_is_born_anew(tmp_path):
-    """It has lost its beginning."""
+    """A truncated file begins again."""
     clock = iter([100.0])
     appender = Appender(tmp_path / "logs.jsonl", clock=lambda: next(clock))
     appender.append([b"one"], nothing)
@@ -305,7 +306,7 @@ def test_truncated_file_is_born_anew(tmp_path):
 
 
 def test_sync_is_of_what_was_appended(tmp_path, monkeypatch):
-    """Once; of a new file the directory too; never, where that is not wanted."""
+    """Appended data is synced once, a new file's directory too; nothing if that is not wanted."""
     synced = []
     monkeypatch.setattr(
         "rimp_otel.storage.files.appender.sync_file", lambda file: synced.append("file")
@@ -331,7 +332,7 @@ def test_sync_is_of_what_was_appended(tmp_path, monkeypatch):
 
 
 def test_failed_sync_is_tried_again(appender, monkeypatch):
-    """What was appended is still to be forced."""
+    """After a failed sync, the data is still to be forced."""
     outcomes = iter([OSError(errno.EIO, "Input/output error"), None])
 
     def sync_file(file):
@@ -349,7 +350,7 @@ def test_failed_sync_is_tried_again(appender, monkeypatch):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_a_file_of_somebody_else(appender):
-    """Is left alone: who put it there could read what is recorded."""
+    """Another user's file is left alone: that user could read what is recorded."""
     appender.path.write_text("")
     os.chown(appender.path, 65_534, 65_534)
     with pytest.raises(PermissionError, match="It belongs to another user"):

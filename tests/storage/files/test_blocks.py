@@ -15,31 +15,31 @@ TEXTS = [b"one\n" * 9, b"two\nand more\n", bytes(range(256)) * 2 + b"\n", b"four
 
 @pytest.fixture(params=["zstd", "gzip"])
 def compression(request):
-    """How sealed files are packed."""
+    """The compressions of sealed files."""
     return request.param
 
 
 @pytest.fixture
 def blocks(compression):
-    """One for each text, as they are sealed."""
+    """Return a compressed block for each text."""
     _, compress = choose_compressor(compression)
     return [compress(text) for text in TEXTS]
 
 
 def texts_in(packed, compression):
-    """What could be unpacked."""
+    """Return the texts that could be decompressed."""
     return [piece for piece in decompress(packed, compression) if not isinstance(piece, Gap)]
 
 
 def test_each_block(blocks, compression):
-    """Gives its text."""
+    """Each block returns its text."""
     assert list(decompress(b"".join(blocks), compression)) == TEXTS
 
 
 @pytest.mark.parametrize("threads", [0, 2])
 @pytest.mark.parametrize("size", [True, False])
 def test_what_the_zstd_library_makes_in_other_ways(threads, size):
-    """Large frames, with and without their size and checksum."""
+    """Large frames are read, with and without their size and checksum."""
     text = b"".join(b"%d\n" % number for number in range(200_000))
     packed = zstandard.ZstdCompressor(
         threads=threads, write_content_size=size, write_checksum=not size
@@ -49,13 +49,13 @@ def test_what_the_zstd_library_makes_in_other_ways(threads, size):
 
 
 def test_what_gzip_makes():
-    """One large member with a name in it."""
+    """One large member with a name in it is read."""
     text = b"".join(b"%d\n" % number for number in range(200_000))
     assert b"".join(decompress(gzip.compress(text), "gzip")) == text
 
 
 def test_cut_at_every_offset(blocks, compression):
-    """All whole blocks are read, and one gap says where the rest begins."""
+    """All complete blocks are read, and one gap says where the rest begins."""
     packed = b"".join(blocks)
     ends = [sum(map(len, blocks[:count])) for count in range(len(blocks) + 1)]
     for size in range(1, len(packed)):
@@ -71,7 +71,7 @@ def test_cut_at_every_offset(blocks, compression):
 
 @pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
 def test_one_byte_flipped_at_every_offset(blocks, compression, flip):
-    """All other blocks are read; that one too where the byte does not matter, else it is a gap."""
+    """All other blocks are read; the block is a gap unless the byte does not matter."""
     packed = b"".join(blocks)
     ends = [sum(map(len, blocks[: count + 1])) for count in range(len(blocks))]
     for offset in range(len(packed)):
@@ -85,7 +85,7 @@ def test_one_byte_flipped_at_every_offset(blocks, compression, flip):
 
 
 def test_a_gap_says_where_and_how_much(blocks, compression):
-    """The size of the missing text where the header is whole, which gzip's does not say."""
+    """A gap has the size of the missing text if the header is whole and says it."""
     blocks[1] = blocks[1][:-1] + bytes([blocks[1][-1] ^ 0xFF])
     start = len(blocks[0])
     stop = start + len(blocks[1])
@@ -98,7 +98,7 @@ def test_a_gap_says_where_and_how_much(blocks, compression):
 
 
 def test_what_is_nothing_of_the_kind(compression):
-    """Is one gap."""
+    """Foreign data is one gap."""
     assert list(decompress(b"", compression)) == [Gap(0, 0, "it is empty")]
     for garbage in (b"x", b"\0" * 100, b"\x28\xb5\x2f\xfd" * 9, b"\x1f\x8b\x08" * 9):
         assert texts_in(garbage, compression) == []
@@ -106,13 +106,13 @@ def test_what_is_nothing_of_the_kind(compression):
 
 
 def test_a_header_that_asks_for_all_memory():
-    """Is a gap."""
+    """A header that asks for too much memory is a gap."""
     header = b"\x28\xb5\x2f\xfd\xe0" + (2**60).to_bytes(8, "little")
     assert [type(piece) for piece in decompress(header + b"\x01\0\0", "zstd")] == [Gap]
 
 
 def test_without_the_package(blocks, monkeypatch):
-    """A gap says which is missing."""
+    """A gap says which package is missing."""
     monkeypatch.setitem(sys.modules, "zstandard", None)
     (gap,) = decompress(blocks[0], "zstd")
     assert gap.reason == "reading it takes the package zstandard, which is not installed"

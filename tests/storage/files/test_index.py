@@ -40,7 +40,7 @@ POLICY = FilePolicy.of(TelemetryConfig())
 
 
 def spans(second):
-    """Two spans of one trace and one service, which are told by the second."""
+    """Return two spans of one trace and one service, with the second as their number."""
     context = [SpanContext(second + 1, number, False) for number in (1, 2)]
     resource = Resource({"service.name": f"service {second % 3}"})
     start = second * 10**9
@@ -54,13 +54,13 @@ def spans(second):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """A few lines each."""
+    """Make blocks of a few lines each."""
     monkeypatch.setattr(compression, "BLOCK_SIZE", 800)
 
 
 @pytest.fixture(params=HOW)
 def storage(request, tmp_path):
-    """A sealed file of 30 lines, one a second."""
+    """A storage with a sealed file of 30 lines, one a second."""
     storage = FileStorage(tmp_path / "t", compression=request.param)
     for second in range(1, 31):
         storage.store(spans(second))
@@ -71,14 +71,14 @@ def storage(request, tmp_path):
 
 @pytest.fixture
 def sealed(storage):
-    """That file."""
+    """The sealed file."""
     (path,) = files(storage.layout.sealed)
     return path
 
 
 @pytest.fixture
 def index(sealed):
-    """Its index."""
+    """The index of the sealed file."""
     return index_path(sealed, SealedName.parse(sealed.name))
 
 
@@ -100,7 +100,7 @@ QUESTIONS = [
 
 
 def answers(path):
-    """To all questions, in seconds."""
+    """Return the answers to all questions, in seconds."""
     storage = FileStorage(path)
     return [
         [span.start_time // 10**9 for span in storage.retrieve(**question).spans]
@@ -112,7 +112,7 @@ EXPECTED = [expected for _, expected in QUESTIONS]
 
 
 def test_made_while_sealing(storage, sealed, index):
-    """Private, as it is made later, and all there is to know."""
+    """The index is private, complete, and equal to one that is made later."""
     name = SealedName.parse(sealed.name)
     assert index.stat().st_mode & 0o777 == 0o600
     with sealed.open("rb") as file:
@@ -127,7 +127,7 @@ def test_made_while_sealing(storage, sealed, index):
 
 
 def test_answers(storage, sealed):
-    """With an index, and without one."""
+    """The answers are right with an index, and without one."""
     assert answers(storage.layout.path) == EXPECTED
 
 
@@ -137,7 +137,7 @@ BLOCKS = [1, 1, 1, 1, 2, 1, 0, 1, 2, 0, 0, 1, 1]
 
 @pytest.mark.parametrize("number", range(len(QUESTIONS)))
 def test_decodes_no_more_than_it_takes(storage, number):
-    """The lines that hold what was asked for; also without an index."""
+    """Only the lines that hold the answer are decoded, also without an index."""
     conditions = {"start_time": None, "end_time": None, "limit": None, **QUESTIONS[number][0]}
     for _ in range(2):
         read = []
@@ -155,7 +155,7 @@ def test_decodes_no_more_than_it_takes(storage, number):
 
 @pytest.mark.parametrize("number", range(len(QUESTIONS)))
 def test_unpacks_no_more_than_it_takes(storage, sealed, monkeypatch, number):
-    """The blocks that hold it."""
+    """Only the blocks that hold the answer are decompressed."""
     unpacked = []
     original = seekings.decompress
 
@@ -170,7 +170,7 @@ def test_unpacks_no_more_than_it_takes(storage, sealed, monkeypatch, number):
 
 
 def test_missing(storage, sealed, index):
-    """The file is read, and nothing is made."""
+    """Without its index the file is read, and none is made."""
     index.unlink()
     assert answers(storage.layout.path) == EXPECTED
     assert not index.exists()
@@ -178,7 +178,7 @@ def test_missing(storage, sealed, index):
 
 @pytest.mark.parametrize("how", ["zstd"])
 def test_damaged_at_every_offset(tmp_path, how, monkeypatch):
-    """Cut off, or one byte flipped: never a wrong answer."""
+    """An index that is cut off or has a flipped byte never leads to a wrong answer."""
     monkeypatch.setattr(indexing, "_BUCKET", 2)
     storage = FileStorage(tmp_path / "t", compression=how)
     for second in (1, 7, 8, 13, 20, 25, 28, 29, 30):
@@ -199,7 +199,7 @@ def test_damaged_at_every_offset(tmp_path, how, monkeypatch):
 
 @pytest.mark.parametrize("what", ["empty", "text", "zeros", "directory", "link", "pipe", "other"])
 def test_foreign(storage, sealed, index, tmp_path, what):
-    """Whatever has its name."""
+    """Anything may have the name of the index."""
     whole = index.read_bytes()
     index.unlink()
     if what == "directory":
@@ -220,7 +220,7 @@ def test_foreign(storage, sealed, index, tmp_path, what):
 
 
 def test_of_what_the_file_was_before(storage, sealed, index, tmp_path):
-    """Another file of the same name: of another size, or changed since."""
+    """The index of a file of another size, or that has changed since, is not used."""
     other = FileStorage(tmp_path / "o", compression=storage.policy.compression)
     for second in range(30, 0, -1):
         other.store(spans(second))
@@ -235,7 +235,7 @@ def test_of_what_the_file_was_before(storage, sealed, index, tmp_path):
 
 
 def test_of_a_copied_recording(storage, sealed, index, tmp_path):
-    """What has checksums is known again; what has none is read."""
+    """A copied file with checksums keeps its index; one without is read."""
     shutil.copytree(storage.layout.path, tmp_path / "copy", copy_function=shutil.copyfile)
     copy = tmp_path / "copy" / "sealed" / sealed.name
     name = SealedName.parse(sealed.name)
@@ -246,7 +246,7 @@ def test_of_a_copied_recording(storage, sealed, index, tmp_path):
 
 
 def test_damaged_block(storage, sealed):
-    """Costs itself, and is named where it is met."""
+    """A damaged block costs itself, and is named where it is met."""
     name = SealedName.parse(sealed.name)
     if name.compression == "none":
         pytest.skip("it has no blocks")
@@ -268,7 +268,7 @@ def test_damaged_block(storage, sealed):
 
 
 def test_damaged_lines(tmp_path):
-    """Are met by each question that their block may answer, and named."""
+    """Damaged lines are met by each question that their block may answer, and named."""
     storage = FileStorage(tmp_path / "t")
     for second in range(1, 5):
         storage.store(spans(second))
@@ -284,7 +284,7 @@ def test_damaged_lines(tmp_path):
 
 
 def test_lines_that_go_on_in_the_next_block(storage, sealed, index):
-    """As other tools compress: read as a whole, and the index says so."""
+    """A file that other tools compressed is read as a whole, and its index says so."""
     name = SealedName.parse(sealed.name)
     if name.compression != "zstd":
         pytest.skip("one is enough")
@@ -299,7 +299,7 @@ def test_lines_that_go_on_in_the_next_block(storage, sealed, index):
 
 
 def test_too_many_names(tmp_path, monkeypatch):
-    """Are not noted; the rest is."""
+    """Too many names are not noted; the rest is."""
     monkeypatch.setattr(indexing, "_MAX_LABELS", 8)
     storage = FileStorage(tmp_path / "t")
     for second in range(1, 31):
@@ -313,7 +313,7 @@ def test_too_many_names(tmp_path, monkeypatch):
 
 
 def test_full_disk_costs_only_the_index(tmp_path, monkeypatch):
-    """The file is sealed; the next sealing makes the index."""
+    """On a full disk the file is sealed; the next sealing makes the index."""
     storage = FileStorage(tmp_path / "t")
     storage.store(spans(1))
     with monkeypatch.context() as full:
@@ -332,7 +332,7 @@ def test_full_disk_costs_only_the_index(tmp_path, monkeypatch):
 
 
 def test_sealer_makes_one_at_a_time(tmp_path):
-    """Of files that have none, or a damaged one."""
+    """The sealer makes one index at a time for files without a usable one."""
     storage = FileStorage(tmp_path / "t")
     for second in range(1, 4):
         storage.store(spans(second))
@@ -356,7 +356,7 @@ def test_sealer_makes_one_at_a_time(tmp_path):
 
 
 def test_verified_and_repaired(tmp_path):
-    """What is wrong with an index is no damage; repairing makes it, and removes what is left over."""
+    """A wrong index is no damage; a repair makes it, and removes orphans."""
     storage = FileStorage(tmp_path / "t")
     for second in range(1, 5):
         storage.store(spans(second))
@@ -394,7 +394,7 @@ def test_verified_and_repaired(tmp_path):
 
 
 def test_goes_along(storage, sealed, index):
-    """With a file that gets another name, and with one that is deleted."""
+    """The index is renamed and deleted with its file."""
     name = SealedName.parse(sealed.name)
     wrong = name._replace(first=name.last)
     sealed.rename(sealed.with_name(str(wrong)))
@@ -408,7 +408,7 @@ def test_goes_along(storage, sealed, index):
 
 
 def test_other_signals(tmp_path):
-    """Log records by their severity, metrics by their names."""
+    """Log records are found by severity, metrics by name."""
     storage = FileStorage(tmp_path / "t")
     kinds = list(EventType)
     for number in range(20):

@@ -25,7 +25,7 @@ from rimp_otel.storage.files.layout import (
 
 
 def test_names_in_a_directory():
-    """Slot 0 has no number."""
+    """The names of slot 0 have no number."""
     layout = Layout("a/telemetry")
     assert layout.file(Signal.TRACES) == Path("a/telemetry/traces.jsonl")
     assert layout.file(Signal.LOGS, 12) == Path("a/telemetry/logs.12.jsonl")
@@ -36,7 +36,7 @@ def test_names_in_a_directory():
 
 
 def test_names_of_a_family():
-    """All of them beside each other, with the family's name in front."""
+    """All files lie beside each other, with the family's name in front."""
     layout = Layout("a/telemetry.jsonl")
     assert layout.file(Signal.METRICS) == Path("a/telemetry-metrics.jsonl")
     assert layout.file(Signal.METRICS, 1) == Path("a/telemetry-metrics.1.jsonl")
@@ -48,7 +48,7 @@ def test_names_of_a_family():
 
 @pytest.mark.parametrize(("path", "prefix"), [("t", ""), ("t.jsonl", "t-")])
 def test_slots_that_left_something(tmp_path, path, prefix):
-    """By their journals or active files; nothing foreign counts as one."""
+    """Slots are found by their journals or active files; foreign names count for nothing."""
     layout = Layout(tmp_path / path)
     assert layout.slots() == []
     layout.make_directory()
@@ -78,7 +78,7 @@ def test_slots_that_left_something(tmp_path, path, prefix):
 
 
 def test_family_beside_a_directory_with_the_same_names(tmp_path):
-    """Neither sees the other's."""
+    """A family and a directory do not see each other's files."""
     (tmp_path / "traces.1.jsonl").touch()
     (tmp_path / "t-traces.2.jsonl").touch()
     assert Layout(tmp_path).slots() == [1]
@@ -86,7 +86,7 @@ def test_family_beside_a_directory_with_the_same_names(tmp_path):
 
 
 def test_place_that_is_no_directory(tmp_path):
-    """Is named."""
+    """A path that is not a directory is named."""
     (tmp_path / "file").touch()
     with pytest.raises(StorageError) as caught:
         Layout(tmp_path / "file").slots()
@@ -94,7 +94,7 @@ def test_place_that_is_no_directory(tmp_path):
 
 
 def test_directory_is_private(tmp_path):
-    """Also those above it that are made."""
+    """New directories are private, also those above."""
     before = os.umask(0)
     try:
         Layout(tmp_path / "a" / "b").make_directory()
@@ -116,7 +116,7 @@ SEALED = {
 
 
 def test_names_of_sealed_files():
-    """Say the same read and written."""
+    """A name says the same when it is read and written."""
     for name, meaning in SEALED.items():
         assert SealedName.parse(name) == meaning
         assert str(meaning) == name
@@ -144,13 +144,13 @@ def test_names_of_sealed_files():
     ],
 )
 def test_foreign_names_are_none_of_ours(name):
-    """However close they come."""
+    """Similar names are foreign."""
     assert SealedName.parse(name) is None
 
 
 @given(st.sampled_from(sorted(SEALED)), st.data())
 def test_a_changed_name_means_itself_or_nothing(name, data):
-    """Whatever is read out of a name makes just that name."""
+    """Whatever is parsed from a name makes just that name."""
     at = data.draw(st.integers(0, len(name) - 1))
     changed = name[:at] + data.draw(st.characters(codec="utf-8")) + name[at + 1 :]
     meaning = SealedName.parse(changed)
@@ -158,7 +158,7 @@ def test_a_changed_name_means_itself_or_nothing(name, data):
 
 
 def test_fingerprint_is_of_the_line_without_its_end():
-    """The BLAKE2b hash, 8 bytes of it."""
+    """The fingerprint is a BLAKE2b hash of 8 bytes."""
     expected = blake2b(b'{"a":1}', digest_size=8).hexdigest()
     assert fingerprint(b'{"a":1}\n') == fingerprint(b'{"a":1}') == expected
     assert len(expected) == 16
@@ -188,13 +188,13 @@ KINDS = {
 
 @pytest.mark.parametrize(("name", "kind"), KINDS.items())
 def test_every_name_has_a_kind(name, kind):
-    """What is not the recording's is foreign, however close it comes."""
+    """Each name has its kind; similar ones are foreign."""
     assert classify(name) is kind
     assert is_unfinished(name) is (kind in (FileKind.WAITING, FileKind.SEALING))
 
 
 def test_state_of_what_lies_there(tmp_path):
-    """By its name, and by whether what it was made of is there."""
+    """The state follows from the name, and from whether the source is there."""
     layout = Layout(tmp_path)
     states = {
         "traces.jsonl": FileState.OWN,

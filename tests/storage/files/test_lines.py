@@ -25,19 +25,19 @@ SEALED = f"logs-5-9-{ID}.jsonl.zst"
 
 
 def content(path):
-    """One of the files in a directory of sealed files."""
+    """Return one of the files in a directory of sealed files."""
     name = SealedName.parse(path.name)
     return DataFile(name.signal, name.id, path, name)
 
 
 def active(path):
-    """An active file's."""
+    """Return an active file."""
     path.write_bytes(b"1\n2\n")
     return DataFile(Signal.LOGS, ID, path)
 
 
 def test_contents_are_listed_by_age(tmp_path):
-    """Each once, the waiting ones last; whatever else lies there is left out."""
+    """Each file is listed once, waiting ones last; foreign files are left out."""
     ids = [digit * 16 for digit in "abcd"]
     for name in (
         f"logs-20-30-{ids[0]}.jsonl.zst",
@@ -61,7 +61,7 @@ def test_contents_are_listed_by_age(tmp_path):
 
 
 def where(content, sealed):
-    """The name of the file that it is found in."""
+    """Return the name of the file that it is found in."""
     found = open_data_file(content, sealed)
     found.file.close()
     assert found.is_sealed == (found.path.parent == sealed)
@@ -69,7 +69,7 @@ def where(content, sealed):
 
 
 def test_finding_what_was_rotated_and_sealed(tmp_path):
-    """Wherever it is by then."""
+    """A file is found wherever it lies by then."""
     sealed = tmp_path / "sealed"
     sealed.mkdir()
     file = active(tmp_path / "logs.jsonl")
@@ -84,7 +84,7 @@ def test_finding_what_was_rotated_and_sealed(tmp_path):
 
 
 def test_finding_what_was_deleted(tmp_path):
-    """Finds nothing."""
+    """A deleted file is not found."""
     file = active(tmp_path / "logs.jsonl")
     file.path.unlink()
     assert open_data_file(file, tmp_path / "sealed") is None
@@ -92,7 +92,7 @@ def test_finding_what_was_deleted(tmp_path):
 
 
 def test_fingerprint(tmp_path):
-    """That of the first line, also before it has ended."""
+    """The fingerprint is that of the first line, also before it has an end."""
     path = tmp_path / "file"
     for text, expected in [(b"", None), (b"1", ID), (b"1\n", ID), (b"1\n2", ID)]:
         path.write_bytes(text)
@@ -112,14 +112,14 @@ def test_fingerprint(tmp_path):
     ],
 )
 def test_last_line_end(tmp_path, text, end):
-    """Where the last whole line ends, however far back that is."""
+    """The end of the last complete line is found, however far back it is."""
     (tmp_path / "file").write_bytes(text)
     with (tmp_path / "file").open("rb") as file:
         assert find_last_line_end(file, len(text)) == end
 
 
 def lines(path, offset=0, number=0, limit=None, torn=True):
-    """Number, end and text of each line."""
+    """Return number, end and text of each line."""
     found = open_data_file(content(path), path.parent)
     with found.file:
         return [tuple(line[:3]) for line in read_lines(found, offset, number, limit, torn)]
@@ -131,7 +131,7 @@ ROWS = [(1, 2, b"1\n"), (2, 3, b"\n"), (3, 7, b"22\r\n"), (4, 10, b"333")]
 
 @pytest.fixture(params=["none", "zstd", "zstd in pieces", "gzip"])
 def path(request, tmp_path):
-    """A file with four lines."""
+    """The path of a file with four lines."""
     compress = zstandard.ZstdCompressor().compress
     packed, suffix = {
         "none": (TEXT, ""),
@@ -145,25 +145,25 @@ def path(request, tmp_path):
 
 
 def test_lines(path):
-    """Only line ends end them; the last may lack its end, if that is wanted."""
+    """Only line feeds end lines; the last may lack its end, if that is wanted."""
     assert lines(path) == ROWS
     assert lines(path, torn=False) == ROWS[:3]
 
 
 def test_lines_from_a_place_on(path):
-    """With the numbers that they have in the whole."""
+    """Lines from a place on have the numbers that they have in the whole file."""
     for index, (number, end, _) in enumerate(ROWS):
         assert lines(path, end, number) == ROWS[index + 1 :]
 
 
 def test_lines_up_to_a_limit(path):
-    """Those that end there, or before."""
+    """Lines that end before a limit are returned."""
     for limit in range(11):
         assert lines(path, limit=limit) == [row for row in ROWS if row[1] <= limit]
 
 
 def test_lines_around_a_gap(tmp_path):
-    """The gap counts as one; what it cut in half is no line."""
+    """The gap counts as one line; what it cut in half is none."""
     blocks = [
         zstandard.ZstdCompressor(write_checksum=True).compress(t) for t in (b"1\n2", b"3\n4\n")
     ]
@@ -173,14 +173,14 @@ def test_lines_around_a_gap(tmp_path):
 
 
 def test_a_file_that_was_cut_off(tmp_path):
-    """Goes on at its new end: what was cut off was torn."""
+    """Reading continues at the new end: what was cut off was torn."""
     path = tmp_path / WAITING
     path.write_bytes(b"1\n")
     assert lines(path, offset=7, number=2) == []
 
 
 def test_links(tmp_path):
-    """To a file are followed: a recording may be moved to another disk in part."""
+    """Links to files are followed: a part of a recording may be moved to another disk."""
     (tmp_path / "elsewhere").write_bytes(b"1\n")
     os.symlink(tmp_path / "elsewhere", tmp_path / WAITING)
     assert lines(list_data_files(tmp_path)[0].path) == [(1, 2, b"1\n")]

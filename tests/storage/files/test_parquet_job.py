@@ -18,7 +18,7 @@ from tests.storage.recordings import batch, names
 
 
 class Clock:
-    """Seconds that go on when they are told to."""
+    """Seconds that pass when they are told to."""
 
     now = 0.0
 
@@ -27,7 +27,7 @@ class Clock:
 
 
 def test_at_most_once_a_minute():
-    """However often it is woken."""
+    """The process is started at most once a minute."""
     started, clock = [], Clock()
     maker = ParquetJob(Path("/rec"), started.append, clock)
     for clock.now in (0, 1, 59.9, 60, 61):
@@ -38,7 +38,7 @@ def test_at_most_once_a_minute():
 
 
 def test_without_the_extra(monkeypatch, capsys):
-    """It says once how to install it."""
+    """The message says once how to install the extra."""
     monkeypatch.setattr(parquet_job, "find_spec", lambda name: None)
     started = []
     ParquetJob(Path("/rec"), started.append).start_if_due()
@@ -60,7 +60,7 @@ def test_embedded_python(monkeypatch, capsys):
 
 @pytest.mark.parametrize("error", [OSError("no processes"), subprocess.TimeoutExpired("sh", 10)])
 def test_what_fails(error, capsys):
-    """Is said, and raises nothing."""
+    """A failure is reported, and raises nothing."""
 
     def start(command):
         raise error
@@ -72,7 +72,7 @@ def test_what_fails(error, capsys):
 
 
 def test_only_where_it_is_asked_for(tmp_path, monkeypatch):
-    """RIMP_PARQUET is off by default; rotating wakes it where it is on."""
+    """RIMP_PARQUET is off by default; if it is on, rotating starts the job."""
     started = []
     monkeypatch.setattr(parquet_job, "_run_command", started.append)
     for parquet in (False, True):
@@ -86,7 +86,7 @@ def test_only_where_it_is_asked_for(tmp_path, monkeypatch):
 
 
 def test_a_real_process(tmp_path):
-    """Makes the copy after the application has ended, and is no child of it."""
+    """The copy is made after the application has ended, by a process that is not its child."""
     pytest.importorskip("duckdb")
     pytest.importorskip("pyarrow")
     script = """

@@ -28,7 +28,7 @@ from tests.storage.recordings import files
 
 
 def at(*seconds):
-    """Events at these times, which are also their messages."""
+    """Return events at these times, which are also their messages."""
     return TelemetryData(
         events=[
             TelemetryEvent("a", str(second), time_unix_nano=int(second * 1e9)) for second in seconds
@@ -37,13 +37,13 @@ def at(*seconds):
 
 
 def messages(data):
-    """Of its events."""
+    """Return the messages of the events."""
     return [event.message for event in data.events]
 
 
 @pytest.fixture
 def storage(tmp_path):
-    """Three sealed files, and an active one."""
+    """A storage with three sealed files, and an active one."""
     storage = FileStorage(tmp_path / "t")
     for seconds in ((10, 11, 19), (20, 29), (25, 35)):
         storage.store(at(*seconds))
@@ -68,7 +68,7 @@ def opened(monkeypatch):
 
 
 def test_everything_in_order(storage, opened):
-    """Of all files."""
+    """The records of all files come in order."""
     assert messages(storage.retrieve()) == ["10", "11", "15", "19", "20", "25", "29", "35", "40"]
     assert opened == [25, 20, 10]
 
@@ -86,7 +86,7 @@ def test_everything_in_order(storage, opened):
     ],
 )
 def test_a_range(storage, opened, start, end, found, read):
-    """Reads the files that may hold some of it, as their names say."""
+    """Only files whose names overlap the range are read."""
     assert messages(storage.retrieve(start, end)) == found
     assert opened == read
 
@@ -103,13 +103,13 @@ def test_a_range(storage, opened, start, end, found, read):
     ],
 )
 def test_a_limit(storage, opened, limit, found, read):
-    """Reads from the newest file on, until there are enough."""
+    """Files are read from the newest on, until there are enough records."""
     assert messages(storage.retrieve(limit=limit)) == found
     assert opened == read
 
 
 def test_records_without_a_time(tmp_path):
-    """Are those of 1970."""
+    """Records without a time are those of 1970."""
     storage = FileStorage(tmp_path / "t")
     storage.store(TelemetryData(events=[TelemetryEvent("a", "timeless", time_unix_nano=0)]))
     storage.rotate()
@@ -119,7 +119,7 @@ def test_records_without_a_time(tmp_path):
 
 
 def test_journals(tmp_path):
-    """Of living processes and of dead ones."""
+    """Journals of living processes and of dead ones are read."""
     first, second = Journaled(tmp_path / "t"), Journaled(tmp_path / "t")
     first.collect("1")
     second.collect("2")
@@ -131,7 +131,7 @@ def test_journals(tmp_path):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_same_as_the_storage_in_memory(tmp_path, seed):
-    """For any files, ranges and limits."""
+    """Files, ranges and limits of any kind give what memory gives."""
     chance = random.Random(seed)
     storage, memory = FileStorage(tmp_path / "t", rotate_size=1_000), MemoryStorage()
     for number in range(chance.randrange(60)):
@@ -151,7 +151,7 @@ def test_the_same_as_the_storage_in_memory(tmp_path, seed):
 
 
 def test_absolute(tmp_path, monkeypatch):
-    """Reads where it writes, also after a change of the working directory."""
+    """Reading finds what was written, also after the working directory changed."""
     monkeypatch.chdir(tmp_path)
     storage = FileStorage("t")
     storage.store(at(1))
@@ -164,7 +164,7 @@ def test_absolute(tmp_path, monkeypatch):
 
 
 def some(chance, number):
-    """A few records of all signals, some of them long before the others."""
+    """Return a few records of all signals, some of them long before the others."""
     late = chance.random() < 0.2
     times = [
         10**9 * (chance.randrange(1, 1 + number) if late else number) + chance.randrange(10**8)
@@ -183,7 +183,7 @@ def some(chance, number):
 
 
 def all_times(batches):
-    """Of each batch, its times in order."""
+    """Return the times of each batch, in order."""
     return [sorted(time for time, _, _ in with_times(batch)) for batch in batches]
 
 
@@ -200,7 +200,7 @@ CONDITIONS = [
 @pytest.mark.parametrize("most", [0, 10, 100_000])
 @pytest.mark.parametrize("seed", range(8))
 def test_the_same_as_retrieve(tmp_path, monkeypatch, seed, most):
-    """Whatever lies where, and however little may wait."""
+    """Batches hold what retrieve returns, whatever lies where, and however few may wait."""
     chance = random.Random(seed)
     monkeypatch.setattr(compression, "BLOCK_SIZE", 2_000)
     monkeypatch.setattr(sweep, "MAX_WAITING", most)
@@ -224,7 +224,7 @@ def test_the_same_as_retrieve(tmp_path, monkeypatch, seed, most):
 
 
 def test_few_wait(tmp_path, monkeypatch):
-    """Though each block has a span of the very beginning, which makes their times overlap."""
+    """Few records wait, though each block has a span of the very beginning."""
     monkeypatch.setattr(compression, "BLOCK_SIZE", 1_000)
     monkeypatch.setattr(sweep, "MAX_WAITING", 20)
     storage = FileStorage(tmp_path / "t")
@@ -250,7 +250,7 @@ def test_few_wait(tmp_path, monkeypatch):
 
 
 def test_journals_too(tmp_path):
-    """Of living processes and of dead ones."""
+    """Batches include the journals of living processes and of dead ones."""
     first, second = Journaled(tmp_path / "t"), Journaled(tmp_path / "t")
     first.collect("1")
     first.drain()
@@ -265,7 +265,7 @@ def test_journals_too(tmp_path):
 
 
 def test_damaged_lines_are_named_once(tmp_path):
-    """Also of a file that is read as a whole."""
+    """A damaged line is named once, also in a file that is read as a whole."""
     storage = FileStorage(tmp_path / "t")
     storage.store(TelemetryData([TelemetryEvent("a", "1")]))
     active = tmp_path / "t" / "logs.jsonl"
@@ -279,7 +279,7 @@ def test_damaged_lines_are_named_once(tmp_path):
 
 
 def test_deleted_while_it_is_read(tmp_path):
-    """Is no error."""
+    """A file that is deleted meanwhile is no error."""
     storage = FileStorage(tmp_path / "t")
     for number in range(3):
         storage.store(TelemetryData([TelemetryEvent("a", "m", time_unix_nano=number + 1)]))
@@ -292,7 +292,7 @@ def test_deleted_while_it_is_read(tmp_path):
 
 
 def test_replaced_while_it_is_read(tmp_path, monkeypatch):
-    """By a repair: said, since where it was read to means nothing in it."""
+    """A file that a repair replaced is an error: positions in it mean nothing any more."""
     monkeypatch.setattr(compression, "BLOCK_SIZE", 100)
     monkeypatch.setattr(sweep, "_MAX_OPEN", 1)
     storage = FileStorage(tmp_path / "t")
@@ -311,7 +311,7 @@ def test_replaced_while_it_is_read(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
 def test_wrong_arguments_are_named_at_once(tmp_path, kind):
-    """Not when the first batch is asked for."""
+    """A wrong argument is an error at once, not with the first batch."""
     storage = MemoryStorage() if kind == "memory" else FileStorage(tmp_path / "t")
     for size in (0, -1, 1.5, True, "5", None):
         with pytest.raises(

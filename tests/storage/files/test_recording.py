@@ -26,43 +26,43 @@ from tests.storage.recordings import batch, files, line
 
 
 def polled(reader, **arguments):
-    """The messages of what a poll gives."""
+    """Return the messages of a poll."""
     return [e.message for data in reader.poll(**arguments) for e in data.events]
 
 
 def everything_in(path):
-    """The messages that a new reader finds."""
+    """Return the messages that a new reader finds."""
     return polled(FileRecording(path))
 
 
 @pytest.fixture
 def path(tmp_path):
-    """Of the recording."""
+    """The path of the recording."""
     return tmp_path / "t"
 
 
 @pytest.fixture
 def reader(path):
-    """Of it."""
+    """A reader of the recording."""
     return FileRecording(path)
 
 
 @pytest.fixture
 def process(path):
-    """One that records into it, through a journal."""
+    """A process that records into it, through a journal."""
     process = Journaled(path, compression="zstd")
     yield process
     process.close()
 
 
 def test_nothing_there_yet(reader):
-    """Is no error."""
+    """No recording yet is no error."""
     assert reader.files() == []
     assert polled(reader) == []
 
 
 def test_files_that_there_are(path, reader):
-    """With signal and size."""
+    """Files are listed with signal and size."""
     FileStorage(path).store(everything())
     files = reader.files()
     assert [file.signal for file in files] == [Signal.TRACES, Signal.LOGS, Signal.METRICS]
@@ -70,7 +70,7 @@ def test_files_that_there_are(path, reader):
 
 
 def test_all_kinds_of_files(path, reader, process):
-    """Sealed ones, oldest first; active ones by slot; journals."""
+    """Sealed files are listed oldest first, then active ones by slot, then journals."""
     process.collect("1")
     storage = FileStorage(path)
     for message in ("2", "3"):
@@ -88,7 +88,7 @@ def test_all_kinds_of_files(path, reader, process):
 
 
 def test_poll_gives_what_is_new(path, reader):
-    """From where it stopped."""
+    """A poll continues where the last one stopped."""
     storage = FileStorage(path)
     storage.store(batch("1", "2"))
     assert polled(reader) == ["1", "2"]
@@ -98,7 +98,7 @@ def test_poll_gives_what_is_new(path, reader):
 
 
 def test_poll_that_is_broken_off_goes_on(path, reader):
-    """With the line after the last that was given."""
+    """The next poll continues after the last line that was returned."""
     storage = FileStorage(path)
     for message in "123":
         storage.store(batch(message))
@@ -108,7 +108,7 @@ def test_poll_that_is_broken_off_goes_on(path, reader):
 
 
 def test_poll_of_a_journal_that_is_broken_off(process, reader):
-    """What was given is not given again, wherever it is by then; the rest is."""
+    """Returned records are not returned again, wherever they are by then; the rest is."""
     process.collect("1", "2")
     process.drain()
     process.collect("3")
@@ -126,7 +126,7 @@ def test_poll_of_a_journal_that_is_broken_off(process, reader):
 
 
 def test_half_a_line_waits_for_its_end(path, reader):
-    """Unless this is the final poll."""
+    """A line without an end waits, unless this is the final poll."""
     FileStorage(path).store(batch("1"))
     with (path / "logs.jsonl").open("ab", buffering=0) as file:
         file.write(line("2")[:20])
@@ -141,7 +141,7 @@ def test_half_a_line_waits_for_its_end(path, reader):
 
 
 def test_file_that_is_replaced_or_truncated(path, reader):
-    """Is read from its start."""
+    """A replaced or truncated file is read from its start."""
     storage = FileStorage(path)
     file = path / "logs.jsonl"
     storage.store(batch("1", "a longer message"))
@@ -156,7 +156,7 @@ def test_file_that_is_replaced_or_truncated(path, reader):
 
 
 def test_damaged_lines_are_skipped_and_counted(path, reader):
-    """With their place; empty lines are nothing."""
+    """Damaged lines are noted with their place; empty lines are ignored."""
     file = path / "logs.jsonl"
     storage = FileStorage(path)
     storage.store(batch("1"))
@@ -171,7 +171,7 @@ def test_damaged_lines_are_skipped_and_counted(path, reader):
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "none"])
 def test_rotation_and_sealing_between_two_polls(path, reader, compression):
-    """Neither lose nor repeat anything: the reader knows the content, not the file."""
+    """Rotation and sealing neither lose nor repeat anything."""
     storage = FileStorage(path, compression=compression)
     storage.store(batch("1"))
     assert polled(reader) == ["1"]
@@ -185,7 +185,7 @@ def test_rotation_and_sealing_between_two_polls(path, reader, compression):
 
 
 def test_a_file_that_is_just_being_sealed(path, reader):
-    """Is there twice, and read once."""
+    """A file that is there twice while it is sealed is read once."""
     storage = FileStorage(path)
     storage.store(batch("1"))
     active = path / "logs.jsonl"
@@ -197,7 +197,7 @@ def test_a_file_that_is_just_being_sealed(path, reader):
 
 
 def test_a_damaged_block_of_a_sealed_file(path, reader):
-    """Costs itself, and is counted as one line."""
+    """A damaged block costs itself, and counts as one line."""
     storage = FileStorage(path)
     for number in range(40):
         storage.store(batch(f"{number} {os.urandom(10_000).hex()}"))
@@ -216,7 +216,7 @@ def test_a_damaged_block_of_a_sealed_file(path, reader):
 @pytest.mark.parametrize("compression", ["zstd", "gzip"])
 @pytest.mark.parametrize("flip", [0, 0x01, 0xFF])
 def test_damage_at_every_offset_of_a_sealed_file(path, compression, flip):
-    """Cut off, or one byte flipped: blocks that are whole are read, and the rest is counted."""
+    """Complete blocks are read wherever damage is, and the rest is counted."""
     name, compress = choose_compressor(compression)
     packed = b"".join(compress(line(message) + b"\n") for message in "123")
     path.mkdir()
@@ -236,12 +236,12 @@ def test_damage_at_every_offset_of_a_sealed_file(path, compression, flip):
 
 
 def is_a_block_end(packed, offset, compression):
-    """Whether what is cut off there looks whole."""
+    """Return True if a file cut off there looks complete."""
     return not any(isinstance(piece, Gap) for piece in decompress(packed[:offset], compression))
 
 
 def test_what_has_another_name_or_is_no_file(path, reader):
-    """Is not the recording's; a pipe keeps nobody waiting."""
+    """Foreign files are ignored; a pipe keeps nobody waiting."""
     FileStorage(path).store(batch("1"))
     sealed = path / "sealed"
     sealed.mkdir()
@@ -252,7 +252,7 @@ def test_what_has_another_name_or_is_no_file(path, reader):
 
 
 def test_journals_of_the_living_and_the_dead(path, reader, process):
-    """Each record once, before and after it was drained."""
+    """Each record is returned once, before and after it was drained."""
     other = Journaled(path)
     process.collect("1")
     other.collect("2")
@@ -275,7 +275,7 @@ def test_journals_of_the_living_and_the_dead(path, reader, process):
 
 
 def test_interrupted_spans(path, reader):
-    """Come with the death of their process, and once: also after its journal was recovered."""
+    """Interrupted spans come with their process's death, and once, also after a recovery."""
     process = Journaled(path, open_spans=True)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(process.collector)
@@ -297,12 +297,12 @@ def test_interrupted_spans(path, reader):
 
 
 def names_of_spans(reader):
-    """Of a poll."""
+    """Return the names of the spans of a poll."""
     return [span.name for data in reader.poll() for span in data.spans]
 
 
 def test_equal_records(reader, process):
-    """Are as many as were collected, also if some of them were given out of the journal."""
+    """Equal records are as many as were collected, also if some came out of the journal."""
     collect_the_same(process, 3)
     assert polled(reader) == ["same"] * 3
     collect_the_same(process, 1)
@@ -314,7 +314,7 @@ def test_equal_records(reader, process):
 
 
 def collect_the_same(process, times):
-    """Records that are equal in all, their times included."""
+    """Collect records that are equal in all, times included."""
     event = TelemetryEvent("a", "same", time_unix_nano=1, observed_time_unix_nano=1)
     (fragment,) = TelemetryData(events=[event]).encoded_records(Signal.LOGS)
     process.recover()
@@ -322,7 +322,7 @@ def collect_the_same(process, times):
 
 
 def test_a_line_of_which_a_part_is_known(process, reader):
-    """Gives the others."""
+    """The other records of a line are returned."""
     process.collect("1", "2")
     assert polled(reader) == ["1", "2"]
     process.collect("3")
@@ -331,7 +331,7 @@ def test_a_line_of_which_a_part_is_known(process, reader):
 
 
 def test_rotated_after_it_was_given_out_of_the_journal(path, process, reader):
-    """And sealed."""
+    """A record that was returned out of the journal may be rotated and sealed."""
     process.collect("1")
     assert polled(reader) == ["1"]
     process.drain()
@@ -344,7 +344,7 @@ def test_rotated_after_it_was_given_out_of_the_journal(path, process, reader):
 
 
 def meanwhile(monkeypatch, name, happens, when):
-    """Lets something happen just before or after the reader looks at something, once."""
+    """Let something happen just before or after the reader looks at something, once."""
     original, pending = getattr(snapshots, name), [happens]
 
     def interrupted(*arguments):
@@ -359,7 +359,7 @@ def meanwhile(monkeypatch, name, happens, when):
 
 
 def drain_and_rotate(process):
-    """All that may move a record."""
+    """Do all that may move a record."""
     process.drain()
     process.storage.rotate()
     process.collect("new")
@@ -372,7 +372,7 @@ def drain_and_rotate(process):
 )
 @pytest.mark.parametrize("happens", ["drain", "rotate", "both", "twice", "die", "seal"])
 def test_what_happens_while_it_is_looked(path, process, reader, monkeypatch, name, when, happens):
-    """Wherever it does: what was there before is seen, and nothing twice, now and later."""
+    """Whatever happens while a reader looks, it sees what was there before, and nothing twice."""
     process.collect("0")
     process.drain()
     process.collect("1")
@@ -406,7 +406,7 @@ def test_what_happens_while_it_is_looked(path, process, reader, monkeypatch, nam
 
 
 def test_rotated_faster_than_we_look(path, process, reader, monkeypatch):
-    """All that there was is seen, and nothing twice."""
+    """All records are seen, and nothing twice."""
     original = snapshots.read_journal
 
     def interrupted(*arguments):
@@ -429,7 +429,7 @@ def test_rotated_faster_than_we_look(path, process, reader, monkeypatch):
 
 
 def test_deleted_by_retention_while_it_is_read(path, reader, monkeypatch):
-    """Is no error."""
+    """A file that retention deletes meanwhile is no error."""
     storage = FileStorage(path)
     for message in "12":
         storage.store(batch(message))
@@ -443,7 +443,7 @@ def test_deleted_by_retention_while_it_is_read(path, reader, monkeypatch):
 
 
 def test_sealed_while_it_is_read(path, reader):
-    """Its successor is found."""
+    """The sealed file is found."""
     storage = FileStorage(path, compression="none")
     storage.store(batch("0"))
     storage.rotate()
@@ -458,7 +458,7 @@ def test_sealed_while_it_is_read(path, reader):
 
 
 def test_many_slots(path, reader, monkeypatch):
-    """No more files are held open than a few, and a rotated one is found again."""
+    """Only a few files are held open, and a rotated one is found again."""
     monkeypatch.setattr(snapshots, "_MAX_OPEN", 2)
     storages = [Journaled(path) for _ in range(5)]
     for number, storage in enumerate(storages):
@@ -475,7 +475,7 @@ def test_many_slots(path, reader, monkeypatch):
 
 
 def test_skip(path, process, reader):
-    """What comes after is given, wherever it and the rest move to."""
+    """What comes after is returned, wherever it and the rest move to."""
     storage = FileStorage(path)
     storage.store(batch("1"))
     storage.rotate()
@@ -502,7 +502,7 @@ def test_skip_within_a_line(path, reader):
 
 
 def test_counting(path):
-    """Without decoding."""
+    """Records are counted without decoding."""
     FileStorage(path).store(everything())
     with (path / "logs.jsonl").open("ab") as file:
         file.write(b'{"resourceLogs":7}\n')
@@ -513,7 +513,7 @@ def test_counting(path):
 
 
 def test_damage_in_a_journal(process, reader, monkeypatch):
-    """Is listed once."""
+    """Damage in a journal is listed once."""
     process.collect("1")
     original = snapshots.read_journal
 
@@ -530,7 +530,7 @@ def test_damage_in_a_journal(process, reader, monkeypatch):
 
 
 def test_what_cannot_be_read(tmp_path):
-    """Is an error with the path."""
+    """The error names the path."""
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cannot read .*file: Not a directory"):
         list(FileRecording(tmp_path / "file").poll())
@@ -544,7 +544,7 @@ def test_what_cannot_be_read(tmp_path):
 
 
 def test_nothing_is_changed(path, process, reader):
-    """Not a byte, not a name."""
+    """Reading changes no byte and no name."""
     storage = FileStorage(path)
     storage.store(TelemetryData.concat([everything()]))
     storage.rotate()
@@ -558,7 +558,7 @@ def test_nothing_is_changed(path, process, reader):
 
 
 def contents_of(path):
-    """Each file's content and time."""
+    """Return each file's content and time."""
     return {
         file: (file.read_bytes(), file.stat().st_mtime_ns)
         for file in sorted(path.rglob("*"))
@@ -587,7 +587,7 @@ with stream:
 
 
 class Process:
-    """One that writes, and says which number it has collected last."""
+    """A process that writes, and says which number it has collected last."""
 
     def __init__(self, path, name, number, compression):
         command = [sys.executable, "-c", WRITER, str(path), name, str(number), compression]
@@ -597,7 +597,7 @@ class Process:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, env=env)
 
     def go_on(self, lines):
-        """Reads what it says; False once it says nothing more."""
+        """Read what it says; return False once it says nothing more."""
         for _ in range(lines):
             line = self._process.stdout.readline()
             if not line.endswith(b"\n"):
@@ -606,27 +606,27 @@ class Process:
         return True
 
     def kill(self):
-        """With SIGKILL. What it said before counts."""
+        """Kill it by SIGKILL. What it said before counts."""
         self._process.kill()
         while self.go_on(1):
             pass
         self.wait()
 
     def wait(self):
-        """Until it has ended."""
+        """Wait until it has ended."""
         self._process.stdout.close()
         self._process.wait()
 
 
 def missing_and_doubled(found, processes):
-    """What the processes have collected and is not found; what is found twice."""
+    """Return what was collected and is not found, and what is found twice."""
     expected = {f"{p.name}:{i}" for p in processes for i in range(p.last + 1)}
     return expected - set(found), [message for message, times in found.items() if times > 1]
 
 
 @pytest.mark.parametrize("compression", ["zstd", "none"])
 def test_each_record_once_at_any_time(tmp_path, compression):
-    """Polled and retrieved: never an error, none missing, none twice, no line damaged."""
+    """Polls and retrievals have no error, no record missing or twice, and no damaged line."""
     chance = random.Random(1)
     path = tmp_path / "t"
     processes = [Process(path, f"p{i}", 3_000, compression) for i in range(3)]

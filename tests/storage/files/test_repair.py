@@ -29,30 +29,30 @@ POLICY = FilePolicy.of(TelemetryConfig())
 
 
 def repair(path, **options):
-    """What a repair did, as (name of the file, kind, number)."""
+    """Return what a repair did, as (name of the file, code, number)."""
     actions = list(Repair(Layout(path), POLICY, recover_journal, **options).run())
     return [(action.path.name, action.code.value, action.number) for action in actions]
 
 
 def is_whole(path):
-    """Whether nothing is damaged."""
+    """Return True if nothing is damaged."""
     return [p.place for p in Inspection(Layout(path)).problems() if p.is_damage] == []
 
 
 def messages(path):
-    """Of all events, as readers see them."""
+    """Return the messages of all events, as readers see them."""
     reader = FileRecording(path)
     return sorted(e.message for data in reader.poll(final=True) for e in data.events)
 
 
 def state_of(path):
-    """Every file with its content, its inode and its times."""
+    """Return every file with its content, its inode and its times."""
     files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "lock")
     return [(p, p.read_bytes(), p.stat().st_ino, p.stat().st_mtime_ns) for p in files]
 
 
 def repaired_for_good(path):
-    """Whether it is whole, and another repair changes nothing."""
+    """Return True if it is whole, and another repair changes nothing."""
     before = state_of(path)
     assert is_whole(path)
     assert repair(path) == []
@@ -62,7 +62,7 @@ def repaired_for_good(path):
 
 @pytest.fixture
 def path(tmp_path):
-    """Of a recording of 3 lines, with 2 records waiting in the journal of a process that died."""
+    """The path of a recording of 3 lines, with 2 records waiting in the journal of a dead process."""
     path = tmp_path / "t"
     process = Journaled(path)
     for text in "abc":
@@ -95,7 +95,7 @@ ALL = ["a1", "a2", "b1", "b2", "c1", "c2", "d1", "d2"]
 
 
 def test_journal_of_a_dead_process_is_stored(path):
-    """As the next process would; then there is nothing left to do."""
+    """The journal is stored as the next process would; then there is nothing left to do."""
     assert repair(path) == [("journal", "recovered", 2)]
     assert names(path / "journal") == ["lock"]
     assert messages(path) == ALL
@@ -103,7 +103,7 @@ def test_journal_of_a_dead_process_is_stored(path):
 
 
 def test_living_processes_are_left_alone(path):
-    """And others' slots are repaired."""
+    """Living processes are left alone, other slots are repaired."""
     living = Journaled(path)
     living.recover()
     other = Journaled(path)
@@ -118,7 +118,7 @@ def test_living_processes_are_left_alone(path):
 
 
 def test_damaged_line_is_moved(path, file):
-    """Byte for byte, into a file that says where it is from; the others stay as they were."""
+    """A damaged line is moved byte for byte, into a file that says where it is from."""
     first, second, third = file.read_bytes().splitlines(keepends=True)
     damaged = b"\xff\0{" + second[3:]
     file.write_bytes(first + damaged + third)
@@ -136,7 +136,7 @@ def test_damaged_line_is_moved(path, file):
 
 @pytest.mark.parametrize("line", [0, 1, 2])
 def test_damaged_line_anywhere(path, file, line):
-    """Also the first, whose place another one takes; and several."""
+    """Several lines are moved, also the first, whose place another one takes."""
     repair(path)
     lines = file.read_bytes().splitlines(keepends=True)
     for damaged in {line, 1}:
@@ -157,7 +157,7 @@ def test_nothing_but_damage(path, file):
 
 
 def test_torn_tail(path, file):
-    """Is cut off where the journal has the line; ended, where it is whole; else moved."""
+    """A torn tail is cut off if the journal has the line, ended if it is complete, else moved."""
     whole = file.read_bytes()
     shutil.rmtree(path / "journal")
     file.write_bytes(whole[:-1])
@@ -170,7 +170,7 @@ def test_torn_tail(path, file):
 
 
 def test_what_is_written_after_a_repair(path, file):
-    """Goes on where it stopped."""
+    """A writer continues where it stopped."""
     file.write_bytes(b"?" + file.read_bytes())
     repair(path)
     process = Journaled(path)
@@ -182,7 +182,7 @@ def test_what_is_written_after_a_repair(path, file):
 
 
 def die_at(step):
-    """Ends this process at one of the system calls that mending makes."""
+    """End this process at one of the system calls that rewriting makes."""
     left = [step]
 
     def mortal(call):
@@ -203,7 +203,7 @@ def die_at(step):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("step", range(1, 40, 2))
 def test_killed_at_any_step(path, file, step):
-    """Nothing is lost, nothing is there twice, and the next repair does the rest."""
+    """Nothing is lost or there twice, and the next repair does the rest."""
     lines = file.read_bytes().splitlines(keepends=True)
     lines[0] = b"?" + lines[0][1:]
     file.write_bytes(b"".join(lines))
@@ -220,7 +220,7 @@ def test_killed_at_any_step(path, file, step):
 
 
 def damage_block(sealed, block):
-    """Flips a byte in the middle of one of a sealed file's three blocks."""
+    """Flip a byte in the middle of one of a sealed file's three blocks."""
     data = bytearray(sealed.read_bytes())
     data[len(data) * (2 * block + 1) // 6] ^= 0x55
     sealed.write_bytes(data)
@@ -228,7 +228,7 @@ def damage_block(sealed, block):
 
 @pytest.mark.parametrize("block", [0, 1, 2])
 def test_damaged_block(tmp_path, sealed, block):
-    """Costs itself; the file is kept as it was, and what can be read is a file of its own."""
+    """The file is kept as it was, and what can be read is a file of its own."""
     if sealed.suffix == ".jsonl":
         pytest.skip("it has no blocks")
     damage_block(sealed, block)
@@ -249,7 +249,7 @@ def test_damaged_block(tmp_path, sealed, block):
 
 @pytest.mark.parametrize("line", [0, 1, 2])
 def test_damaged_line_in_a_sealed_file(tmp_path, sealed, line):
-    """Is moved; the name says what the file holds then."""
+    """The line is moved; the name says what the file holds then."""
     path, name = tmp_path / "t", SealedName.parse(sealed.name)
     lines = text_of(sealed).splitlines(keepends=True)
     lines[line] = b"?" + lines[line]
@@ -268,7 +268,7 @@ def test_damaged_line_in_a_sealed_file(tmp_path, sealed, line):
 
 
 def test_sealed_file_of_which_nothing_is_left(tmp_path, sealed):
-    """Is kept, and gone from the recording."""
+    """The file is kept, and gone from the recording."""
     sealed.write_bytes(b"nonsense\n")
     path = tmp_path / "t"
     assert repair(path) == [(sealed.name, "moved_lines", 1)]
@@ -278,7 +278,7 @@ def test_sealed_file_of_which_nothing_is_left(tmp_path, sealed):
 
 
 def test_wrong_names(tmp_path, sealed):
-    """Are corrected."""
+    """Wrong names are corrected."""
     path, name = tmp_path / "t", SealedName.parse(sealed.name)
     wrong = name._replace(id="0123456789abcdef", first=name.last, last=name.last)
     sealed.rename(sealed.with_name(str(wrong)))
@@ -288,7 +288,7 @@ def test_wrong_names(tmp_path, sealed):
 
 
 def test_wrong_name_and_damaged_line(tmp_path, sealed):
-    """Both at once: one repair does it."""
+    """One repair corrects both."""
     path, name = tmp_path / "t", SealedName.parse(sealed.name)
     lines = text_of(sealed).splitlines(keepends=True)
     lines[0] = lines[0].replace(b"a0001 x", b"a0001 y")
@@ -320,7 +320,7 @@ def test_first_line_removed_without_a_moment_of_two_files(tmp_path, sealed, monk
 
 
 def test_waiting_files_are_sealed(path, file):
-    """With what was left of an attempt removed; retention is nobody's business here."""
+    """Waiting files are sealed, and an earlier attempt is removed; nothing is deleted by age."""
     line = file.read_bytes().splitlines(keepends=True)[0]
     waiting = f"logs-{fingerprint(line)}"
     (path / "sealed").mkdir(mode=0o700)
@@ -332,7 +332,7 @@ def test_waiting_files_are_sealed(path, file):
 
 
 def test_leftovers_are_removed(path):
-    """Temporary files of ours, and nothing else."""
+    """Our temporary files are removed, and nothing else."""
     repair(path)
     (path / "sealed").mkdir(mode=0o700)
     left = [".logs.jsonl.tmp-77", "journal/000009.tmp", "sealed/.logs-1-2-0123456789abcdef.tmp-7"]
@@ -348,7 +348,7 @@ def test_leftovers_are_removed(path):
 
 
 def test_damaged_frame(path):
-    """Costs its record; the segment is kept."""
+    """A damaged frame costs its record; the segment is kept."""
     (segment,) = (path / "journal").glob("*.seg")
     data = segment.read_bytes()
     assert data.count(b'"d2"') == 1
@@ -362,7 +362,7 @@ def test_damaged_frame(path):
 
 
 def test_segment_that_was_put_aside(path):
-    """What is in it, and nowhere else, is stored: once, however often it is tried."""
+    """Records that only a quarantined segment holds are stored once, however often it is tried."""
     (segment,) = (path / "journal").glob("*.seg")
     data = segment.read_bytes()
     aside = segment.with_name(segment.name + ".damaged")
@@ -376,7 +376,7 @@ def test_segment_that_was_put_aside(path):
 
 
 def test_segment_that_nobody_can_read(path):
-    """Is kept."""
+    """An unreadable segment is kept."""
     aside = path / "journal" / "000009.seg.damaged"
     aside.write_bytes(os.urandom(100_000))
     repair(path)
@@ -386,13 +386,13 @@ def test_segment_that_nobody_can_read(path):
 
 
 def sign(path, **owner):
-    """Makes somebody else the last that held the slot."""
+    """Make another machine the last that held the slot."""
     lock = path / "journal" / "lock"
     lock.write_text(json.dumps({**json.loads(lock.read_text()), **owner}))
 
 
 def test_another_machine(path):
-    """May still write; only who says that it does not has its journal stored."""
+    """A journal of another machine is stored only if the caller takes it over."""
     sign(path, machine="another", boot="another")
     assert repair(path) == [("journal", "left_to_others", 0)]
     assert messages(path) == ALL
@@ -402,7 +402,7 @@ def test_another_machine(path):
 
 
 def test_copy_from_another_machine(path, tmp_path):
-    """Whose files have other inodes: nothing is stored twice."""
+    """Files of a copy have other inodes; nothing is stored twice."""
     sign(path, machine="another", boot="another")
     copy = tmp_path / "copy"
     shutil.copytree(path, copy)
@@ -412,7 +412,7 @@ def test_copy_from_another_machine(path, tmp_path):
 
 
 def test_taking_over_does_not_take_from_the_living(path):
-    """Whoever signed its lock."""
+    """A slot in use is not taken, whoever signed its lock."""
     living = Journaled(path)
     living.recover()
     sign(path, machine="another", boot="another")
@@ -421,7 +421,7 @@ def test_taking_over_does_not_take_from_the_living(path):
 
 
 def test_one_repair_at_a_time(path):
-    """Of the sealed files, which are nobody's."""
+    """Only one repair changes the sealed files, which have no slot."""
     storage = FileStorage(path)
     storage.store(batch("e"))
     storage.rotate()
@@ -431,7 +431,7 @@ def test_one_repair_at_a_time(path):
 
 
 class Locked:
-    """Somebody who repairs the files in a directory."""
+    """Another process that repairs the files in a directory."""
 
     def __init__(self, directory):
         self.file = os.open(directory, os.O_RDONLY)
@@ -444,7 +444,7 @@ class Locked:
 
 
 def test_full_disk(path, monkeypatch):
-    """What could not be done is said, and everything is as it was."""
+    """A failure is reported, and everything is as it was."""
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -460,7 +460,7 @@ def test_full_disk(path, monkeypatch):
 
 
 def test_journal_that_cannot_be_stored(path, file):
-    """Then the files, which its header speaks of, are left as they are."""
+    """The files, which its header speaks of, are left as they are."""
     file.write_bytes(b"?" + file.read_bytes()[1:])
     before = state_of(path)
     actions = list(Repair(Layout(path), POLICY, lambda *_: (0, 0, "the disk is full")).run())
@@ -483,7 +483,7 @@ def test_family(tmp_path):
 
 
 def test_links_are_not_followed(path, tmp_path):
-    """A file that is a link stays what it is, and so does what it leads to."""
+    """A file that is a link stays what it is, and so does its target."""
     repair(path)
     (tmp_path / "elsewhere").write_text("nonsense\n")
     (path / "traces.jsonl").symlink_to(tmp_path / "elsewhere")
@@ -492,7 +492,7 @@ def test_links_are_not_followed(path, tmp_path):
 
 
 def test_slot_is_given_back(path):
-    """The next process takes it."""
+    """The next process can take the slot."""
     repair(path)
     slot = Slot.take(Layout(path).journal)
     assert slot.number == 0
@@ -501,7 +501,7 @@ def test_slot_is_given_back(path):
 
 
 def everything(path):
-    """A recording with files of every kind; gives the texts of its 42 events."""
+    """Make a recording with files of every kind; return the messages of its 42 events."""
     texts = iter([f"{number}/{number * 7919}" for number in range(42)])
     for compression in ("zstd", "gzip", "none"):
         storage = FileStorage(path, compression=compression)
@@ -519,7 +519,7 @@ def everything(path):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_any_damage(tmp_path, seed):
-    """One place anywhere: what could be read can be read after the repair, once, and it is whole."""
+    """After one damage anywhere, a repair leaves it whole, with all that could be read, once."""
     chance, path = random.Random(seed), tmp_path / "t"
     everything(path)
     file = chance.choice(sorted(file for file in path.rglob("*") if file.is_file()))

@@ -13,14 +13,14 @@ ID = "{:016x}"
 
 
 def sealed(directory, number, last, size=10, suffix=".jsonl.zst", signal="logs"):
-    """A sealed file of this size, with records until ``last`` seconds."""
+    """Make a sealed file of this size, with records until ``last`` seconds."""
     path = directory / f"{signal}-1-{last * 10**9}-{ID.format(number)}{suffix}"
     path.write_bytes(b"x" * size)
     return path
 
 
 def waiting(directory, number, changed, size=10):
-    """A waiting file of this size, changed at this second."""
+    """Make a waiting file of this size, changed at this second."""
     path = directory / f"logs-{ID.format(number)}.jsonl"
     path.write_bytes(b"x" * size)
     os.utime(path, (changed, changed))
@@ -28,12 +28,12 @@ def waiting(directory, number, changed, size=10):
 
 
 def left(directory):
-    """The ids' numbers of the files that are there."""
+    """Return the numbers of the files that are there."""
     return sorted(int(found.name.id, 16) for found in list_sealed(directory))
 
 
 def test_without_bounds_all_is_kept(tmp_path):
-    """And a directory that is not there is no error."""
+    """Without bounds nothing is deleted; a missing directory is no error."""
     sealed(tmp_path, 1, last=1)
     assert delete_expired(tmp_path, None, None, now=1e9) == Deleted(0, 0)
     assert left(tmp_path) == [1]
@@ -45,7 +45,7 @@ def test_without_bounds_all_is_kept(tmp_path):
     [(100, [1, 2, 3]), (60, [1, 2, 3]), (59, [2, 3]), (31, [3]), (29, []), (0, [])],
 )
 def test_newest_are_kept(tmp_path, size, kept):
-    """As many as the bound holds, by when their records end; not by the files' own times."""
+    """The newest files that fit are kept, by their last records, not by the files' own times."""
     for number, last in ((3, 30), (2, 20), (1, 10)):
         os.utime(sealed(tmp_path, number, last, number * 10), (100 - last, 100 - last))
     deleted = delete_expired(tmp_path, size, None, now=0)
@@ -55,7 +55,7 @@ def test_newest_are_kept(tmp_path, size, kept):
 
 
 def test_nothing_older_than_what_went_is_kept(tmp_path):
-    """Although it would still fit."""
+    """An older file goes too, although it would still fit."""
     sealed(tmp_path, 3, last=30, size=10)
     sealed(tmp_path, 2, last=20, size=100)
     sealed(tmp_path, 1, last=10, size=1)
@@ -64,7 +64,7 @@ def test_nothing_older_than_what_went_is_kept(tmp_path):
 
 
 def test_old_ones_go(tmp_path):
-    """By their last record; a waiting one by its last change; without records, likewise."""
+    """Files go by their last record; waiting ones, and those without records, by their last change."""
     for number, last in ((1, 10), (2, 20), (3, 30)):
         sealed(tmp_path, number, last)
     waiting(tmp_path, 4, changed=15)
@@ -77,7 +77,7 @@ def test_old_ones_go(tmp_path):
 
 
 def test_waiting_files_count_only_where_they_are_stuck(tmp_path):
-    """The others are about to become smaller."""
+    """Waiting files count only if they cannot be sealed: the others will become smaller."""
     waiting(tmp_path, 1, changed=10, size=1_000)
     stuck = waiting(tmp_path, 2, changed=20, size=50)
     sealed(tmp_path, 3, last=5, size=10)
@@ -89,7 +89,7 @@ def test_waiting_files_count_only_where_they_are_stuck(tmp_path):
 
 
 def test_waiting_file_that_is_being_sealed_stays(tmp_path):
-    """However old it is."""
+    """A file that is being sealed stays, however old it is."""
     fcntl = pytest.importorskip("fcntl")
     path = waiting(tmp_path, 1, changed=1)
     with path.open("rb") as sealer:
@@ -100,7 +100,7 @@ def test_waiting_file_that_is_being_sealed_stays(tmp_path):
 
 
 def test_what_was_derived_goes_along(tmp_path):
-    """By its name; of what stays, it stays."""
+    """Derived files go with their file, and stay with it."""
     old, new = sealed(tmp_path, 1, last=10), sealed(tmp_path, 2, last=20)
     for path in (old, new):
         for suffix in (".idx", ".parquet", ".other"):
@@ -116,7 +116,7 @@ def test_what_was_derived_goes_along(tmp_path):
 
 
 def test_foreign_files_are_never_touched(tmp_path):
-    """Nor links, nor directories, whatever they are called."""
+    """Foreign files, links and directories stay, whatever they are called."""
     directory = tmp_path / "sealed"
     directory.mkdir()
     precious = tmp_path / "precious"
@@ -141,7 +141,7 @@ def test_foreign_files_are_never_touched(tmp_path):
 
 
 def test_derived_link_is_left(tmp_path):
-    """And what it leads to."""
+    """A link with a derived name stays, and so does its target."""
     directory = tmp_path / "sealed"
     directory.mkdir()
     path = sealed(directory, 1, last=10)
@@ -155,7 +155,7 @@ def test_derived_link_is_left(tmp_path):
 
 
 def test_one_that_cannot_be_deleted_keeps_no_other(tmp_path, monkeypatch):
-    """What went is counted, and the reason is given."""
+    """The others go and are counted, and the reason is returned."""
     stubborn = sealed(tmp_path, 1, last=10)
     sealed(tmp_path, 2, last=20)
     sealed(tmp_path, 3, last=5)
@@ -174,7 +174,7 @@ def test_one_that_cannot_be_deleted_keeps_no_other(tmp_path, monkeypatch):
 
 
 def test_one_that_somebody_else_has_deleted(tmp_path, monkeypatch):
-    """Is not counted."""
+    """A file that another process has deleted is not counted."""
     sealed(tmp_path, 1, last=10)
     found = list_sealed(tmp_path)
     monkeypatch.setattr("rimp_otel.storage.files.retention.list_sealed", lambda directory: found)

@@ -29,7 +29,7 @@ SUFFIX = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 
 
 def rotated(directory, *lines, signal=Signal.LOGS):
-    """A waiting file of these lines; returns its path and what its name says."""
+    """Make a waiting file of these lines; return its path and its parsed name."""
     directory.mkdir(exist_ok=True)
     name = SealedName(signal, fingerprint(lines[0]))
     path = directory / str(name)
@@ -38,14 +38,14 @@ def rotated(directory, *lines, signal=Signal.LOGS):
 
 
 def timed_line(*times):
-    """Spans that start at these nanoseconds."""
+    """Return a line of spans that start at these nanoseconds."""
     spans = ",".join(f'{{"startTimeUnixNano":"{time}"}}' for time in times)
     return f'{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}'.encode()
 
 
 @pytest.mark.parametrize("how", ["zstd", "gzip", "none"])
 def test_named_by_its_times_and_content(tmp_path, how):
-    """Private, and with the bytes that it had."""
+    """The sealed file is private, and has the bytes of the waiting one."""
     path, name = rotated(tmp_path, timed_line(30, 10), timed_line(20), signal=Signal.TRACES)
     before = path.read_bytes()
     size = make_sealed_file(path, name, how, syncs=True)
@@ -57,7 +57,7 @@ def test_named_by_its_times_and_content(tmp_path, how):
 
 
 def test_range_holds_all_records(tmp_path):
-    """Of each signal."""
+    """The range holds the records of each signal."""
     for signal in Signal:
         path, name = rotated(tmp_path, *everything().otlp_json(signal), signal=signal)
         make_sealed_file(path, name, "zstd", syncs=False)
@@ -70,7 +70,7 @@ def test_range_holds_all_records(tmp_path):
 
 
 def test_damaged_lines_are_kept(tmp_path):
-    """As they are; a file with no record has the range 0 to 0."""
+    """Damaged lines are kept as they are; a file with no record has the range 0 to 0."""
     damaged = [b"no json", b"\xff\x00", b"", b'{"resourceLogs":[{"sc']
     path, name = rotated(tmp_path, *damaged)
     make_sealed_file(path, name, "zstd", syncs=False)
@@ -80,7 +80,7 @@ def test_damaged_lines_are_kept(tmp_path):
 
 
 def test_last_line_without_its_end_is_kept(tmp_path):
-    """Of a file that was damaged from outside."""
+    """A last line without an end, damaged from outside, is kept."""
     path, name = rotated(tmp_path, line("a"), line("b"))
     text = path.read_bytes()[:-1]
     path.write_bytes(text)
@@ -90,7 +90,7 @@ def test_last_line_without_its_end_is_kept(tmp_path):
 
 
 def test_waiting_file_cut_at_every_byte(tmp_path):
-    """Is sealed as it is, and its range holds the records that are whole."""
+    """The file is sealed as it is, and its range holds the complete records."""
     text = timed_line(10, 20) + b"\n" + timed_line(30) + b"\n"
     for cut in range(1, len(text)):
         path, name = rotated(tmp_path / str(cut), text[:cut], signal=Signal.TRACES)
@@ -105,7 +105,7 @@ def test_waiting_file_cut_at_every_byte(tmp_path):
 
 
 def test_empty_file_is_nothing(tmp_path):
-    """It was truncated from outside."""
+    """An empty file, truncated from outside, is removed."""
     path, name = rotated(tmp_path, b"a")
     path.write_bytes(b"")
     assert make_sealed_file(path, name, "zstd", syncs=False) == 0
@@ -113,7 +113,7 @@ def test_empty_file_is_nothing(tmp_path):
 
 
 def test_blocks_stand_alone(tmp_path, monkeypatch):
-    """Each of whole lines, with its size and a checksum: zstd frames or gzip members."""
+    """Each block has complete lines, its size and a checksum."""
     monkeypatch.setattr(compression, "BLOCK_SIZE", 1_000)
     lines = [b"x" * 400 + b"%d" % i for i in range(10)]
     path, name = rotated(tmp_path, *lines)
@@ -133,7 +133,7 @@ def test_blocks_stand_alone(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("how", "tool"), [("zstd", "zstdcat"), ("gzip", "zcat")])
 def test_usual_tools_read_it(tmp_path, how, tool):
-    """Where they are installed."""
+    """The usual tools read it, if they are installed."""
     if shutil.which(tool) is None:
         pytest.skip(f"no {tool} here")
     path, name = rotated(tmp_path, *(line(str(i) * 5_000) for i in range(100)))
@@ -144,7 +144,7 @@ def test_usual_tools_read_it(tmp_path, how, tool):
 
 
 def test_gzip_where_zstandard_is_missing(tmp_path, monkeypatch):
-    """Sealed all the same."""
+    """Without zstandard, files are sealed by gzip."""
 
     def missing(name):
         raise ImportError(name)
@@ -158,7 +158,7 @@ def test_gzip_where_zstandard_is_missing(tmp_path, monkeypatch):
 
 
 def test_file_that_somebody_else_seals_is_left(tmp_path):
-    """And one that is done, or is no regular file."""
+    """A file that another process seals, that is sealed, or that is not regular is left."""
     fcntl = pytest.importorskip("fcntl")
     path, name = rotated(tmp_path, b"a")
     with path.open("rb") as other:
@@ -174,7 +174,8 @@ def test_file_that_somebody_else_seals_is_left(tmp_path):
 
 
 def test_what_a_dead_one_had_begun_is_done_again(tmp_path):
-    """A part of a temporary file, a spoilt result, one of another compression: none stays."""
+    """Nothing that a dead process had begun stays: temporary file, spoilt result, other
+    compression."""
     path, name = rotated(tmp_path, timed_line(5), signal=Signal.TRACES)
     before = path.read_bytes()
     (tmp_path / f".{name.stem}.tmp-1").write_bytes(b"a part")
@@ -188,12 +189,12 @@ def test_what_a_dead_one_had_begun_is_done_again(tmp_path):
 
 
 def sealer(path, clock=lambda: 0.0, **policy):
-    """Of the recording at this path."""
+    """Return a sealer of the recording at this path."""
     return Sealer(Layout(path), POLICY._replace(**policy), clock, clock)
 
 
 def test_sealer_seals_all_and_counts(tmp_path):
-    """What waits, whoever left it; temporary files without a source go."""
+    """All waiting files are sealed, whoever left them; stale temporary files go."""
     directory = Layout(tmp_path).sealed
     sizes = 0
     for i in range(3):
@@ -208,7 +209,7 @@ def test_sealer_seals_all_and_counts(tmp_path):
 
 
 def test_sealer_deletes_what_is_too_much(tmp_path):
-    """After it has sealed: what counts is the size that is left."""
+    """Files are deleted after sealing: the size that is left counts."""
     directory = Layout(tmp_path).sealed
     for i in range(3):
         rotated(directory, timed_line(10 + i), timed_line(*range(10)), signal=Signal.TRACES)
@@ -223,7 +224,7 @@ def test_sealer_deletes_what_is_too_much(tmp_path):
 
 
 def test_sealer_that_finds_nothing(tmp_path):
-    """Not even a directory."""
+    """A sealer may find nothing, not even a directory."""
     made = sealer(tmp_path)
     made.look()
     made.run()
@@ -233,7 +234,7 @@ def test_sealer_that_finds_nothing(tmp_path):
 
 @pytest.mark.parametrize("what", ["open", "write", "rename", "fdatasync"])
 def test_failed_sealing_leaves_the_file_and_is_tried_again(tmp_path, monkeypatch, capfd, what):
-    """Said once, and later each time; the file stays as it is."""
+    """A failure is reported once, the file stays, and sealing is tried again later."""
     directory = Layout(tmp_path).sealed
     path, _ = rotated(directory, line("a"))
     now = [0.0]
@@ -271,7 +272,7 @@ def test_failed_sealing_leaves_the_file_and_is_tried_again(tmp_path, monkeypatch
 
 
 def test_waiting_files_that_cannot_be_sealed_count_for_the_bound(tmp_path, monkeypatch):
-    """So that a full disk does not stay full."""
+    """They count, so that a full disk does not stay full."""
     directory = Layout(tmp_path).sealed
     for i in range(3):
         path, _ = rotated(directory, line(str(i)))
@@ -289,7 +290,7 @@ def test_waiting_files_that_cannot_be_sealed_count_for_the_bound(tmp_path, monke
 
 
 def test_thread_is_started_where_something_was_left(tmp_path):
-    """And ends when it is done; it may be woken at any time."""
+    """The thread ends when it is done; it may be woken at any time."""
     directory = Layout(tmp_path).sealed
     rotated(directory, line("a"))
     script = """
@@ -368,13 +369,13 @@ print(line)
 
 @pytest.mark.parametrize("how", ["zstd", "none"])
 def test_killed_at_each_step_of_rotating_and_sealing(tmp_path, how):
-    """By SIGKILL: nothing is lost or twice, and the next one leaves nothing half done."""
+    """Killed by SIGKILL at any step, nothing is lost or twice, and the next one cleans up."""
     lines = int(run(KILLED, tmp_path, how, timeout=110.0))
     assert lines > 100
 
 
 def test_two_processes_seal_the_same_recording(tmp_path):
-    """Each file once."""
+    """Each file is sealed once."""
     directory = Layout(tmp_path).sealed
     for i in range(40):
         rotated(directory, line(str(i)), line("x" * 10_000))
@@ -398,7 +399,7 @@ def test_two_processes_seal_the_same_recording(tmp_path):
 
 
 def test_child_forked_while_its_parent_seals(tmp_path):
-    """Does not keep the file locked after the parent's death, nor open."""
+    """The child keeps the file neither locked nor open after the parent's death."""
     pytest.importorskip("fcntl")
     rotated(Layout(tmp_path).sealed, line("a"))
     script = """
@@ -432,7 +433,7 @@ def test_child_forked_while_its_parent_seals(tmp_path):
 
 
 def test_range_of_a_real_recording_prunes_nothing_that_matches(tmp_path):
-    """Rotated with each batch, retrieved by time: what a whole recording gives."""
+    """A recording that is rotated with each batch gives by time what a whole one gives."""
     storage = FileStorage(tmp_path / "t", rotate_size=1)
     storage.store(everything())
     storage.rotate()

@@ -20,13 +20,13 @@ from tests.storage.recordings import batch, text_of
 
 
 def inspect(path, **options):
-    """A finished look, and what it found."""
+    """Return a finished inspection, and what it found."""
     look = Inspection(Layout(path), **options)
     return look, list(look.problems())
 
 
 def found(path):
-    """What is damaged there, as (name of the file, line or offset, code, detail)."""
+    """Return what is damaged, as (name of the file, line or offset, code, detail)."""
     return [
         (p.path.name, p.line if p.line is not None else p.offset, p.code, p.detail)
         for p in inspect(path)[1]
@@ -35,14 +35,14 @@ def found(path):
 
 
 def remarks(path):
-    """What is remarkable there, as (name, code, detail)."""
+    """Return the remarks, as (name, code, detail)."""
     return [(p.path.name, p.code, p.detail) for p in inspect(path)[1] if not p.is_damage]
 
 
 @pytest.fixture
 def path(tmp_path):
-    """Of a recording with files of all kinds, and nobody who writes it: 3 lines in each file of
-    log records, and 40 records waiting in a journal."""
+    """The path of a recording with files of all kinds, and no writer: 3 lines in each file of log
+    records, and 40 records waiting in a journal."""
     path = tmp_path / "t"
     for compression in ("zstd", "gzip", "none"):
         storage = FileStorage(path, compression=compression)
@@ -60,7 +60,7 @@ def path(tmp_path):
 
 
 def sealed(path, suffix):
-    """The sealed file of that suffix."""
+    """Return the sealed file of that suffix."""
     (found,) = [p for p in (path / "sealed").iterdir() if p.name.endswith(suffix)]
     return found
 
@@ -82,7 +82,7 @@ def test_whole(path):
 
 
 def test_damaged_line(path):
-    """Where it is, what it costs, and what can be done."""
+    """A damaged line is found with its place and its cost."""
     file = path / "logs.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
     size = len(lines[1])
@@ -97,7 +97,7 @@ def test_damaged_line(path):
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst"])
 def test_flipped_byte_in_a_sealed_file(path, suffix):
-    """Is found wherever it makes something unreadable; what it costs is known by its size."""
+    """A flipped byte is found wherever it makes something unreadable, with the size of it."""
     file = sealed(path, suffix)
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 0xFF
@@ -110,7 +110,7 @@ def test_flipped_byte_in_a_sealed_file(path, suffix):
 
 @pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl.zst"])
 def test_cut_sealed_file(path, suffix):
-    """One that ends too early is damaged, wherever it was cut."""
+    """A file that ends too early is damaged, wherever it was cut."""
     file = sealed(path, suffix)
     data = file.read_bytes()
     for size in range(0, len(data), 7):
@@ -119,7 +119,7 @@ def test_cut_sealed_file(path, suffix):
 
 
 def test_names(path):
-    """The id is that of the first line, the times those of the records."""
+    """The id must be that of the first line, the times those of the records."""
     first, second = sealed(path, ".zst"), sealed(path, ".gz")
     name = SealedName.parse(first.name)
     first.rename(first.with_name(str(name._replace(id="0123456789abcdef"))))
@@ -147,7 +147,7 @@ def test_deliberately_other_id(path):
 
 
 def test_torn_tail(path):
-    """That the journal knows of is none; any other is damage, or at least remarkable."""
+    """A torn tail that the journal knows of is none; any other is damage, or a remark."""
     file = path / "logs.jsonl"
     whole = file.read_bytes()
     with file.open("ab") as opened:
@@ -161,7 +161,7 @@ def test_torn_tail(path):
 
 
 def test_living_writer(tmp_path):
-    """A line that it is just writing is not damage; a line that it damaged before is."""
+    """A line that is just being written is not damage; a damaged line before it is."""
     path = tmp_path / "t"
     process = Journaled(path)
     process.collect("a")
@@ -183,7 +183,7 @@ def test_living_writer(tmp_path):
 
 
 def test_damaged_frame(path):
-    """In a journal, by its offset."""
+    """A damaged frame in a journal is named by its offset."""
     (segment,) = (path / "journal").glob("*.seg")
     data = bytearray(segment.read_bytes())
     end = data.rindex(b"\n")
@@ -195,14 +195,14 @@ def test_damaged_frame(path):
 
 
 def test_put_aside(path):
-    """What a recovery put aside is damage, until it is repaired."""
+    """A quarantined file is damage, until it is repaired."""
     (segment,) = (path / "journal").glob("*.seg")
     segment.rename(segment.with_name(segment.name + ".damaged"))
     assert found(path) == [(segment.name + ".damaged", None, ProblemCode.QUARANTINED, "")]
 
 
 def test_damaged_open_spans(path):
-    """A table that makes no sense."""
+    """A damaged table of open spans is named."""
     (path / "journal" / "000009.open").write_bytes(b"nonsense")
     assert found(path) == [
         ("000009.open", 0, ProblemCode.BAD_JOURNAL, "open spans in it are damaged")
@@ -210,7 +210,7 @@ def test_damaged_open_spans(path):
 
 
 def test_leftovers_and_foreign_files(path):
-    """Are remarked on, and are no damage."""
+    """Stale and foreign files are remarks, and no damage."""
     for name in ("notes.txt", "journal/notes", "sealed/x.jsonl", "traces.01.jsonl"):
         (path / name).write_text("x")
     for name in (".logs.jsonl.tmp-77", "journal/000009.tmp", "sealed/.logs-0123456789abcdef.tmp-7"):
@@ -228,7 +228,7 @@ def test_leftovers_and_foreign_files(path):
 
 
 def test_what_is_beside_a_family_is_not_looked_at(tmp_path):
-    """Only what is named like its files."""
+    """Only what is named like a family's files is looked at."""
     storage = FileStorage(tmp_path / "app.jsonl")
     storage.store(batch("a"))
     storage.close()
@@ -238,7 +238,7 @@ def test_what_is_beside_a_family_is_not_looked_at(tmp_path):
 
 
 def test_exposed_files(path):
-    """What others may read, and links."""
+    """Files that others may read, and links, are remarks."""
     (path / "logs.jsonl").chmod(0o644)
     (path / "sealed").chmod(0o750)
     (path / "traces.1.jsonl").symlink_to("/etc/hostname")
@@ -250,7 +250,7 @@ def test_exposed_files(path):
 
 
 def test_seal_that_did_not_end(path):
-    """A file and what was sealed of it are one content."""
+    """A file and what was sealed of it hold the same, and count once."""
     file = sealed(path, ".zst")
     name = SealedName.parse(file.name)
     waiting = name._replace(first=None, last=None, compression="none")
@@ -288,7 +288,7 @@ def test_nothing(tmp_path):
 
 
 def test_kept(path):
-    """What earlier repairs kept is counted, and not read."""
+    """What earlier repairs kept is listed, and not read."""
     (path / "damaged").mkdir(mode=0o700)
     (path / "damaged" / "x.jsonl").write_text("nonsense")
     look, problems = inspect(path)
@@ -297,14 +297,14 @@ def test_kept(path):
 
 
 def test_parse():
-    """Counts the records of a line."""
+    """The records of a line are counted."""
     data = TelemetryData(metrics=[TelemetryMetric("m", 1), TelemetryMetric("m", 2)])
     (line,) = data.otlp_json(Signal.METRICS)
     assert (parse_line(line), parse_line_strictly(line)) == (2, 2)
 
 
 def test_parse_strictly():
-    """What only protobuf refuses is refused, and it is said by whom."""
+    """What only protobuf refuses is refused, and the message says by whom."""
     pytest.importorskip("google.protobuf")
     deep = b'{"arrayValue":{"values":[' * 60 + b'{"intValue":"1"}' + b"]}}" * 60
     line = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":%s}]}]}]}' % deep

@@ -1,4 +1,4 @@
-"""What is still looked for."""
+"""LineFilter: what is still wanted while a recording is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECOND = 10**9
 
 
 def content(first, last, signal=Signal.LOGS):
-    """A sealed file of these times."""
+    """Return a sealed file of these times."""
     name = SealedName(signal, "0123456789abcdef", first, last, "zstd")
     return DataFile(signal, name.id, Path(str(name)), name)
 
@@ -34,7 +34,7 @@ def test_a_range_is_half_open():
 
 
 def test_a_limit_narrows_it():
-    """Once there are enough: ties are wanted within a file, not out of an older one."""
+    """Once there are enough records, ties are wanted within a file, not out of an older one."""
     search = LineFilter(Selection.of(None, None, 2))
     search.add(10)
     assert (search.since, search.may_want(1, 1)) == (0, True)
@@ -49,7 +49,7 @@ def test_a_limit_narrows_it():
 
 
 def test_no_limit_and_a_limit_of_nothing():
-    """Everything is wanted, and nothing."""
+    """Without a limit everything is wanted, with a limit of 0 nothing."""
     search = LineFilter(Selection.of(None, None, None))
     search.add(10)
     assert search.may_want(0, 0)
@@ -58,7 +58,7 @@ def test_no_limit_and_a_limit_of_nothing():
 
 
 def test_files_of_other_signals():
-    """Are not looked at; of one that waits to be sealed, the times are not known."""
+    """Files of other signals are not wanted; the times of a waiting file are not known."""
     search = LineFilter(Selection.of(None, None, None, severity=9))
     assert search.may_want_from(content(0, 0))
     assert not search.may_want_from(content(0, 0, Signal.TRACES))

@@ -26,14 +26,14 @@ LOGS, TRACES = Signal.LOGS, Signal.TRACES
 
 
 class Quiet(Sealer):
-    """Seals nothing by itself."""
+    """A sealer that seals nothing by itself."""
 
     def wake(self):
-        """Is not wanted here."""
+        """Do nothing."""
 
 
 class Clock:
-    """Stands still unless it is moved."""
+    """A clock that stands still unless it is moved."""
 
     def __init__(self):
         self.now = 1_000_000.0
@@ -44,13 +44,13 @@ class Clock:
 
 @pytest.fixture
 def clock():
-    """For files' ages and for syncs."""
+    """The clock for files' ages and for syncs."""
     return Clock()
 
 
 @pytest.fixture
 def make(tmp_path, clock):
-    """Makes writers of one recording, and closes them."""
+    """Make writers of one recording, and close them."""
     made = []
 
     def make(for_journal=False, **policy):
@@ -65,17 +65,17 @@ def make(tmp_path, clock):
 
 
 def nothing(end, length):
-    """Called before a write, and not interested."""
+    """Ignore the call before a write."""
 
 
 def active(tmp_path, slot=0, signal=LOGS):
-    """The text of an active file, without the blanks that make a first line unique."""
+    """Return the text of an active file, without the blanks that make a first line unique."""
     path = Layout(tmp_path / "t").file(signal, slot)
     return [row.rstrip(b" \t") for row in path.read_bytes().splitlines()] if path.exists() else []
 
 
 def test_takes_a_slot_with_the_first_append(make, tmp_path):
-    """The lowest that is free; gives it back when it is closed."""
+    """The lowest free slot is taken, and released when the writer is closed."""
     first, second = make(), make()
     assert names(tmp_path) == []
     first.append_all({LOGS: [b"a"]})
@@ -92,7 +92,7 @@ def test_takes_a_slot_with_the_first_append(make, tmp_path):
 
 
 def test_all_signals_or_none(make, tmp_path):
-    """Whichever fails."""
+    """All signals are appended or none, whichever fails."""
     writer = make()
     writer.append_all({LOGS: [b"a"], TRACES: []})
     assert names(tmp_path / "t") == ["journal", "logs.jsonl"]
@@ -107,7 +107,7 @@ def test_all_signals_or_none(make, tmp_path):
 
 
 def test_counts_lines_and_bytes(make):
-    """Their ends included."""
+    """Lines and bytes are counted, line ends included."""
     writer = make()
     writer.append_all({LOGS: [b"abc", b"de"], TRACES: [b"f"]})
     writer.append(LOGS, [b"ghi"], nothing)
@@ -121,7 +121,7 @@ def test_line_never_holds_another(make, tmp_path):
 
 
 def test_slot_that_a_journal_left_is_not_taken_without_one(make, tmp_path):
-    """What is there must first be recovered."""
+    """Such a slot must first be recovered."""
     journal = Layout(tmp_path / "t").journal()
     journal.mkdir(parents=True)
     (journal / "000001.seg").write_bytes(b"records")
@@ -134,7 +134,7 @@ def test_slot_that_a_journal_left_is_not_taken_without_one(make, tmp_path):
 
 
 def test_the_protocol_of_a_journal(make, tmp_path):
-    """Append, settle, where it ends, and what came after."""
+    """A journal appends, resolves, asks where the file ends, and what came after."""
     writer = make(for_journal=True)
     slot = writer.take()
     said = []
@@ -154,7 +154,7 @@ def test_the_protocol_of_a_journal(make, tmp_path):
 
 
 def test_first_line_says_what_it_will_take(make, tmp_path):
-    """With the blanks that tell it from the first lines of other files."""
+    """The announced length includes the blanks that make a first line unique."""
     make().append_all({LOGS: [b"a"]})
     writer = make(for_journal=True)
     said = []
@@ -164,7 +164,7 @@ def test_first_line_says_what_it_will_take(make, tmp_path):
 
 
 def test_lost_slot_is_taken_anew(make, tmp_path):
-    """When the lock file, the journal's directory or all of it was removed."""
+    """A slot is taken again if its lock file, the journal's directory or all of it was removed."""
     writer = make()
     for i, gone in enumerate(["t/journal/lock", "t/journal", "t"]):
         writer.append_all({LOGS: [b"a"]})
@@ -178,7 +178,7 @@ def test_lost_slot_is_taken_anew(make, tmp_path):
 
 
 def test_lost_slot_that_somebody_else_has_taken(make, tmp_path):
-    """Is his: no file has two writers."""
+    """A slot that another process has taken stays its own: no file has two writers."""
     writer = make()
     writer.append_all({LOGS: [b"a"]})
     shutil.rmtree(tmp_path / "t" / "journal")
@@ -189,7 +189,7 @@ def test_lost_slot_that_somebody_else_has_taken(make, tmp_path):
 
 
 def test_lost_slot_of_a_journal_is_taken_anew_or_not_at_all(make, tmp_path):
-    """It must be the same one, since the journal lies there."""
+    """It must be the same slot, since the journal lies there."""
     writer = make(for_journal=True)
     writer.append(LOGS, [b"a"], nothing)
     shutil.rmtree(tmp_path / "t")
@@ -207,7 +207,7 @@ def test_lost_slot_of_a_journal_is_taken_anew_or_not_at_all(make, tmp_path):
 
 
 def test_file_is_rotated_before_it_becomes_too_long(make, tmp_path):
-    """A line that is too long by itself has a file of its own; none is split."""
+    """A line that is too long has a file of its own; none is split."""
     writer = make(rotate_size=10, compression="none")
     for row in (b"1234", b"5678", b"9", b"x" * 20, b"a", b"b"):
         writer.append_all({LOGS: [row]})
@@ -223,7 +223,7 @@ def test_file_is_rotated_before_it_becomes_too_long(make, tmp_path):
 
 
 def test_rotated_file_is_named_by_its_first_line(make, tmp_path):
-    """And waits to be sealed."""
+    """The rotated file is named by its first line, and waits to be sealed."""
     writer = make(rotate_size=1)
     writer.append_all({LOGS: [b"a", b"b"]})
     writer.append_all({LOGS: [b"c"]})
@@ -231,7 +231,7 @@ def test_rotated_file_is_named_by_its_first_line(make, tmp_path):
 
 
 def test_file_is_rotated_when_it_is_too_old(make, tmp_path, clock):
-    """By when it was begun, also by an earlier process."""
+    """A file's age counts from its beginning, also by an earlier process."""
     writer = make(rotate_age=60.0)
     writer.append_all({LOGS: [b"a"]})
     clock.now += 59.0
@@ -248,7 +248,7 @@ def test_file_is_rotated_when_it_is_too_old(make, tmp_path, clock):
 
 
 def test_equal_first_lines_make_different_files(make, tmp_path):
-    """Also in two slots, and after they were sealed: no content is taken for another."""
+    """Equal first lines make different ids, also in two slots, and after sealing."""
     first, second = make(rotate_size=1), make(rotate_size=1)
     for _ in range(4):
         first.append_all({LOGS: [line("same")]})
@@ -262,7 +262,7 @@ def test_equal_first_lines_make_different_files(make, tmp_path):
 
 
 def test_blanks_are_the_number_of_the_slot(tmp_path):
-    """In binary; none for the first."""
+    """The blanks are the slot's number in binary; none for the first."""
     assert make_unique_line(b"a", LOGS, tmp_path / "none", 0) == b"a"
     assert make_unique_line(b"a", LOGS, tmp_path / "none", 6) == b"a\t\t "
     made = {make_unique_line(b"a", LOGS, tmp_path / "none", slot) for slot in range(1_024)}
@@ -270,7 +270,7 @@ def test_blanks_are_the_number_of_the_slot(tmp_path):
 
 
 def test_foreign_first_line_replaces_no_other_file(make, tmp_path):
-    """Such as two files that begin with an empty line: each is kept."""
+    """Files that begin with an equal foreign line are both kept."""
     writer = make(compression="none")
     for rest in (b"a", b"b"):
         writer.append_all({LOGS: [rest]})
@@ -283,7 +283,7 @@ def test_foreign_first_line_replaces_no_other_file(make, tmp_path):
 
 
 def test_rotation_that_fails_costs_nothing(make, tmp_path, capfd):
-    """The file goes on; once there is a way, it is rotated."""
+    """The file is appended to; once it is possible, it is rotated."""
     writer = make(rotate_size=1)
     sealed = Layout(tmp_path / "t").sealed
     writer.append_all({LOGS: [b"a"]})
@@ -303,7 +303,7 @@ def test_rotation_that_fails_costs_nothing(make, tmp_path, capfd):
 
 
 def test_sealed_is_no_link(make, tmp_path):
-    """Nothing is moved to where somebody else says."""
+    """Nothing is moved to where a link leads."""
     writer = make()
     writer.append_all({LOGS: [b"a"]})
     (tmp_path / "elsewhere").mkdir()
@@ -315,13 +315,14 @@ def test_sealed_is_no_link(make, tmp_path):
 
 
 def test_rotating_what_is_not_there(make, tmp_path):
-    """Makes nothing."""
+    """Rotating nothing makes nothing."""
     make().rotate()
     assert names(tmp_path) == []
 
 
 def test_interrupting_code_appends_elsewhere(make, tmp_path):
-    """Such as a signal handler or a finaliser in the middle of an append: nothing is spoilt."""
+    """A signal handler or finaliser in the middle of an append appends elsewhere; nothing is
+    spoilt."""
     writer = make(for_journal=True)
 
     def before(end, length):
@@ -354,7 +355,7 @@ class Syncs:
 
 
 def test_sync_always(make, tmp_path, monkeypatch):
-    """Before an append returns; one that cannot be synced is taken back."""
+    """Lines are synced before an append returns; what cannot be synced is taken back."""
     syncs, writer = Syncs(monkeypatch), make(sync="always")
     writer.append_all({LOGS: [b"a"], TRACES: [b"b"]})
     assert syncs.files == 2
@@ -371,7 +372,7 @@ def test_sync_always(make, tmp_path, monkeypatch):
 
 
 def test_sync_per_interval(make, monkeypatch, clock):
-    """By stores, when it is due; by close; a failure does not make a stored batch a failed one."""
+    """Stores and close sync when it is due; a failed sync does not fail a stored batch."""
     syncs, writer = Syncs(monkeypatch), make(sync_interval=5.0)
     writer.append_all({LOGS: [b"a"]})
     clock.now += 4.9
@@ -392,7 +393,7 @@ def test_sync_per_interval(make, monkeypatch, clock):
 
 
 def test_sync_never(make, monkeypatch, clock):
-    """Not even by close."""
+    """Not even close syncs."""
     syncs, writer = Syncs(monkeypatch), make(sync="never", rotate_size=1)
     for _ in range(3):
         writer.append_all({LOGS: [b"a"]})
@@ -403,7 +404,7 @@ def test_sync_never(make, monkeypatch, clock):
 
 
 def test_rotated_file_is_synced_first(make, monkeypatch):
-    """What was appended to it is as safe as the policy says."""
+    """A rotated file is as safe as the policy says."""
     syncs, writer = Syncs(monkeypatch), make(rotate_size=1)
     writer.append_all({LOGS: [b"a"]})
     assert syncs.files == 0
@@ -412,7 +413,7 @@ def test_rotated_file_is_synced_first(make, monkeypatch):
 
 
 def test_close_that_cannot_sync_gives_the_slot_back(make, tmp_path, monkeypatch):
-    """And says so."""
+    """The slot is released, and the failure raised."""
     syncs, writer = Syncs(monkeypatch), make()
     writer.append_all({LOGS: [b"a"]})
     syncs.fails = True
@@ -424,7 +425,7 @@ def test_close_that_cannot_sync_gives_the_slot_back(make, tmp_path, monkeypatch)
 
 
 def test_dropped_writer_gives_its_slot_back(make, tmp_path):
-    """With the last reference to it."""
+    """The slot is released with the last reference to the writer."""
     layout = Layout(tmp_path / "t")
     for _ in range(3):
         SlotWriter(layout, POLICY, Quiet(layout, POLICY)).append_all({LOGS: [b"a"]})
@@ -433,7 +434,7 @@ def test_dropped_writer_gives_its_slot_back(make, tmp_path):
 
 
 def test_no_slot_to_be_had(make, monkeypatch, tmp_path):
-    """Is an error with a cure."""
+    """No free slot is an error that says what to do."""
 
     def take(*_):
         raise StorageError("cannot record into x: no")
@@ -475,13 +476,14 @@ assert storage.stats().lines == 2
 
 @pytest.mark.parametrize("how", ["Python", "C"])
 def test_forked_child_takes_a_slot_of_its_own(tmp_path, how):
-    """Also after a fork that runs no hooks; and keeps nothing of its parent's open."""
+    """A child takes its own slot, also after a fork without hooks, and keeps nothing of its
+    parent's open."""
     run(FORK, tmp_path / "t", how)
     assert messages(tmp_path / "t") == ["parent 1", "parent 2", "child"]
 
 
 def test_child_keeps_no_slot_of_its_dead_parent(tmp_path):
-    """Its lock ends with the parent."""
+    """The parent's lock ends with the parent."""
     script = """
     import os, sys
     from pathlib import Path
@@ -507,7 +509,7 @@ def test_child_keeps_no_slot_of_its_dead_parent(tmp_path):
 
 
 def test_several_lines_at_once(make, tmp_path):
-    """As a journal appends that is far behind: one note, all or none, each line counted."""
+    """A journal that is far behind appends several lines: one note, all or none, each counted."""
     writer, said = make(for_journal=True), []
     end = writer.append(LOGS, [b"one", b"two"], lambda start, length: said.append(length))
     assert (said, end.offset) == ([8], 8)

@@ -13,7 +13,7 @@ SECOND = 1_000_000_000
 
 
 def batch(*messages: str, time: int = SECOND) -> TelemetryData:
-    """Events, a nanosecond apart."""
+    """Return events a nanosecond apart."""
     return TelemetryData(
         events=[
             TelemetryEvent("app", message, time_unix_nano=time + i)
@@ -23,23 +23,23 @@ def batch(*messages: str, time: int = SECOND) -> TelemetryData:
 
 
 def messages(data: TelemetryData) -> list[str]:
-    """Of the events, in order."""
+    """Return the messages of the events, in order."""
     return [event.message for event in data.events]
 
 
 def stored(path: Path) -> list[str]:
-    """What a new storage of this path reads."""
+    """Return the messages that a new storage of this path reads."""
     return messages(SQLiteStorage(path).retrieve())
 
 
 def query(path: Path, sql: str, *values: object) -> list[tuple[object, ...]]:
-    """The rows that plain SQL gives; what it changes is committed."""
+    """Return the rows of a statement in plain SQL; commit what it changes."""
     with closing(sqlite3.connect(path)) as database, database:
         return database.execute(sql, values).fetchall()
 
 
 def is_whole(path: Path) -> bool:
-    """Whether SQLite finds nothing wrong, in the index of messages neither."""
+    """Return True if SQLite finds nothing wrong, nor in the index of messages."""
     query(path, "INSERT INTO messages (messages, rank) VALUES ('integrity-check', 1)")
     return query(path, "PRAGMA integrity_check") == [("ok",)]
 

@@ -15,7 +15,7 @@ from rimp_otel.storage.sqlite.connection import create_database_file
 
 @pytest.fixture
 def held(tmp_path):
-    """The lock of the directory, held by somebody else."""
+    """Hold the lock of the directory, as another process would."""
     file = os.open(tmp_path, os.O_RDONLY)
     assert lock_file(file)
     yield file
@@ -23,7 +23,7 @@ def held(tmp_path):
 
 
 def test_whoever_else_makes_it_is_waited_for(tmp_path, held, monkeypatch):
-    """It takes no time worth mentioning."""
+    """A process that is creating the file is waited for."""
     clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: unlock_file(held))
     monkeypatch.setattr(files, "time", clock)
     create_database_file(tmp_path / "telemetry.db")
@@ -31,7 +31,7 @@ def test_whoever_else_makes_it_is_waited_for(tmp_path, held, monkeypatch):
 
 
 def test_but_not_for_ever(tmp_path, held, monkeypatch):
-    """A lock that is never given back is an error, and nothing is made."""
+    """A lock that is never released is an error, and nothing is created."""
     now = [0.0]
     clock = SimpleNamespace(
         monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds)

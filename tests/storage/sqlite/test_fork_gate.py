@@ -27,7 +27,7 @@ class Open:
 
 
 def test_idle_connections_are_closed():
-    """Then the child has nothing to leave alone."""
+    """A fork closes idle connections, so that the child has nothing to leave alone."""
     gate = ForkGate()
     connection = Open(gate)
     gate.before_fork()
@@ -38,7 +38,7 @@ def test_idle_connections_are_closed():
 
 
 def test_waits_for_others_and_keeps_them_out():
-    """Until they are through, and until it is done."""
+    """A fork waits until others are through, and keeps them out until it is done."""
     gate = ForkGate(longest_wait=DEADLINE)
     inside, leave, steps = threading.Event(), threading.Event(), []
 
@@ -63,7 +63,7 @@ def test_waits_for_others_and_keeps_them_out():
 
 
 def test_a_pause_lets_a_fork_happen():
-    """And whoever pauses goes on after it."""
+    """A fork happens in a pause, after which the pausing thread continues."""
     gate = ForkGate(longest_wait=DEADLINE)
     pausing, done = threading.Event(), threading.Event()
 
@@ -86,7 +86,7 @@ def test_a_pause_lets_a_fork_happen():
 
 
 def test_what_takes_too_long_is_left_alone_by_the_child():
-    """It may not open that database."""
+    """The child may not open a database that was in use for too long."""
     gate = ForkGate(longest_wait=0.001)
     connection = Open(gate, is_busy=True)
     gate._inside[object()] = -1  # a thread that does not end
@@ -97,7 +97,7 @@ def test_what_takes_too_long_is_left_alone_by_the_child():
 
 
 def test_whoever_forks_may_be_inside():
-    """As a signal handler that interrupts it does."""
+    """A thread may fork while it is inside, as a signal handler does."""
     gate = ForkGate(longest_wait=DEADLINE)
     with gate.use():
         gate.before_fork()
@@ -106,7 +106,8 @@ def test_whoever_forks_may_be_inside():
 
 
 def test_kept_for_good(tmp_path):
-    """Until the process is gone, and even while the interpreter ends."""
+    """An inherited connection stays open until the process is gone, even while the interpreter
+    ends."""
     script = """
     import gc
     from rimp_otel.storage.sqlite.fork_gate import keep_for_good

@@ -18,7 +18,7 @@ TEXTS = [
 
 @pytest.fixture(params=["indexed", "not indexed"])
 def storage(request, tmp_path, monkeypatch):
-    """With an index of messages, and without, as where SQLite has no FTS5."""
+    """A storage with an index of messages, and one without, as if SQLite had no FTS5."""
     if request.param == "not indexed":
         monkeypatch.setattr(schema, "knows_fts5", lambda: False)
     elif not connection.knows_fts5():
@@ -47,19 +47,19 @@ def storage(request, tmp_path, monkeypatch):
     ],
 )
 def test_words(storage, text, expected):
-    """All of them, in any order and case; what is special to SQL is not special here."""
+    """All words are found, in any order and case; SQL's special characters are not special."""
     assert messages(storage.search(text)) == [TEXTS[i] for i in expected]
 
 
 def test_whole_words_with_an_index(storage):
-    """Without, what contains them."""
+    """Whole words are found with an index, parts of words without."""
     indexed = schema.knows_fts5()
     assert messages(storage.search("refuse")) == ([] if indexed else TEXTS[:1])
     assert messages(storage.search("uber*")) == ([TEXTS[2]] if indexed else [])
 
 
 def test_with_a_range_conditions_and_a_limit(storage):
-    """As retrieve takes them."""
+    """Searching takes what retrieve takes."""
     severe = TelemetryEvent("a", "connection lost", EventType.ERROR, time_unix_nano=2 * SECOND)
     storage.store(TelemetryData(events=[severe]))
     assert messages(storage.search("connection", severity=17)) == ["connection lost"]
@@ -69,26 +69,26 @@ def test_with_a_range_conditions_and_a_limit(storage):
 
 
 def test_bodies_that_are_no_text(storage):
-    """Are searched as JSON."""
+    """Bodies that are not text are searched as JSON."""
     storage.store(TelemetryData(events=[TelemetryEvent("a", "", body={"user": ["ada", 7]})]))
     assert [event.body for event in storage.search("ada").events] == [{"user": ["ada", 7]}]
 
 
 @pytest.mark.parametrize("text", ["", "  ", None, 7, "\0"])
 def test_no_word_is_refused(storage, text):
-    """It would be everything."""
+    """A search for no word is refused: it would find everything."""
     with pytest.raises(ConfigurationError, match="text must hold at least one word, got "):
         storage.search(text)
 
 
 def test_nul_and_odd_words(storage):
-    """Find nothing, and break nothing."""
+    """Odd words find nothing, and break nothing."""
     for text in ("a\0b", "***", "--", '"', "'", "\\", "NEAR(", "message:x", "(", "^x", "é" * 5_000):
         assert storage.search(text).spans == []
 
 
 def test_an_index_that_came_later(tmp_path, monkeypatch):
-    """Is made of what is there, a part with each batch; all is found meanwhile."""
+    """An index is made of what is there, a part with each batch; all is found meanwhile."""
     monkeypatch.setattr(schema, "knows_fts5", lambda: False)
     path = tmp_path / "telemetry.db"
     old = SQLiteStorage(path)

@@ -13,18 +13,18 @@ from tests.storage.sqlite.test_writer import Dies
 
 
 def polled(reader):
-    """The messages that are new."""
+    """Return the messages that are new."""
     return [message for data in reader.poll(final=True) for message in messages(data)]
 
 
 @pytest.fixture
 def path(tmp_path):
-    """Of a database."""
+    """The path of a database."""
     return tmp_path / "telemetry.db"
 
 
 def test_each_record_once(path):
-    """What is new since the last poll, in the order of its arrival."""
+    """A poll returns what is new, in the order of its arrival."""
     storage, reader = SQLiteStorage(path), SQLiteRecording(path)
     assert polled(reader) == []
     storage.store(batch("two", time=2 * SECOND))
@@ -37,7 +37,7 @@ def test_each_record_once(path):
 
 
 def test_skips_what_there_is(path):
-    """In the file and in journals."""
+    """Skipping leaves out what is in the file and in journals."""
     process = journaled(path)
     process.collect("one")
     process.drain()
@@ -52,7 +52,7 @@ def test_skips_what_there_is(path):
 
 
 def test_journals_too(path):
-    """What a living process has not stored yet, and a dead one has left; it is given once."""
+    """What a living process has not stored, and what a dead one has left, is returned once."""
     process, reader = journaled(path), SQLiteRecording(path)
     process.collect("one", "two")
     assert polled(reader) == ["one", "two"]
@@ -66,7 +66,7 @@ def test_journals_too(path):
 
 
 def test_a_slice_that_is_stored_and_not_noted(path):
-    """Is in both, and given once."""
+    """A slice that is in the file and in the journal is returned once."""
     process = journaled(path, Dies(path))
     process.collect("one", "two")
     process.drain()
@@ -77,7 +77,7 @@ def test_a_slice_that_is_stored_and_not_noted(path):
 
 
 def test_another_file_of_that_name(path):
-    """Is read from its start."""
+    """A file that replaced another one is read from its start."""
     SQLiteStorage(path).store(batch("one", "two"))
     reader = SQLiteRecording(path)
     assert polled(reader) == ["one", "two"]
@@ -88,7 +88,7 @@ def test_another_file_of_that_name(path):
 
 
 def test_files(path):
-    """The database, what is beside it while it is open, and journals."""
+    """The database, what SQLite keeps beside it, and journals are listed."""
     process = journaled(path)
     process.collect("one")
     process.drain()
@@ -104,7 +104,7 @@ def test_files(path):
 
 
 def test_damage_is_named(path):
-    """And costs the record."""
+    """A damaged record is skipped and named."""
     SQLiteStorage(path).store(batch("one", "two"))
     query(path, "UPDATE records SET text = '{' WHERE id = 1")
     reader = SQLiteRecording(path)
@@ -113,7 +113,7 @@ def test_damage_is_named(path):
 
 
 def test_another_programs_database(path):
-    """Is refused."""
+    """The database of another program is refused."""
     query(path, "CREATE TABLE users (name)")
     with pytest.raises(StorageError, match="a database of another program"):
         polled(SQLiteRecording(path))
@@ -121,7 +121,7 @@ def test_another_programs_database(path):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="looks into /proc")
 def test_leaves_nothing_open(path):
-    """Nor anything beside the file."""
+    """Reading leaves no file open, and none beside the database."""
     SQLiteStorage(path).store(batch("one"))
     before = len(os.listdir("/proc/self/fd"))
     reader = SQLiteRecording(path)

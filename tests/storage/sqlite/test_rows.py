@@ -13,7 +13,7 @@ from tests.contract.samples import NOON, everything
 
 @pytest.mark.parametrize("signal", list(Signal))
 def test_put_together_again(signal):
-    """The rows of our own lines are the fragments that they were made of."""
+    """The rows of our own lines are the records that they were made of."""
     data = everything()
     for line in data.otlp_json(signal):
         rows = list(line_to_rows(line))
@@ -33,7 +33,7 @@ def test_put_together_again(signal):
 
 
 def test_columns():
-    """What filters ask for."""
+    """The columns hold what filters ask for."""
     (line,) = everything().otlp_json(Signal.TRACES)
     first, bare = (row.columns for row in line_to_rows(line))
     assert first == (
@@ -50,12 +50,12 @@ def test_columns():
 
 
 def span(fields):
-    """A line with one span."""
+    """Return a line with one span."""
     return b'{"resourceSpans":[{"scopeSpans":[{"spans":[{%s}]}]}]}' % fields
 
 
 def test_protobufs_own_json():
-    """Ids in base64, enumerations by name, numbers as numbers."""
+    """Ids in base64, enumerations by name and numbers as numbers are read."""
     line = span(
         b'"traceId":"CvdlGRbNQ92ESOshHIAxnA==","spanId":"t61rcWkgMzE=","startTimeUnixNano":5,'
         b'"endTimeUnixNano":"9","status":{"code":"STATUS_CODE_ERROR"},"name":null'
@@ -84,13 +84,13 @@ def test_protobufs_own_json():
     ],
 )
 def test_what_is_no_otlp_json(line):
-    """Is refused, and nothing of its batch is kept."""
+    """A line that is not OTLP JSON is refused, and nothing of its batch is kept."""
     with pytest.raises(DecodeError):
         list(line_to_rows(line))
 
 
 def test_nothing_in_it():
-    """Is nothing."""
+    """A line without records makes no rows."""
     for line in (
         b'{"resourceSpans":null}',
         b'{"resourceSpans":[{}]}',

@@ -12,7 +12,7 @@ from tests.storage.sqlite.databases import batch, is_whole, messages, query, sto
 
 @pytest.fixture
 def path(tmp_path):
-    """Of a database with one record."""
+    """The path of a database with one record."""
     path = tmp_path / "telemetry.db"
     storage = SQLiteStorage(path)
     storage.store(batch("one"))
@@ -21,14 +21,14 @@ def path(tmp_path):
 
 
 def test_says_whose_it_is(path):
-    """And its version."""
+    """The file says whose it is, and its version."""
     assert query(path, "PRAGMA application_id") == [(0x52494D50,)]
     assert query(path, "PRAGMA user_version") == [(1,)]
     assert query(path, "PRAGMA auto_vacuum") == [(2,)]
 
 
 def test_a_newer_version_is_refused(path):
-    """For reading and writing, with what to do."""
+    """A newer version is refused for reading and writing, and the message says what to do."""
     query(path, "PRAGMA user_version = 9")
     storage = SQLiteStorage(path)
     for action in (storage.retrieve, lambda: storage.store(batch("two"))):
@@ -40,13 +40,13 @@ def test_a_newer_version_is_refused(path):
 
 @pytest.fixture
 def next_version(monkeypatch):
-    """As if there were another."""
+    """Pretend that there is a further version."""
     further = ("CREATE TABLE further (x)", "INSERT INTO further SELECT count(*) FROM records")
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, further))
 
 
 def test_an_older_version_is_brought_up_to_date(path, next_version):
-    """By whoever writes."""
+    """Writing brings an older version up to date."""
     storage = SQLiteStorage(path)
     with pytest.raises(StorageError, match="an older rimp-otel made it; record into it once"):
         storage.retrieve()
@@ -61,7 +61,7 @@ def test_an_older_version_is_brought_up_to_date(path, next_version):
 
 
 def test_a_migration_that_fails_changes_nothing(path, monkeypatch):
-    """And is an error that says so."""
+    """A failed migration changes nothing, and is an error that says so."""
     broken = ("CREATE TABLE further (x)", "INSERT INTO nowhere VALUES (1)")
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, broken))
@@ -72,7 +72,7 @@ def test_a_migration_that_fails_changes_nothing(path, monkeypatch):
 
 
 def test_views_for_whoever_asks_with_sql(tmp_path):
-    """Spans, logs and metrics, ids in hex."""
+    """The views show spans, logs and metrics, with ids in hex."""
     path = tmp_path / "telemetry.db"
     storage = SQLiteStorage(path)
     storage.store(everything())
@@ -97,7 +97,7 @@ def test_views_for_whoever_asks_with_sql(tmp_path):
     ],
 )
 def test_indexes_are_used(path, conditions, index):
-    """For times, and for traces."""
+    """Queries by time and by trace use the indexes."""
     from rimp_otel.storage.base import Selection
     from rimp_otel.storage.sqlite.query import SelectionQuery
 

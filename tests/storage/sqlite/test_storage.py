@@ -30,25 +30,25 @@ from tests.storage.sqlite.databases import batch, is_whole, messages, query, sto
 
 @pytest.fixture
 def path(tmp_path):
-    """Of a database that is not there yet."""
+    """The path of a database that does not exist yet."""
     return tmp_path / "telemetry.db"
 
 
 @pytest.fixture
 def storage(path):
-    """At that path."""
+    """A storage at that path."""
     storage = SQLiteStorage(path, lock_timeout=0.01)
     yield storage
     storage.close()
 
 
 def mode(path):
-    """A file's permissions."""
+    """Return a file's permissions."""
     return oct(stat.S_IMODE(os.stat(path).st_mode))
 
 
 def test_private_to_its_owner(tmp_path):
-    """The file, what SQLite keeps beside it, and directories that are made for it."""
+    """The file, what SQLite keeps beside it, and new directories are private."""
     path = tmp_path / "new" / "telemetry.db"
     storage = SQLiteStorage(path)
     assert not path.exists()
@@ -62,7 +62,7 @@ def test_private_to_its_owner(tmp_path):
 
 
 def test_reading_makes_nothing(storage, path):
-    """No file where there is none; nothing beside one that is closed."""
+    """Reading creates no file, and leaves nothing beside a closed one."""
     assert not storage.retrieve()
     assert not path.exists()
     storage.store(batch("one"))
@@ -72,7 +72,7 @@ def test_reading_makes_nothing(storage, path):
 
 
 def test_write_ahead_log(storage, path):
-    """So that reading and writing do not keep each other waiting."""
+    """Reading and writing do not keep each other waiting."""
     storage.store(batch("one"))
     assert query(path, "PRAGMA journal_mode") == [("wal",)]
     with closing(sqlite3.connect(path)) as reader:
@@ -84,7 +84,7 @@ def test_write_ahead_log(storage, path):
 
 
 def test_links_are_not_followed(storage, path, tmp_path):
-    """Wherever they lead, writing and reading."""
+    """Links are refused wherever they lead, for writing and reading."""
     target = tmp_path / "target.db"
     SQLiteStorage(target).store(batch("kept"))
     path.symlink_to(target)
@@ -95,20 +95,20 @@ def test_links_are_not_followed(storage, path, tmp_path):
 
 
 def test_a_directory_is_refused(tmp_path):
-    """With a path that would do."""
+    """A directory is refused, and a path that would do is named."""
     with pytest.raises(StorageError, match=r"is a directory; give .*telemetry\.db"):
         SQLiteStorage(tmp_path).store(batch("one"))
 
 
 def test_a_directory_that_cannot_be_made(tmp_path):
-    """Is named, with the reason."""
+    """A directory that cannot be created is named, with the reason."""
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cannot record into .*telemetry\.db: "):
         SQLiteStorage(tmp_path / "file" / "telemetry.db").store(batch("one"))
 
 
 def test_another_programs_database_is_left_alone(storage, path):
-    """Whether it says whose it is or not."""
+    """Another program's database is left alone, whether it says whose it is or not."""
     query(path, "CREATE TABLE users (name)")
     before = path.read_bytes()
     for action in (storage.retrieve, lambda: storage.store(batch("one"))):
@@ -122,7 +122,7 @@ def test_another_programs_database_is_left_alone(storage, path):
 
 
 def test_what_is_no_database_is_left_alone(storage, path):
-    """And named."""
+    """A file that is no database is left alone, and named."""
     path.write_text(
         "a letter to my aunt, which is longer than SQLite's header of a hundred bytes" * 2
     )
@@ -136,7 +136,7 @@ def test_what_is_no_database_is_left_alone(storage, path):
 
 
 def test_a_damaged_file(storage, path):
-    """Is a StorageError; once it is moved away, another is made."""
+    """A damaged file is a StorageError; once it is moved away, another is created."""
     storage.store(batch(*(f"message {i}" for i in range(2_000))))
     storage.close()
     with open(path, "r+b") as file:
@@ -152,7 +152,7 @@ def test_a_damaged_file(storage, path):
 
 
 def test_a_damaged_record_costs_itself(storage, path):
-    """It is skipped, and named."""
+    """A damaged record is skipped, and named."""
     storage.store(batch("one", "two", "three"))
     query(path, "UPDATE records SET text = 'x' || text WHERE message = 'two'")
     assert messages(storage.retrieve()) == ["one", "three"]
@@ -162,7 +162,7 @@ def test_a_damaged_record_costs_itself(storage, path):
 
 
 def test_a_locked_file_is_an_error_that_passes(storage, path):
-    """After lock_timeout; reading is not affected."""
+    """After lock_timeout, storing fails for now; reading is not affected."""
     storage.store(batch("one"))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -175,7 +175,7 @@ def test_a_locked_file_is_an_error_that_passes(storage, path):
 
 
 def test_waits_for_a_lock(path):
-    """That is released in time."""
+    """A lock that is released in time is waited for."""
     storage = SQLiteStorage(path, lock_timeout=20.0)
     storage.store(batch("one"))
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
@@ -189,7 +189,7 @@ def test_waits_for_a_lock(path):
 
 
 def test_a_full_disk_keeps_nothing_of_a_batch(storage, path):
-    """And is an error that passes."""
+    """On a full disk nothing of a batch is kept; the error passes."""
     storage.store(batch("one"))
     storage._writer._db.execute("PRAGMA max_page_count = 20")
     with pytest.raises(StorageError, match="database or disk is full; make room on the disk"):
@@ -201,7 +201,7 @@ def test_a_full_disk_keeps_nothing_of_a_batch(storage, path):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
 def test_a_file_that_cannot_be_written(storage, path):
-    """Is an error that passes."""
+    """A file that cannot be written is an error that passes."""
     storage.store(batch("one"))
     storage.close()
     path.chmod(0o400)
@@ -214,7 +214,7 @@ def test_a_file_that_cannot_be_written(storage, path):
 
 @pytest.mark.parametrize("suffixes", [[""], ["", "-wal", "-shm"]])
 def test_a_file_that_is_removed_while_open(storage, path, suffixes):
-    """Is made anew by the next batch."""
+    """The next batch creates a removed file again."""
     storage.store(batch("one"))
     for suffix in suffixes:
         os.unlink(f"{path}{suffix}")
@@ -225,7 +225,7 @@ def test_a_file_that_is_removed_while_open(storage, path, suffixes):
 
 
 def test_a_file_that_is_removed_while_it_is_written(storage, path, monkeypatch):
-    """The batch is offered again."""
+    """A batch whose file was removed meanwhile is offered again."""
     storage.store(batch("one"))
     insert = storage._writer._insert
 
@@ -242,7 +242,7 @@ def test_a_file_that_is_removed_while_it_is_written(storage, path, monkeypatch):
 
 
 def test_the_working_directory_may_change(tmp_path, monkeypatch):
-    """It stays where it was."""
+    """The file stays where it was when the working directory changes."""
     monkeypatch.chdir(tmp_path)
     storage = SQLiteStorage("telemetry.db")
     (tmp_path / "other").mkdir()
@@ -254,7 +254,7 @@ def test_the_working_directory_may_change(tmp_path, monkeypatch):
 
 
 def test_what_it_interrupts(storage, path, monkeypatch):
-    """A signal handler that stores while this thread stores is refused; nothing is spoilt."""
+    """A signal handler that stores while its thread stores is refused; nothing is spoilt."""
     storage.store(batch("one"))
     refused = []
     insert = storage._writer._insert
@@ -273,7 +273,7 @@ def test_what_it_interrupts(storage, path, monkeypatch):
 
 
 def test_threads_and_storages(path):
-    """Several of each may record into one file, and read it meanwhile."""
+    """Several threads and storages may record into one file, and read it meanwhile."""
     storages = [SQLiteStorage(path, lock_timeout=50.0) for _ in range(2)]
 
     def record(number):
@@ -293,8 +293,8 @@ def test_threads_and_storages(path):
 
 
 def test_forked_children(tmp_path):
-    """Each opens the file for itself, also in the middle of its parent's writing; the parent goes
-    on with its own connection, whatever way the child ends."""
+    """Each child opens the file for itself, also in the middle of its parent's writing; the parent
+    continues with its own connection, however the child ends."""
     script = """
     import os, sys, threading
     from rimp_otel import SQLiteStorage, TelemetryData, TelemetryEvent
@@ -334,7 +334,7 @@ def test_forked_children(tmp_path):
 
 
 def test_is_not_recorded_itself(tmp_path):
-    """Where sqlite3 is instrumented, its statements are no spans: there would be ever more."""
+    """If sqlite3 is instrumented, our statements make no spans: there would be ever more."""
     pytest.importorskip("opentelemetry.instrumentation.sqlite3")
     script = """
     import sqlite3, sys
@@ -353,7 +353,7 @@ def test_is_not_recorded_itself(tmp_path):
 
 
 def test_named_by_a_configuration(tmp_path, monkeypatch):
-    """With its path, which is a file in the working directory if not given."""
+    """A configuration names the storage; its default path is in the working directory."""
     storage = storage_for(TelemetryConfig(storage_backend="sqlite", storage_path=tmp_path / "x"))
     assert isinstance(storage, SQLiteStorage)
     assert storage.path == tmp_path / "x"
@@ -365,7 +365,7 @@ def test_named_by_a_configuration(tmp_path, monkeypatch):
 
 
 def test_installed(path):
-    """All three signals, through the journal, which leaves nothing behind."""
+    """All three signals come through the journal, which leaves nothing behind."""
     config = TelemetryConfig(storage_backend="sqlite", storage_path=path)
     telemetry = install(config, capture_logging=False)
     telemetry.collector.collect_event("app", "started")
@@ -392,13 +392,13 @@ def test_installed(path):
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
-    """With what is allowed."""
+    """A wrong argument is named, with what is allowed."""
     with pytest.raises(ConfigurationError, match=message):
         SQLiteStorage(**arguments)
 
 
 def test_lines_are_kept_as_they_are(storage, path):
-    """What a file keeps of foreign lines, such as fields that are not known, this keeps too."""
+    """What a file keeps of foreign lines, such as unknown fields, a database keeps too."""
     line = (
         b'{"resourceSpans":[{"resource":{"attributes":[],"x":1},"scopeSpans":[{"spans":'
         b'[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","new":[1.50],'
@@ -413,7 +413,7 @@ def test_lines_are_kept_as_they_are(storage, path):
 
 
 def test_gives_the_same_as_files(storage, tmp_path):
-    """The same lines out of both."""
+    """Equal lines in files and in a database are read equally."""
     files = FileStorage(tmp_path / "files")
     for kept in (storage, files):
         kept.store(everything())
@@ -422,7 +422,7 @@ def test_gives_the_same_as_files(storage, tmp_path):
 
 
 def test_in_batches(storage, path):
-    """Of so many, in order, without what is stored meanwhile, and without holding the file."""
+    """Batches come in order, without what is stored meanwhile, and without holding the file."""
     times = [5, 1, 3, 3, 2, 4, 3]
     for number, time in enumerate(times):
         storage.store(batch(str(number), time=time))
@@ -442,7 +442,7 @@ def test_in_batches(storage, path):
 
 
 def test_many_in_batches(storage):
-    """More than are read at once, many of them of one time."""
+    """More records than a page come in batches, many of them of one time."""
     storage.store(batch(*map(str, range(3_500))))
     storage.store(TelemetryData(events=[TelemetryEvent("a", "x", time_unix_nano=7)] * 2_500))
     found = [message for data in storage.iter_retrieve() for message in messages(data)]
@@ -451,7 +451,7 @@ def test_many_in_batches(storage):
 
 
 def test_wrong_batch_sizes(storage):
-    """At once, not with the first batch."""
+    """A wrong batch size is an error at once, not with the first batch."""
     for size in (0, True, "5", 1.0):
         with pytest.raises(
             ConfigurationError, match=f"batch_size must be an integer >= 1, got {size!r}"
@@ -461,7 +461,7 @@ def test_wrong_batch_sizes(storage):
 
 @pytest.mark.parametrize("sync", ["always", "interval", "never"])
 def test_sync(path, sync):
-    """By the policy, before store returns or when the journal wants it."""
+    """The policy decides whether to sync before store returns, or when the journal asks for it."""
     storage = SQLiteStorage(path, sync=sync)
     target = storage.journal_target()
     target.sync()
@@ -474,7 +474,7 @@ def test_sync(path, sync):
 
 
 def test_times_that_sqlite_cannot_hold(storage):
-    """After the year 2262 they count as its end, and come back as they were."""
+    """Times after the year 2262 count as its end, and are returned as they were."""
     late = 2**64 - 1
     storage.store(
         TelemetryData(

@@ -28,7 +28,7 @@ from tests.storage.sqlite.databases import (
 
 
 def sliced(slice_id, *texts):
-    """A batch out of a journal."""
+    """Return a batch out of a journal."""
     data = batch(*texts)
     set_slice_id(data, slice_id)
     return data
@@ -36,20 +36,20 @@ def sliced(slice_id, *texts):
 
 @pytest.fixture
 def path(tmp_path):
-    """Of a database."""
+    """The path of a database."""
     return tmp_path / "telemetry.db"
 
 
 @pytest.fixture
 def storage(path):
-    """At that path."""
+    """A storage at that path."""
     storage = SQLiteStorage(path)
     yield storage
     storage.close()
 
 
 def test_a_slice_is_stored_once(storage, path):
-    """Also by another process, which finds its place in the file."""
+    """A slice is stored once, also by another process, which finds its place in the file."""
     storage.store(sliced("a1-logs-4096-5000", "one"))
     storage.store(sliced("a1-logs-4096-5000", "one"))
     SQLiteStorage(path).store(sliced("a1-logs-4096-5000", "one"))
@@ -73,7 +73,7 @@ def test_places_by_segment_and_signal(storage, path):
 
 
 def test_other_ids(storage, path):
-    """Of batches that no journal of ours has named."""
+    """Batches that no journal of ours has named are told apart by their ids."""
     storage.store(sliced("anything", "one"))
     storage.store(sliced("anything", "one"))
     storage.store(sliced("another", "two"))
@@ -81,7 +81,7 @@ def test_other_ids(storage, path):
 
 
 def test_a_place_is_forgotten_with_its_records(storage, path, monkeypatch):
-    """Where the transaction fails, the slice is offered again, and stored."""
+    """If the transaction fails, the slice is offered again, and stored."""
     storage.store(batch("zero"))
     insert = storage._writer._insert
 
@@ -99,7 +99,7 @@ def test_a_place_is_forgotten_with_its_records(storage, path, monkeypatch):
 
 
 def test_resources_scopes_and_metrics_are_kept_once(storage, path):
-    """Whoever refers to them."""
+    """Resources, scopes and metrics are kept once, whoever refers to them."""
     storage.store(everything())
     kinds = "SELECT kind, count(*) FROM origins GROUP BY kind ORDER BY kind"
     first = query(path, kinds)
@@ -109,7 +109,7 @@ def test_resources_scopes_and_metrics_are_kept_once(storage, path):
 
 
 def test_origins_that_another_process_has_deleted(storage, path):
-    """Are written again."""
+    """Parts that another process has deleted are written again."""
     storage.store(batch("one"))
     query(path, "DELETE FROM records")
     query(path, "DELETE FROM origins")
@@ -118,7 +118,7 @@ def test_origins_that_another_process_has_deleted(storage, path):
 
 
 class Dies(SQLiteStorage):
-    """Its process dies right after it has stored."""
+    """A storage whose process dies right after it has stored."""
 
     def store(self, data):
         super().store(data)
@@ -142,8 +142,8 @@ def test_a_death_between_storing_and_noting_it(path):
 
 
 def test_a_loss_of_power(path, monkeypatch):
-    """The headers are rolled back to the last sync; what the file has all the same is found in it,
-    and what it has lost is stored again."""
+    """If the headers are older than the file, its records are found in it, and what it has lost is
+    stored again."""
     first = journaled(path)
     first.collect("one")
     first.drain()
@@ -184,7 +184,7 @@ def test_a_loss_of_power_that_the_file_has_not_survived_whole(path, monkeypatch)
 
 
 def rebooted(take):
-    """Has slots look like those of a machine that was started anew."""
+    """Return a function that makes slots look like those of a rebooted machine."""
 
     def taken(directory_of, first=0):
         slot = take(directory_of, first)
@@ -198,7 +198,7 @@ def rebooted(take):
 
 
 def test_by_age(tmp_path):
-    """What is older goes with the next batch, out of the index too."""
+    """Older records go with the next batch, out of the index too."""
     path = tmp_path / "telemetry.db"
     storage = SQLiteStorage(path)
     storage._writer._retention = Retention(age=60.0, clock=lambda: 1_000.0)
@@ -228,7 +228,7 @@ def test_by_size(tmp_path):
 
 
 def test_space_is_given_back(tmp_path):
-    """Where less is kept than before."""
+    """Space is given back if less is kept than before."""
     path = tmp_path / "telemetry.db"
     storage = SQLiteStorage(path)
     for number in range(20):
@@ -247,7 +247,7 @@ def test_space_is_given_back(tmp_path):
 
 
 def test_resources_go_with_their_last_record(tmp_path):
-    """Those of many short-lived processes are not kept for ever."""
+    """Resources of many short-lived processes are not kept for ever."""
     path = tmp_path / "telemetry.db"
     storage = SQLiteStorage(path)
     storage._writer._retention = Retention(age=60.0, clock=lambda: 1_000.0)
@@ -268,7 +268,7 @@ def test_resources_go_with_their_last_record(tmp_path):
 
 
 def test_as_configured(tmp_path):
-    """By the same fields as files."""
+    """The configuration's fields are those of files."""
     config = TelemetryConfig(
         storage_backend="sqlite", storage_path=tmp_path / "x.db", retain_size=7, retain_age=8.0
     )
