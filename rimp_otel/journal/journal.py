@@ -2,42 +2,42 @@
 
 Which thread calls what of ``Journal``, and what it may meet there:
 
-============================ ================ ============= ==================== ===============
-method                       threads          lock          may block            may raise
-============================ ================ ============= ==================== ===============
-append                       any (1)          none; to open no; to open, and for nothing
-                                              it: (2)       a new segment: disk
-append_known, append_span,   any              none          no                   nothing
-learn_head,
+======================== ==================== ============= ======================== ==============
+method                   threads              lock          may block                may raise
+======================== ==================== ============= ======================== ==============
+append                   any (1)              (2), to open  on the disk, to open or  nothing
+                                              only          to make a segment
+append_known,            any (1)              none          no                       nothing
+append_span, learn_head,
 mark_span_ending,
 mark_span_recorded
-add_open_span                any              to open it:   to open it: disk     nothing
-                                              (2)
-is_open, is_full, capacity,  any              none          no                   nothing
-damaged
-open                         any, by the      (2)           disk; 1 s for        nothing: it
-                             above; the one                 another thread that  reports
-                             that drains                    opens it
-segments, finished,          the one that     none          no                   nothing
-recovered, next_generation,  drains
-mark_alive, allocated
-prepare                      the one that     none          disk                 nothing: it
-                             drains                                              reports
-delete_finished              the one that     none          disk                 OSError
-                             drains
-close                        the one that     (2)           disk; for who opens  OSError,
-                             drains                         it                   StorageError
-reset_after_fork             the one in a     none          no                   OSError
-                             forked child
-============================ ================ ============= ==================== ===============
+add_open_span            any (1)              (2), to open  on the disk, to open     nothing
+                                              only
+open                     any (1), and the     (2)           on the disk; 1 s while   nothing: it
+                         draining one                       another thread opens it  reports
+is_open, is_full,        any (1)              none          no                       nothing
+capacity, damaged
+segments, finished,      the draining one     none          no                       nothing
+recovered, mark_alive,
+next_generation,
+allocated
+prepare                  the draining one     none          on the disk              nothing: it
+                                                                                     reports
+delete_finished          the draining one     none          on the disk              OSError
+close                    the draining one     (2)           on the disk, and while   OSError,
+                                                            another thread opens it  StorageError
+reset_after_fork         the only one of a    none          no                       nothing
+                         forked child
+======================== ==================== ============= ======================== ==============
 
-(1) Any thread, signal handler or finaliser, at any moment, also in the middle of another call.
-(2) ``_lifecycle``, reentrant: who interrupts its holder in the same thread sees ``_opening``.
-"Raises nothing" is of its own: what a signal handler raises meanwhile goes to the application.
+(1) Also signal handlers and finalisers, at any moment, even in the middle of another call.
+(2) ``_lifecycle``, which is reentrant: code that interrupts its holder sees ``_opening``.
 
-Why ``append`` needs no lock: each step that others can see is one call into C, which nothing
-interrupts. ``Segment.write`` takes its place and copies in one; ``_active`` is replaced in one.
-Two threads that find a segment full may both make a following one: both are drained.
+"Nothing" is raised by the journal itself; an exception of a signal handler goes to the application.
+
+``append`` needs no lock, since each step that others can see is one call into C, which nothing
+interrupts: ``Segment.write`` takes the place and copies the bytes in one, ``_active`` is replaced in
+one. If two threads find a segment full, both may make the next one; both segments are drained.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ def _try_to_lock(directory: Path) -> tuple[int, bool] | None:
     try:
         # Without locks, only what was not there before is nobody else's.
         held = lock_file(lock, without_locks=is_new)
-        owner = _read_signature(lock)
+        owner = _read_owner(lock)
         if held and _is_current(lock, directory) and _may_take(owner, directory):
             # Where nobody signed, or that was lost, it may have been.
             rebooted = not is_new and owner.get("boot") != _boot_id()
@@ -263,7 +263,7 @@ def _is_current(lock: int, directory: Path) -> bool:
     return os.path.samestat(opened, named) and opened.st_uid == _user()
 
 
-def _read_signature(lock: int) -> dict[str, str]:
+def _read_owner(lock: int) -> dict[str, str]:
     """Return which machine and boot signed the lock file last; empty if none did."""
     try:
         owner = json.loads(os.pread(lock, 4_096, 0))
