@@ -36,8 +36,8 @@ reset_after_fork         the only one of a    none          no                  
 "Nothing" is raised by the journal itself; an exception of a signal handler goes to the application.
 
 ``append`` needs no lock, since each step that others can see is one call into C, which nothing
-interrupts: ``Segment.write`` takes the place and copies the bytes in one, ``_active`` is replaced in
-one. If two threads find a segment full, both may make the next one; both segments are drained.
+interrupts: ``Segment.write`` takes the place and copies the bytes in one, ``_active`` is replaced
+in one. If two threads find a segment full, both may make the next one; both segments are drained.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+import resource
 
 import pytest
 
@@ -158,15 +158,14 @@ def test_pipes_keep_nobody_waiting(left):
     assert "000007.seg" not in [path.name for path in segment_files(left)]
 
 
-def test_no_room_for_orphans(left, monkeypatch):
+def test_no_room_for_orphans(left):
     """Without room for the orphans, nothing else is drained before them either."""
-
-    def no_room(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    (left / "000007.open").touch()
-    monkeypatch.setattr("rimp_otel.journal.orphans.convert_orphans", no_room)
-    with pytest.raises(OSError, match="No space left"):
-        take(left)
-    monkeypatch.undo()
-    assert len(take(left).segments) == 1
+    (left / "000007.crash").write_text("Fatal Python error: Aborted\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            take(left)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(take(left).segments) == 2
