@@ -106,6 +106,7 @@ __all__ = [
     "adopt_resource",
     "append_log_json",
     "drop_log_record",
+    "expect_captured_logs",
     "observe_collector",
     "resource_from_config",
     "retire_collector",
@@ -161,6 +162,8 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._enabled = self.config.enabled
         # Whether a listener is told of each record.
         self._realtime = False
+        # Whether calls of logging are collected without the SDK; see ``expect_captured_logs``.
+        self._captures_logging = False
         self._listeners: tuple[Listener, ...] = ()
         self._stream: Stream | None = None
         self._journal: Journal | None = None
@@ -346,8 +349,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         if not self._enabled:
             return
         try:
-            captured = captured_log.time
-            if captured is not None and captured == log_record.log_record.timestamp:
+            if self._captures_logging and _is_captured(log_record):
                 return  # the same call of logging, by way of a handler of the application's
             text = log_record_json(log_record)
             resource, scope = log_record.resource, log_record.instrumentation_scope
@@ -610,6 +612,11 @@ def append_log_json(
         collector._append_log(time_unix_nano, text, resource, scope)
 
 
+def expect_captured_logs(collector: TelemetryCollector) -> None:
+    """Have the collector look out for log records of the SDK that ``append_log_json`` had already."""
+    collector._captures_logging = True
+
+
 def drop_log_record(collector: TelemetryCollector, reason: str) -> None:
     """Count a log record that cannot be collected."""
     collector._count_one()
@@ -640,6 +647,12 @@ def resource_from_config(config: TelemetryConfig) -> Resource:
     if config.service_name:
         attributes["service.name"] = config.service_name
     return Resource.create(attributes)
+
+
+def _is_captured(log_record: Any) -> bool:
+    """Return True if this thread is handing a captured record to its handlers, and it is this one."""
+    captured = captured_log.time
+    return captured is not None and captured == log_record.log_record.timestamp
 
 
 def _pending_of(collector: TelemetryCollector) -> int:

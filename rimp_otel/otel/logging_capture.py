@@ -21,7 +21,12 @@ from typing import Any
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from rimp_otel.collector.collector import TelemetryCollector, append_log_json, drop_log_record
+from rimp_otel.collector.collector import (
+    TelemetryCollector,
+    append_log_json,
+    drop_log_record,
+    expect_captured_logs,
+)
 from rimp_otel.collector.context import captured_log, current_span_context
 from rimp_otel.otlp.encode_logs import captured_log_json
 from rimp_otel.otlp.values import plain_value
@@ -83,6 +88,7 @@ class LoggingCapture:
         with_code: bool = False,
     ) -> None:
         self._collector = collector
+        expect_captured_logs(collector)
         self._resource = resource
         self._level = level
         self._with_code = with_code
