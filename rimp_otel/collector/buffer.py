@@ -255,8 +255,8 @@ def enclose_metric(
     time_unix_nano: int, name: str, unit: str, resource: ResourceInfo | None, text: str
 ) -> EncodedRecord:
     """Return a native metric encoded, from its point's JSON object."""
-    wrapping, scope = native_metric_envelope(name, unit), scope_envelope(None)
-    return EncodedRecord(time_unix_nano, resource_envelope(resource), scope, wrapping, text)
+    envelope, scope = native_metric_envelope(name, unit), scope_envelope(None)
+    return EncodedRecord(time_unix_nano, resource_envelope(resource), scope, envelope, text)
 
 
 _MAKERS: dict[Signal, Callable[[Any, ResourceInfo], Any]] = {

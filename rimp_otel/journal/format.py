@@ -40,7 +40,7 @@ import msgspec
 from rimp_otel.errors import DecodeError
 from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import Envelope, Envelopes, join_line
+from rimp_otel.otlp.lines import Envelope, RecordEnvelopes, join_line
 from rimp_otel.otlp.values import to_bytes
 from rimp_otel.process import importing
 
@@ -76,7 +76,7 @@ TAGGED_SIGNALS: Final = {tag.encode(): signal for signal, tag in SIGNAL_TAGS.ite
 _DEFINITION_TAG = b"d"
 
 
-def encode_definition(number: int, envelopes: Envelopes) -> str:
+def encode_definition(number: int, envelopes: RecordEnvelopes) -> str:
     """Return the frame that says what a number stands for."""
     # Repaired as in a line: JSON with a lone surrogate could not be read.
     parts = [to_bytes(part).decode() for envelope in envelopes if envelope for part in envelope]
@@ -89,7 +89,7 @@ class Frame(NamedTuple):
     #: Where it begins in the segment.
     offset: int
     signal: Signal
-    envelopes: Envelopes
+    envelopes: RecordEnvelopes
     text: str
 
 
@@ -97,7 +97,7 @@ class Definitions:
     """The meanings of the numbers in one segment."""
 
     def __init__(self) -> None:
-        self._by_number: dict[bytes, Envelopes] = {}
+        self._by_number: dict[bytes, RecordEnvelopes] = {}
 
     def add(self, number: bytes, text: bytes) -> bool:
         """Add a definition; return False if it is damaged."""
@@ -111,7 +111,7 @@ class Definitions:
         self._by_number[number] = Envelope(*parts[:2]), Envelope(*parts[2:4]), metric
         return True
 
-    def get(self, number: bytes) -> Envelopes | None:
+    def get(self, number: bytes) -> RecordEnvelopes | None:
         """Return what a number stands for; None if that is not defined."""
         return self._by_number.get(number)
 
@@ -173,7 +173,7 @@ def _parse_frame(raw: bytes, offset: int, definitions: Definitions, frames: Fram
 
 def line_of_frames(signal: Signal, frames: Iterable[Frame]) -> bytes:
     """Return one OTLP JSON line with the records of one signal."""
-    groups: dict[Envelopes, list[str]] = {}
+    groups: dict[RecordEnvelopes, list[str]] = {}
     for frame in frames:
         groups.setdefault(frame.envelopes, []).append(frame.text)
     return join_line(

@@ -38,7 +38,7 @@ from rimp_otel.otlp.encode_spans import encode_span
 from rimp_otel.otlp.lines import (
     EncodedRecord,
     Envelope,
-    Envelopes,
+    RecordEnvelopes,
     resource_envelope,
     scope_envelope,
 )
@@ -64,7 +64,7 @@ _ALL_ONES: Final = 2**64 - 1
 _DEFINITION = re.compile(rb"([0-9]{1,9}) ([0-9a-f]{8}) (.*)", re.DOTALL)
 _WORDS = Struct("=QQ")
 _HEADER = Struct("=QQQQQ")
-_NO_ENVELOPES: Final[Envelopes] = (resource_envelope(None), scope_envelope(None), None)
+_NO_ENVELOPES: Final[RecordEnvelopes] = (resource_envelope(None), scope_envelope(None), None)
 _CHECK_SHIFT, _SIZE_MASK = 32, 0xFFFFFFFF
 _TRACE_ID_SIZE = 16
 _W3C_FLAGS, _IS_REMOTE = 0xFF, 0x200
@@ -78,7 +78,7 @@ class InterruptedSpan(NamedTuple):
 
     entry: OpenSpanEntry
     #: Its resource and scope; None where they are not known.
-    envelopes: Envelopes | None
+    envelopes: RecordEnvelopes | None
     #: True if it was being recorded just then. Its end may have been recorded, or not.
     is_ending: bool
 
@@ -130,9 +130,9 @@ def _read_at_most(path: Path, size: int) -> bytes:
         return file.read(size)
 
 
-def _parse_definitions(data: bytes) -> tuple[dict[int, Envelopes], int]:
+def _parse_definitions(data: bytes) -> tuple[dict[int, RecordEnvelopes], int]:
     """Return the definitions by their numbers, and how many made no sense."""
-    definitions: dict[int, Envelopes] = {}
+    definitions: dict[int, RecordEnvelopes] = {}
     damaged = 0
     for line in data.partition(b"\0")[0].split(b"\n")[:-1]:
         found = _DEFINITION.fullmatch(line)
@@ -148,7 +148,7 @@ def _parse_definitions(data: bytes) -> tuple[dict[int, Envelopes], int]:
 
 
 def _parse_entries(
-    data: bytes, definitions: dict[int, Envelopes]
+    data: bytes, definitions: dict[int, RecordEnvelopes]
 ) -> tuple[list[InterruptedSpan], int]:
     """Return the spans, and how many entries made no sense."""
     spans, damaged = [], 0

@@ -48,7 +48,7 @@ from rimp_otel.convert.resources import attributes_from_sdk
 from rimp_otel.fsutil import CREATE_NEW_FLAGS, preallocate
 from rimp_otel.journal.segment import FileMapping
 from rimp_otel.journal.slots import JournalFileKind, journal_file_name
-from rimp_otel.otlp.lines import Envelope, Envelopes, resource_envelope, scope_envelope
+from rimp_otel.otlp.lines import Envelope, RecordEnvelopes, resource_envelope, scope_envelope
 from rimp_otel.otlp.values import read_back_value, text_json, to_bytes, to_fixed64, trace_id_json
 from rimp_otel.process import BoundedCache, Counter
 
@@ -167,7 +167,7 @@ class OpenSpanTable:
         self._entries: dict[tuple[int, int], int] = {}
         self._untracked = Counter()
         self._numbers = count(1)
-        self._definitions: dict[Envelopes, int] = {}
+        self._definitions: dict[RecordEnvelopes, int] = {}
         # By the scope's identity; it is held, so that no other object gets that.
         self._by_scope: BoundedCache[int, tuple[Any, Any, int]] = BoundedCache(256)
 
@@ -450,7 +450,7 @@ def _without_surrogates(envelope: Envelope) -> Envelope:
     return Envelope(*[to_bytes(text).decode() for text in envelope])
 
 
-def _encode_scope_definition(number: int, envelopes: Envelopes) -> bytes:
+def _encode_scope_definition(number: int, envelopes: RecordEnvelopes) -> bytes:
     """Return a line of the definitions; ``interrupted`` reads it."""
     text = msgspec.json.encode((*envelopes[0], *envelopes[1]))
     return b"%d %08x %s\n" % (number, crc32(text), text)

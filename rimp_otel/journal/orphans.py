@@ -34,7 +34,13 @@ from rimp_otel.journal.interrupted import (
 from rimp_otel.journal.segment import quarantine_file
 from rimp_otel.journal.slots import JournalFileKind, classify_journal_file, journal_file_name
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import EncodedRecord, Envelope, Envelopes, join_line, resource_envelope
+from rimp_otel.otlp.lines import (
+    EncodedRecord,
+    Envelope,
+    RecordEnvelopes,
+    join_line,
+    resource_envelope,
+)
 from rimp_otel.otlp.values import to_bytes
 
 __all__ = ["OrphanLines", "Orphans", "convert_orphans", "read_orphans"]
@@ -282,5 +288,5 @@ def _new_header(number: int) -> bytes:
     return b"".join(word.to_bytes(8, "little") for word in words)
 
 
-def _envelopes_of(record: EncodedRecord) -> Envelopes:
+def _envelopes_of(record: EncodedRecord) -> RecordEnvelopes:
     return record.resource, record.scope, record.metric

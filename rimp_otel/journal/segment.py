@@ -20,7 +20,7 @@ from rimp_otel.journal.format import (
     is_segment_magic,
 )
 from rimp_otel.journal.slots import JournalFileKind, journal_file_name
-from rimp_otel.otlp.lines import Envelopes
+from rimp_otel.otlp.lines import RecordEnvelopes
 
 __all__ = ["FileMapping", "Segment", "quarantine_file"]
 
@@ -97,7 +97,7 @@ class Segment:
         self.write: Callable[[bytes], int] = memory.write
         #: The texts that stand before a record's, by its signal's tag and its envelopes; see
         #: ``frame_head``.
-        self.heads: dict[tuple[str, Envelopes], str] = {}
+        self.heads: dict[tuple[str, RecordEnvelopes], str] = {}
         #: By the tag, and then by a key that is faster to compare than envelopes: the head, the
         #: resource, and an object that must be kept so that the key stays its own.
         self.known: dict[str, dict[Hashable, tuple[str, object, object]]] = {
@@ -158,7 +158,7 @@ class Segment:
         segment.freeze()
         return segment
 
-    def frame_head(self, tag: str, envelopes: Envelopes) -> tuple[str, str]:
+    def frame_head(self, tag: str, envelopes: RecordEnvelopes) -> tuple[str, str]:
         """Return what must stand before a record's text.
 
         Returns:
@@ -171,7 +171,7 @@ class Segment:
         number = next(self._numbers)
         return f"{tag}{number} ", encode_definition(number, envelopes)
 
-    def set_head(self, tag: str, envelopes: Envelopes, head: str) -> None:
+    def set_head(self, tag: str, envelopes: RecordEnvelopes, head: str) -> None:
         """Note that the head's definition is in the segment.
 
         Not before it is: another thread may use the head at once.

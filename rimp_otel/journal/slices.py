@@ -20,7 +20,7 @@ from rimp_otel.journal.format import (
 )
 from rimp_otel.journal.segment import Segment
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import LINE_SIZE, Envelopes, join_line
+from rimp_otel.otlp.lines import LINE_SIZE, RecordEnvelopes, join_line
 
 __all__ = ["Slice", "Slicer", "StoredRecords"]
 
@@ -190,7 +190,7 @@ class Slicer:
 
     def _cut_own(self, data: bytes) -> list[Slice]:
         """Cut a chunk of a segment of ours, whose frames are known to be whole."""
-        groups: dict[Signal, dict[Envelopes, bytes]] = {}
+        groups: dict[Signal, dict[RecordEnvelopes, bytes]] = {}
         records: Counter[Signal] = Counter()
         for head, (texts, count) in _group_by_head(data).items():
             tag, number = head[:1], head[1:]

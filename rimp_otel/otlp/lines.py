@@ -18,7 +18,7 @@ __all__ = [
     "LINE_SIZE",
     "EncodedRecord",
     "Envelope",
-    "Envelopes",
+    "RecordEnvelopes",
     "join_line",
     "join_lines",
     "resource_envelope",
@@ -46,7 +46,7 @@ class Envelope(NamedTuple):
     tail: str
 
 
-Envelopes = tuple[Envelope, Envelope, "Envelope | None"]
+RecordEnvelopes = tuple[Envelope, Envelope, "Envelope | None"]
 """The resource, scope and metric around a record; the metric is None except for data points."""
 
 
@@ -78,7 +78,7 @@ def join_lines(signal: Signal, records: Iterable[EncodedRecord]) -> Iterator[byt
 
 
 def _join_batch(signal: Signal, batch: list[EncodedRecord]) -> bytes:
-    groups: dict[Envelopes, list[str]] = {}
+    groups: dict[RecordEnvelopes, list[str]] = {}
     texts: list[str] = []
     last: tuple[object, object, object] = (texts, texts, texts)
     for _, resource, scope, metric, text in batch:
@@ -92,7 +92,7 @@ def _join_batch(signal: Signal, batch: list[EncodedRecord]) -> bytes:
     )
 
 
-def join_line(signal: Signal, groups: Mapping[Envelopes, bytes]) -> bytes:
+def join_line(signal: Signal, groups: Mapping[RecordEnvelopes, bytes]) -> bytes:
     """Return one OTLP JSON line, without its end.
 
     Args:

@@ -43,7 +43,7 @@ class MemoryStorage(FilteringStorage):
         self.evicted = 0
         #: Characters of OTLP JSON that are kept now.
         self.size = 0
-        self._fragments: deque[tuple[Signal, EncodedRecord]] = deque()
+        self._encoded: deque[tuple[Signal, EncodedRecord]] = deque()
         # Reentrant, for an exporter that a signal handler makes store while it stores.
         self._renew_lock()
         call_in_forked_child(self._renew_lock)
@@ -54,13 +54,13 @@ class MemoryStorage(FilteringStorage):
     def store(self, data: TelemetryData) -> None:
         """Keep the batch, and evict the oldest records that are too many."""
         arriving = [
-            (signal, fragment) for signal in Signal for fragment in data.encoded_records(signal)
+            (signal, encoded) for signal in Signal for encoded in data.encoded_records(signal)
         ]
         with self._lock:
-            self._fragments.extend(arriving)
-            self.size += sum(len(fragment.text) for _, fragment in arriving)
-            while len(self._fragments) > self.max_records or self.size > self.max_bytes:
-                self.size -= len(self._fragments.popleft()[1].text)
+            self._encoded.extend(arriving)
+            self.size += sum(len(encoded.text) for _, encoded in arriving)
+            while len(self._encoded) > self.max_records or self.size > self.max_bytes:
+                self.size -= len(self._encoded.popleft()[1].text)
                 self.evicted += 1
 
     def _retrieve(self, selection: Selection) -> TelemetryData:
@@ -77,22 +77,22 @@ class MemoryStorage(FilteringStorage):
 
     def _in_range(self, selection: Selection) -> list[tuple[int, Signal, EncodedRecord]]:
         with self._lock:
-            kept = list(self._fragments)
+            kept = list(self._encoded)
         return [
-            (fragment.time_unix_nano, signal, fragment)
-            for signal, fragment in kept
-            if selection.window.contains(fragment.time_unix_nano)
+            (encoded.time_unix_nano, signal, encoded)
+            for signal, encoded in kept
+            if selection.window.contains(encoded.time_unix_nano)
             and signal in selection.filter.signals
         ]
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._fragments.clear()
+            self._encoded.clear()
             self.size = 0
 
     def __len__(self) -> int:
-        return len(self._fragments)
+        return len(self._encoded)
 
 
 def _iter_batches(
@@ -112,8 +112,10 @@ def _iter_batches(
 
 def _decode_encoded(found: list[tuple[int, Signal, EncodedRecord]]) -> TelemetryData:
     by_signal: dict[Signal, list[EncodedRecord]] = {}
-    for _, signal, fragment in found:
-        by_signal.setdefault(signal, []).append(fragment)
+    for _, signal, encoded in found:
+        by_signal.setdefault(signal, []).append(encoded)
     return TelemetryData.from_otlp_json(
-        line for signal, fragments in by_signal.items() for line in join_lines(signal, fragments)
+        line
+        for signal, encoded_records in by_signal.items()
+        for line in join_lines(signal, encoded_records)
     )

@@ -254,8 +254,8 @@ def _decode_journal_line(line: JournalLine) -> TelemetryData | None:
         return None
 
 
-def _to_record(fragment: EncodedRecord) -> _Record:
-    return fragment[1:]
+def _to_record(encoded: EncodedRecord) -> _Record:
+    return encoded[1:]
 
 
 def _without_records(
@@ -268,10 +268,10 @@ def _without_records(
     is_changed = False
     for signal in Signal:
         kept = []
-        for fragment in data.encoded_records(signal):
-            record = _to_record(fragment)
+        for encoded in data.encoded_records(signal):
+            record = _to_record(encoded)
             if records[record] <= 0:
-                kept.append(fragment)
+                kept.append(encoded)
                 continue
             is_changed = True
             records[record] -= 1

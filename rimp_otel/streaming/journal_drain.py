@@ -152,14 +152,14 @@ class JournalDrain(Drain):
 
     def accept_points(self, data: TelemetryData) -> None:
         """Put data points that the stream collected into the journal."""
-        fragments = data.encoded_records(Signal.METRICS)
+        encoded_records = data.encoded_records(Signal.METRICS)
         tag = SIGNAL_TAGS[Signal.METRICS]
         # Before they can be stored: what is pending is never less than nothing.
         unencoded = skipped_count(data, Signal.METRICS)
-        self._counts.collect_points(len(fragments), unencoded)
-        for taken, fragment in enumerate(fragments):
-            if not self._journal.append(tag, fragment):
-                rest = join_lines(Signal.METRICS, fragments[taken:])
+        self._counts.collect_points(len(encoded_records), unencoded)
+        for taken, encoded in enumerate(encoded_records):
+            if not self._journal.append(tag, encoded):
+                rest = join_lines(Signal.METRICS, encoded_records[taken:])
                 self._hold(TelemetryData.from_otlp_json(rest))
                 return
 

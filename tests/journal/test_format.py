@@ -128,9 +128,9 @@ def test_end_of_frames(data, end):
 )
 def test_any_text_is_one_frame(message, source, metadata):
     """JSON escaping keeps line ends and NUL out of records and of definitions."""
-    fragment = encode_event(TelemetryEvent(source, message, metadata=metadata))
-    origin = (fragment.resource, fragment.scope, None)
-    frame = encode_definition(1, origin) + f"l1 {fragment.text}\n"
+    encoded = encode_event(TelemetryEvent(source, message, metadata=metadata))
+    origin = (encoded.resource, encoded.scope, None)
+    frame = encode_definition(1, origin) + f"l1 {encoded.text}\n"
     data = frame.encode("utf-8", "replace")
     assert b"\0" not in data
     assert data.count(b"\n") == 2

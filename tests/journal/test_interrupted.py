@@ -98,10 +98,10 @@ def table_with(directory, spans, **more):
     return table, started
 
 
-def spans_of(fragments):
+def spans_of(encoded_records):
     """Return the spans as whoever reads the recording gets them."""
     found = []
-    for line in join_lines(Signal.TRACES, fragments):
+    for line in join_lines(Signal.TRACES, encoded_records):
         parsed(Signal.TRACES, line)
         found += decode_line(line).records
     return found
@@ -330,8 +330,8 @@ def test_a_crash_leaves_its_stack(tmp_path):
     left = read_open_spans(tmp_path / "000001.open")
     crash = read_crash(tmp_path / "000001.crash")
     resource = left.spans[0].envelopes[0]
-    fragment = encode_crash_event(crash.text, resource, crash.time_unix_nano, left.pid)
-    (line,) = join_lines(Signal.LOGS, [fragment])
+    encoded = encode_crash_event(crash.text, resource, crash.time_unix_nano, left.pid)
+    (line,) = join_lines(Signal.LOGS, [encoded])
     parsed(Signal.LOGS, line)
     (event,) = decode_line(line).records
     assert event.body == "process crashed: Fatal Python error: Segmentation fault"
@@ -349,8 +349,8 @@ def test_a_crash_leaves_its_stack(tmp_path):
 @given(text=st.text(st.characters()), time=st.integers(0, 2**64 - 1))
 def test_any_text_of_a_crash(text, time):
     """Any text of a crash becomes a line that protobuf can read."""
-    fragment = encode_crash_event(text, resource_envelope(None), time, 0)
-    (line,) = join_lines(Signal.LOGS, [fragment])
+    encoded = encode_crash_event(text, resource_envelope(None), time, 0)
+    (line,) = join_lines(Signal.LOGS, [encoded])
     parsed(Signal.LOGS, line)
     (event,) = decode_line(line).records
     assert "process.pid" not in event.metadata
@@ -359,8 +359,8 @@ def test_any_text_of_a_crash(text, time):
 
 def test_a_long_crash_is_cut():
     """A crash is cut to 64 KiB, between characters."""
-    fragment = encode_crash_event("é" * 100_000, Envelope('{"resource":{},', "}"), 1, 1)
-    (line,) = join_lines(Signal.LOGS, [fragment])
+    encoded = encode_crash_event("é" * 100_000, Envelope('{"resource":{},', "}"), 1, 1)
+    (line,) = join_lines(Signal.LOGS, [encoded])
     (event,) = decode_line(line).records
     assert event.metadata["exception.stacktrace"] == "é" * 32_768
 
@@ -427,7 +427,7 @@ def test_a_descriptor_that_became_the_applications_stays_open(tmp_path, no_fault
 def test_interrupted_spans_fit_into_frames(tmp_path):
     """Interrupted spans hold no line end and no NUL, whatever their names."""
     table, _ = table_with(tmp_path, ["a\n\0b"])
-    (fragment,) = encode_interrupted_spans(read_open_spans(table.path), 0, never)
-    assert "\n" not in fragment.text
-    assert "\0" not in fragment.text
+    (encoded,) = encode_interrupted_spans(read_open_spans(table.path), 0, never)
+    assert "\n" not in encoded.text
+    assert "\0" not in encoded.text
     table.close()

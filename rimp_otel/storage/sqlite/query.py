@@ -193,7 +193,7 @@ class Rows:
     def __init__(self, db: DatabaseConnection, decoder: LineDecoder) -> None:
         self._db = db
         self._decoder = decoder
-        self._wrappings = Envelopes(db)
+        self._envelopes = Envelopes(db)
 
     def decode(self, rows: list[Any]) -> TelemetryData:
         """Return the records of rows."""
@@ -224,7 +224,7 @@ class Rows:
                 self._decoder.note(self._db.path, row[0], str(error))
 
     def _lines(self, signal: Signal, rows: list[Any]) -> list[bytes]:
-        known = self._wrappings
+        known = self._envelopes
         return list(
             join_lines(
                 signal,

@@ -45,7 +45,7 @@ class Part(NamedTuple):
     kind: str
     #: A resource's ``service.name``, a scope's name, a metric's name.
     name: str | None
-    wrapping: Envelope
+    envelope: Envelope
 
 
 class Columns(NamedTuple):
@@ -102,8 +102,8 @@ def _resource_part(group: _Group) -> Part:
     attributes = attributes_of(messages.decode_resource(group.resource).attributes, list)
     service = attributes.get("service.name")
     head = f'{{"resource":{_decode_raw(group.resource) or "{}"},'
-    wrapping = Envelope(head, _schema_tail(group.schema_url))
-    return Part("resource", service if isinstance(service, str) else None, wrapping)
+    envelope = Envelope(head, _schema_tail(group.schema_url))
+    return Part("resource", service if isinstance(service, str) else None, envelope)
 
 
 def _scope_part(scoped: _Scope) -> Part:

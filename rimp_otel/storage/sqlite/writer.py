@@ -158,7 +158,7 @@ class PartNumbers:
 
 
 def _number_of_part(db: DatabaseConnection, part: Part, record: int) -> int:
-    head, tail = part.wrapping
+    head, tail = part.envelope
     digest = blake2b(f"{part.kind}\0{head}\0{tail}".encode(), digest_size=16).digest()
     found = db.execute("SELECT id FROM origins WHERE digest = ?", (digest,))
     if not found:

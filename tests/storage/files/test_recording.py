@@ -316,9 +316,9 @@ def test_equal_records(reader, process):
 def collect_the_same(process, times):
     """Collect records that are equal in all, times included."""
     event = TelemetryEvent("a", "same", time_unix_nano=1, observed_time_unix_nano=1)
-    (fragment,) = TelemetryData(events=[event]).encoded_records(Signal.LOGS)
+    (encoded,) = TelemetryData(events=[event]).encoded_records(Signal.LOGS)
     process.recover()
-    assert all(process.journal.append("l", fragment) for _ in range(times))
+    assert all(process.journal.append("l", encoded) for _ in range(times))
 
 
 def test_a_line_of_which_a_part_is_known(process, reader):

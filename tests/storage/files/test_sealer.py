@@ -64,7 +64,7 @@ def test_range_holds_all_records(tmp_path):
     for file in files(tmp_path):
         name = SealedName.parse(file.name)
         data = TelemetryData.from_otlp_json(text_of(file).splitlines())
-        times = [fragment.time_unix_nano for fragment in data.encoded_records(name.signal)]
+        times = [encoded.time_unix_nano for encoded in data.encoded_records(name.signal)]
         assert times
         assert name.first <= min(times) <= max(times) <= name.last
 

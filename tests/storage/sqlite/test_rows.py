@@ -18,18 +18,18 @@ def test_put_together_again(signal):
     for line in data.otlp_json(signal):
         rows = list(line_to_rows(line))
         assert [row.signal for row in rows] == [signal] * data.count_of(signal)
-        fragments = [
+        encoded_records = [
             EncodedRecord(
                 row.columns.time,
-                row.resource.wrapping,
-                row.scope.wrapping,
-                row.metric and row.metric.wrapping,
+                row.resource.envelope,
+                row.scope.envelope,
+                row.metric and row.metric.envelope,
                 row.text,
             )
             for row in rows
         ]
-        assert list(join_lines(signal, fragments)) == [line]
-        assert fragments == data.encoded_records(signal)
+        assert list(join_lines(signal, encoded_records)) == [line]
+        assert encoded_records == data.encoded_records(signal)
 
 
 def test_columns():
@@ -63,7 +63,7 @@ def test_protobufs_own_json():
     (row,) = line_to_rows(line)
     assert row.columns.trace_id == bytes.fromhex("0af7651916cd43dd8448eb211c80319c")
     assert (row.columns.duration, row.columns.status, row.columns.name) == (4, 2, "")
-    assert row.resource.wrapping == ('{"resource":{},', "}")
+    assert row.resource.envelope == ('{"resource":{},', "}")
 
 
 @pytest.mark.parametrize(
