@@ -36,10 +36,11 @@ PEERS = {("streaming", "collector"), ("__main__", "cli")}
 FUNCTION_LEVEL = {
     # Extras, and what only the command `rimp run` or an installed instrumentation needs.
     ("models/times.py", "dateutil"),
-    ("otel/autorecord.py", "opentelemetry.instrumentation.auto_instrumentation"),
-    ("otel/autorecord.py", "opentelemetry.instrumentation.dependencies"),
-    ("otel/autorecord.py", "opentelemetry.instrumentation.distro"),
+    ("otel/autorecord.py", "importlib.metadata"),
+    ("otel/autorecord.py", "opentelemetry.util._importlib_metadata"),
+    ("otel/autorecord.py", "rimp_otel.otel.instrumentation"),
     ("otel/autorecord.py", "rimp_otel.otel.logging_capture"),
+    ("otel/instrumentation.py", "packaging.requirements"),
     ("otel/autorecord_site/sitecustomize.py", "rimp_otel.otel.autorecord"),
     ("sql/__init__.py", "rimp_otel.sql.connection"),
     ("__init__.py", "importlib.metadata"),

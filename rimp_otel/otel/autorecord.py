@@ -7,14 +7,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from importlib import import_module
 
 from rimp_otel.process import Reporter
 
 __all__ = ["remove_from_path", "start_recording"]
 
-_LOADER = "opentelemetry.instrumentation.auto_instrumentation._load"
-_EXPECTED_WARNING = "Configuration of %s not loaded because %s is set by %s"
+_GEVENT_VARIABLE = "OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH"
 
 
 def start_recording(directory: str) -> None:
@@ -25,14 +24,42 @@ def start_recording(directory: str) -> None:
             meanwhile: processes that the instrumentation itself starts are not recorded.
     """
     # Not at the top: ``rimp --help`` loads this module, and need not wait for the SDK.
-    from opentelemetry.instrumentation.auto_instrumentation import initialize
+    from rimp_otel.otel.instrumentation import load_instrumentation
 
     try:
-        with _not_inherited(directory), _expected_warnings_muted(), _failures_isolated():
-            initialize(swallow_exceptions=False)
+        with _not_inherited(directory):
+            _patch_with_gevent()
+            _configure()
+            load_instrumentation()
     except Exception as error:
         Reporter().warn("start", f"this program is not recorded: {error!r}")
     _remove_handlers()
+
+
+def _patch_with_gevent() -> None:
+    """Do what this variable of opentelemetry-instrumentation asks for."""
+    if os.environ.get(_GEVENT_VARIABLE) == "patch_all":
+        import_module("gevent.monkey").patch_all()
+
+
+def _configure() -> None:
+    """Configure the SDK as the configurator does that the environment names."""
+    from opentelemetry.util._importlib_metadata import entry_points
+
+    name = os.environ.get("OTEL_PYTHON_CONFIGURATOR")
+    for entry_point in entry_points(group="opentelemetry_configurator"):
+        if entry_point.name == name:
+            entry_point.load()().configure(auto_instrumentation_version=_instrumentation_version())
+            return
+
+
+def _instrumentation_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("opentelemetry-instrumentation")
+    except PackageNotFoundError:
+        return ""
 
 
 def _remove_handlers() -> None:
@@ -42,56 +69,19 @@ def _remove_handlers() -> None:
     configured. The recorder captures logging on its own; where the environment names other exporters of
     logs, the handlers are given the records from behind the program's own.
     """
+    from rimp_otel.otel.instrumentation import exports_logs_elsewhere
     from rimp_otel.otel.logging_capture import feed_handler
 
     module = sys.modules.get("opentelemetry.instrumentation.logging.handler")
     if module is None:
         return
     root = logging.getLogger()
-    others = os.environ.get("OTEL_LOGS_EXPORTER", "none").strip() not in {"", "none", "rimp"}
+    others = exports_logs_elsewhere()
     for handler in root.handlers[:]:
         if isinstance(handler, module.LoggingHandler):
             root.removeHandler(handler)
             if others:
                 feed_handler(handler)
-
-
-@contextmanager
-def _expected_warnings_muted() -> Iterator[None]:
-    loader = logging.getLogger(_LOADER)
-    loader.addFilter(_is_unexpected)
-    try:
-        yield
-    finally:
-        loader.removeFilter(_is_unexpected)
-
-
-def _is_unexpected(record: logging.LogRecord) -> bool:
-    # A warning for each other configurator that is installed, though it was not asked for.
-    return record.msg != _EXPECTED_WARNING
-
-
-@contextmanager
-def _failures_isolated() -> Iterator[None]:
-    """Keep an instrumentation that fails from ending the recording of everything else."""
-    from opentelemetry.instrumentation.dependencies import DependencyConflictError
-    from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
-
-    load = BaseDistro.load_instrumentor
-
-    def load_instrumentor(self: Any, entry_point: Any, **kwargs: Any) -> None:
-        try:
-            load(self, entry_point, **kwargs)
-        except (ImportError, DependencyConflictError):
-            raise  # which the loader knows about
-        except Exception as error:
-            Reporter().warn("load", f"{entry_point.name} is not instrumented: {error!r}")
-
-    BaseDistro.load_instrumentor = load_instrumentor
-    try:
-        yield
-    finally:
-        BaseDistro.load_instrumentor = load
 
 
 @contextmanager
