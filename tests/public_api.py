@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Any, ForwardRef
+from typing import Any, ForwardRef, Protocol
 
 PUBLIC = [
     "rimp_otel",
@@ -58,7 +58,8 @@ def describe_name(name: str, value: Any) -> list[str]:
         if not value.__module__.startswith("rimp_otel"):
             return [f"class {name} of the SDK"]
         bases = ", ".join(base.__name__ for base in value.__bases__ if base is not object)
-        signature = "" if issubclass(value, (Enum, BaseException)) else signature_of(value)
+        is_made_by_users = not issubclass(value, (Enum, BaseException, Protocol))
+        signature = signature_of(value) if is_made_by_users else ""
         head = f"class {name}{signature}" + (f": {bases}" if bases else "")
         return [head, *(f"    {line}" for line in describe_members(value))]
     if callable(value):
