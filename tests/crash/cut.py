@@ -21,9 +21,9 @@ from typing import NamedTuple
 import zstandard
 
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
-from rimp_otel.journal import open_spans as opened
+from rimp_otel.journal import open_spans
 from rimp_otel.journal.format import HEADER_SIZE, find_frames_end
-from rimp_otel.storage.files import blocks as compression
+from rimp_otel.storage.files import blocks
 from rimp_otel.storage.files.sealer import Sealer
 from tests.crash.audit import Found, by_reader
 from tests.crash.lives import Writer, live
@@ -57,7 +57,7 @@ class Part(NamedTuple):
 
 def small_tables() -> None:
     """Make tables of open spans small, and seal files only when told."""
-    create = opened.OpenSpanTable.create.__func__  # type: ignore[attr-defined]
+    create = open_spans.OpenSpanTable.create.__func__  # type: ignore[attr-defined]
     create.__defaults__ = (_SPANS,)
     Sealer.wake = lambda self: None  # type: ignore[method-assign]
 
@@ -65,7 +65,7 @@ def small_tables() -> None:
 def build(say: Callable[[str, str], object], path: Path) -> None:
     """Record, and die."""
     small_tables()
-    compression.BLOCK_SIZE = 1  # a block for each line
+    blocks.BLOCK_SIZE = 1  # a block for each line
     marks = iter(_MARKS)
     journal = {"journal_size": 1024 * 1024}
     for compressed in ("zstd", "gzip", "none", "waits"):
@@ -209,10 +209,10 @@ def _frames(content: bytes) -> list[Part]:
 
 
 def _slots(content: bytes) -> list[Part]:
-    size = opened.ENTRY_SIZE
+    size = open_spans.ENTRY_SIZE
     return [
         Part(start, start + size, _open_marks(content[start : start + size]))
-        for start in range(opened.ENTRIES_START, len(content), size)
+        for start in range(open_spans.ENTRIES_START, len(content), size)
     ]
 
 

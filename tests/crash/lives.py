@@ -23,8 +23,8 @@ from rimp_otel import (
     TelemetryConfig,
     TelemetryData,
     TelemetryStream,
+    fsutil,
 )
-from rimp_otel import fsutil as durability
 from rimp_otel.journal.format import Header
 from rimp_otel.models.records import TelemetryEvent
 from rimp_otel.storage.files.sealer import Sealer
@@ -117,7 +117,7 @@ def intercept(step: Callable[[str, Callable[[], Any], tuple[Any, ...]], Any]) ->
         wrap(os, name)
     for name in _STEPS:
         wrap(Header, name)
-    durability._sync = os.fdatasync  # which it had taken before
+    fsutil._sync = os.fdatasync  # which it had taken before
 
 
 def is_torn(damage: str) -> bool:

@@ -24,7 +24,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from rimp_otel.journal import open_spans as opened
+from rimp_otel.journal import open_spans
 from rimp_otel.journal.interrupted import read_open_spans
 from rimp_otel.journal.open_spans import ENTRIES_START, ENTRY_SIZE, OpenSpanTable
 
@@ -260,11 +260,11 @@ def test_a_scope_is_defined_once(table):
         tracer.start_span(f"{number}").end()
     spans.append(tracer.start_span("b"))
     spans.append(tracer_of(table, Resource({"service.name": "bank\ud800"})).start_span("c"))
-    origins = [span.envelopes for span in read_open_spans(table.path).spans]
-    assert len(set(origins)) == 3
-    assert '"test"' in origins[0][1].head
-    assert '"same"' in origins[3][1].head
-    assert '"bank\ufffd"' in origins[4][0].head
+    envelopes = [span.envelopes for span in read_open_spans(table.path).spans]
+    assert len(set(envelopes)) == 3
+    assert '"test"' in envelopes[0][1].head
+    assert '"same"' in envelopes[3][1].head
+    assert '"bank\ufffd"' in envelopes[4][0].head
     assert len(table._by_scope) <= 256
 
 
@@ -436,4 +436,4 @@ def test_interrupted_at_every_step(table):
 
 def test_the_layout_leaves_room():
     """A name of 180 bytes fits whatever else there is."""
-    assert ENTRY_SIZE - opened.ENTRY_HEAD_SIZE > opened._NAME_ROOM + 180
+    assert ENTRY_SIZE - open_spans.ENTRY_HEAD_SIZE > open_spans._NAME_ROOM + 180

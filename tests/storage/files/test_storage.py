@@ -27,11 +27,10 @@ from rimp_otel import (
 from rimp_otel.models.records import Signal
 from tests.contract.samples import everything
 from tests.processes import ROOT, run
-from tests.storage.recordings import batch, contents, files, names
-from tests.storage.recordings import messages as stored
+from tests.storage.recordings import batch, contents, files, messages, names
 
 
-def messages(path):
+def retrieved_messages(path):
     """Return what a new storage of this path reads."""
     return [event.message for event in FileStorage(path).retrieve().events]
 
@@ -102,8 +101,8 @@ def test_relative_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     FileStorage("telemetry").store(batch("a"))
     FileStorage("x.jsonl").store(batch("b"))
-    assert messages("telemetry") == ["a"]
-    assert messages("x.jsonl") == ["b"]
+    assert retrieved_messages("telemetry") == ["a"]
+    assert retrieved_messages("x.jsonl") == ["b"]
     assert Path("x-logs.jsonl").exists()
 
 
@@ -177,7 +176,7 @@ def test_appending_to_what_is_there(tmp_path):
     second.store(batch("2"))
     first.store(batch("3"))
     FileStorage(tmp_path / "t").store(batch("4"))
-    assert messages(tmp_path / "t") == ["1", "2", "3", "4"]
+    assert retrieved_messages(tmp_path / "t") == ["1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize("act", ["rename", "delete", "delete directory", "replace"])
@@ -198,7 +197,7 @@ def test_active_file_that_goes_away(tmp_path, act):
         (path / "new").replace(file)
     storage.store(batch("after"))
     storage.store(batch("again"))
-    assert messages(path) == ["after", "again"]
+    assert retrieved_messages(path) == ["after", "again"]
 
 
 def test_descriptor_that_is_no_longer_ours(tmp_path):
@@ -219,7 +218,7 @@ def test_descriptor_that_is_no_longer_ours(tmp_path):
     os._exit(0)
     """
     run(script, tmp_path / "t")
-    assert messages(tmp_path / "t") == ["1", "2", "3"]
+    assert retrieved_messages(tmp_path / "t") == ["1", "2", "3"]
 
 
 FULL = """
@@ -304,9 +303,9 @@ def test_last_line_without_its_end_is_read(tmp_path):
     storage = FileStorage(tmp_path / "t")
     storage.store(batch("1"))
     path.write_bytes(path.read_bytes()[:-1])
-    assert messages(tmp_path / "t") == ["1"]
+    assert retrieved_messages(tmp_path / "t") == ["1"]
     storage.store(batch("2"))
-    assert messages(tmp_path / "t") == ["1", "2"]
+    assert retrieved_messages(tmp_path / "t") == ["1", "2"]
     assert len(path.read_bytes().splitlines()) == 2
 
 
@@ -364,7 +363,7 @@ def test_directory_removed_while_recording(tmp_path):
         shutil.rmtree(path)
         collector.collect_event("a", "2")
         assert len(collector.flush()) == 1
-        assert messages(path) == ["2"]
+        assert retrieved_messages(path) == ["2"]
     assert collector.stats().pending == 0
 
 
@@ -445,7 +444,7 @@ def test_working_directory_that_changes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     storage.close()
     storage.store(batch("b"))
-    assert stored(tmp_path / "t") == ["a", "b"]
+    assert messages(tmp_path / "t") == ["a", "b"]
     assert names(tmp_path / "elsewhere") == []
 
 
@@ -462,7 +461,7 @@ def test_journals_have_slots_of_their_own(tmp_path):
         "logs.2.jsonl",
         "logs.jsonl",
     ]
-    assert sorted(stored(tmp_path / "t")) == ["0", "1", "stored"]
+    assert sorted(messages(tmp_path / "t")) == ["0", "1", "stored"]
     storage.close()
     assert first.take_slot().number == 0
     other = FileStorage(tmp_path / "t", sync="never")
@@ -502,7 +501,7 @@ def test_what_an_earlier_run_left_is_sealed(tmp_path):
     FileStorage(tmp_path / "t").rotate()
     (name,) = names(tmp_path / "t" / "sealed")
     assert name.endswith(".jsonl.zst")
-    assert stored(tmp_path / "t") == ["a"]
+    assert messages(tmp_path / "t") == ["a"]
 
 
 def test_retention_keeps_the_newest(tmp_path):
@@ -511,9 +510,9 @@ def test_retention_keeps_the_newest(tmp_path):
     for message in "abc":
         storage.store(batch(message))
     storage.rotate()
-    assert stored(tmp_path / "t") == []
+    assert messages(tmp_path / "t") == []
     storage.store(batch("d"))
-    assert stored(tmp_path / "t") == ["d"]
+    assert messages(tmp_path / "t") == ["d"]
     stats = storage.stats()
     assert (stats.deleted_files, stats.deleted_bytes) == (3, stats.sealed_to)
 
@@ -539,9 +538,9 @@ def test_workers_that_rotate(tmp_path, compression):
     """Workers that rotate at once, and end before all is sealed, leave each record once."""
     run(WORKERS, tmp_path / "t", compression)
     expected = sorted(f"{n} {i}" for n in range(4) for i in range(500))
-    assert sorted(stored(tmp_path / "t")) == expected
+    assert sorted(messages(tmp_path / "t")) == expected
     FileStorage(tmp_path / "t", compression=compression).rotate()
-    assert sorted(stored(tmp_path / "t")) == expected
+    assert sorted(messages(tmp_path / "t")) == expected
     assert not [name for name in names(tmp_path / "t" / "sealed") if name.count("-") != 3]
 
 
@@ -571,7 +570,7 @@ def test_full_disk(small_disk):
     assert 50 < len(expected) < 300
 
     def found():
-        return [message.partition(" ")[0] for message in stored(path)]
+        return [message.partition(" ")[0] for message in messages(path)]
 
     assert sorted(found()) == sorted(expected)
     assert storage.stats().lines == len(expected)
@@ -594,7 +593,7 @@ def test_full_disk_that_retention_frees(small_disk):
             storage.rotate()
             storage.store(batch(text))
     storage.rotate()
-    found = stored(path)
+    found = messages(path)
     assert set(found) <= set(incompressible)
     assert len(set(found)) == len(found) > 5
     assert sum(file.stat().st_size for file in files(path / "sealed")) <= 300_000
@@ -612,7 +611,7 @@ def test_read_only_file_system(small_disk):
         storage.rotate()
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     storage.store(batch("c"))
-    assert stored(small_disk / "t") == ["a", "c"]
+    assert messages(small_disk / "t") == ["a", "c"]
 
 
 STEADY = """
@@ -642,7 +641,7 @@ def test_killed_while_storing_rotating_and_sealing(tmp_path, compression):
         last = [int(text) for text in rest if text.isdigit()]
         told[number] = last[-1] if last else None
     for _ in range(2):
-        found = stored(path)
+        found = messages(path)
         assert len(found) == len(set(found))
         for number, last in told.items():
             count = len([message for message in found if message.startswith(f"{number} ")])
@@ -681,6 +680,6 @@ def test_random_history(tmp_path, seed):
         else:
             getattr(storage, act)()
     for _ in range(2):
-        assert sorted(stored(path)) == sorted(expected)
+        assert sorted(messages(path)) == sorted(expected)
         for storage in storages:
             storage.rotate()
