@@ -28,7 +28,7 @@ class Project:
         redis: whether it needs a Redis server; ``{redis}`` is that one's port then.
         spans, logs: at least so many are in the recording of a script.
         requests_are_recorded: whether each answered request must be one span of a server.
-        is_exact: whether there are to be exactly so many.
+        is_exact: whether there are to be exactly so many spans.
     """
 
     name: str
