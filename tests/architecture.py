@@ -25,7 +25,7 @@ from tests.test_imports import LAYERS
 
 _ROOT = Path(__file__).parent.parent
 _PEERS = ("structlog", "httpx", "opentelemetry.sdk")
-_SMALL = 120
+MAX_SMALL_MODULE = 120
 
 
 @dataclass
@@ -182,7 +182,9 @@ def measure(modules: Mapping[str, Module], layers: int | None = None) -> dict[st
         "share of them whose name is another module's too": f"{shared / max(len(functions), 1):.0%}",
         "class names in two places": str(sum(count > 1 for count in classes.values())),
         "modules with one importer": str(len(lone)),
-        f"of these, under {_SMALL} lines": str(sum(m.lines < _SMALL for m in lone)),
+        f"of these, under {MAX_SMALL_MODULE} lines": str(
+            sum(m.lines < MAX_SMALL_MODULE for m in lone)
+        ),
     }
 
 
