@@ -23,11 +23,11 @@ __all__ = [
     "ALL_RECORDS",
     "TIMES",
     "DamagedLine",
-    "FileKind",
     "FilteringStorage",
     "RecordedStorage",
     "Recording",
     "RecordingFile",
+    "RecordingFileKind",
     "RecordingLayout",
     "Selection",
     "TelemetryStorage",
@@ -286,7 +286,7 @@ def without_times(records: Iterable[TimedRecord]) -> TelemetryData:
 
 # --- What lies on disk.
 
-FileKind = Literal["active", "sealed", "journal"]
+RecordingFileKind = Literal["active", "sealed", "journal"]
 """What a file of a recording is."""
 
 
@@ -298,7 +298,7 @@ class RecordingFile(NamedTuple):
     path: Path
     #: In bytes, when it was looked at.
     size: int
-    kind: FileKind = "active"
+    kind: RecordingFileKind = "active"
 
 
 class DamagedLine(NamedTuple):

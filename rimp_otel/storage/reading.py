@@ -17,8 +17,8 @@ from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.otlp.scan import count_records, signal_of_line
 from rimp_otel.storage.base import (
     DamagedLine,
-    FileKind,
     RecordingFile,
+    RecordingFileKind,
     RecordingLayout,
     reading_errors,
 )
@@ -109,7 +109,7 @@ class LineDecoder:
 
 
 def list_files(
-    paths: Iterable[Path], kind: FileKind, signal: Signal | None = None
+    paths: Iterable[Path], kind: RecordingFileKind, signal: Signal | None = None
 ) -> list[RecordingFile]:
     """Return those of the files that are there, with their sizes.
 

@@ -80,7 +80,7 @@ def _inspect_slot(layout: RecordingLayout, slot: int) -> SlotState:
         number=slot,
         journal=journal,
         is_owned=owned,
-        signature=_read_signature(journal),
+        signature=_signature_of(journal),
         size=_size_of(journal),
         records=records,
         waiting=sum(len(line) + 1 for _, line, _ in contents.lines),
@@ -105,7 +105,7 @@ def _is_whole(file: BinaryIO | None, start: End, length: int) -> bool:
     return is_there and os.pread(file.fileno(), 1, end - 1) == b"\n"
 
 
-def _read_signature(journal: Path) -> dict[str, Any]:
+def _signature_of(journal: Path) -> dict[str, Any]:
     try:
         found = json.loads(_read_start(journal / LOCK))
     except (OSError, ValueError):

@@ -101,7 +101,7 @@ class IndexBlock(NamedTuple):
     """A block of a file; for its times, see ``LineSummary``."""
 
     offset: int
-    #: Bytes in the file.
+    #: Its size in bytes, in the file.
     compressed: int
     #: Bytes of text.
     size: int

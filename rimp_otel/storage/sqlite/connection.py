@@ -45,7 +45,7 @@ def create_database_file(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.path.lexists(path):
-            _create_locked(path)
+            _create_while_locked(path)
     except OSError as error:
         raise StorageError(
             f"cannot record into {path}: {error.strerror or error}; "
@@ -54,7 +54,7 @@ def create_database_file(path: Path) -> None:
     check_database_file(path)
 
 
-def _create_locked(path: Path) -> None:
+def _create_while_locked(path: Path) -> None:
     """Create the file while nobody else does.
 
     What a removed database left beside it would spoil the new one.

@@ -122,7 +122,7 @@ def test_made_while_sealing(storage, sealed, index):
         rows = [row for i in range(len(opened.blocks)) for row in opened.rows(i)]
         assert [row.first for row in rows] == [second * 10**9 for second in range(1, 31)]
         assert [row.most for row in rows] == [second * 10**6 for second in range(1, 31)]
-        assert sum(block.packed for block in opened.blocks) == sealed.stat().st_size
+        assert sum(block.compressed for block in opened.blocks) == sealed.stat().st_size
         assert [block.number for block in opened.blocks][:3] == [1, 3, 5]
 
 
@@ -253,13 +253,13 @@ def test_damaged_block(storage, sealed):
     with open_index(sealed, name) as opened:
         block = opened.blocks[3]
     packed, status = bytearray(sealed.read_bytes()), sealed.stat()
-    packed[block.offset + block.packed // 2] ^= 0xFF
+    packed[block.offset + block.compressed // 2] ^= 0xFF
     sealed.write_bytes(packed)
     os.utime(sealed, ns=(status.st_atime_ns, status.st_mtime_ns))
     storage = FileStorage(storage.layout.path)
     found = [span.start_time // 10**9 for span in storage.retrieve(6, 12).spans]
     assert found == [6, 6, 9, 9, 10, 10, 11, 11]
-    end = block.offset + block.packed
+    end = block.offset + block.compressed
     assert [tuple(damaged) for damaged in storage.damaged] == [
         (sealed, 7, f"bytes {block.offset} to {end} cannot be decompressed")
     ]
