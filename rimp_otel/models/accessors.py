@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Union
+from typing import Any, Union
 
+# A lazy package: it loads the SDK only for `typing.get_type_hints`.
+import rimp_otel.models as models
 from rimp_otel.models.records import TelemetryEvent, TelemetryMetric
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = [
     "Record",
@@ -30,7 +29,7 @@ __all__ = [
     "trace_id_of",
 ]
 
-Record = Union["ReadableSpan", TelemetryEvent, TelemetryMetric]
+Record = Union["models.ReadableSpan", TelemetryEvent, TelemetryMetric]
 """One record of any signal."""
 
 _FRAME = re.compile(r'^\s*File "([^"\n]+)", line (\d+), in (.+)$', re.MULTILINE)
@@ -45,43 +44,43 @@ def time_of(record: Record) -> int:
     return record.end_time or record.start_time or 0
 
 
-def start_of(span: ReadableSpan) -> int:
+def start_of(span: models.ReadableSpan) -> int:
     """Return when the span started, in nanoseconds since the epoch; 0 if that is not known."""
     return span.start_time or 0
 
 
-def end_of(span: ReadableSpan) -> int | None:
+def end_of(span: models.ReadableSpan) -> int | None:
     """Return when the span ended, in nanoseconds since the epoch; None while it has not."""
     return span.end_time or None
 
 
-def duration_of(span: ReadableSpan) -> int | None:
+def duration_of(span: models.ReadableSpan) -> int | None:
     """Return the nanoseconds from start to end; None if one of them is not known."""
     start, end = start_of(span), end_of(span)
     return end - start if start and end else None
 
 
-def trace_id_of(span: ReadableSpan) -> int:
+def trace_id_of(span: models.ReadableSpan) -> int:
     """Return the id of the span's trace; 0 for a span that was recorded without."""
     return span.context.trace_id if span.context else 0
 
 
-def span_id_of(span: ReadableSpan) -> int:
+def span_id_of(span: models.ReadableSpan) -> int:
     """Return the span's id; 0 for a span that was recorded without."""
     return span.context.span_id if span.context else 0
 
 
-def parent_id_of(span: ReadableSpan) -> int:
+def parent_id_of(span: models.ReadableSpan) -> int:
     """Return the id of the span's parent; 0 for a root."""
     return span.parent.span_id if span.parent else 0
 
 
-def has_failed(span: ReadableSpan) -> bool:
+def has_failed(span: models.ReadableSpan) -> bool:
     """Return True if the span's status is an error."""
     return span.status.status_code.name == "ERROR"
 
 
-def is_interrupted(span: ReadableSpan) -> bool:
+def is_interrupted(span: models.ReadableSpan) -> bool:
     """Return True if the span was open when its process died; its end is the last sign of life then."""
     return bool((span.attributes or {}).get("rimp.interrupted"))
 

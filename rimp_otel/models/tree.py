@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Union
 
+# A lazy package: it loads the SDK only for `typing.get_type_hints`.
+import rimp_otel.models as models
 from rimp_otel.models.accessors import parent_id_of, span_id_of, start_of, time_of
 from rimp_otel.models.records import TelemetryEvent
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import Event, ReadableSpan
+    from opentelemetry.sdk.trace import Event
 
 __all__ = ["Entry", "Node", "build_tree", "sort_entries", "time_of_entry"]
 
@@ -23,7 +25,7 @@ class Node:
     ancestors are its descendants), "skewed" (it starts before its parent), or empty.
     """
 
-    span: ReadableSpan
+    span: models.ReadableSpan
     flaw: str = ""
     children: list[Node] = field(default_factory=list)
     events: list[TelemetryEvent] = field(default_factory=list)
@@ -33,7 +35,9 @@ Entry = Union[Node, TelemetryEvent, "Event"]
 """An item under a span: another span, a log record, or a span event."""
 
 
-def build_tree(spans: Iterable[ReadableSpan], events: Iterable[TelemetryEvent]) -> list[Entry]:
+def build_tree(
+    spans: Iterable[models.ReadableSpan], events: Iterable[TelemetryEvent]
+) -> list[Entry]:
     """Return the roots of the spans' trees, and the events of no known span, in the order of time."""
     nodes = [Node(span) for span in sorted(spans, key=start_of)]
     by_id: dict[int, Node] = {}
