@@ -118,7 +118,7 @@ def test_text_that_closes_its_envelope():
         (b"a\n\0\0\nb\n", 7),
     ],
 )
-def test_end_of_frames(data, end):
+def test_frames_end(data, end):
     """A frame that was being written does not count; a frame behind a gap does."""
     assert find_frames_end(data) == end
 
