@@ -8,6 +8,7 @@ import os
 
 import pytest
 
+from rimp_otel import fsutil
 from rimp_otel.journal.target import End
 from rimp_otel.storage.files.appender import Appender
 from tests.storage.recordings import line
@@ -308,38 +309,34 @@ def test_truncated_file_is_born_anew(tmp_path):
 def test_sync_is_of_what_was_appended(tmp_path, monkeypatch):
     """Appended data is synced once, a new file's directory too; nothing if that is not wanted."""
     synced = []
-    monkeypatch.setattr(
-        "rimp_otel.storage.files.appender.sync_file", lambda file: synced.append("file")
-    )
-    monkeypatch.setattr(
-        "rimp_otel.storage.files.appender.sync_directory", lambda path: synced.append(path)
-    )
+    monkeypatch.setattr(fsutil, "_sync", lambda file: synced.append(os.fstat(file).st_ino))
     appender = Appender(tmp_path / "a")
     appender.sync()
     appender.append([b"one"], nothing)
     appender.sync()
     appender.sync()
-    assert synced == ["file", tmp_path]
+    file, directory = (os.stat(path).st_ino for path in (tmp_path / "a", tmp_path))
+    assert synced == [file, directory]
     appender.append([b"two"], nothing)
     appender.sync()
-    assert synced == ["file", tmp_path, "file"]
+    assert synced == [file, directory, file]
     appender.close()
     never = Appender(tmp_path / "b", syncs=False)
     never.append([b"one"], nothing)
     never.sync()
     never.close()
-    assert synced == ["file", tmp_path, "file"]
+    assert synced == [file, directory, file]
 
 
 def test_failed_sync_is_tried_again(appender, monkeypatch):
     """After a failed sync, the data is still to be forced."""
-    outcomes = iter([OSError(errno.EIO, "Input/output error"), None])
+    outcomes = iter([OSError(errno.EIO, "Input/output error"), None, None])
 
-    def sync_file(file):
+    def sync(file):
         if error := next(outcomes):
             raise error
 
-    monkeypatch.setattr("rimp_otel.storage.files.appender.sync_file", sync_file)
+    monkeypatch.setattr(fsutil, "_sync", sync)
     appender.append([b"one"], nothing)
     with pytest.raises(OSError, match="Input/output"):
         appender.sync()

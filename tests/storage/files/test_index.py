@@ -318,11 +318,12 @@ def test_full_disk_costs_only_the_index(tmp_path, monkeypatch):
     storage.store(spans(1))
     with monkeypatch.context() as full:
 
-        def fail(*arguments):
-            raise OSError(28, "No space left on device")
+        def no_room_for_an_index(source, target, rename=os.rename):
+            if str(target).endswith(".idx"):
+                raise OSError(28, "No space left on device")
+            rename(source, target)
 
-        full.setattr("rimp_otel.storage.files.sealed_file.write_index", fail)
-        full.setattr("rimp_otel.storage.files.index.make_index", fail)
+        full.setattr(os, "rename", no_room_for_an_index)
         storage.rotate()
     (sealed,) = files(storage.layout.sealed)
     assert sealed.name.endswith(".zst")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 
 import pytest
 
+from rimp_otel import fsutil
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.errors import StorageError
 from rimp_otel.journal.slots import Slot
@@ -345,10 +347,11 @@ class Syncs:
     def __init__(self, monkeypatch):
         self.files = 0
         self.fails = False
-        monkeypatch.setattr("rimp_otel.storage.files.appender.sync_file", self.sync)
-        monkeypatch.setattr("rimp_otel.storage.files.appender.sync_directory", lambda path: None)
+        monkeypatch.setattr(fsutil, "_sync", self.sync)
 
     def sync(self, file):
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            return
         if self.fails:
             raise OSError(errno.EIO, "Input/output error")
         self.files += 1
