@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from rimp_otel.analysis.diff import ErrorRateChange as ErrorRateChange
     from rimp_otel.analysis.diff import NewFailure as NewFailure
     from rimp_otel.analysis.diff import diff_operations as diff_operations
+    from rimp_otel.analysis.errors import ErrorCollection as ErrorCollection
+    from rimp_otel.analysis.errors import ErrorKind as ErrorKind
+    from rimp_otel.analysis.errors import ErrorSummary as ErrorSummary
     from rimp_otel.analysis.metrics import Distribution as Distribution
     from rimp_otel.analysis.metrics import MetricSeries as MetricSeries
     from rimp_otel.analysis.metrics import ValueRange as ValueRange
@@ -39,7 +42,10 @@ export_lazily(
         "Differences": "rimp_otel.analysis.diff",
         "Distribution": "rimp_otel.analysis.metrics",
         "DurationChange": "rimp_otel.analysis.diff",
+        "ErrorCollection": "rimp_otel.analysis.errors",
+        "ErrorKind": "rimp_otel.analysis.errors",
         "ErrorRateChange": "rimp_otel.analysis.diff",
+        "ErrorSummary": "rimp_otel.analysis.errors",
         "Failure": "rimp_otel.analysis.activity",
         "FailureCount": "rimp_otel.analysis.activity",
         "MetricSeries": "rimp_otel.analysis.metrics",

@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "record a small example service and show the recording",
     "tail": "print the newest records and follow new ones",
     "logs": "search log records",
+    "errors": "list exceptions by type and place: how often, since when, an example",
     "traces": "list the newest traces",
     "trace": "show one trace as a waterfall",
     "top": "watch services and operations: rates, errors, latencies",
@@ -53,6 +54,7 @@ A flight recorder for Python services: record what they do and inspect the recor
   rimp tail -f                 follow its records
   rimp top                     watch rates, errors and latencies
   rimp logs --severity warn    print its warnings and errors
+  rimp errors                  list its exceptions by type and place
   rimp traces                  list its newest traces
   rimp trace 4bf92f35          show one trace
 """

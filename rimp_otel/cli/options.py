@@ -36,6 +36,7 @@ __all__ = [
     "add_service_option",
     "add_severity_option",
     "add_sort_option",
+    "add_stack_option",
     "add_window_options",
     "filter_from_args",
     "output_width",
@@ -137,6 +138,13 @@ def add_sort_option(parser: argparse.ArgumentParser, keys: list[str], words: str
         choices=keys,
         default=keys[0],
         help=f"sort by {words}, greatest first (default: {keys[0]})",
+    )
+
+
+def add_stack_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--stack``."""
+    parser.add_argument(
+        "--stack", action="store_true", help="show stack traces as a whole, not only the last frame"
     )
 
 
@@ -295,8 +303,8 @@ def window_from_args(args: argparse.Namespace) -> Window:
     return Window(args.since, args.until)
 
 
-def filter_from_args(args: argparse.Namespace, signal: str) -> RecordFilter:
-    """Return the filter for records of a signal that the options describe.
+def filter_from_args(args: argparse.Namespace, *signals: str) -> RecordFilter:
+    """Return the filter for records of these signals that the options describe.
 
     Raises:
         ConfigurationError: an option has an invalid value.
@@ -306,7 +314,7 @@ def filter_from_args(args: argparse.Namespace, signal: str) -> RecordFilter:
     if args.service == "":
         raise ConfigurationError("--service must not be empty")
     return RecordFilter.from_options(
-        [signal],
+        signals,
         args.service,
         getattr(args, "name", None),
         args.attr,

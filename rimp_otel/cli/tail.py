@@ -17,6 +17,7 @@ from rimp_otel.cli.options import (
     add_number_option,
     add_output_options,
     add_severity_option,
+    add_stack_option,
     add_window_options,
     filter_from_args,
     parse_regex,
@@ -40,6 +41,7 @@ from rimp_otel.models.accessors import (
     has_failed,
     is_interrupted,
     service_of,
+    stack_lines,
     time_of,
     trace_id_of,
 )
@@ -61,7 +63,9 @@ __all__ = [
     "add_tail_arguments",
     "follow_recording",
     "format_log",
+    "format_log_with_stack",
     "format_record",
+    "format_stack",
     "print_batch",
 ]
 
@@ -109,6 +113,7 @@ def add_logs_arguments(parser: argparse.ArgumentParser) -> None:
         help="select records of traces whose id starts with ID",
     )
     add_filter_options(parser)
+    add_stack_option(parser)
     add_output_options(parser, "each record")
     parser.set_defaults(command=_run_logs)
 
@@ -123,7 +128,12 @@ def _run_tail(args: argparse.Namespace) -> int:
 def _run_logs(args: argparse.Namespace) -> int:
     is_narrow = args.since is not None or args.until is not None or args.trace
     default = sys.maxsize if is_narrow else 20
-    return _print_feed(args, filter_from_args(args, "logs"), default, format_log)
+    return _print_feed(
+        args,
+        filter_from_args(args, "logs"),
+        default,
+        format_log_with_stack if args.stack else format_log,
+    )
 
 
 def _print_feed(
@@ -243,6 +253,16 @@ def format_log(event: TelemetryEvent, style: Style) -> str:
     if not event.span_id:
         return line
     return f"{line}  {style.paint(f'span={event.span_id:016x}', 'dim')}"
+
+
+def format_log_with_stack(event: TelemetryEvent, style: Style) -> str:
+    """Return the line of `format_log`, and below it the stack of the record's exception."""
+    return "\n".join([format_log(event, style), *format_stack(event.metadata, style)])
+
+
+def format_stack(attributes: Mapping[str, Any], style: Style) -> list[str]:
+    """Return the lines of the stack that the attributes hold, indented."""
+    return [style.paint(f"    {style.clean(line)}", "dim") for line in stack_lines(attributes)]
 
 
 def _service_and_source(record: Record, style: Style) -> str:

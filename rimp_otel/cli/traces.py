@@ -17,6 +17,7 @@ from rimp_otel.cli.options import (
     add_number_option,
     add_output_options,
     add_sort_option,
+    add_stack_option,
     filter_from_args,
     output_width,
     parse_trace_prefix,
@@ -209,6 +210,7 @@ def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
         type=parse_trace_prefix,
         help="trace id, or enough of its first digits to be unique",
     )
+    add_stack_option(parser)
     add_output_options(parser, "the trace")
     parser.set_defaults(command=_run_trace)
 
@@ -220,7 +222,8 @@ def _run_trace(args: argparse.Namespace) -> int:
     if args.json:
         print(to_json(trace_json(trace)))
     else:
-        lines = render_trace_text(trace.spans, trace.events, output_width(), style_from_args(args))
+        style = style_from_args(args)
+        lines = render_trace_text(trace.spans, trace.events, output_width(), style, args.stack)
         print("\n".join(lines))
     report_damage(recording)
     return 0

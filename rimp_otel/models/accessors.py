@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 # A lazy package: it loads the SDK only for `typing.get_type_hints`.
 import rimp_otel.models as models
 from rimp_otel.models.records import TelemetryEvent, TelemetryMetric
 
 __all__ = [
+    "Frame",
+    "RaisedException",
     "Record",
     "brief_attributes",
     "duration_of",
     "end_of",
+    "exception_in",
     "exception_text",
     "has_failed",
+    "innermost_frame",
     "is_interrupted",
     "parent_id_of",
     "service_of",
     "span_id_of",
+    "stack_lines",
     "start_of",
     "time_of",
     "trace_id_of",
@@ -32,7 +37,29 @@ __all__ = [
 Record = Union["models.ReadableSpan", TelemetryEvent, TelemetryMetric]
 """One record of any signal."""
 
-_FRAME = re.compile(r'^\s*File "([^"\n]+)", line (\d+), in (.+)$', re.MULTILINE)
+# The innermost frame of a Python stack is its last; those of exception groups stand behind a bar.
+_FRAME = re.compile(r'^[ \t|+]*File "([^"\n]+)", line (\d+), in (.+)$', re.MULTILINE)
+_STACK_END = 100_000
+_MAX_STACK_LINES = 1_000
+
+
+class Frame(NamedTuple):
+    """A place in a program."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"in {self.function}, {self.file.rpartition('/')[2]}:{self.line}"
+
+
+class RaisedException(NamedTuple):
+    """An exception as attributes describe it."""
+
+    type: str
+    message: str
+    stack: str
 
 
 def time_of(record: Record) -> int:
@@ -101,13 +128,43 @@ def brief_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in attributes.items() if not key.startswith(noise)}
 
 
+def exception_in(attributes: Mapping[str, Any]) -> RaisedException | None:
+    """Return the exception that the attributes describe; None if they describe none."""
+    kind = attributes.get("exception.type", "")
+    message = attributes.get("exception.message", "")
+    stack = attributes.get("exception.stacktrace", "")
+    return (
+        RaisedException(str(kind), str(message), str(stack)) if kind or message or stack else None
+    )
+
+
+def innermost_frame(stack: str) -> Frame | None:
+    """Return the last frame of a Python stack; None if there is none near the end of the text."""
+    # Of a text of many MB, the end is enough.
+    frames = _FRAME.findall(stack[-_STACK_END:])
+    if not frames:
+        return None
+    file, line, function = frames[-1]
+    return Frame(file, int(line[:18]), function)
+
+
+def stack_lines(attributes: Mapping[str, Any], most: int = _MAX_STACK_LINES) -> list[str]:
+    """Return the lines of the stack that the attributes hold; of more than ``most``, the first and
+    the last ones."""
+    stack = attributes.get("exception.stacktrace") or attributes.get("code.stacktrace") or ""
+    lines = str(stack).rstrip().splitlines()
+    if len(lines) <= most:
+        return lines
+    half = most // 2
+    return [*lines[:half], f"({len(lines) - 2 * half:,} lines left out)", *lines[-half:]]
+
+
 def exception_text(attributes: Mapping[str, Any]) -> str:
     """Return the exception that the attributes describe, with its place; empty for none."""
-    kind = str(attributes.get("exception.type", ""))
-    message = str(attributes.get("exception.message", ""))
-    text = ": ".join(part for part in (kind, message) if part)
-    frames = _FRAME.findall(str(attributes.get("exception.stacktrace", "")))
-    if text and frames:
-        file, line, function = frames[-1]
-        text += f" (in {function}, {file.rpartition('/')[2]}:{line})"
+    raised = exception_in(attributes)
+    if raised is None:
+        return ""
+    text = ": ".join(part for part in (raised.type, raised.message) if part)
+    if text and (frame := innermost_frame(raised.stack)):
+        text += f" ({frame})"
     return text

@@ -17,6 +17,7 @@ from rimp_otel.models.accessors import (
     has_failed,
     is_interrupted,
     service_of,
+    stack_lines,
     start_of,
     time_of,
     trace_id_of,
@@ -231,6 +232,8 @@ class EventText(NamedTuple):
     exception: str
     #: See `brief_attributes`.
     attributes: Mapping[str, Any]
+    #: The lines of the stack; see `stack_lines`.
+    stack: list[str]
 
 
 def describe_event(event: TelemetryEvent | Event) -> EventText:
@@ -240,7 +243,8 @@ def describe_event(event: TelemetryEvent | Event) -> EventText:
     else:
         event_type, text, attributes = None, event.name, dict(event.attributes or {})
     exception, brief = exception_text(attributes), brief_attributes(attributes)
-    return EventText(time_of_entry(event), event_type, text, exception, brief)
+    stack = stack_lines(attributes)
+    return EventText(time_of_entry(event), event_type, text, exception, brief, stack)
 
 
 def exceptions_of(span: ReadableSpan) -> list[str]:

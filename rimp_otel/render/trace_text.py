@@ -42,6 +42,7 @@ _MIN_BAR_WIDTH = 8
 _MIN_NOTE_WIDTH = 16
 _COLUMNS_PER_TICK, _MAX_TICKS = 14, 4
 _MAX_ERROR_LINES = 4
+_MAX_LINES_OF_STACK_LINE = 50
 
 EVENT_MARKS = {
     EventType.DEBUG: ("DEBUG", ("dim",)),
@@ -57,6 +58,7 @@ def render_trace_text(
     events: Iterable[TelemetryEvent] = (),
     width: int = 100,
     style: Style = Style(),  # noqa: B008 (immutable)
+    with_stacks: bool = False,
 ) -> list[str]:
     """Return the trace as lines of text, ``width`` columns wide (50 at least).
 
@@ -65,12 +67,13 @@ def render_trace_text(
         events: log records of the same trace; each is shown under its span.
         width: columns of the terminal.
         style: what the terminal can show.
+        with_stacks: True to show the stacks of exceptions as a whole.
     """
     width = max(width, _MIN_WIDTH)
     # Guides take a quarter of the width at most, so that names keep as much.
     max_depth = (width // 2 - 18) // 3
     layout = lay_out_trace(spans, list(events), max_depth)
-    return _TraceDrawing(layout, width, style).lines()
+    return _TraceDrawing(layout, width, style, with_stacks).lines()
 
 
 class _SpanLine(NamedTuple):
@@ -102,8 +105,11 @@ class _Note(NamedTuple):
 class _TraceDrawing:
     """Draws the rows of a layout in a known width."""
 
-    def __init__(self, layout: TraceLayout, width: int, style: Style) -> None:
+    def __init__(
+        self, layout: TraceLayout, width: int, style: Style, with_stacks: bool = False
+    ) -> None:
         self._layout, self._width, self._style = layout, width, style
+        self._with_stacks = with_stacks
         self._services = [style.clean(service) or "(no service)" for service in layout.services]
         self._lines = list(self._lines_of_rows())
         self._measure_columns()
@@ -124,7 +130,7 @@ class _TraceDrawing:
     def _lines_of_rows(self) -> Iterator[_SpanLine | _Note]:
         for row in self._layout.rows:
             if isinstance(row, EventRow):
-                yield self._event_note(row)
+                yield from self._event_notes(row)
             else:
                 yield self._span_line(row)
                 if row.has_failed:
@@ -151,7 +157,7 @@ class _TraceDrawing:
         duration = "open" if nanos is None else self._style.duration(nanos)
         return _SpanLine(row, self._guide(row.guide), marks, name, duration)
 
-    def _event_note(self, row: EventRow) -> _Note:
+    def _event_notes(self, row: EventRow) -> Iterator[_Note]:
         style, about = self._style, describe_event(row.event)
         mark, looks, text, exception = "EVENT", ("dim",), about.text, about.exception
         if about.event_type is not None:
@@ -163,8 +169,9 @@ class _TraceDrawing:
             extra.append(style.clean(exception))
         # Red text explains a failure, and may take more than a line.
         is_error = looks == ("red",)
-        return _Note(
-            self._guide(row.guide),
+        guide = self._guide(row.guide)
+        yield _Note(
+            guide,
             style.clean(text),
             looks if is_error else (),
             mark,
@@ -173,6 +180,10 @@ class _TraceDrawing:
             "  ".join(extra),
             _MAX_ERROR_LINES if is_error or not about.time else 1,
         )
+        for line in about.stack if self._with_stacks else ():
+            yield _Note(
+                f"{guide}   ", style.clean(line), ("dim",), max_lines=_MAX_LINES_OF_STACK_LINE
+            )
 
     def _failure_notes(self, row: SpanRow) -> Iterator[_Note]:
         """Yield what explains the failure: the span's attributes, and its message if no exception

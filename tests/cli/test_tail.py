@@ -25,6 +25,7 @@ from tests.cli.records import (
     HOSTILE,
     HOSTILE_SHOWN,
     MS,
+    STACK,
     T0,
     TRACE,
     event,
@@ -376,3 +377,16 @@ def test_logs_following(rimp: Any, record: Any, meanwhile: Any) -> None:
 def test_log_outside_of_a_trace() -> None:
     """A record without a span has no span id."""
     assert format_log(event("x", 0, trace_id=0), Style()).endswith("  x")
+
+
+def test_stacks(rimp: Any, record: Any) -> None:
+    """A stack is one place on the record's line, and with ``--stack`` all its lines are below."""
+    attributes = {"exception.type": "ConnectionError", "exception.stacktrace": STACK + HOSTILE}
+    record(TelemetryData(events=[event("failed", **attributes), event("well", 1)]))
+    folded = rimp("logs").out.splitlines()
+    assert len(folded) == 2
+    assert "ConnectionError (in charge, bank.py:42)" in folded[0]
+    shown = rimp("logs", "--stack").out.splitlines()
+    assert [shown[0], shown[-1]] == folded
+    assert shown[1:6] == [f"    {line}" for line in STACK.splitlines()]
+    assert all(line.isprintable() for line in shown)

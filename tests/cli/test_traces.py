@@ -55,6 +55,17 @@ START                    {"TRACE":32}  DURATION  SPANS  ERRORS  SERVICE  NAME
     )
 
 
+def test_stack_of_a_trace(rimp: Any, shop: Any) -> None:
+    """``--stack`` shows the stacks of exceptions below them."""
+    folded = rimp("trace", "4bf92f35").out.splitlines()
+    shown = rimp("trace", "4bf92f35", "--stack").out.splitlines()
+    assert len(shown) == len(folded) + 5
+    assert [line.strip() for line in shown if line not in folded][1:3] == [
+        'File "/srv/payment/app.py", line 17, in handle',
+        "charge(order)",
+    ]
+
+
 def test_short_ids(rimp: Any, shop: Any) -> None:
     """Eight digits of an id are printed if they are unique."""
     assert rimp("traces").out.splitlines()[1] == (

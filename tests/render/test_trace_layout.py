@@ -127,11 +127,12 @@ def test_offsets_and_ticks() -> None:
 def test_texts_of_events() -> None:
     """Log records have a type; an exception is described once."""
     log = describe_event(event("hello", 3, event_type=EventType.WARNING, a=1))
-    assert log == (T0 + 3 * MS, EventType.WARNING, "hello", "", {"a": 1})
+    assert log == (T0 + 3 * MS, EventType.WARNING, "hello", "", {"a": 1}, [])
     failure = raised("ValueError", "no", 4, STACK)
     about = describe_event(failure)
     assert about.event_type is None
     assert about.text == "exception"
     assert about.exception == "ValueError: no (in charge, bank.py:42)"
     assert about.attributes == {}
+    assert about.stack == STACK.splitlines()
     assert exceptions_of(span("a", 1, events=(failure, Event("other")))) == [about.exception, ""]

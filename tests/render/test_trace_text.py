@@ -249,3 +249,17 @@ def test_repeated_span_ids() -> None:
     """Spans with the same id are all shown; children belong to the first."""
     spans = [span("a", 1, 0, 0, 9), span("again", 1, 0, 1, 9), span("c", 2, 1, 2, 9)]
     assert [line.split("  ")[0] for line in body(spans)] == ["a", "└─ c", "again"]
+
+
+def test_stacks_are_shown_when_they_are_asked_for() -> None:
+    """Their lines are below the exception, indented as they are, and as wide as the terminal."""
+    spans, events = checkout()
+    folded = render_trace_text(spans, events, 60)
+    shown = render_trace_text(spans, events, 60, with_stacks=True)
+    assert [line for line in shown if line in folded] == folded
+    added = "".join(line.lstrip(" │") for line in shown if line not in folded)
+    assert added.startswith('Traceback (most recent call last):File "/srv/payment/app.py"')
+    assert 'raise ConnectionError("bank.example refused the connection")' in " ".join(
+        line.strip(" │") for line in shown
+    )
+    assert all(display_width(line) <= 60 for line in shown)

@@ -5,14 +5,15 @@
 #    source ~/.local/share/bash_completion/rimp
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_rimp_subparsers=(run demo tail logs traces trace top metrics diff export import stats verify repair sql parquet completion)
+_shtab_rimp_subparsers=(run demo tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion)
 
 _shtab_rimp_run_option_strings=(-h --help --path --service --quiet)
 _shtab_rimp_demo_option_strings=(-h --help --path --keep --color)
 _shtab_rimp_tail_option_strings=(-h --help -f --follow -n --number --since --until --signal --path --json --color)
-_shtab_rimp_logs_option_strings=(-h --help -f --follow -n --number --severity --level --grep --trace --service --attr --since --until --path --json --color)
+_shtab_rimp_logs_option_strings=(-h --help -f --follow -n --number --severity --level --grep --trace --service --attr --since --until --stack --path --json --color)
+_shtab_rimp_errors_option_strings=(-h --help -n --number --sort --service --name --attr --since --until --stack --path --json --color)
 _shtab_rimp_traces_option_strings=(-h --help -n --number --sort --min-duration --errors --service --name --attr --since --until --path --json --color)
-_shtab_rimp_trace_option_strings=(-h --help --path --json --color)
+_shtab_rimp_trace_option_strings=(-h --help --stack --path --json --color)
 _shtab_rimp_top_option_strings=(-h --help --once --at --window --interval --sort --service --path --json --color)
 _shtab_rimp_metrics_option_strings=(-h --help -n --number --service --attr --since --until --path --json --color)
 _shtab_rimp_diff_option_strings=(-h --help --window-a --window-b --service --min-change --exit-code --path --json --color)
@@ -31,6 +32,7 @@ _shtab_rimp_run___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_demo___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_tail___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_logs___path_COMPGEN=_shtab_compgen_files
+_shtab_rimp_errors___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_traces___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_trace___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_top___path_COMPGEN=_shtab_compgen_files
@@ -57,6 +59,8 @@ _shtab_rimp_tail___color_choices=(auto always never)
 _shtab_rimp_logs___severity_choices=(trace debug info warn warning error fatal)
 _shtab_rimp_logs___level_choices=(trace debug info warn warning error fatal)
 _shtab_rimp_logs___color_choices=(auto always never)
+_shtab_rimp_errors___sort_choices=(count last first)
+_shtab_rimp_errors___color_choices=(auto always never)
 _shtab_rimp_traces___sort_choices=(time duration errors spans)
 _shtab_rimp_traces___color_choices=(auto always never)
 _shtab_rimp_trace___color_choices=(auto always never)
@@ -72,7 +76,7 @@ _shtab_rimp_repair___color_choices=(auto always never)
 _shtab_rimp_sql___format_choices=(table json csv parquet)
 _shtab_rimp_sql___color_choices=(auto always never)
 _shtab_rimp_completion_pos_0_choices=(bash zsh fish)
-_shtab_rimp_pos_0_choices=(run demo tail logs traces trace top metrics diff export import stats verify repair sql parquet completion)
+_shtab_rimp_pos_0_choices=(run demo tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion)
 
 _shtab_rimp_run_pos_0_nargs=...
 _shtab_rimp_run__h_nargs=0
@@ -91,13 +95,19 @@ _shtab_rimp_logs__h_nargs=0
 _shtab_rimp_logs___help_nargs=0
 _shtab_rimp_logs__f_nargs=0
 _shtab_rimp_logs___follow_nargs=0
+_shtab_rimp_logs___stack_nargs=0
 _shtab_rimp_logs___json_nargs=0
+_shtab_rimp_errors__h_nargs=0
+_shtab_rimp_errors___help_nargs=0
+_shtab_rimp_errors___stack_nargs=0
+_shtab_rimp_errors___json_nargs=0
 _shtab_rimp_traces__h_nargs=0
 _shtab_rimp_traces___help_nargs=0
 _shtab_rimp_traces___errors_nargs=0
 _shtab_rimp_traces___json_nargs=0
 _shtab_rimp_trace__h_nargs=0
 _shtab_rimp_trace___help_nargs=0
+_shtab_rimp_trace___stack_nargs=0
 _shtab_rimp_trace___json_nargs=0
 _shtab_rimp_top__h_nargs=0
 _shtab_rimp_top___help_nargs=0

@@ -50,7 +50,7 @@ function _shtab_rimp_using
   test "$_shtab_rimp_cmdpath" = "$argv"
 end
 
-set -g _shtab_rimp_commands run demo tail logs traces trace top metrics diff export import stats verify repair sql parquet completion
+set -g _shtab_rimp_commands run demo tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion
 set -g _shtab_rimp_opts_with_value --at --attr --color --format --grep --interval --level --max-rows --min-change --min-duration --name --number --output --path --service --severity --signal --since --sort --timeout --trace --until --window --window-a --window-b -n
 
 complete -c rimp -e
@@ -90,9 +90,23 @@ complete -c rimp -n '_shtab_rimp_using logs' -l service -x -d 'select records of
 complete -c rimp -n '_shtab_rimp_using logs' -l attr -x -d 'filter by attribute of the record or its resource; K alone matches any value'
 complete -c rimp -n '_shtab_rimp_using logs' -l since -x -d 'exclude records before T, such as 15m, 14:00, yesterday or ISO 8601'
 complete -c rimp -n '_shtab_rimp_using logs' -l until -x -d 'exclude records at or after T (same formats as --since)'
+complete -c rimp -n '_shtab_rimp_using logs' -l stack -d 'show stack traces as a whole, not only the last frame'
 complete -c rimp -n '_shtab_rimp_using logs' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'path of the recording (default: $RIMP_STORAGE_PATH or telemetry)'
 complete -c rimp -n '_shtab_rimp_using logs' -l json -d 'print each record as JSON'
 complete -c rimp -n '_shtab_rimp_using logs' -l color -xka "auto always never" -d 'colour the output: auto, always or never (default: auto)'
+complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a errors -d 'list exceptions by type and place: how often, since when, an example'
+complete -c rimp -n '_shtab_rimp_using errors' -s h -l help -d 'show this help message and exit'
+complete -c rimp -n '_shtab_rimp_using errors' -s n -l number -x -d 'number of errors to list, or all (default: 20)'
+complete -c rimp -n '_shtab_rimp_using errors' -l sort -xka "count last first" -d 'sort by count, last or first, greatest first (default: count)'
+complete -c rimp -n '_shtab_rimp_using errors' -l service -x -d 'select records of this service'
+complete -c rimp -n '_shtab_rimp_using errors' -l name -x -d 'select errors in spans of this name; * matches any text'
+complete -c rimp -n '_shtab_rimp_using errors' -l attr -x -d 'filter by attribute of the record or its resource; K alone matches any value'
+complete -c rimp -n '_shtab_rimp_using errors' -l since -x -d 'exclude records before T, such as 15m, 14:00, yesterday or ISO 8601'
+complete -c rimp -n '_shtab_rimp_using errors' -l until -x -d 'exclude records at or after T (same formats as --since)'
+complete -c rimp -n '_shtab_rimp_using errors' -l stack -d 'show stack traces as a whole, not only the last frame'
+complete -c rimp -n '_shtab_rimp_using errors' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'path of the recording (default: $RIMP_STORAGE_PATH or telemetry)'
+complete -c rimp -n '_shtab_rimp_using errors' -l json -d 'print each error as JSON'
+complete -c rimp -n '_shtab_rimp_using errors' -l color -xka "auto always never" -d 'colour the output: auto, always or never (default: auto)'
 complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a traces -d 'list the newest traces'
 complete -c rimp -n '_shtab_rimp_using traces' -s h -l help -d 'show this help message and exit'
 complete -c rimp -n '_shtab_rimp_using traces' -s n -l number -x -d 'number of traces to list, or all (default: 20)'
@@ -109,6 +123,7 @@ complete -c rimp -n '_shtab_rimp_using traces' -l json -d 'print each trace as J
 complete -c rimp -n '_shtab_rimp_using traces' -l color -xka "auto always never" -d 'colour the output: auto, always or never (default: auto)'
 complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a trace -d 'show one trace as a waterfall'
 complete -c rimp -n '_shtab_rimp_using trace' -s h -l help -d 'show this help message and exit'
+complete -c rimp -n '_shtab_rimp_using trace' -l stack -d 'show stack traces as a whole, not only the last frame'
 complete -c rimp -n '_shtab_rimp_using trace' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'path of the recording (default: $RIMP_STORAGE_PATH or telemetry)'
 complete -c rimp -n '_shtab_rimp_using trace' -l json -d 'print the trace as JSON'
 complete -c rimp -n '_shtab_rimp_using trace' -l color -xka "auto always never" -d 'colour the output: auto, always or never (default: auto)'
