@@ -81,9 +81,9 @@ the command line). Measured: deferred, the four boundaries save a quarter of a r
 
 CEILINGS = {
     "import rimp_otel": (1, set()),
-    "a recorder": (56, {"msgspec", "opentelemetry", "packaging", "typing_extensions", "wrapt"}),
+    "a recorder": (56, {"msgspec", "opentelemetry", "typing_extensions"}),
     "rimp --help": (12, set()),
-    "rimp traces": (73, {"msgspec", "opentelemetry", "typing_extensions"}),
+    "rimp traces": (66, {"msgspec", "opentelemetry", "typing_extensions"}),
 }
 """For each way to start: the most modules of this package that are loaded, and the packages of others
 that may be."""
@@ -97,7 +97,16 @@ LAZY_PACKAGES = ["collector", "convert", "models", "otlp", "sql", "storage", "st
 UPWARD = {("models/__init__.py", "rimp_otel.batch"), ("models/__init__.py", "rimp_otel.trace")}
 """Imports for the type checker alone: the batch and the trace are models to a user."""
 
-SLOW = {"argparse", "duckdb", "gzip", "multiprocessing", "pyarrow", "sqlite3", "unicodedata"}
+SLOW = {
+    "argparse",
+    "asyncio",
+    "duckdb",
+    "gzip",
+    "multiprocessing",
+    "pyarrow",
+    "sqlite3",
+    "unicodedata",
+}
 """What no recorder loads, of the standard library or not."""
 
 
