@@ -1,4 +1,4 @@
-"""Where batches are kept, and how recordings are read.
+"""The storages that keep batches, and the reading of recordings.
 
 What lives here: the contract of a storage (``base``), the storages in memory, in files (``files``)
 and in SQLite (``sqlite``), one way to read recordings of both kinds (``recording``), and what the

@@ -1,4 +1,4 @@
-"""What all storages share: the contract, what can be selected, and how a recording is laid out."""
+"""The contract of a storage, selections of records, and the parts that all recordings share."""
 
 from __future__ import annotations
 
@@ -322,7 +322,7 @@ def reading_errors(path: Path) -> Iterator[None]:
 
 
 class RecordingLayout(ABC):
-    """Where the recording at ``path`` keeps its files: at least a journal for each writer slot."""
+    """The paths of a recording's files: at least a journal for each writer slot."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)

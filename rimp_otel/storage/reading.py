@@ -1,4 +1,4 @@
-"""What reading a recording in files and one in SQLite share: damage, journals, records seen before."""
+"""Shared by the readers of files and of SQLite: damaged lines, journals, records seen before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the writer slots of a recording are doing: who holds them, what waits in their journals."""
+"""The state of a recording's writer slots: who holds them, what waits in their journals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SlotState(NamedTuple):
     journal: Path
     #: True if a living process of this machine holds it.
     is_owned: bool
-    #: What its last holder wrote into the lock file: "machine", "pid", "since" and so on.
+    #: The last holder's entries in the lock file: "machine", "pid", "since" and so on.
     signature: dict[str, Any]
     #: Bytes of the journal's files.
     size: int

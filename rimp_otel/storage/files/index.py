@@ -463,7 +463,7 @@ def make_index(path: Path, name: SealedName) -> None:
 
 
 class IndexFault(Enum):
-    """What can be wrong with an index."""
+    """A fault that an index can have."""
 
     MISSING = "missing"
     #: Or it is that of another file.

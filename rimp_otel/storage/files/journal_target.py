@@ -1,4 +1,4 @@
-"""How a journal is drained into files: ``FileJournalTarget``, and ``SlotTarget`` for repairs."""
+"""Journal targets that drain into files: ``FileJournalTarget``, and ``SlotTarget`` for repairs."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def _slot_suffix(slot: int) -> str:
 
 
 class FileKind(Enum):
-    """What a name stands for."""
+    """The meaning of a file's name."""
 
     ACTIVE = "active"
     #: The directory of a writer slot's journal.
@@ -213,17 +213,17 @@ class FileKind(Enum):
     SEALED = "sealed"
     #: Made of a sealed file: its index or its Parquet copy.
     DERIVED = "derived"
-    #: What a waiting file is being sealed into.
+    #: Temporary: a waiting file is being sealed into it.
     SEALING = "sealing"
-    #: What a Parquet copy is being written into.
+    #: Temporary: a Parquet copy is being written into it.
     PARQUET = "parquet"
-    #: What is to replace a file in a repair.
+    #: Temporary: it is to replace a file in a repair.
     REWRITE = "rewrite"
     FOREIGN = "foreign"
 
 
 class FileState(Enum):
-    """What becomes of a file that lies in a recording's directory."""
+    """The state of a file that lies in a recording's directory."""
 
     #: It belongs there.
     OWN = "own"

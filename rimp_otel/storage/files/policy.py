@@ -1,4 +1,4 @@
-"""How a file storage keeps its files, and the counts of what it has done."""
+"""The options of a file storage, and the counts of its work."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FilePolicy(NamedTuple):
 
 
 class FileStats(NamedTuple):
-    """What this process has done to a recording, counted exactly."""
+    """Exact counts of this process's work on a recording."""
 
     #: Lines appended.
     lines: int = 0

@@ -183,7 +183,7 @@ class _OpenedFiles:
 
 
 class _JournalChunks:
-    """What is in the journals; each line is a chunk."""
+    """The lines that are in the journals, each of them a chunk."""
 
     file_id = 0
 

@@ -46,7 +46,7 @@ __all__ = ["FileRecording"]
 
 
 class _Position(NamedTuple):
-    """How far a file has been read."""
+    """The place up to which a file has been read."""
 
     offset: int = 0
     lines: int = 0

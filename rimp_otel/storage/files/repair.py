@@ -112,7 +112,7 @@ read, and why not all were stored; that is empty if all were."""
 
 
 class ActionCode(str, Enum):
-    """What a repair did. ``Action.number`` counts what is in parentheses."""
+    """Kinds of actions. ``Action.number`` counts what is in parentheses."""
 
     #: Stored what a process that died had left in a journal (records).
     RECOVERED = "recovered"
@@ -153,11 +153,11 @@ class Action(NamedTuple):
     """Something that was done, or could not be done."""
 
     code: ActionCode
-    #: Of what it was done to.
+    #: The file or directory that it was done to.
     path: Path
     #: Records, lines or files that it concerned.
     number: int = 0
-    #: Where that is now, if it was moved or renamed; None if nothing of it is left.
+    #: Its new path, if it was moved or renamed; None if nothing of it is left.
     target: Path | None = None
     #: Why it could not be done.
     detail: str = ""
@@ -182,7 +182,7 @@ class Repair:
         self, layout: Layout, policy: FilePolicy, recover: Recover, take_over: bool = False
     ) -> None:
         self._layout = layout
-        # What is old is none of a repair's business.
+        # A repair rotates and deletes nothing by age or size.
         self._policy = policy._replace(
             rotate_age=_NEVER, retain_size=None, retain_age=None, parquet=False
         )
@@ -305,7 +305,7 @@ class Repair:
     def _mend_sealed(self) -> Iterator[Action]:
         names = [SealedName.parse(path.name) for path in sorted(self._layout.sealed.iterdir())]
         known = [name for name in names if name is not None]
-        # What waits is somebody's who is just sealing it, or could not be sealed.
+        # A waiting file is being sealed by another process, or could not be sealed.
         waiting = {(name.signal, name.id) for name in known if name.is_waiting}
         for name in known:
             path = self._layout.sealed / str(name)

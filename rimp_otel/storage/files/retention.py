@@ -32,7 +32,7 @@ class SealedFile(NamedTuple):
 
 
 class Deleted(NamedTuple):
-    """What was deleted."""
+    """Counts of deleted files."""
 
     files: int = 0
     bytes: int = 0

@@ -40,7 +40,7 @@ _SUFFIXES = sorted(SUFFIXES.values(), key=len, reverse=True)
 
 
 class Rewritten(NamedTuple):
-    """What was done to a file."""
+    """The result of rewriting a file."""
 
     #: Where it is now; None if nothing of it could be read.
     path: Path | None
@@ -103,7 +103,7 @@ def rewrite_sealed(
 
 
 class _Contents:
-    """What a file holds: how many lines can be read, and what its name should be."""
+    """The contents of a file: how many lines can be read, and what its name should be."""
 
     def __init__(self, found: OpenFile, parse: ParseLine) -> None:
         #: Lines and blocks that cannot be read.

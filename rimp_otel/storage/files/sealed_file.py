@@ -1,7 +1,7 @@
-"""Makes one sealed file: compresses the lines of a waiting file, and names it by their times.
+"""Sealing one file: its lines are compressed, and it is named by their times.
 
 A waiting file is the truth until it is deleted, and that is the last step: a death in between
-leaves it as it was, with perhaps a temporary file, or the sealed one, beside it. Whoever comes next
+leaves it as it was, with perhaps a temporary file, or the sealed one, beside it. The next process
 does it again. A lock on the waiting file keeps two from doing so at once.
 """
 
@@ -105,7 +105,7 @@ def _write_sealed_file(
 
 
 class _Summary:
-    """What is gathered of a file while it is read."""
+    """The times and index of a file, gathered while it is read."""
 
     def __init__(self) -> None:
         self.times = TimeRange()

@@ -1,11 +1,12 @@
-"""What a recording consists of at one moment, while others append, rotate, seal and delete.
+"""The files and journals of a recording at one moment, while others append, rotate, seal and
+delete.
 
 Nobody is locked out. The order in which things are looked at makes it right. A record moves from a
 journal to the active file of its slot, and with that among the sealed ones; never back. So, for
 each slot: its files are opened, then its journal is read, which says up to where they count; then
-it is checked that they are still the active ones. The sealed files are listed last. What is found
-there and was not there before either is one of the opened files, which is left out, or was rotated
-meanwhile: it may hold what was read from a journal, and is marked as not certain.
+it is checked that they are still the active ones. The sealed files are listed last. A file that is
+found there and was not there before either is one of the opened files, which is left out, or was
+rotated meanwhile: it may hold what was read from a journal, and is marked as not certain.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ ParseLine = Callable[[bytes], int]
 
 
 class ProblemCode(str, Enum):
-    """What can be wrong, or remarkable. ``Problem.detail`` says what is in parentheses."""
+    """Kinds of problems and remarks. ``Problem.detail`` has what is in parentheses."""
 
     #: A line that cannot be read (why not).
     BAD_LINE = "bad_line"
@@ -81,7 +81,7 @@ class ProblemCode(str, Enum):
     INDEX_WRONG = "index_wrong"
     #: A temporary file of a process that died.
     STALE = "stale"
-    #: What was derived from a sealed file that is gone.
+    #: A file derived from a sealed file that is gone.
     ORPHAN = "orphan"
     #: A file that is not the recording's.
     FOREIGN = "foreign"
@@ -110,7 +110,7 @@ class Problem(NamedTuple):
 
     code: ProblemCode
     path: Path
-    #: What there is to say besides the code, which says what it is.
+    #: What the code does not say: see ``ProblemCode``.
     detail: str = ""
     #: Counted from 1.
     line: int | None = None

@@ -1,4 +1,4 @@
-"""What a recording in files holds at one moment, for one question that is asked of it."""
+"""One look at a recording in files, to answer one question."""
 
 from __future__ import annotations
 

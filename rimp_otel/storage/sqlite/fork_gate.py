@@ -32,7 +32,7 @@ class Inheritable(Protocol):
 
     @property
     def file_id(self) -> FileId:
-        """Of its database."""
+        """The identity of its database."""
 
     @property
     def is_busy(self) -> bool:

@@ -57,7 +57,7 @@ def parse_words(text: str) -> list[str]:
 
 
 class TextIndex(NamedTuple):
-    """How far the index of messages goes, within one transaction."""
+    """The extent of the index of messages, within one transaction."""
 
     #: The last record that it knows of.
     until: int
@@ -66,7 +66,7 @@ class TextIndex(NamedTuple):
 
 
 class PagePosition(NamedTuple):
-    """How far an iteration in pages has come, oldest first."""
+    """The position of an iteration in pages, oldest first."""
 
     #: The time of the last record, and its number.
     time: int

@@ -184,7 +184,7 @@ class SQLiteRecording:
 
 
 class _JournalView:
-    """What the journals held before the database was looked at, for one question."""
+    """The journals, as they were before the database was looked at, for one question."""
 
     def __init__(self, lines: list[JournalLine]) -> None:
         self._seen = SeenRecords()

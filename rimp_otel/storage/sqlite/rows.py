@@ -49,7 +49,7 @@ class Part(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """What is known of a record besides its text; None for what it lacks."""
+    """The columns of a record besides its text; None for what it lacks."""
 
     #: Nanoseconds since the epoch: a span's start, a record's or a point's time.
     time: int

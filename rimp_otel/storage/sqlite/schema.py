@@ -249,7 +249,7 @@ _SLOT = re.compile(r"\.journal(?:\.([1-9][0-9]{0,4}))?", re.ASCII)
 
 
 class DatabaseLayout(RecordingLayout):
-    """Where a database and its journals lie.
+    """The paths of a database and its journals.
 
     For ``telemetry.db``, the journals are the directories ``telemetry.db.journal``,
     ``telemetry.db.journal.1`` and so on. (``telemetry.db-journal`` would be SQLite's.)

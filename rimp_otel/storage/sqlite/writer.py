@@ -45,10 +45,10 @@ _UNUSED = (
 
 
 class Retention(NamedTuple):
-    """What is kept. The oldest records are deleted, a few with each batch, so that nobody waits.
+    """Bounds of size and age. The oldest records are deleted, a few with each batch.
 
     Each batch makes room for about twice its records, so that a file which has become too large, or
-    its records too old, shrinks steadily.
+    its records too old, shrinks steadily, and no batch waits for long.
     """
 
     #: Bytes of the file that may be in use; None for any number.
@@ -172,7 +172,7 @@ def _number_of_part(db: DatabaseConnection, part: Part, record: int) -> int:
 
 
 class Envelopes:
-    """What numbers stand for, within one transaction that reads."""
+    """The resources, scopes and metrics of numbers, within one transaction that reads."""
 
     def __init__(self, db: DatabaseConnection) -> None:
         self._db = db
@@ -204,7 +204,7 @@ _LOG_SIZE = 16 * 1024 * 1024
 
 
 class SQLiteStats(NamedTuple):
-    """What a storage has done in this process, counted exactly."""
+    """Exact counts of a storage's work in this process."""
 
     #: Batches that were stored.
     batches: int = 0
