@@ -21,26 +21,35 @@ from rimp_otel.sql.views import MACROS, VIEWS, quote_literal
 __all__ = ["QUANTILES", "check_statements", "explain_error", "lock_down", "translate_statement"]
 
 
-# ClickHouse's parametric functions, such as ``quantile(0.99)(Duration)``, which no macro can define.
+# What no macro can define: ClickHouse's parametric functions, such as ``quantile(0.99)(Duration)``,
+# and ``current_timestamp``.
 
 QUANTILES = (
     "_quantile(p, x) AS quantile_cont(x, p)",
     "_quantileIf(p, x, c) AS quantile_cont(CASE WHEN c THEN x END, p)",
-    "_quantileExact(p, x) AS quantile_disc(x, p)",
-    "_quantileExactIf(p, x, c) AS quantile_disc(CASE WHEN c THEN x END, p)",
+    # Of four values, ClickHouse's exact median is the third, DuckDB's the second.
+    "_exact_index(p, n) AS least(CAST(floor(p * n) AS BIGINT) + 1, n)",
+    "_quantileExact(p, x) AS"
+    " list_sort(list(x) FILTER (WHERE x IS NOT NULL))[_exact_index(p, count(x))]",
+    "_quantileExactIf(p, x, c) AS _quantileExact(p, CASE WHEN c THEN x END)",
+    "_quantilesExact(p, x) AS list_select(list_sort(list(x) FILTER (WHERE x IS NOT NULL)),"
+    " list_transform(p, lambda q: _exact_index(q, count(x))))",
+    "_quantilesExactIf(p, x, c) AS _quantilesExact(p, CASE WHEN c THEN x END)",
 )
 """Macros for one quantile, or for a list of them."""
 
 _CALL = re.compile(
     r"\bquantile(?P<several>s)?(?P<kind>Exact|TDigest|Timing|BFloat16)?(?P<condition>If)?"
-    r"\s*\((?P<levels>\s*[0-9.]+\s*(?:,\s*[0-9.]+\s*)*)\)\s*\(",
+    r"\s*\((?P<levels>\s*[0-9.]+\s*(?:,\s*[0-9.]+\s*)*)\)\s*\("
+    # DuckDB's has a time zone, which the times of a recording have not.
+    r"|(?<![.])(?<!\bAS )\b(?P<now>current_timestamp)\b(?!\s*[.])(?:\s*\(\s*\))?",
     re.IGNORECASE,
 )
 
 
 def translate_statement(sql: str) -> str:
-    """Return the statements with parametric functions as calls of macros. Text that does not parse
-    stays as it is."""
+    """Return the statements with parametric functions, and ``current_timestamp``, as calls of macros.
+    Text that does not parse stays as it is."""
     if not _CALL.search(sql):
         return sql
     # Where DuckDB's tokens begin, in bytes; a literal or a comment is one token, or none.
@@ -52,9 +61,12 @@ def translate_statement(sql: str) -> str:
 
 
 def _macro_call(call: re.Match[str]) -> str:
+    if call["now"]:
+        return "now()"
     exact = "Exact" if (call["kind"] or "").lower() == "exact" else ""
+    several = "s" if call["several"] and exact else ""
     levels = f"[{call['levels']}]" if call["several"] else call["levels"]
-    return f"_quantile{exact}{'If' if call['condition'] else ''}({levels}, "
+    return f"_quantile{several}{exact}{'If' if call['condition'] else ''}({levels}, "
 
 
 # What a statement may do.

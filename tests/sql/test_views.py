@@ -75,6 +75,17 @@ FUNCTIONS = [
     ("JSONExtractFloat('{\"bytes\": 1500}', 'bytes') > 1000", "true"),
     ("JSONExtractString('{\"a.b\": \"x\"}', 'a.b')", "x"),
     ("intDiv(7, 2)", "3"),
+    ("intDiv(7.5, 2)", "3"),
+    ("toInt64(12.7)", "12"),
+    ("toInt64OrZero('12.7')", "0"),
+    (
+        "toStartOfInterval(TIMESTAMP_NS '2026-11-24 12:34:56', INTERVAL 1 WEEK)",
+        "2026-11-23 00:00:00",
+    ),
+    ("sumIf(1, false)", "0"),
+    ("TIMESTAMP_NS '2026-11-24 12:34:56' < current_timestamp", "true"),
+    ("current_timestamp - INTERVAL 1 HOUR < now()", "true"),
+    ("toUnixTimestamp(TIMESTAMP_NS '2026-11-24 12:34:56.9')", "1795523696"),
 ]
 
 
@@ -127,6 +138,12 @@ def test_a_wrong_time_is_an_error(connection):
     """A text that is no time is not turned into one."""
     with pytest.raises(QueryError, match="Conversion Error"):
         ask(connection, "SELECT toDateTime('yesterday at noon')")
+
+
+def test_a_text_that_is_no_whole_number_is_an_error(connection):
+    """As in ClickHouse, where DuckDB would round it."""
+    with pytest.raises(QueryError, match="is no whole number"):
+        ask(connection, "SELECT toInt64('12.7')")
 
 
 def test_every_function_can_be_called():
