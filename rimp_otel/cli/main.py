@@ -104,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 is success (also if the reader of a pipe has closed it), 1 a failure, 2 a usage error, 130 an
     interrupt.
     """
+    _open_closed_streams()
     _escape_unencodable()
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv:
@@ -136,6 +137,22 @@ def _print_error(error: Exception, code: int) -> int:
     # A message can quote a path or recorded text.
     print(f"rimp: {Style().clean(error)}", file=sys.stderr)
     return code
+
+
+def _open_closed_streams() -> None:
+    """Have something to read from and print to where a standard stream is closed, as by ``>&-``.
+
+    What takes the stream's descriptor is not inherited: for a program that is run it stays closed. Left free,
+    the descriptor would go to the next file that is opened.
+    """
+    for name, mode, flags in (
+        ("stdin", "r", os.O_RDONLY),
+        ("stdout", "w", os.O_WRONLY),
+        ("stderr", "w", os.O_WRONLY),
+    ):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, flags)
+            setattr(sys, name, open(descriptor, mode, closefd=False))
 
 
 def _escape_unencodable() -> None:

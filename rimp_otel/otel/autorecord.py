@@ -26,6 +26,7 @@ def start_recording(directory: str) -> None:
     # Not at the top: ``rimp --help`` loads this module, and need not wait for the SDK.
     from rimp_otel.otel.instrumentation import load_instrumentation
 
+    _occupy_closed_descriptors()
     try:
         with _not_inherited(directory):
             _patch_with_gevent()
@@ -34,6 +35,16 @@ def start_recording(directory: str) -> None:
     except Exception as error:
         Reporter().warn("start", f"this program is not recorded: {error!r}")
     _remove_handlers()
+
+
+def _occupy_closed_descriptors() -> None:
+    """Keep the recorder's files off the descriptors of standard streams that are closed, where something
+    that prints would write into them. Processes that the program starts have those streams closed still."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
 
 
 def _patch_with_gevent() -> None:

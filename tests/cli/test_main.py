@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from rimp_otel import FileStorage
 from rimp_otel.cli import main as command
 from rimp_otel.errors import ConfigurationError, MissingExtraError, StorageError
+from tests.storage.recordings import batch
 
 
 def test_no_command(rimp: Any) -> None:
@@ -47,6 +49,44 @@ def test_no_recording(rimp: Any, command: str) -> None:
         "rimp: no recording at no\\x1bwhere: record a program with 'rimp run -- python app.py', "
         "or give another --path\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["tail"], 0),
+        (["traces"], 0),
+        (["stats"], 0),
+        (["verify"], 0),
+        (["top", "--once"], 0),
+        (["trace", "4b"], 1),
+        (["run", "--quiet", "--", "sh", "-c", "exit 3"], 3),
+        (["run", "--quiet", "--", sys.executable, "-c", "print(1); raise SystemExit(4)"], 4),
+    ],
+)
+def test_closed_streams(arguments: list[str], code: int) -> None:
+    """Where standard output, or all three streams are closed, a command ends as it would otherwise."""
+    FileStorage("telemetry").store(batch("one"))
+    for closed in (">&-", ">&- <&- 2>&-"):
+        done = subprocess.run(
+            [
+                "sh",
+                "-c",
+                f'exec "$@" {closed}',
+                "sh",
+                sys.executable,
+                "-m",
+                "rimp_otel",
+                *arguments,
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+        assert "Traceback" not in done.stderr
+        assert done.returncode == code
+        assert [event.message for event in FileStorage("telemetry").retrieve().events] == ["one"]
 
 
 def test_recording_from_the_environment(rimp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
