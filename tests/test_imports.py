@@ -15,7 +15,7 @@ from tests.processes import run
 PACKAGE = Path(rimp_otel.__file__).parent
 
 LAYERS = [
-    ("errors", "fsutil", "lazy_exports", "process"),
+    ("errors", "fsutil", "lazy_exports", "process", "service_name"),
     ("config", "models"),
     ("otlp", "render"),
     ("analysis", "convert", "trace"),

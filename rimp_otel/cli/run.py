@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rimp_otel.cli.child_process import run_program, signal_name
@@ -20,11 +18,12 @@ from rimp_otel.models.records import Signal
 from rimp_otel.otel.autorecord import remove_from_path
 from rimp_otel.process import AUTORECORD_SITE
 from rimp_otel.render.format import format_bytes, format_count
+from rimp_otel.service_name import name_of_command
 
 if TYPE_CHECKING:
     from rimp_otel.cli.run_summary import AddedRecords
 
-__all__ = ["add_run_arguments", "is_installed", "program_environment", "service_name"]
+__all__ = ["add_run_arguments", "is_installed", "program_environment"]
 
 
 _REQUIRED = {
@@ -47,7 +46,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--service",
         metavar="NAME",
-        help="service name (default: OTEL_SERVICE_NAME, or the script's or module's name)",
+        help="service name (default: OTEL_SERVICE_NAME, or the name of the application)",
     )
     parser.add_argument(
         "--quiet", action="store_true", help="do not print what was recorded at the end"
@@ -119,7 +118,7 @@ def program_environment(
         **{f"OTEL_{signal.value.upper()}_EXPORTER": "none" for signal in Signal},
     }
     if "service.name" not in _attribute_keys(env.get("OTEL_RESOURCE_ATTRIBUTES", "")):
-        defaults["OTEL_SERVICE_NAME"] = service_name(command)
+        defaults["OTEL_SERVICE_NAME"] = name_of_command(command, env)
     ours = {
         "OTEL_PYTHON_CONFIGURATOR": "rimp",
         "RIMP_STORAGE_BACKEND": backend_of(env),
@@ -138,30 +137,6 @@ def backend_of(env: Mapping[str, str]) -> str:
 
 def _attribute_keys(pairs: str) -> set[str]:
     return {pair.partition("=")[0].strip() for pair in pairs.split(",")}
-
-
-# Python's options with a value, which is attached or the next word.
-_OPTION_WITH_VALUE = re.compile(r"-[a-zA-Z?]*?([mcWX])(.*)")
-
-
-def service_name(command: Sequence[str]) -> str:
-    """Return the name of the script or module that a command runs, or of the command itself.
-
-    ``python -W error app.py`` runs ``app``; ``python -m shop.web`` runs ``shop.web``.
-    """
-    program = Path(command[0])
-    if not re.fullmatch(r"(python|pypy)[\d.]*t?(\.exe)?", program.name):
-        return program.stem
-    words = iter(command[1:])
-    for word in words:
-        if not word.startswith("-"):
-            script = Path(word).resolve()
-            return script.parent.name if script.stem == "__main__" else script.stem
-        if match := _OPTION_WITH_VALUE.fullmatch(word):
-            value = match[2] or next(words, "")
-            if match[1] in "mc":
-                return value if match[1] == "m" and value else program.stem
-    return program.stem
 
 
 def _print_run_summary(

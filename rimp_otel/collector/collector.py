@@ -98,6 +98,7 @@ from rimp_otel.otlp.encode_metrics import native_metric_json
 from rimp_otel.otlp.encode_spans import encode_span, is_sampled, span_json
 from rimp_otel.otlp.lines import EncodedRecord
 from rimp_otel.process import call_in_forked_child
+from rimp_otel.service_name import name_of_process
 
 __all__ = [
     "CollectorBuffer",
@@ -641,12 +642,21 @@ def observe_collector(
     observe_processor(collector, collector._counts, _pending_of, _capacity_of, meter_provider)
 
 
+_UNKNOWN_SERVICE = "unknown_service"
+
+
 def resource_from_config(config: TelemetryConfig) -> Resource:
     """Return the SDK's resource, with what the configuration adds to it."""
     attributes = dict(config.resource_attributes)
     if config.service_name:
         attributes["service.name"] = config.service_name
-    return Resource.create(attributes)
+    resource = Resource.create(attributes)
+    if str(resource.attributes.get("service.name")).startswith(_UNKNOWN_SERVICE):
+        # Nobody has named it, so the SDK has.
+        name = name_of_process()
+        if name:
+            return resource.merge(Resource({"service.name": name}))
+    return resource
 
 
 def _is_captured(log_record: Any) -> bool:

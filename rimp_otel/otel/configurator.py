@@ -11,7 +11,11 @@ from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.util._importlib_metadata import entry_points
 
-from rimp_otel.collector.collector import TelemetryCollector, adopt_resource
+from rimp_otel.collector.collector import (
+    TelemetryCollector,
+    adopt_resource,
+    resource_from_config,
+)
 from rimp_otel.otel.install import Telemetry, make_config, set_recorder
 from rimp_otel.otel.providers import watch_providers
 from rimp_otel.process import Reporter
@@ -39,9 +43,16 @@ class RimpConfigurator(_OTelSDKConfigurator):
             super()._configure(**kwargs)  # type: ignore[no-untyped-call]
             return
         collector, stream = telemetry.collector, telemetry.stream
+        named = resource_from_config(collector.config).attributes["service.name"]
+        attributes = {
+            **(kwargs.pop("resource_attributes", None) or {}),
+            **collector.config.resource_attributes,
+            "service.name": named,
+        }
         with _other_exporters_only():
             super()._configure(  # type: ignore[no-untyped-call]
                 **kwargs,
+                resource_attributes=attributes,
                 span_processors=[collector],
                 log_record_processors=[collector],
                 metric_exporter_names=[_READER],

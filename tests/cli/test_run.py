@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from rimp_otel import FileStorage
-from rimp_otel.cli.run import program_environment, service_name
+from rimp_otel.cli.run import program_environment
 
 pytest.importorskip("opentelemetry.instrumentation")
 
@@ -256,24 +256,6 @@ def test_missing_extra(rimp: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
         "rimp: opentelemetry-instrumentation is not installed. "
         "Install it with: pip install 'rimp-otel[run]'\n",
     )
-
-
-@pytest.mark.parametrize(
-    ("command", "name"),
-    [
-        ("python app.py", "app"),
-        ("/usr/bin/python3.11 -u -W error src/shop.py -m x", "shop"),
-        ("python -m shop.web --port 1", "shop.web"),
-        ("python -Xdev -um shop.web", "shop.web"),
-        ("python shop/__main__.py", "shop"),
-        ("python -c pass", "python"),
-        ("gunicorn -w 2 shop:app", "gunicorn"),
-        ("./manage.py runserver", "manage"),
-    ],
-)
-def test_service_name(command: str, name: str) -> None:
-    """The service name is that of the script, the module or the command."""
-    assert service_name(command.split()) == name
 
 
 @pytest.mark.parametrize(
