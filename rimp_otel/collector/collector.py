@@ -97,8 +97,7 @@ from rimp_otel.otlp.encode_logs import (
 from rimp_otel.otlp.encode_metrics import native_metric_json
 from rimp_otel.otlp.encode_spans import encode_span, is_sampled, span_json
 from rimp_otel.otlp.lines import EncodedRecord
-from rimp_otel.process import call_in_forked_child
-from rimp_otel.service_name import name_of_process
+from rimp_otel.process import call_in_forked_child, importing
 
 __all__ = [
     "CollectorBuffer",
@@ -653,6 +652,8 @@ def resource_from_config(config: TelemetryConfig) -> Resource:
     resource = Resource.create(attributes)
     if str(resource.attributes.get("service.name")).startswith(_UNKNOWN_SERVICE):
         # Nobody has named it, so the SDK has.
+        with importing():
+            from rimp_otel.service_name import name_of_process
         name = name_of_process()
         if name:
             return resource.merge(Resource({"service.name": name}))
