@@ -17,6 +17,7 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from rimp_otel import (
     EventType,
@@ -28,6 +29,7 @@ from rimp_otel import (
 )
 from rimp_otel.batch import decode_batch
 from rimp_otel.models.records import Signal
+from tests.benchmarks.peers import span_file
 from tests.benchmarks.workload import spans, tracing
 
 Loop = Callable[[int], object]
@@ -146,6 +148,44 @@ def _decode(directory: Path) -> tuple[Loop, Loop]:
     return loop, lambda records: None
 
 
+def _whole_span(directory: Path, **config: Any) -> tuple[Loop, Loop]:
+    collector = _collector(directory, **config)
+    recording, bare = tracing(collector), tracing()
+
+    def loop(records: int) -> None:
+        spans(recording, records)
+        collector.flush()
+
+    return loop, lambda records: spans(bare, records)
+
+
+def _whole_span_unnoted(directory: Path) -> tuple[Loop, Loop]:
+    return _whole_span(directory, record_open_spans=False)
+
+
+class _Ended(SpanProcessor):
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.spans.append(span)
+
+
+def _json_file_span(directory: Path) -> tuple[Loop, Loop]:
+    # Batches of the size that the SDK's processor makes, on this thread: callgrind cannot tell the
+    # instructions of two threads apart. So the processor's own queue and thread come free.
+    exporter, ended = span_file(directory / "spans.jsonl"), _Ended()
+    recording, bare = tracing(ended), tracing()
+
+    def loop(records: int) -> None:
+        spans(recording, records)
+        for first in range(0, len(ended.spans), 512):
+            exporter.export(ended.spans[first : first + 512])
+        ended.spans.clear()
+
+    return loop, lambda records: spans(bare, records)
+
+
 PATHS: dict[str, Callable[[Path], tuple[Loop, Loop]]] = {
     "span, open spans noted": _span,
     "span, open spans not noted": _span_unnoted,
@@ -159,12 +199,22 @@ PATHS: dict[str, Callable[[Path], tuple[Loop, Loop]]] = {
 }
 
 
+COMPARED: dict[str, Callable[[Path], tuple[Loop, Loop]]] = {
+    "official JSON file exporter": _json_file_span,
+    "ours, the default": _whole_span,
+    "ours, open spans not noted": _whole_span_unnoted,
+}
+"""A span's whole way into a file, what the SDK does anyway taken off: the peer's first."""
+
+
 def main(library: str, records: int, wanted: list[str]) -> None:
     """Run each path under the control of the library that ``instructions`` has compiled."""
     control = ctypes.CDLL(library)
     for name in wanted:
         with tempfile.TemporaryDirectory() as directory:
-            for loop, what in zip(PATHS[name](Path(directory)), ("all", "empty"), strict=True):
+            for loop, what in zip(
+                {**PATHS, **COMPARED}[name](Path(directory)), ("all", "empty"), strict=True
+            ):
                 loop(records)  # caches, and what is made at first
                 gc.collect()
                 control.begin()

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.hot import PATHS
+from tests.benchmarks.hot import COMPARED, PATHS
 
 BASELINE = Path(__file__).with_name("instructions.json")
 _ROOT = Path(__file__).parent.parent.parent
@@ -36,6 +36,11 @@ def main() -> int:
     parser.add_argument("path", nargs="*", help=f"which: {', '.join(PATHS)} (all)")
     parser.add_argument("--records", type=int, default=1_000, help="of each path (1,000)")
     parser.add_argument("--store", action="store_true", help="keep the result as the baseline")
+    parser.add_argument(
+        "--peer",
+        action="store_true",
+        help="compare a span's whole way to disk with the official JSON file exporter's instead",
+    )
     parser.add_argument("--most", type=float, help="exit with 1 if a ratio is above this")
     arguments = parser.parse_args()
     unknown = set(arguments.path) - set(PATHS)
@@ -44,6 +49,9 @@ def main() -> int:
     for tool, package in (("valgrind", "valgrind"), ("cc", "gcc")):
         if shutil.which(tool) is None:
             parser.error(f"{tool} is not installed: apt-get install {package}")
+    if arguments.peer:
+        _show_compared(count(list(COMPARED), arguments.records))
+        return 0
     found = count(arguments.path or list(PATHS), arguments.records)
     ratios = _show(found)
     if arguments.store:
@@ -97,6 +105,13 @@ def _show(found: dict[str, float]) -> list[float]:
         of = f"{before:9,.0f} {ratio:7.3f}" if before and ratio else f"{'none':>9}"
         print(f"{path:30} {now:9,.0f} {of}")
     return ratios
+
+
+def _show_compared(found: dict[str, float]) -> None:
+    peer = next(iter(found.values()))
+    print(f"{'instructions a span, whole way':30} {'':>9} {'ratio':>7}")
+    for path, now in found.items():
+        print(f"{path:30} {now:9,.0f} {now / peer:7.3f}")
 
 
 def _store(found: dict[str, float]) -> None:
