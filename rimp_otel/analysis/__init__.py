@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from rimp_otel.analysis.errors import ErrorCollection as ErrorCollection
     from rimp_otel.analysis.errors import ErrorKind as ErrorKind
     from rimp_otel.analysis.errors import ErrorSummary as ErrorSummary
+    from rimp_otel.analysis.metrics import CombinedSeries as CombinedSeries
     from rimp_otel.analysis.metrics import Distribution as Distribution
     from rimp_otel.analysis.metrics import MetricSeries as MetricSeries
     from rimp_otel.analysis.metrics import ValueRange as ValueRange
+    from rimp_otel.analysis.metrics import combine_series as combine_series
     from rimp_otel.analysis.metrics import metric_series as metric_series
     from rimp_otel.analysis.summaries import TraceSummary as TraceSummary
     from rimp_otel.analysis.summaries import summarize_traces as summarize_traces
@@ -39,6 +41,7 @@ export_lazily(
         "Activity": "rimp_otel.analysis.activity",
         "ActivityLimits": "rimp_otel.analysis.activity",
         "CallChange": "rimp_otel.analysis.diff",
+        "CombinedSeries": "rimp_otel.analysis.metrics",
         "Differences": "rimp_otel.analysis.diff",
         "Distribution": "rimp_otel.analysis.metrics",
         "DurationChange": "rimp_otel.analysis.diff",
@@ -54,6 +57,7 @@ export_lazily(
         "OperationStats": "rimp_otel.analysis.activity",
         "TraceSummary": "rimp_otel.analysis.summaries",
         "ValueRange": "rimp_otel.analysis.metrics",
+        "combine_series": "rimp_otel.analysis.metrics",
         "diff_operations": "rimp_otel.analysis.diff",
         "metric_series": "rimp_otel.analysis.metrics",
         "summarize_traces": "rimp_otel.analysis.summaries",

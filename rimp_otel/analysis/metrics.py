@@ -6,7 +6,7 @@ import bisect
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -23,9 +23,12 @@ from rimp_otel.models.records import (
 )
 
 __all__ = [
+    "INSTANCE",
+    "CombinedSeries",
     "Distribution",
     "MetricSeries",
     "ValueRange",
+    "combine_series",
     "distribution_between",
     "distribution_of",
     "merge_distributions",
@@ -275,11 +278,21 @@ class MetricSeries:
 
     def rate(self) -> float | None:
         """Return what was added per second; None if the points cover no time."""
-        steps = self._added_steps()
-        if not steps:
-            return None
-        nanos = max(step.end for step in steps) - min(step.start for step in steps)
-        return self.total() * _NANOS_PER_SECOND / nanos if nanos > 0 else None
+        return _rate_of_steps(self._added_steps())
+
+    def value(self) -> float | None:
+        """Return the newest value, of a counter with what it had counted before it started anew.
+
+        Of points that count what was added since the one before (delta), their sum. None without a
+        value.
+        """
+        points = [point for point in self.points if point.has_value]
+        if not points or not self.adds_up:
+            return points[-1].value if points else None
+        if self.last.temporality is Temporality.DELTA:
+            return sum(point.value for point in points)
+        before = (left.value for left, right in pairwise(points) if _starts_anew(left, right))
+        return sum(before) + points[-1].value
 
     def distribution(self) -> Distribution | None:
         """Return the values that were counted over all points; None if there are no buckets."""
@@ -298,10 +311,7 @@ class MetricSeries:
                 if point.has_value:
                     values[bisect.bisect_left(edges, point.time_unix_nano)] = float(point.value)
             return values
-        steps: list[list[_Step]] = [[] for _ in range(parts)]
-        for step in self._added_steps():
-            steps[bisect.bisect_left(edges, step.end)].append(step)
-        return [_history_value(part) for part in steps]
+        return _history_of_steps(self._added_steps(), edges)
 
     def _added_steps(self) -> list[_Step]:
         """Return what was added from when to when.
@@ -327,6 +337,13 @@ class MetricSeries:
                 yield _step_since_start(right, left.time_unix_nano)
             else:
                 yield _Step(left.time_unix_nano, right.time_unix_nano, added)
+
+
+def _starts_anew(left: TelemetryMetric, right: TelemetryMetric) -> bool:
+    """Return True if the second of two cumulative points does not continue the first."""
+    if left.start_time_unix_nano != right.start_time_unix_nano:
+        return True
+    return _amount_between(_amount_of(left), _amount_of(right)) is None
 
 
 def _delta_steps(points: Iterable[TelemetryMetric]) -> Iterator[_Step]:
@@ -365,11 +382,36 @@ def _merge_steps(steps: Iterable[_Step]) -> Distribution | None:
     return merge_distributions(step.added for step in steps if isinstance(step.added, Distribution))
 
 
+def _rate_of_steps(steps: Sequence[_Step]) -> float | None:
+    if not steps:
+        return None
+    nanos = max(step.end for step in steps) - min(step.start for step in steps)
+    added = sum(_number_of(step.added) for step in steps)
+    return added * _NANOS_PER_SECOND / nanos if nanos > 0 else None
+
+
+def _history_of_steps(steps: Iterable[_Step], edges: Sequence[int]) -> list[float | None]:
+    """Return a number for each of the parts of time between the edges."""
+    parts: list[list[_Step]] = [[] for _ in range(len(edges) + 1)]
+    for step in steps:
+        parts[bisect.bisect_left(edges, step.end)].append(step)
+    return [_history_value(part) for part in parts]
+
+
+def _covered_nanos(steps: Iterable[_Step]) -> int:
+    """Return how long at least one of the steps lasts: those of several processes overlap."""
+    total, until = 0, 0
+    for step in sorted(steps, key=lambda step: step.start):
+        total += max(step.end - max(step.start, until), 0)
+        until = max(until, step.end)
+    return total
+
+
 def _history_value(steps: list[_Step]) -> float | None:
     total = _merge_steps(steps)
     if total is not None and (percentile := total.quantile(0.95)) is not None:
         return percentile
-    nanos = sum(step.end - step.start for step in steps)
+    nanos = _covered_nanos(steps)
     added = sum(_number_of(step.added) for step in steps)
     return added * _NANOS_PER_SECOND / nanos if nanos > 0 else None
 
@@ -387,6 +429,181 @@ def metric_series(points: Iterable[TelemetryMetric], since: int = 0) -> list[Met
         if not (series.points and series.last == point):
             series.points.append(point)
     return [found[identity] for identity in sorted(found)]
+
+
+# Series of several processes as one.
+
+_PATIENCE = 5
+_DEFAULT_INTERVAL = 60 * _NANOS_PER_SECOND
+
+
+@dataclass
+class CombinedSeries:
+    """Series of one metric that are read as one: those of all instances of a service, or more.
+
+    Counters and histograms are added up, also those of processes that have ended. A value that goes
+    up and down (an UpDownCounter) is the sum, and a gauge the mean, of the series that were still
+    measured at that time. A series is no longer measured when it has missed five points.
+    """
+
+    #: In the order of resources; at least one.
+    members: list[MetricSeries]
+    #: The attributes of points that all members share.
+    attributes: dict[str, Any]
+    #: The attributes of the resource that all members share.
+    resource: dict[str, Any]
+
+    @property
+    def last(self) -> TelemetryMetric:
+        """The newest point."""
+        return max((one.last for one in self.members), key=lambda point: point.time_unix_nano)
+
+    @property
+    def points(self) -> int:
+        """The number of points."""
+        return sum(len(one.points) for one in self.members)
+
+    @property
+    def instances(self) -> int:
+        """The number of resources that the members come from."""
+        return len({_attributes_key(_resource_attributes(one.last)) for one in self.members})
+
+    @property
+    def is_distribution(self) -> bool:
+        """True if the points count values in buckets."""
+        return self.members[0].is_distribution
+
+    @property
+    def adds_up(self) -> bool:
+        """True if the series has a rate; see `MetricSeries.adds_up`."""
+        return self.members[0].adds_up
+
+    @property
+    def is_mean(self) -> bool:
+        """True if the value is the mean of several."""
+        return len(self.members) > 1 and self.last.kind is MetricKind.GAUGE
+
+    def value(self) -> float | None:
+        """Return the newest value; see the class. None without a value."""
+        measured = self.members
+        if not self.adds_up:
+            end, patience = self.last.time_unix_nano, self._patience()
+            measured = [one for one in measured if one.last.time_unix_nano >= end - patience]
+        return self._combine([one.value() for one in measured])
+
+    def total(self) -> float:
+        """Return what was added over all points: to a sum, or the number of values."""
+        return sum(one.total() for one in self.members)
+
+    def rate(self) -> float | None:
+        """Return what was added per second; None if the points cover no time."""
+        return _rate_of_steps(self._added_steps())
+
+    def distribution(self) -> Distribution | None:
+        """Return the values that were counted over all points; None if there are no buckets."""
+        return _merge_steps(self._added_steps())
+
+    def history(self, first: int, last: int, parts: int) -> list[float | None]:
+        """Return a number for each of ``parts`` equal parts of a time; see `MetricSeries.history`."""
+        if self.adds_up:
+            edges = [first + (last - first) * i // parts for i in range(1, parts)]
+            return _history_of_steps(self._added_steps(), edges)
+        histories = [one.history(first, last, parts) for one in self.members]
+        if len(histories) > 1:
+            carried = self._patience() * parts // max(last - first, 1)
+            histories = [_carry_forward(values, carried) for values in histories]
+        return [self._combine(list(values)) for values in zip(*histories, strict=True)]
+
+    def extremes(self) -> tuple[float, float] | None:
+        """Return the smallest and the greatest value of a point; None without a value."""
+        values = [point.value for one in self.members for point in one.points if point.has_value]
+        return (min(values), max(values)) if values else None
+
+    def _added_steps(self) -> list[_Step]:
+        steps = [step for one in self.members for step in one._added_steps()]
+        return sorted(steps, key=lambda step: step.end)
+
+    def _combine(self, values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        if not known:
+            return None
+        return sum(known) / len(known) if self.is_mean else sum(known)
+
+    def _patience(self) -> int:
+        """Return for how many nanoseconds a point of a member holds."""
+        gaps = sorted(
+            right.time_unix_nano - left.time_unix_nano
+            for one in self.members
+            for left, right in pairwise(one.points)
+        )
+        return _PATIENCE * (gaps[len(gaps) // 2] if gaps else _DEFAULT_INTERVAL)
+
+
+def _carry_forward(values: Sequence[float | None], parts: int) -> list[float | None]:
+    """Return the values with each repeated in up to so many parts without one after it."""
+    carried: list[float | None] = []
+    before, age = None, 0
+    for value in values:
+        before, age = (before, age + 1) if value is None else (value, 0)
+        carried.append(before if age <= parts else None)
+    return carried
+
+
+INSTANCE = "instance"
+"""The name by which `combine_series` keeps the resources apart."""
+
+
+def combine_series(
+    series: Iterable[MetricSeries], by: Collection[str] | None = None
+) -> list[CombinedSeries]:
+    """Return the series with those that are alike as one, in the order of the first of each.
+
+    Args:
+        series: of any metrics; those of different metrics, services or scopes stay apart.
+        by: attributes of points or of their resource whose values keep series apart, and
+            "instance", which keeps resources apart. None for all attributes of points. With
+            "instance" alone, all attributes of points count too.
+    """
+    groups: dict[tuple[str, ...], list[MetricSeries]] = {}
+    for one in series:
+        groups.setdefault(_group_of(one.last, by), []).append(one)
+    return [
+        CombinedSeries(
+            members,
+            _shared(one.last.tags for one in members),
+            _shared(_resource_attributes(one.last) for one in members),
+        )
+        for members in groups.values()
+    ]
+
+
+def _group_of(point: TelemetryMetric, by: Collection[str] | None) -> tuple[str, ...]:
+    resource, attributes = _resource_attributes(point), point.tags
+    names = set(by or ()) - {INSTANCE}
+    if names:
+        attributes = {
+            name: attributes.get(name, resource.get(name))
+            for name in names
+            if name in attributes or name in resource
+        }
+    instance = _attributes_key(resource) if by and INSTANCE in by else ""
+    scope = point.scope.name if point.scope else ""
+    kind = (point.unit, point.kind.value, point.temporality.name, str(point.is_monotonic))
+    return point.name, service_of(point), _attributes_key(attributes), scope, *kind, instance
+
+
+def _shared(attributes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the attributes that are in all of them."""
+    first, *others = attributes
+    return {
+        key: value
+        for key, value in first.items()
+        if all(key in other and other[key] == value for other in others)
+    }
+
+
+def _resource_attributes(point: TelemetryMetric) -> Mapping[str, Any]:
+    return point.resource.attributes if point.resource else {}
 
 
 def _identity_of(point: TelemetryMetric) -> tuple[str, ...]:

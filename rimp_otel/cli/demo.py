@@ -21,7 +21,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple
 
-from rimp_otel.analysis.metrics import metric_series
+from rimp_otel.analysis.metrics import combine_series, metric_series
 from rimp_otel.cli.demo_service import DemoService, ServiceError
 from rimp_otel.cli.metrics import format_series
 from rimp_otel.cli.options import UsageError, add_color_option, output_width, style_from_args
@@ -418,7 +418,7 @@ def _latency_lines(page: _Page) -> Iterator[str]:
     if points:
         times = [point.time_unix_nano for point in points]
         yield page.title("A metric", f"rimp metrics {_LATENCY_METRIC}")
-        series = metric_series(points)
+        series = combine_series(metric_series(points))
         yield from format_series(series, min(times), max(times), page.width, page.style)
 
 

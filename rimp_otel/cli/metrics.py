@@ -7,9 +7,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rimp_otel.analysis.metrics import Distribution, MetricSeries, metric_series
+from rimp_otel.analysis.metrics import (
+    CombinedSeries,
+    Distribution,
+    combine_series,
+    metric_series,
+)
 from rimp_otel.analysis.summaries import MetricSummary, summarize_metrics
 from rimp_otel.cli.options import (
+    UsageError,
     add_filter_options,
     add_number_option,
     add_output_options,
@@ -62,7 +68,7 @@ def add_metrics_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of ``rimp metrics``."""
     parser.description = (
         "List the recorded metrics, or show each series of one metric: its newest value, rate,\n"
-        "percentiles and course over time."
+        "percentiles and course over time, of all instances of a service together."
     )
     parser.add_argument(
         "name",
@@ -71,14 +77,23 @@ def add_metrics_arguments(parser: argparse.ArgumentParser) -> None:
         help="metric to show; * matches any text (default: list all metrics)",
     )
     add_number_option(parser, "number of series to show, or all (default: 50)", 50)
+    parser.add_argument(
+        "--by",
+        metavar="ATTR",
+        action="append",
+        help="add up series, except by this attribute, or by 'instance'; repeatable",
+    )
     add_filter_options(parser)
     add_output_options(parser, "each metric or series")
     parser.set_defaults(command=_run_metrics)
 
 
 def _run_metrics(args: argparse.Namespace) -> int:
-    recording = open_recording_at(path_from_args(args))
+    path = path_from_args(args)
     window, wanted = window_from_args(args), filter_from_args(args, "metrics")
+    if args.by and args.name is None:
+        raise UsageError("--by needs the NAME of a metric: list them with 'rimp metrics'")
+    recording = open_recording_at(path)
     points = (
         point
         for data in read_batches(recording, window, (Signal.METRICS,))
@@ -111,7 +126,7 @@ def _series_lines(
         )
     times = [point.time_unix_nano for point in points]
     first, last = window.start or min(times), window.end or max(times)
-    series = metric_series(points, window.start or 0)
+    series = combine_series(metric_series(points, window.start or 0), args.by)
     shown = series[: args.number]
     if args.json:
         yield from (to_json(series_json(one, first, last)) for one in shown)
@@ -142,7 +157,7 @@ def format_metrics(metrics: list[MetricSummary], width: int, style: Style) -> li
 
 
 def format_series(
-    series: Sequence[MetricSeries], first: int, last: int, width: int, style: Style
+    series: Sequence[CombinedSeries], first: int, last: int, width: int, style: Style
 ) -> list[str]:
     """Return two lines for each series, under a heading for each metric."""
     lines: list[str] = []
@@ -157,7 +172,7 @@ def format_series(
 
 
 def _metric_heading(
-    one: MetricSeries, first: int, last: int, width: int, style: Style
+    one: CombinedSeries, first: int, last: int, width: int, style: Style
 ) -> list[str]:
     metric, between = one.last, style.glyphs.between
     facts = [metric.kind.value.replace("_", " ")]
@@ -174,65 +189,76 @@ def _metric_heading(
 
 
 def _format_one_series(
-    one: MetricSeries, resources: _Resources, first: int, last: int, width: int, style: Style
+    one: CombinedSeries, resources: _Resources, first: int, last: int, width: int, style: Style
 ) -> list[str]:
     service = style.clean(service_of(one.last)) or "(no service)"
-    pairs = style.pairs({**one.last.tags, **_distinguishing_attributes(one, resources)})
+    pairs = style.pairs({**one.attributes, **_distinguishing_attributes(one, resources)})
     label = "  ".join([style.paint(service, look_of_service(service_of(one.last))), *pairs])
+    if one.instances > 1:
+        label += style.paint(f"  ({one.instances:,} instances)", "dim")
     facts = "  ".join(_series_statistics(one, style))
     used = display_width("  ".join(_series_statistics(one, style._replace(color=False))))
     cells = min(HISTORY_LENGTH, max(width - used - 4, 8))
-    spark = style.sparkline(one.history(first, last, cells)) if len(one.points) > 1 else ""
+    spark = style.sparkline(one.history(first, last, cells)) if one.points > 1 else ""
     return [label, f"  {facts}  {style.paint(spark, 'cyan')}".rstrip()]
 
 
 _Resources = dict[tuple[str, str, str], list[Mapping[str, Any]]]
 
 
-def _resources_by_label(series: Sequence[MetricSeries]) -> _Resources:
+def _resources_by_label(series: Sequence[CombinedSeries]) -> _Resources:
     """Return the resources of the series that share metric, service and attributes."""
     found: _Resources = {}
     for one in series:
-        found.setdefault(_series_label(one), []).append(_resource_of(one))
+        found.setdefault(_series_label(one), []).append(one.resource)
     return found
 
 
-def _series_label(one: MetricSeries) -> tuple[str, str, str]:
-    return one.last.name, service_of(one.last), repr(one.last.tags)
+def _series_label(one: CombinedSeries) -> tuple[str, str, str]:
+    return one.last.name, service_of(one.last), repr(one.attributes)
 
 
-def _distinguishing_attributes(one: MetricSeries, resources: _Resources) -> Mapping[str, Any]:
+def _distinguishing_attributes(one: CombinedSeries, resources: _Resources) -> Mapping[str, Any]:
     """Return the attributes of the resource, such as the process id, that similar series lack."""
     others = resources[_series_label(one)]
     return {
         key: value
-        for key, value in _resource_of(one).items()
+        for key, value in one.resource.items()
         if any(key not in other or other[key] != value for other in others)
     }
 
 
-def _resource_of(one: MetricSeries) -> Mapping[str, Any]:
-    return one.last.resource.attributes if one.last.resource else {}
-
-
-def _series_statistics(one: MetricSeries, style: Style) -> list[str]:
+def _series_statistics(one: CombinedSeries, style: Style) -> list[str]:
     metric, unit = one.last, one.last.unit
     if one.is_distribution:
         return _distribution_statistics(one, unit, style)
     if isinstance(metric.point, SummaryPoint):
         quantiles = [
             f"p{share * 100:g} {_format_amount(q, unit, style)}"
-            for share, q in metric.point.quantiles
+            for share, q in _quantiles_of(one).items()
         ]
-        return [f"n={metric.point.count:,}", *_format_rate(one, "", style), *quantiles]
-    value = _format_amount(metric.value, unit, style) if metric.has_value else "no value"
+        count = sum(_count_of_summary(member.last) for member in one.members)
+        return [f"n={count:,}", *_format_rate(one, "", style), *quantiles]
+    newest = one.value()
+    value = "no value" if newest is None else _format_amount(newest, unit, style)
     return [
-        style.paint(value, "bold"),
+        "mean " * one.is_mean + style.paint(value, "bold"),
         *(_format_rate(one, unit, style) or _format_extremes(one, unit, style)),
     ]
 
 
-def _distribution_statistics(one: MetricSeries, unit: str, style: Style) -> list[str]:
+def _quantiles_of(one: CombinedSeries) -> dict[float, float]:
+    """Return the quantiles of a summary; those of several cannot be told from theirs."""
+    point = one.last.point
+    is_alone = len(one.members) == 1
+    return dict(point.quantiles) if is_alone and isinstance(point, SummaryPoint) else {}
+
+
+def _count_of_summary(metric: TelemetryMetric) -> int:
+    return metric.point.count if metric.point else 0
+
+
+def _distribution_statistics(one: CombinedSeries, unit: str, style: Style) -> list[str]:
     total = one.distribution()
     if total is None or not total.count:
         return ["n=0"]
@@ -248,16 +274,16 @@ def _distribution_statistics(one: MetricSeries, unit: str, style: Style) -> list
     return facts if total.max is None else [*facts, f"max {_format_amount(total.max, unit, style)}"]
 
 
-def _format_rate(one: MetricSeries, unit: str, style: Style) -> list[str]:
+def _format_rate(one: CombinedSeries, unit: str, style: Style) -> list[str]:
     rate = one.rate() if one.adds_up else None
     return [] if rate is None else [f"{_format_amount(_round_rate(rate), unit, style)}/s"]
 
 
-def _format_extremes(one: MetricSeries, unit: str, style: Style) -> list[str]:
-    values = [point.value for point in one.points if point.has_value]
-    if one.adds_up or len(values) < 2:
+def _format_extremes(one: CombinedSeries, unit: str, style: Style) -> list[str]:
+    extremes = one.extremes()
+    if one.adds_up or extremes is None or one.points < 2:
         return []
-    low, high = (_format_amount(value, unit, style) for value in (min(values), max(values)))
+    low, high = (_format_amount(value, unit, style) for value in extremes)
     return [f"min {low}", f"max {high}"]
 
 
@@ -280,7 +306,7 @@ def _round_rate(rate: float) -> float:
     return float(f"{rate:.3g}")
 
 
-def series_json(one: MetricSeries, first: int, last: int) -> dict[str, Any]:
+def series_json(one: CombinedSeries, first: int, last: int) -> dict[str, Any]:
     """Return a series as ``rimp metrics NAME --json`` prints it; docs/cli.md describes it."""
     metric, total = one.last, one.distribution()
     history = one.history(first, last, HISTORY_LENGTH)
@@ -293,16 +319,15 @@ def series_json(one: MetricSeries, first: int, last: int) -> dict[str, Any]:
         "monotonic": metric.is_monotonic,
         "service": service_of(metric),
         "scope": metric.scope.name if metric.scope else "",
-        "attributes": metric.tags,
-        "resource": _resource_of(one),
-        "points": len(one.points),
+        "attributes": one.attributes,
+        "resource": one.resource,
+        "instances": one.instances,
+        "points": one.points,
         "time": format_utc(metric.time_unix_nano),
-        "value": metric.value if metric.has_value else None,
+        "value": one.value(),
         "rate_per_second": one.rate() if one.adds_up else None,
         "distribution": None if total is None else _distribution_values(total),
-        "quantiles": dict(metric.point.quantiles)
-        if isinstance(metric.point, SummaryPoint)
-        else None,
+        "quantiles": _quantiles_of(one) if isinstance(metric.point, SummaryPoint) else None,
         "history": {"start": format_utc(first), "end": format_utc(last), "values": history},
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
 
 from rimp_otel.analysis.metrics import (
+    CombinedSeries,
     Distribution,
     MetricSeries,
     ValueRange,
+    combine_series,
     distribution_between,
     distribution_of,
     merge_distributions,
@@ -290,3 +293,124 @@ def test_quantiles_of_an_open_bucket() -> None:
     assert [latency.quantile(share) for share in (0, 0.75, 1)] == [0.04, 0.1, 0.3]
     without_maximum = distribution_of(HistogramPoint(1, None, (0, 0, 1), bounds))
     assert without_maximum.quantile(0.5) == 0.2
+
+
+def measured(
+    kind: MetricKind,
+    *values: float,
+    pid: int = 1,
+    start: int = 0,
+    first: int = 0,
+    monotonic: bool = False,
+    **tags: Any,
+) -> list[TelemetryMetric]:
+    """Return a point every second, from the second ``first``, of a process."""
+    temporality = Temporality.CUMULATIVE if kind is MetricKind.SUM else Temporality.UNSPECIFIED
+    resource = ResourceInfo({"service.name": "shop", "process.pid": pid})
+    return [
+        TelemetryMetric(
+            *("m", value, "", tags, T0 + (first + i) * 10**9, start and T0 + start * 10**9, kind),
+            temporality,
+            monotonic,
+            resource=resource,
+        )
+        for i, value in enumerate(values)
+    ]
+
+
+def combined(*points: list[TelemetryMetric], by: Any = None) -> CombinedSeries:
+    """Return the one series of the points."""
+    (found,) = combine_series(metric_series(list(chain.from_iterable(points))), by)
+    return found
+
+
+def count(*values: float, **more: Any) -> list[TelemetryMetric]:
+    """Return the points of a counter."""
+    return measured(MetricKind.SUM, *values, monotonic=True, **more)
+
+
+def test_counters_of_instances_add_up() -> None:
+    """Value, rate and course are those of all processes, also if one follows the other."""
+    both = combined(count(10, 20, 30, start=-1, pid=1), count(1, 2, 3, start=-1, pid=2))
+    assert (both.value(), both.instances, both.points) == (33, 2, 6)
+    assert both.total() == 33
+    assert both.rate() == 11
+    assert both.history(T0, T0 + 2 * 10**9, 2) == [11, 11]
+    after = combined(count(10, 20, start=-1, pid=1), count(10, 20, start=1, first=2, pid=2))
+    assert (after.value(), after.rate()) == (40, 10)
+
+
+def test_a_counter_that_starts_anew_in_one_resource() -> None:
+    """What it counted before a restart is part of its value, told by its start or by its fall."""
+    assert combined(count(10, 20, start=-1), count(5, 7, start=2, first=2)).value() == 27
+    assert combined(count(10, 20), count(5, 7, first=2)).value() == 27
+    assert combined(count(10, 20), count(20, 21, first=2)).value() == 21
+
+
+def test_delta_counters_are_summed() -> None:
+    """Points that hold what was added have no newest total, but a sum."""
+    points = count(3, 4, pid=1) + count(5, pid=2)
+    for point in points:
+        point.temporality = Temporality.DELTA
+    assert combined(points).value() == 12
+
+
+def test_gauges_and_up_down_counters_of_instances() -> None:
+    """Gauges have their mean, sums that go up and down their sum, of processes that still measure."""
+    gauges = [measured(MetricKind.GAUGE, *[value] * 60, pid=value) for value in (2, 4)]
+    gauges.append(measured(MetricKind.GAUGE, 100, 100, pid=9))
+    assert combined(*gauges).value() == 3
+    assert combined(*gauges).extremes() == (2, 100)
+    assert combined(*gauges).is_mean
+    sums = [measured(MetricKind.SUM, *[value] * 60, pid=value) for value in (2, 4)]
+    sums.append(measured(MetricKind.SUM, 100, 100, pid=9))
+    both = combined(*sums)
+    assert (both.value(), both.is_mean, both.adds_up) == (6, False, False)
+    assert both.history(T0, T0 + 60 * 10**9, 60)[::20] == [106, 6, 6]
+
+
+def test_a_short_gap_does_not_lower_a_sum() -> None:
+    """A process that misses two points still counts; one that misses ten does not."""
+    steady = measured(MetricKind.SUM, *[1] * 30, pid=1)
+    gap = measured(MetricKind.SUM, 1, 1, pid=2) + measured(MetricKind.SUM, 1, first=20, pid=2)
+    history = combined(steady, gap).history(T0, T0 + 30 * 10**9, 30)
+    assert (history[0], history[3], history[15], history[21]) == (2, 2, 1, 2)
+
+
+def test_histograms_of_instances_add_up() -> None:
+    """Percentiles are those of the values of all processes."""
+    points = [
+        TelemetryMetric(
+            *("m", total, "s", {}, T0, T0 - 10**9, MetricKind.HISTOGRAM, Temporality.CUMULATIVE),
+            point=HistogramPoint(sum(counts), total, counts, (1.0, 2.0)),
+            resource=ResourceInfo({"service.name": "shop", "process.pid": pid}),
+        )
+        for pid, counts, total in ((1, (8, 0, 0), 4.0), (2, (0, 8, 0), 12.0))
+    ]
+    both = combined(points)
+    total = both.distribution()
+    assert total is not None
+    assert (total.count, total.sum, total.quantile(0.5), total.quantile(1)) == (16, 16.0, 1, 2)
+    assert both.value() == 16.0
+
+
+def test_what_keeps_series_apart() -> None:
+    """All attributes of points do by default; else those that are asked for, and instances."""
+    points = [
+        *count(1, pid=1, route="/a", code=200),
+        *count(2, pid=1, route="/a", code=500),
+        *count(4, pid=2, route="/b", code=200),
+    ]
+
+    def values(*by: str) -> list[tuple[float | None, dict[str, Any]]]:
+        series = combine_series(metric_series(points), by or None)
+        return sorted((one.value() or 0, one.attributes) for one in series)
+
+    a, b = {"route": "/a"}, {"route": "/b", "code": 200}
+    assert values() == [(1, {**a, "code": 200}), (2, {**a, "code": 500}), (4, b)]
+    assert values("instance") == values()
+    assert values("route") == [(3, a), (4, b)]
+    assert values("code") == [(2, {**a, "code": 500}), (5, {"code": 200})]
+    assert values("process.pid") == [(3, a), (4, b)]
+    assert values("code", "instance") == values()
+    assert values("unknown") == [(7, {})]

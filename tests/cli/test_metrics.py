@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rimp_otel.analysis.metrics import metric_series
+from rimp_otel.analysis.metrics import combine_series, metric_series
 from rimp_otel.analysis.summaries import summarize_metrics
 from rimp_otel.batch import TelemetryData
 from rimp_otel.cli.metrics import format_metrics, format_series
@@ -110,7 +110,7 @@ def test_no_metrics(rimp: Any, record: Any) -> None:
 def test_counter(rimp: Any, record: Any) -> None:
     """A counter has its newest value, rate and course; differing resource attributes are shown."""
     record(TelemetryData(metrics=[*requests((10, 30, 70)), *requests((5,), pid=2)]))
-    assert rimp("metrics", "requests") == (
+    assert rimp("metrics", "requests", "--by", "instance") == (
         0,
         """\
 requests
@@ -125,6 +125,27 @@ shop  route=/  process.pid=2
     )
 
 
+def test_instances_are_added_up(rimp: Any, record: Any) -> None:
+    """The counters of a service's processes are one series, and ``--by`` says what is not."""
+    record(TelemetryData(metrics=[*requests((10, 30, 70)), *requests((5, 7, 9), pid=2)]))
+    out = rimp("metrics", "requests").out.splitlines()
+    assert out[3:] == [
+        "shop  route=/  (2 instances)",
+        "  79 {request}  2.63 {request}/s  ▁                  ▃                   █",
+    ]
+    (line,) = rimp("metrics", "requests", "--json").out.splitlines()
+    found = json.loads(line)
+    assert (found["value"], found["instances"], found["points"]) == (79, 2, 6)
+    assert (found["attributes"], found["resource"]) == ({"route": "/"}, {"service.name": "shop"})
+    by_pid = rimp("metrics", "requests", "--by", "process.pid", "--json").out.splitlines()
+    assert [json.loads(line)["value"] for line in by_pid] == [70, 9]
+
+
+def test_by_needs_a_name(rimp: Any, shop: Path) -> None:
+    """The list of all metrics has no series to keep apart."""
+    assert rimp("metrics", "--by", "route")[0] == 2
+
+
 def test_counter_of_a_window(rimp: Any, record: Any) -> None:
     """The rate excludes what was counted before --since."""
     record(TelemetryData(metrics=requests((1_000, 1_030, 1_070))))
@@ -137,7 +158,7 @@ def test_counter_of_a_window(rimp: Any, record: Any) -> None:
 def shown(*points: TelemetryMetric) -> list[str]:
     """Return the lines without headings."""
     first, last = points[0].time_unix_nano, points[-1].time_unix_nano
-    lines = format_series(metric_series(points), first, last, 100, Style())
+    lines = format_series(combine_series(metric_series(points)), first, last, 100, Style())
     return [line.strip() for line in lines if line.startswith("  ")]
 
 
@@ -192,6 +213,7 @@ def test_json_of_a_histogram(rimp: Any, record: Any) -> None:
         "scope": "",
         "attributes": {},
         "resource": {"service.name": "shop"},
+        "instances": 1,
         "points": 1,
         "time": "2026-11-18T11:06:40.000000000Z",
         "value": 2.0,
@@ -236,7 +258,7 @@ def test_hostile_metrics(color: bool) -> None:
         description=HOSTILE,
         resource=ResourceInfo({"service.name": HOSTILE}),
     )
-    lines = format_series(metric_series([point]), T0, T0, 300, Style(color))
+    lines = format_series(combine_series(metric_series([point])), T0, T0, 300, Style(color))
     lines += format_metrics(summarize_metrics([point]), 300, Style(color))
     for line in map(without_our_colour, lines):
         assert line.isprintable() or not line

@@ -51,7 +51,7 @@ function _shtab_rimp_using
 end
 
 set -g _shtab_rimp_commands run demo tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion
-set -g _shtab_rimp_opts_with_value --at --attr --color --format --grep --interval --level --max-rows --min-change --min-duration --name --number --output --path --service --severity --signal --since --sort --timeout --trace --until --window --window-a --window-b -n
+set -g _shtab_rimp_opts_with_value --at --attr --by --color --format --grep --interval --level --max-rows --min-change --min-duration --name --number --output --path --service --severity --signal --since --sort --timeout --trace --until --window --window-a --window-b -n
 
 complete -c rimp -e
 complete -c rimp -f
@@ -141,6 +141,7 @@ complete -c rimp -n '_shtab_rimp_using top' -l color -xka "auto always never" -d
 complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a metrics -d 'list metrics, or show one over time'
 complete -c rimp -n '_shtab_rimp_using metrics' -s h -l help -d 'show this help message and exit'
 complete -c rimp -n '_shtab_rimp_using metrics' -s n -l number -x -d 'number of series to show, or all (default: 50)'
+complete -c rimp -n '_shtab_rimp_using metrics' -l by -x -d 'add up series, except by this attribute, or by '"'"'instance'"'"'; repeatable'
 complete -c rimp -n '_shtab_rimp_using metrics' -l service -x -d 'select records of this service'
 complete -c rimp -n '_shtab_rimp_using metrics' -l attr -x -d 'filter by attribute of the record or its resource; K alone matches any value'
 complete -c rimp -n '_shtab_rimp_using metrics' -l since -x -d 'exclude records before T, such as 15m, 14:00, yesterday or ISO 8601'
