@@ -45,6 +45,9 @@ class TelemetryConfig:
             ``buffer_size``.
         flush_interval: seconds between two drains.
         metric_interval: seconds between two collections of the OpenTelemetry instruments.
+        metric_checkpoint_interval: seconds between two collections whose points are only kept in the
+            journal, for the case that the process dies, if the storage persists; None or 0 keeps
+            none, so that a death costs up to ``metric_interval`` of measurements.
         realtime_mode: call the listeners at once, on the thread that collects.
         storage_backend: "memory", "file" or "sqlite"; default: the kind that ``storage_path`` stands for
             ("sqlite" if it ends in .db, .sqlite or .sqlite3, else "file"), and "memory" without one.
@@ -87,6 +90,7 @@ class TelemetryConfig:
     buffer_limit: int = 131_072
     flush_interval: float = 1.0
     metric_interval: float = 10.0
+    metric_checkpoint_interval: float | None = 1.0
     realtime_mode: bool = False
     storage_backend: str = _DefaultBackend("memory")
     storage_path: str | os.PathLike[str] | None = None
@@ -174,6 +178,14 @@ def _check_seconds(name: str, value: Any) -> None:
         raise _invalid_setting(name, value, "a number of seconds > 0")
 
 
+def _check_seconds_or_none(name: str, value: Any) -> None:
+    if value is None or (value == 0 and not isinstance(value, bool)):
+        return
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= sys.float_info.max:
+        raise _invalid_setting(name, value, "a number of seconds >= 0 or None")
+
+
 def _check_choice(*choices: str) -> FieldCheck:
     *most, last = map(repr, choices)
 
@@ -219,6 +231,7 @@ _CHECKS: dict[str, FieldCheck] = {
     "buffer_limit": _check_count(1),
     "flush_interval": _check_seconds,
     "metric_interval": _check_seconds,
+    "metric_checkpoint_interval": _check_seconds_or_none,
     "realtime_mode": _check_flag,
     "storage_backend": _check_choice(*BACKENDS),
     "storage_path": _check_path,

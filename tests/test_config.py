@@ -27,6 +27,16 @@ WRONG = [
         float("inf"),
         "metric_interval must be a number of seconds > 0, got inf",
     ),
+    (
+        "metric_checkpoint_interval",
+        -1,
+        "metric_checkpoint_interval must be a number of seconds >= 0 or None, got -1",
+    ),
+    (
+        "metric_checkpoint_interval",
+        False,
+        "metric_checkpoint_interval must be a number of seconds >= 0 or None, got False",
+    ),
     ("realtime_mode", None, "realtime_mode must be True or False, got None"),
     (
         "storage_backend",
@@ -123,6 +133,7 @@ FROM_ENV = [
     ("RIMP_BUFFER_LIMIT", "99", "buffer_limit", 99),
     ("RIMP_FLUSH_INTERVAL", "0.5", "flush_interval", 0.5),
     ("RIMP_METRIC_INTERVAL", "3", "metric_interval", 3.0),
+    ("RIMP_METRIC_CHECKPOINT_INTERVAL", "0", "metric_checkpoint_interval", 0.0),
     ("RIMP_REALTIME_MODE", "True", "realtime_mode", True),
     ("RIMP_STORAGE_BACKEND", "file", "storage_backend", "file"),
     ("RIMP_STORAGE_PATH", "/tmp/x", "storage_path", "/tmp/x"),

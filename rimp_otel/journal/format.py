@@ -40,7 +40,7 @@ import msgspec
 from rimp_otel.errors import DecodeError
 from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import Envelope, RecordEnvelopes, join_line
+from rimp_otel.otlp.lines import EncodedRecord, Envelope, RecordEnvelopes, join_line
 from rimp_otel.otlp.values import to_bytes
 from rimp_otel.process import importing
 
@@ -56,6 +56,7 @@ __all__ = [
     "HeaderState",
     "Intent",
     "encode_definition",
+    "encode_frames",
     "find_frames_end",
     "is_segment_magic",
     "line_of_frames",
@@ -81,6 +82,20 @@ def encode_definition(number: int, envelopes: RecordEnvelopes) -> str:
     # Repaired as in a line: JSON with a lone surrogate could not be read.
     parts = [to_bytes(part).decode() for envelope in envelopes if envelope for part in envelope]
     return f"d{number} {json.dumps(parts)}\n"
+
+
+def encode_frames(records: Iterable[tuple[Signal, EncodedRecord]]) -> bytes:
+    """Return the frames of records, each definition before its first use."""
+    numbers: dict[RecordEnvelopes, int] = {}
+    texts = []
+    for signal, record in records:
+        envelopes = (record.resource, record.scope, record.metric)
+        number = numbers.get(envelopes)
+        if number is None:
+            number = numbers[envelopes] = len(numbers) + 1
+            texts.append(encode_definition(number, envelopes))
+        texts.append(f"{SIGNAL_TAGS[signal]}{number} {record.text}\n")
+    return to_bytes("".join(texts))
 
 
 class Frame(NamedTuple):

@@ -24,12 +24,14 @@ allocated
 prepare                  the draining one     none          on the disk              nothing: it
                                                                                      reports
 delete_finished          the draining one     none          on the disk              OSError
+checkpoint               any that may block   (2)           on the disk              nothing: it
+                                                                                     reports
+sync_checkpoint          the draining one     none          on the disk              OSError
 close                    the draining one     (2)           on the disk, and while   OSError,
                                                             another thread opens it  StorageError
 reset_after_fork         the only one of a    none          no                       nothing
                          forked child
-======================== ==================== ============= ======================== ==============
-
+======================== ==================== ============= ======================== =======
 (1) Also signal handlers and finalisers, at any moment, even in the middle of another call.
 (2) ``_lifecycle``, which is reentrant: code that interrupts its holder sees ``_opening``.
 
@@ -46,12 +48,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from rimp_otel.errors import StorageError
+from rimp_otel.journal.checkpoint import MetricCheckpoint, encode_checkpoint
 from rimp_otel.journal.format import HEADER_SIZE, SIGNAL_TAGS, encode_definition
 from rimp_otel.journal.interrupted import CrashFile
 from rimp_otel.journal.open_spans import OpenSpanTable
@@ -112,7 +115,7 @@ class Journal:
         """Close everything in a forked child, whose parent goes on with it."""
         for segment in [*self.segments, *self.finished, *self._spares]:
             segment.close()
-        for file in (self.open_spans, self._crash_file):
+        for file in (self.open_spans, self._crash_file, self._checkpoint):
             if file is not None:
                 file.release()
         self._reset()
@@ -126,6 +129,9 @@ class Journal:
         self.finished: deque[Segment] = deque()
         self.open_spans: OpenSpanTable | None = None
         self._crash_file: CrashFile | None = None
+        self._checkpoint: MetricCheckpoint | None = None
+        # What it holds.
+        self._points: Sequence[EncodedRecord] = ()
         self._spares: deque[Segment] = deque()
         self._active: Segment | None = None
         self._directory: Path | None = None
@@ -297,6 +303,56 @@ class Journal:
         self._not_before = time.monotonic() + _PAUSE_AFTER_FAILURE
         self._reporter.warn("journal", f"the journal cannot be written: {error}")
 
+    def checkpoint(self, points: Sequence[EncodedRecord]) -> bool:
+        """Keep data points for the next owner of the slot, should this process die.
+
+        Args:
+            points: replace those that were kept before; empty if all is stored.
+
+        Returns:
+            False if that was not possible; then those from before are still kept.
+        """
+        frames = encode_checkpoint(points)
+        with self._lifecycle:
+            self._points = points
+            file = self._checkpoint if self.is_open else None
+            if not frames:
+                return file is None or self._write_checkpoint(file, frames)
+            if not self.is_open:
+                self.open()
+            if self._active is None or self._directory is None:
+                return False
+            if file is not None and len(frames) <= file.room:
+                return self._write_checkpoint(file, frames)
+            try:
+                number = next(self._numbers)
+                following = MetricCheckpoint.create(self._directory, number, len(frames))
+            except OSError as error:
+                self._reporter.warn("checkpoint", f"measurements are not safe yet: {error}")
+                return False
+            # Both are there for a moment: a death then stores the older points as well.
+            self._write_checkpoint(following, frames)
+            self._checkpoint = following
+            if file is not None:
+                file.close()
+            return True
+
+    def _write_checkpoint(self, file: MetricCheckpoint, frames: bytes) -> bool:
+        try:
+            file.write(frames)
+        except ValueError:  # closed meanwhile
+            return False
+        return True
+
+    def sync_checkpoint(self) -> None:
+        """Force the points that are kept to the device."""
+        checkpoint = self._checkpoint
+        if checkpoint is not None:
+            try:
+                checkpoint.sync()
+            except FileNotFoundError:  # replaced by a larger one meanwhile
+                pass
+
     def delete_finished(self) -> None:
         """Delete the segments that have been drained."""
         spans = self.open_spans
@@ -430,12 +486,14 @@ class Journal:
         if following is None:
             return
         self.segments.append(following)
-        companions = (self.open_spans, self._crash_file)
-        self.open_spans = self._crash_file = None
-        for file in companions:
-            if file is not None:
-                file.release()
-        self._create_companions(self._directory)
+        with self._lifecycle:
+            companions = (self.open_spans, self._crash_file, self._checkpoint)
+            self.open_spans = self._crash_file = self._checkpoint = None
+            for file in companions:
+                if file is not None:
+                    file.release()
+            self._create_companions(self._directory)
+            self.checkpoint(self._points)
 
     def mark_alive(self) -> None:
         """Note that the process lives, if a span is open that would end with it."""
@@ -467,8 +525,8 @@ class Journal:
 
     def _delete_all(self, active: Segment) -> bool:
         """Return False if a finaliser, or a signal handler, has begun another segment meanwhile."""
-        companions = (self.open_spans, self._crash_file)
-        self.open_spans = self._crash_file = None
+        companions = (self.open_spans, self._crash_file, self._checkpoint)
+        self.open_spans = self._crash_file = self._checkpoint = None
         for file in companions:
             if file is not None:
                 file.close()

@@ -1,4 +1,4 @@
-"""Orphans: what a dead process left beside segments, the spans that were open and its crash.
+"""Orphans: what a dead process left beside segments: open spans, its crash, measurements.
 
 The next owner of the slot makes a segment of them, of the same number, and then deletes them. All
 of that comes before anything is drained: so where the segment is there, it has been made whole; and
@@ -16,14 +16,8 @@ from typing import NamedTuple
 from rimp_otel.batch import decode_batch
 from rimp_otel.errors import DecodeError
 from rimp_otel.fsutil import CREATE_NEW_FLAGS, sync_directory
-from rimp_otel.journal.format import (
-    HEADER_SIZE,
-    SIGNAL_TAGS,
-    Definitions,
-    Header,
-    encode_definition,
-    parse_frames,
-)
+from rimp_otel.journal.checkpoint import join_points, read_checkpoint
+from rimp_otel.journal.format import HEADER_SIZE, Definitions, Header, encode_frames, parse_frames
 from rimp_otel.journal.interrupted import (
     OpenSpansLeft,
     encode_crash_event,
@@ -45,7 +39,7 @@ from rimp_otel.otlp.values import to_bytes
 
 __all__ = ["OrphanLines", "Orphans", "convert_orphans", "read_orphans"]
 
-_ORPHANS = {JournalFileKind.OPEN_SPANS, JournalFileKind.CRASH}
+_ORPHANS = {JournalFileKind.OPEN_SPANS, JournalFileKind.CRASH, JournalFileKind.CHECKPOINT}
 _TIMES = re.compile(rb'"(?:endTimeUnixNano|timeUnixNano)":"([0-9]{1,19})"')
 # Bytes in which the first record of a segment is looked for, and the last times.
 _SAMPLE = 64 * 1024
@@ -63,8 +57,8 @@ class Orphans(NamedTuple):
     """The orphans of one process, as records."""
 
     records: list[tuple[Signal, EncodedRecord]]
-    #: The number of its parts that made no sense.
-    damaged: int
+    #: The number of its parts that made no sense, by their files.
+    damaged: dict[Path, int]
 
 
 def convert_orphans(directory: Path, stored: SpanLines | None = None) -> int:
@@ -88,15 +82,14 @@ def convert_orphans(directory: Path, stored: SpanLines | None = None) -> int:
     damaged = 0
     for number in _orphan_numbers(directory):
         path = directory / journal_file_name(number, JournalFileKind.SEGMENT)
-        open_spans, crash = _orphan_paths(directory, number)
         if not path.exists():
             orphans = _read_numbered(directory, number, segments, stored)
-            damaged += orphans.damaged
+            damaged += sum(orphans.damaged.values())
             _write_segment(path, number, orphans.records)
-            if orphans.damaged:
-                quarantine_file(open_spans)
-        open_spans.unlink(missing_ok=True)
-        crash.unlink(missing_ok=True)
+            for file in orphans.damaged:
+                quarantine_file(file)
+        for kind in _ORPHANS:
+            (directory / journal_file_name(number, kind)).unlink(missing_ok=True)
     return damaged
 
 
@@ -121,11 +114,14 @@ def read_orphans(directory: Path, segments: list[bytes]) -> OrphanLines:
         if (directory / journal_file_name(number, JournalFileKind.SEGMENT)).exists():
             continue
         orphans = _read_numbered(directory, number, segments)
+        points = [record for signal, record in orphans.records if signal is Signal.METRICS]
+        found.lines.extend((Signal.METRICS, *joined) for joined in join_points(points))
         for signal, record in orphans.records:
+            if signal is Signal.METRICS:
+                continue
             line = join_line(signal, {_envelopes_of(record): to_bytes(record.text)})
             found.lines.append((signal, line, 1))
-        if orphans.damaged:
-            found.damaged.append(_orphan_paths(directory, number)[0])
+        found.damaged.extend(orphans.damaged)
     return found
 
 
@@ -153,25 +149,21 @@ def _orphan_numbers(directory: Path) -> list[int]:
     return sorted({file.number for file in files if file.kind in _ORPHANS and file.number})
 
 
-def _orphan_paths(directory: Path, number: int) -> tuple[Path, Path]:
-    """Return the paths of the table of open spans and of the crash file of a number."""
-    return (
-        directory / journal_file_name(number, JournalFileKind.OPEN_SPANS),
-        directory / journal_file_name(number, JournalFileKind.CRASH),
-    )
-
-
 def _read_numbered(
     directory: Path, number: int, segments: Iterable[bytes], stored: SpanLines | None = None
 ) -> Orphans:
-    open_spans, crash = _orphan_paths(directory, number)
-    left, damaged = _NO_OPEN_SPANS, 0
+    open_spans, crash, checkpoint = (
+        directory / journal_file_name(number, kind)
+        for kind in (JournalFileKind.OPEN_SPANS, JournalFileKind.CRASH, JournalFileKind.CHECKPOINT)
+    )
+    left, damaged = _NO_OPEN_SPANS, {}
     try:
         left = read_open_spans(open_spans)
+        damaged[open_spans] = left.damaged
     except FileNotFoundError:
         pass
     except OSError:
-        damaged = 1
+        damaged[open_spans] = 1
     is_finished = _span_finder(segments)
     if stored is not None:
         left = _remove_stored(left, is_finished, stored)
@@ -179,7 +171,17 @@ def _read_numbered(
         (Signal.TRACES, record)
         for record in encode_interrupted_spans(left, _last_time(segments), is_finished)
     ]
-    return Orphans(records + _crash_records(crash, left, segments), damaged + left.damaged)
+    records += _crash_records(crash, left, segments)
+    try:
+        points, is_damaged = read_checkpoint(checkpoint)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        damaged[checkpoint] = 1
+    else:
+        records += [(Signal.METRICS, point) for point in points]
+        damaged[checkpoint] = int(is_damaged)
+    return Orphans(records, {path: parts for path, parts in damaged.items() if parts})
 
 
 def _remove_stored(
@@ -270,9 +272,7 @@ def _write_segment(path: Path, number: int, records: list[tuple[Signal, EncodedR
     file = os.open(temporary, CREATE_NEW_FLAGS, 0o600)
     with os.fdopen(file, "wb") as opened:
         opened.write(_new_header(number))
-        for index, (signal, record) in enumerate(records, 1):
-            opened.write(to_bytes(encode_definition(index, _envelopes_of(record))))
-            opened.write(to_bytes(f"{SIGNAL_TAGS[signal]}{index} {record.text}\n"))
+        opened.write(encode_frames(records))
         opened.flush()
         os.fsync(opened.fileno())
     temporary.rename(path)

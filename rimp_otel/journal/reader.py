@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rimp_otel.fsutil import READ_FLAGS
+from rimp_otel.journal.checkpoint import join_points, read_checkpoint
 from rimp_otel.journal.format import (
     HEADER_SIZE,
     Definitions,
@@ -28,8 +29,8 @@ from rimp_otel.journal.format import (
     readable_frames,
 )
 from rimp_otel.journal.orphans import read_orphans
-from rimp_otel.journal.recovery import segment_files
-from rimp_otel.journal.slots import is_owned
+from rimp_otel.journal.recovery import journal_files, segment_files
+from rimp_otel.journal.slots import JournalFileKind, classify_journal_file, is_owned
 from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import LINE_SIZE
@@ -63,6 +64,9 @@ class JournalContents(NamedTuple):
     damaged: list[Damage]
     #: Bytes of its files.
     size: int
+    #: What a living process has measured and not stored: OTLP JSON lines of data points. What it
+    #: measures next takes their place, so that nothing that is read later need have them.
+    measured: list[bytes]
 
 
 class _SegmentSnapshot(NamedTuple):
@@ -81,8 +85,14 @@ def read_journal(directory: Path, is_complete: IsComplete) -> JournalContents:
         is_complete: asked where the owner is, or died, in the middle of storing a line.
     """
     damaged: list[Damage] = []
-    segments = _take_snapshot(directory, damaged)
-    contents = JournalContents({}, [], damaged, sum(len(segment.data) for segment in segments))
+    for _ in range(_MAX_REREADS):
+        # First: what is stored meanwhile is in the segments then.
+        measured, paths = _read_checkpoints(directory)
+        segments = _take_snapshot(directory, damaged)
+        if all(path.exists() for path in paths):
+            break  # else it was stored, or made a segment of, and may be in what was read too
+    size = sum(len(segment.data) for segment in segments)
+    contents = JournalContents({}, [], damaged, size, [])
     if segments:
         newest = max(segments, key=attrgetter("state.generation"))
         contents.ends.update(newest.state.file_ends)
@@ -90,11 +100,31 @@ def read_journal(directory: Path, is_complete: IsComplete) -> JournalContents:
     for segment in segments:
         # What a living owner writes is whole; to decode it for that costs as much as to read it.
         _read_segment(segment, is_complete, contents, check=not is_living)
-    if not is_living:
+    if is_living:
+        contents.measured.extend(measured)
+    else:
         orphans = read_orphans(directory, [segment.data for segment in segments])
         contents.lines.extend(orphans.lines)
-        damaged.extend(Damage(path, 0, "open spans in it are damaged") for path in orphans.damaged)
+        damaged.extend(Damage(path, 0, _describe_damage(path)) for path in orphans.damaged)
     return contents
+
+
+def _read_checkpoints(directory: Path) -> tuple[list[bytes], list[Path]]:
+    """Return the measurements in a journal's checkpoints, as lines, and their files."""
+    lines: list[bytes] = []
+    paths = journal_files(directory, JournalFileKind.CHECKPOINT)
+    for path in paths:
+        try:
+            records = read_checkpoint(path).records
+        except OSError:
+            continue
+        lines += [line for line, _ in join_points(records)]
+    return lines, paths
+
+
+def _describe_damage(path: Path) -> str:
+    is_checkpoint = classify_journal_file(path.name).kind is JournalFileKind.CHECKPOINT
+    return "measurements in it are damaged" if is_checkpoint else "open spans in it are damaged"
 
 
 def _take_snapshot(directory: Path, damaged: list[Damage]) -> list[_SegmentSnapshot]:

@@ -27,6 +27,7 @@ from rimp_otel.process import Reporter, importing
 __all__ = [
     "Recovered",
     "find_stored_records",
+    "journal_files",
     "newest_file_ends",
     "next_file_number",
     "recover_slot",
@@ -36,7 +37,12 @@ __all__ = [
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TIMES = rb'imeUnixNano":"([0-9]{1,20})"'
 # What ``orphans`` makes segments of, or removes.
-_ORPHANS = {JournalFileKind.OPEN_SPANS, JournalFileKind.CRASH, JournalFileKind.TEMPORARY}
+_ORPHANS = {
+    JournalFileKind.OPEN_SPANS,
+    JournalFileKind.CRASH,
+    JournalFileKind.CHECKPOINT,
+    JournalFileKind.TEMPORARY,
+}
 
 
 class Recovered(NamedTuple):
@@ -44,7 +50,7 @@ class Recovered(NamedTuple):
 
     #: Oldest first.
     segments: list[Segment]
-    #: Segments and open-span tables that could not be read, and were put into quarantine.
+    #: Segments and other files that could not be read, and were put into quarantine.
     damaged: int
     #: True if records of the segments may be in files already, of any age: after a loss of power.
     may_be_stored: bool = False
@@ -124,11 +130,15 @@ def _convert_orphans(slot: Slot, target: JournalTarget, reporter: Reporter) -> i
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise  # then nothing can be drained either; it must not come before
-        reporter.warn("open spans", f"cannot recover open spans in {directory} now: {error}")
+        reporter.warn(
+            "open spans", f"cannot recover open spans and measurements in {directory} now: {error}"
+        )
         return 0
     if damaged:
         reporter.warn(
-            "damaged", f"{damaged} open spans in {directory} are damaged, renamed to *.damaged"
+            "damaged",
+            f"{damaged} open spans or checkpoints of measurements in {directory} are damaged, renamed"
+            " to *.damaged",
         )
     return damaged
 
@@ -166,11 +176,18 @@ def _resolve_intent(segment: Segment, target: JournalTarget) -> None:
 
 def segment_files(directory: Path) -> list[Path]:
     """Return the segments in a journal's directory, oldest first; never a link, nor a pipe."""
-    found = []
-    for name in _names_in_journal(directory):
-        kind, number, _ = classify_journal_file(name)
-        if kind is JournalFileKind.SEGMENT and _may_be_segment(directory / name):
-            found.append((number, directory / name))
+    return [
+        path for path in journal_files(directory, JournalFileKind.SEGMENT) if _may_be_segment(path)
+    ]
+
+
+def journal_files(directory: Path, kind: JournalFileKind) -> list[Path]:
+    """Return what is named as a file of that kind in a journal's directory, oldest first."""
+    found = [
+        (file.number or 0, directory / name)
+        for name in _names_in_journal(directory)
+        if (file := classify_journal_file(name)).kind is kind
+    ]
     return [path for _, path in sorted(found)]
 
 

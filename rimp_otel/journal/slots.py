@@ -8,8 +8,9 @@ holds a lock on a file in the journal's directory. All that may lie there, by it
 ``000001.seg``        a segment of the journal
 ``000002.open``       the table of spans that are open
 ``000003.crash``      what ``faulthandler`` writes if the process crashes
+``000004.metrics``    what the instruments have measured and is not stored yet
 ``000002.tmp``        a segment that is being made of the files of a dead process
-``000001.seg.damaged`` a file of the first three kinds that was found damaged, in quarantine
+``000001.seg.damaged`` a file of those kinds that was found damaged, in quarantine
 ===================== ========================================================================
 
 Numbers grow over the life of a journal. Whatever has another name is foreign, and is left alone.
@@ -61,15 +62,23 @@ class JournalFileKind(Enum):
     SEGMENT = ".seg"
     OPEN_SPANS = ".open"
     CRASH = ".crash"
+    CHECKPOINT = ".metrics"
     TEMPORARY = ".tmp"
     QUARANTINED = ".damaged"
     FOREIGN = ""
 
 
-DATA_KINDS = frozenset({JournalFileKind.SEGMENT, JournalFileKind.OPEN_SPANS, JournalFileKind.CRASH})
+DATA_KINDS = frozenset(
+    {
+        JournalFileKind.SEGMENT,
+        JournalFileKind.OPEN_SPANS,
+        JournalFileKind.CRASH,
+        JournalFileKind.CHECKPOINT,
+    }
+)
 """The kinds of files that hold what was recorded."""
 
-_NUMBERED = r"([0-9]{6,})(\.seg|\.open|\.crash|\.tmp)(\.damaged)?"
+_NUMBERED = r"([0-9]{6,})(\.seg|\.open|\.crash|\.metrics|\.tmp)(\.damaged)?"
 
 
 class JournalFile(NamedTuple):

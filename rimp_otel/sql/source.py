@@ -72,6 +72,7 @@ class SignalSource:
         self._recording = FileRecording(self._path, count_line)
         self._copies: dict[FileKey, Path] = {}
         self._tables: list[Any] = []
+        self._measured: list[Any] = []
         self._rows = 0
         self._is_new = True
 
@@ -81,10 +82,11 @@ class SignalSource:
 
     def table(self) -> Any:
         """Return the records that are in no copy."""
-        if not self._tables:
+        tables = [*self._tables, *self._measured]
+        if not tables:
             return self._builder.schema.empty_table()
         # Equal columns, though each table has dictionaries of its own.
-        return pyarrow.concat_tables(self._tables)
+        return pyarrow.concat_tables(tables)
 
     def refresh(self) -> bool:
         """Read what was recorded since the last time; return True if there was anything.
@@ -152,19 +154,28 @@ class SignalSource:
         return None
 
     def _read_new_lines(self) -> bool:
-        before, builder = self._rows, self._builder
+        before, measured = self._rows, self._recording.measured
         for data in self._recording.poll(final=True, wanted=self._is_wanted):
-            for line in data.otlp_json(self.signal):
-                try:
-                    builder.add_line(line)
-                except DecodeError:
-                    self.damaged += 1
-                if builder.rows >= _MAX_TABLE_ROWS:
-                    self._take_table()
+            self._add_lines(data.otlp_json(self.signal))
         self._take_table()
         self.damaged += len(self._recording.damaged)
         self._recording.damaged.clear()
+        if self.signal is Signal.METRICS and self._recording.measured != measured:
+            # In the place of those that were measured before.
+            self._add_lines(self._recording.measured)
+            has_rows = bool(self._builder.rows)
+            self._measured = [self._builder.take_table(is_sorted=False)] if has_rows else []
+            return True
         return self._rows > before
+
+    def _add_lines(self, lines: list[bytes]) -> None:
+        for line in lines:
+            try:
+                self._builder.add_line(line)
+            except DecodeError:
+                self.damaged += 1
+            if self._builder.rows >= _MAX_TABLE_ROWS:
+                self._take_table()
 
     def _is_wanted(self, content: DataFile) -> bool:
         return content.signal is self.signal and content.key not in self._copies

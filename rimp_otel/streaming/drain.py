@@ -11,6 +11,7 @@ from typing import Protocol
 from rimp_otel.batch import TelemetryData
 from rimp_otel.collector.stats import RecordCounts
 from rimp_otel.errors import StorageError
+from rimp_otel.otlp.lines import EncodedRecord
 from rimp_otel.process import Reporter
 from rimp_otel.storage.base import TelemetryStorage
 
@@ -129,6 +130,29 @@ class Drain:
         """Put data points that the stream collected in line, for the next run."""
         self._counts.collect_points(len(data))
         self._hold(data)
+
+    #: True if ``checkpoint`` keeps points for the time after the process's death.
+    keeps_checkpoints = False
+
+    def accept_encoded_points(self, records: list[EncodedRecord], failed: int = 0) -> bool:
+        """Put encoded data points in line.
+
+        Args:
+            records: the points.
+            failed: how many more could not be encoded.
+
+        Returns:
+            True if no death of the process can lose them any more.
+        """
+        raise NotImplementedError
+
+    def checkpoint(self, points: list[EncodedRecord]) -> bool:
+        """Keep points, instead of those before, for the time after the process's death.
+
+        Returns:
+            True if that was done.
+        """
+        raise NotImplementedError
 
     @property
     def _waiting(self) -> int:

@@ -49,7 +49,7 @@ from rimp_otel.journal.slices import Slice, Slicer, StoredRecords
 from rimp_otel.journal.slots import Slot
 from rimp_otel.journal.target import End, JournalTarget
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import LINE_SIZE, join_lines
+from rimp_otel.otlp.lines import LINE_SIZE, EncodedRecord, join_lines
 from rimp_otel.process import Reporter
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.streaming.drain import BufferView, Drain
@@ -153,15 +153,25 @@ class JournalDrain(Drain):
     def accept_points(self, data: TelemetryData) -> None:
         """Put data points that the stream collected into the journal."""
         encoded_records = data.encoded_records(Signal.METRICS)
+        self.accept_encoded_points(encoded_records, skipped_count(data, Signal.METRICS))
+
+    keeps_checkpoints = True
+
+    def accept_encoded_points(self, records: list[EncodedRecord], failed: int = 0) -> bool:
+        """Put encoded data points into the journal; return False if some wait in memory."""
         tag = SIGNAL_TAGS[Signal.METRICS]
         # Before they can be stored: what is pending is never less than nothing.
-        unencoded = skipped_count(data, Signal.METRICS)
-        self._counts.collect_points(len(encoded_records), unencoded)
-        for taken, encoded in enumerate(encoded_records):
-            if not self._journal.append(tag, encoded):
-                rest = join_lines(Signal.METRICS, encoded_records[taken:])
+        self._counts.collect_points(len(records), failed)
+        for taken, record in enumerate(records):
+            if not self._journal.append(tag, record):
+                rest = join_lines(Signal.METRICS, records[taken:])
                 self._hold(TelemetryData.from_otlp_json(rest))
-                return
+                return False
+        return True
+
+    def checkpoint(self, points: list[EncodedRecord]) -> bool:
+        """Keep points in the journal's checkpoint."""
+        return self._journal.checkpoint(points)
 
     def _store_waiting(self, taken: list[TelemetryData] | None) -> bool:
         try:
@@ -289,6 +299,7 @@ class JournalDrain(Drain):
             for segment, mark in marks.items():
                 if self._synced.get(segment) != mark:
                     segment.sync()
+            self._journal.sync_checkpoint()
         except Exception as error:
             self._reporter.warn("sync", f"a sync failed, so a loss of power may cost more: {error}")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -22,11 +23,14 @@ from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.files.storage import FileStorage
 from rimp_otel.streaming.drain import Drain
 from rimp_otel.streaming.journal_drain import JournalDrain
+from rimp_otel.streaming.measurements import Measurements
 from rimp_otel.streaming.worker import Consumer, ConsumerFunction, ConsumerStats, Task, Worker
 
 __all__ = ["StreamStats", "TelemetryStream", "storage_for"]
 
 
+# One over the part of the time that collections for the checkpoint take at most.
+_COLLECTING_PART = 10
 # Seconds. Waiting for longer raises OverflowError.
 _MAX_WAIT = threading.TIMEOUT_MAX / 2
 
@@ -60,8 +64,9 @@ class TelemetryStream(MetricReader):
 
     One background thread serves all three signals: it drains every ``flush_interval``, and when
     the buffer is full. As a MetricReader it has OpenTelemetry's instruments collected every
-    ``metric_interval``, on another thread, since their callbacks are foreign code. A batch is stored
-    first, then offered to the consumers. What a storage refuses stays and is offered again, with
+    ``metric_interval``, on another thread, since their callbacks are foreign code; and in between
+    every ``metric_checkpoint_interval``, only to keep in the journal what a death of the process
+    would lose (points of delta temporality are stored then, too). A batch is stored first, then offered to the consumers. What a storage refuses stays and is offered again, with
     growing pauses; what then finds no room in the buffer is dropped and counted.
 
     Nothing that hangs (a storage, a consumer) makes ``stop``, ``force_flush``, ``shutdown`` or
@@ -105,7 +110,10 @@ class TelemetryStream(MetricReader):
         self._timeout = config.flush_timeout
         self._consumers: tuple[Consumer, ...] = ()
         self._metric_errors = 0
+        self._checkpoint_interval = config.metric_checkpoint_interval or math.inf
         self._metrics_due = time.monotonic() + self._metric_interval
+        self._checkpoint_due = time.monotonic() + self._checkpoint_interval
+        self._drain_due = 0.0
         self._metrics_ended = False
         self._collecting: Task | None = None
         self._exiting = False
@@ -115,6 +123,14 @@ class TelemetryStream(MetricReader):
         self._reporter = Reporter()
         self._buffer = CollectorBuffer(collector)
         self._drain = self._make_drain()
+        self._keeps_checkpoints = (
+            self._drain.keeps_checkpoints and self._checkpoint_interval < self._metric_interval
+        )
+        self._measurements: dict[MetricReader, Measurements] = {}
+        self._measuring = threading.Lock()
+        # Of the thread that collects: whether this is not a regular collection, and whether it has
+        # brought anything.
+        self._collection = threading.local()
         self._worker = Worker(self._tick, "rimp-stream")
         call_in_forked_child(self._reset_after_fork)
         call_in_forked_child(self._start_after_fork, last=True)
@@ -251,23 +267,84 @@ class TelemetryStream(MetricReader):
     def _receive_metrics(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
     ) -> None:
-        data = TelemetryData.from_metrics_data(metrics_data)
-        if data and self.collector.config.enabled:
+        self._receive(self, metrics_data)
+
+    def _receive(self, reader: MetricReader, metrics_data: MetricsData) -> None:
+        self._collection.is_empty = False
+        if not self.collector.config.enabled:
+            return
+        if self._keeps_checkpoints:
+            self._take_measurements(reader, metrics_data)
+        elif data := TelemetryData.from_metrics_data(metrics_data):
             self._drain.accept_points(data)
             self._worker.wake()
 
+    def _take_measurements(self, reader: MetricReader, metrics_data: MetricsData | None) -> None:
+        """Store a regular collection, and the deltas of any; keep the rest in the checkpoint."""
+        # Once the thread has ended, nothing that is only kept would be stored any more.
+        is_regular = not (getattr(self._collection, "is_between", False) and self._wants_thread)
+        with self._measuring:
+            found = self._measurements.setdefault(reader, Measurements())
+            if is_regular:
+                points, failed = found.collect(metrics_data, time.time_ns())
+            elif metrics_data is not None:
+                points, failed = found.note(metrics_data)
+            else:
+                return
+            if points or failed:
+                is_safe = self._drain.accept_encoded_points(points, failed)
+                if is_regular and is_safe:
+                    found.mark_stored()
+            self._keep_measurements()
+        if points:
+            self._worker.wake()
+
+    def _keep_measurements(self) -> None:
+        everything = list(self._measurements.values())
+        if any(found.is_changed for found in everything):
+            unstored = [record for found in everything for record in found.unstored]
+            if self._drain.checkpoint(unstored):
+                for found in everything:
+                    found.is_changed = False
+
+    def _store_kept_measurements(self, deadline: float) -> None:
+        """Store what is only kept in the checkpoint, where the last collection did not bring it."""
+        if not self._measuring.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            return
+        try:
+            for found in self._measurements.values():
+                points = found.collect_kept(time.time_ns())
+                if points and self._drain.accept_encoded_points(points):
+                    found.mark_stored()
+            self._keep_measurements()
+        finally:
+            self._measuring.release()
+
     def _tick(self) -> float:
         _load_modules()
-        if self._wants_thread and time.monotonic() >= self._metrics_due:
-            self._metrics_due = time.monotonic() + self._metric_interval
+        now = time.monotonic()
+        if self._wants_thread and now >= self._metrics_due:
+            self._metrics_due = now + self._metric_interval
+            self._checkpoint_due = now + self._checkpoint_interval
             self._begin_collecting()
-        self._drain.run_when_due()
-        until_metrics = (
-            self._metrics_due - time.monotonic() if self._wants_thread else self.interval
-        )
-        return max(0.0, min(self.interval, until_metrics))
+        elif self._wants_checkpoints and now >= self._checkpoint_due:
+            self._checkpoint_due = now + self._checkpoint_interval
+            self._begin_collecting(self._collect_between)
+        if self._worker.was_woken or now >= self._drain_due:
+            self._drain.run_when_due()
+            self._drain_due = time.monotonic() + self.interval
+        due = [self._drain_due]
+        if self._wants_thread:
+            due.append(self._metrics_due)
+        if self._wants_checkpoints:
+            due.append(self._checkpoint_due)
+        return max(0.0, min(due) - time.monotonic())
 
-    def _begin_collecting(self) -> Task | None:
+    @property
+    def _wants_checkpoints(self) -> bool:
+        return self._keeps_checkpoints and self._wants_thread and self._collect is not None
+
+    def _begin_collecting(self, collect: Callable[[], None] | None = None) -> Task | None:
         """Collect the instruments on a thread of its own, unless that is being done.
 
         An observable instrument's callback may hang.
@@ -275,16 +352,31 @@ class TelemetryStream(MetricReader):
         if self._collect is None or self._metrics_ended:
             return None
         if self._collecting is None or self._collecting.done.is_set():
-            self._collecting = self._worker.run_aside(self._collect_metrics)
+            self._collecting = self._worker.run_aside(collect or self._collect_metrics)
         return self._collecting
 
     def _collect_metrics(self) -> None:
         try:
             for reader in (self, *self._further_readers):
+                self._collection.is_empty = True
                 reader.collect(timeout_millis=self._timeout * 1_000)
+                if self._keeps_checkpoints and self._collection.is_empty:
+                    self._take_measurements(reader, None)
         except Exception as error:
             self._metric_errors += 1
             self._reporter.warn("metrics", f"metrics could not be collected: {error!r}")
+
+    def _collect_between(self) -> None:
+        """Collect the instruments for the checkpoint alone."""
+        began = time.monotonic()
+        self._collection.is_between = True
+        try:
+            self._collect_metrics()
+        finally:
+            self._collection.is_between = False
+            # Where it takes long, for the number of series or for callbacks, it must not take all.
+            pause = _COLLECTING_PART * (time.monotonic() - began)
+            self._checkpoint_due = max(self._checkpoint_due, began + pause)
 
     def _finish_collecting(self, deadline: float) -> bool:
         """Have all that was measured up to now collected; return False if that takes longer."""
@@ -298,6 +390,8 @@ class TelemetryStream(MetricReader):
         def flush() -> bool:
             self._drain.run()  # at once, whatever the instruments' callbacks do
             collected = self._finish_collecting(deadline)
+            if ending:
+                self._store_kept_measurements(deadline)
             stored = self._drain.run()
             if ending:
                 self._drain.close()
@@ -349,6 +443,9 @@ class TelemetryStream(MetricReader):
         self._drain.reset_after_fork()
         self._worker.reset_after_fork()
         self._collecting = None
+        self._measuring = threading.Lock()
+        for found in self._measurements.values():
+            found.reset_after_fork()
         for consumer in self._consumers:
             consumer.reset_after_fork()
 
@@ -414,7 +511,7 @@ class _FurtherReader(MetricReader):
     def _receive_metrics(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
     ) -> None:
-        self._stream._receive_metrics(metrics_data, timeout_millis, **kwargs)
+        self._stream._receive(self, metrics_data)
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         return self._stream.force_flush(timeout_millis)

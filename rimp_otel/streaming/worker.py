@@ -224,6 +224,8 @@ class Worker:
         self._inbox: queue.SimpleQueue[Task | _EndOfThread | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._woken = False
+        #: True during a tick that ``wake`` asked for.
+        self.was_woken = False
         self._here = threading.local()
         # Threads that were not waited for to their end, since what they do may hang.
         self._left: list[threading.Thread] = []
@@ -319,7 +321,7 @@ class Worker:
             if message is not None:
                 message.run()
                 continue
-            self._woken = False
+            self.was_woken, self._woken = self._woken, False
             next_tick = time.monotonic() + self._tick_safely()
 
     def _tick_safely(self) -> float:

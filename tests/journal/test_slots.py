@@ -201,6 +201,7 @@ def test_lock_file_that_was_removed(directory_of):
         ("1234567.seg", JournalFile(JournalFileKind.SEGMENT, 1_234_567)),
         ("000002.open", JournalFile(JournalFileKind.OPEN_SPANS, 2)),
         ("000003.crash", JournalFile(JournalFileKind.CRASH, 3)),
+        ("000004.metrics", JournalFile(JournalFileKind.CHECKPOINT, 4)),
         ("000002.tmp", JournalFile(JournalFileKind.TEMPORARY, 2)),
         (
             "000001.seg.damaged",

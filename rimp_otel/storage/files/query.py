@@ -144,7 +144,7 @@ class _OpenedFiles:
     """The data files that are open; of many, those that were used last. A context manager."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.journal = _JournalChunks(snapshot.journal)
+        self.journal = _JournalChunks(snapshot.in_journals)
         self._snapshot = snapshot
         self._open: OrderedDict[DataFile, tuple[ExitStack, ChunkedFile | None]] = OrderedDict()
         self._known: dict[DataFile, int] = {}

@@ -68,6 +68,9 @@ class FileRecording:
         self._decoder = LineDecoder(decode)
         self._positions: dict[FileKey, _Position] = {}
         self._seen = SeenRecords()
+        #: What living processes had measured and not stored at the last poll: lines of data points,
+        #: which no poll returns, since later ones replace them.
+        self.measured: list[bytes] = []
 
     @property
     def path(self) -> Path:
@@ -176,6 +179,7 @@ class FileRecording:
 
     def _begin(self, snapshot: Snapshot) -> None:
         self._seen.begin(snapshot.journal)
+        self.measured = [line.text for line in snapshot.measured]
         self._decoder.note_in_journals(snapshot.damaged)
 
     def _end(self, snapshot: Snapshot) -> None:

@@ -59,6 +59,8 @@ class Snapshot:
         self.active: list[DataFile] = []
         #: Oldest first, for each slot.
         self.journal: list[JournalLine] = []
+        #: What living processes have measured and not stored: points that later ones replace.
+        self.measured: list[JournalLine] = []
         #: In the journals.
         self.damaged: list[Damage] = []
         self._files: dict[FileKey, BinaryIO] = {}
@@ -75,6 +77,11 @@ class Snapshot:
 
     def __exit__(self, *error: object) -> None:
         self._opened.close()
+
+    @property
+    def in_journals(self) -> list[JournalLine]:
+        """All that the journals hold: what is to be stored, and what later measurements replace."""
+        return [*self.journal, *self.measured]
 
     def open(self, data_file: DataFile) -> OpenFile | None:
         """Open a data file; return None if it was deleted meanwhile. The caller closes it.
@@ -124,6 +131,7 @@ class Snapshot:
         self, files: _ActiveFiles, contents: JournalContents, is_certain: bool = True
     ) -> None:
         self.journal += [JournalLine(signal, line) for signal, line, _ in contents.lines]
+        self.measured += [JournalLine(Signal.METRICS, line) for line in contents.measured]
         self.damaged += contents.damaged
         for signal, file in files.opened.items():
             limit = files.limit(signal, contents) if is_certain else None

@@ -93,7 +93,7 @@ class RecordingView:
         self._decoder = decoder
         self._seen = SeenRecords()
         self.snapshot = Snapshot(layout)
-        self._seen.begin(self.snapshot.journal)
+        self._seen.begin(self.snapshot.in_journals)
         decoder.note_in_journals(self.snapshot.damaged)
 
     def __enter__(self) -> RecordingView:

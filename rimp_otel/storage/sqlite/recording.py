@@ -12,6 +12,7 @@ from typing import Any
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.journal.reader import Damage, read_journal
+from rimp_otel.models.records import Signal
 from rimp_otel.otlp.scan import summarize_line
 from rimp_otel.storage.base import (
     ALL_RECORDS,
@@ -91,7 +92,7 @@ class SQLiteRecording:
         Raises:
             StorageError: it cannot be read.
         """
-        view = _JournalView(self._read_journals())
+        view = _JournalView(self._read_journals(with_measured=True))
         stored = self._query.select(selection, without_seen=view.without_seen)
         records = [*stored, *view.records(selection)]
         return without_times(keep_newest(selection, records))
@@ -104,7 +105,7 @@ class SQLiteRecording:
         Raises:
             StorageError: it cannot be read.
         """
-        view = _JournalView(self._read_journals())
+        view = _JournalView(self._read_journals(with_measured=True))
         stored = self._query.iter_select(selection, view.without_seen)
         waiting = sorted(view.records(selection), key=itemgetter(0))
         records = merge(stored, waiting, key=itemgetter(0))
@@ -121,7 +122,7 @@ class SQLiteRecording:
         Raises:
             StorageError: it cannot be read.
         """
-        view = _JournalView(self._read_journals())
+        view = _JournalView(self._read_journals(with_measured=True))
         yield from self._query.batches(selection._replace(limit=None), view.without_seen)
         yield from view.fresh()
         if on_file is not None:
@@ -155,12 +156,14 @@ class SQLiteRecording:
                 self._last = following - 1
         self._seen.skip()
 
-    def _read_journals(self) -> list[JournalLine]:
+    def _read_journals(self, with_measured: bool = False) -> list[JournalLine]:
         lines: list[JournalLine] = []
         damaged: list[Damage] = []
         for slot in self.layout.slots():
             contents = read_journal(self.layout.journal(slot), lambda *_: False)
             lines += [JournalLine(signal, line) for signal, line, _ in contents.lines]
+            if with_measured:  # not for a poll: they are replaced by the next ones
+                lines += [JournalLine(Signal.METRICS, line) for line in contents.measured]
             damaged += contents.damaged
         self._decoder.note_in_journals(damaged)
         return lines
