@@ -281,8 +281,7 @@ class TelemetryStream(MetricReader):
 
     def _take_measurements(self, reader: MetricReader, metrics_data: MetricsData | None) -> None:
         """Store a regular collection, and the deltas of any; keep the rest in the checkpoint."""
-        # Once the thread has ended, nothing that is only kept would be stored any more.
-        is_regular = not (getattr(self._collection, "is_between", False) and self._wants_thread)
+        is_regular = not getattr(self._collection, "is_between", False)
         with self._measuring:
             found = self._measurements.setdefault(reader, Measurements())
             if is_regular:
@@ -301,7 +300,9 @@ class TelemetryStream(MetricReader):
 
     def _keep_measurements(self) -> None:
         everything = list(self._measurements.values())
-        if any(found.is_changed for found in everything):
+        # Not once the stream is told to stop, which stores what is kept: this may be after that.
+        wants_any = self._wants_thread or not any(found.unstored for found in everything)
+        if wants_any and any(found.is_changed for found in everything):
             unstored = [record for found in everything for record in found.unstored]
             if self._drain.checkpoint(unstored):
                 for found in everything:
