@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +15,8 @@ from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.storage.base import Selection, TimedRecord, keep_newest, select_with_times
 from rimp_otel.storage.reading import LineDecoder
-from rimp_otel.storage.sqlite.connection import DatabaseConnection
+from rimp_otel.storage.sqlite.connection import DatabaseConnection, knows_fts5
+from rimp_otel.storage.sqlite.fork_gate import FORK_GATE
 from rimp_otel.storage.sqlite.rows import MAX_TIME
 from rimp_otel.storage.sqlite.schema import (
     SIGNAL_NUMBERS,
@@ -31,6 +34,7 @@ __all__ = [
     "Rows",
     "SelectionQuery",
     "TextIndex",
+    "match_words",
     "parse_words",
 ]
 
@@ -180,6 +184,21 @@ def _to_like_pattern(word: str) -> str:
     for special in "\\%_":
         word = word.replace(special, "\\" + special)
     return f"%{word.rstrip('*') or word}%"
+
+
+def match_words(texts: Iterable[str], words: list[str]) -> set[int]:
+    """Return which of the texts, counted from 0, hold all words, as a database would find them."""
+    numbered = [(i, text.encode(errors="replace").decode()) for i, text in enumerate(texts)]
+    kind = "VIRTUAL TABLE messages USING fts5 (message)"
+    condition, values = "messages MATCH ?", [" ".join(map(_quote_word, words))]
+    if not knows_fts5():
+        kind = "TABLE messages (message)"
+        condition = " AND ".join(["message LIKE ? ESCAPE '\\'"] * len(words))
+        values = list(map(_to_like_pattern, words))
+    with FORK_GATE.use(), closing(sqlite3.Connection(":memory:")) as db:
+        db.execute(f"CREATE {kind}")
+        db.executemany("INSERT INTO messages (rowid, message) VALUES (?, ?)", numbered)
+        return {i for (i,) in db.execute(f"SELECT rowid FROM messages WHERE {condition}", values)}
 
 
 class Rows:

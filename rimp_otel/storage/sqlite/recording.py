@@ -32,7 +32,7 @@ from rimp_otel.storage.reading import (
     list_journal_files,
 )
 from rimp_otel.storage.sqlite.connection import SUFFIXES
-from rimp_otel.storage.sqlite.query import PAGE, SELECT, DatabaseQuery, Rows
+from rimp_otel.storage.sqlite.query import PAGE, SELECT, DatabaseQuery, Rows, match_words
 from rimp_otel.storage.sqlite.schema import DatabaseLayout, open_for_reading
 
 __all__ = ["SQLiteRecording"]
@@ -92,10 +92,25 @@ class SQLiteRecording:
         Raises:
             StorageError: it cannot be read.
         """
-        view = _JournalView(self._read_journals(with_measured=True))
-        stored = self._query.select(selection, without_seen=view.without_seen)
-        records = [*stored, *view.records(selection)]
-        return without_times(keep_newest(selection, records))
+        return self._select(selection)
+
+    def search(self, words: list[str], selection: Selection = ALL_RECORDS) -> TelemetryData:
+        """Return the selected log records whose messages hold all words, oldest first.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        return self._select(selection, words)
+
+    def _select(self, selection: Selection, words: list[str] | None = None) -> TelemetryData:
+        view = _JournalView(self._read_journals(with_measured=not words))
+        stored = self._query.select(selection, words, view.without_seen)
+        waiting = list(view.records(selection))
+        if words and waiting:
+            waiting = [found for found in waiting if found[1] == "events"]
+            matching = match_words([event.message for _, _, event in waiting], words)
+            waiting = [found for i, found in enumerate(waiting) if i in matching]
+        return without_times(keep_newest(selection, [*stored, *waiting]))
 
     def iter_retrieve(
         self, selection: Selection = ALL_RECORDS, batch_size: int = 1_000

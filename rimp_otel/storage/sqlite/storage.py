@@ -17,7 +17,7 @@ from rimp_otel.models.filters import Conditions
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import TimeLike
 from rimp_otel.process import ProcessLock, call_in_forked_child
-from rimp_otel.storage.base import RecordedStorage, Selection, without_times
+from rimp_otel.storage.base import RecordedStorage, Selection
 from rimp_otel.storage.reading import LineDecoder
 from rimp_otel.storage.sqlite.fork_gate import FORK_GATE
 from rimp_otel.storage.sqlite.query import DatabaseQuery, parse_words
@@ -153,8 +153,7 @@ class SQLiteStorage(RecordedStorage):
         """Return the log records whose message holds all words of a text, in any order.
 
         Case does not matter. If SQLite has full-text search (FTS5), whole words are found, and the
-        beginnings of words that end in a star; without, what contains them. What waits in a
-        journal is not found.
+        beginnings of words that end in a star; without, what contains them.
 
         Args:
             text: words, such as ``connection refused`` or ``time*``.
@@ -165,12 +164,11 @@ class SQLiteStorage(RecordedStorage):
             StorageError: the file cannot be read.
         """
         selection = Selection.of(start_time, end_time, limit, **conditions)
-        words, decoder = parse_words(text), LineDecoder()
-        query = DatabaseQuery(self._layout.path, self._timeout, decoder)
+        words, recording = parse_words(text), self._open_recording()
         try:
-            return without_times(query.select(selection, words))
+            return recording.search(words, selection)
         finally:
-            self.damaged = decoder.damaged
+            self.damaged = recording.damaged
 
     def stats(self) -> SQLiteStats:
         """Return what this storage has done in this process."""
