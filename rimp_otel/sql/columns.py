@@ -79,12 +79,12 @@ def string_column(values: Sequence[str | None]) -> Any:
 
 
 def time_column(values: Sequence[int | None]) -> Any:
-    """Return a time or duration in nanoseconds for each row; 0 for None, the largest that fits for
-    larger ones."""
+    """Return a time or duration in nanoseconds for each row; 0 for None, the largest or smallest that
+    fits for those beyond it."""
     try:
         packed = array("q", [value or 0 for value in values])
     except OverflowError:
-        packed = array("q", [min(value or 0, _MAX_TIME) for value in values])
+        packed = array("q", [max(-_MAX_TIME, min(value or 0, _MAX_TIME)) for value in values])
     return number_array(packed, pyarrow.int64())
 
 

@@ -209,13 +209,23 @@ class Connection:
         is_replaced = False
         for signal in _signals_in(statement):
             source = self._sources[signal]
-            if source.delete_damaged_copies():
+            if source.has_damaged_copies():
                 source.reload()
                 self._create_views(source)
                 is_replaced = True
         return is_replaced
 
     def _create_views(self, source: SignalSource) -> None:
+        try:
+            self._create_views_once(source)
+        except duckdb.Error as error:
+            # A copy that was damaged or deleted since it was checked.
+            if not source.has_damaged_copies():
+                raise explain_error(self._raw, error) from None
+            source.reload()
+            self._create_views_once(source)
+
+    def _create_views_once(self, source: SignalSource) -> None:
         live = f"_rimp_{source.signal.value}"
         self._raw.register(live, source.table())
         for statement in view_statements(source.signal, source.files(), live):

@@ -2,8 +2,8 @@
 
 A copy is derived: it can be deleted at any time, and is made again. A copy that has its name is
 complete: it is written under another name, with a lock that tells that a process is making it, and
-then renamed. Its footer names the sealed file, the file's size, and the version of this format; a copy
-with another footer, or with none, is replaced.
+then renamed. Its footer names the sealed file, the file's size, and the version of this format, and has a
+checksum of all bytes of the copy; a copy with another footer, with none, or with other bytes is replaced.
 
 ``python -m rimp_otel.sql.parquet DIRECTORY`` makes the missing copies of a recording.
 """
@@ -15,6 +15,7 @@ import os
 import re
 import stat
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ __all__ = [
     "ParquetCounts",
     "ParquetResult",
     "is_current_parquet",
-    "is_readable_parquet",
+    "is_intact_parquet",
     "make_parquet_file",
     "make_parquet_files",
     "parquet_path",
@@ -56,10 +57,13 @@ HAS_BLOOM_FILTERS = (
 )
 """True if this version of PyArrow writes bloom filters."""
 
-_VERSION = 1
+_VERSION = 2
 _LABEL_KEY = "rimp.sealed"
 _SUFFIX = ".parquet"
 _MAGIC = b"PAR1"
+_CHECKSUM_KEY = b" crc32:"
+_NO_CHECKSUM = b"0" * 8
+_READ_SIZE = 1024 * 1024
 
 _MAX_ROWS = 100_000
 _MAX_TEXT_SIZE = 64 * 1024 * 1024
@@ -103,15 +107,50 @@ def is_current_parquet(content: DataFile, path: Path) -> bool:
         return stat.S_ISREG(status.st_mode) and label in _read_footer(copy, status.st_size)
 
 
-def is_readable_parquet(path: Path) -> bool:
-    """Return True if all of a copy can be read; its pages have checksums."""
+def is_intact_parquet(path: Path) -> bool:
+    """Return True if the bytes of a copy are those that were written.
+
+    DuckDB does not look at the checksums of pages: a flipped bit would become a wrong answer.
+    """
     try:
-        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as copy:
-            for _ in copy.iter_batches():
-                pass
-    except (OSError, pyarrow.ArrowException):
+        file = os.open(path, READ_FLAGS)
+    except OSError:
         return False
-    return True
+    with os.fdopen(file, "rb") as copy:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        try:
+            place = _find_checksum(copy, status.st_size)
+            return place > 0 and _read_checksum(copy, place) == _compute_checksum(copy, place)
+        except OSError:
+            return False
+
+
+def _find_checksum(copy: BinaryIO, size: int) -> int:
+    """Return where in a copy its checksum is, in bytes; 0 for one without."""
+    footer = _read_footer(copy, size)
+    at = footer.find(_CHECKSUM_KEY)
+    return 0 if at < 0 else size - 8 - len(footer) + at + len(_CHECKSUM_KEY)
+
+
+def _read_checksum(copy: BinaryIO, place: int) -> bytes:
+    copy.seek(place)
+    return copy.read(len(_NO_CHECKSUM))
+
+
+def _compute_checksum(copy: BinaryIO, place: int) -> bytes:
+    """Return the checksum of a copy, in which zeros stand in its place."""
+    copy.seek(0)
+    checksum, left = 0, place
+    while left > 0 and (data := copy.read(min(left, _READ_SIZE))):
+        checksum = zlib.crc32(data, checksum)
+        left -= len(data)
+    checksum = zlib.crc32(_NO_CHECKSUM, checksum)
+    copy.seek(place + len(_NO_CHECKSUM))
+    while data := copy.read(_READ_SIZE):
+        checksum = zlib.crc32(data, checksum)
+    return b"%08x" % checksum
 
 
 def _footer_label(content: DataFile) -> bytes:
@@ -121,6 +160,7 @@ def _footer_label(content: DataFile) -> bytes:
 
 def _read_footer(file: BinaryIO, size: int) -> bytes:
     """Return the footer of a Parquet file; empty if the file is incomplete."""
+    file.seek(0)
     if size < 12 or file.read(4) != _MAGIC:
         return b""
     file.seek(size - 8)
@@ -238,12 +278,23 @@ def _write_tables(tables: _SealedTables, target: BinaryIO) -> ParquetCounts | No
         if not tables.is_there:
             return None
         writer = writer or _open_writer(target, tables.builder.schema.empty_table())
-        writer.add_key_value_metadata({_LABEL_KEY: f"{label}{rows} {tables.damaged}"})
+        checksum = (_CHECKSUM_KEY + _NO_CHECKSUM).decode()
+        writer.add_key_value_metadata({_LABEL_KEY: f"{label}{rows} {tables.damaged}{checksum}"})
     finally:
         if writer is not None:
             writer.close()
     target.flush()
-    return ParquetCounts(rows, os.fstat(target.fileno()).st_size, tables.damaged)
+    size = os.fstat(target.fileno()).st_size
+    _write_checksum(target, size)
+    return ParquetCounts(rows, size, tables.damaged)
+
+
+def _write_checksum(copy: BinaryIO, size: int) -> None:
+    place = _find_checksum(copy, size)
+    checksum = _compute_checksum(copy, place)
+    copy.seek(place)
+    copy.write(checksum)
+    copy.flush()
 
 
 def _open_writer(target: BinaryIO, table: Any) -> Any:
@@ -331,7 +382,7 @@ def make_parquet_files(
         progress: called before a copy is made, with the sealed file's path, the number of copies
             made, and the number of all that have to be.
         rebuild: replace complete copies, too.
-        check: read complete copies to their end, and replace those that are damaged.
+        check: compute the checksums of complete copies, and replace those that are damaged.
 
     Raises:
         StorageError: the sealed files cannot be listed.
@@ -353,7 +404,7 @@ def make_parquet_files(
 
 def _has_copy(content: DataFile, check: bool) -> bool:
     path = parquet_path(content)
-    return is_current_parquet(content, path) and (not check or is_readable_parquet(path))
+    return is_current_parquet(content, path) and (not check or is_intact_parquet(path))
 
 
 def _add_copy(content: DataFile, directory: Path, result: ParquetResult) -> ParquetResult:

@@ -21,7 +21,7 @@ from rimp_otel.sql.extras import pyarrow
 from rimp_otel.sql.parquet import (
     BUILDERS,
     is_current_parquet,
-    is_readable_parquet,
+    is_intact_parquet,
     make_parquet_file,
     parquet_path,
 )
@@ -37,6 +37,18 @@ already, and the number of all that have to be."""
 
 _MAX_ROWS_IN_MEMORY = 500_000
 _MAX_TABLE_ROWS = 100_000
+
+
+_FileState = tuple[Path, int, int, int]
+
+
+def _file_state(path: Path) -> _FileState:
+    """Return what tells that a file was replaced or changed; zeros for one that is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path, 0, 0, 0
+    return path, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class SignalSource:
@@ -66,6 +78,8 @@ class SignalSource:
         self._progress = progress
         self._max_rows = max_rows
         self._builder = BUILDERS[signal]()
+        # Copies whose checksums were computed: once in the life of a connection.
+        self._intact: set[_FileState] = set()
         self._begin()
 
     def _begin(self) -> None:
@@ -110,7 +124,7 @@ class SignalSource:
         self._begin()
         self._is_new = False
         sealed = self._sealed_contents()
-        missing = {c.key for c in sealed if not is_current_parquet(c, parquet_path(c))}
+        missing = {c.key for c in sealed if not self._is_usable(c, parquet_path(c))}
         done = 0
         for content in sealed:
             if content.key in missing:
@@ -122,11 +136,10 @@ class SignalSource:
                 self._copies[content.key] = path
         self._read_new_lines()
 
-    def delete_damaged_copies(self) -> bool:
-        """Delete the copies that cannot be read; return True if there were any, or if one is gone."""
-        damaged = [path for path in self._copies.values() if not is_readable_parquet(path)]
-        for path in damaged:
-            path.unlink(missing_ok=True)
+    def has_damaged_copies(self) -> bool:
+        """Return True if a copy cannot be read any more, or is gone; the next reload replaces it."""
+        damaged = [path for path in self._copies.values() if not is_intact_parquet(path)]
+        self._intact -= set(map(_file_state, damaged))
         return bool(damaged)
 
     def _sealed_contents(self) -> list[DataFile]:
@@ -143,15 +156,25 @@ class SignalSource:
             return beside
         for path in (beside, parquet_path(content, self._private_directory)):
             try:
-                if is_current_parquet(content, path) or make_parquet_file(
-                    content, beside.parent, path
-                ):
+                if self._is_usable(content, path):
+                    return path
+                if make_parquet_file(content, beside.parent, path):
+                    self._intact.add(_file_state(path))
                     return path
             except StorageError:
                 return None  # the reader reports it
             except OSError:
                 continue  # no space left, or a recording of another user
         return None
+
+    def _is_usable(self, content: DataFile, path: Path) -> bool:
+        """Return True if a copy is there, of this sealed file, and not damaged."""
+        if not is_current_parquet(content, path):
+            return False
+        state = _file_state(path)
+        if state not in self._intact and is_intact_parquet(path):
+            self._intact.add(state)
+        return state in self._intact
 
     def _read_new_lines(self) -> bool:
         before, measured = self._rows, self._recording.measured

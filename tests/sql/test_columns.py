@@ -294,3 +294,24 @@ def test_attribute_values(json, text, kind):
 def test_a_missing_value():
     """It is an empty text."""
     assert text_and_type(None) == ("", TYPES.index("empty"))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "duration"),
+    [
+        (2**64 - 1, 1, -(2**63) + 2),
+        (1, 2**64 - 1, 2**63 - 2),
+        (10**30, 0, 0),
+        (0, 10**30, 2**63 - 2),
+    ],
+)
+def test_times_beyond_the_column(path, connection, start, end, duration):
+    """A time or duration beyond 63 bits is the nearest that fits."""
+    path.mkdir()
+    line = (
+        '{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"n",'
+        f'"startTimeUnixNano":"{start}","endTimeUnixNano":"{end}"}}]}}]}}]}}\n'
+    )
+    (path / "traces.jsonl").write_text(line)
+    sql = "SELECT Duration, epoch_ns(Timestamp) FROM otel_traces"
+    assert ask(connection, sql) == [(duration, min(start, 2**63 - 2))]

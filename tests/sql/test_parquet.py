@@ -9,12 +9,12 @@ import pytest
 
 from rimp_otel import FileStorage, TelemetryData
 from rimp_otel.fsutil import lock_file
-from rimp_otel.sql import parquet
+from rimp_otel.sql import connect, parquet
 from rimp_otel.sql.extras import duckdb
 from rimp_otel.sql.parquet import (
     ParquetResult,
     is_current_parquet,
-    is_readable_parquet,
+    is_intact_parquet,
     make_parquet_file,
     make_parquet_files,
     parquet_path,
@@ -53,10 +53,10 @@ def test_copy_of_a_sealed_file(sealed, signal, rows):
     assert counts == (rows, copy.stat().st_size, 0)
     assert copy.name == f"{content.name.stem}.parquet"
     assert copy.stat().st_mode & 0o777 == 0o600
-    assert (is_current_parquet(content, copy), is_readable_parquet(copy)) == (True, True)
+    assert (is_current_parquet(content, copy), is_intact_parquet(copy)) == (True, True)
     assert [name for name in os.listdir(copy.parent) if "tmp" in name] == []
     label = pyarrow.parquet.read_metadata(copy).metadata[b"rimp.sealed"].decode()
-    assert label == f"1 {content.name} {content.path.stat().st_size} {rows} 0"
+    assert label.startswith(f"2 {content.name} {content.path.stat().st_size} {rows} 0 crc32:")
 
 
 def test_read_by_pyarrow_and_duckdb(sealed):
@@ -300,6 +300,38 @@ def test_rebuild_and_check(path, directory):
     copy.write_bytes(data)
     assert make_parquet_files(path).made == 0
     assert make_parquet_files(path, check=True).made == 1
+
+
+def damage(data: bytes, kind: str, at: float) -> bytes:
+    """Return the bytes of a file with damage at a place from 0 to 1."""
+    place = int((len(data) - 1) * at)
+    if kind == "flip":
+        return data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
+    if kind == "cut":
+        return data[:place] + data[place + 100 :]
+    if kind == "insert":
+        return data[:place] + b"inserted" + data[place:]
+    half = len(data) // 2
+    return data[:place] + data[half : half + 64] + data[place + 64 :]  # spliced
+
+
+@pytest.mark.parametrize("kind", ["flip", "cut", "insert", "splice"])
+@pytest.mark.parametrize("at", [0, 0.1, 0.4, 0.7, 0.9, 0.97, 1])
+def test_damage_is_found(sealed, kind, at):
+    """Every byte of a copy counts, though its size and time be unchanged."""
+    copy = make_copy(sealed["logs"])
+    assert is_intact_parquet(copy)
+    with duckdb.connect() as raw:
+        rows = raw.execute(SQL.format(copy)).fetchall()
+    status = copy.stat()
+    copy.write_bytes(damage(copy.read_bytes(), kind, at))
+    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not is_intact_parquet(copy)
+    with connect(sealed["logs"].path.parent.parent) as connection:
+        sql = "SELECT count(), min(Timestamp), max(Body) FROM otel_logs"
+        expected = [(len(rows), min(row[0] for row in rows), max(row[7] for row in rows))]
+        assert connection.execute(sql).fetchall() == expected
+    assert is_intact_parquet(copy)
 
 
 def test_orphans(path, directory):
