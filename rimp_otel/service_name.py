@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["name_of_command", "name_of_process"]
+__all__ = ["name_of_command", "name_of_process", "script_of_command"]
 
 
 def name_of_command(command: Sequence[str], env: Mapping[str, str]) -> str:
@@ -37,6 +37,13 @@ def name_of_command(command: Sequence[str], env: Mapping[str, str]) -> str:
         return program.removesuffix(".__main__")
     path = path.resolve()
     return path.parent.name if path.stem == "__main__" else path.stem
+
+
+def script_of_command(command: Sequence[str]) -> str | None:
+    """Return the path of the script that a command has Python run; None for any other command."""
+    program, words = _skip_wrappers(list(command))
+    found = _skip_python(words) if _is_python(program) else None
+    return None if found is None or found[2] else found[0]
 
 
 def name_of_process() -> str | None:

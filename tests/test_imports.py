@@ -40,6 +40,8 @@ FUNCTION_LEVEL = {
     ("otel/autorecord.py", "opentelemetry.util._importlib_metadata"),
     ("otel/autorecord.py", "rimp_otel.otel.instrumentation"),
     ("otel/autorecord.py", "rimp_otel.otel.logging_capture"),
+    ("otel/autorecord.py", "rimp_otel.otel.run_report"),
+    ("otel/instrumentation.py", "opentelemetry.instrumentation.bootstrap_gen"),
     ("otel/instrumentation.py", "packaging.requirements"),
     ("otel/autorecord_site/sitecustomize.py", "rimp_otel.otel.autorecord"),
     ("sql/__init__.py", "rimp_otel.sql.connection"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from rimp_otel.cli.output import warn
 from rimp_otel.errors import MissingExtraError
 from rimp_otel.models.records import Signal
 from rimp_otel.otel.autorecord import remove_from_path
+from rimp_otel.otel.run_report import REPORT_VARIABLE, read_report
 from rimp_otel.process import AUTORECORD_SITE
 from rimp_otel.render.format import format_bytes, format_count
 from rimp_otel.service_name import name_of_command
@@ -41,7 +42,7 @@ is instrumented. Processes that the program starts are recorded, too.
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of ``rimp run``."""
     parser.description = _DESCRIPTION
-    parser.usage = "rimp run [-h] [--path PATH] [--service NAME] [--quiet] -- CMD ..."
+    parser.usage = "rimp run [-h] [--path PATH] [--service NAME] [--quiet] [--no-advice] -- CMD ..."
     add_path_option(parser)
     parser.add_argument(
         "--service",
@@ -50,6 +51,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--quiet", action="store_true", help="do not print what was recorded at the end"
+    )
+    parser.add_argument(
+        "--no-advice",
+        action="store_true",
+        help="do not say at the end which libraries of the program are not instrumented",
     )
     parser.add_argument(
         "program",
@@ -87,12 +93,17 @@ def _record(args: argparse.Namespace, command: Sequence[str], env: Mapping[str, 
 
     enabled = TelemetryConfig.from_env(env).enabled  # raises here what would fail in the program
     added = AddedRecords(path_from_args(args, env), backend_of(env) == "sqlite")
-    try:
-        ended = run_program(command, env)
-    except OSError as error:
-        return _print_start_error(command, error)
+    # A program that this outlives, such as a daemon, finds the file gone, and tells nothing.
+    with tempfile.NamedTemporaryFile(prefix="rimp-run-") as file:
+        try:
+            ended = run_program(command, {**env, REPORT_VARIABLE: file.name})
+        except OSError as error:
+            return _print_start_error(command, error)
+        report = read_report(file.name)
     if not args.quiet:
-        _print_run_summary(args, ended, added, env if enabled else None)
+        said = _summary(args, command, ended, added, env if enabled else None, report)
+        if said:
+            warn(said)
     return ended if ended >= 0 else 128 - ended
 
 
@@ -139,20 +150,30 @@ def _attribute_keys(pairs: str) -> set[str]:
     return {pair.partition("=")[0].strip() for pair in pairs.split(",")}
 
 
-def _print_run_summary(
-    args: argparse.Namespace, ended: int, added: AddedRecords, env: Mapping[str, str] | None
-) -> None:
-    killed = f"the program was killed by {signal_name(-ended)}; " if ended < 0 else ""
+def _summary(
+    args: argparse.Namespace,
+    command: Sequence[str],
+    ended: int,
+    added: AddedRecords,
+    env: Mapping[str, str] | None,
+    report: Mapping[str, Sequence[str]],
+) -> str:
+    """Return the line that is printed at the end; "" if it is interrupted."""
+    from rimp_otel.cli.run_findings import advice, reason_for_nothing
+
+    said = f"the program was killed by {signal_name(-ended)}; " if ended < 0 else ""
     try:
-        records = added.count()
-        what = (
-            _format_recorded(args, added)
-            if records.total()
-            else _format_nothing_recorded(args, env)
-        )
-        warn(killed + what)
+        if added.count().total():
+            said += _format_recorded(args, added)
+        elif env is None:
+            said += f"recorded nothing in {path_from_args(args)}: OTEL_SDK_DISABLED or RIMP_ENABLED turns recording off"
+        else:
+            reason = reason_for_nothing(command, ended, report, path_from_args(args, env), env)
+            said += f"recorded nothing in {path_from_args(args)}: {reason}"
+        more = "" if args.no_advice or env is None else advice(report)
     except (KeyboardInterrupt, OSError):
-        pass  # the exit code of the program matters more than this line
+        return ""  # the exit code of the program matters more than this line
+    return f"{said}; {more}" if more else said
 
 
 def _format_recorded(args: argparse.Namespace, added: AddedRecords) -> str:
@@ -166,13 +187,3 @@ def _format_recorded(args: argparse.Namespace, added: AddedRecords) -> str:
 
 def _show_command(args: argparse.Namespace) -> str:
     return shlex.join(["rimp", "traces", *(["--path", args.path] if args.path else [])])
-
-
-def _format_nothing_recorded(args: argparse.Namespace, env: Mapping[str, str] | None) -> str:
-    if env is None:
-        reason = "OTEL_SDK_DISABLED or RIMP_ENABLED turns recording off"
-    elif env.get("OTEL_CONFIG_FILE"):
-        reason = f"OTEL_CONFIG_FILE={env['OTEL_CONFIG_FILE']} determines where records go"
-    else:
-        reason = f"was it a Python program with rimp-otel installed, as for {sys.executable}?"
-    return f"recorded nothing in {path_from_args(args)}: {reason}"

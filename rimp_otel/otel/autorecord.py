@@ -25,7 +25,9 @@ def start_recording(directory: str) -> None:
     """
     # Not at the top: ``rimp --help`` loads this module, and need not wait for the SDK.
     from rimp_otel.otel.instrumentation import load_instrumentation
+    from rimp_otel.otel.run_report import add_to_report
 
+    add_to_report("started", str(os.getpid()))
     _occupy_closed_descriptors()
     try:
         with _not_inherited(directory):
@@ -33,6 +35,7 @@ def start_recording(directory: str) -> None:
             _configure()
             load_instrumentation()
     except Exception as error:
+        add_to_report("failed", f"the recording could not be started: {error!r}")
         Reporter().warn("start", f"this program is not recorded: {error!r}")
     _remove_handlers()
 

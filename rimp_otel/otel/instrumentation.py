@@ -12,16 +12,17 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 from opentelemetry.util._importlib_metadata import entry_points
 
 from rimp_otel.otel.import_hooks import call_when_imported, is_hookable
+from rimp_otel.otel.run_report import add_to_report
 from rimp_otel.process import Reporter
 
-__all__ = ["exports_logs_elsewhere", "load_instrumentation"]
+__all__ = ["exports_logs_elsewhere", "known_instrumentations", "load_instrumentation"]
 
 _STANDARD_LIBRARY = {
     "asyncio": "asyncio",
@@ -43,6 +44,12 @@ _MODULES = {
 }
 """The modules of distributions, where reading them from their metadata would take longer."""
 
+_INDIRECT = {
+    *("asgiref", "asyncclick", "click", "jinja2", "psutil", "pydantic", "starlette", "structlog"),
+    *("urllib3",),
+}
+"""Libraries that others bring along, or that are used for something else: no advice for them."""
+
 _REPEATED = "Attempting to instrument while already instrumented"
 
 
@@ -56,10 +63,12 @@ def load_instrumentation() -> None:
         name.strip()
         for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
     }
-    if "*" not in disabled:
-        for entry_point in entry_points(group="opentelemetry_instrumentor"):
-            if entry_point.name not in disabled and _is_wanted(entry_point.name):
-                _load_or_wait(entry_point, distro)
+    handled: set[str] = set()
+    for entry_point in entry_points(group="opentelemetry_instrumentor"):
+        handled.update(name.lower() for name, _, _ in _requirements_of(entry_point))
+        if not disabled & {"*", entry_point.name} and _is_wanted(entry_point.name):
+            _load_or_wait(entry_point, distro)
+    _report_uses(handled)
     _call_entry_points("opentelemetry_post_instrument")
 
 
@@ -109,7 +118,7 @@ def _load_or_wait(entry_point: Any, distro: Any) -> None:
     name = entry_point.name
     libraries = _instrumented_libraries(entry_point)
     if libraries is None:
-        return  # what it instruments is not installed
+        return
     modules = _modules_of(libraries) if libraries else [_STANDARD_LIBRARY.get(name, "")]
     if name in _AT_ONCE or not all(map(is_hookable, modules)):
         load()
@@ -176,31 +185,70 @@ _INSTRUMENTS = re.compile(
 )
 
 
+def _requirements_of(entry_point: Any) -> list[tuple[str, Any, bool]]:
+    """Return the libraries that an instrumentation is for: name, requirement, and True for one of which
+    any is enough."""
+    from packaging.requirements import Requirement
+
+    found = []
+    for text in getattr(entry_point.dist, "requires", None) or ():
+        if match := _INSTRUMENTS.match(text):
+            requirement = Requirement(text)
+            found.append((requirement.name, requirement, bool(match["any"])))
+    return found
+
+
 def _instrumented_libraries(entry_point: Any) -> list[str] | None:
     """Return the installed distributions that an instrumentation is for; None if it lacks one, or its
     version does not fit."""
-    from packaging.requirements import Requirement
-
     installed: list[str] = []
-    alternatives = found_alternative = False
-    for text in getattr(entry_point.dist, "requires", None) or ():
-        match = _INSTRUMENTS.match(text)
-        if match is None:
-            continue
-        requirement = Requirement(text)
+    alternatives = is_missing = False
+    for name, requirement, is_alternative in _requirements_of(entry_point):
         try:
-            version = distribution(requirement.name).version
+            version = distribution(name).version
         except PackageNotFoundError:
             version = None
         fits = version is not None and requirement.specifier.contains(version, prereleases=True)
-        if match["any"]:
-            alternatives = True
-            found_alternative |= fits
-        elif not fits:
-            return None
+        alternatives |= is_alternative
+        is_missing |= not fits and not is_alternative
         if fits:
-            installed.append(requirement.name)
-    return None if alternatives and not found_alternative else installed
+            installed.append(name)
+        elif version is not None:
+            _report_misfit(entry_point, requirement, version)
+    return None if is_missing or (alternatives and not installed) else installed
+
+
+def _report_misfit(entry_point: Any, requirement: Any, version: str) -> None:
+    """Tell `rimp run`, as soon as it is used, that a library is too old or too new to be instrumented."""
+    text = (
+        f"{entry_point.dist.name} {entry_point.dist.version} does not instrument {requirement.name} {version}, "
+        f"it wants {requirement.name}{requirement.specifier}"
+    )
+    for module in _modules_of([requirement.name]):
+        call_when_imported(module, partial(add_to_report, "misfit", text))
+
+
+def _report_uses(handled: set[str]) -> None:
+    """Tell `rimp run` which libraries are used that could be instrumented, and are not."""
+    for name in [*known_instrumentations(), "loguru"]:
+        if name not in handled and name not in _INDIRECT:
+            module = _MODULES.get(name, name.replace("-", "_"))
+            call_when_imported(module, partial(add_to_report, "used", name))
+
+
+def known_instrumentations() -> dict[str, list[str]]:
+    """Return the packages that instrument each library, as the installed opentelemetry-instrumentation
+    knows them; libraries in lower case."""
+    try:
+        from opentelemetry.instrumentation.bootstrap_gen import libraries
+    except ImportError:
+        return {}
+    found: dict[str, list[str]] = {}
+    for one in libraries:
+        match = re.match(r"[\w.-]+", one["library"])
+        if match:
+            found.setdefault(match[0].lower(), []).append(one["instrumentation"])
+    return found
 
 
 def _modules_of(libraries: list[str]) -> list[str]:

@@ -215,6 +215,62 @@ def test_nothing_recorded(env: dict[str, str], reason: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (["python", "gone.py"], "there is no gone.py"),
+        (
+            ["python", "-c", "pass"],
+            "the program finished no span, logged nothing and measured nothing before it ended",
+        ),
+        (
+            ["python", "-c", "pass", "--detach"],
+            "the program goes on in the background: follow it with 'rimp tail -f'",
+        ),
+    ],
+)
+def test_why_a_recorded_program_recorded_nothing(command: list[str], reason: str) -> None:
+    """The reason is the one that was found."""
+    done = run("--", sys.executable, *command[1:])
+    assert done.stderr.splitlines()[-1] == f"rimp: recorded nothing in telemetry: {reason}"
+
+
+def test_a_killed_program_that_recorded_nothing() -> None:
+    """Nobody is asked whether it was Python."""
+    done = run(*python("import os; os.kill(os.getpid(), 9)"), OTEL_TRACES_SAMPLER="always_off")
+    assert done.stderr == (
+        "rimp: the program was killed by SIGKILL; recorded nothing in telemetry: the program finished "
+        "no span, logged nothing and measured nothing before it was killed\n"
+    )
+
+
+def test_a_recording_that_cannot_be_written() -> None:
+    """The reason is what the system says."""
+    done = run("--path", "/proc/recording", *python("pass"))
+    said = (
+        "rimp: recorded nothing in /proc/recording: it cannot be written: No such file or directory"
+    )
+    assert done.stderr.splitlines()[-1] == said
+
+
+def test_libraries_that_are_not_instrumented(tmp_path: Path) -> None:
+    """Used ones are named with what to install; --no-advice leaves that out."""
+    site = tmp_path / "site"
+    site.mkdir()
+    for name in ("httpx", "loguru"):
+        (site / f"{name}.py").touch()
+    code = f"{LOG_ONE}\nimport httpx, loguru"
+    done = run(*python(code), PYTHONPATH=str(site))
+    said, _, more = without_size(done.stderr).partition("; ")
+    assert f"{said}\n" == RECORDED_ONE
+    assert more.startswith(
+        "not instrumented: httpx; install it with: pip install opentelemetry-instrumentation-httpx=="
+    )
+    assert more.endswith("; record loguru with: logger.add(rimp_otel.install().loguru_sink)\n")
+    done = run("--no-advice", *python(code), PYTHONPATH=str(site))
+    assert without_size(done.stderr) == RECORDED_ONE
+
+
+@pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
         ([], 2, "no program to run: write rimp run -- python app.py"),

@@ -39,10 +39,10 @@ def install_library(site: Path, library: str, code: str, requires: str = "") -> 
     )
 
 
-def run_recorded(site: Path, code: str) -> tuple[str, str]:
+def run_recorded(site: Path, code: str, *options: str) -> tuple[str, str]:
     """Run a program under ``rimp run``; return what it prints, and what is on standard error."""
     done = subprocess.run(
-        [*RIMP, "run", "--quiet", "--", sys.executable, "-c", code],
+        [*RIMP, "run", *(options or ["--quiet"]), "--", sys.executable, "-c", code],
         env={**environment(), "PYTHONPATH": str(site)},
         capture_output=True,
         text=True,
@@ -63,7 +63,11 @@ def test_a_version_that_does_not_fit(tmp_path: Path) -> None:
     """It is left alone, without a word on the program's standard error."""
     (tmp_path / "shoplib.py").write_text("name = 'plain'\n")
     install_library(tmp_path, "shoplib", "shoplib.name = 'instrumented'", "shoplib >= 2")
-    assert run_recorded(tmp_path, "import shoplib; print(shoplib.name)") == ("plain\n", "")
+    code = "import shoplib; print(shoplib.name)"
+    assert run_recorded(tmp_path, code) == ("plain\n", "")
+    _, err = run_recorded(tmp_path, code, "--path=x")
+    said = "; instr-shoplib 1.0 does not instrument shoplib 1.0, it wants shoplib>=2\n"
+    assert err.endswith(said)
 
 
 def test_an_instrumentation_that_fails(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@
 
 _shtab_rimp_subparsers=(run demo tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion)
 
-_shtab_rimp_run_option_strings=(-h --help --path --service --quiet)
+_shtab_rimp_run_option_strings=(-h --help --path --service --quiet --no-advice)
 _shtab_rimp_demo_option_strings=(-h --help --path --keep --color)
 _shtab_rimp_tail_option_strings=(-h --help -f --follow -n --number --since --until --signal --path --json --color)
 _shtab_rimp_logs_option_strings=(-h --help -f --follow -n --number --severity --level --grep --trace --service --attr --since --until --stack --path --json --color)
@@ -82,6 +82,7 @@ _shtab_rimp_run_pos_0_nargs=...
 _shtab_rimp_run__h_nargs=0
 _shtab_rimp_run___help_nargs=0
 _shtab_rimp_run___quiet_nargs=0
+_shtab_rimp_run___no_advice_nargs=0
 _shtab_rimp_demo__h_nargs=0
 _shtab_rimp_demo___help_nargs=0
 _shtab_rimp_demo___keep_nargs=0

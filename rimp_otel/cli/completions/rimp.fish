@@ -63,6 +63,7 @@ complete -c rimp -n '_shtab_rimp_using run' -s h -l help -d 'show this help mess
 complete -c rimp -n '_shtab_rimp_using run' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'path of the recording (default: $RIMP_STORAGE_PATH or telemetry)'
 complete -c rimp -n '_shtab_rimp_using run' -l service -x -d 'service name (default: OTEL_SERVICE_NAME, or the name of the application)'
 complete -c rimp -n '_shtab_rimp_using run' -l quiet -d 'do not print what was recorded at the end'
+complete -c rimp -n '_shtab_rimp_using run' -l no-advice -d 'do not say at the end which libraries of the program are not instrumented'
 complete -c rimp -n '_shtab_rimp_using run; and test $_shtab_rimp_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'program to run and its arguments, such as: python app.py'
 complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a demo -d 'record a small example service and show the recording'
 complete -c rimp -n '_shtab_rimp_using demo' -s h -l help -d 'show this help message and exit'
