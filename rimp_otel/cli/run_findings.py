@@ -20,7 +20,7 @@ _BACKGROUND = {"--daemon", "--daemonize", "--detach", "-D"}
 
 
 def reason_for_nothing(
-    command: Sequence[str], ended: int, report: Report, path: str, env: Mapping[str, str]
+    command: Sequence[str], ended: int, report: Report, path: Path, env: Mapping[str, str]
 ) -> str:
     """Return the likeliest reason why a program that was to be recorded added nothing.
 
@@ -35,7 +35,7 @@ def reason_for_nothing(
         return f"OTEL_CONFIG_FILE={env['OTEL_CONFIG_FILE']} determines where records go"
     if failures := report.get("failed"):
         return failures[0]
-    if problem := _why_not_writable(Path(path)):
+    if problem := _why_not_writable(path):
         return f"it cannot be written: {problem}"
     if "started" not in report:
         return f"was it a Python program with rimp-otel installed, as for {sys.executable}?"
