@@ -186,6 +186,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._backlogged = False
         self._refresh_fast_path()
         self._flushing = threading.RLock()
+        self._changing_listeners = threading.RLock()
         self._calling_listeners = threading.local()
 
     def _reset_after_fork(self) -> None:
@@ -477,14 +478,16 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
     def add_listener(self, listener: Listener) -> None:
         """Call ``listener`` with each record as it is collected; only with ``realtime_mode``."""
         load_decoding()
-        self._set_listeners((*self._listeners, listener))
+        with self._changing_listeners:
+            self._set_listeners((*self._listeners, listener))
 
     def remove_listener(self, listener: Listener) -> None:
         """Stop calling ``listener``. A listener that was never added is ignored."""
-        kept = list(self._listeners)
-        if listener in kept:
-            kept.remove(listener)
-        self._set_listeners(tuple(kept))
+        with self._changing_listeners:
+            kept = list(self._listeners)
+            if listener in kept:
+                kept.remove(listener)
+            self._set_listeners(tuple(kept))
 
     def _set_listeners(self, listeners: tuple[Listener, ...]) -> None:
         self._listeners = listeners

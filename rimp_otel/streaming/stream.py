@@ -74,9 +74,8 @@ class TelemetryStream(MetricReader):
     ``flush`` finds; at the interpreter's exit every stream stores what is left.
 
     Thread-safe: all methods may be called from any thread, also by a consumer or by the storage
-    itself, which then wait for nothing that waits for them. Call ``start``, ``stop``,
-    ``add_consumer`` and ``remove_consumer`` from one thread at a time, and none from a signal handler
-    or finaliser. A forked child has a stream of its own, with empty queues and a new thread.
+    itself, which then wait for nothing that waits for them; none from a signal handler or finaliser.
+    Of a ``start`` and a ``stop`` at the same time, the one that begins last wins. A forked child has a stream of its own, with empty queues and a new thread.
 
     Args:
         collector: what to drain; a collector has one stream.
@@ -128,6 +127,8 @@ class TelemetryStream(MetricReader):
         )
         self._measurements: dict[MetricReader, Measurements] = {}
         self._measuring = threading.Lock()
+        # Held while the threads that run, or the consumers, change; never while something is stored.
+        self._changing = threading.RLock()
         # Of the thread that collects: whether this is not a regular collection, and whether it has
         # brought anything.
         self._collection = threading.local()
@@ -168,12 +169,13 @@ class TelemetryStream(MetricReader):
     def start(self) -> None:
         """Start the background thread, if none runs. Does nothing if telemetry is disabled."""
         if self.collector.config.enabled:
-            self._wants_thread = True
             self._drain.recover()
-            self._worker.start()
-            # Now, since at its exit the interpreter starts no thread any more.
-            for consumer in self._consumers:
-                consumer.start()
+            with self._changing:
+                self._wants_thread = True
+                self._worker.start()
+                # Now, since at its exit the interpreter starts no thread any more.
+                for consumer in self._consumers:
+                    consumer.start()
 
     def stop(self, timeout: float | None = None) -> bool:
         """Store what there is, let the consumers finish, and end the thread.
@@ -185,13 +187,17 @@ class TelemetryStream(MetricReader):
             True if all of it was done in that time.
         """
         deadline = self._deadline(timeout)
-        self._wants_thread = False  # nor collects the instruments again, once this has done so
+        with self._changing:
+            self._wants_thread = False  # nor collects the instruments again, once this has done so
         done = self._flush_all(deadline, ending=True)
-        stopped = self._worker.stop(deadline)
-        for consumer in self._consumers:
-            consumer.close()
-        self._exit.release()
-        return done and stopped
+        with self._changing:
+            if self._wants_thread:
+                return done  # started again meanwhile, by another thread
+            self._worker.end()
+            for consumer in self._consumers:
+                consumer.close()
+            self._exit.release()
+        return self._worker.join(deadline) and done
 
     def __enter__(self) -> TelemetryStream:
         self.start()
@@ -209,20 +215,22 @@ class TelemetryStream(MetricReader):
         """Hand ``consumer`` every batch that is stored from now on, on a thread of its own."""
         load_decoding()
         entry = Consumer(consumer, self.collector.config.consumer_queue_size)
-        self._consumers = (*self._consumers, entry)
-        if self._wants_thread:
-            entry.start()
+        with self._changing:
+            self._consumers = (*self._consumers, entry)
+            if self._wants_thread:
+                entry.start()
 
     def remove_consumer(self, consumer: ConsumerFunction) -> None:
         """Offer ``consumer`` no more batches; it still gets those in its queue.
 
         A consumer that was never added is ignored.
         """
-        for entry in self._consumers:
-            if entry.function == consumer:
-                self._consumers = tuple(kept for kept in self._consumers if kept is not entry)
-                entry.close()
-                return
+        with self._changing:
+            for entry in self._consumers:
+                if entry.function == consumer:
+                    self._consumers = tuple(kept for kept in self._consumers if kept is not entry)
+                    entry.close()
+                    return
 
     def flush(self) -> TelemetryData:
         """Store what is in the buffer, and wait until the consumers have handled it.
@@ -444,6 +452,7 @@ class TelemetryStream(MetricReader):
         self._drain.reset_after_fork()
         self._worker.reset_after_fork()
         self._collecting = None
+        self._changing = threading.RLock()
         self._measuring = threading.Lock()
         for found in self._measurements.values():
             found.reset_after_fork()
@@ -524,8 +533,9 @@ class _FurtherReader(MetricReader):
 def reader_for(stream: TelemetryStream) -> MetricReader:
     """Return what a MeterProvider is given to have its instruments collected by ``stream``: the stream
     itself, or a reader of its own where the stream has a provider already, since it can have only one."""
-    if stream._collect is None:
-        return stream
-    reader = _FurtherReader(stream)
-    stream._further_readers = (*stream._further_readers, reader)
-    return reader
+    with stream._changing:
+        if stream._collect is None:
+            return stream
+        reader = _FurtherReader(stream)
+        stream._further_readers = (*stream._further_readers, reader)
+        return reader

@@ -111,7 +111,10 @@ class Consumer:
 
     def _deliver_waiting(self, most: int | None = None) -> None:
         while self._queue and (most is None or most > 0):
-            data = self._queue.popleft()
+            try:
+                data = self._queue.popleft()
+            except IndexError:  # another thread has delivered it
+                return
             self._deliver(data)
             most = None if most is None else most - 1
             with self._changed:
@@ -205,8 +208,7 @@ class _EndOfThread:
 class Worker:
     """A daemon thread that calls ``tick`` when it is due and when it is woken.
 
-    ``wake`` is safe from any thread, signal handler or finaliser; ``perform`` and ``run_aside`` from
-    any thread; ``start`` and ``stop`` are for one thread at a time.
+    ``wake`` is safe from any thread, signal handler or finaliser; all else from any thread.
 
     Args:
         tick: called with no argument; returns the seconds until it is due again.
@@ -223,6 +225,11 @@ class Worker:
         # SimpleQueue.put is one call into C that takes no lock which a signal handler could meet.
         self._inbox: queue.SimpleQueue[Task | _EndOfThread | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        # The thread that was told to end last.
+        self._ending: threading.Thread | None = None
+        # Held while one of the three above changes, or the inbox is chosen: what is put into it
+        # under the lock comes before the thread is told to end.
+        self._changing = threading.RLock()
         self._woken = False
         #: True during a tick that ``wake`` asked for.
         self.was_woken = False
@@ -242,17 +249,18 @@ class Worker:
 
     def start(self) -> bool:
         """Start the thread if there is none; return False if the interpreter starts none any more."""
-        if self.is_running:
+        with self._changing:
+            if self.is_running:
+                return True
+            inbox: queue.SimpleQueue[Task | _EndOfThread | None] = queue.SimpleQueue()
+            thread = threading.Thread(target=self._run, args=(inbox,), name=self._name, daemon=True)
+            self._inbox, self._woken = inbox, False
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
             return True
-        inbox: queue.SimpleQueue[Task | _EndOfThread | None] = queue.SimpleQueue()
-        thread = threading.Thread(target=self._run, args=(inbox,), name=self._name, daemon=True)
-        self._inbox, self._woken = inbox, False
-        try:
-            thread.start()
-        except RuntimeError:
-            return False
-        self._thread = thread
-        return True
 
     def wake(self) -> None:
         """Make a tick due now."""
@@ -273,9 +281,11 @@ class Worker:
         if self.is_current:
             return False, None
         task = Task(function)
-        if self.is_running:
-            self._inbox.put(task)
-        elif not self._start_aside(task) and self._is_alone(deadline):
+        with self._changing:
+            runs = self.is_running
+            if runs:
+                self._inbox.put(task)
+        if not runs and not self._start_aside(task) and self._is_alone(deadline):
             self._run_here(task)
         done = task.wait(deadline)
         return done, task.result if done else None
@@ -289,15 +299,26 @@ class Worker:
 
     def stop(self, deadline: float) -> bool:
         """End the thread; return False if it still runs at ``deadline``."""
-        thread, self._thread = self._thread, None
+        self.end()
+        return self.join(deadline)
+
+    def end(self) -> None:
+        """Tell the thread to end. Waits for nothing."""
+        with self._changing:
+            if self._thread is not None:
+                self._ending, self._thread = self._thread, None
+                self._inbox.put(_EndOfThread())
+
+    def join(self, deadline: float) -> bool:
+        """Wait for the thread that was told to end last; return False if it runs at ``deadline``."""
+        thread = self._ending
         if thread is None:
             return True
-        self._inbox.put(_EndOfThread())
         if thread is threading.current_thread():
             return False
         thread.join(max(0.0, deadline - time.monotonic()))
-        if thread.is_alive():
-            self._left.append(thread)
+        if thread.is_alive() and thread not in self._left:
+            self._left = [*self._left, thread]
         return not thread.is_alive()
 
     def _is_alone(self, deadline: float) -> bool:
