@@ -34,6 +34,7 @@ from rimp_otel.render.terminal import Column, Style, format_table, to_json
 
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
+    from rimp_otel.storage.base import Recording
 
 __all__ = ["add_diff_arguments", "differences_json", "format_differences"]
 
@@ -86,8 +87,10 @@ def _parse_percentage(text: str) -> float:
 
 def _run_diff(args: argparse.Namespace) -> int:
     (path_a, window_a), (path_b, window_b) = _sides_from_args(args)
-    before = _read_activity(path_a, window_a, args.service)
-    after = _read_activity(path_b, window_b, args.service)
+    # Both are opened before one is read, which can take long.
+    recordings = [open_recording_at(path) for path in (path_a, path_b)]
+    before = _read_activity(recordings[0], path_a, window_a, args.service)
+    after = _read_activity(recordings[1], path_b, window_b, args.service)
     found = diff_operations(before, after, args.min_change)
     if args.json:
         print(to_json(differences_json(found, before, after)))
@@ -111,8 +114,9 @@ def _sides_from_args(args: argparse.Namespace) -> tuple[tuple[Path, Window], tup
     return (a, args.window_a), (b, args.window_b)
 
 
-def _read_activity(path: Path, window: Window, service: str | None) -> Activity:
-    recording = open_recording_at(path)
+def _read_activity(
+    recording: Recording, path: Path, window: Window, service: str | None
+) -> Activity:
     activity = Activity()
     for data in read_batches(recording, window, (Signal.TRACES, Signal.LOGS)):
         _add_batch(data, activity, window, service)

@@ -16,6 +16,7 @@ from rimp_otel.cli.options import (
     add_sort_option,
     add_stack_option,
     filter_from_args,
+    line_test_of,
     output_width,
     path_from_args,
     style_from_args,
@@ -69,7 +70,12 @@ def _run_errors(args: argparse.Namespace) -> int:
         window_from_args(args),
         filter_from_args(args, "traces", "logs"),
     )
-    recording = open_recording_at(path, is_wanted=may_have_errors)
+    may_match = line_test_of(wanted)
+
+    def is_wanted(line: bytes) -> bool:
+        return may_have_errors(line) and (may_match is None or may_match(line))
+
+    recording = open_recording_at(path, is_wanted=is_wanted)
     errors = ErrorCollection(window)
     # A recording is searched by the start of spans, and this window is about exceptions in them.
     wide = Window(window.start and window.start - _LONGEST_SPAN, window.end)

@@ -20,6 +20,7 @@ from rimp_otel.cli.options import (
     add_number_option,
     add_output_options,
     filter_from_args,
+    line_test_of,
     output_width,
     path_from_args,
     style_from_args,
@@ -93,7 +94,7 @@ def _run_metrics(args: argparse.Namespace) -> int:
     window, wanted = window_from_args(args), filter_from_args(args, "metrics")
     if args.by and args.name is None:
         raise UsageError("--by needs the NAME of a metric: list them with 'rimp metrics'")
-    recording = open_recording_at(path)
+    recording = open_recording_at(path, is_wanted=line_test_of(wanted))
     points = (
         point
         for data in read_batches(recording, window, (Signal.METRICS,))

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar, cast
 
 from rimp_otel.cli.timespec import parse_duration, parse_time, parse_window
 from rimp_otel.errors import ConfigurationError, RimpError
@@ -19,6 +19,7 @@ from rimp_otel.render.terminal import Glyphs, Style
 
 if TYPE_CHECKING:
     from rimp_otel.cli.record_filter import RecordFilter
+    from rimp_otel.models.filters import Filter
 
 __all__ = [
     "SEVERITIES",
@@ -39,6 +40,7 @@ __all__ = [
     "add_stack_option",
     "add_window_options",
     "filter_from_args",
+    "line_test_of",
     "output_width",
     "parse_attribute",
     "parse_count",
@@ -322,6 +324,16 @@ def filter_from_args(args: argparse.Namespace, *signals: str) -> RecordFilter:
         grep=getattr(args, "grep", None),
         trace=getattr(args, "trace", None),
     )
+
+
+def line_test_of(wanted: Filter) -> Callable[[bytes], bool] | None:
+    """Return a function that returns False for lines without a matching record; None without one."""
+    # A storage looks up all other conditions.
+    if not (getattr(wanted, "attribute_texts", ()) or getattr(wanted, "name_text", "")):
+        return None
+    from rimp_otel.cli.line_filter import may_match_line
+
+    return may_match_line(cast("RecordFilter", wanted))
 
 
 def path_from_args(args: argparse.Namespace, env: Mapping[str, str] = os.environ) -> Path:

@@ -22,7 +22,8 @@ __all__ = ["RecordFilter"]
 class RecordFilter(Filter):
     """A filter with further conditions, which no storage can look up: a record is read for them."""
 
-    #: The pattern of a name with a ``*``.
+    #: A name with a ``*``, and its pattern.
+    name_text: str = ""
     name_pattern: re.Pattern[str] | None = None
     #: Keys of attributes, each with its value as a person types it, or None for any value.
     attribute_texts: tuple[tuple[str, str | None], ...] = ()
@@ -57,6 +58,7 @@ class RecordFilter(Filter):
         )
         return replace(
             cls(**vars(exact)),
+            name_text="" if name is None or is_exact else name,
             name_pattern=None if name is None or is_exact else _compile_name(name),
             attribute_texts=tuple(attributes),
             grep=grep,

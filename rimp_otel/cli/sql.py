@@ -75,8 +75,10 @@ def _parse_seconds(text: str) -> float:
 def _run_sql(args: argparse.Namespace) -> int:
     args.path = args.recording or args.path
     path = path_from_args(args)
-    open_recording_at(path)  # raises if there is none
     args.format = _format_from_args(args)
+    if args.output and not Path(args.output).absolute().parent.is_dir():
+        raise UsageError(f"cannot write {args.output}: its directory does not exist")
+    open_recording_at(path)  # raises if there is none
     # These need DuckDB and the SDK, whose import takes longer than the whole of `rimp --help`.
     from rimp_otel.cli.sql_shell import Shell
     from rimp_otel.sql import connect

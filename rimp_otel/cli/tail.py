@@ -20,6 +20,7 @@ from rimp_otel.cli.options import (
     add_stack_option,
     add_window_options,
     filter_from_args,
+    line_test_of,
     parse_regex,
     parse_trace_prefix,
     path_from_args,
@@ -143,7 +144,8 @@ def _print_feed(
     format_line: Callable[[Any, Style], str],
 ) -> int:
     style = style_from_args(args)
-    feed = Feed(path_from_args(args), window_from_args(args), wanted, args.follow)
+    path, window = path_from_args(args), window_from_args(args)
+    feed = Feed(path, window, wanted, args.follow, line_test_of(wanted))
 
     def to_line(record: Record) -> str:
         return to_json(record_json(record)) if args.json else format_line(record, style)
@@ -176,12 +178,20 @@ class Feed:
         window: the time range of the records.
         wanted: the filter that the records must meet.
         follows: True if `new` will be called; then the recording need not exist yet.
+        is_wanted: returns False for lines without a wanted record.
     """
 
-    def __init__(self, path: Path, window: Window, wanted: Filter, follows: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        window: Window,
+        wanted: Filter,
+        follows: bool,
+        is_wanted: Callable[[bytes], bool] | None = None,
+    ) -> None:
         self._window, self._wanted = window, wanted
         self._follows = follows
-        self._recording = open_recording_at(path, wait=follows)
+        self._recording = open_recording_at(path, wait=follows, is_wanted=is_wanted)
         # Records that `newest` returned; `new` finds those again that came while it read.
         self._returned: Counter[str] = Counter()
         self._reported = 0

@@ -19,6 +19,7 @@ from rimp_otel.cli.options import (
     add_sort_option,
     add_stack_option,
     filter_from_args,
+    line_test_of,
     output_width,
     parse_trace_prefix,
     path_from_args,
@@ -35,6 +36,7 @@ from rimp_otel.cli.output import (
 from rimp_otel.errors import StorageError
 from rimp_otel.models.accessors import (
     start_of,
+    trace_id_of,
 )
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
@@ -69,6 +71,8 @@ _TRACE_LENGTH = 600 * 10**9
 """The time after the start of a trace within which its spans are counted; longer ones are rare."""
 _MIN_SPANS, _MAX_NEWEST = 30_000, 10_000
 """How many of the newest spans are read at least, and for how many traces that is tried."""
+_MAX_CHOSEN = 1_000
+"""How many traces are looked up by their ids; for more, all spans are read."""
 
 
 def add_traces_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,8 +100,8 @@ def _run_traces(args: argparse.Namespace) -> int:
     def is_wanted(trace: TraceSummary) -> bool:
         return window.contains(trace.start) and _is_selected(trace, args)
 
-    summaries = None
-    if args.sort == "time" and args.number < _MAX_NEWEST:
+    summaries = _traces_by_text(path, wide, wanted)
+    if summaries is None and args.sort == "time" and args.number < _MAX_NEWEST:
         summaries = _newest_traces(recording, wide, wanted, is_wanted, args.number)
     if summaries is None:
         read = read_batches(recording, wide, (Signal.TRACES,))
@@ -112,6 +116,34 @@ def _run_traces(args: argparse.Namespace) -> int:
         print(line)
     report_damage(recording)
     return 0
+
+
+def _traces_by_text(path: Path, window: Window, wanted: RecordFilter) -> list[TraceSummary] | None:
+    """Return the traces that are wanted, if the text of a line tells that few of them are.
+
+    Of the spans, only those in lines that may match are decoded, and then those of their traces.
+    Returns None if too many traces are wanted for that.
+    """
+    # Names and services are those of most lines.
+    is_wanted = line_test_of(wanted) if wanted.attribute_texts else None
+    if is_wanted is None:
+        return None
+    from rimp_otel.cli.line_filter import may_have_trace
+
+    found: set[int] = set()
+    recording = open_recording_at(path, is_wanted=is_wanted)
+    for data in read_batches(recording, window, (Signal.TRACES,)):
+        found.update(trace_id_of(span) for span in data.spans if wanted.matches(span))
+        if len(found) > _MAX_CHOSEN:
+            return None
+    recording = open_recording_at(path, is_wanted=may_have_trace(frozenset(found)))
+    spans = (
+        span
+        for data in read_batches(recording, window, (Signal.TRACES,))
+        for span in data.spans
+        if trace_id_of(span) in found
+    )
+    return summarize_traces(spans, wanted.matches)
 
 
 def _newest_traces(

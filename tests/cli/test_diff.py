@@ -194,3 +194,12 @@ def test_many_differences_are_cut() -> None:
         diff_operations(before, after), before, after, ["a", "b"], 100, Style()
     )
     assert "and 80 more (see --json)" in lines
+
+
+def test_both_recordings_are_checked_before_one_is_read(rimp: Any, shop: Path) -> None:
+    """A second recording that does not exist is told without reading the first."""
+    (shop / "traces.jsonl").write_bytes(b"damaged\n")
+    code, out, err = rimp("diff", str(shop), "missing")
+    assert (code, out) == (2, "")
+    assert "no recording at missing" in err
+    assert "skipped" not in err
