@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from rimp_otel.cli.options import add_json_option, add_path_option, path_from_args
+from rimp_otel.cli.options import UsageError, add_json_option, add_path_option, path_from_args
 from rimp_otel.cli.output import Progress, open_recording_at, warn
 from rimp_otel.render.format import format_bytes, format_count
 from rimp_otel.render.terminal import to_json
@@ -46,6 +46,11 @@ def _run_parquet(args: argparse.Namespace) -> int:
     args.path = args.recording or args.path
     path = path_from_args(args)
     open_recording_at(path)  # raises if there is none
+    if path.is_file():
+        raise UsageError(
+            f"{path} is a database, which has no sealed files to convert: 'rimp sql' reads it as it"
+            " is, and 'rimp sql --output FILE.parquet' writes Parquet"
+        )
     # These need PyArrow, whose import takes longer than the whole of `rimp --help`.
     from rimp_otel.sql.parquet import make_parquet_files
 

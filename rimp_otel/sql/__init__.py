@@ -33,7 +33,7 @@ def connect(
     files is kept beside them, as Parquet copies.
 
     Args:
-        path: as given to FileStorage. There need be nothing yet.
+        path: as given to FileStorage or SQLiteStorage. There need be nothing yet.
         timeout: seconds that a statement may take; None for any.
         progress: called before a sealed file is decoded, with its signal, the number of files that are
             decoded already, and the number of all that have to be.

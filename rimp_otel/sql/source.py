@@ -6,15 +6,18 @@ stopped, so that each record is there once. A sealed file that was decoded into 
 again as a copy: only after many records, all are dropped and read again, with the copies that exist
 then. Records move forward only, from a journal to an active file to a sealed one: a record that is in
 a copy before a reader starts is nowhere else when it reads.
+
+A database has no copies: all of its records are decoded into memory, and then those that are new.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import DecodeError, StorageError
 from rimp_otel.models.records import Signal
 from rimp_otel.sql.extras import pyarrow
@@ -28,6 +31,8 @@ from rimp_otel.sql.parquet import (
 from rimp_otel.storage.files.lines import DataFile, FileKey, list_data_files
 from rimp_otel.storage.files.recording import FileRecording
 from rimp_otel.storage.reading import count_line
+from rimp_otel.storage.recording import is_database
+from rimp_otel.storage.sqlite.recording import SQLiteRecording
 
 __all__ = ["DecodingProgress", "SignalSource"]
 
@@ -83,7 +88,9 @@ class SignalSource:
         self._begin()
 
     def _begin(self) -> None:
-        self._recording = FileRecording(self._path, count_line)
+        path = Path(self._path)
+        self._database = SQLiteRecording(path, count_line) if is_database(path) else None
+        self._recording = FileRecording(path, count_line)
         self._copies: dict[FileKey, Path] = {}
         self._tables: list[Any] = []
         self._measured: list[Any] = []
@@ -143,6 +150,8 @@ class SignalSource:
         return bool(damaged)
 
     def _sealed_contents(self) -> list[DataFile]:
+        if self._database is not None:
+            return []
         return [
             content
             for content in list_data_files(self._recording.layout.sealed)
@@ -177,19 +186,25 @@ class SignalSource:
         return state in self._intact
 
     def _read_new_lines(self) -> bool:
-        before, measured = self._rows, self._recording.measured
-        for data in self._recording.poll(final=True, wanted=self._is_wanted):
+        recording = self._database or self._recording
+        before, measured = self._rows, recording.measured
+        for data in self._poll():
             self._add_lines(data.otlp_json(self.signal))
         self._take_table()
-        self.damaged += len(self._recording.damaged)
-        self._recording.damaged.clear()
-        if self.signal is Signal.METRICS and self._recording.measured != measured:
+        self.damaged += len(recording.damaged)
+        recording.damaged.clear()
+        if self.signal is Signal.METRICS and recording.measured != measured:
             # In the place of those that were measured before.
-            self._add_lines(self._recording.measured)
+            self._add_lines(recording.measured)
             has_rows = bool(self._builder.rows)
             self._measured = [self._builder.take_table(is_sorted=False)] if has_rows else []
             return True
         return self._rows > before
+
+    def _poll(self) -> Iterator[TelemetryData]:
+        if self._database is not None:
+            return self._database.poll(signal=self.signal)
+        return self._recording.poll(final=True, wanted=self._is_wanted)
 
     def _add_lines(self, lines: list[bytes]) -> None:
         for line in lines:

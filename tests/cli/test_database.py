@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from rimp_otel import FileStorage, SQLiteStorage, TelemetryData
 from rimp_otel.cli.tail import Feed
 from rimp_otel.models.filters import Filter
 from rimp_otel.models.times import Window
+from rimp_otel.sql import connect
 from tests.cli.records import checkout, event
 from tests.cli.test_run import LOG_ONE, RIMP, environment
 
@@ -139,3 +141,47 @@ def test_run(tmp_path: Path) -> None:
     assert "recorded 0 spans, 1 log record and 0 metric points in telemetry.db" in done.stderr
     data = SQLiteStorage(tmp_path / "telemetry.db").retrieve()
     assert [event.message for event in data.events] == ["one"]
+
+
+def test_sql(rimp: Any, database: Path) -> None:
+    """SQL has the same answers as over files."""
+    FileStorage("files").store(shop())
+    for sql in (
+        "SELECT * FROM otel_traces ORDER BY SpanId",
+        "SELECT * FROM otel_logs ORDER BY Timestamp",
+        "SELECT count() FROM otel_metrics_sum",
+    ):
+        in_database = rimp("sql", sql, "--json", "--path", str(database))
+        assert in_database.code == 0
+        assert in_database.out == rimp("sql", sql, "--json", "--path", "files").out != ""
+
+
+def test_sql_of_what_is_recorded_meanwhile(rimp: Any, database: Path) -> None:
+    """A connection that stays open reads new records, each once."""
+    with connect(database) as connection:
+        sql = "SELECT count(), max(Body) FROM otel_logs"
+        assert connection.execute(sql).fetchall() == [(3, "stock is low")]
+        storage = SQLiteStorage(database)
+        storage.store(TelemetryData(events=[event("total news")]))
+        assert connection.execute(sql).fetchall() == [(4, "total news")]
+        storage.close()
+
+
+def test_parquet_of_a_database(rimp: Any, database: Path) -> None:
+    """There are no sealed files, and the message says what works."""
+    result = rimp("parquet", "--path", str(database))
+    assert (result.code, result.out) == (2, "")
+    assert "'rimp sql' reads it as it is" in result.err
+    assert (
+        rimp("sql", "FROM otel_traces", "--output", "t.parquet", "--path", str(database)).code == 0
+    )
+    assert Path("t.parquet").read_bytes().startswith(b"PAR1")
+
+
+def test_sql_of_another_programs_database(rimp: Any) -> None:
+    """It is refused with its reason."""
+    with sqlite3.connect("other.db") as other:
+        other.execute("CREATE TABLE t (x)")
+    result = rimp("sql", "FROM otel_logs", "--path", "other.db")
+    assert (result.code, result.out) == (1, "")
+    assert "database of another program" in result.err

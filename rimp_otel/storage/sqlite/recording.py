@@ -33,7 +33,7 @@ from rimp_otel.storage.reading import (
 )
 from rimp_otel.storage.sqlite.connection import SUFFIXES
 from rimp_otel.storage.sqlite.query import PAGE, SELECT, DatabaseQuery, Rows, match_words
-from rimp_otel.storage.sqlite.schema import DatabaseLayout, open_for_reading
+from rimp_otel.storage.sqlite.schema import SIGNAL_NUMBERS, DatabaseLayout, open_for_reading
 
 __all__ = ["SQLiteRecording"]
 
@@ -62,6 +62,9 @@ class SQLiteRecording:
         self._timeout = lock_timeout
         self._query = DatabaseQuery(self.layout.path, lock_timeout, self._decoder)
         self._seen = SeenRecords()
+        #: What living processes had measured and not stored at the last poll: lines of data points,
+        #: each in the place of the one before.
+        self.measured: list[bytes] = []
         # How far polls have come: the last record, and the file that it is in.
         self._last = 0
         self._inode = 0
@@ -143,17 +146,19 @@ class SQLiteRecording:
         if on_file is not None:
             on_file()
 
-    def poll(self, final: bool = False) -> Iterator[TelemetryData]:
+    def poll(self, final: bool = False, signal: Signal | None = None) -> Iterator[TelemetryData]:
         """Iterate over what was recorded since the last poll; over everything at first.
 
         Args:
             final: makes no difference here.
+            signal: whose stored records to read; what the journals hold is returned anyway. None for
+                all. The same in every poll.
 
         Raises:
             StorageError: it cannot be read.
         """
         self._seen.begin(self._read_journals())
-        yield from self._stored()
+        yield from self._stored(signal)
         yield from self._seen.fresh()
         self._seen.end()
 
@@ -174,9 +179,11 @@ class SQLiteRecording:
     def _read_journals(self, with_measured: bool = False) -> list[JournalLine]:
         lines: list[JournalLine] = []
         damaged: list[Damage] = []
+        self.measured = []
         for slot in self.layout.slots():
             contents = read_journal(self.layout.journal(slot), lambda *_: False)
             lines += [JournalLine(signal, line) for signal, line, _ in contents.lines]
+            self.measured += contents.measured
             if with_measured:  # not for a poll: they are replaced by the next ones
                 lines += [JournalLine(Signal.METRICS, line) for line in contents.measured]
             damaged += contents.damaged
@@ -188,13 +195,14 @@ class SQLiteRecording:
         if inode != self._inode:
             self._inode, self._last = inode, 0  # another one
 
-    def _stored(self) -> Iterator[TelemetryData]:
+    def _stored(self, signal: Signal | None) -> Iterator[TelemetryData]:
         with open_for_reading(self.layout.path, self._timeout) as db:
             if db is None:
                 return
             self._look_at_file()
             rows = Rows(db, self._decoder)
-            for page in db.pages(f"{SELECT} WHERE id > ? ORDER BY id", [self._last], PAGE):
+            where = "id > ?" if signal is None else f"id > ? AND signal = {SIGNAL_NUMBERS[signal]}"
+            for page in db.pages(f"{SELECT} WHERE {where} ORDER BY id", [self._last], PAGE):
                 self._last = page[-1][0]
                 left = self._seen.without_seen(rows.decode(page), is_certain=False)
                 if left:
