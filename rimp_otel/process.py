@@ -153,8 +153,8 @@ _AFTER_ALL_OTHERS = -100
 class AtExit:
     """Has a bound method called when the interpreter exits, after what was registered later.
 
-    Also when a child process of multiprocessing ends, which calls no atexit functions but finalizers
-    of its own. The method's object is kept alive until ``release``: what it still has to do is not
+    Also when a child process of multiprocessing or billiard ends, which calls no atexit functions but
+    multiprocessing's finalizers. The method's object is kept alive until ``release``: what it still has to do is not
     forgotten with the last reference to it. After that, the method is called if the object still
     lives.
 
@@ -188,8 +188,14 @@ class AtExit:
 
     def _add_finalizer(self) -> None:
         process, util = sys.modules["multiprocessing.process"], sys.modules["multiprocessing.util"]
-        if process.parent_process() is not None:
+        if process.parent_process() is not None or _is_child_of_billiard():
             util.Finalize(None, self, exitpriority=_AFTER_ALL_OTHERS)
+
+
+def _is_child_of_billiard() -> bool:
+    process = sys.modules.get("billiard.process")
+    # Its children use multiprocessing's finalizers, which do not take them for children.
+    return process is not None and type(process.current_process()).__name__ != "_MainProcess"
 
 
 # Warnings of the package itself: to standard error, seldom, and never through ``logging``.

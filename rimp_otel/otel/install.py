@@ -21,6 +21,7 @@ from rimp_otel.collector.collector import (
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.otel.logging_capture import LoggingCapture, capture_logging
+from rimp_otel.otel.program_ends import call_at_program_ends
 from rimp_otel.otel.providers import join_providers
 from rimp_otel.process import Reporter
 from rimp_otel.storage.base import TelemetryStorage
@@ -127,6 +128,14 @@ def set_recorder(telemetry: Telemetry) -> None:
     if _recorder is not None:
         retire_collector(_recorder.collector)
     _recorder = telemetry
+    call_at_program_ends(_store_everything)
+
+
+def _store_everything() -> None:
+    """Store what was measured and collected, and wait for it as long as ``flush_timeout`` says."""
+    telemetry = installed_recorder()
+    if telemetry is not None:
+        telemetry.stream.force_flush(telemetry.collector.config.flush_timeout * 1_000)
 
 
 def install(
