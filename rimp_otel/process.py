@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from importlib import import_module
 from itertools import count
 from threading import RLock
 from typing import Any, Generic, Protocol, TextIO, TypeVar
@@ -167,7 +168,9 @@ class AtExit:
         self._finish = weakref.WeakMethod(finish)
         atexit.register(self)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._register_with_multiprocessing)
+            os.register_at_fork(
+                before=_load_finalizers, after_in_child=self._register_with_multiprocessing
+            )
         self._register_with_multiprocessing()
 
     def release(self) -> None:
@@ -190,6 +193,11 @@ class AtExit:
         process, util = sys.modules["multiprocessing.process"], sys.modules["multiprocessing.util"]
         if process.parent_process() is not None or _is_child_of_billiard():
             util.Finalize(None, self, exitpriority=_AFTER_ALL_OTHERS)
+
+
+def _load_finalizers() -> None:
+    if "billiard.process" in sys.modules:  # whose children import them only when they run
+        import_module("multiprocessing.util")
 
 
 def _is_child_of_billiard() -> bool:

@@ -147,6 +147,30 @@ def test_children_of_multiprocessing(tmp_path, method):
     ]
 
 
+BILLIARD = """
+import billiard, sys
+from opentelemetry.sdk.metrics import MeterProvider
+from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream
+collector = TelemetryCollector(TelemetryConfig(flush_interval=600.0, metric_interval=600.0,
+                                               metric_checkpoint_interval=None))
+stream = TelemetryStream(collector, FileStorage(sys.argv[1]))
+counter = MeterProvider(metric_readers=[stream]).get_meter("m").create_counter("count")
+stream.start()
+child = billiard.Process(target=counter.add, args=(3,))
+child.start()
+child.join()
+assert child.exitcode == 0
+"""
+
+
+def test_child_of_billiard(tmp_path):
+    """Celery's multiprocessing, whose children are none of multiprocessing's: they store too."""
+    pytest.importorskip("billiard")
+    run(BILLIARD, tmp_path / "t")
+    found = [m.value for m in FileStorage(tmp_path / "t").retrieve().metrics]
+    assert 3 in found
+
+
 def test_stream_made_in_a_child_of_multiprocessing(tmp_path):
     """Each worker may have a stream of its own."""
     program = tmp_path / "program.py"

@@ -55,6 +55,8 @@ def _print_table(comparisons: list[Comparison]) -> None:
     for one in comparisons:
         answered = len(one.recorded.responses)
         requests = (answered, one.server_spans, one.measured) if answered else ("", "", "")
+        if one.project.tasks:
+            requests = (one.project.tasks, "", one.measured)
         recorded = requests[1] if answered else f"{one.spans} spans, {one.logs} logs"
         differs = f"{len(one.differences)}: {one.differences[0]}" if one.differences else "nothing"
         row = (one.project.name, requests[0], recorded, requests[2], one.recorded.code, differs)

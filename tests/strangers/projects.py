@@ -27,6 +27,7 @@ class Project:
         environment: variables that it is started with.
         redis: whether it needs a Redis server; ``{redis}`` is that one's port then.
         spans, logs: at least so many are in the recording of a script.
+        tasks: so many of Celery's tasks are in the measurements.
         requests_are_recorded: whether each answered request must be one span of a server.
         is_exact: whether there are to be exactly so many spans.
     """
@@ -42,6 +43,7 @@ class Project:
     redis: bool = False
     spans: int = 0
     logs: int = 0
+    tasks: int = 0
     is_exact: bool = False
     requests_are_recorded: bool = True
 
@@ -277,6 +279,7 @@ PROJECTS = [
         needs=("celery", "redis"),
         redis=True,
         spans=200,
+        tasks=100,
     ),
     Project(
         "notebook, each cell twice",

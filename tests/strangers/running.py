@@ -23,6 +23,11 @@ from tests.strangers.projects import Project
 __all__ = ["Comparison", "Outcome", "compare"]
 
 _STARTING, _ENDING = 60.0, 60.0
+_DURATIONS = {
+    "http.server.duration",
+    "http.server.request.duration",
+    "flower.task.runtime.seconds",
+}
 _VARIES = [
     # Addresses of objects, process ids, times, durations, ports, and colours.
     (re.compile(r"0x[0-9a-f]+"), "0x…"),
@@ -78,6 +83,8 @@ class Comparison:
                 found.append(f"{self.server_spans} spans of {answered} answered requests")
             if self.measured != answered:
                 found.append(f"{self.measured} of {answered} requests are in the measurements")
+        if self.measured != self.project.tasks and not answered:
+            found.append(f"{self.measured} of {self.project.tasks} tasks are in the measurements")
         for name in ("spans", "logs"):
             least, there = getattr(self.project, name), getattr(self, name)
             is_exact = self.project.is_exact and name == "spans"
@@ -111,10 +118,10 @@ def compare(project: Project, bin: Path) -> Comparison:
 
 
 def _requests_measured(data) -> int:
-    """Return the requests that the last point of each series of the servers' durations counts."""
+    """Return the requests, or tasks, that the last point of each series of durations counts."""
     latest = {}
     for metric in data.metrics:
-        if metric.name in ("http.server.duration", "http.server.request.duration"):
+        if metric.name in _DURATIONS:
             attributes = tuple(sorted((k, str(v)) for k, v in metric.tags.items()))
             resource = tuple(sorted((k, str(v)) for k, v in metric.resource.attributes.items()))
             key = (metric.name, attributes, resource, metric.start_time_unix_nano)
