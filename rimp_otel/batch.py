@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 import rimp_otel.convert as convert
 import rimp_otel.models as models
 import rimp_otel.otlp as otlp
+from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import Signal, TelemetryEvent, TelemetryMetric
 from rimp_otel.otlp.encode_logs import encode_event, encode_log_record
 from rimp_otel.otlp.encode_spans import encode_span
@@ -48,7 +49,8 @@ class TelemetryData:
     file to another is never decoded, and a batch of objects that only a callback looks at is never
     encoded.
 
-    A batch does not change once it is made; treat its lists as read-only. It is safe to read from
+    A batch does not change once it is made: its lists are read-only, and changing one raises a
+    TypeError. Two batches are equal if they hold equal records in the same order. It is safe to read from
     several threads. The caches have no lock: threads that ask for the same thing for the first
     time at the same moment each compute it, with the same result, and all get the one that was
     ready first.
@@ -79,8 +81,8 @@ class TelemetryData:
         # As they came, never changed; a signal without records is not there.
         self._records = {signal: found for signal, found in records.items() if len(found)}
         # The caches. A missing signal has not been asked for yet.
-        self._objects: dict[Signal, list[Any]] = {}
-        self._lines: dict[Signal, list[bytes]] = {}
+        self._objects: dict[Signal, RecordList[Any]] = {}
+        self._lines: dict[Signal, RecordList[bytes]] = {}
         # How many records could not be encoded, known once they were.
         self._skipped: dict[Signal, int] = {}
         self._slice_id: str | None = None
@@ -126,26 +128,26 @@ class TelemetryData:
         )
 
     @property
-    def spans(self) -> list[ReadableSpan]:
+    def spans(self) -> RecordList[ReadableSpan]:
         """The spans, each of which has ended."""
         return self._objects_of(Signal.TRACES)
 
     @property
-    def events(self) -> list[TelemetryEvent]:
+    def events(self) -> RecordList[TelemetryEvent]:
         """The native events, and the log records as events."""
         return self._objects_of(Signal.LOGS)
 
     @property
-    def metrics(self) -> list[TelemetryMetric]:
+    def metrics(self) -> RecordList[TelemetryMetric]:
         """The metric points, native ones and those of OpenTelemetry's instruments."""
         return self._objects_of(Signal.METRICS)
 
-    def _objects_of(self, signal: Signal) -> list[Any]:
+    def _objects_of(self, signal: Signal) -> RecordList[Any]:
         objects = self._objects.get(signal)
         if objects is None:
             found = self._records.get(signal)
-            # A list of this batch's own: what a consumer does to its batch, no other one sees.
-            objects = self._objects.setdefault(signal, list(found.objects()) if found else [])
+            objects = RecordList(found.objects() if found else ())
+            objects = self._objects.setdefault(signal, objects)
         return objects
 
     @property
@@ -161,8 +163,8 @@ class TelemetryData:
         """
         return convert.metrics_to_sdk(self.metrics)
 
-    def otlp_json(self, signal: Signal) -> list[bytes]:
-        """Return the signal's records as OTLP JSON lines, without line ends.
+    def otlp_json(self, signal: Signal) -> RecordList[bytes]:
+        """Return the signal's records as OTLP JSON lines, without line ends; a read-only list.
 
         Each line is the body of one OTLP/HTTP JSON request. Records that cannot be encoded are
         left out.
@@ -173,7 +175,7 @@ class TelemetryData:
             if isinstance(found, _Lines):
                 lines = found.lines
             else:
-                lines = list(join_lines(signal, self.encoded_records(signal)))
+                lines = RecordList(join_lines(signal, self.encoded_records(signal)))
             lines = self._lines.setdefault(signal, lines)
         return lines
 
@@ -221,6 +223,35 @@ class TelemetryData:
     def __len__(self) -> int:
         return sum(map(len, self._records.values()))
 
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, TelemetryData):
+            return NotImplemented
+        try:
+            return all(self._equals(other, signal) for signal in Signal)
+        except DecodeError:
+            return False  # lines that cannot be read, and differ
+
+    def _equals(self, other: TelemetryData, signal: Signal) -> bool:
+        ours, theirs = self._records.get(signal), other._records.get(signal)
+        if ours is theirs:
+            return True
+        if isinstance(ours, _Lines) and isinstance(theirs, _Lines) and ours.lines == theirs.lines:
+            return True
+        if self.count_of(signal) != other.count_of(signal):
+            return False
+        found, expected = self._objects_of(signal), other._objects_of(signal)
+        if signal is not Signal.TRACES:
+            return found == expected
+        with importing():
+            from rimp_otel.models.accessors import content_of_span
+        pairs = zip(found, expected, strict=True)
+        return all(a is b or content_of_span(a) == content_of_span(b) for a, b in pairs)
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(self.count_of, Signal)))
+
     def __bool__(self) -> bool:
         return bool(self._records)
 
@@ -239,6 +270,28 @@ class TelemetryData:
         with importing():
             from rimp_otel.render.html import render_batch_html
         return render_batch_html(self.spans, self.events, self.metrics)
+
+
+Item = TypeVar("Item")
+
+
+class RecordList(list[Item]):
+    """A list that is read-only. Equal to a list of the same items; ``list(it)`` can be changed."""
+
+    __slots__ = ()
+
+    def _refuse(self, *args: Any, **options: Any) -> NoReturn:
+        raise TypeError("the lists of a TelemetryData are read-only: change a copy, list(…)")
+
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    append = extend = insert = pop = remove = clear = sort = reverse = _refuse
+
+    def __reduce__(self) -> tuple[type[RecordList[Item]], tuple[list[Item]]]:
+        # For copies and pickles, which would append item by item.
+        return type(self), (list(self),)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[type[RecordList[Item]], tuple[list[Item]]]:
+        return self.__reduce__()
 
 
 # The forms in which a batch holds the records of one signal. The collector has one more, for the
@@ -310,7 +363,7 @@ class _Lines:
         objects: list[Any] | None = None,
         count: int | None = None,
     ) -> None:
-        self.lines = list(lines)
+        self.lines = RecordList(lines)
         self._signal = signal
         self._objects = objects
         self._count = count
@@ -417,7 +470,7 @@ def batch_of_lines(signal: Signal, lines: list[bytes], records: int) -> Telemetr
 
 
 def share_batch(data: TelemetryData) -> TelemetryData:
-    """Return a batch of the same records with lists of its own, for one more reader."""
+    """Return a batch of the same records with caches of its own, for one more reader."""
     return make_batch(data._records)
 
 

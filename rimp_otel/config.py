@@ -34,7 +34,8 @@ class _DefaultBackend(str):
 
 @dataclass(frozen=True)
 class TelemetryConfig:
-    """The options of a collector, its stream and its storage. Immutable, and valid once it exists.
+    """The options of a collector, its stream and its storage. Immutable, hashable, and valid
+    once it exists.
 
     Args:
         enabled: False makes everything a cheap no-op.
@@ -112,7 +113,8 @@ class TelemetryConfig:
     consumer_queue_size: int = 1_024
     flush_timeout: float = 5.0
     service_name: str | None = None
-    resource_attributes: Mapping[str, Any] = field(default_factory=dict)
+    # Not hashed, since it holds anything; equal configurations have equal hashes anyway.
+    resource_attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     seal: bool | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -100,10 +103,10 @@ def test_concat_keeps_the_order():
 
 
 def test_shared_batch_has_lists_of_its_own():
-    """Changing a list of a shared batch does not change the other batch."""
+    """Forcing a change upon a list of a shared batch does not change the other batch."""
     data = everything()
     shared = share_batch(data)
-    shared.events.clear()
+    list.clear(shared.events)
     assert len(data.events) == 10
     assert len(share_batch(data).events) == 10
 
@@ -167,3 +170,33 @@ def test_a_batch_without_a_journal_has_no_slice_id():
     set_slice_id(data, "segment-logs-1-2")
     assert data.slice_id == "segment-logs-1-2"
     assert share_batch(data).slice_id is None
+
+
+def test_equality():
+    """Batches are equal by their records and the order of these, in whatever form they came."""
+    data = everything()
+    assert data == everything()
+    assert hash(data) == hash(everything())
+    lines = [line for signal in Signal for line in data.otlp_json(signal)]
+    decoded = TelemetryData.from_otlp_json(lines)
+    assert decoded == TelemetryData.from_otlp_json(lines)
+    assert decoded.events == data.events
+    assert TelemetryData.concat([data, TelemetryData()]) == data
+    assert TelemetryData(data.events[::-1], data.metrics, data.spans) != data
+    assert TelemetryData(data.events, data.metrics, data.spans[:1]) != data
+    other = TelemetryData(spans=[span(), span()])
+    assert other != TelemetryData(spans=[span(), bare_span()])
+    assert TelemetryData() == TelemetryData()
+    assert data != "data"
+    damaged = '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"x"}]}]}]}'
+    assert TelemetryData.from_otlp_json([damaged]) == TelemetryData.from_otlp_json([damaged])
+    assert TelemetryData.from_otlp_json([damaged]) != TelemetryData(data.events[:1])
+
+
+def test_copies_of_a_list():
+    """A batch's lists can be copied and pickled."""
+    events = TelemetryData([TelemetryEvent("a", "x", time_unix_nano=1)]).events
+    for copied in (copy.copy(events), copy.deepcopy(events), pickle.loads(pickle.dumps(events))):
+        assert copied == events
+        assert type(copied) is type(events)
+    assert json.dumps(TelemetryData().events) == "[]"

@@ -47,6 +47,7 @@ FUNCTION_LEVEL = {
     ("sql/__init__.py", "rimp_otel.sql.connection"),
     ("__init__.py", "importlib.metadata"),
     # Reading a recording, which a program that records does not do.
+    ("batch.py", "rimp_otel.models.accessors"),
     ("batch.py", "rimp_otel.convert.logs"),
     ("batch.py", "rimp_otel.convert.metrics"),
     ("batch.py", "rimp_otel.otlp.decode"),

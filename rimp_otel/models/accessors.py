@@ -11,13 +11,14 @@ from typing import Any, NamedTuple, Union
 
 # A lazy package: it loads the SDK only for `typing.get_type_hints`.
 import rimp_otel.models as models
-from rimp_otel.models.records import TelemetryEvent, TelemetryMetric
+from rimp_otel.models.records import TelemetryEvent, TelemetryMetric, content_of
 
 __all__ = [
     "Frame",
     "RaisedException",
     "Record",
     "brief_attributes",
+    "content_of_span",
     "duration_of",
     "end_of",
     "exception_in",
@@ -110,6 +111,49 @@ def has_failed(span: models.ReadableSpan) -> bool:
 def is_interrupted(span: models.ReadableSpan) -> bool:
     """Return True if the span was open when its process died; its end is the last sign of life then."""
     return bool((span.attributes or {}).get("rimp.interrupted"))
+
+
+def content_of_span(span: models.ReadableSpan) -> list[Any]:
+    """Return what is recorded of a span, so that two spans that are recorded alike are equal."""
+    scope, resource = span.instrumentation_scope, span.resource
+    parent = span.parent
+    return [
+        span.name,
+        _content_of_context(span.context),
+        parent and (parent.span_id, parent.is_remote),
+        span.kind,
+        start_of(span),
+        end_of(span),
+        content_of(span.attributes or {}),
+        span.dropped_attributes,
+        [(event.name, event.timestamp, *_attributes_with_dropped(event)) for event in span.events],
+        span.dropped_events,
+        [
+            (_content_of_context(link.context), *_attributes_with_dropped(link))
+            for link in span.links
+        ],
+        span.dropped_links,
+        (span.status.status_code, span.status.description or ""),
+        resource and (content_of(resource.attributes), resource.schema_url or ""),
+        scope
+        and (
+            scope.name or "",
+            scope.version or "",
+            scope.schema_url or "",
+            content_of(scope.attributes or {}),
+        ),
+    ]
+
+
+def _attributes_with_dropped(item: Any) -> tuple[Any, int]:
+    return content_of(item.attributes or {}), item.dropped_attributes or 0
+
+
+def _content_of_context(context: Any) -> Any:
+    if context is None:
+        return None
+    state = list((context.trace_state or {}).items())
+    return context.trace_id, context.span_id, int(context.trace_flags), state
 
 
 def service_of(record: Record) -> str:

@@ -36,6 +36,7 @@ __all__ = [
     "TelemetryMetric",
     "Temporality",
     "Value",
+    "content_of",
 ]
 
 
@@ -122,8 +123,56 @@ Attributes = Annotated[dict[str, Any], _ForJson()]
 """Values by their names."""
 
 
-@dataclass(frozen=True)
-class ResourceInfo:
+# What makes two records equal.
+
+_NAN = object()
+
+
+def content_of(value: Any) -> Any:
+    """Return a value so that two that are recorded alike are equal: a tuple and a list of the same
+    items, NaN and NaN."""
+    if isinstance(value, float):
+        return _NAN if math.isnan(value) else value
+    if isinstance(value, (list, tuple)):
+        return list(map(content_of, value))
+    if isinstance(value, Mapping):
+        return {key: content_of(item) for key, item in value.items()}
+    return value
+
+
+def _hashable(content: Any) -> Any:
+    if isinstance(content, list):
+        return tuple(map(_hashable, content))
+    if isinstance(content, dict):
+        return frozenset((key, _hashable(item)) for key, item in content.items())
+    return content
+
+
+class _ComparedByContent:
+    """Equal to what comes back when it was recorded, whatever it was made of."""
+
+    def _content(self) -> dict[str, Any]:
+        return {name: content_of(value) for name, value in vars(self).items()}
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, _ComparedByContent) or type(self) is not type(other):
+            return NotImplemented
+        return self._content() == other._content()
+
+    __hash__ = None  # type: ignore[assignment]  # the records can be changed
+
+
+class _HashedByContent(_ComparedByContent):
+    """The same for what does not change."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(_hashable(self._content()))
+
+
+@dataclass(frozen=True, eq=False)
+class ResourceInfo(_HashedByContent):
     """The entity that produced a record, as OTLP's Resource."""
 
     attributes: Attributes = field(default_factory=dict)
@@ -131,8 +180,8 @@ class ResourceInfo:
     dropped_attributes_count: int = 0
 
 
-@dataclass(frozen=True)
-class ScopeInfo:
+@dataclass(frozen=True, eq=False)
+class ScopeInfo(_HashedByContent):
     """The library or component that produced a record, as OTLP's InstrumentationScope."""
 
     name: str = ""
@@ -146,9 +195,11 @@ class _Unset(Enum):
     BODY = "unset"
 
 
-@dataclass
-class TelemetryEvent:
+@dataclass(eq=False)
+class TelemetryEvent(_ComparedByContent):
     """An event: an OTLP log record, recorded natively or by the standard library's logging.
+
+    Two events are equal if they are recorded alike, so that what comes back equals what went in.
 
     Args:
         source: the component that reports it; OTLP's scope name.
@@ -187,6 +238,14 @@ class TelemetryEvent:
     scope: ScopeInfo | None = None
     resource: ResourceInfo | None = None
 
+    def _content(self) -> dict[str, Any]:
+        content = super()._content()
+        # Recorded as the body, as the severity number and in the scope.
+        del content["message"], content["event_type"], content["source"]
+        content["scope"] = self.scope or ScopeInfo(self.source)
+        content["resource"] = self.resource or ResourceInfo()
+        return content
+
     def __post_init__(self) -> None:
         _require(
             isinstance(self.event_type, EventType), "event_type", self.event_type, "an EventType"
@@ -203,8 +262,8 @@ class TelemetryEvent:
         return from_unix_nano(self.time_unix_nano or self.observed_time_unix_nano)
 
 
-@dataclass(frozen=True)
-class Exemplar:
+@dataclass(frozen=True, eq=False)
+class Exemplar(_HashedByContent):
     """One measurement kept as an example of an aggregate, with the span that it was made in."""
 
     value: Number
@@ -214,8 +273,8 @@ class Exemplar:
     filtered_attributes: Attributes = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class HistogramPoint:
+@dataclass(frozen=True, eq=False)
+class HistogramPoint(_HashedByContent):
     """The distribution of a histogram's data point.
 
     ``bucket_counts`` has one element more than ``explicit_bounds``, or both are empty.
@@ -229,16 +288,16 @@ class HistogramPoint:
     max: float | None = None
 
 
-@dataclass(frozen=True)
-class Buckets:
+@dataclass(frozen=True, eq=False)
+class Buckets(_HashedByContent):
     """One half of an exponential histogram: ``bucket_counts[i]`` counts index ``offset + i``."""
 
     offset: int = 0
     bucket_counts: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class ExponentialHistogramPoint:
+@dataclass(frozen=True, eq=False)
+class ExponentialHistogramPoint(_HashedByContent):
     """The distribution of an exponential histogram's data point."""
 
     count: int
@@ -252,8 +311,8 @@ class ExponentialHistogramPoint:
     max: float | None = None
 
 
-@dataclass(frozen=True)
-class SummaryPoint:
+@dataclass(frozen=True, eq=False)
+class SummaryPoint(_HashedByContent):
     """The distribution of a summary's data point; ``quantiles`` are (quantile, value) pairs."""
 
     count: int
@@ -261,9 +320,11 @@ class SummaryPoint:
     quantiles: tuple[tuple[float, float], ...] = ()
 
 
-@dataclass
-class TelemetryMetric:
+@dataclass(eq=False)
+class TelemetryMetric(_ComparedByContent):
     """A metric point: one OTLP data point, with the metric that it belongs to.
+
+    Two points are equal if they are recorded alike.
 
     Args:
         name: the name of the metric.
@@ -301,6 +362,14 @@ class TelemetryMetric:
     metric_metadata: Attributes = field(default_factory=dict)
     scope: ScopeInfo | None = None
     resource: ResourceInfo | None = None
+
+    def _content(self) -> dict[str, Any]:
+        content = super()._content()
+        if self.point is not None:
+            del content["value"]  # recorded as the sum of the distribution
+        content["scope"] = self.scope or ScopeInfo()
+        content["resource"] = self.resource or ResourceInfo()
+        return content
 
     def __post_init__(self) -> None:
         _require(isinstance(self.value, (int, float)), "value", self.value, "an int or a float")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
@@ -15,6 +16,9 @@ TimeLike = datetime | str | int | float
 ``datetime`` or string means local time, as it does for ``datetime.timestamp``."""
 
 _FRACTION = re.compile(r"(?<=:\d\d)[.,](\d+)")
+# Of the year 9999. Milliseconds since the epoch are more, from 1978 on.
+_MAX_SECONDS = 253_402_300_800
+_UNITS = {"milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -82,6 +86,8 @@ def _to_utc(time: datetime) -> datetime:
 def _seconds_to_nano(seconds: Any) -> int:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise ConfigurationError(_time_error(seconds))
+    if abs(seconds) > _MAX_SECONDS and seconds not in (math.inf, -math.inf):
+        raise ConfigurationError(_implausible_seconds(seconds))
     if isinstance(seconds, int):
         return seconds * 1_000_000_000
     try:
@@ -118,6 +124,18 @@ def _parse_freely(text: str) -> datetime:
         return parser.parse(text)
     except (ValueError, OverflowError):
         raise ConfigurationError(_time_error(text)) from None
+
+
+def _implausible_seconds(seconds: float) -> str:
+    cure = ""
+    for unit, number in _UNITS.items():
+        if abs(seconds) <= _MAX_SECONDS * number:
+            cure = f"; if they are {unit}, divide by 1e{len(str(number)) - 1}"
+            break
+    return (
+        f"{seconds!r} seconds since the epoch lie after the year 9999{cure}, or give a record's "
+        "`timestamp` instead of its `time_unix_nano`"
+    )
 
 
 def _time_error(value: object) -> str:

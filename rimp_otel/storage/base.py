@@ -10,7 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import ConfigurationError, StorageError
@@ -47,7 +47,10 @@ __all__ = [
 
 
 class TelemetryStorage(ABC):
-    """Keeps batches, and returns their records. A backend of one's own needs two methods."""
+    """Keeps batches, and returns their records. A backend of one's own needs two methods.
+
+    A context manager: leaving its block closes it.
+    """
 
     @abstractmethod
     def store(self, data: TelemetryData) -> None:
@@ -97,6 +100,16 @@ class TelemetryStorage(ABC):
 
     def close(self) -> None:  # noqa: B027 - most storages hold nothing open
         """Close what the storage holds open. It may be used again, and opens it again then."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __bool__(self) -> bool:
+        """Return True, also for a storage that is empty and has a length."""
+        return True
 
 
 class FilteringStorage(TelemetryStorage):

@@ -355,7 +355,7 @@ def test_listener_that_raises_is_counted_and_isolated():
     heard = Gathered()
 
     def broken(data):
-        data.events.clear()
+        list.clear(data.events)
         raise ValueError
 
     collector.add_listener(broken)

@@ -194,10 +194,10 @@ def test_removed_consumer_gets_no_more():
 
 
 def test_consumers_share_no_lists():
-    """What one consumer does to its batch, no other sees."""
+    """What one consumer forces upon its batch, no other sees."""
     stream = make()
     gathered = Gathered()
-    stream.add_consumer(lambda data: data.events.clear())
+    stream.add_consumer(lambda data: list.clear(data.events))
     stream.add_consumer(gathered)
     with stream:
         stream.collector.collect_event("a", "1")
