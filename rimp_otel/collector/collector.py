@@ -194,7 +194,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._reset()
         if self._journal is not None:
             self._journal.reset_after_fork()
-            self._wake_count = self.config.buffer_size
+            self._set_wake_count(-1)
 
     @property
     def _buffer_limit(self) -> int:
@@ -452,7 +452,12 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._wake_stream(0)
 
     def _set_wake_count(self, collected: int) -> None:
-        """Have the stream woken when one more buffer of records has been collected."""
+        """Have the stream woken when one more buffer of records has been collected.
+
+        Args:
+            collected: the count before the last record that is not to be counted, which is what
+                each record's is compared with.
+        """
         if self._wake_count != _ALWAYS:
             self._wake_count = collected + self.config.buffer_size
 
@@ -574,6 +579,8 @@ class CollectorBuffer:
         collector._journal = journal
         collector._journal_direct = None if collector._realtime else journal
         size = collector._wake_count = collector.config.buffer_size
+        if journal is not None:
+            collector._set_wake_count(-1)
         limit = collector._buffer.limit = collector._buffer_limit
         collector._encode_count = max(size, limit // _BACKLOG_PART)
         collector._refresh_fast_path()
@@ -597,7 +604,7 @@ class CollectorBuffer:
 
     def rearm(self) -> None:
         """Note that the journal is drained: the stream is to be woken when it is full again."""
-        self._collector._set_wake_count(self.counts.collected.value)
+        self._collector._set_wake_count(self.counts.collected.value - 1)
 
 
 def append_log_json(

@@ -76,14 +76,21 @@ def test_wrong_interval_is_named(wrong):
         TelemetryStream(TelemetryCollector(), ListStorage(), interval=wrong)
 
 
-def test_drains_when_the_buffer_is_full():
-    """A full buffer is drained long before the interval is over."""
-    stream = make(buffer_size=5)
+@pytest.mark.parametrize("journal", [False, True])
+def test_drains_when_the_buffer_is_full(tmp_path, journal):
+    """A full buffer is drained long before the interval is over, in memory or in a journal."""
+    stream = make(buffer_size=5, journal_path=tmp_path if journal else None)
+    woken = []
+    wake = stream._worker.wake
+    stream._worker.wake = lambda: (woken.append(stream.collector.stats().collected), wake())
     with stream:
         assert stream.flush().events == []
-        for i in range(5):
-            stream.collector.collect_event("a", str(i))
-        stream.storage.stored.wait_for(5)
+        for full in (5, 10):
+            for i in range(5):
+                stream.collector.collect_event("a", str(i))
+            stream.storage.stored.wait_for(full)
+            stream._worker.perform(lambda: None, time.monotonic() + DEADLINE)
+    assert woken == [5, 10]
 
 
 def test_extreme_times_are_kept_to():
