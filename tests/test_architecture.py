@@ -15,6 +15,7 @@ MODULES = read_package("rimp_otel", PACKAGE)
 
 SMALL_WITH_ONE_IMPORTER = {
     "cli.child_process": "signals and exit codes of a child: a concept of its own, tested by itself",
+    "cli.run_findings": "start-up: looks at what is installed, which only the end of a run asks for",
     "cli.run_summary": "start-up: parsing `rimp run` does not load the SDK",
     "cli.screen": "a full-screen terminal, whoever draws on it",
     "convert.logs": "start-up: reading does not load the SDK's logs",

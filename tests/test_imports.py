@@ -15,7 +15,7 @@ from tests.processes import run
 PACKAGE = Path(rimp_otel.__file__).parent
 
 LAYERS = [
-    ("errors", "fsutil", "lazy_exports", "process", "service_name"),
+    ("errors", "fsutil", "lazy_exports", "process"),
     ("config", "models"),
     ("otlp", "render"),
     ("analysis", "convert", "trace"),
@@ -54,7 +54,7 @@ FUNCTION_LEVEL = {
     ("batch.py", "rimp_otel.otlp.scan"),
     ("collector/buffer.py", "rimp_otel.otlp.decode"),
     # Where nobody has named the service.
-    ("collector/collector.py", "rimp_otel.service_name"),
+    ("collector/collector.py", "rimp_otel.collector.service_name"),
     ("journal/format.py", "rimp_otel.otlp.decode"),
     ("journal/format.py", "rimp_otel.otlp.scan"),
     ("storage/files/appender.py", "rimp_otel.otlp.scan"),

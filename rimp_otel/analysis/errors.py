@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 # A lazy package: it loads the SDK only for `typing.get_type_hints`.
 import rimp_otel.models as models
 from rimp_otel.models.accessors import (
-    Frame,
+    StackFrame,
     exception_in,
     has_failed,
     innermost_frame,
@@ -45,7 +45,7 @@ class ErrorKind(NamedTuple):
     #: The type of the exception; of a failed span without one, its ``error.type``, or empty.
     type: str
     #: The innermost frame of the stack; None if no stack is recorded.
-    frame: Frame | None
+    frame: StackFrame | None
     #: Without a frame, the name of the span, or the source of the log record; else empty.
     name: str
 
@@ -237,5 +237,5 @@ def _failure_of(span: models.ReadableSpan) -> _Occurrence:
     return _Occurrence(time, kind, message, "", trace_id_of(span), span_id_of(span))
 
 
-def _kind_in_span(span: models.ReadableSpan, type: str, frame: Frame | None) -> ErrorKind:
+def _kind_in_span(span: models.ReadableSpan, type: str, frame: StackFrame | None) -> ErrorKind:
     return ErrorKind(service_of(span), type[:_MAX_TYPE_LENGTH], frame, "" if frame else span.name)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from rimp_otel.cli.child_process import run_program, signal_name
 from rimp_otel.cli.options import UsageError, add_path_option, path_from_args
 from rimp_otel.cli.output import warn
+from rimp_otel.collector.service_name import name_of_command
 from rimp_otel.errors import MissingExtraError
 from rimp_otel.models.records import Signal
 from rimp_otel.otel.autorecord import remove_from_path
 from rimp_otel.otel.run_report import REPORT_VARIABLE, read_report
 from rimp_otel.process import AUTORECORD_SITE
 from rimp_otel.render.format import format_bytes, format_count
-from rimp_otel.service_name import name_of_command
 
 if TYPE_CHECKING:
     from rimp_otel.cli.run_summary import AddedRecords

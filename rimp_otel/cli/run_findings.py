@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rimp_otel.service_name import script_of_command
+from rimp_otel.collector.service_name import script_of_command
 
 __all__ = ["advice", "reason_for_nothing"]
 

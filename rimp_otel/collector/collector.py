@@ -663,7 +663,7 @@ def resource_from_config(config: TelemetryConfig) -> Resource:
     if str(resource.attributes.get("service.name")).startswith(_UNKNOWN_SERVICE):
         # Nobody has named it, so the SDK has.
         with importing():
-            from rimp_otel.service_name import name_of_process
+            from rimp_otel.collector.service_name import name_of_process
         name = name_of_process()
         if name:
             return resource.merge(Resource({"service.name": name}))

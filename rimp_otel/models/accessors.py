@@ -14,9 +14,9 @@ import rimp_otel.models as models
 from rimp_otel.models.records import TelemetryEvent, TelemetryMetric, content_of
 
 __all__ = [
-    "Frame",
     "RaisedException",
     "Record",
+    "StackFrame",
     "brief_attributes",
     "content_of_span",
     "duration_of",
@@ -44,7 +44,7 @@ _STACK_END = 100_000
 _MAX_STACK_LINES = 1_000
 
 
-class Frame(NamedTuple):
+class StackFrame(NamedTuple):
     """A place in a program."""
 
     file: str
@@ -182,14 +182,14 @@ def exception_in(attributes: Mapping[str, Any]) -> RaisedException | None:
     )
 
 
-def innermost_frame(stack: str) -> Frame | None:
+def innermost_frame(stack: str) -> StackFrame | None:
     """Return the last frame of a Python stack; None if there is none near the end of the text."""
     # Of a text of many MB, the end is enough.
     frames = _FRAME.findall(stack[-_STACK_END:])
     if not frames:
         return None
     file, line, function = frames[-1]
-    return Frame(file, int(line[:18]), function)
+    return StackFrame(file, int(line[:18]), function)
 
 
 def stack_lines(attributes: Mapping[str, Any], most: int = _MAX_STACK_LINES) -> list[str]:

@@ -8,12 +8,12 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
 from rimp_otel.analysis.errors import ErrorCollection, ErrorKind
-from rimp_otel.models.accessors import Frame, innermost_frame, stack_lines
+from rimp_otel.models.accessors import StackFrame, innermost_frame, stack_lines
 from rimp_otel.models.records import EventType, TelemetryEvent
 from rimp_otel.models.times import Window
 from tests.cli.records import MS, STACK, T0, TRACE, event, raised, span
 
-BANK = Frame("/srv/payment/bank.py", 42, "charge")
+BANK = StackFrame("/srv/payment/bank.py", 42, "charge")
 REFUSED = ErrorKind("payment", "ConnectionError", BANK, "")
 
 
@@ -117,7 +117,7 @@ def test_frames() -> None:
     """The innermost frame is the last of the stack; those of groups are behind a bar."""
     assert innermost_frame(STACK) == BANK
     assert str(BANK) == "in charge, bank.py:42"
-    assert innermost_frame('  | File "a.py", line 7, in f\n') == Frame("a.py", 7, "f")
+    assert innermost_frame('  | File "a.py", line 7, in f\n') == StackFrame("a.py", 7, "f")
     assert innermost_frame('File "a.py", line ' + "9" * 5_000 + ", in f") is not None
     assert innermost_frame("none") is None
 

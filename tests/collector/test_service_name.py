@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rimp_otel.service_name import name_of_command
+from rimp_otel.collector.service_name import name_of_command
 
 
 @pytest.fixture(autouse=True)
