@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.metadata
 import inspect
 import typing
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import rimp_otel
 from tests.public_api import LIST, PUBLIC, describe, public_names
 from tests.test_docs import blocks
 
@@ -83,3 +86,44 @@ def test_docs_and_examples_import_what_is_public(name, code):
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rimp_otel"):
             assert node.module in PUBLIC, name
             assert {alias.name for alias in node.names} <= {*public_names(node.module)}, name
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("models", ["EventType", "TelemetryData", "TelemetryEvent", "TelemetryMetric"]),
+        ("config", ["TelemetryConfig"]),
+        ("collector", ["TelemetryCollector"]),
+        ("storage", ["FileStorage", "MemoryStorage", "SQLiteStorage", "TelemetryStorage"]),
+        ("streaming", ["TelemetryStream"]),
+    ],
+)
+def test_five_modules(module, names):
+    """The five modules have their classes, which are the same at the top; an editor lists them."""
+    found = importlib.import_module(f"rimp_otel.{module}")
+    for name in names:
+        assert getattr(found, name) is getattr(rimp_otel, name)
+    assert {*names} <= {*found.__all__} & {*dir(found)} & {*dir(rimp_otel)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HistogramPoint",
+        "MetricKind",
+        "ResourceInfo",
+        "ScopeInfo",
+        "Signal",
+        "StreamStats",
+        "select",
+    ],
+)
+def test_public_at_the_top(name):
+    """What a storage or a consumer of one's own needs stands at the top."""
+    assert name in rimp_otel.__all__
+    assert getattr(rimp_otel, name).__name__ == name
+
+
+def test_version():
+    """The version is that of the distribution."""
+    assert rimp_otel.__version__ == importlib.metadata.version("rimp-otel")
