@@ -260,7 +260,9 @@ def _call_rows(changes: list[CallChange], arrow: str, style: Style) -> list[str]
 def _format_call(change: CallChange, arrow: str, style: Style) -> str:
     called = _operation_name(change.called, style)
     who = "(a trace begins)" if change.caller is None else _operation_name(change.caller, style)
-    return f"{who}{arrow}{called}  {change.times:,} times in {change.caller_counts[0]:,}"
+    return (
+        f"{who}{arrow}{called}  {format_count(change.times, 'time')} in {change.caller_counts[0]:,}"
+    )
 
 
 def _operation_name(operation: Operation, style: Style) -> str:

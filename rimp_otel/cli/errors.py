@@ -22,7 +22,11 @@ from rimp_otel.cli.options import (
     style_from_args,
     window_from_args,
 )
-from rimp_otel.cli.output import open_recording_at, read_batches, report_damage
+from rimp_otel.cli.output import (
+    open_recording_at,
+    read_batches,
+    report_damage,
+)
 from rimp_otel.cli.tail import format_stack
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
@@ -97,6 +101,10 @@ def _run_errors(args: argparse.Namespace) -> int:
     if errors.left_out:
         print(f"and {format_count(errors.left_out, 'occurrence')} of too many further kinds")
     report_damage(recording)
+    if not found:
+        from rimp_otel.cli.suggestions import warn_of_unknown_names
+
+        warn_of_unknown_names(args, path, (Signal.TRACES, Signal.LOGS))
     return 0
 
 

@@ -26,8 +26,11 @@ from rimp_otel.cli.options import (
     style_from_args,
     window_from_args,
 )
-from rimp_otel.cli.output import open_recording_at, read_batches, report_damage
-from rimp_otel.errors import StorageError
+from rimp_otel.cli.output import (
+    open_recording_at,
+    read_batches,
+    report_damage,
+)
 from rimp_otel.models.accessors import service_of
 from rimp_otel.models.records import MetricKind, Signal, SummaryPoint, TelemetryMetric
 from rimp_otel.models.times import Window
@@ -102,12 +105,18 @@ def _run_metrics(args: argparse.Namespace) -> int:
         if window.contains(point.time_unix_nano) and wanted.matches(point)
     )
     if args.name is None:
-        lines = _metric_lines(summarize_metrics(points), args)
+        metrics = summarize_metrics(points)
+        has_points, lines = bool(metrics), _metric_lines(metrics, args)
     else:
-        lines = _series_lines(list(points), window, args)
+        found = list(points)
+        has_points, lines = bool(found), _series_lines(found, window, args)
     for line in lines:
         print(line)
     report_damage(recording)
+    if not has_points:
+        from rimp_otel.cli.suggestions import warn_of_unknown_names
+
+        warn_of_unknown_names(args, path, (Signal.METRICS,))
     return 0
 
 
@@ -121,10 +130,9 @@ def _series_lines(
     points: list[TelemetryMetric], window: Window, args: argparse.Namespace
 ) -> Iterator[str]:
     if not points:
-        raise StorageError(
-            f"no data points of a metric {args.name!r} in {path_from_args(args)} meet the "
-            "conditions: list its metrics with 'rimp metrics'"
-        )
+        if not args.json:
+            yield "no data points"
+        return
     times = [point.time_unix_nano for point in points]
     first, last = window.start or min(times), window.end or max(times)
     series = combine_series(metric_series(points, window.start or 0), args.by)

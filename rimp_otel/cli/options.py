@@ -27,6 +27,7 @@ __all__ = [
     "UsageError",
     "add_attribute_option",
     "add_color_option",
+    "add_exclusion_options",
     "add_filter_options",
     "add_follow_option",
     "add_json_option",
@@ -172,15 +173,36 @@ def add_window_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_filter_options(parser: argparse.ArgumentParser, name_help: str = "") -> None:
-    """Add ``--service``, ``--attr``, ``--since``, ``--until`` and, with help for it, ``--name``.
+    """Add ``--service``, ``--attr``, ``--not-scope``, ``--since``, ``--until``, and with help for it,
+    ``--name`` and ``--not-name``.
 
     `filter_from_args` and `window_from_args` read them.
     """
     add_service_option(parser)
     if name_help:
         parser.add_argument("--name", metavar="NAME", help=name_help)
+    add_exclusion_options(parser, with_names=bool(name_help))
     add_attribute_option(parser)
     add_window_options(parser)
+
+
+def add_exclusion_options(parser: argparse.ArgumentParser, with_names: bool = True) -> None:
+    """Add ``--not-scope`` and, if so, ``--not-name``, which can be given several times."""
+    if with_names:
+        parser.add_argument(
+            "--not-name",
+            metavar="NAME",
+            action="append",
+            default=[],
+            help="leave out this name, such as '* http send'; repeatable",
+        )
+    parser.add_argument(
+        "--not-scope",
+        metavar="SCOPE",
+        action="append",
+        default=[],
+        help="leave out records of this instrumentation scope or logger; repeatable",
+    )
 
 
 def add_attribute_option(parser: argparse.ArgumentParser) -> None:
@@ -323,6 +345,8 @@ def filter_from_args(args: argparse.Namespace, *signals: str) -> RecordFilter:
         severity=getattr(args, "severity", None),
         grep=getattr(args, "grep", None),
         trace=getattr(args, "trace", None),
+        not_names=getattr(args, "not_name", ()),
+        not_scopes=args.not_scope,
     )
 
 

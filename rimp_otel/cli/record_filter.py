@@ -15,7 +15,7 @@ from rimp_otel.models.accessors import exception_text
 from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import TelemetryEvent, TelemetryMetric
 
-__all__ = ["RecordFilter"]
+__all__ = ["RecordFilter", "compile_name", "scope_of"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class RecordFilter(Filter):
     name_pattern: re.Pattern[str] | None = None
     #: Keys of attributes, each with its value as a person types it, or None for any value.
     attribute_texts: tuple[tuple[str, str | None], ...] = ()
+    #: The names, and the names of scopes, of which no record is wanted.
+    not_names: tuple[re.Pattern[str], ...] = ()
+    not_scopes: tuple[re.Pattern[str], ...] = ()
     grep: re.Pattern[str] | None = None
     #: The first hexadecimal digits of a trace id.
     trace_prefix: str = ""
@@ -41,6 +44,8 @@ class RecordFilter(Filter):
         severity: int | None = None,
         grep: re.Pattern[str] | None = None,
         trace: str | None = None,
+        not_names: Iterable[str] = (),
+        not_scopes: Iterable[str] = (),
     ) -> RecordFilter:
         """Return the filter of what the options of the same names say.
 
@@ -59,8 +64,10 @@ class RecordFilter(Filter):
         return replace(
             cls(**vars(exact)),
             name_text="" if name is None or is_exact else name,
-            name_pattern=None if name is None or is_exact else _compile_name(name),
+            name_pattern=None if name is None or is_exact else compile_name(name),
             attribute_texts=tuple(attributes),
+            not_names=tuple(map(compile_name, not_names)),
+            not_scopes=tuple(map(compile_name, not_scopes)),
             grep=grep,
             trace_prefix="" if trace_id else trace or "",
         )
@@ -70,6 +77,10 @@ class RecordFilter(Filter):
         if not super().matches(record):
             return False
         if self.name_pattern and not self.name_pattern.fullmatch(_name_of(record)):
+            return False
+        if self.not_names and _is_one_of(self.not_names, _name_of(record)):
+            return False
+        if self.not_scopes and _is_one_of(self.not_scopes, scope_of(record)):
             return False
         if self.trace_prefix and not _has_prefix(_trace_id_of(record), self.trace_prefix):
             return False
@@ -89,8 +100,21 @@ class RecordFilter(Filter):
         )
 
 
-def _compile_name(name: str) -> re.Pattern[str]:
+def compile_name(name: str) -> re.Pattern[str]:
+    """Return the pattern of a name in which ``*`` matches any text."""
     return re.compile(".*".join(map(re.escape, name.split("*"))), re.DOTALL)
+
+
+def _is_one_of(patterns: Iterable[re.Pattern[str]], name: str) -> bool:
+    return any(pattern.fullmatch(name) for pattern in patterns)
+
+
+def scope_of(record: Any) -> str:
+    """Return the name of the record's instrumentation scope; empty if it has none."""
+    if isinstance(record, TelemetryEvent):
+        return record.source
+    scope = record.scope if isinstance(record, TelemetryMetric) else record.instrumentation_scope
+    return scope.name if scope else ""
 
 
 def _attributes_of(record: Any) -> Any:

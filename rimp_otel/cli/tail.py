@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rimp_otel.cli.options import (
+    add_exclusion_options,
     add_filter_options,
     add_follow_option,
     add_number_option,
@@ -89,6 +90,7 @@ def add_tail_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIGNAL",
         help="print only these signals: traces, logs, metrics",
     )
+    add_exclusion_options(parser)
     add_output_options(parser, "each record")
     parser.set_defaults(command=_run_tail)
 
@@ -120,10 +122,12 @@ def add_logs_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_tail(args: argparse.Namespace) -> int:
-    from rimp_otel.models.filters import Filter
+    from rimp_otel.cli.record_filter import RecordFilter
 
     default = 10 if args.since is None else sys.maxsize
-    return _print_feed(args, Filter.of(signals=args.signal), default, format_record)
+    signals = [signal.value for signal in Signal] if args.signal is None else args.signal
+    wanted = RecordFilter.from_options(signals, not_names=args.not_name, not_scopes=args.not_scope)
+    return _print_feed(args, wanted, default, format_record)
 
 
 def _run_logs(args: argparse.Namespace) -> int:
@@ -150,7 +154,12 @@ def _print_feed(
     def to_line(record: Record) -> str:
         return to_json(record_json(record)) if args.json else format_line(record, style)
 
-    print_batch(feed.newest(default_number if args.number is None else args.number), to_line)
+    newest = feed.newest(default_number if args.number is None else args.number)
+    print_batch(newest, to_line)
+    if not newest and not args.follow and args.number != 0:
+        from rimp_otel.cli.suggestions import warn_of_unknown_names
+
+        warn_of_unknown_names(args, path, wanted.signals)
     if args.follow:
         follow_recording(feed, to_line)
     return 0

@@ -6,12 +6,14 @@ import argparse
 import heapq
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rimp_otel.analysis.summaries import TraceSummary, count_unique_digits, summarize_traces
 from rimp_otel.cli.options import (
     UsageError,
+    add_exclusion_options,
     add_filter_options,
     add_min_duration_option,
     add_number_option,
@@ -35,6 +37,8 @@ from rimp_otel.cli.output import (
 )
 from rimp_otel.errors import StorageError
 from rimp_otel.models.accessors import (
+    parent_id_of,
+    span_id_of,
     start_of,
     trace_id_of,
 )
@@ -97,7 +101,12 @@ def _run_traces(args: argparse.Namespace) -> int:
     # The window is about the starts of traces, whose spans may start later.
     wide = window.widened(_TRACE_LENGTH)
 
+    # A trace has the name of its root; what else it holds may have any name.
+    left_out, wanted = wanted.not_names, replace(wanted, not_names=())
+
     def is_wanted(trace: TraceSummary) -> bool:
+        if any(name.fullmatch(trace.name) for name in left_out):
+            return False
         return window.contains(trace.start) and _is_selected(trace, args)
 
     summaries = _traces_by_text(path, wide, wanted)
@@ -115,6 +124,10 @@ def _run_traces(args: argparse.Namespace) -> int:
     for line in lines:
         print(line)
     report_damage(recording)
+    if not first:
+        from rimp_otel.cli.suggestions import warn_of_unknown_names
+
+        warn_of_unknown_names(args, path, (Signal.TRACES,))
     return 0
 
 
@@ -242,6 +255,7 @@ def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
         type=parse_trace_prefix,
         help="trace id, or enough of its first digits to be unique",
     )
+    add_exclusion_options(parser)
     add_stack_option(parser)
     add_output_options(parser, "the trace")
     parser.set_defaults(command=_run_trace)
@@ -251,6 +265,8 @@ def _run_trace(args: argparse.Namespace) -> int:
     path = path_from_args(args)
     recording = open_recording_at(path, is_wanted=mentions_trace(args.id))
     trace = find_trace(read_trace(recording, args.id), args.id, path)
+    if args.not_name or args.not_scope:
+        trace = _without_left_out(trace, args)
     if args.json:
         print(to_json(trace_json(trace)))
     else:
@@ -259,6 +275,25 @@ def _run_trace(args: argparse.Namespace) -> int:
         print("\n".join(lines))
     report_damage(recording)
     return 0
+
+
+def _without_left_out(trace: Trace, args: argparse.Namespace) -> Trace:
+    """Return the trace without what ``--not-name`` and ``--not-scope`` leave out, except for spans
+    that others are below of."""
+    from rimp_otel.cli.record_filter import RecordFilter
+
+    wanted = RecordFilter.from_options(
+        (Signal.TRACES, Signal.LOGS), not_names=args.not_name, not_scopes=args.not_scope
+    )
+    parents = {span_id_of(span): parent_id_of(span) for span in trace.spans}
+    kept: set[int] = set()
+    for span in filter(wanted.matches, trace.spans):
+        span_id = span_id_of(span)
+        while span_id not in kept:  # up to an ancestor that is kept already
+            kept.add(span_id)
+            span_id = parents.get(span_id, span_id)
+    spans = [span for span in trace.spans if span_id_of(span) in kept]
+    return trace._replace(spans=spans, events=list(filter(wanted.matches, trace.events)))
 
 
 def read_trace(recording: Recording, trace_id: str) -> Iterable[TelemetryData]:

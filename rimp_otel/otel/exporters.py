@@ -70,7 +70,7 @@ class _StorageExport:
         try:
             data = batch()
             if self.enabled and data:
-                what = f"{len(data)} records"
+                what = f"{len(data)} record{'s' * (len(data) != 1)}"
                 with self._metrics.export(len(data)):
                     self.storage.store(data)
         except Exception as error:

@@ -239,7 +239,13 @@ class Drain:
 
     def _report_lost(self, records: int) -> None:
         if records > 0:
-            self._reporter.warn("lost", f"{records} records could not be stored and are lost")
+            self._reporter.warn("lost", _describe_lost(records))
+
+
+def _describe_lost(records: int) -> str:
+    if records == 1:
+        return "1 record could not be stored and is lost"
+    return f"{records} records could not be stored and are lost"
 
 
 def _slice_records(waiting: int) -> int:

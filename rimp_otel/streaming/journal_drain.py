@@ -250,8 +250,8 @@ class JournalDrain(Drain):
         self._counts.recover(piece.signal, piece.records, piece.damaged)
         if piece.damaged:
             self._damaged_segments.add(segment)
-            records = f"{piece.damaged} records in {segment.path} are damaged"
-            self._reporter.warn("damaged", records)
+            what = "1 record is" if piece.damaged == 1 else f"{piece.damaged} records are"
+            self._reporter.warn("damaged", f"{what} damaged in {segment.path}")
 
     def _store_data(self, segment: Segment, piece: Slice, data: TelemetryData) -> End:
         def before(start: End, length: int) -> None:
@@ -330,8 +330,8 @@ class JournalDrain(Drain):
         if kept > 0 and self._journal.segments:
             self._reporter.warn(
                 "kept",
-                f"{kept} records could not be stored; they are in the journal, for the next"
-                " process that records here",
+                f"{kept} record{'s' * (kept != 1)} could not be stored, but kept in the journal, for"
+                " the next process that records here",
             )
             self._report_lost(in_memory)
         else:

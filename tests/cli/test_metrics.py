@@ -99,12 +99,14 @@ def test_list_as_json(rimp: Any, shop: Path) -> None:
 
 
 def test_no_metrics(rimp: Any, record: Any) -> None:
-    """An empty list is a success; an unknown metric is a failure."""
+    """An empty list is a success; so is an unknown metric, and the nearest is named."""
     record(TelemetryData(metrics=requests((1,))))
-    assert rimp("metrics", "--service", "x") == (0, "no metrics\n", "")
-    code, out, err = rimp("metrics", "\x1bx")
-    assert (code, out) == (1, "")
-    assert err.startswith("rimp: no data points of a metric '\\x1bx' in telemetry meet the ")
+    hint = "rimp: no service 'x' in telemetry: there is 'shop'\n"
+    assert rimp("metrics", "--service", "x") == (0, "no metrics\n", hint)
+    assert rimp("metrics", "requests", "--service", "x") == (0, "no data points\n", hint)
+    hint = "rimp: no name 'request\\x1b' in telemetry: did you mean 'requests'?\n"
+    assert rimp("metrics", "request\x1b") == (0, "no data points\n", hint)
+    assert rimp("metrics", "reqest", "--json").out == ""
 
 
 def test_counter(rimp: Any, record: Any) -> None:

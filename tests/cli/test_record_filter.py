@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rimp_otel.cli.record_filter import RecordFilter
-from rimp_otel.models.records import EventType, Signal, TelemetryEvent, TelemetryMetric
+from rimp_otel.models.records import EventType, ScopeInfo, Signal, TelemetryEvent, TelemetryMetric
 from tests.cli.records import TRACE, event, span
 
 
@@ -100,3 +100,13 @@ def test_severity_and_service() -> None:
     assert matches(record, severity=13, service="shop")
     assert not matches(record, severity=14)
     assert not matches(record, service="stock")
+
+
+def test_names_and_scopes_that_are_left_out() -> None:
+    """Records of these names and scopes do not match; ``*`` matches any text."""
+    assert not matches(span("GET / http send", 1), not_names=["* http send"])
+    assert matches(span("GET /", 1), not_names=["* http send", "POST *"])
+    assert not matches(event("m", source="urllib3"), not_scopes=["urllib*"])
+    assert matches(event("m", source="app"), not_scopes=["urllib*"])
+    assert matches(span("no scope", 1), not_scopes=["?"])
+    assert not matches(TelemetryMetric("m", 1, scope=ScopeInfo("meter")), not_scopes=["meter"])

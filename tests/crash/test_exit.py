@@ -164,7 +164,7 @@ collector.collect_event("a", "1")
 """
     done = run_process([sys.executable, "-c", text], timeout=20.0)
     assert done.returncode == 0
-    assert done.stderr == "rimp: 1 records could not be stored and are lost\n"
+    assert done.stderr == "rimp: 1 record could not be stored and is lost\n"
 
 
 @pytest.mark.parametrize("start", ["stream.start()", ""])
@@ -220,4 +220,4 @@ def test_failing_storage_at_exit_is_reported(tmp_path):
     done = run_process([sys.executable, "-c", text, str(tmp_path / "file")])
     assert done.returncode == 7
     assert "rimp: storing failed, will retry: StorageError: cannot" in done.stderr
-    assert "rimp: 1 records could not be stored and are lost" in done.stderr
+    assert "rimp: 1 record could not be stored and is lost" in done.stderr

@@ -277,7 +277,7 @@ def test_a_failing_storage_is_a_failure(kind, capsys):
             raise OSError("disk full")
 
     assert kind.export(kind.exporter(storage=Full()), kind.record("one", {})) is kind.failure
-    assert "1 records could not be stored: disk full" in capsys.readouterr().err
+    assert "1 record could not be stored: disk full" in capsys.readouterr().err
 
 
 def test_a_path_of_a_file_names_a_family_of_files(kind, tmp_path):

@@ -157,7 +157,7 @@ def test_failure_is_returned_and_reported(capsys):
     for exporter in exporters:
         exporter.shutdown()
     err = capsys.readouterr().err
-    assert err.count("rimp: 1 records could not be stored: full\n") == 3
+    assert err.count("rimp: 1 record could not be stored: full\n") == 3
     assert err.count("rimp: the storage could not be closed: stuck\n") == 3
 
 

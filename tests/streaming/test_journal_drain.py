@@ -389,7 +389,7 @@ def test_kept_records_are_reported(target, capsys):
     process.drain.report_unstored()
     process.collector.collect_event("a", "in the journal")
     process.drain.report_unstored()
-    kept = "rimp: 1 records could not be stored; they are in the journal, for the next process"
+    kept = "rimp: 1 record could not be stored, but kept in the journal, for the next process"
     assert capsys.readouterr().err == f"{kept} that records here\n"
 
 
@@ -407,7 +407,7 @@ def test_lost_records_are_reported(target, capsys):
     capsys.readouterr()
     process.drain.report_unstored()
     assert capsys.readouterr().err.splitlines() == [
-        "rimp: 1 records could not be stored; they are in the journal, for the next process"
+        "rimp: 1 record could not be stored, but kept in the journal, for the next process"
         " that records here",
         "rimp: 4 records could not be stored and are lost",
     ]

@@ -51,7 +51,7 @@ function _shtab_rimp_using
 end
 
 set -g _shtab_rimp_commands run demo tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion
-set -g _shtab_rimp_opts_with_value --at --attr --by --color --format --grep --interval --level --max-rows --min-change --min-duration --name --number --output --path --service --severity --signal --since --sort --timeout --trace --until --window --window-a --window-b -n
+set -g _shtab_rimp_opts_with_value --at --attr --by --color --format --grep --interval --level --max-rows --min-change --min-duration --name --not-name --not-scope --number --output --path --service --severity --signal --since --sort --timeout --trace --until --window --window-a --window-b -n
 
 complete -c rimp -e
 complete -c rimp -f
@@ -77,6 +77,8 @@ complete -c rimp -n '_shtab_rimp_using tail' -s n -l number -x -d 'newest record
 complete -c rimp -n '_shtab_rimp_using tail' -l since -x -d 'exclude records before T, such as 15m, 14:00, yesterday or ISO 8601'
 complete -c rimp -n '_shtab_rimp_using tail' -l until -x -d 'exclude records at or after T (same formats as --since)'
 complete -c rimp -n '_shtab_rimp_using tail' -l signal -xka "traces logs metrics" -d 'print only these signals: traces, logs, metrics'
+complete -c rimp -n '_shtab_rimp_using tail' -l not-name -x -d 'leave out this name, such as '"'"'* http send'"'"'; repeatable'
+complete -c rimp -n '_shtab_rimp_using tail' -l not-scope -x -d 'leave out records of this instrumentation scope or logger; repeatable'
 complete -c rimp -n '_shtab_rimp_using tail' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'path of the recording (default: $RIMP_STORAGE_PATH or telemetry)'
 complete -c rimp -n '_shtab_rimp_using tail' -l json -d 'print each record as JSON'
 complete -c rimp -n '_shtab_rimp_using tail' -l color -xka "auto always never" -d 'colour the output: auto, always or never (default: auto)'
@@ -88,6 +90,7 @@ complete -c rimp -n '_shtab_rimp_using logs' -l severity -l level -xka "trace de
 complete -c rimp -n '_shtab_rimp_using logs' -l grep -x -d 'search message, event name and exception for a regular expression'
 complete -c rimp -n '_shtab_rimp_using logs' -l trace -x -d 'select records of traces whose id starts with ID'
 complete -c rimp -n '_shtab_rimp_using logs' -l service -x -d 'select records of this service'
+complete -c rimp -n '_shtab_rimp_using logs' -l not-scope -x -d 'leave out records of this instrumentation scope or logger; repeatable'
 complete -c rimp -n '_shtab_rimp_using logs' -l attr -x -d 'filter by attribute of the record or its resource; K alone matches any value'
 complete -c rimp -n '_shtab_rimp_using logs' -l since -x -d 'exclude records before T, such as 15m, 14:00, yesterday or ISO 8601'
 complete -c rimp -n '_shtab_rimp_using logs' -l until -x -d 'exclude records at or after T (same formats as --since)'
@@ -101,6 +104,8 @@ complete -c rimp -n '_shtab_rimp_using errors' -s n -l number -x -d 'number of e
 complete -c rimp -n '_shtab_rimp_using errors' -l sort -xka "count last first" -d 'sort by count, last or first, greatest first (default: count)'
 complete -c rimp -n '_shtab_rimp_using errors' -l service -x -d 'select records of this service'
 complete -c rimp -n '_shtab_rimp_using errors' -l name -x -d 'select errors in spans of this name; * matches any text'
+complete -c rimp -n '_shtab_rimp_using errors' -l not-name -x -d 'leave out this name, such as '"'"'* http send'"'"'; repeatable'
+complete -c rimp -n '_shtab_rimp_using errors' -l not-scope -x -d 'leave out records of this instrumentation scope or logger; repeatable'
 complete -c rimp -n '_shtab_rimp_using errors' -l attr -x -d 'filter by attribute of the record or its resource; K alone matches any value'
 complete -c rimp -n '_shtab_rimp_using errors' -l since -x -d 'exclude records before T, such as 15m, 14:00, yesterday or ISO 8601'
 complete -c rimp -n '_shtab_rimp_using errors' -l until -x -d 'exclude records at or after T (same formats as --since)'
@@ -116,6 +121,8 @@ complete -c rimp -n '_shtab_rimp_using traces' -l min-duration -x -d 'select tra
 complete -c rimp -n '_shtab_rimp_using traces' -l errors -d 'select traces with failed spans'
 complete -c rimp -n '_shtab_rimp_using traces' -l service -x -d 'select records of this service'
 complete -c rimp -n '_shtab_rimp_using traces' -l name -x -d 'select traces with a span of this name; * matches any text'
+complete -c rimp -n '_shtab_rimp_using traces' -l not-name -x -d 'leave out this name, such as '"'"'* http send'"'"'; repeatable'
+complete -c rimp -n '_shtab_rimp_using traces' -l not-scope -x -d 'leave out records of this instrumentation scope or logger; repeatable'
 complete -c rimp -n '_shtab_rimp_using traces' -l attr -x -d 'filter by attribute of the record or its resource; K alone matches any value'
 complete -c rimp -n '_shtab_rimp_using traces' -l since -x -d 'exclude records before T, such as 15m, 14:00, yesterday or ISO 8601'
 complete -c rimp -n '_shtab_rimp_using traces' -l until -x -d 'exclude records at or after T (same formats as --since)'
@@ -124,6 +131,8 @@ complete -c rimp -n '_shtab_rimp_using traces' -l json -d 'print each trace as J
 complete -c rimp -n '_shtab_rimp_using traces' -l color -xka "auto always never" -d 'colour the output: auto, always or never (default: auto)'
 complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a trace -d 'show one trace as a waterfall'
 complete -c rimp -n '_shtab_rimp_using trace' -s h -l help -d 'show this help message and exit'
+complete -c rimp -n '_shtab_rimp_using trace' -l not-name -x -d 'leave out this name, such as '"'"'* http send'"'"'; repeatable'
+complete -c rimp -n '_shtab_rimp_using trace' -l not-scope -x -d 'leave out records of this instrumentation scope or logger; repeatable'
 complete -c rimp -n '_shtab_rimp_using trace' -l stack -d 'show stack traces as a whole, not only the last frame'
 complete -c rimp -n '_shtab_rimp_using trace' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'path of the recording (default: $RIMP_STORAGE_PATH or telemetry)'
 complete -c rimp -n '_shtab_rimp_using trace' -l json -d 'print the trace as JSON'
@@ -144,6 +153,7 @@ complete -c rimp -n '_shtab_rimp_using metrics' -s h -l help -d 'show this help 
 complete -c rimp -n '_shtab_rimp_using metrics' -s n -l number -x -d 'number of series to show, or all (default: 50)'
 complete -c rimp -n '_shtab_rimp_using metrics' -l by -x -d 'add up series, except by this attribute, or by '"'"'instance'"'"'; repeatable'
 complete -c rimp -n '_shtab_rimp_using metrics' -l service -x -d 'select records of this service'
+complete -c rimp -n '_shtab_rimp_using metrics' -l not-scope -x -d 'leave out records of this instrumentation scope or logger; repeatable'
 complete -c rimp -n '_shtab_rimp_using metrics' -l attr -x -d 'filter by attribute of the record or its resource; K alone matches any value'
 complete -c rimp -n '_shtab_rimp_using metrics' -l since -x -d 'exclude records before T, such as 15m, 14:00, yesterday or ISO 8601'
 complete -c rimp -n '_shtab_rimp_using metrics' -l until -x -d 'exclude records at or after T (same formats as --since)'
