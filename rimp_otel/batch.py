@@ -99,7 +99,7 @@ class TelemetryData:
             from rimp_otel.otlp.scan import signal_of_line
         lines: dict[Signal, list[bytes]] = {}
         for text in texts:
-            line = text.encode() if isinstance(text, str) else text
+            line = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
             lines.setdefault(signal_of_line(line), []).append(line.strip())
         return make_batch({signal: _Lines(signal, found) for signal, found in lines.items()})
 

@@ -8,6 +8,7 @@ base64: protobuf's own JSON mapping writes the latter two, which OTLP forbids an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Annotated, Any, Generic, TypeVar
@@ -47,7 +48,9 @@ __all__ = [
     "decode_messages",
     "decode_resource",
     "decode_scope",
+    "decode_with_scopes",
     "no_recursion_error",
+    "repair_characters",
 ]
 
 # msgspec bounds integers within 64 signed bits only; `decode_common.check_uint64` does the rest.
@@ -456,6 +459,7 @@ class PartialLine(PartialMessage, Generic[SpanT, LogT, MetricT]):
 
 
 DecodedT = TypeVar("DecodedT")
+LineT = TypeVar("LineT", bound="OtlpLine | PartialLine[Any, Any, Any]")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 _LINE = msgspec.json.Decoder(OtlpLine, strict=False)
@@ -470,7 +474,7 @@ def decode_messages(text: str | bytes) -> tuple[Signal, OtlpLine]:
         DecodeError: the line does not have OTLP's types. Ids, names of enumerations, base64 and the
             upper bound of unsigned 64-bit integers are checked when those fields are read.
     """
-    line = decode_json(_LINE, text)
+    line = decode_with_scopes(_LINE, text)
     signal = check_one_signal(line)
     if getattr(line, _ATTRIBUTES[signal]) is None:
         setattr(line, _ATTRIBUTES[signal], [])
@@ -517,10 +521,52 @@ def decode_scope(raw: Raw) -> Scope:
     return decode_json(_SCOPE, bytes(raw) or b"{}", "scope: ") or Scope()
 
 
+def decode_with_scopes(decoder: msgspec.json.Decoder[LineT], text: str | bytes) -> LineT:
+    """Decode a whole line, be it an ``OtlpLine`` or a ``PartialLine``; also one of OTLP before 0.15,
+    where a scope was an instrumentation library.
+
+    Raises:
+        DecodeError: the line does not have the types of the decoder, or is of OTLP before 0.9.
+    """
+    line = decode_json(decoder, text)
+    groups: Any = line.resource_spans or line.resource_logs or line.resource_metrics or ()
+    for group in groups:
+        if not any(getattr(group, key, None) for key in _SCOPE_ATTRIBUTES):
+            data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+            return decode_json(decoder, _rename_old_keys(data)) if _OLD_KEY in data else line
+    return line
+
+
+_SCOPE_ATTRIBUTES = ("scope_spans", "scope_logs", "scope_metrics")
+_OLD_KEY = b'"instrumentationLibrary'
+# A quotation mark within a text is escaped, so that these are keys for certain.
+_OLD_KEYS = re.compile(rb'([{,]\s*")(instrumentationLibrary(?:Spans|Logs|Metrics)?|logs)("\s*:)')
+_NEW_KEYS = {
+    b"instrumentationLibrary": b"scope",
+    b"instrumentationLibrarySpans": b"scopeSpans",
+    b"instrumentationLibraryLogs": b"scopeLogs",
+    b"instrumentationLibraryMetrics": b"scopeMetrics",
+    b"logs": b"logRecords",
+}
+_TOO_OLD_KEYS = re.compile(rb'[{,]\s*"((?:int|double)(?:Gauge|Sum|Histogram|Summary))"\s*:')
+
+
+def _rename_old_keys(text: bytes) -> bytes:
+    too_old = _TOO_OLD_KEYS.search(text)
+    if too_old is not None:
+        raise DecodeError(
+            f"{too_old[1].decode()} is of OTLP before 0.9, which cannot be read: convert it with an"
+            " OpenTelemetry Collector of its time"
+        )
+    return _OLD_KEYS.sub(lambda key: key[1] + _NEW_KEYS[key[2]] + key[3], text)
+
+
 def decode_json(
     decoder: msgspec.json.Decoder[DecodedT], text: str | bytes, place: str = ""
 ) -> DecodedT:
     """Decode JSON, such that whatever is wrong with it raises DecodeError.
+
+    A lone surrogate, and what is no UTF-8, is read as U+FFFD: it costs a character.
 
     Args:
         decoder: says which type to make of it.
@@ -532,7 +578,34 @@ def decode_json(
     except RecursionError:
         raise DecodeError("nested too deeply") from None
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise DecodeError(place + _reason_of(error, text)) from None
+        try:
+            return decoder.decode(repair_characters(text))
+        except RecursionError:
+            raise DecodeError("nested too deeply") from None
+        except (msgspec.MsgspecError, UnicodeError) as second:
+            # Of the first error, the place is right; the second one may be the only one left.
+            reason = error if str(error) == str(second) else second
+            raise DecodeError(place + _reason_of(reason, text)) from None
+
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+# All escapes, so that the second half of an escaped backslash begins none.
+_ESCAPES = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+
+
+def repair_characters(text: str | bytes) -> str:
+    """Return the text with U+FFFD for lone surrogates, escaped or not, and for bytes of no UTF-8."""
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    try:
+        whole = data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        whole = data.decode("utf-8", "replace")
+    whole = _SURROGATES.sub("\ufffd", whole)
+    return _ESCAPES.sub(lambda found: "\ufffd" if found["lone"] else found[0], whole)
 
 
 def _reason_of(error: Exception, text: str | bytes) -> str:

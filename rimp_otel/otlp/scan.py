@@ -25,7 +25,7 @@ from rimp_otel.otlp.messages import (
     PartialResource,
     PartialScope,
     check_one_signal,
-    decode_json,
+    decode_with_scopes,
     no_recursion_error,
 )
 
@@ -62,7 +62,9 @@ def signal_of_line(text: str | bytes) -> Signal:
     """
     head = text[:_HEAD_SIZE]
     found = _FIRST_KEY.match(head if isinstance(head, bytes) else head.encode(errors="replace"))
-    return _SIGNALS[found[1]] if found else check_one_signal(decode_json(_COUNTED_LINE, text))
+    return (
+        _SIGNALS[found[1]] if found else check_one_signal(decode_with_scopes(_COUNTED_LINE, text))
+    )
 
 
 def count_records(text: str | bytes) -> int:
@@ -72,7 +74,7 @@ def count_records(text: str | bytes) -> int:
         DecodeError: the line is not JSON, or not of OTLP's shape. The inside of records is not
             checked.
     """
-    line = decode_json(_COUNTED_LINE, text)
+    line = decode_with_scopes(_COUNTED_LINE, text)
     check_one_signal(line)
     return sum(_count_in_scope(scope) for group in line.resources() for scope in group.scopes())
 
@@ -170,7 +172,7 @@ def summarize_line(text: bytes) -> LineSummary:
 
 @no_recursion_error
 def _summarize(text: bytes) -> LineSummary:
-    line = decode_json(_SUMMARIZED_LINE, text)
+    line = decode_with_scopes(_SUMMARIZED_LINE, text)
     check_one_signal(line)
     groups = line.resources()
     found = _Found()

@@ -594,14 +594,6 @@ def test_a_wrong_resource_or_scope_is_refused(place):
     assert caught.value.reason == f"{place}: Expected `object | null`, got `array`"
 
 
-def test_text_that_is_not_unicode_is_refused():
-    """Lone surrogates and bytes that are not UTF-8 are refused."""
-    with pytest.raises(DecodeError):
-        decode_line('{"resourceSpans":[{"schemaUrl":"\ud800"}]}')
-    with pytest.raises(DecodeError):
-        decode_line(b'{"resourceSpans":[{"schemaUrl":"\xff"}]}')
-
-
 def test_a_value_nested_too_deeply_is_refused():
     """A value that is nested too deeply raises DecodeError, at whatever depth."""
     for depth in (100, 300, 1_000, 20_000):

@@ -80,7 +80,7 @@ def line_to_rows(line: bytes) -> Iterator[Row]:
     Raises:
         DecodeError: the line is not OTLP JSON, as far as it has to be decoded.
     """
-    found = messages.decode_json(_LINE, line)
+    found = messages.decode_with_scopes(_LINE, line)
     signal = messages.check_one_signal(found)
     for group in found.resources():
         resource = _resource_part(group)
@@ -201,8 +201,8 @@ def _decode_raw(raw: Raw) -> str:
         raise DecodeError(f"a record of {len(data)} bytes is more than SQLite can keep")
     try:
         text = data.decode()
-    except UnicodeDecodeError as error:
-        raise DecodeError(str(error)) from None
+    except UnicodeDecodeError:
+        text = messages.repair_characters(data)
     return "" if text == "null" else text
 
 
