@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from rimp_otel.cli.child_process import run_program, signal_name
 from rimp_otel.cli.options import UsageError, add_path_option, path_from_args
 from rimp_otel.cli.output import warn
-from rimp_otel.collector.service_name import name_of_command
+from rimp_otel.collector.service_name import name_of_command, script_of_command
 from rimp_otel.errors import MissingExtraError
 from rimp_otel.models.records import Signal
 from rimp_otel.otel.autorecord import remove_from_path
-from rimp_otel.otel.run_report import REPORT_VARIABLE, read_report
+from rimp_otel.otel.run_report import REPORT_VARIABLE, ROOT_SPAN_VARIABLE, read_report
 from rimp_otel.process import AUTORECORD_SITE
 from rimp_otel.render.format import format_bytes, format_count
 
@@ -88,7 +88,7 @@ def is_installed(module: str) -> bool:
 
 def _record(args: argparse.Namespace, command: Sequence[str], env: Mapping[str, str]) -> int:
     # These need the SDK, whose import takes longer than the whole of `rimp run --help`.
-    from rimp_otel.cli.run_summary import AddedRecords
+    from rimp_otel.cli.run_summary import AddedRecords, record_end
     from rimp_otel.config import TelemetryConfig
 
     enabled = TelemetryConfig.from_env(env).enabled  # raises here what would fail in the program
@@ -96,14 +96,20 @@ def _record(args: argparse.Namespace, command: Sequence[str], env: Mapping[str, 
     # A program that this outlives, such as a daemon, finds the file gone, and tells nothing.
     with tempfile.NamedTemporaryFile(prefix="rimp-run-") as file:
         try:
-            ended = run_program(command, {**env, REPORT_VARIABLE: file.name})
+            asked = {REPORT_VARIABLE: file.name}
+            if os.path.exists(script_of_command(command) or ""):
+                asked[ROOT_SPAN_VARIABLE] = "true"
+            ended = run_program(command, {**env, **asked})
         except OSError as error:
             return _print_start_error(command, error)
         report = read_report(file.name)
+    said = ""
     if not args.quiet:
         said = _summary(args, command, ended, added, env if enabled else None, report)
-        if said:
-            warn(said)
+    if ended and enabled and "started" in report and not env.get("OTEL_CONFIG_FILE"):
+        record_end(command, ended, report, path_from_args(args, env), backend_of(env), env)
+    if said:
+        warn(said)
     return ended if ended >= 0 else 128 - ended
 
 
@@ -128,6 +134,9 @@ def program_environment(
         "OTEL_PYTHON_DISTRO": "none",
         **{f"OTEL_{signal.value.upper()}_EXPORTER": "none" for signal in Signal},
     }
+    if not _wants_faulthandler(command, env):
+        # The stacks of a crash, which would not be printed either.
+        defaults["RIMP_RECORD_CRASHES"] = "true"
     if "service.name" not in _attribute_keys(env.get("OTEL_RESOURCE_ATTRIBUTES", "")):
         defaults["OTEL_SERVICE_NAME"] = name_of_command(command, env)
     ours = {
@@ -139,6 +148,13 @@ def program_environment(
     if name:
         ours["OTEL_SERVICE_NAME"] = name
     return {**env, **defaults, **given, **ours}
+
+
+def _wants_faulthandler(command: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Return True if Python is told to print the stacks of a crash."""
+    words = {"faulthandler", "dev", "-Xfaulthandler", "-Xdev"}
+    switches = ("PYTHONFAULTHANDLER", "PYTHONDEVMODE")
+    return bool(words & set(command)) or any(env.get(name) for name in switches)
 
 
 def backend_of(env: Mapping[str, str]) -> str:

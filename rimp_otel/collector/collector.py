@@ -107,6 +107,7 @@ __all__ = [
     "append_log_json",
     "drop_log_record",
     "expect_captured_logs",
+    "forget_open_span",
     "observe_collector",
     "resource_from_config",
     "retire_collector",
@@ -631,6 +632,13 @@ def drop_log_record(collector: TelemetryCollector, reason: str) -> None:
     """Count a log record that cannot be collected."""
     collector._count_one()
     collector._counts.drop(reason, Signal.LOGS)
+
+
+def forget_open_span(collector: TelemetryCollector, span: Any) -> None:
+    """Have a span that has started, and will not be ended, not come back as an interrupted one."""
+    journal = collector._journal
+    if journal is not None:
+        journal.mark_span_recorded(journal.mark_span_ending(span))
 
 
 def retire_collector(collector: TelemetryCollector) -> None:

@@ -18,6 +18,7 @@ from rimp_otel.collector.collector import (
 )
 from rimp_otel.otel.install import Telemetry, make_config, set_recorder
 from rimp_otel.otel.providers import watch_providers
+from rimp_otel.otel.run_report import ROOT_SPAN_VARIABLE
 from rimp_otel.process import Reporter
 from rimp_otel.streaming.stream import TelemetryStream
 
@@ -65,6 +66,9 @@ class RimpConfigurator(_OTelSDKConfigurator):
         set_recorder(telemetry)
         stream.start()
         telemetry._capture_logging(tracers.resource)
+        # Not for the processes that this one starts, too.
+        if os.environ.pop(ROOT_SPAN_VARIABLE, None):
+            telemetry._start_root_span()
 
 
 def _make_recorder() -> Telemetry | None:

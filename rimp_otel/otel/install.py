@@ -18,11 +18,13 @@ from rimp_otel.collector.collector import (
     resource_from_config,
     retire_collector,
 )
+from rimp_otel.collector.service_name import name_of_process
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.otel.logging_capture import LoggingCapture, capture_logging
 from rimp_otel.otel.program_ends import call_at_program_ends
 from rimp_otel.otel.providers import join_providers
+from rimp_otel.otel.uncaught import RootSpan, record_uncaught
 from rimp_otel.process import Reporter
 from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.streaming.stream import TelemetryStream
@@ -104,7 +106,13 @@ class Telemetry:
         switch = os.environ.get("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "true").strip().lower()
         disabled = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
         if switch != "false" and "logging" not in {name.strip() for name in disabled}:
-            capture_logging(self._make_capture(resource))
+            capture = self._make_capture(resource)
+            capture_logging(capture)
+            record_uncaught(capture, lambda: not self._is_shut_down)
+
+    def _start_root_span(self) -> None:
+        """Start a span around the program, which ends with it."""
+        RootSpan(self.collector, name_of_process() or "python")
 
 
 def _level_from_env(environ: Mapping[str, str]) -> int:
@@ -144,6 +152,7 @@ def install(
     storage: TelemetryStorage | None = None,
     resource: Resource | None = None,
     capture_logging: bool = True,
+    root_span: bool = False,
     quiet: bool = False,
     path: str | os.PathLike[str] | None = None,
     **settings: Any,
@@ -162,6 +171,8 @@ def install(
             application's provider, else made from the configuration and the environment.
         capture_logging: also record the standard library's logging, at the levels that its loggers
             let through.
+        root_span: have one span around a script: all that its main thread does from now on is one trace.
+            Not around a server, whose requests are traces of their own.
         quiet: do not print on standard error where it records.
         path: ``storage_path`` of the configuration.
         settings: other fields of the configuration; they override ``config`` and the environment.
@@ -192,6 +203,8 @@ def install(
         telemetry.stream.start()
         if capture_logging:
             telemetry._capture_logging(found if resource is None else resource)
+        if root_span:
+            telemetry._start_root_span()
         if not quiet:
             _report_location(telemetry, is_custom=storage is not None)
         return telemetry

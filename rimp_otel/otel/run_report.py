@@ -1,4 +1,4 @@
-"""What the processes of a program tell ``rimp run``, which says at the end what was found.
+"""What ``rimp run`` asks the processes of a program for, and what they tell it, which it says at the end.
 
 One line of text in a file for each finding, so that nothing is lost with a process that is killed.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["REPORT_VARIABLE", "add_to_report", "read_report"]
+__all__ = ["REPORT_VARIABLE", "ROOT_SPAN_VARIABLE", "add_to_report", "read_report"]
 
 REPORT_VARIABLE = "RIMP_RUN_REPORT"
 """The variable with the path of the file; a process without it reports to nobody."""
+
+ROOT_SPAN_VARIABLE = "RIMP_RUN_ROOT_SPAN"
+"""The variable that asks the first process for a span around it; that process takes the variable away."""
 
 
 def add_to_report(kind: str, text: str) -> None:

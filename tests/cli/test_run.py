@@ -97,7 +97,10 @@ def test_all_three_signals() -> None:
     )
     data = FileStorage("telemetry").retrieve()
     assert [span.name for span in data.spans] == ["work"]
-    assert [(event.source, event.message) for event in data.events] == [("shop", "order 17")]
+    assert [(event.source, event.message) for event in data.events] == [
+        ("shop", "order 17"),
+        ("rimp_otel", "python ended with exit code 3"),
+    ]
     assert data.events[0].span_id == data.spans[0].context.span_id
     assert sorted(metric.value for metric in data.metrics) == [1, 2]
 
@@ -346,6 +349,7 @@ def test_environment(tmp_path: Path) -> None:
         "OTEL_PYTHON_DISTRO": "none",
         "OTEL_SERVICE_NAME": "true",
         "OTEL_TRACES_EXPORTER": "console",
+        "RIMP_RECORD_CRASHES": "true",
         "RIMP_STORAGE_BACKEND": "file",
         "RIMP_STORAGE_PATH": str(tmp_path / "x"),
     }
