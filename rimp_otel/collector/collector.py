@@ -586,6 +586,19 @@ class CollectorBuffer:
         collector._encode_count = max(size, limit // _BACKLOG_PART)
         collector._refresh_fast_path()
 
+    def wake_at_next_record(self) -> None:
+        """Wake the stream for the next record, whatever there is in the buffer."""
+        self._collector._wake_count = 0
+        self._collector._refresh_fast_path()
+
+    def wake_when_full(self) -> None:
+        """Wake the stream when the buffer is full, as usual."""
+        collector = self._collector
+        if collector._journal is not None:
+            self.rearm()
+        elif collector._wake_count != _ALWAYS:
+            collector._wake_count = collector.config.buffer_size
+
     def write_through(self) -> None:
         """Wake the stream for every record from now on: the interpreter is about to exit."""
         self._collector._wake_count = _ALWAYS

@@ -75,7 +75,9 @@ class TelemetryStream(MetricReader):
 
     Thread-safe: all methods may be called from any thread, also by a consumer or by the storage
     itself, which then wait for nothing that waits for them; none from a signal handler or finaliser.
-    Of a ``start`` and a ``stop`` at the same time, the one that begins last wins. A forked child has a stream of its own, with empty queues and a new thread.
+    Of a ``start`` and a ``stop`` at the same time, the one that begins last wins. A forked child has
+    a stream of its own, with empty queues; its thread starts with its first record, or at the fork if
+    it collects instruments, and never waits for that.
 
     Args:
         collector: what to drain; a collector has one stream.
@@ -119,6 +121,8 @@ class TelemetryStream(MetricReader):
         # True if the storage stored nothing while it was waited for the last time.
         self._hangs = False
         self._wants_thread = False
+        # True in a forked child until its first record.
+        self._lacks_thread = False
         self._reporter = Reporter()
         self._buffer = CollectorBuffer(collector)
         self._drain = self._make_drain()
@@ -171,7 +175,7 @@ class TelemetryStream(MetricReader):
         if self.collector.config.enabled:
             self._drain.recover()
             with self._changing:
-                self._wants_thread = True
+                self._wants_thread, self._lacks_thread = True, False
                 self._worker.start()
                 # Now, since at its exit the interpreter starts no thread any more.
                 for consumer in self._consumers:
@@ -188,6 +192,7 @@ class TelemetryStream(MetricReader):
         """
         deadline = self._deadline(timeout)
         with self._changing:
+            self._lacks_thread = False
             self._wants_thread = False  # nor collects the instruments again, once this has done so
         done = self._flush_all(deadline, ending=True)
         with self._changing:
@@ -460,8 +465,20 @@ class TelemetryStream(MetricReader):
             consumer.reset_after_fork()
 
     def _start_after_fork(self) -> None:
-        if self._wants_thread:
-            self._worker.start()
+        self._lacks_thread = self._wants_thread
+        if not self._wants_thread:
+            return
+        if self._collect is not None:
+            # What the instruments measure is no record that could start it.
+            self._start_in_child()
+        else:
+            self._buffer.wake_at_next_record()
+
+    def _start_in_child(self) -> None:
+        """Start the thread of a forked child. Safe in a signal handler; waits for nothing."""
+        if self._worker.start_unawaited():
+            self._lacks_thread = False
+            self._buffer.wake_when_full()
 
 
 def _load_modules() -> None:
@@ -482,6 +499,8 @@ class _StreamHooks:
         stream = self._stream
         if stream._exiting and not stream._worker.is_running:
             stream._drain.run_if_free()
+        elif stream._lacks_thread:
+            stream._start_in_child()
         else:
             stream._worker.wake()
 

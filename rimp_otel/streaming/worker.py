@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from opentelemetry import context as context_api
@@ -38,6 +40,48 @@ class ConsumerStats(NamedTuple):
     failed: int
     #: Records that it never saw, because its queue was full.
     missed: int
+
+
+class _NamedThread(threading.Thread):
+    """A daemon thread that ends without a word where gevent or eventlet came after its start.
+
+    They replace the function that tells one thread from another, so that ``threading`` does not find the
+    thread in its own list any more.
+    """
+
+    def _delete(self) -> None:
+        with suppress(KeyError):
+            super()._delete()  # type: ignore[misc]
+
+
+class _UnawaitedThread:
+    """A daemon thread whose start waits for nothing, and which ``threading`` does not know.
+
+    ``threading.Thread.start`` waits until the thread runs. Where threads are greenlets, others run
+    meanwhile: the application's, in a forked child that must not do what its parent does.
+    """
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        self._run = run
+        self._ended = threading.Event()
+        self.ident: int | None = None
+
+    def start(self) -> None:
+        # Looked up now, since gevent and eventlet replace it.
+        _thread.start_new_thread(self._bootstrap, ())
+
+    def _bootstrap(self) -> None:
+        self.ident = threading.get_ident()
+        try:
+            self._run()
+        finally:
+            self._ended.set()
+
+    def is_alive(self) -> bool:
+        return not self._ended.is_set()
+
+    def join(self, timeout: float | None = None) -> None:
+        self._ended.wait(timeout)
 
 
 class Consumer:
@@ -90,7 +134,7 @@ class Consumer:
         if self._thread is not None and self._thread.is_alive():
             return True
         self._closed = False
-        thread = threading.Thread(target=self._run, name="rimp-consumer", daemon=True)
+        thread = _NamedThread(target=self._run, name="rimp-consumer", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the interpreter is exiting, and starts no thread any more
@@ -208,7 +252,8 @@ class _EndOfThread:
 class Worker:
     """A daemon thread that calls ``tick`` when it is due and when it is woken.
 
-    ``wake`` is safe from any thread, signal handler or finaliser; all else from any thread.
+    ``wake`` and ``start_unawaited`` are safe from any thread, signal handler or finaliser; all else
+    from any thread.
 
     Args:
         tick: called with no argument; returns the seconds until it is due again.
@@ -224,9 +269,9 @@ class Worker:
         """Forget the thread and all that it was asked for, as in a forked child."""
         # SimpleQueue.put is one call into C that takes no lock which a signal handler could meet.
         self._inbox: queue.SimpleQueue[Task | _EndOfThread | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread: threading.Thread | _UnawaitedThread | None = None
         # The thread that was told to end last.
-        self._ending: threading.Thread | None = None
+        self._ending: threading.Thread | _UnawaitedThread | None = None
         # Held while one of the three above changes, or the inbox is chosen: what is put into it
         # under the lock comes before the thread is told to end.
         self._changing = threading.RLock()
@@ -235,7 +280,7 @@ class Worker:
         self.was_woken = False
         self._here = threading.local()
         # Threads that were not waited for to their end, since what they do may hang.
-        self._left: list[threading.Thread] = []
+        self._left: list[threading.Thread | _UnawaitedThread] = []
 
     @property
     def is_running(self) -> bool:
@@ -253,7 +298,7 @@ class Worker:
             if self.is_running:
                 return True
             inbox: queue.SimpleQueue[Task | _EndOfThread | None] = queue.SimpleQueue()
-            thread = threading.Thread(target=self._run, args=(inbox,), name=self._name, daemon=True)
+            thread = _NamedThread(target=self._run, args=(inbox,), name=self._name, daemon=True)
             self._inbox, self._woken = inbox, False
             try:
                 thread.start()
@@ -261,6 +306,28 @@ class Worker:
                 return False
             self._thread = thread
             return True
+
+    def start_unawaited(self) -> bool:
+        """Start the thread, if there is none, without waiting for anything.
+
+        Returns:
+            False if that is not possible now.
+        """
+        if not self._changing.acquire(blocking=False):
+            return False
+        try:
+            if not self.is_running:
+                self._inbox, self._woken = queue.SimpleQueue(), False
+                self._here = threading.local()
+                inbox = self._inbox
+                thread = _UnawaitedThread(lambda: self._run(inbox))
+                thread.start()
+                self._thread = thread
+            return True
+        except RuntimeError:
+            return False
+        finally:
+            self._changing.release()
 
     def wake(self) -> None:
         """Make a tick due now."""
@@ -314,7 +381,7 @@ class Worker:
         thread = self._ending
         if thread is None:
             return True
-        if thread is threading.current_thread():
+        if thread.ident == threading.get_ident():
             return False
         thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive() and thread not in self._left:
@@ -358,7 +425,7 @@ class Worker:
             suppress_instrumentation()
             self._run_here(task)
 
-        thread = threading.Thread(target=run, name="rimp-aside", daemon=True)
+        thread = _NamedThread(target=run, name="rimp-aside", daemon=True)
         try:
             thread.start()
         except RuntimeError:
