@@ -58,16 +58,8 @@ __all__ = [
 
 T = TypeVar("T")
 
-SEVERITIES = {
-    "trace": 1,
-    "debug": 5,
-    "info": 9,
-    "warn": 13,
-    "warning": 13,
-    "error": 17,
-    "fatal": 21,
-}
-"""The lowest OTLP severity number of each level."""
+SEVERITIES = ("trace", "debug", "info", "warn", "warning", "error", "fatal", "critical")
+"""Names of levels; those of other loggers are accepted too."""
 
 
 class UsageError(RimpError):
@@ -284,10 +276,12 @@ def parse_attribute(text: str) -> tuple[str, str | None]:
 
 
 def parse_severity(text: str) -> int:
-    """Return the OTLP severity number of a level's name or number."""
-    number = SEVERITIES.get(text.lower()) or (int(text) if text.isdecimal() else 0)
-    if not 1 <= number <= 24:
-        names = ", ".join(name for name in SEVERITIES if name != "warning")
+    """Return the OTLP severity number of a level's name or number; see `parse_severity_number`."""
+    from rimp_otel.models.records import SEVERITY_NAMES, parse_severity_number
+
+    number = parse_severity_number(text)
+    if number is None:
+        names = ", ".join(SEVERITY_NAMES)
         raise argparse.ArgumentTypeError(f"expected {names} or a number from 1 to 24, got {text!r}")
     return number
 

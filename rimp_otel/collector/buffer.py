@@ -15,6 +15,7 @@ from rimp_otel.models.records import (
     Signal,
     TelemetryEvent,
     TelemetryMetric,
+    parse_severity_number,
 )
 from rimp_otel.otlp.encode_logs import event_scope, native_event_json
 from rimp_otel.otlp.encode_metrics import native_metric_envelope, native_metric_json
@@ -310,8 +311,10 @@ def to_text(value: Any) -> str:
 
 
 def to_event_type(value: Any) -> EventType:
-    """Return the event type that ``value`` is or names; INFO if it names none."""
+    """Return the event type that ``value`` is or names; ERROR if it names none, since it is not known
+    to be less."""
     try:
-        return value if isinstance(value, EventType) else EventType(str(value).lower())
+        number = parse_severity_number(value)
     except Exception:
-        return EventType.INFO
+        number = None
+    return EventType.ERROR if number is None else EventType.from_severity_number(number)

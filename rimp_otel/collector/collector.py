@@ -230,7 +230,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self,
         source: str,
         message: str,
-        event_type: EventType = EventType.INFO,
+        event_type: EventType | str | int = EventType.INFO,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         """Collect an event; inside a span it carries that span's ids.
@@ -238,7 +238,8 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         Args:
             source: the component that reports it; becomes OTLP's scope name.
             message: what happened.
-            event_type: how severe it is.
+            event_type: how severe it is: an EventType, a name such as "warn" or "critical", OTLP's
+                number, or a level of ``logging`` above 24. Anything else counts as an error.
             metadata: any attributes. Copied: later changes are not seen.
         """
         if type(source) is not str or type(message) is not str or type(event_type) is not EventType:

@@ -12,7 +12,14 @@ from typing import Any, TypedDict
 from opentelemetry.sdk.trace import ReadableSpan
 
 from rimp_otel.errors import ConfigurationError
-from rimp_otel.models.records import EventType, Signal, TelemetryEvent, TelemetryMetric
+from rimp_otel.models.records import (
+    SEVERITY_HELP,
+    EventType,
+    Signal,
+    TelemetryEvent,
+    TelemetryMetric,
+    parse_severity_number,
+)
 
 __all__ = ["Conditions", "Filter"]
 
@@ -29,7 +36,7 @@ class Conditions(TypedDict, total=False):
     name: str | None
     trace_id: int | str | None
     min_duration: float | timedelta | None
-    severity: EventType | int | None
+    severity: EventType | str | int | None
     attributes: Mapping[str, Any] | None
 
 
@@ -58,7 +65,7 @@ class Filter:
         name: str | None = None,
         trace_id: int | str | None = None,
         min_duration: float | timedelta | None = None,
-        severity: EventType | int | None = None,
+        severity: EventType | str | int | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> Filter:
         """Check and convert conditions; None stands for no condition.
@@ -71,7 +78,8 @@ class Filter:
             name: the name of a span or a metric, or the event name of a log record.
             trace_id: a number, or 32 hexadecimal digits, for spans and log records.
             min_duration: the shortest duration of a span: seconds, or a timedelta.
-            severity: the lowest severity of a log record: an EventType, or OTLP's number, 1 to 24.
+            severity: the lowest severity of a log record: an EventType, a name, OTLP's number, or a
+                level of ``logging``; see `parse_severity_number`.
             attributes: values by key that the record's own attributes (an event's metadata, a
                 metric's tags) have; True is not equal to 1, but 1 to 1.0, and a list to a tuple.
 
@@ -212,11 +220,10 @@ def _check_duration(duration: Any) -> int:
 
 
 def _check_severity(severity: Any) -> int:
-    if isinstance(severity, EventType):
-        return severity.severity_number
-    if isinstance(severity, int) and not isinstance(severity, bool) and 1 <= severity <= 24:
-        return severity
-    raise _condition_error("severity", severity, "an EventType, an integer from 1 to 24, or None")
+    number = parse_severity_number(severity)
+    if number is not None:
+        return number
+    raise _condition_error("severity", severity, f"{SEVERITY_HELP}, or None")
 
 
 def _check_attributes(attributes: Any) -> tuple[tuple[str, Any], ...]:

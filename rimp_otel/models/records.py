@@ -8,6 +8,7 @@ nanoseconds since the epoch.
 from __future__ import annotations
 
 import math
+import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.times import from_unix_nano
 
 __all__ = [
+    "SEVERITY_HELP",
+    "SEVERITY_NAMES",
     "Attributes",
     "Buckets",
     "EventType",
@@ -37,11 +40,15 @@ __all__ = [
     "Temporality",
     "Value",
     "content_of",
+    "parse_severity_number",
 ]
 
 
 class EventType(Enum):
-    """The severity of an event. Each stands for the lowest OTLP severity number of its range."""
+    """The severity of an event. Each stands for the lowest OTLP severity number of its range.
+
+    A milder one is less than a worse one.
+    """
 
     DEBUG = "debug"
     INFO = "info"
@@ -65,6 +72,26 @@ class EventType(Enum):
             return cls.WARNING
         return cls.DEBUG if 0 < number < 9 else cls.INFO
 
+    def __lt__(self, other: object) -> bool:
+        if isinstance(other, EventType):
+            return self.severity_number < other.severity_number
+        return NotImplemented
+
+    def __le__(self, other: object) -> bool:
+        if isinstance(other, EventType):
+            return self.severity_number <= other.severity_number
+        return NotImplemented
+
+    def __gt__(self, other: object) -> bool:
+        if isinstance(other, EventType):
+            return self.severity_number > other.severity_number
+        return NotImplemented
+
+    def __ge__(self, other: object) -> bool:
+        if isinstance(other, EventType):
+            return self.severity_number >= other.severity_number
+        return NotImplemented
+
 
 _SEVERITY_NUMBERS = {
     EventType.DEBUG: 5,
@@ -72,6 +99,68 @@ _SEVERITY_NUMBERS = {
     EventType.WARNING: 13,
     EventType.ERROR: 17,
 }
+
+
+SEVERITY_HELP = "an EventType, a name such as 'warn' or 'critical', a number from 1 to 24, or a level of logging"
+"""The severities that are accepted, for error messages."""
+
+SEVERITY_NAMES = {
+    "trace": 1,
+    "debug": 5,
+    "info": 9,
+    "warn": 13,
+    "error": 17,
+    "fatal": 21,
+}
+"""OpenTelemetry's names of severities, each with the lowest number of its range."""
+
+# Those of logging, of syslog and of other loggers.
+_OTHER_SEVERITY_NAMES = {
+    "verbose": 1,
+    "information": 9,
+    "informational": 9,
+    "success": 9,
+    "notice": 10,
+    "warning": 13,
+    "err": 17,
+    "exception": 17,
+    "critical": 21,
+    "crit": 21,
+    "alert": 21,
+    "emerg": 21,
+    "emergency": 21,
+    "panic": 21,
+}
+_NUMBERED_SEVERITY = re.compile("(trace|debug|info|warn|error|fatal)([1-4])?")
+
+
+def parse_severity_number(value: Any) -> int | None:
+    """Return the OTLP severity number, 1 to 24, that ``value`` is or names; None for anything else.
+
+    Args:
+        value: an EventType; a name of OpenTelemetry's (``INFO``, ``WARN2``), of ``logging``
+            (``WARNING``, ``CRITICAL``) or of syslog, in any case; an OTLP severity number, 1 to 24,
+            or a level of ``logging`` above that (30, 40, 50); or a number as text.
+    """
+    if isinstance(value, EventType):
+        return value.severity_number
+    if isinstance(value, Enum):  # such as OpenTelemetry's SeverityNumber
+        value = value.value
+    if isinstance(value, str):
+        name = value.strip().lower()
+        if match := _NUMBERED_SEVERITY.fullmatch(name):
+            return SEVERITY_NAMES[match[1]] + int(match[2] or 1) - 1
+        if name in _OTHER_SEVERITY_NAMES:
+            return _OTHER_SEVERITY_NAMES[name]
+        if not (name.isascii() and name.isdecimal() and len(name) < 10):
+            return None
+        value = int(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        return None
+    if value <= 24:
+        return value
+    base = min(value // 10, 5) * 10
+    return 1 + 4 * (base // 10) + min(value - base, 3)
 
 
 class MetricKind(str, Enum):
@@ -204,7 +293,7 @@ class TelemetryEvent(_ComparedByContent):
     Args:
         source: the component that reports it; OTLP's scope name.
         message: what happened, as text; the body's JSON if that is not a string.
-        event_type: its severity.
+        event_type: its severity: an EventType, or what `parse_severity_number` accepts.
         metadata: any attributes: str, bool, int, float, bytes, None, and nested lists and dicts.
         time_unix_nano: when it happened; now by default.
         observed_time_unix_nano: when it was collected; 0 if unknown.
@@ -218,7 +307,7 @@ class TelemetryEvent(_ComparedByContent):
         scope, resource: where it comes from; the collector fills them in for a native event.
 
     Raises:
-        ConfigurationError: ``event_type`` is not an EventType, or ``metadata`` not a mapping.
+        ConfigurationError: ``event_type`` is no severity, or ``metadata`` not a mapping.
     """
 
     source: str
@@ -247,9 +336,12 @@ class TelemetryEvent(_ComparedByContent):
         return content
 
     def __post_init__(self) -> None:
-        _require(
-            isinstance(self.event_type, EventType), "event_type", self.event_type, "an EventType"
-        )
+        if type(self.event_type) is not EventType:
+            number = parse_severity_number(self.event_type)
+            _require(number is not None, "event_type", self.event_type, SEVERITY_HELP)
+            self.event_type = EventType.from_severity_number(number or 0)
+            if self.severity_number == -1:
+                self.severity_number = number or 0
         _require(isinstance(self.metadata, Mapping), "metadata", self.metadata, "a mapping")
         if self.body is _Unset.BODY:
             self.body = self.message

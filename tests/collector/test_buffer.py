@@ -6,6 +6,7 @@ import threading
 from decimal import Decimal
 
 import pytest
+from opentelemetry._logs import SeverityNumber
 
 from rimp_otel import EventType
 from rimp_otel.collector.buffer import (
@@ -113,10 +114,20 @@ def test_texts():
         (EventType.ERROR, EventType.ERROR),
         ("warning", EventType.WARNING),
         ("WARNING", EventType.WARNING),
-        ("no such", EventType.INFO),
-        (Odd(), EventType.INFO),
+        ("critical", EventType.ERROR),
+        ("Fatal", EventType.ERROR),
+        ("warn", EventType.WARNING),
+        ("notice", EventType.INFO),
+        (30, EventType.WARNING),
+        ("40", EventType.ERROR),
+        (5, EventType.DEBUG),
+        (SeverityNumber.FATAL2, EventType.ERROR),
+        ("no such", EventType.ERROR),
+        (None, EventType.ERROR),
+        (True, EventType.ERROR),
+        (Odd(), EventType.ERROR),
     ],
 )
 def test_event_types(given, found):
-    """A name stands for its event type; an unknown one becomes INFO."""
+    """A name stands for its event type; an unknown one is the worst."""
     assert to_event_type(given) is found

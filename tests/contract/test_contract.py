@@ -323,8 +323,8 @@ def test_conditions_with_a_range_and_a_limit(filtering):
 
 def test_wrong_conditions_are_named(filtering):
     """A wrong condition is named with the allowed values."""
-    with pytest.raises(ConfigurationError, match=r"severity must be an EventType, .*got 99"):
-        filtering.retrieve(severity=99)
+    with pytest.raises(ConfigurationError, match=r"severity must be an EventType, .*got -1"):
+        filtering.retrieve(severity=-1)
     with pytest.raises(TypeError, match="unexpected keyword argument 'color'"):
         filtering.retrieve(color="red")
 

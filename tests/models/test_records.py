@@ -6,6 +6,7 @@ import math
 from datetime import datetime, timezone
 
 import pytest
+from opentelemetry._logs import SeverityNumber
 
 from rimp_otel import ConfigurationError, EventType, TelemetryEvent, TelemetryMetric
 from rimp_otel.models.records import (
@@ -18,6 +19,7 @@ from rimp_otel.models.records import (
     ScopeInfo,
     SummaryPoint,
     Temporality,
+    parse_severity_number,
 )
 from tests.processes import run
 
@@ -64,8 +66,9 @@ def test_events_share_no_metadata():
     ("make", "message"),
     [
         (
-            lambda: TelemetryEvent("a", "b", "info"),
-            "event_type must be an EventType, got 'info'",
+            lambda: TelemetryEvent("a", "b", "no such"),
+            "event_type must be an EventType, a name such as 'warn' or 'critical', a number from 1 to "
+            "24, or a level of logging, got 'no such'",
         ),
         (
             lambda: TelemetryEvent("a", "b", metadata=[1]),
@@ -234,3 +237,53 @@ def test_models_work_without_pydantic():
     print(TelemetryEvent("a", "b").message, TelemetryMetric("c", 1).value)
     """
     assert run(script) == "b 1\n"
+
+
+def test_event_types_have_an_order():
+    """A milder one is less; they compare with nothing else."""
+    assert sorted(EventType, reverse=True) == [
+        EventType.ERROR,
+        EventType.WARNING,
+        EventType.INFO,
+        EventType.DEBUG,
+    ]
+    assert EventType.INFO < EventType.WARNING <= EventType.WARNING
+    assert EventType.ERROR >= EventType.ERROR > EventType.DEBUG
+    with pytest.raises(TypeError):
+        EventType.INFO < 5  # noqa: B015 - the comparison raises
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (EventType.WARNING, 13),
+        (SeverityNumber.ERROR3, 19),
+        ("WARN2", 14),
+        (" Critical ", 21),
+        ("warning", 13),
+        ("verbose", 1),
+        (1, 1),
+        (24, 24),
+        (25, 12),
+        (30, 13),
+        (35, 16),
+        (40, 17),
+        (50, 21),
+        (10**9, 24),
+        ("30", 13),
+        *(
+            (value, None)
+            for value in (0, -5, True, 1.5, None, "", "x", "fatal5", "9" * 5_000, b"info")
+        ),
+    ],
+)
+def test_severity_numbers(value, number):
+    """Names and numbers of OpenTelemetry and of logging are understood; nothing else is."""
+    assert parse_severity_number(value) == number
+
+
+def test_an_event_by_the_name_of_its_severity():
+    """The event has the type, and the number that is finer."""
+    event = TelemetryEvent("a", "b", "critical")
+    assert (event.event_type, event.severity_number) == (EventType.ERROR, 21)
+    assert TelemetryEvent("a", "b", 30, severity_number=14).severity_number == 14

@@ -86,7 +86,7 @@ complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a log
 complete -c rimp -n '_shtab_rimp_using logs' -s h -l help -d 'show this help message and exit'
 complete -c rimp -n '_shtab_rimp_using logs' -s f -l follow -d 'keep printing new records'
 complete -c rimp -n '_shtab_rimp_using logs' -s n -l number -x -d 'newest records to print, or all (default: 20; all with a time or --trace)'
-complete -c rimp -n '_shtab_rimp_using logs' -l severity -l level -xka "trace debug info warn warning error fatal" -d 'minimum severity: trace, debug, info, warn, error, fatal, or 1 to 24'
+complete -c rimp -n '_shtab_rimp_using logs' -l severity -l level -xka "trace debug info warn warning error fatal critical" -d 'minimum severity: trace, debug, info, warn, error, fatal, or 1 to 24'
 complete -c rimp -n '_shtab_rimp_using logs' -l grep -x -d 'search message, event name and exception for a regular expression'
 complete -c rimp -n '_shtab_rimp_using logs' -l trace -x -d 'select records of traces whose id starts with ID'
 complete -c rimp -n '_shtab_rimp_using logs' -l service -x -d 'select records of this service'

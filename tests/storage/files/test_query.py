@@ -321,5 +321,5 @@ def test_wrong_arguments_are_named_at_once(tmp_path, kind):
     with pytest.raises(ConfigurationError, match="'soon' is not a point in time"):
         storage.iter_retrieve("soon")
     with pytest.raises(ConfigurationError, match="severity must be an EventType"):
-        storage.iter_retrieve(severity=99)
+        storage.iter_retrieve(severity=-1)
     assert list(storage.iter_retrieve()) == []
