@@ -6,6 +6,7 @@ which the other parts of the package make batches.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -266,10 +267,64 @@ class TelemetryData:
         )
         return f"TelemetryData({counts})"
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], Any]) -> Any:
+        """Return the schema by which pydantic validates and serialises a batch.
+
+        As JSON it has ``events`` and ``metrics``, each as its own type has them, and ``spans`` as a
+        list of OTLP's TracesData, since spans are the SDK's.
+        """
+        with importing():
+            from pydantic_core import core_schema
+
+        otlp_json = core_schema.list_schema(core_schema.dict_schema(core_schema.str_schema()))
+        lists = {
+            "events": handler(list[TelemetryEvent]),
+            "metrics": handler(list[TelemetryMetric]),
+            "spans": otlp_json,
+        }
+        form = core_schema.typed_dict_schema(
+            {
+                name: core_schema.typed_dict_field(each, required=False)
+                for name, each in lists.items()
+            }
+        )
+        of_form = core_schema.no_info_after_validator_function(_batch_of_form, form)
+        made = core_schema.is_instance_schema(cls)
+        return core_schema.json_or_python_schema(
+            of_form,
+            core_schema.union_schema([made, of_form]),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                _form_of_batch, return_schema=form
+            ),
+        )
+
     def _repr_html_(self) -> str:
         with importing():
             from rimp_otel.render.html import render_batch_html
         return render_batch_html(self.spans, self.events, self.metrics)
+
+
+def _form_of_batch(data: TelemetryData) -> dict[str, list[Any]]:
+    """Return a batch as pydantic serialises it."""
+    spans = [json.loads(line) for line in data.otlp_json(Signal.TRACES)]
+    return {"events": list(data.events), "metrics": list(data.metrics), "spans": spans}
+
+
+def _batch_of_form(form: dict[str, list[Any]]) -> TelemetryData:
+    """Return the batch that pydantic validated.
+
+    Raises:
+        ValueError: its spans are not OTLP's TracesData.
+    """
+    try:
+        texts = [json.dumps(each) for each in form.get("spans", ())]
+        spans = TelemetryData.from_otlp_json(texts).spans
+    except DecodeError as error:
+        raise ValueError(f"spans must be OTLP's TracesData: {error}") from None
+    if len(spans) < len(TelemetryData.from_otlp_json(texts)):
+        raise ValueError("spans must be OTLP's TracesData, got another signal's")
+    return TelemetryData(form.get("events", ()), form.get("metrics", ()), spans)
 
 
 Item = TypeVar("Item")

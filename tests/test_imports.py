@@ -36,6 +36,7 @@ PEERS = {("streaming", "collector"), ("__main__", "cli")}
 FUNCTION_LEVEL = {
     # Extras, and what only the command `rimp run` or an installed instrumentation needs.
     ("models/times.py", "dateutil"),
+    ("batch.py", "pydantic_core"),
     ("otel/autorecord.py", "importlib.metadata"),
     ("otel/autorecord.py", "opentelemetry.util._importlib_metadata"),
     ("otel/autorecord.py", "rimp_otel.otel.instrumentation"),

@@ -118,7 +118,8 @@ def _parse_freely(text: str) -> datetime:
         from dateutil import parser
     except ImportError:
         raise ConfigurationError(
-            _time_error(text) + "; python-dateutil, if installed, widens the accepted strings"
+            _time_error(text)
+            + "; more forms are read with python-dateutil: pip install 'rimp-otel[types]'"
         ) from None
     try:
         return parser.parse(text)

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 import pytest
 from opentelemetry._logs import SeverityNumber
 
-from rimp_otel import ConfigurationError, EventType, TelemetryEvent, TelemetryMetric
+from rimp_otel import ConfigurationError, EventType, TelemetryData, TelemetryEvent, TelemetryMetric
 from rimp_otel.models.records import (
     Buckets,
     Exemplar,
@@ -21,6 +21,7 @@ from rimp_otel.models.records import (
     Temporality,
     parse_severity_number,
 )
+from tests.contract.samples import span
 from tests.processes import run
 
 NOON = 1_795_521_600_000_000_000
@@ -226,6 +227,36 @@ def test_pydantic_refuses_what_is_wrong(wrong):
     pydantic = pytest.importorskip("pydantic")
     with pytest.raises(pydantic.ValidationError):
         adapter(TelemetryEvent).validate_python(wrong)
+
+
+def test_pydantic_batch_round_trip():
+    """A batch goes through pydantic's objects and JSON unchanged, spans as OTLP JSON."""
+    batches = adapter(TelemetryData)
+    data = TelemetryData([EVENT], METRICS[:2], [span(), span()])
+    assert batches.validate_python(data) is data
+    back = batches.validate_json(batches.dump_json(data))
+    assert back == data
+    assert batches.validate_python(batches.dump_python(data)) == data
+    assert list(batches.dump_python(data, mode="json")) == ["events", "metrics", "spans"]
+    assert batches.validate_json("{}") == TelemetryData()
+    assert {"events", "metrics", "spans"} == {*batches.json_schema()["properties"]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"events": [{"source": "a"}]},
+        {"spans": [{"resourceSpans": 3}]},
+        {"spans": [{}]},
+        {"spans": [{"resourceLogs": [{"scopeLogs": [{"logRecords": [{}]}]}]}]},
+        3,
+    ],
+)
+def test_pydantic_refuses_a_wrong_batch(wrong):
+    """What is no batch raises pydantic's own error."""
+    pydantic = pytest.importorskip("pydantic")
+    with pytest.raises(pydantic.ValidationError):
+        adapter(TelemetryData).validate_python(wrong)
 
 
 def test_models_work_without_pydantic():

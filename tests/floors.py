@@ -1,0 +1,29 @@
+"""The oldest versions that we say we work with: ``python -m tests.floors`` prints them for pip.
+
+Of every package that is needed to run, with all extras, not of the tools of the tests. The floor
+job of ``.ci/run`` installs them all at once.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import requires
+
+TOOLS = "test"
+"""The extra whose packages run in no program of a user's."""
+
+
+def floors() -> dict[str, str]:
+    """Return the oldest version of each required package that the requirements allow, by its name."""
+    found: dict[str, str] = {}
+    for requirement in requires("rimp-otel") or ():
+        wanted, _, marker = requirement.partition(";")
+        match = re.fullmatch(r"([\w-]+)>=([\w.]+)", wanted.strip())
+        if f"extra == '{TOOLS}'" not in marker.replace('"', "'") and match:
+            found[match[1]] = match[2]
+    return found
+
+
+if __name__ == "__main__":
+    for name, version in sorted(floors().items()):
+        print(f"{name}=={version}")
