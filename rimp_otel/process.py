@@ -33,12 +33,13 @@ __all__ = [
 
 # Forks: in a child, threads are gone, and locks may be held for ever.
 
-_PRUNE_AFTER = 64
 # Of Linux; the module mmap does not have it.
 _MADV_WIPEONFORK = 18
 
-_resets: list[weakref.WeakMethod[Callable[[], None]]] = []
-_last_resets: list[weakref.WeakMethod[Callable[[], None]]] = []
+_numbers = count()
+# By numbers that grow: they are called in the order in which they came.
+_resets: dict[int, weakref.WeakMethod[Callable[[], None]]] = {}
+_last_resets: dict[int, weakref.WeakMethod[Callable[[], None]]] = {}
 
 
 class ProcessMark(Protocol):
@@ -78,14 +79,12 @@ def call_in_forked_child(reset: Callable[[], None], last: bool = False) -> None:
             objects that are not reset yet.
         last: call it after all others; then it may start threads.
     """
-    methods = _last_resets if last else _resets
-    if len(methods) % _PRUNE_AFTER == 0:
-        methods[:] = [method for method in methods if method() is not None]
-    methods.append(weakref.WeakMethod(reset))
+    methods, number = _last_resets if last else _resets, next(_numbers)
+    methods[number] = weakref.WeakMethod(reset, lambda _: methods.pop(number, None))
 
 
 def _reset_all() -> None:
-    for method in [*_resets, *_last_resets]:
+    for method in [*_resets.copy().values(), *_last_resets.copy().values()]:
         reset = method()
         try:
             if reset is not None:
@@ -165,13 +164,11 @@ class AtExit:
 
     def __init__(self, finish: Callable[[], None]) -> None:
         self._kept: Callable[[], None] | None = finish
-        self._finish = weakref.WeakMethod(finish)
+        self._number = next(_numbers)
+        self._finish = weakref.WeakMethod(finish, self._forget)
         atexit.register(self)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                before=_load_finalizers, after_in_child=self._register_with_multiprocessing
-            )
-        self._register_with_multiprocessing()
+        _exits[self._number] = self
+        _finalizers.register()
 
     def release(self) -> None:
         """Stop keeping the object alive."""
@@ -182,22 +179,53 @@ class AtExit:
         if finish := self._finish():
             finish()
 
-    def _register_with_multiprocessing(self) -> None:
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None and self._finish():
-            # After a fork multiprocessing forgets all finalizers, and then calls this.
-            util.register_after_fork(self, AtExit._add_finalizer)
-            self._add_finalizer()
+    def _forget(self, _: object) -> None:
+        atexit.unregister(self)
+        _exits.pop(self._number, None)
 
-    def _add_finalizer(self) -> None:
+
+_exits: dict[int, AtExit] = {}
+
+
+def _finish_all() -> None:
+    for number in sorted(_exits.copy(), reverse=True):
+        if exit := _exits.get(number):
+            exit()
+
+
+class _Finalizers:
+    """Has multiprocessing call ``_finish_all`` at the end of its children."""
+
+    def __init__(self) -> None:
+        self._is_registered = False
+
+    def register(self) -> None:
+        """Do so from now on, if multiprocessing is imported and it was not done before."""
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None and not self._is_registered and _exits:
+            self._is_registered = True
+            # After a fork multiprocessing forgets all finalizers, and then calls this.
+            util.register_after_fork(self, _Finalizers._add)
+            self._add()
+
+    def _add(self) -> None:
         process, util = sys.modules["multiprocessing.process"], sys.modules["multiprocessing.util"]
         if process.parent_process() is not None or _is_child_of_billiard():
-            util.Finalize(None, self, exitpriority=_AFTER_ALL_OTHERS)
+            util.Finalize(None, _finish_all, exitpriority=_AFTER_ALL_OTHERS)
+
+
+_finalizers = _Finalizers()
 
 
 def _load_finalizers() -> None:
-    if "billiard.process" in sys.modules:  # whose children import them only when they run
+    if (
+        _exits and "billiard.process" in sys.modules
+    ):  # whose children import them only when they run
         import_module("multiprocessing.util")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_load_finalizers, after_in_child=_finalizers.register)
 
 
 def _is_child_of_billiard() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
-from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream
+from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream, process
 from tests.doubles import DEADLINE, Gathered, ListStorage
 
 ROUNDS = 3
@@ -85,6 +86,31 @@ def test_listeners_and_consumers_of_many_threads():
         stream.flush()
         assert [one.messages for one in gathered] == [["1", "1"]] * 8
     stream.stop()
+
+
+def test_streams_that_are_made_and_dropped_leave_nothing(tmp_path):
+    """Once it is stopped and dropped, a stream leaves no object, fork hook or exit entry."""
+
+    def make(number: int) -> None:
+        collector = TelemetryCollector(TelemetryConfig(flush_interval=600.0))
+        storage = FileStorage(tmp_path / str(number)) if number % 2 else ListStorage()
+        with TelemetryStream(collector, storage):
+            collector.collect_event("a", "1")
+
+    def count() -> tuple[int, ...]:
+        gc.collect()
+        gc.collect()  # what the exit held until a stream was collected
+        kinds = TelemetryCollector, TelemetryStream, FileStorage, process.AtExit
+        objects = sum(isinstance(one, kinds) for one in gc.get_objects())
+        hooks = len(process._resets), len(process._last_resets), len(process._exits)
+        return objects, *hooks
+
+    for number in range(4):
+        make(number)
+    before = count()
+    for number in range(20):
+        make(number)
+    assert count() == before
 
 
 def methods_of(stream: TelemetryStream) -> dict[str, Callable[[], object]]:
