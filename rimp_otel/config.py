@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -11,7 +12,14 @@ from typing import Any
 
 from rimp_otel.errors import ConfigurationError
 
-__all__ = ["BACKENDS", "COMPRESSIONS", "DEFAULT_PATHS", "SYNC_POLICIES", "TelemetryConfig"]
+__all__ = [
+    "BACKENDS",
+    "COMPRESSIONS",
+    "DEFAULT_PATHS",
+    "SYNC_POLICIES",
+    "DefaultSize",
+    "TelemetryConfig",
+]
 
 BACKENDS = ("memory", "file", "sqlite")
 """The storages that ``storage_backend`` can name."""
@@ -30,6 +38,19 @@ class _DefaultBackend(str):
     """The default of ``storage_backend``, told from the same text that was configured."""
 
     __slots__ = ()
+
+
+class DefaultSize(int):
+    """The default of ``retain_size``: an upper bound, on a small disk a tenth of that."""
+
+    __slots__ = ()
+
+    def on_disk(self, path: str | os.PathLike[str]) -> int:
+        """Return the bound for a recording at a path that exists."""
+        try:
+            return min(self, shutil.disk_usage(path).total // 10)
+        except OSError:
+            return self
 
 
 @dataclass(frozen=True)
@@ -68,8 +89,8 @@ class TelemetryConfig:
         rotate_size: bytes after which the file storage seals a file and begins another.
         rotate_age: seconds after which the file storage seals a file and begins another.
         compression: the compression of sealed files: "zstd", "gzip" or "none".
-        retain_size: bytes of sealed files, or of SQLite's file, that are kept, the newest; None
-            keeps all.
+        retain_size: bytes of sealed files, or of SQLite's file, that are kept, the newest; None (in the
+            environment: ``none``) keeps all. Default: 1 GB, or a tenth of the disk if that is less.
         retain_age: seconds for which sealed files, or SQLite's records, are kept; None keeps all.
         parquet: have a background process make Parquet copies of sealed files (extra ``sql``).
         sync: when files are forced to the device: "interval", "always" (before ``store`` returns)
@@ -103,7 +124,7 @@ class TelemetryConfig:
     rotate_size: int = 64 * 1024 * 1024
     rotate_age: float = 24 * 60 * 60.0
     compression: str = "zstd"
-    retain_size: int | None = None
+    retain_size: int | None = DefaultSize(10**9)
     retain_age: float | None = None
     parquet: bool = False
     sync: str = "interval"
@@ -277,15 +298,21 @@ def _values_from_opentelemetry(env: Mapping[str, str]) -> dict[str, Any]:
 
 def _values_from_rimp(env: Mapping[str, str]) -> dict[str, Any]:
     known = {f"RIMP_{entry.name.upper()}": entry for entry in fields(TelemetryConfig)}
-    values = {}
+    values: dict[str, Any] = {}
     for variable, text in env.items():
         if variable in known and text.strip():
             entry = known[variable]
+            if entry.name in _BOUNDS and text.strip().lower() == "none":
+                values[entry.name] = None
+                continue
             values[entry.name] = _parse_variable(
                 variable, text.strip(), _EXAMPLES.get(entry.name, entry.default)
             )
     return values
 
+
+_BOUNDS = {"retain_size", "retain_age"}
+"""The fields that a variable can set to None."""
 
 # A value of the right type, for fields whose default does not show it.
 _EXAMPLES: dict[str, Any] = {

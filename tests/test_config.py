@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import pytest
 
 from rimp_otel import ConfigurationError, FileStorage, TelemetryConfig
+from rimp_otel.config import DefaultSize
 
 WRONG = [
     ("enabled", 1, "enabled must be True or False, got 1"),
@@ -146,6 +148,8 @@ FROM_ENV = [
     ("RIMP_ROTATE_AGE", "60", "rotate_age", 60.0),
     ("RIMP_COMPRESSION", "gzip", "compression", "gzip"),
     ("RIMP_RETAIN_SIZE", "9", "retain_size", 9),
+    ("RIMP_RETAIN_SIZE", "none", "retain_size", None),
+    ("RIMP_RETAIN_AGE", "None", "retain_age", None),
     ("RIMP_RETAIN_AGE", "3600", "retain_age", 3_600.0),
     ("RIMP_PARQUET", "1", "parquet", True),
     ("RIMP_SEAL", "1", "parquet", True),
@@ -245,3 +249,12 @@ def test_process_environment_is_the_default(monkeypatch):
     """Without a mapping, os.environ is read."""
     monkeypatch.setenv("RIMP_BUFFER_SIZE", "12")
     assert TelemetryConfig.from_env().buffer_size == 12
+
+
+def test_the_default_bound(tmp_path: Path) -> None:
+    """1 GB, or a tenth of the disk if that is less."""
+    assert TelemetryConfig().retain_size == 10**9
+    tenth = shutil.disk_usage(tmp_path).total // 10
+    assert DefaultSize(10**30).on_disk(tmp_path) == tenth
+    assert DefaultSize(7).on_disk(tmp_path) == 7
+    assert DefaultSize(7).on_disk(tmp_path / "gone") == 7

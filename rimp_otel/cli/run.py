@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rimp_otel.cli.child_process import run_program, signal_name
@@ -42,12 +44,18 @@ is instrumented. Processes that the program starts are recorded, too.
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of ``rimp run``."""
     parser.description = _DESCRIPTION
-    parser.usage = "rimp run [-h] [--path PATH] [--service NAME] [--quiet] [--no-advice] -- CMD ..."
+    parser.usage = "rimp run [-h] [--path PATH] [--service NAME] [--retain SIZE] [--quiet] [--no-advice] -- CMD ..."
     add_path_option(parser)
     parser.add_argument(
         "--service",
         metavar="NAME",
         help="service name (default: OTEL_SERVICE_NAME, or the name of the application)",
+    )
+    parser.add_argument(
+        "--retain",
+        type=retain_size,
+        metavar="SIZE",
+        help="size to keep, such as 500MB or none (default: 1 GB or a tenth of the disk)",
     )
     parser.add_argument(
         "--quiet", action="store_true", help="do not print what was recorded at the end"
@@ -92,7 +100,7 @@ def _record(args: argparse.Namespace, command: Sequence[str], env: Mapping[str, 
     from rimp_otel.config import TelemetryConfig
 
     enabled = TelemetryConfig.from_env(env).enabled  # raises here what would fail in the program
-    added = AddedRecords(path_from_args(args, env), backend_of(env) == "sqlite")
+    added = AddedRecords(path_from_args(args, env), backend_of(args, env) == "sqlite")
     # A program that this outlives, such as a daemon, finds the file gone, and tells nothing.
     with tempfile.NamedTemporaryFile(prefix="rimp-run-") as file:
         try:
@@ -107,7 +115,7 @@ def _record(args: argparse.Namespace, command: Sequence[str], env: Mapping[str, 
     if not args.quiet:
         said = _summary(args, command, ended, added, env if enabled else None, report)
     if ended and enabled and "started" in report and not env.get("OTEL_CONFIG_FILE"):
-        record_end(command, ended, report, path_from_args(args, env), backend_of(env), env)
+        record_end(command, ended, report, path_from_args(args, env), backend_of(args, env), env)
     if said:
         warn(said)
     return ended if ended >= 0 else 128 - ended
@@ -141,12 +149,14 @@ def program_environment(
         defaults["OTEL_SERVICE_NAME"] = name_of_command(command, env)
     ours = {
         "OTEL_PYTHON_CONFIGURATOR": "rimp",
-        "RIMP_STORAGE_BACKEND": backend_of(env),
+        "RIMP_STORAGE_BACKEND": backend_of(args, env),
         "RIMP_STORAGE_PATH": os.path.abspath(path_from_args(args, env)),
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
     }
     if name:
         ours["OTEL_SERVICE_NAME"] = name
+    if args.retain:
+        ours["RIMP_RETAIN_SIZE"] = args.retain
     return {**env, **defaults, **given, **ours}
 
 
@@ -157,9 +167,28 @@ def _wants_faulthandler(command: Sequence[str], env: Mapping[str, str]) -> bool:
     return bool(words & set(command)) or any(env.get(name) for name in switches)
 
 
-def backend_of(env: Mapping[str, str]) -> str:
-    """Return the storage backend: files, unless the environment asks for SQLite."""
-    return "sqlite" if env.get("RIMP_STORAGE_BACKEND", "").strip() == "sqlite" else "file"
+def backend_of(args: argparse.Namespace, env: Mapping[str, str]) -> str:
+    """Return the storage backend: SQLite if the environment asks for it, or the path is a file or is named
+    like a database; else files."""
+    from rimp_otel.storage.recording import is_database
+
+    if env.get("RIMP_STORAGE_BACKEND", "").strip() == "sqlite":
+        return "sqlite"
+    return "sqlite" if is_database(Path(path_from_args(args, env))) else "file"
+
+
+def retain_size(text: str) -> str:
+    """Return a size such as ``10GB`` in bytes, as the text of RIMP_RETAIN_SIZE."""
+    if text.strip().lower() == "none":
+        return "none"
+    match = re.fullmatch(r"([\d.]+)\s*([kmgt]?)b?", text.strip(), re.IGNORECASE)
+    try:
+        number = float(match[1]) if match else -1.0
+    except ValueError:
+        number = -1.0
+    if match is None or number < 0:
+        raise argparse.ArgumentTypeError(f"not a size such as 500MB or 10GB, nor none: {text!r}")
+    return str(int(number * 1_000 ** " kmgt".index(match[2].lower() or " ")))
 
 
 def _attribute_keys(pairs: str) -> set[str]:

@@ -95,7 +95,7 @@ def open_storage(path: str | os.PathLike[str]) -> FilteringStorage:
         if is_database(Path(path)):
             from rimp_otel.storage.sqlite.storage import SQLiteStorage
 
-            return SQLiteStorage(path)
+            return SQLiteStorage(path, retain_size=None)
         from rimp_otel.storage.files.storage import FileStorage
 
-        return FileStorage(path)
+        return FileStorage(path, retain_size=None)

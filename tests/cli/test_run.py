@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from rimp_otel import FileStorage
-from rimp_otel.cli.run import program_environment
+from rimp_otel import FileStorage, SQLiteStorage
+from rimp_otel.cli.run import program_environment, retain_size
 
 pytest.importorskip("opentelemetry.instrumentation")
 
@@ -332,13 +332,13 @@ def test_service_name_in_the_environment(
     env: dict[str, str], option: str | None, name: str | None
 ) -> None:
     """A service name in OpenTelemetry's variables has priority."""
-    args = argparse.Namespace(path=None, service=option)
+    args = argparse.Namespace(path=None, service=option, retain=None)
     assert program_environment(args, ["python", "app.py"], env).get("OTEL_SERVICE_NAME") == name
 
 
 def test_environment(tmp_path: Path) -> None:
     """Exporters of the user are kept, OTLP is not a default, and paths are absolute."""
-    args = argparse.Namespace(path=None, service=None)
+    args = argparse.Namespace(path=None, service=None, retain=None)
     given = {"OTEL_TRACES_EXPORTER": "console", "RIMP_STORAGE_PATH": "x", "PYTHONPATH": "lib"}
     env = program_environment(args, ["true"], given)
     assert env.pop("PYTHONPATH").split(os.pathsep)[1:] == ["lib"]
@@ -353,6 +353,40 @@ def test_environment(tmp_path: Path) -> None:
         "RIMP_STORAGE_BACKEND": "file",
         "RIMP_STORAGE_PATH": str(tmp_path / "x"),
     }
+
+
+def test_recording_into_a_database() -> None:
+    """A path that is named like a database is one, and is added to whatever its name."""
+    for path in ("x.db", "x.db", "renamed"):
+        if path == "renamed":
+            Path("x.db").rename(path)
+        done = run("--path", path, *python(LOG_ONE))
+        assert done.stderr.startswith("rimp: recorded 0 spans, 1 log record and 0 metric points in")
+    assert [event.message for event in SQLiteStorage("renamed").retrieve().events] == ["one"] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("500MB", "500000000"),
+        ("1.5g", "1500000000"),
+        ("7", "7"),
+        ("2 kB", "2000"),
+        ("none", "none"),
+    ],
+)
+def test_retain(text: str, size: str) -> None:
+    """--retain takes sizes with units, and none."""
+    assert retain_size(text) == size
+
+
+def test_what_is_retained_by_the_program() -> None:
+    """--retain becomes RIMP_RETAIN_SIZE; what is no size is a usage error."""
+    code = "import os; print(os.environ['RIMP_RETAIN_SIZE'])"
+    assert run("--quiet", "--retain", "1GB", *python(code)).stdout == "1000000000\n"
+    done = run("--retain", "much", *python(code))
+    assert done.returncode == 2
+    assert "not a size such as 500MB or 10GB, nor none: 'much'" in done.stderr
 
 
 LISTENER = """

@@ -7,7 +7,7 @@
 
 _shtab_rimp_subparsers=(run demo tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion)
 
-_shtab_rimp_run_option_strings=(-h --help --path --service --quiet --no-advice)
+_shtab_rimp_run_option_strings=(-h --help --path --service --retain --quiet --no-advice)
 _shtab_rimp_demo_option_strings=(-h --help --path --keep --color)
 _shtab_rimp_tail_option_strings=(-h --help -f --follow -n --number --since --until --signal --not-name --not-scope --path --json --color)
 _shtab_rimp_logs_option_strings=(-h --help -f --follow -n --number --severity --level --grep --trace --service --not-scope --attr --since --until --stack --path --json --color)

@@ -51,7 +51,7 @@ function _shtab_rimp_using
 end
 
 set -g _shtab_rimp_commands run demo tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion
-set -g _shtab_rimp_opts_with_value --at --attr --by --color --format --grep --interval --level --max-rows --min-change --min-duration --name --not-name --not-scope --number --output --path --service --severity --signal --since --sort --timeout --trace --until --window --window-a --window-b -n
+set -g _shtab_rimp_opts_with_value --at --attr --by --color --format --grep --interval --level --max-rows --min-change --min-duration --name --not-name --not-scope --number --output --path --retain --service --severity --signal --since --sort --timeout --trace --until --window --window-a --window-b -n
 
 complete -c rimp -e
 complete -c rimp -f
@@ -62,6 +62,7 @@ complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a run
 complete -c rimp -n '_shtab_rimp_using run' -s h -l help -d 'show this help message and exit'
 complete -c rimp -n '_shtab_rimp_using run' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'path of the recording (default: $RIMP_STORAGE_PATH or telemetry)'
 complete -c rimp -n '_shtab_rimp_using run' -l service -x -d 'service name (default: OTEL_SERVICE_NAME, or the name of the application)'
+complete -c rimp -n '_shtab_rimp_using run' -l retain -x -d 'size to keep, such as 500MB or none (default: 1 GB or a tenth of the disk)'
 complete -c rimp -n '_shtab_rimp_using run' -l quiet -d 'do not print what was recorded at the end'
 complete -c rimp -n '_shtab_rimp_using run' -l no-advice -d 'do not say at the end which libraries of the program are not instrumented'
 complete -c rimp -n '_shtab_rimp_using run; and test $_shtab_rimp_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'program to run and its arguments, such as: python app.py'

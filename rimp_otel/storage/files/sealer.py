@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rimp_otel.config import DefaultSize
 from rimp_otel.process import ProcessLock, Reporter, importing
 from rimp_otel.storage.files.layout import Layout, is_unfinished
 from rimp_otel.storage.files.policy import FilePolicy, FileStats
@@ -47,6 +48,7 @@ class Sealer:
         self._clock = clock
         self._monotonic = monotonic
         self._reporter = Reporter()
+        self._deleted_by_default = False
         self._parquet_job: ParquetJob | None = None
         if policy.parquet:
             with importing():
@@ -154,15 +156,23 @@ class Sealer:
     def _retain(self, stuck: set[str]) -> None:
         with importing():
             from rimp_otel.storage.files.retention import delete_expired
-        policy = self._policy
+        policy, size = self._policy, self._policy.retain_size
+        is_default = isinstance(size, DefaultSize)
+        if isinstance(size, DefaultSize):
+            size = size.on_disk(self._directory)
         try:
-            deleted = delete_expired(
-                self._directory, policy.retain_size, policy.retain_age, self._clock(), stuck
-            )
+            deleted = delete_expired(self._directory, size, policy.retain_age, self._clock(), stuck)
         except OSError as error:
             self._fail("retain", f"cannot read {self._directory}", error)
             return
         self._stats += FileStats(deleted_files=deleted.files, deleted_bytes=deleted.bytes)
+        if deleted.files and is_default and not self._deleted_by_default:
+            self._deleted_by_default = True
+            self._reporter.warn(
+                "bound",
+                f"{self._directory} has reached {size} bytes, and its oldest files are deleted from now on: "
+                "set RIMP_RETAIN_SIZE, retain_size, or rimp run --retain to keep more",
+            )
         if deleted.error is not None:
             self._fail("retain", f"cannot delete from {self._directory}", deleted.error)
 

@@ -11,9 +11,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
+from rimp_otel.config import DefaultSize
 from rimp_otel.errors import StorageError
 from rimp_otel.otlp.lines import Envelope
-from rimp_otel.process import BoundedCache
+from rimp_otel.process import BoundedCache, Reporter
 from rimp_otel.storage.sqlite.connection import (
     SUFFIXES,
     DatabaseConnection,
@@ -391,7 +392,17 @@ class DatabaseWriter:
         self.stats = stats
 
     def _retain(self, db: DatabaseConnection, arrived: int) -> None:
-        deleted = self._retention.run(db, self._has_index, arrived)
+        retention = self._retention
+        is_default = isinstance(retention.size, DefaultSize)
+        if isinstance(retention.size, DefaultSize):
+            retention = retention._replace(size=retention.size.on_disk(self.path))
+        deleted = retention.run(db, self._has_index, arrived)
+        if deleted and is_default and not self.stats.deleted:
+            Reporter().warn(
+                "bound",
+                f"{self.path} has reached {retention.size} bytes, and its oldest records are deleted from "
+                "now on: set RIMP_RETAIN_SIZE, retain_size, or rimp run --retain to keep more",
+            )
         self.stats = self.stats._replace(deleted=self.stats.deleted + deleted)
 
     def sync(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from rimp_otel import FileStorage, TelemetryData
-from rimp_otel.config import TelemetryConfig
+from rimp_otel.config import DefaultSize, TelemetryConfig
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files import blocks as compression
 from rimp_otel.storage.files import sealed_file as packing
@@ -221,6 +221,19 @@ def test_sealer_deletes_what_is_too_much(tmp_path):
     assert stats.deleted_bytes == stats.sealed_to - sum(
         file.stat().st_size for file in files(directory)
     )
+
+
+def test_the_first_deletion_by_default_is_said_once(tmp_path, capsys):
+    """A bound that nobody has set is named when it first deletes; one that somebody has set is not."""
+    directory = Layout(tmp_path).sealed
+    for bound, said in ((DefaultSize(250), 1), (250, 0)):
+        made = sealer(tmp_path, retain_size=bound)
+        for _ in range(2):
+            for i in range(3):
+                rotated(directory, timed_line(10 + i), timed_line(*range(10)), signal=Signal.TRACES)
+            made.run()
+        assert made.stats().deleted_files > 1
+        assert capsys.readouterr().err.count("its oldest files are deleted from now on") == said
 
 
 def test_sealer_that_finds_nothing(tmp_path):

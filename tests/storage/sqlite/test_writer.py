@@ -12,6 +12,7 @@ from rimp_otel import (
     TelemetryEvent,
 )
 from rimp_otel.batch import set_slice_id
+from rimp_otel.config import DefaultSize
 from rimp_otel.journal.slots import Slot
 from rimp_otel.models.records import ResourceInfo
 from rimp_otel.storage.sqlite.writer import Retention
@@ -225,6 +226,18 @@ def test_by_size(tmp_path):
     storage.close()
     assert path.stat().st_size < 1_500_000
     assert is_whole(path)
+
+
+def test_the_first_deletion_by_default_is_said_once(tmp_path, capsys):
+    """A bound that nobody has set is named when it first deletes; one that somebody has set is not."""
+    for bound, said in ((DefaultSize(400_000), 1), (400_000, 0)):
+        storage = SQLiteStorage(tmp_path / f"{said}.db", retain_size=bound)
+        for number in range(30):
+            texts = [f"{number} {i} {'x' * 500}" for i in range(40)]
+            storage.store(batch(*texts, time=(number + 1) * SECOND))
+        assert storage.stats().deleted > 0
+        storage.close()
+        assert capsys.readouterr().err.count("its oldest records are deleted from now on") == said
 
 
 def test_space_is_given_back(tmp_path):
