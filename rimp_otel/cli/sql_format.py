@@ -9,10 +9,11 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from rimp_otel.cli.options import style_from_args
 from rimp_otel.cli.output import Progress, warn
@@ -52,7 +53,11 @@ def print_result(
             relation = connection.sql(sql)
         with connection.limited(sql), _open_target(args) as target:
             more = relation is not None and _write_rows(
-                relation, args.format, args.max_rows, target, style_from_args(args)
+                _Result(relation, connection.interrupt),
+                args.format,
+                args.max_rows,
+                target,
+                style_from_args(args),
             )
     except QueryError as error:
         for line in str(error).splitlines():
@@ -78,7 +83,57 @@ def _open_target(args: argparse.Namespace) -> Iterator[BinaryIO]:
         yield target
 
 
-def _write_rows(relation: Any, format: str, most: int, target: BinaryIO, style: Style) -> bool:
+class _Batches(NamedTuple):
+    """The rows of a relation as Arrow's record batches."""
+
+    schema: Any
+    batches: Iterator[Any]
+
+
+class _Result:
+    """DuckDB's relation, whose rows another thread fetches.
+
+    DuckDB does not return to Python before it has rows: in the main thread, Ctrl-C would have to
+    wait for them.
+
+    Args:
+        relation: of DuckDB.
+        interrupt: stops the query.
+    """
+
+    def __init__(self, relation: Any, interrupt: Callable[[], None]) -> None:
+        self.columns: list[str] = relation.columns
+        self.types: list[Any] = relation.types
+        self._relation = relation
+        self._interrupt = interrupt
+
+    def project(self, expressions: str) -> _Result:
+        """Return a relation of expressions over the rows."""
+        return _Result(self._relation.project(expressions), self._interrupt)
+
+    @contextmanager
+    def fetch(self, size: int) -> Iterator[_Batches]:
+        """Return a context with the rows in batches of about ``size``."""
+        with ThreadPoolExecutor(1) as pool:
+            reader = self._wait(pool.submit(self._relation.to_arrow_reader, size))
+            with reader:
+                yield _Batches(reader.schema, self._fetch_batches(pool, reader))
+
+    def _fetch_batches(self, pool: ThreadPoolExecutor, reader: Any) -> Iterator[Any]:
+        while (batch := self._wait(pool.submit(next, reader, None))) is not None:
+            yield batch
+
+    def _wait(self, future: Future[Any]) -> Any:
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            while not future.done():  # it may just be about to begin
+                self._interrupt()
+                wait([future], 0.1)
+            raise
+
+
+def _write_rows(relation: _Result, format: str, most: int, target: BinaryIO, style: Style) -> bool:
     """Write at most ``most`` rows of DuckDB's relation; return True if there are more."""
     writers = {
         "table": _write_table,
@@ -97,15 +152,15 @@ def escape_formula(text: str) -> str:
 class _Rows:
     """The first rows of a relation; after iterating, ``are_more`` is True if there are others."""
 
-    def __init__(self, relation: Any, most: int) -> None:
+    def __init__(self, relation: _Result, most: int) -> None:
         self.are_more = False
         self._relation = relation
         self._most = most
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         left = self._most
-        with self._relation.to_arrow_reader(_BATCH_SIZE) as reader:
-            for batch in reader:
+        with self._relation.fetch(_BATCH_SIZE) as fetched:
+            for batch in fetched.batches:
                 columns = [column.to_pylist() for column in batch.slice(0, left).columns]
                 yield from zip(*columns, strict=True)
                 if batch.num_rows > left:
@@ -114,7 +169,7 @@ class _Rows:
                 left -= batch.num_rows
 
 
-def _cast_to_text(relation: Any) -> Any:
+def _cast_to_text(relation: _Result) -> _Result:
     """Return the relation with text for every value: exact times, and JSON for nested values."""
     casts = [
         f"to_json(#{at})" if _NESTED_TYPE.match(str(kind)) else f"#{at}"
@@ -123,11 +178,11 @@ def _cast_to_text(relation: Any) -> Any:
     return relation.project(", ".join(f"CAST({cast} AS VARCHAR)" for cast in casts))
 
 
-def _are_number_columns(relation: Any) -> list[bool]:
+def _are_number_columns(relation: _Result) -> list[bool]:
     return [_NUMBER_TYPE.fullmatch(str(kind)) is not None for kind in relation.types]
 
 
-def _write_table(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
+def _write_table(relation: _Result, most: int, target: BinaryIO, style: Style) -> bool:
     if relation.columns == _PLAN_COLUMNS:
         for _, plan in _Rows(relation, most):
             lines = [style.clean(line) for line in plan.splitlines()]
@@ -151,7 +206,7 @@ def _format_cell(value: str | None, style: Style) -> str:
     return "NULL" if value is None else style.clean(value)
 
 
-def _write_json(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
+def _write_json(relation: _Result, most: int, target: BinaryIO, style: Style) -> bool:
     names = _distinct_names(relation.columns)
     fields = ", ".join(f"{_quote_identifier(name)} := #{at}" for at, name in enumerate(names, 1))
     rows = _Rows(relation.project(f"CAST(to_json(struct_pack({fields})) AS VARCHAR)"), most)
@@ -176,7 +231,7 @@ def _quote_identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _write_csv(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
+def _write_csv(relation: _Result, most: int, target: BinaryIO, style: Style) -> bool:
     rows = _Rows(_cast_to_text(relation), most)
     are_numbers = _are_number_columns(relation)
     clean = style.clean if target is sys.stdout.buffer and sys.stdout.isatty() else str
@@ -199,15 +254,15 @@ def _escape_cells(rows: _Rows, are_numbers: Sequence[bool]) -> Iterator[list[str
         ]
 
 
-def _write_parquet(relation: Any, most: int, target: BinaryIO, style: Style) -> bool:
+def _write_parquet(relation: _Result, most: int, target: BinaryIO, style: Style) -> bool:
     from rimp_otel.sql.extras import pyarrow
 
     left = most
     with (
-        relation.to_arrow_reader(100_000) as reader,
-        pyarrow.parquet.ParquetWriter(target, reader.schema, compression="zstd") as writer,
+        relation.fetch(100_000) as fetched,
+        pyarrow.parquet.ParquetWriter(target, fetched.schema, compression="zstd") as writer,
     ):
-        for batch in reader:
+        for batch in fetched.batches:
             writer.write_batch(batch.slice(0, left))
             if batch.num_rows > left:
                 return True

@@ -57,7 +57,8 @@ class Connection:
         private = Path(tempfile.mkdtemp(prefix="rimp-sql-"))
         self._raw: Any = duckdb.connect(":memory:")
         self._close = finalize(self, _close_connection, os.getpid(), self._raw, private)
-        lock_down(self._raw, [sealed, private], private / "spill")
+        with _raising_interrupts():
+            lock_down(self._raw, [sealed, private], private / "spill")
         self._sources = {
             signal: SignalSource(os.path.abspath(path), signal, private, progress)
             for signal in Signal
@@ -155,7 +156,8 @@ class Connection:
             timer.daemon = True
             timer.start()
         try:
-            yield
+            with _raising_interrupts():
+                yield
         except duckdb.InterruptException:
             if not is_over.is_set():
                 raise KeyboardInterrupt from None
@@ -228,8 +230,20 @@ class Connection:
     def _create_views_once(self, source: SignalSource) -> None:
         live = f"_rimp_{source.signal.value}"
         self._raw.register(live, source.table())
-        for statement in view_statements(source.signal, source.files(), live):
-            self._raw.execute(statement)
+        with _raising_interrupts():
+            for statement in view_statements(source.signal, source.files(), live):
+                self._raw.execute(statement)
+
+
+@contextmanager
+def _raising_interrupts() -> Iterator[None]:
+    """Return a context in which Ctrl-C raises KeyboardInterrupt, which DuckDB makes another error of."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":
+            raise
+        raise KeyboardInterrupt from None
 
 
 def _signals_in(sql: str) -> list[Signal]:
