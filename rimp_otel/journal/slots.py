@@ -115,11 +115,12 @@ def journal_file_name(number: int, kind: JournalFileKind) -> str:
 class Slot:
     """A writer's slot, from when it is taken until it is released or the process dies.
 
-    The kernel releases the lock with the process, however it ends: ownership is never a matter of
+    Two locks are held: that of the lock file, and that of the directory, which stays when somebody
+    removes the lock file. The kernel releases them with the process, however it ends: ownership is never a matter of
     process ids. A slot that is taken may hold what its last owner left in its journal.
     """
 
-    def __init__(self, number: int, directory: Path, lock: int, rebooted: bool = False) -> None:
+    def __init__(self, number: int, directory: Path, locks: _Locks, rebooted: bool = False) -> None:
         #: Counted from 0.
         self.number = number
         #: The directory of the slot's journal.
@@ -127,8 +128,9 @@ class Slot:
         #: True if the machine was restarted since the slot was last held: then files may lack what
         #: was not synced.
         self.rebooted = rebooted
-        self._lock = lock
-        self._opened = os.fstat(lock)
+        self._lock, self._directory_lock = locks
+        self._opened = os.fstat(self._lock)
+        self._opened_directory = os.stat(directory)
         self._pid = os.getpid()
 
     @classmethod
@@ -145,15 +147,15 @@ class Slot:
         for number in range(first, first + _MAX_SLOTS):
             directory = directory_of(number)
             try:
-                lock = _try_to_lock(directory)
+                locked = _try_to_lock(directory)
             except OSError as error:
                 raise StorageError(
                     f"cannot record into {directory.parent}: {error.strerror or error}; "
                     "give a path to a directory that can be written, or a file family ending in"
                     " .jsonl"
                 ) from error
-            if lock is not None:
-                return cls(number, directory, *lock)
+            if locked is not None:
+                return cls(number, directory, *locked)
         raise StorageError(
             f"cannot record into {directory_of(first).parent}: all {_MAX_SLOTS} writer slots are"
             " taken, or hold what earlier writers left; end some writers, or give another path"
@@ -178,29 +180,42 @@ class Slot:
         In a forked child, only close the inherited descriptor: unlocking would take the lock from
         the living parent.
         """
-        is_open = self._lock >= 0 and self._is_open()
-        lock, self._lock = self._lock, -1
-        if is_open:
+        open_ones = [
+            lock
+            for lock, opened in (
+                (self._lock, self._opened),
+                (self._directory_lock, self._opened_directory),
+            )
+            if lock >= 0 and _is_same_file(lock, opened)
+        ]
+        self._lock = self._directory_lock = -1
+        for lock in open_ones:
             os.close(lock)
 
     @property
     def is_held(self) -> bool:
-        """True if the lock file is still there, and locked."""
+        """True if the directory is still there, and locked: itself, or by its lock file."""
+        if not _is_same_file(self._lock, self._opened):
+            return False
+        if _is_same_file(self._directory_lock, self._opened_directory):
+            path, opened = self.directory, self._opened_directory
+        else:
+            path, opened = self.directory / LOCK, self._opened
         try:
-            named = os.stat(self.directory / LOCK)
+            return os.path.samestat(os.stat(path), opened)
         except OSError:
             return False
-        return self._is_open() and os.path.samestat(self._opened, named)
 
-    def _is_open(self) -> bool:
-        """Return True if the descriptor is still that of the lock file.
 
-        A program that makes itself a daemon closes all descriptors, and opens others in their place.
-        """
-        try:
-            return os.path.samestat(os.fstat(self._lock), self._opened)
-        except OSError:
-            return False
+def _is_same_file(file: int, opened: os.stat_result) -> bool:
+    """Return True if the descriptor is still that of the file that was opened.
+
+    A program that makes itself a daemon closes all descriptors, and opens others in their place.
+    """
+    try:
+        return file >= 0 and os.path.samestat(os.fstat(file), opened)
+    except OSError:
+        return False
 
 
 def is_owned(directory: Path) -> bool:
@@ -211,8 +226,13 @@ def is_owned(directory: Path) -> bool:
     """
     if fcntl is None:  # pragma: no cover - Windows
         return False
+    # The lock file first: nearly always, it is enough.
+    return _is_locked(directory / LOCK) or _is_locked(directory)
+
+
+def _is_locked(path: Path) -> bool:
     try:
-        lock = os.open(directory / LOCK, READ_FLAGS)
+        lock = os.open(path, READ_FLAGS)
     except OSError:
         return False
     try:
@@ -226,12 +246,59 @@ def is_owned(directory: Path) -> bool:
     return False
 
 
-def _try_to_lock(directory: Path) -> tuple[int, bool] | None:
-    """Return the descriptor of the slot's lock, and whether the machine was restarted since it was
+class _Locks(NamedTuple):
+    """The descriptors that hold a slot's locks."""
+
+    file: int
+    #: -1 where a directory cannot be locked.
+    directory: int
+
+
+def _try_to_lock(directory: Path) -> tuple[_Locks, bool] | None:
+    """Return the descriptors of the slot's locks, and whether the machine was restarted since it was
     last held; None if another process holds it, or may."""
     is_new = _make_private_directory(directory)
     if not is_new and not _is_own_directory(directory):
         return None
+    # Before the lock file is made: where somebody removed it, its holder has this lock still.
+    directory_lock = _lock_directory(directory)
+    if directory_lock is None:
+        return None
+    try:
+        found = _try_to_lock_file(directory, is_new)
+    except BaseException:
+        _close(directory_lock)
+        raise
+    if found is None:
+        _close(directory_lock)
+        return None
+    return _Locks(found[0], directory_lock), found[1]
+
+
+def _lock_directory(directory: Path) -> int | None:
+    """Return the descriptor that locks the directory, -1 where that cannot be done; None if another
+    process holds the lock."""
+    if fcntl is None or not hasattr(os, "O_DIRECTORY"):  # pragma: no cover - Windows
+        return -1
+    file = os.open(directory, READ_FLAGS | os.O_DIRECTORY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    except OSError:  # a file system that locks no directories, or nothing
+        os.close(file)
+        return -1
+    return file
+
+
+def _close(file: int) -> None:
+    if file >= 0:
+        os.close(file)
+
+
+def _try_to_lock_file(directory: Path, is_new: bool) -> tuple[int, bool] | None:
+    """Return the descriptor of the lock file, and whether the machine was restarted since."""
     lock = os.open(directory / LOCK, CREATE_FLAGS, 0o600)
     try:
         # Without locks, only what was not there before is nobody else's.

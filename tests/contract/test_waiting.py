@@ -147,3 +147,24 @@ def test_search(storage, kind):
     assert not storage.search("accepted")
     assert not storage.search("refused", end_time=0)
     assert not storage.search("refused", signals=["traces"])
+
+
+def test_a_lock_file_that_was_removed(kind, tmp_path):
+    """Removing the lock file of a living process's journal makes nobody store its records again."""
+    make, name = KINDS[kind]
+    path = tmp_path / name
+    collector = TelemetryCollector(TelemetryConfig(storage_path=path, flush_interval=NEVER))
+    stream = TelemetryStream(collector)
+    stream.start()
+    for message in MESSAGES:
+        collector.collect_event("shop", message)
+    (lock,) = tmp_path.rglob("lock")
+    lock.unlink()
+    command = [sys.executable, "-c", dedent(RECORD), str(path)]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60, check=False)
+    storage = make(path)
+    assert len(storage.retrieve(signals=["logs"])) == 10
+    stream.stop()
+    found = [event.message for event in storage.retrieve(signals=["logs"]).events]
+    assert sorted(found) == sorted([*MESSAGES, *MESSAGES])
+    assert collector.stats().stored == 5

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 
@@ -183,14 +186,51 @@ def test_pipe_in_the_locks_place_keeps_no_reader_waiting(directory_of):
 
 
 def test_lock_file_that_was_removed(directory_of):
-    """Without its lock file the slot is not held; its descriptor is closed all the same."""
+    """Without its lock file the slot is held by its directory's lock, and nobody else takes it."""
     slot = Slot.take(directory_of)
     (slot.directory / LOCK).unlink()
-    assert not slot.is_held
-    file = slot._lock
+    assert slot.is_held
+    assert is_owned(slot.directory)
+    other = Slot.take(directory_of)
+    assert other.number == 1
+    other.release()
     slot.release()
-    with pytest.raises(OSError):
-        os.fstat(file)
+    assert not is_owned(slot.directory)
+    again = Slot.take(directory_of)
+    assert again.number == 0
+    again.release()
+
+
+def test_directory_that_was_removed(directory_of):
+    """Without its directory the slot is not held; its descriptors are closed all the same."""
+    slot = Slot.take(directory_of)
+    (slot.directory / LOCK).unlink()
+    slot.directory.rmdir()
+    assert not slot.is_held
+    files = slot._lock, slot._directory_lock
+    slot.release()
+    for file in files:
+        with pytest.raises(OSError):
+            os.fstat(file)
+
+
+def test_directory_that_cannot_be_locked(directory_of, monkeypatch):
+    """On a file system that locks files alone, the lock file decides, by its name."""
+    flock = fcntl.flock
+
+    def flock_files(file, operation):
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_files)
+    slot = Slot.take(directory_of)
+    assert slot.is_held
+    assert is_owned(slot.directory)
+    assert Slot.take(directory_of).number == 1
+    (slot.directory / LOCK).unlink()
+    assert not slot.is_held
+    slot.release()
 
 
 @pytest.mark.parametrize(
