@@ -116,7 +116,7 @@ def test_any_log_record_is_the_event_that_its_line_is(records):
     for event in events:
         event.scope = event.scope or models.ScopeInfo()
     events = in_groups(events, lambda e: exact(e.resource), lambda e: exact(e.scope))
-    assert exact(decoded(data, models.Signal.LOGS).events) == exact(events)
+    assert exact(list(decoded(data, models.Signal.LOGS).events)) == exact(events)
 
 
 @strategies.generated
@@ -162,7 +162,7 @@ def test_any_event_comes_back(events):
         event.resource = event.resource or models.ResourceInfo()
         event.scope = event.scope or models.ScopeInfo(event.source)
         event.source = event.scope.name
-        assert exact(found) == exact([event])
+        assert exact(list(found)) == exact([event])
 
 
 @strategies.generated
@@ -173,7 +173,7 @@ def test_any_metric_comes_back(metrics):
         found = decoded(TelemetryData(metrics=[metric]), models.Signal.METRICS).metrics
         metric.resource = metric.resource or models.ResourceInfo()
         metric.scope = metric.scope or models.ScopeInfo()
-        assert exact(found) == exact([metric])
+        assert exact(list(found)) == exact([metric])
 
 
 RESOURCE = models.ResourceInfo({"service.name": "s", "ids": [1, 2]}, "https://schema", 3)
@@ -248,7 +248,7 @@ def test_metrics_of_all_kinds_come_back_from_one_line():
     """Metric points of all kinds come back from one line in their order."""
     data = TelemetryData(metrics=METRICS)
     assert len(data.otlp_json(models.Signal.METRICS)) == 1
-    assert exact(decoded(data, models.Signal.METRICS).metrics) == exact(METRICS)
+    assert exact(list(decoded(data, models.Signal.METRICS).metrics)) == exact(METRICS)
 
 
 @pytest.mark.parametrize(
