@@ -17,7 +17,6 @@ __all__ = [
     "COMPRESSIONS",
     "DEFAULT_PATHS",
     "SYNC_POLICIES",
-    "DefaultSize",
     "TelemetryConfig",
 ]
 

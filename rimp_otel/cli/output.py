@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -40,6 +41,7 @@ __all__ = [
     "counts_json",
     "format_counts",
     "open_recording_at",
+    "raise_if_unread",
     "read_batches",
     "record_json",
     "records_of",
@@ -154,6 +156,20 @@ def _columns_of(stream: TextIO) -> int:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):
         return 80
+
+
+def raise_if_unread(stream: TextIO) -> None:
+    """Raise BrokenPipeError if a pipe's reader has gone, which one who has nothing to write does not notice.
+
+    Does nothing for any other stream, and where the system cannot tell.
+    """
+    try:
+        ready = select.poll()
+        ready.register(stream.fileno(), 0)
+    except (AttributeError, OSError, ValueError):
+        return
+    if any(events & select.POLLERR for _, events in ready.poll(0)):
+        raise BrokenPipeError
 
 
 def warn(message: str) -> None:

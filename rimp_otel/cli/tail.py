@@ -30,6 +30,7 @@ from rimp_otel.cli.options import (
 )
 from rimp_otel.cli.output import (
     open_recording_at,
+    raise_if_unread,
     record_json,
     records_of,
     report_damage,
@@ -176,6 +177,7 @@ def follow_recording(feed: Feed, to_line: Callable[[Record], str]) -> NoReturn:
     """Print new records until something raises, such as an interrupt or a closed pipe."""
     while True:
         time.sleep(_POLL_SECONDS)
+        raise_if_unread(sys.stdout)
         print_batch(feed.new(), to_line)
 
 

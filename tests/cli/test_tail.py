@@ -33,6 +33,7 @@ from tests.cli.records import (
     span,
     without_our_colour,
 )
+from tests.storage.recordings import batch
 
 
 def test_everything(rimp: Any, shop: Path) -> None:
@@ -390,3 +391,14 @@ def test_stacks(rimp: Any, record: Any) -> None:
     assert [shown[0], shown[-1]] == folded
     assert shown[1:6] == [f"    {line}" for line in STACK.splitlines()]
     assert all(line.isprintable() for line in shown)
+
+
+def test_following_ends_with_its_reader(tmp_path: Path) -> None:
+    """``rimp tail -f | head -1`` ends when head does, though nothing more is recorded."""
+    FileStorage(tmp_path / "t").store(batch("one"))
+    command = f"{sys.executable} -m rimp_otel tail -f -n all --path {tmp_path / 't'} | head -1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
