@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from importlib import import_module
 from itertools import count
 from threading import RLock
@@ -36,10 +37,30 @@ __all__ = [
 # Of Linux; the module mmap does not have it.
 _MADV_WIPEONFORK = 18
 
+
+class _WeakMethod:
+    """A bound method that does not keep its object alive.
+
+    ``weakref.WeakMethod`` with a callback prints a traceback when the interpreter clears its modules.
+    """
+
+    __slots__ = ("_function", "_object")
+
+    def __init__(
+        self, method: Callable[[], None], on_end: Callable[[object], object] | None = None
+    ) -> None:
+        self._function: Callable[[Any], None] = method.__func__  # type: ignore[attr-defined]
+        self._object = weakref.ref(method.__self__, on_end)  # type: ignore[attr-defined]
+
+    def __call__(self) -> Callable[[], None] | None:
+        found = self._object()
+        return None if found is None else partial(self._function, found)
+
+
 _numbers = count()
 # By numbers that grow: they are called in the order in which they came.
-_resets: dict[int, weakref.WeakMethod[Callable[[], None]]] = {}
-_last_resets: dict[int, weakref.WeakMethod[Callable[[], None]]] = {}
+_resets: dict[int, _WeakMethod] = {}
+_last_resets: dict[int, _WeakMethod] = {}
 
 
 class ProcessMark(Protocol):
@@ -80,7 +101,7 @@ def call_in_forked_child(reset: Callable[[], None], last: bool = False) -> None:
         last: call it after all others; then it may start threads.
     """
     methods, number = _last_resets if last else _resets, next(_numbers)
-    methods[number] = weakref.WeakMethod(reset, lambda _: methods.pop(number, None))
+    methods[number] = _WeakMethod(reset, lambda _: methods.pop(number, None))
 
 
 def _reset_all() -> None:
@@ -165,7 +186,14 @@ class AtExit:
     def __init__(self, finish: Callable[[], None]) -> None:
         self._kept: Callable[[], None] | None = finish
         self._number = next(_numbers)
-        self._finish = weakref.WeakMethod(finish, self._forget)
+        unregister, exits, number = atexit.unregister, _exits, self._number
+
+        def forget(_: object) -> None:
+            entry = exits.pop(number, None)
+            if entry is not None:
+                unregister(entry)
+
+        self._finish = _WeakMethod(finish, forget)
         atexit.register(self)
         _exits[self._number] = self
         _finalizers.register()
@@ -178,10 +206,6 @@ class AtExit:
         """Call the method now, if its object lives."""
         if finish := self._finish():
             finish()
-
-    def _forget(self, _: object) -> None:
-        atexit.unregister(self)
-        _exits.pop(self._number, None)
 
 
 _exits: dict[int, AtExit] = {}
