@@ -12,9 +12,9 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from importlib import import_module
+from importlib import _bootstrap, import_module  # type: ignore[attr-defined]
 from itertools import count
-from threading import RLock
+from threading import RLock, get_ident
 from typing import Any, Generic, Protocol, TextIO, TypeVar
 
 __all__ = [
@@ -122,10 +122,39 @@ if hasattr(os, "register_at_fork"):
 # Imports within functions, and forks that come meanwhile.
 
 # Seconds that a fork waits at most: the importing thread may itself wait for a module that the forking thread
-# is in the middle of importing.
+# is in the middle of importing. What that costs is mended in the child.
 _MAX_IMPORT_WAIT = 1.0
 
-_import_lock = RLock()
+
+class _ImportLock:
+    """A reentrant lock that knows which thread holds it."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self.owner: int | None = None
+        self._depth = 0
+
+    def acquire(self, timeout: float = -1) -> bool:
+        if not self._lock.acquire(timeout=timeout):
+            return False
+        self.owner = get_ident()
+        self._depth += 1
+        return True
+
+    def release(self) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self.owner = None
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+_import_lock = _ImportLock()
 _fork_holds_import_lock = False
 
 
@@ -154,8 +183,23 @@ def _after_fork_in_child() -> None:
     global _import_lock
     if _fork_holds_import_lock:
         _import_lock.release()
-    else:
-        _import_lock = RLock()
+        return
+    owner, _import_lock = _import_lock.owner, _ImportLock()
+    if owner is not None:
+        _forget_half_imported(owner)
+
+
+def _forget_half_imported(thread: int) -> None:
+    """Have the modules imported anew that ``thread``, which this child does not have, was importing.
+
+    Their locks would never be released, as the interpreter gives them up in no child.
+    """
+    locks = getattr(_bootstrap, "_module_locks", {})
+    for name, reference in list(locks.items()):
+        lock = reference()
+        if lock is not None and getattr(lock, "owner", None) == thread:
+            del locks[name]
+            sys.modules.pop(name, None)
 
 
 if hasattr(os, "register_at_fork"):

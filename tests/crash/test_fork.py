@@ -195,6 +195,64 @@ if __name__ == "__main__":
     assert [e.message for e in FileStorage(tmp_path / "t").retrieve().events] == ["1"]
 
 
+SLOW_IMPORT = """
+import importlib.machinery, os, sys, threading
+from rimp_otel import FileStorage, TelemetryCollector, TelemetryConfig, TelemetryStream
+from rimp_otel.process import importing
+
+name, importing_now, go_on = sys.argv[2], threading.Event(), threading.Event()
+
+class Slow:
+    def find_spec(self, found, path=None, target=None):
+        if found != name or threading.current_thread() is threading.main_thread():
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(found, path)
+        load = spec.loader.exec_module
+        def load_slowly(module):
+            importing_now.set()
+            go_on.wait()
+            load(module)
+        spec.loader.exec_module = load_slowly
+        return spec
+
+def work():
+    with importing():
+        __import__(name)
+
+sys.modules.pop(name, None)
+sys.meta_path.insert(0, Slow())
+collector = TelemetryCollector(TelemetryConfig(flush_interval=0.01))
+stream = TelemetryStream(collector, FileStorage(sys.argv[1]))
+stream.start()
+collector.collect_event("parent", "before")
+assert len(stream.flush()) <= 1
+thread = threading.Thread(target=work)
+thread.start()
+importing_now.wait()
+child = os.fork()
+if child == 0:
+    __import__(name)
+    collector.collect_event("child", "1")
+    stream.add_consumer(lambda data: data.events)
+    os._exit(0 if stream.stop() else 1)
+go_on.set()
+code = os.waitpid(child, 0)[1]
+thread.join()
+assert stream.stop()
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["rimp_otel.otlp.decode", "rimp_otel.storage.files.recording", "zstandard"]
+)
+def test_fork_while_another_thread_imports_slowly(tmp_path, name):
+    """The child imports the module anew, instead of waiting for a thread that it does not have."""
+    run(SLOW_IMPORT, tmp_path / "t", name, timeout=30.0)
+    found = [(e.source, e.message) for e in FileStorage(tmp_path / "t").retrieve().events]
+    assert sorted(found) == [("child", "1"), ("parent", "before")]
+
+
 def test_fork_inside_of_a_storage(tmp_path):
     """The child's stream is as good as new."""
     script = """
