@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from importlib import _bootstrap, import_module  # type: ignore[attr-defined]
+from importlib import _bootstrap, import_module
 from itertools import count
 from threading import RLock, get_ident
 from typing import Any, Generic, Protocol, TextIO, TypeVar
@@ -27,6 +27,7 @@ __all__ = [
     "Reporter",
     "call_in_forked_child",
     "child_environment",
+    "describe_error",
     "importing",
     "make_process_mark",
 ]
@@ -336,6 +337,14 @@ class Reporter:
             return
         self._warned[kind] = now
         self._write(message)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the type and the message of an exception, whatever it raises itself."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 def _write_to_stderr(message: str) -> None:

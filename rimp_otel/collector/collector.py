@@ -97,7 +97,7 @@ from rimp_otel.otlp.encode_logs import (
 from rimp_otel.otlp.encode_metrics import native_metric_json
 from rimp_otel.otlp.encode_spans import encode_span, is_sampled, span_json
 from rimp_otel.otlp.lines import EncodedRecord
-from rimp_otel.process import call_in_forked_child, importing
+from rimp_otel.process import Reporter, call_in_forked_child, describe_error, importing
 
 __all__ = [
     "CollectorBuffer",
@@ -166,6 +166,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         # Whether calls of logging are collected without the SDK; see ``expect_captured_logs``.
         self._captures_logging = False
         self._listeners: tuple[Listener, ...] = ()
+        self._reporter = Reporter()
         self._stream: Stream | None = None
         self._journal: Journal | None = None
         # The stream counts what it does with the records.
@@ -514,10 +515,16 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
                     listener(share_batch(data))
                 except KeyboardInterrupt:
                     raise
-                except BaseException:  # even SystemExit
+                except BaseException as error:  # even SystemExit
                     self._counts.listener_errors.add_one()
+                    self._report_listener(listener, error)
         finally:
             self._calling_listeners.now = False
+
+    def _report_listener(self, listener: Listener, error: BaseException) -> None:
+        self._counts.last_listener_error = found = describe_error(error)
+        name = getattr(listener, "__qualname__", None) or type(listener).__qualname__
+        self._reporter.warn(f"listener {name}", f"the listener {name} raised {found}")
 
     def _load_resource(self) -> None:
         # Early: the SDK starts threads for it, which a signal handler and the interpreter's exit

@@ -40,6 +40,8 @@ class CollectorStats(NamedTuple):
     listener_errors: int
     #: Of those collected, found in the journal of a process that died.
     recovered: int = 0
+    #: The exception that a listener raised last, with its type; None if none raised.
+    last_listener_error: str | None = None
 
 
 class RecordCounts:
@@ -58,6 +60,8 @@ class RecordCounts:
         self.collected = Counter()
         #: Calls of a listener that raised.
         self.listener_errors = Counter()
+        #: The exception that a listener raised last.
+        self.last_listener_error: str | None = None
         self._dropped: dict[tuple[str, Signal], Counter] = {}
         self._stored = dict.fromkeys(Signal, 0)
         self._points = 0
@@ -105,7 +109,8 @@ class RecordCounts:
         collected = self.collected.value + self._points + recovered
         pending = collected - stored - sum(dropped.values())
         errors = self.listener_errors.value
-        return CollectorStats(collected, stored, pending, dropped, errors, recovered)
+        last = self.last_listener_error
+        return CollectorStats(collected, stored, pending, dropped, errors, recovered, last)
 
     def of_signal(self, signal: Signal) -> tuple[int, dict[str, int]]:
         """Return how many records of one signal were stored, and how many dropped, by reason."""

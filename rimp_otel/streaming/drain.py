@@ -12,7 +12,7 @@ from rimp_otel.batch import TelemetryData
 from rimp_otel.collector.stats import RecordCounts
 from rimp_otel.errors import StorageError
 from rimp_otel.otlp.lines import EncodedRecord
-from rimp_otel.process import Reporter
+from rimp_otel.process import Reporter, describe_error
 from rimp_otel.storage.base import TelemetryStorage
 
 __all__ = ["SLICE_RECORDS", "BufferView", "Drain"]
@@ -209,7 +209,7 @@ class Drain:
     def _give_up_or_wait(self, data: TelemetryData, error: BaseException) -> bool:
         """Return True if the batch is given up; False if it is to be offered again."""
         self.errors += 1
-        message = f"storing failed, will retry: {_describe_error(error)}"
+        message = f"storing failed, will retry: {describe_error(error)}"
         self._reporter.warn("store", message)
         # What the storage itself will get over is tried for as long as there is room to wait.
         if not isinstance(error, (OSError, StorageError)):
@@ -230,7 +230,7 @@ class Drain:
             self._storage.close()
         except Exception as error:
             self._reporter.warn(
-                "close", f"the storage could not be closed: {_describe_error(error)}"
+                "close", f"the storage could not be closed: {describe_error(error)}"
             )
 
     def report_unstored(self) -> None:
@@ -255,7 +255,3 @@ def _slice_records(waiting: int) -> int:
     threads want it.
     """
     return SLICE_RECORDS if waiting < _FAR_BEHIND else min(waiting // 2, _LARGEST_SLICE)
-
-
-def _describe_error(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

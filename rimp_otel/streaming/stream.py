@@ -219,7 +219,8 @@ class TelemetryStream(MetricReader):
     def add_consumer(self, consumer: ConsumerFunction) -> None:
         """Hand ``consumer`` every batch that is stored from now on, on a thread of its own."""
         load_decoding()
-        entry = Consumer(consumer, self.collector.config.consumer_queue_size)
+        size = self.collector.config.consumer_queue_size
+        entry = Consumer(consumer, size, self._reporter)
         with self._changing:
             self._consumers = (*self._consumers, entry)
             if self._wants_thread:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from opentelemetry import context as context_api
 
 from rimp_otel.batch import TelemetryData
+from rimp_otel.process import Reporter, describe_error
 
 __all__ = [
     "Consumer",
@@ -40,6 +41,8 @@ class ConsumerStats(NamedTuple):
     failed: int
     #: Records that it never saw, because its queue was full.
     missed: int
+    #: The exception that it raised last, with its type; None if it raised none.
+    last_error: str | None = None
 
 
 class _NamedThread(threading.Thread):
@@ -93,10 +96,14 @@ class Consumer:
     Args:
         function: what takes the batches.
         queue_size: batches that may wait; what comes while it is full is missed, and counted.
+        reporter: reports what the function raises.
     """
 
-    def __init__(self, function: ConsumerFunction, queue_size: int) -> None:
+    def __init__(
+        self, function: ConsumerFunction, queue_size: int, reporter: Reporter | None = None
+    ) -> None:
         self.function = function
+        self._reporter = reporter or Reporter()
         self._queue_size = queue_size
         self._delivered = self._failed = self._missed = 0
         self._offered = self._finished = 0
@@ -173,6 +180,10 @@ class Consumer:
             # Even SystemExit: nothing that a consumer raises may end the thread that feeds it.
             self._failed += records
             self._last_error = error
+            name = self._name
+            self._reporter.warn(
+                f"consumer {name}", f"the consumer {name} raised {describe_error(error)}"
+            )
         self._delivered += records
 
     def wait(self, deadline: float) -> bool:
@@ -207,8 +218,13 @@ class Consumer:
 
     def stats(self) -> ConsumerStats:
         """Return what has been counted up to now."""
-        name = getattr(self.function, "__qualname__", None) or repr(self.function)
-        return ConsumerStats(name, self._delivered, self._failed, self._missed)
+        error = self._last_error
+        last_error = None if error is None else describe_error(error)
+        return ConsumerStats(self._name, self._delivered, self._failed, self._missed, last_error)
+
+    @property
+    def _name(self) -> str:
+        return getattr(self.function, "__qualname__", None) or repr(self.function)
 
 
 def suppress_instrumentation() -> None:

@@ -349,14 +349,14 @@ def test_exception_of_a_signal_handler_leaves_no_record_that_never_comes():
     assert collector.stats() == CollectorStats(0, 0, 0, {}, 0)
 
 
-def test_listener_that_raises_is_counted_and_isolated():
+def test_listener_that_raises_is_counted_and_isolated(capsys):
     """The next listener is called, and the application sees no exception."""
     collector = small(realtime_mode=True)
     heard = Gathered()
 
     def broken(data):
         list.clear(data.events)
-        raise ValueError
+        raise ValueError("no such host")
 
     collector.add_listener(broken)
     collector.add_listener(heard)
@@ -364,6 +364,10 @@ def test_listener_that_raises_is_counted_and_isolated():
         collector.collect_event("a", "b")
     assert heard.messages == ["b", "b", "b"]
     assert collector.stats().listener_errors == 3
+    assert collector.stats().last_listener_error == "ValueError: no such host"
+    name = "test_listener_that_raises_is_counted_and_isolated.<locals>.broken"
+    said = f"rimp: the listener {name} raised ValueError: no such host\n"
+    assert capsys.readouterr().err == said
     assert len(collector.flush()) == 3
 
 
@@ -472,7 +476,8 @@ def test_child_of_a_fork_starts_with_nothing():
     """
     assert run(script) == (
         "['parent'] CollectorStats(collected=1, stored=1, pending=0, dropped={}, "
-        "listener_errors=0, recovered=0)\n"
+        "listener_errors=0, recovered=0, "
+        "last_listener_error=None)\n"
     )
 
 

@@ -229,7 +229,7 @@ def test_raising_consumer_disturbs_nobody(error):
             stream.collector.collect_event("a", str(i))
             assert stream.force_flush()
     assert gathered.messages == stream.storage.stored.messages == ["0", "1", "2"]
-    assert [c[1:] for c in stream.stats().consumers] == [(3, 3, 0), (3, 0, 0)]
+    assert [c[1:4] for c in stream.stats().consumers] == [(3, 3, 0), (3, 0, 0)]
 
 
 def test_hanging_consumer_disturbs_nobody(gate):
@@ -246,8 +246,8 @@ def test_hanging_consumer_disturbs_nobody(gate):
     gathered.wait_for(20)
     assert stream.storage.stored.count == 20
     hanging, fine = stream.stats().consumers
-    assert hanging[1:] == (0, 0, 2 * (10 - 1 - 2))
-    assert fine[1:] == (20, 0, 0)
+    assert hanging[1:4] == (0, 0, 2 * (10 - 1 - 2))
+    assert fine[1:4] == (20, 0, 0)
     before = time.monotonic()
     assert not stream.force_flush(50)
     assert not stream.collector.force_flush(50)
@@ -258,7 +258,7 @@ def test_hanging_consumer_disturbs_nobody(gate):
     assert stream.collector.stats().pending == 0
     gate.opened.set()
     assert stream.stop(DEADLINE)
-    assert stream.stats().consumers[0][1:] == (6, 0, 14)
+    assert stream.stats().consumers[0][1:4] == (6, 0, 14)
 
 
 def test_hanging_storage_keeps_nobody(gate):

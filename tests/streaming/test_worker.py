@@ -9,6 +9,7 @@ import pytest
 from opentelemetry import context as context_api
 
 from rimp_otel import TelemetryData, TelemetryEvent
+from rimp_otel.process import Reporter
 from rimp_otel.streaming.worker import Consumer, ConsumerStats, Worker
 from tests.doubles import DEADLINE, Gate, Gathered
 
@@ -233,10 +234,26 @@ def test_consumer_that_raises_goes_on(error):
     assert consumer.wait(soon())
     assert calls == [1, 2]
     assert consumer.stats() == ConsumerStats(
-        "test_consumer_that_raises_goes_on.<locals>.broken", 3, 3, 0
+        "test_consumer_that_raises_goes_on.<locals>.broken", 3, 3, 0, f"{error.__name__}: x"
     )
     assert type(consumer.last_error) is error
     consumer.close()
+
+
+def test_consumer_that_raises_is_reported():
+    """The exception is said once in a while, with the consumer's name."""
+    said = []
+
+    def broken(data):
+        raise ValueError("no such host")
+
+    consumer = Consumer(broken, 100, Reporter(write=said.append))
+    consumer.offer(batch("a"))
+    consumer.offer(batch("b"))
+    assert consumer.wait(soon())
+    consumer.close()
+    name = "test_consumer_that_raises_is_reported.<locals>.broken"
+    assert said == [f"the consumer {name} raised ValueError: no such host"]
 
 
 def test_full_queue_misses_exactly():
@@ -254,7 +271,7 @@ def test_full_queue_misses_exactly():
     gate.opened.set()
     assert consumer.wait(soon())
     assert gathered.messages == ["held", "queued", "queued too"]
-    assert consumer.stats()[1:] == (3, 0, 3)
+    assert consumer.stats()[1:4] == (3, 0, 3)
     consumer.close()
 
 
