@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import signal
 import sys
 import tarfile
@@ -26,6 +27,7 @@ from rimp_otel.render.terminal import Style, to_json
 
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
+    from rimp_otel.otlp.files import ReadLimits
 
 __all__ = [
     "ARCHIVE_ERRORS",
@@ -35,6 +37,7 @@ __all__ = [
     "import_file",
     "input_files",
     "input_size",
+    "parse_size",
 ]
 
 ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError)
@@ -44,6 +47,8 @@ _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _MAX_BATCH_SIZE = 32 * 1024 * 1024
 _MAX_LINE_SIZE = 256 * 1024
 _MAX_REASONS = 20
+_MAX_UNPACKED = 4 * 1024**3
+_MAX_RATIO, _MIN_SUSPICIOUS_SIZE = 500, 4 * 1024**2
 
 _DESCRIPTION = """\
 Add OTLP files to a recording: JSON (one message per line, or messages over several lines) or
@@ -63,6 +68,20 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="report what would be imported, but write nothing"
+    )
+    parser.add_argument(
+        "--max-message",
+        metavar="SIZE",
+        type=parse_size,
+        default=32 * 1024**2,
+        help="largest message to import, such as 100MB (default: 32 MiB)",
+    )
+    parser.add_argument(
+        "--max-unpacked",
+        metavar="SIZE",
+        type=parse_size,
+        default=_MAX_UNPACKED,
+        help="most that a compressed file or an archive may hold (default: 4 GiB)",
     )
     add_output_options(parser, "what was imported from each file")
     parser.set_defaults(command=_run_import)
@@ -102,13 +121,14 @@ class ImportedFile:
 def _run_import(args: argparse.Namespace) -> int:
     path = path_from_args(args)
     total = sum(map(input_size, args.files))
+    limits = _limits_from_args(args)
     store, close = (_discard, _do_nothing) if args.dry_run else _open_storage(path)
     style, imported = style_from_args(args), list[ImportedFile]()
     try:
         with Progress("importing", total, "bytes") as progress, _interruptible() as check:
-            for file in _all_input_files(args.files, progress):
+            for file in _all_input_files(args.files, progress, args.max_unpacked):
                 imported.append(ImportedFile(file.name))
-                import_file(file, imported[-1], store, check)
+                import_file(file, imported[-1], store, check, limits=limits)
                 progress.clear()
                 _print_file(imported[-1], args, style)
     except KeyboardInterrupt:
@@ -121,6 +141,27 @@ def _run_import(args: argparse.Namespace) -> int:
         if not args.json:
             print(_format_total(imported, str(path), args.dry_run, style))
     return 1 if any(one.refused or one.failure for one in imported) else 0
+
+
+def _limits_from_args(args: argparse.Namespace) -> ReadLimits:
+    from rimp_otel.otlp.files import ReadLimits
+
+    return ReadLimits(
+        args.max_message, args.max_unpacked, "; see --max-message", "; see --max-unpacked"
+    )
+
+
+_SIZE = re.compile(r"([0-9]{1,12})\s*(?:([kKMGT])i?B?|B)?")
+
+
+def parse_size(text: str) -> int:
+    """Return a number of bytes such as ``100MB``, in which a MB has 1,024 * 1,024."""
+    size = _SIZE.fullmatch(text.strip())
+    if size is None or not int(size[1]):
+        raise argparse.ArgumentTypeError(f"expected a size such as 500kB or 2GB, got {text!r}")
+    power = "kMGT".index(size[2].replace("K", "k")) + 1 if size[2] else 0
+    scale: int = 1024**power
+    return int(size[1]) * scale
 
 
 @contextmanager
@@ -145,10 +186,12 @@ def _interruptible() -> Iterator[Callable[[], None]]:
         check()
 
 
-def _all_input_files(files: list[str], progress: Progress) -> Iterator[InputFile]:
+def _all_input_files(
+    files: list[str], progress: Progress, max_unpacked: int
+) -> Iterator[InputFile]:
     for text in files:
         try:
-            yield from input_files(text, progress.advance)
+            yield from input_files(text, progress.advance, max_unpacked)
         except (StorageError, OSError) as error:
             yield InputFile(text, _opener_that_raises(error))
 
@@ -181,6 +224,7 @@ def import_file(
     store: Callable[[TelemetryData], None],
     check: Callable[[], None] = _do_nothing,
     batch_size: int = _MAX_BATCH_SIZE,
+    limits: ReadLimits | None = None,
 ) -> None:
     """Store the messages of a file, and count in ``imported`` exactly what is stored.
 
@@ -192,10 +236,11 @@ def import_file(
         store: stores a batch.
         check: called between messages; may raise.
         batch_size: bytes of messages that are stored together.
+        limits: how much of the file is read; those of `read_messages` by default.
     """
     try:
         with file.open() as content:
-            _import_messages(content, imported, store, check, batch_size)
+            _import_messages(content, imported, store, check, batch_size, limits)
     except (MissingExtraError, StorageError, OSError, *ARCHIVE_ERRORS) as error:
         imported.failure = str(error)
 
@@ -206,11 +251,12 @@ def _import_messages(
     store: Callable[[TelemetryData], None],
     check: Callable[[], None],
     batch_size: int,
+    limits: ReadLimits | None,
 ) -> None:
-    from rimp_otel.otlp.files import read_messages
+    from rimp_otel.otlp.files import ReadLimits, read_messages
 
     batches = _Batches(store)
-    for message in read_messages(file):
+    for message in read_messages(file, limits or ReadLimits()):
         check()
         if message.line is None or (why := batches.add(message.line)):
             imported.refuse(message.unit, message.number, why if message.line else message.reason)
@@ -310,17 +356,20 @@ class InputFile(NamedTuple):
     open: Callable[[], AbstractContextManager[BinaryIO]]
 
 
-def input_files(text: str, read: Callable[[int], None]) -> Iterator[InputFile]:
+def input_files(
+    text: str, read: Callable[[int], None], max_unpacked: int = _MAX_UNPACKED
+) -> Iterator[InputFile]:
     """Iterate over the files that an argument names; each must be read before the next.
 
     Args:
         text: the path of a file, a directory or an archive (``.tar``, ``.tar.gz``, ``.zip``); ``-``
             is standard input.
         read: called with the number of bytes that were read from disk.
+        max_unpacked: the most bytes that an archive may hold.
 
     Raises:
         UsageError: the directory is a recording.
-        StorageError: an archive is damaged.
+        StorageError: an archive is damaged, or holds too much.
         OSError: a file cannot be read.
     """
     if text == "-":
@@ -331,9 +380,9 @@ def input_files(text: str, read: Callable[[int], None]) -> Iterator[InputFile]:
         for file in _list_files_below(path):
             yield InputFile(str(file), lambda file=file: closing(_open_counted(file, read)))  # type: ignore[misc]
     elif text.endswith(_TAR_SUFFIXES):
-        yield from _files_in_tar(path, read)
+        yield from _files_in_tar(path, read, max_unpacked)
     elif text.endswith(".zip"):
-        yield from _files_in_zip(path)
+        yield from _files_in_zip(path, max_unpacked)
         read(path.stat().st_size)
     else:
         yield InputFile(text, lambda: closing(_open_counted(path, read)))
@@ -343,13 +392,17 @@ def input_size(text: str) -> int:
     """Return the size of an argument's files in bytes; 0 for standard input.
 
     Raises:
-        UsageError: the file does not exist.
+        UsageError: the file does not exist, or is a pipe or a device, which may never end.
     """
     path = Path(text)
     if text == "-":
         return 0
     if not path.exists():
         raise UsageError(f"no such file: {path}")
+    if not path.is_dir() and not path.is_file():
+        raise UsageError(
+            f"{path} is a pipe or a device, not a file: redirect it to standard input, and give -"
+        )
     files = _list_files_below(path) if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
 
@@ -388,12 +441,28 @@ def _open_counted(path: Path, read: Callable[[int], None]) -> Any:
     return _CountedFile(open(path, "rb", buffering=0), read)
 
 
-def _files_in_tar(path: Path, read: Callable[[int], None]) -> Iterator[InputFile]:
+def _check_unpacked_size(size: int, path: Path, most: int) -> None:
+    """Raise StorageError if an archive holds so many bytes as no archive of telemetry does."""
+    if size > most:
+        raise StorageError(f"unpacks to more than {most:,} bytes; see --max-unpacked")
+    if size > max(_MIN_SUSPICIOUS_SIZE, _MAX_RATIO * path.stat().st_size):
+        raise StorageError(
+            f"unpacks to more than {_MAX_RATIO:,} times its size, as no telemetry does: "
+            "unpack it yourself if you trust it"
+        )
+
+
+def _files_in_tar(
+    path: Path, read: Callable[[int], None], max_unpacked: int
+) -> Iterator[InputFile]:
+    size = 0
     with closing(_open_counted(path, read)) as packed:
         try:
             # As a stream: nothing is extracted to disk, whatever the names in the archive are.
             with tarfile.open(fileobj=io.BufferedReader(packed), mode="r|*") as archive:
                 for member in archive:
+                    size += member.size
+                    _check_unpacked_size(size, path, max_unpacked)
                     file = archive.extractfile(member) if member.isfile() else None
                     if file is not None:
                         yield InputFile(f"{path}/{member.name}", lambda file=file: closing(file))  # type: ignore[misc]
@@ -407,11 +476,14 @@ def _opener_of(
     return lambda: closing(cast(BinaryIO, archive.open(member)))
 
 
-def _files_in_zip(path: Path) -> Iterator[InputFile]:
+def _files_in_zip(path: Path, max_unpacked: int) -> Iterator[InputFile]:
+    size = 0
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 if not member.is_dir():
+                    size += member.file_size
+                    _check_unpacked_size(size, path, max_unpacked)
                     yield InputFile(f"{path}/{member.filename}", _opener_of(archive, member))
     except ARCHIVE_ERRORS as error:
         raise StorageError(f"not a zip archive, or damaged: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import io
 import json
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from rimp_otel.batch import TelemetryData
-from rimp_otel.cli.import_ import ImportedFile, InputFile, import_file
+from rimp_otel.cli.import_ import ImportedFile, InputFile, import_file, parse_size
 from rimp_otel.errors import StorageError
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.protobuf import normalize_line, protobuf_from_line
@@ -295,3 +296,45 @@ def test_many_refused_messages(rimp: Any) -> None:
         "x.jsonl: 3 log records",
         "telemetry: imported 3 log records from 1 file, refused 100 messages",
     ]
+
+
+def test_pipes_and_devices_are_refused(rimp: Any, tmp_path: Path) -> None:
+    """They may never end, and are told so at once."""
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for path in (str(tmp_path / "pipe.jsonl"), "/dev/zero"):
+        code, _, err = rimp("import", path)
+        assert code == 2
+        assert "is a pipe or a device" in err
+
+
+def test_limits(rimp: Any, tmp_path: Path) -> None:
+    """What is too large is refused with the option that allows it."""
+    path = tmp_path / "logs.jsonl"
+    path.write_bytes(texts()[Signal.LOGS])
+    code, out, _ = rimp("import", str(path), "--max-message", "10B", "--dry-run")
+    assert code == 1
+    assert "the limit of a message; see --max-message" in out
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(path, "logs.jsonl")
+    code, out, _ = rimp("import", str(tmp_path / "a.zip"), "--max-unpacked", "20", "--dry-run")
+    assert code == 1
+    assert "unpacks to more than 20 bytes; see --max-unpacked" in out
+
+
+def test_an_archive_that_is_a_bomb(rimp: Any, tmp_path: Path) -> None:
+    """An archive that holds a thousand times its size is not unpacked."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("logs.jsonl", b"\n" * (80 * 1024 * 1024))
+    out = rimp("import", str(tmp_path / "a.zip"), "--dry-run").out
+    assert "unpacks to more than 500 times its size" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("5", 5), ("5B", 5), ("2kB", 2_048), ("3 MiB", 3 * 2**20), ("4G", 4 * 2**30)]
+)
+def test_sizes(text: str, size: int) -> None:
+    """Sizes have units of 1,024."""
+    assert parse_size(text) == size
+    for wrong in ("", "0", "x", "1.5M", "5X"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected a size such as"):
+            parse_size(wrong)

@@ -6,13 +6,13 @@ import gzip
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp import files
-from rimp_otel.otlp.files import FileMessage, read_messages
+from rimp_otel.otlp.files import FileMessage, ReadLimits, read_messages
 from rimp_otel.otlp.protobuf import protobuf_from_line, signal_of_protobuf
 from rimp_otel.otlp.scan import count_records
 
@@ -46,14 +46,17 @@ PRETTY = b'{\n  "resourceLogs": [\n  ]\n}\n'
 zstd = zstandard.ZstdCompressor().compress
 
 
-def read(data: bytes) -> list[FileMessage]:
+DEFAULT = ReadLimits()
+
+
+def read(data: bytes, limits: ReadLimits = DEFAULT) -> list[FileMessage]:
     """Return the messages of a file with this content."""
-    return list(read_messages(io.BytesIO(data)))
+    return list(read_messages(io.BytesIO(data), limits))
 
 
-def lines(data: bytes) -> list[bytes | None]:
+def lines(data: bytes, limits: ReadLimits = DEFAULT) -> list[bytes | None]:
     """Return the lines of messages."""
-    return [message.line for message in read(data)]
+    return [message.line for message in read(data, limits)]
 
 
 def binary(line: bytes) -> bytes:
@@ -151,9 +154,11 @@ def test_invalid_files(name: str, number: int, reason: str) -> None:
     assert reason in message.reason
 
 
-def refused(data: bytes) -> list[tuple[int, str]]:
+def refused(data: bytes, limits: ReadLimits = DEFAULT) -> list[tuple[int, str]]:
     """Return the number and reason of each refused message of a file."""
-    return [(message.number, message.reason) for message in read(data) if message.line is None]
+    return [
+        (message.number, message.reason) for message in read(data, limits) if message.line is None
+    ]
 
 
 @pytest.mark.parametrize(
@@ -224,14 +229,36 @@ def test_empty_files() -> None:
     assert read(b"") == read(b"\n \n") == read(zstd(b"")) == []
 
 
-def test_what_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_long() -> None:
     """A message has a limit, so that a file cannot take all memory; the next one is read."""
-    monkeypatch.setattr(files, "MAX_MESSAGE_SIZE", 300)
     long = SPAN.replace(b'"a"', b'"' + b"a" * 400 + b'"') % 7
-    reason = "longer than 0 MiB, the limit of a message"
-    assert refused(SPANS[0] + b"\n" + long + b"\n" + SPANS[1]) == [(2, reason)]
-    assert lines(SPANS[0] + b"\n" + long + b"\n" + SPANS[1]) == [SPANS[0], None, SPANS[1]]
-    assert refused(binary(long)) == [(1, reason)]
-    assert refused(PRETTY[:-3] + b"\n" * 400) == [(1, reason)]
+    limits = ReadLimits(300, message_advice="; see --x")
+    reason = "longer than 0.000286102 MiB, the limit of a message; see --x"
+    assert refused(SPANS[0] + b"\n" + long + b"\n" + SPANS[1], limits) == [(2, reason)]
+    assert lines(SPANS[0] + b"\n" + long + b"\n" + SPANS[1], limits) == [SPANS[0], None, SPANS[1]]
+    assert refused(binary(long), limits) == [(1, reason)]
+    assert refused(PRETTY[:-3] + b"\n" * 400, limits) == [(1, reason)]
     bomb = zstd(b"\0" * 1_000_000)
-    assert [number for number, _ in refused(framed(bomb, SPANS[0]))] == [1]
+    assert [number for number, _ in refused(framed(bomb, SPANS[0]), limits)] == [1]
+
+
+@pytest.mark.parametrize("pack", [zstd])
+@pytest.mark.parametrize("content", [b"\n", b" ", b"\0"])
+def test_bombs(pack: Any, content: bytes) -> None:
+    """A file that holds more than 500 times its size is refused, after a bounded part of it."""
+    bomb = pack(content * (16 * 1024 * 1024))
+    found = refused(bomb, ReadLimits(message=1024 * 1024 * 1024))
+    assert len(found) >= 1
+    limited = refused(pack(SPANS[0] + b"\n" * 400), ReadLimits(file=500, file_advice="; see --y"))
+    assert limited == [(0, "unpacks to more than 0.000476837 MiB, the limit of a file; see --y")]
+
+
+def test_endless_zeros() -> None:
+    """Zeros are read as empty messages, but not for ever."""
+    assert len(refused(b"\0" * 1_000_000)) == 1
+
+
+def test_a_message_with_its_length_is_skipped_where_it_is_too_long() -> None:
+    """The next one is read."""
+    text = framed(SPANS[0], b"{" + b" " * 5_000, SPANS[1])
+    assert [line is None for line in lines(text, ReadLimits(1_000))] == [False, True, False]

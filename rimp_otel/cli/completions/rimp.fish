@@ -51,7 +51,7 @@ function _shtab_rimp_using
 end
 
 set -g _shtab_rimp_commands run demo tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion
-set -g _shtab_rimp_opts_with_value --at --attr --by --color --format --grep --interval --level --max-rows --min-change --min-duration --name --not-name --not-scope --number --output --path --retain --service --severity --signal --since --sort --timeout --trace --until --window --window-a --window-b -n
+set -g _shtab_rimp_opts_with_value --at --attr --by --color --format --grep --interval --level --max-message --max-rows --max-unpacked --min-change --min-duration --name --not-name --not-scope --number --output --path --retain --service --severity --signal --since --sort --timeout --trace --until --window --window-a --window-b -n
 
 complete -c rimp -e
 complete -c rimp -f
@@ -186,6 +186,8 @@ complete -c rimp -n '_shtab_rimp_using export; and test $_shtab_rimp_npos -eq 0'
 complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a import -d 'add OTLP files to a recording'
 complete -c rimp -n '_shtab_rimp_using import' -s h -l help -d 'show this help message and exit'
 complete -c rimp -n '_shtab_rimp_using import' -l dry-run -d 'report what would be imported, but write nothing'
+complete -c rimp -n '_shtab_rimp_using import' -l max-message -x -d 'largest message to import, such as 100MB (default: 32 MiB)'
+complete -c rimp -n '_shtab_rimp_using import' -l max-unpacked -x -d 'most that a compressed file or an archive may hold (default: 4 GiB)'
 complete -c rimp -n '_shtab_rimp_using import' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'path of the recording (default: $RIMP_STORAGE_PATH or telemetry)'
 complete -c rimp -n '_shtab_rimp_using import' -l json -d 'print what was imported from each file as JSON'
 complete -c rimp -n '_shtab_rimp_using import' -l color -xka "auto always never" -d 'colour the output: auto, always or never (default: auto)'
