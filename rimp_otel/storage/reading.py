@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -123,6 +124,9 @@ def list_files(
                 found.append(RecordingFile(signal, path, path.stat().st_size, kind))
             except FileNotFoundError:
                 continue  # rotated, sealed or deleted since
+            except OSError as error:
+                if error.errno != errno.ELOOP:  # links in a circle, which reading names
+                    raise
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rimp_otel.errors import StorageError
+from rimp_otel import FileStorage
 from rimp_otel.models.records import Signal
 from rimp_otel.sql import connect
 from rimp_otel.sql.parquet import parquet_path
@@ -239,15 +239,16 @@ def test_line_that_is_being_written(path, storage, connection):
     assert bodies(connection) == "a"
 
 
-def test_unreadable_file(tmp_path):
-    """A file that cannot be read is an error."""
-    (tmp_path / "t").mkdir()
+def test_directory_in_the_place_of_a_file(tmp_path):
+    """What is no file costs itself, and the rest is answered."""
+    storage = FileStorage(tmp_path / "t")
+    storage.store(batch("a"))
+    storage.rotate()
+    storage.close()
+    (tmp_path / "t" / "logs.jsonl").unlink(missing_ok=True)
     (tmp_path / "t" / "logs.jsonl").mkdir()
-    with (
-        connect(tmp_path / "t") as connection,
-        pytest.raises(StorageError, match=r"^cannot read .*logs\.jsonl: Is a directory$"),
-    ):
-        bodies(connection)
+    with connect(tmp_path / "t") as connection:
+        assert bodies(connection) == "a"
 
 
 def test_methods_of_duckdb(connection, everything_stored):

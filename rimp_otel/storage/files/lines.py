@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from rimp_otel.errors import StorageError
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.base import reading_errors
 from rimp_otel.storage.files.blocks import Gap, decompress
@@ -23,6 +24,7 @@ __all__ = [
     "DataFile",
     "FileKey",
     "Line",
+    "NotRegularFileError",
     "OpenFile",
     "find_last_line_end",
     "fingerprint_of",
@@ -87,24 +89,41 @@ class Line(NamedTuple):
     reason: str = ""
 
 
+class NotRegularFileError(StorageError):
+    """In the place of a file there is a directory, a pipe, a loop of links or the like.
+
+    Args:
+        path: the place.
+        reason: what it is.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"cannot read {path}: {reason}")
+
+
 def open_regular_file(path: Path) -> BinaryIO | None:
     """Open a file for reading; return None if there is none.
 
     Raises:
-        StorageError: it cannot be read, or is not a regular file.
+        NotRegularFileError: it is not a regular file.
+        StorageError: it cannot be read.
     """
     with reading_errors(path):
         try:
             file = os.open(path, _OPEN_FLAGS)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):  # links in a circle, a socket
+                raise NotRegularFileError(path, error.strerror or str(error)) from None
+            raise
         mode = os.fstat(file).st_mode
         if stat.S_ISREG(mode):
             return os.fdopen(file, "rb", _BLOCK)
         os.close(file)
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        raise OSError(errno.EINVAL, "Not a regular file")
+        is_directory = stat.S_ISDIR(mode)
+        raise NotRegularFileError(path, "Is a directory" if is_directory else "Not a regular file")
 
 
 def list_data_files(sealed: Path) -> list[DataFile]:

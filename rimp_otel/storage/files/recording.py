@@ -180,7 +180,7 @@ class FileRecording:
     def _begin(self, snapshot: Snapshot) -> None:
         self._seen.begin(snapshot.journal)
         self.measured = [line.text for line in snapshot.measured]
-        self._decoder.note_in_journals(snapshot.damaged)
+        snapshot.note_damage(self._decoder)
 
     def _end(self, snapshot: Snapshot) -> None:
         self._seen.end()

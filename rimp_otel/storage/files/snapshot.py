@@ -11,7 +11,9 @@ rotated meanwhile: it may hold what was read from a journal, and is marked as no
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
@@ -24,13 +26,14 @@ from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.lines import (
     DataFile,
     FileKey,
+    NotRegularFileError,
     OpenFile,
     fingerprint_of,
     list_data_files,
     open_data_file,
     open_regular_file,
 )
-from rimp_otel.storage.reading import JournalLine
+from rimp_otel.storage.reading import JournalLine, LineDecoder
 
 __all__ = ["Snapshot"]
 
@@ -63,6 +66,8 @@ class Snapshot:
         self.measured: list[JournalLine] = []
         #: In the journals.
         self.damaged: list[Damage] = []
+        #: Places of active files that hold no file, each with what is there.
+        self.irregular: list[tuple[Path, str]] = []
         self._files: dict[FileKey, BinaryIO] = {}
         # Of files that were opened without being read: what they hold is in the journal.
         self._left_out: set[FileKey] = set()
@@ -82,6 +87,12 @@ class Snapshot:
     def in_journals(self) -> list[JournalLine]:
         """All that the journals hold: what is to be stored, and what later measurements replace."""
         return [*self.journal, *self.measured]
+
+    def note_damage(self, decoder: LineDecoder) -> None:
+        """Note the damage of the journals, and what is in the place of an active file."""
+        decoder.note_in_journals(self.damaged)
+        for path, reason in self.irregular:
+            decoder.note(path, 0, reason)
 
     def open(self, data_file: DataFile) -> OpenFile | None:
         """Open a data file; return None if it was deleted meanwhile. The caller closes it.
@@ -133,6 +144,7 @@ class Snapshot:
         self.journal += [JournalLine(signal, line) for signal, line, _ in contents.lines]
         self.measured += [JournalLine(Signal.METRICS, line) for line in contents.measured]
         self.damaged += contents.damaged
+        self.irregular += files.irregular
         for signal, file in files.opened.items():
             limit = files.limit(signal, contents) if is_certain else None
             id = fingerprint_of(file)
@@ -159,9 +171,14 @@ class _ActiveFiles:
     def __init__(self, paths: dict[Signal, Path]) -> None:
         self.paths = paths
         self.opened: dict[Signal, BinaryIO] = {}
+        self.irregular: list[tuple[Path, str]] = []
         try:
             for signal, path in paths.items():
-                file = open_regular_file(path)
+                try:
+                    file = open_regular_file(path)
+                except NotRegularFileError as error:
+                    self.irregular.append((path, error.reason))
+                    continue
                 if file is not None:
                     self.opened[signal] = file
             self._ends = {signal: _end_of(file) for signal, file in self.opened.items()}
@@ -214,6 +231,11 @@ def _end_of(file: BinaryIO) -> End:
 def _inode_of(path: Path) -> int | None:
     with reading_errors(path):
         try:
-            return os.stat(path).st_ino
+            status = os.stat(path)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return None
+            raise
+    return status.st_ino if stat.S_ISREG(status.st_mode) else None

@@ -94,7 +94,7 @@ class RecordingView:
         self._seen = SeenRecords()
         self.snapshot = Snapshot(layout)
         self._seen.begin(self.snapshot.in_journals)
-        decoder.note_in_journals(self.snapshot.damaged)
+        self.snapshot.note_damage(decoder)
 
     def __enter__(self) -> RecordingView:
         return self
