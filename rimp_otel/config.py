@@ -176,6 +176,32 @@ class TelemetryConfig:
         return cls(**values)
 
 
+# Settings that need another storage.
+
+_STORAGE_SETTINGS = {
+    "file": {"rotate_size", "rotate_age", "compression", "retain_size", "retain_age", "parquet"},
+    "sqlite": {"retain_size", "retain_age"},
+    "memory": {"memory_max_records", "memory_max_bytes"},
+}
+
+
+def settings_without_effect(config: TelemetryConfig, makes_storage: bool) -> list[str]:
+    """Return the names of the settings that a storage would need which is not used.
+
+    Args:
+        config: the configuration.
+        makes_storage: whether the storage is the one that it names; no setting of a storage has an
+            effect on one that was made by hand.
+    """
+    used = _STORAGE_SETTINGS[config.storage_backend] if makes_storage else set()
+    every = set().union(*_STORAGE_SETTINGS.values())
+    changed = [entry.name for entry in fields(config) if entry.name in every - used]
+    changed = [name for name in changed if getattr(config, name) != _DEFAULTS[name]]
+    if not makes_storage and config.storage_path is not None:
+        changed.append("storage_path")
+    return changed
+
+
 # Checks of fields. Each takes the field's name and its value.
 
 FieldCheck = Callable[[str, Any], None]
@@ -278,6 +304,9 @@ _CHECKS: dict[str, FieldCheck] = {
     "resource_attributes": _check_resource_attributes,
     "seal": _allow_none(_check_flag),
 }
+
+
+_DEFAULTS = {entry.name: entry.default for entry in fields(TelemetryConfig)}
 
 
 # The environment.

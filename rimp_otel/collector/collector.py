@@ -85,6 +85,7 @@ from rimp_otel.collector.context import SPAN_KEY, captured_log, current_context,
 from rimp_otel.collector.stats import CollectorStats, RecordCounts, observe_processor
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.convert.resources import resource_from_sdk
+from rimp_otel.errors import ConfigurationError
 from rimp_otel.journal.format import SIGNAL_TAGS
 from rimp_otel.journal.journal import Journal
 from rimp_otel.models.records import EventType, ResourceInfo, Signal
@@ -153,10 +154,16 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
     Args:
         config: how to behave; default: ``TelemetryConfig()``.
         resource: of native records; default: made from the configuration and the environment.
+        meter_provider: for the collector's own metrics, as the SDK's processors take it; default: the
+            global one.
     """
 
     def __init__(
-        self, config: TelemetryConfig | None = None, resource: Resource | None = None
+        self,
+        config: TelemetryConfig | None = None,
+        resource: Resource | None = None,
+        *,
+        meter_provider: MeterProvider | None = None,
     ) -> None:
         self.config = config or TelemetryConfig()
         self._resource = None if resource is None else resource_from_sdk(resource)
@@ -178,7 +185,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._wake_count = self._encode_count = self._backlog_count = _NEVER
         self._reset()
         call_in_forked_child(self._reset_after_fork)
-        observe_collector(self)
+        observe_collector(self, meter_provider)
 
     def _reset(self) -> None:
         self._buffer: MemoryBuffer[RawRecord] = MemoryBuffer(
@@ -485,6 +492,11 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     def add_listener(self, listener: Listener) -> None:
         """Call ``listener`` with each record as it is collected; only with ``realtime_mode``."""
+        if self._enabled and not self.config.realtime_mode:
+            self._reporter.warn(
+                "realtime",
+                "a listener is not called unless the configuration has realtime_mode=True",
+            )
         load_decoding()
         with self._changing_listeners:
             self._set_listeners((*self._listeners, listener))
@@ -581,10 +593,19 @@ class CollectorBuffer:
         self.counts = collector._counts
 
     def attach(self, stream: Stream, journal: Journal | None = None) -> None:
-        """Let ``stream`` drain the collector from now on; records go into ``journal``, if given."""
+        """Let ``stream`` drain the collector from now on; records go into ``journal``, if given.
+
+        Raises:
+            ConfigurationError: the collector has a stream already.
+        """
         collector = self._collector
+        with collector._changing_listeners:
+            if collector._stream is not None:
+                raise ConfigurationError(
+                    "the collector has a stream already: use that one, or make another collector"
+                )
+            collector._stream = stream
         collector._load_resource()
-        collector._stream = stream
         collector._journal = journal
         collector._journal_direct = None if collector._realtime else journal
         size = collector._wake_count = collector.config.buffer_size

@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics.view import Aggregation
 import rimp_otel.storage as storages
 from rimp_otel.batch import TelemetryData, load_decoding, share_batch
 from rimp_otel.collector.collector import CollectorBuffer, TelemetryCollector
-from rimp_otel.config import TelemetryConfig
+from rimp_otel.config import TelemetryConfig, settings_without_effect
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.journal.journal import Journal
 from rimp_otel.process import AtExit, Reporter, call_in_forked_child, importing
@@ -80,10 +80,14 @@ class TelemetryStream(MetricReader):
     it collects instruments, and never waits for that.
 
     Args:
-        collector: what to drain; a collector has one stream.
+        collector: what to drain; a collector has one stream. A MeterProvider that is given the
+            stream as its reader starts it.
         storage: where to store; by default, the storage that the collector's configuration names.
         interval: seconds between two drains; by default, the configuration's ``flush_interval``.
         preferred_temporality, preferred_aggregation: as for every MetricReader.
+
+    Raises:
+        ConfigurationError: the collector has a stream already, or ``interval`` is not allowed.
     """
 
     def __init__(
@@ -124,6 +128,11 @@ class TelemetryStream(MetricReader):
         # True in a forked child until its first record.
         self._lacks_thread = False
         self._reporter = Reporter()
+        if without_effect := settings_without_effect(config, storage is None):
+            names, kind = ", ".join(without_effect), type(self.storage).__name__
+            self._reporter.warn(
+                "settings", f"without effect on a {kind} that is made so: the setting {names}"
+            )
         self._buffer = CollectorBuffer(collector)
         self._drain = self._make_drain()
         self._keeps_checkpoints = (
@@ -169,6 +178,11 @@ class TelemetryStream(MetricReader):
             storage=self.storage,
             sync_after={"always": 0.0, "interval": config.sync_interval}.get(config.sync),
         )
+
+    def _set_collect_callback(self, func: Any) -> None:  # type: ignore[misc]
+        """Start, since a MeterProvider has registered this reader. Called by the SDK."""
+        super()._set_collect_callback(func)
+        self.start()
 
     def start(self) -> None:
         """Start the background thread, if none runs. Does nothing if telemetry is disabled."""

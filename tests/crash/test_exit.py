@@ -191,7 +191,7 @@ collector.collect_event("a", "2")
 def test_exit_while_a_consumer_hangs(tmp_path):
     """All of it is stored, and the other consumer gets it."""
     body = """
-        stream.collector.config.__dict__["flush_timeout"] = 0.2
+        collector = TelemetryCollector(TelemetryConfig(flush_timeout=0.2))
         stream = TelemetryStream(collector, FileStorage(sys.argv[1]))
         stream.add_consumer(lambda data: threading.Event().wait())
         stream.add_consumer(lambda data: [print(event.message) for event in data.events])

@@ -665,3 +665,37 @@ def test_damaged_journal_is_counted(tmp_path, capsys):
     assert stream.collector.stats().stored == 1
     assert sorted(os.listdir(journal)) == ["000001.seg.damaged", "lock"]
     assert "000001.seg is damaged, renamed to *.damaged" in capsys.readouterr().err
+
+
+def test_second_stream_of_a_collector_is_refused():
+    """It would take over silently; the first one goes on."""
+    stream = make()
+    with pytest.raises(ConfigurationError, match="has a stream already"):
+        TelemetryStream(stream.collector, ListStorage())
+    stream.collector.collect_event("a", "1")
+    assert stream.stop()
+    assert stream.storage.stored.messages == ["1"]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_registered_with_a_provider(enabled):
+    """A MeterProvider starts its reader, unless telemetry is disabled."""
+    stream = make(metric_interval=0.01, enabled=enabled)
+    provider = MeterProvider(metric_readers=[stream], shutdown_on_exit=False)
+    provider.get_meter("m").create_counter("c").add(1)
+    assert stream._worker.is_running is enabled
+    if enabled:
+        stream.storage.stored.wait_for(1)
+    assert stream.stop()
+
+
+def test_settings_without_effect_are_named(capsys):
+    """One that no storage here takes is said once, with its name."""
+    TelemetryStream(TelemetryCollector(TelemetryConfig(rotate_size=9, memory_max_records=8)))
+    said = "rimp: without effect on a MemoryStorage that is made so: the setting rotate_size\n"
+    assert capsys.readouterr().err == said
+    make(storage_path="x", retain_age=9.0)
+    said = "without effect on a ListStorage that is made so: the setting retain_age, storage_path\n"
+    assert capsys.readouterr().err == f"rimp: {said}"
+    make(flush_timeout=9.0)
+    assert capsys.readouterr().err == ""
