@@ -129,8 +129,7 @@ def test_processor(reader, monkeypatch):
 def test_processor_that_is_gone(reader, monkeypatch):
     """Observing a collector does not keep it alive."""
     monkeypatch.setenv(SWITCH, "true")
-    collector = TelemetryCollector()
-    observe_collector(collector, reader.provider)
+    collector = TelemetryCollector(meter_provider=reader.provider)
     assert measured(reader)
     del collector
     gc.collect()
