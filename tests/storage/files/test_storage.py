@@ -560,7 +560,7 @@ def small_disk(tmp_path):
 def test_full_disk(small_disk):
     """On a full disk files stay whole and counts exact; recording goes on once there is room."""
     path = small_disk / "t"
-    storage = FileStorage(path, rotate_size=100_000, compression="none")
+    storage = FileStorage(path, rotate_size=100_000, compression="none", retain_size=None)
     expected = []
     for i in range(300):
         try:
