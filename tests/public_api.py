@@ -71,6 +71,8 @@ def describe_members(cls: type) -> list[str]:
     """Return a line for each member that an editor would offer, but for what foreign bases have."""
     names = {name for name in dir(cls) if not name.startswith("_")} | attributes_of(cls)
     foreign = [base for base in cls.__mro__ if not base.__module__.startswith("rimp_otel")]
+    # Of the SDK's classes too, from one version or another on.
+    names -= {"force_flush", "shutdown"} if len(foreign) > 1 else set()
     offered = {name for name in names if not any(hasattr(base, name) for base in foreign)}
     return [describe_member(cls, name) for name in sorted(offered)]
 

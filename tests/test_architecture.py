@@ -21,6 +21,7 @@ SMALL_WITH_ONE_IMPORTER = {
     "convert.logs": "start-up: reading does not load the SDK's logs",
     "models.tree": "spans as a tree: a question of records, not of drawing",
     "otel.import_hooks": "code that runs when a module is imported, whatever it is for",
+    "otel.program_ends": "where programs end in order: one place for each framework",
     "sql.logs": "the columns of one signal, as spans and metrics have theirs",
     "storage.files.parquet_job": "the only place that starts a process",
 }
