@@ -83,7 +83,7 @@ def _open_target(args: argparse.Namespace) -> Iterator[BinaryIO]:
         yield target
 
 
-class _Batches(NamedTuple):
+class _ArrowBatches(NamedTuple):
     """The rows of a relation as Arrow's record batches."""
 
     schema: Any
@@ -112,12 +112,12 @@ class _Result:
         return _Result(self._relation.project(expressions), self._interrupt)
 
     @contextmanager
-    def fetch(self, size: int) -> Iterator[_Batches]:
+    def fetch(self, size: int) -> Iterator[_ArrowBatches]:
         """Return a context with the rows in batches of about ``size``."""
         with ThreadPoolExecutor(1) as pool:
             reader = self._wait(pool.submit(self._relation.to_arrow_reader, size))
             with reader:
-                yield _Batches(reader.schema, self._fetch_batches(pool, reader))
+                yield _ArrowBatches(reader.schema, self._fetch_batches(pool, reader))
 
     def _fetch_batches(self, pool: ThreadPoolExecutor, reader: Any) -> Iterator[Any]:
         while (batch := self._wait(pool.submit(next, reader, None))) is not None:

@@ -584,8 +584,9 @@ def decode_json(
             raise DecodeError("nested too deeply") from None
         except (msgspec.MsgspecError, UnicodeError) as second:
             # Of the first error, the place is right; the second one may be the only one left.
-            reason = error if str(error) == str(second) else second
-            raise DecodeError(place + _reason_of(reason, text)) from None
+            # (No name for either: a frame that holds its own exception keeps all its callers' objects.)
+            reason = _reason_of(error if str(error) == str(second) else second, text)
+            raise DecodeError(place + reason) from None
 
 
 _SURROGATES = re.compile("[\ud800-\udfff]")

@@ -67,7 +67,9 @@ class Scenario:
         )
         Sealer.wake = lambda self: None  # type: ignore[method-assign]
         self.collector = TelemetryCollector(config)
-        self.storage = FileStorage(path, rotate_size=64 * 1024, compression=compression)
+        self.storage = FileStorage(
+            path, rotate_size=64 * 1024, compression=compression, retain_size=None
+        )
         self.stream = TelemetryStream(self.collector, self.storage, interval=1e6)
         self.provider = TracerProvider(shutdown_on_exit=False)
         self.provider.add_span_processor(self.collector)
