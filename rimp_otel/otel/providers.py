@@ -139,12 +139,12 @@ class _ProviderWatch:
         def set_or_join(provider: Any) -> None:
             current = getattr(home, f"_{kind}_PROVIDER")
             ours = next((one for one in self._made if one is current), None)
-            if ours is None or provider is ours or not self._join(kind, provider):
-                set_provider(provider)
-                return
-            self._made.remove(ours)
-            once = f"_{kind}_PROVIDER_SET_ONCE"
-            setattr(home, once, type(getattr(home, once))())
+            if ours is not None and provider is not ours:
+                # Also one that cannot be joined, which says so: what the application sets is its choice.
+                self._join(kind, provider)
+                self._made.remove(ours)
+                once = f"_{kind}_PROVIDER_SET_ONCE"
+                setattr(home, once, type(getattr(home, once))())
             set_provider(provider)
 
         return set_or_join

@@ -202,7 +202,10 @@ def test_a_second_install_returns_the_first_recorder(tmp_path):
     fourth.shutdown()
     print(fourth is first, [len(t.storage.retrieve()) for t in (first, fourth)])
     """
-    assert run_in(tmp_path, script, RIMP_STORAGE_PATH="t") == (
+    out = run_in(tmp_path, script, RIMP_STORAGE_PATH="t")
+    # An SDK before 1.45 cannot have the second one's metrics from the first one's provider.
+    lines = [line for line in out.splitlines(keepends=True) if "takes no reader" not in line]
+    assert "".join(lines) == (
         "rimp: recording in t\n"
         "rimp: install() was called before, so this call's storage_path is ignored; "
         "shut the first recorder down before you install another\n"
