@@ -689,12 +689,12 @@ def test_registered_with_a_provider(enabled):
     assert stream.stop()
 
 
-def test_settings_without_effect_are_named(capsys):
+def test_settings_without_effect_are_named(capsys, tmp_path):
     """One that no storage here takes is said once, with its name."""
     TelemetryStream(TelemetryCollector(TelemetryConfig(rotate_size=9, memory_max_records=8)))
     said = "rimp: without effect on a MemoryStorage that is made so: the setting rotate_size\n"
     assert capsys.readouterr().err == said
-    make(storage_path="x", retain_age=9.0)
+    make(storage_path=tmp_path / "x", retain_age=9.0)
     said = "without effect on a ListStorage that is made so: the setting retain_age, storage_path\n"
     assert capsys.readouterr().err == f"rimp: {said}"
     make(flush_timeout=9.0)
