@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,7 @@ def test_parquet_of_a_database(rimp: Any, database: Path) -> None:
 
 def test_sql_of_another_programs_database(rimp: Any) -> None:
     """It is refused with its reason."""
-    with sqlite3.connect("other.db") as other:
+    with closing(sqlite3.connect("other.db")) as other:
         other.execute("CREATE TABLE t (x)")
     result = rimp("sql", "FROM otel_logs", "--path", "other.db")
     assert (result.code, result.out) == (1, "")
