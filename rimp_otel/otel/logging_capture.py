@@ -215,9 +215,7 @@ class LoggingCapture:
         exc_info = attributes.pop("exc_info", None)
         if exc_info is True:
             exc_info = sys.exc_info()
-        elif isinstance(exc_info, BaseException):
-            exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
-        if exc_info:
+        if isinstance(exc_info, BaseException) or exc_info:
             attributes.update(_exception_attributes(exc_info))
         level = str(attributes.pop("level", method))
         name = attributes.pop("logger", None) or getattr(logger, "name", None) or "structlog"

@@ -149,12 +149,13 @@ class _ProviderWatch:
 
         return set_or_join
 
-    def _join(self, kind: str, provider: Any) -> bool:
+    def _join(self, kind: str, provider: Any) -> None:
         if kind == _METER:
-            return _join_meters(provider, self._stream)
+            _join_meters(provider, self._stream)
+            return
         add = "add_span_processor" if kind == _TRACER else "add_log_record_processor"
         if not hasattr(provider, add):
-            return False
+            return
         getattr(provider, add)(self._collector)
         if kind == _TRACER:
             for reference, args, kwargs in self._tracers:
@@ -164,16 +165,14 @@ class _ProviderWatch:
                     tracer.start_span = theirs.start_span
                     tracer.start_as_current_span = theirs.start_as_current_span
             self._tracers.clear()
-        return True
 
 
-def _join_meters(provider: Any, stream: TelemetryStream) -> bool:
+def _join_meters(provider: Any, stream: TelemetryStream) -> None:
     if not hasattr(provider, "add_metric_reader"):
         Reporter().warn(
             "metrics",
             "this SDK's MeterProvider takes no reader once it is made, so its metrics are not recorded:"
             " give it rimp_otel's stream, MeterProvider(metric_readers=[telemetry.stream])",
         )
-        return False
+        return
     provider.add_metric_reader(reader_for(stream))
-    return True
