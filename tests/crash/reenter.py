@@ -24,6 +24,7 @@ from tests.crash.running import Outcome, Program, directory
 
 THREADS = 4
 INTERVAL = 300e-6
+GARBAGE_EVERY = 64  # records of a thread
 SWITCH = 50e-6  # seconds; the interpreter's 5 ms would leave few chances to interrupt
 
 
@@ -66,8 +67,12 @@ class Reentering:
         """Collect in a thread."""
         for i in range(self.each):
             self.collect("thread")
-            if i % 64 == 0:
+            if i % GARBAGE_EVERY == 0:
                 Garbage(self)
+
+    def marks_of(self, kind: str) -> int:
+        """Return how many records of a kind were collected."""
+        return sum(mark.startswith(kind) for mark in self.marks)
 
     def run(self) -> None:
         """Run all of it, to the end."""
@@ -81,7 +86,10 @@ class Reentering:
             while any(thread.is_alive() for thread in threads):
                 self.collect("main")
             signal.setitimer(signal.ITIMER_REAL, 0.0)
-            gc.collect()
+            # A collection does nothing while another thread is in the middle of one, which the
+            # finalisers make possible: so until each of them has run.
+            while self.marks_of("finaliser") < THREADS * len(range(0, self.each, GARBAGE_EVERY)):
+                gc.collect()
         signal.signal(signal.SIGALRM, before[0])
         sys.setswitchinterval(before[1])
 
