@@ -1,0 +1,215 @@
+"""The contract of a destination, which a recording is forwarded to, and opening one by its URL.
+
+A destination takes one batch at a time and says what became of it. What to do then (wait, split the
+batch, set a record aside, stop) is decided by the forwarder alone, in the same way for all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, cast
+from urllib.parse import urlsplit, urlunsplit
+
+from rimp_otel.errors import ConfigurationError
+from rimp_otel.models.records import Signal
+from rimp_otel.process import describe_error
+
+__all__ = [
+    "DESTINATION_GROUP",
+    "Batch",
+    "Delivered",
+    "Destination",
+    "DestinationOptions",
+    "Outcome",
+    "Refused",
+    "RetryLater",
+    "Stopped",
+    "destination_name",
+    "known_schemes",
+    "open_destination",
+]
+
+DESTINATION_GROUP = "rimp_otel_destination"
+"""The group of entry points of further destinations; their names are schemes of URLs."""
+
+_BUILT_IN = {
+    "file": "rimp_otel.transport.otlp_file:open_file",
+    "otlp+grpc": "rimp_otel.transport.otlp_grpc:open_grpc",
+    "otlp+grpcs": "rimp_otel.transport.otlp_grpc:open_grpc",
+    "otlp+http": "rimp_otel.transport.otlp_http:open_http",
+    "otlp+https": "rimp_otel.transport.otlp_http:open_http",
+}
+
+
+# What is sent, and what became of it.
+
+
+class Batch(NamedTuple):
+    """Records of one signal that are sent in one request."""
+
+    signal: Signal
+    #: OTLP JSON without line ends; together they are the request.
+    lines: Sequence[bytes]
+    #: In all lines.
+    records: int
+
+
+class Delivered(NamedTuple):
+    """The batch was acknowledged."""
+
+    #: Records of it that the destination refused all the same (a partial success).
+    rejected: int = 0
+    #: Why, or a warning where none is rejected.
+    message: str = ""
+
+
+class RetryLater(NamedTuple):
+    """The batch was not taken now; the same one may be taken later."""
+
+    reason: str
+    #: Seconds that the destination asks to wait; None if it does not say.
+    after: float | None = None
+    #: True if it is the destination that is short of room (a 429, RESOURCE_EXHAUSTED): after some
+    #: repetitions the batch is split too, since some say so of a batch that is too large.
+    is_throttled: bool = False
+
+
+class Refused(NamedTuple):
+    """The batch will never be taken: it is split; one that is a single record is set aside."""
+
+    reason: str
+
+
+class Stopped(NamedTuple):
+    """Nothing will be taken until somebody changes something (a 401, 403 or 404, a certificate).
+
+    Nothing is dropped; the destination, or the signal, stops and says so.
+    """
+
+    reason: str
+    #: True if other signals may still be taken (a 404 on one path, UNIMPLEMENTED).
+    is_signal_only: bool = False
+
+
+Outcome = Delivered | RetryLater | Refused | Stopped
+"""What became of a batch."""
+
+
+class Destination(Protocol):
+    """Takes batches. One thread for each signal may call ``send`` at the same time."""
+
+    @property
+    def name(self) -> str:
+        """The URL without user, password and query, by ``destination_name``; it identifies the
+        cursor."""
+
+    @property
+    def max_request_size(self) -> int:
+        """Bytes that the text of a batch may have, so that its request is taken; not compressed."""
+
+    def send(self, batch: Batch, timeout: float) -> Outcome:
+        """Send a batch, and wait for the answer for ``timeout`` seconds at most. Raises nothing.
+
+        No text of the outcome may hold a secret: a header's value, a password of the URL.
+        """
+
+    def close(self) -> None:
+        """Close what is open. A ``send`` that runs meanwhile ends soon."""
+
+
+# Opening one.
+
+
+@dataclass(frozen=True)
+class DestinationOptions:
+    """How to reach a destination. What is None or empty comes from the destination's defaults.
+
+    Args:
+        headers: sent with each request; secret, so they are in no ``repr``.
+        ca_file: certificates that the server's must be signed by, in PEM.
+        certificate_file, key_file: of the client, in PEM.
+        compression: "gzip" or "none"; None for the destination's default.
+        timeout: seconds for one request; None for the destination's default.
+        encoding: "protobuf" or "json"; None for the destination's default.
+        max_request_size: bytes of a request, not compressed; None for the destination's default.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca_file: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+    compression: str | None = None
+    timeout: float | None = None
+    encoding: str | None = None
+    max_request_size: int | None = None
+
+
+def destination_name(url: str) -> str:
+    """Return a URL without what may be secret: user, password and query.
+
+    A fragment stays, and is never sent: it tells two destinations apart that have one address, such
+    as ``otlp+https://collector:4318#tenant-a``.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:  # such as an address in brackets that is none
+        return url.partition(":")[0]
+    path = parts.path.rstrip("/") if host else parts.path
+    return urlunsplit((parts.scheme, host, path, "", parts.fragment))
+
+
+def open_destination(url: str, options: DestinationOptions) -> Destination:
+    """Return the destination that a URL names by its scheme.
+
+    Further ones register a function of this signature as entry point of ``DESTINATION_GROUP``,
+    named by the scheme. None of them replaces one that is built in.
+
+    Raises:
+        ConfigurationError: the URL or an option is not allowed.
+        MissingExtraError: the destination needs a package that is not installed.
+    """
+    scheme = url.partition(":")[0].lower()
+    place = _BUILT_IN.get(scheme)
+    if place is not None:
+        module, _, name = place.partition(":")
+        return _opener_of(importlib.import_module(module), name)(url, options)
+    for entry_point in _entry_points():
+        if entry_point.name.lower() == scheme:
+            try:
+                opener = entry_point.load()
+            except Exception as error:
+                raise ConfigurationError(
+                    f"cannot load the destination {scheme!r}: {describe_error(error)}"
+                ) from error
+            return cast(_Opener, opener)(url, options)
+    known = ", ".join(f"{name}:" for name in known_schemes())
+    raise ConfigurationError(
+        f"no destination has the scheme of {destination_name(url)!r}: give one of {known}"
+    )
+
+
+def known_schemes() -> list[str]:
+    """Return the schemes of all destinations, also of those that need a package to be installed."""
+    return sorted({*_BUILT_IN, *(entry_point.name.lower() for entry_point in _entry_points())})
+
+
+_Opener = Callable[[str, DestinationOptions], Destination]
+
+
+class _EntryPoint(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def load(self) -> object: ...
+
+
+def _opener_of(module: object, name: str) -> _Opener:
+    return cast(_Opener, getattr(module, name))
+
+
+def _entry_points() -> list[_EntryPoint]:
+    metadata = importlib.import_module("importlib.metadata")
+    return list(metadata.entry_points(group=DESTINATION_GROUP))

@@ -1,0 +1,1 @@
+"""Tests of OTLP over the network."""
