@@ -1,10 +1,14 @@
-"""No variable of OpenTelemetry or of ours leaks from the outside into a test."""
+"""No variable, and no ignored signal, leaks from the outside into a test."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
+
+# Ignored under nohup, and in the background of a script; a child would inherit that.
+_IGNORED_BY_SHELLS = ("SIGHUP", "SIGINT", "SIGQUIT")
 
 
 @pytest.fixture(autouse=True)
@@ -13,3 +17,13 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("OTEL_", "RIMP_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def default_signals() -> None:
+    """Signals do what they do by default, in this process and in those that tests start."""
+    for name in _IGNORED_BY_SHELLS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            handler = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+            signal.signal(number, handler)
