@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar, cast
 
-from rimp_otel.cli.timespec import parse_duration, parse_time, parse_window
+from rimp_otel.cli.timespec import parse_time, parse_window
 from rimp_otel.errors import ConfigurationError, RimpError
-from rimp_otel.models.times import Window
+from rimp_otel.models.times import Window, parse_duration
 from rimp_otel.render.terminal import Glyphs, Style
 
 if TYPE_CHECKING:

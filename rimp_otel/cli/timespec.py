@@ -1,4 +1,4 @@
-"""Times, time ranges and durations as people type them."""
+"""Times and time ranges as people type them."""
 
 from __future__ import annotations
 
@@ -6,29 +6,15 @@ import re
 from datetime import date, datetime, time, timedelta
 
 from rimp_otel.errors import ConfigurationError
-from rimp_otel.models.times import Window, from_unix_nano, to_unix_nano
+from rimp_otel.models.times import Window, find_duration, from_unix_nano, to_unix_nano
 
-__all__ = ["parse_duration", "parse_time", "parse_window"]
+__all__ = ["parse_time", "parse_window"]
 
 _TIME_FORMS = (
     "an age (90s, 15m, 2h, 3d), now, today, yesterday, '14:00', 'yesterday 14:00', "
     "ISO 8601 (2026-11-23T12:00:00Z) or seconds since the epoch"
 )
-_DURATION_FORMS = "a number with a unit, such as 500us, 250ms, 1.5s, 5m, 2h or 1d"
 
-_UNITS = {
-    "ns": 1,
-    "us": 10**3,
-    "µs": 10**3,
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "min": 60 * 10**9,
-    "h": 3_600 * 10**9,
-    "d": 86_400 * 10**9,
-    "w": 7 * 86_400 * 10**9,
-}
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|min|s|m|h|d|w)\s*", re.ASCII)
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,6}))?)?", re.ASCII)
 _DAYS_AGO = {"today": 0, "yesterday": 1}
 
@@ -48,7 +34,7 @@ def parse_time(text: str, now: int) -> int:
     words = text.strip()
     if words.lower() == "now":
         return now
-    age = _sum_of_parts(words.lower().removesuffix("ago"))
+    age = find_duration(words.lower().removesuffix("ago"))
     if age is not None:
         return now - age
     local = _parse_day_and_clock(words.lower(), from_unix_nano(now).astimezone().date())
@@ -56,18 +42,6 @@ def parse_time(text: str, now: int) -> int:
         return to_unix_nano(local or _float_or_text(words))
     except ConfigurationError:
         raise ConfigurationError(f"invalid time {text!r}: expected {_TIME_FORMS}") from None
-
-
-def parse_duration(text: str) -> int:
-    """Return a duration such as ``250ms`` or ``1m 30s`` in nanoseconds.
-
-    Raises:
-        ConfigurationError: a unit is missing or unknown.
-    """
-    nanos = _sum_of_parts(text.strip().lower())
-    if nanos is None:
-        raise ConfigurationError(f"invalid duration {text!r}: expected {_DURATION_FORMS}")
-    return nanos
 
 
 def parse_window(text: str, now: int) -> Window:
@@ -91,15 +65,6 @@ def parse_window(text: str, now: int) -> Window:
     if start is not None and end is not None and start >= end:
         raise ConfigurationError(f"invalid time range {text!r}: the end is not after the start")
     return Window(start, end)
-
-
-def _sum_of_parts(text: str) -> int | None:
-    """Return the nanoseconds of a text such as ``1h30m``; None if it is not of that form."""
-    total, at = 0, 0
-    while part := _DURATION_PART.match(text, at):
-        total += round(float(part[1]) * _UNITS[part[2]])
-        at = part.end()
-    return total if at and at == len(text) else None
 
 
 def _parse_day_and_clock(text: str, today: date) -> datetime | None:

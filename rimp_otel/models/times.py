@@ -1,4 +1,4 @@
-"""Points in time: the forms that callers may pass, and nanoseconds since the epoch."""
+"""Points in time and durations: the forms that callers may pass, and nanoseconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 
 from rimp_otel.errors import ConfigurationError
 
-__all__ = ["TimeLike", "Window", "from_unix_nano", "to_unix_nano"]
+__all__ = [
+    "TimeLike",
+    "Window",
+    "find_duration",
+    "from_unix_nano",
+    "parse_duration",
+    "to_unix_nano",
+]
 
 TimeLike = datetime | str | int | float
 """A ``datetime``, an ISO 8601 string, or seconds since the epoch. Without a time zone, a
@@ -18,7 +25,22 @@ TimeLike = datetime | str | int | float
 _FRACTION = re.compile(r"(?<=:\d\d)[.,](\d+)")
 # Of the year 9999. Milliseconds since the epoch are more, from 1978 on.
 _MAX_SECONDS = 253_402_300_800
-_UNITS = {"milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+_UNITS_BELOW_SECONDS = {"milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+_DURATION_FORMS = "a number with a unit, such as 500us, 250ms, 1.5s, 5m, 2h or 1d"
+
+_NANOS = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "min": 60 * 10**9,
+    "h": 3_600 * 10**9,
+    "d": 86_400 * 10**9,
+    "w": 7 * 86_400 * 10**9,
+}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|min|s|m|h|d|w)\s*", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -44,6 +66,27 @@ class Window(NamedTuple):
         """Return the window with as many nanoseconds more at each end."""
         start = None if self.start is None else self.start - nanos
         return Window(start, None if self.end is None else self.end + nanos)
+
+
+def parse_duration(text: str) -> int:
+    """Return a duration such as ``250ms`` or ``1m 30s`` in nanoseconds.
+
+    Raises:
+        ConfigurationError: a unit is missing or unknown.
+    """
+    nanos = find_duration(text.strip().lower())
+    if nanos is None:
+        raise ConfigurationError(f"invalid duration {text!r}: expected {_DURATION_FORMS}")
+    return nanos
+
+
+def find_duration(text: str) -> int | None:
+    """Return the nanoseconds of a text such as ``1h30m``; None if it is not of that form."""
+    total, at = 0, 0
+    while part := _DURATION_PART.match(text, at):
+        total += round(float(part[1]) * _NANOS[part[2]])
+        at = part.end()
+    return total if at and at == len(text) else None
 
 
 def to_unix_nano(time: TimeLike) -> int:
@@ -129,7 +172,7 @@ def _parse_freely(text: str) -> datetime:
 
 def _implausible_seconds(seconds: float) -> str:
     cure = ""
-    for unit, number in _UNITS.items():
+    for unit, number in _UNITS_BELOW_SECONDS.items():
         if abs(seconds) <= _MAX_SECONDS * number:
             cure = f"; if they are {unit}, divide by 1e{len(str(number)) - 1}"
             break

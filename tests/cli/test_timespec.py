@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rimp_otel.cli.timespec import parse_duration, parse_time, parse_window
+from rimp_otel.cli.timespec import parse_time, parse_window
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.times import Window
 
@@ -77,33 +77,6 @@ def test_days_are_local() -> None:
     assert parse_time("today", sunday) == (1_792_922_400 - 12 * 3_600) * S
     assert parse_time("yesterday 14:00", sunday) == (1_792_922_400 - 22 * 3_600) * S
     assert parse_time("1d", sunday) == (1_792_922_400 - 24 * 3_600) * S
-
-
-@pytest.mark.parametrize(
-    ("text", "nanos"),
-    [
-        ("0s", 0),
-        ("12ns", 12),
-        ("500us", 500_000),
-        ("500 µs", 500_000),
-        ("250ms", 250_000_000),
-        ("1.5s", 1_500_000_000),
-        ("5m", 300 * S),
-        ("2h", 7_200 * S),
-        ("1d", 86_400 * S),
-        ("1m 30s", 90 * S),
-    ],
-)
-def test_duration(text: str, nanos: int) -> None:
-    """A duration can have any unit, and several of them."""
-    assert parse_duration(text) == nanos
-
-
-@pytest.mark.parametrize("text", ["", "5", "fast", "-1s", "1s-", "5 parsecs"])
-def test_invalid_duration(text: str) -> None:
-    """A number without a unit is refused, since its unit is unknown."""
-    with pytest.raises(ConfigurationError, match=r"^invalid duration '.*': expected a number with"):
-        parse_duration(text)
 
 
 def test_window() -> None:

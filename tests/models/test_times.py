@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rimp_otel import ConfigurationError
-from rimp_otel.models.times import from_unix_nano, to_unix_nano
+from rimp_otel.models.times import from_unix_nano, parse_duration, to_unix_nano
 from tests.processes import run
 
+S = 10**9
 NOON = 1_795_521_600_000_000_000  # 2026-11-24T12:00:00Z
 
 
@@ -137,3 +138,30 @@ def test_from_unix_nano():
 def test_datetime_there_and_back(moment):
     """Any datetime comes back exactly."""
     assert from_unix_nano(to_unix_nano(moment)) == moment
+
+
+@pytest.mark.parametrize(
+    ("text", "nanos"),
+    [
+        ("0s", 0),
+        ("12ns", 12),
+        ("500us", 500_000),
+        ("500 µs", 500_000),
+        ("250ms", 250_000_000),
+        ("1.5s", 1_500_000_000),
+        ("5m", 300 * S),
+        ("2h", 7_200 * S),
+        ("1d", 86_400 * S),
+        ("1m 30s", 90 * S),
+    ],
+)
+def test_duration(text: str, nanos: int) -> None:
+    """A duration can have any unit, and several of them."""
+    assert parse_duration(text) == nanos
+
+
+@pytest.mark.parametrize("text", ["", "5", "fast", "-1s", "1s-", "5 parsecs"])
+def test_invalid_duration(text: str) -> None:
+    """A number without a unit is refused, since its unit is unknown."""
+    with pytest.raises(ConfigurationError, match=r"^invalid duration '.*': expected a number with"):
+        parse_duration(text)
