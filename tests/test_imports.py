@@ -27,7 +27,7 @@ LAYERS = [
     ("cli", "viewer", "testing", "__init__", "__main__"),
 ]
 """What stands at the top of the package, from the bottom up. Each imports from layers before its own
-and within its folder, but no peers in its layer. ``processing``, ``transport``, ``prometheus``,
+and within its folder, but no peers in its layer. ``processing``, ``prometheus``,
 ``viewer`` and ``testing`` have their place and are not built."""
 
 PEERS = {("streaming", "collector"), ("__main__", "cli")}

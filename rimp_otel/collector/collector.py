@@ -53,7 +53,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from time import time_ns
 from typing import Any, Protocol
 
@@ -193,6 +193,8 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         )
         self._count_one = self._counts.collected.add_one
         self._backlogged = False
+        # Of ``accept_records``, since the stream was woken; a race costs a wake too many or too few.
+        self._accepted = 0
         self._refresh_fast_path()
         self._flushing = threading.RLock()
         self._changing_listeners = threading.RLock()
@@ -369,6 +371,53 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             self._counts.drop("encoding", Signal.LOGS)
             return
         self._append_log(log_record_time(log_record), text, resource, scope)
+
+    # Records of other programs.
+
+    def accept_records(self, signal: Signal, records: Sequence[EncodedRecord]) -> bool:
+        """Collect records that another program has made, all of them or none.
+
+        Unlike ``collect_*`` it may wait for another thread that opens the journal; no signal handler
+        or finaliser may call it.
+
+        Args:
+            signal: of all of them.
+            records: as they will be stored; what they belong to stays as it is.
+
+        Returns:
+            True once all of them are in the journal; without one, in the buffer in memory. False if
+            there is no room or no journal now: then none is kept, and none is counted as collected.
+        """
+        if not self._enabled:
+            return False
+        journal, number = self._journal, len(records)
+        # Before they can be stored: what is pending is never less than nothing.
+        self._counts.accept(number)
+        is_in = False
+        try:
+            if journal is None:
+                is_in = self._buffer_all(signal, records)
+            else:
+                is_in = journal.append_all(SIGNAL_TAGS[signal], records)
+        except Exception as error:
+            self._reporter.warn("accept", f"records are refused: {describe_error(error)}")
+        finally:
+            if not is_in:
+                self._counts.accept(-number)
+        self._accepted = 0 if not is_in else self._accepted + number
+        if not is_in or self._accepted >= self.config.buffer_size:
+            self._accepted = 0
+            self._wake_stream(0 if journal is not None else len(self._buffer))
+        if is_in and self._realtime:
+            for record in records:
+                self._call_listeners((ENCODED, signal, record))
+        return is_in
+
+    def _buffer_all(self, signal: Signal, records: Sequence[EncodedRecord]) -> bool:
+        if len(self._buffer) + len(records) > self._buffer.limit:
+            return False
+        self._buffer.records.extend([(ENCODED, signal, record) for record in records])
+        return True
 
     # From here to the buffer or the journal.
 

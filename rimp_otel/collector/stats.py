@@ -7,6 +7,7 @@ SDK's own switch for them, OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED, is true.
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -65,12 +66,20 @@ class RecordCounts:
         self._dropped: dict[tuple[str, Signal], Counter] = {}
         self._stored = dict.fromkeys(Signal, 0)
         self._points = 0
+        self._accepted = 0
+        self._accepting = threading.Lock()
         self._recovered = 0
 
     def collect_points(self, points: int, unencoded: int = 0) -> None:
         """Count data points of OpenTelemetry's instruments, and those that cannot be encoded."""
         self._points += points + unencoded
         self.drop("encoding", Signal.METRICS, unencoded)
+
+    def accept(self, records: int) -> None:
+        """Count records that were collected by another program, and arrived together; a number
+        below 0 takes back what was counted. Safe from any thread, but from no signal handler."""
+        with self._accepting:
+            self._accepted += records
 
     def recover(self, signal: Signal, records: int, damaged: int) -> None:
         """Count records that an earlier process left, readable and damaged."""
@@ -106,7 +115,7 @@ class RecordCounts:
         for (reason, _), counter in list(self._dropped.items()):
             dropped[reason] = dropped.get(reason, 0) + counter.value
         recovered = self._recovered
-        collected = self.collected.value + self._points + recovered
+        collected = self.collected.value + self._points + self._accepted + recovered
         pending = collected - stored - sum(dropped.values())
         errors = self.listener_errors.value
         last = self.last_listener_error

@@ -5,7 +5,7 @@ Which thread calls what of ``Journal``, and what it may meet there:
 ======================== ==================== ============= ======================== ==============
 method                   threads              lock          may block                may raise
 ======================== ==================== ============= ======================== ==============
-append                   any (1)              (2), to open  on the disk, to open or  nothing
+append, append_all       any (1)              (2), to open  on the disk, to open or  nothing
                                               only          to make a segment
 append_known,            any (1)              none          no                       nothing
 append_span, learn_head,
@@ -62,7 +62,7 @@ from rimp_otel.journal.recovery import Recovered, next_file_number, recover_slot
 from rimp_otel.journal.segment import Segment
 from rimp_otel.journal.target import JournalTarget
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.lines import EncodedRecord
+from rimp_otel.otlp.lines import EncodedRecord, RecordEnvelopes
 from rimp_otel.otlp.values import to_bytes
 from rimp_otel.process import Reporter, make_process_mark
 
@@ -180,6 +180,37 @@ class Journal:
                     return False
                 continue
             if definition:
+                segment.set_head(tag, envelopes, head)
+            return True
+
+    def append_all(self, tag: str, records: Sequence[EncodedRecord]) -> bool:
+        """Append records of one signal in one write; return False if none of them could be.
+
+        Args:
+            tag: their signal's, of ``SIGNAL_TAGS``.
+            records: their texts, and what they belong to.
+        """
+        if not records:
+            return True
+        segment = self._active if self._is_ours[0] else None
+        while True:
+            if segment is None:
+                segment = self._open_if_closed()
+                if segment is None:
+                    return False
+            frames, defined = _join_frames(segment, tag, records)
+            try:
+                segment.write(frames)
+            except ValueError:  # full, or frozen
+                # There are all definitions in the next segment, which this one may have had.
+                more = sum(
+                    len(to_bytes(encode_definition(0, key))) + 20 for key in _owners(records)
+                )
+                segment = self._next_segment(segment, len(frames) + more)
+                if segment is None and self._active is not None:
+                    return False
+                continue
+            for envelopes, head in defined.items():
                 segment.set_head(tag, envelopes, head)
             return True
 
@@ -544,3 +575,34 @@ class Journal:
             return True
         finally:
             self._opening = False
+
+
+def _join_frames(
+    segment: Segment, tag: str, records: Sequence[EncodedRecord]
+) -> tuple[bytes, dict[RecordEnvelopes, str]]:
+    """Return the frames of records, and the heads that are defined in them."""
+    defined: dict[RecordEnvelopes, str] = {}
+    parts: list[str] = []
+    last: tuple[object, object, object] = (parts, parts, parts)
+    head = ""
+    for _, resource, scope, metric, text in records:
+        # Most records have the same envelopes as the one before.
+        if resource is not last[0] or scope is not last[1] or metric is not last[2]:
+            last = envelopes = (resource, scope, metric)
+            known = defined.get(envelopes)
+            if known is None:
+                known, definition = segment.frame_head(tag, envelopes)
+                if definition:
+                    defined[envelopes] = known
+                    parts.append(definition)
+            head = known
+        parts.append(f"{head}{text}\n")
+    frames = "".join(parts)
+    try:
+        return frames.encode(), defined
+    except UnicodeEncodeError:  # a lone surrogate
+        return to_bytes(frames), defined
+
+
+def _owners(records: Sequence[EncodedRecord]) -> set[RecordEnvelopes]:
+    return {(record.resource, record.scope, record.metric) for record in records}

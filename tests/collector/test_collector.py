@@ -25,8 +25,10 @@ from rimp_otel.batch import skipped_count
 from rimp_otel.collector.collector import CollectorBuffer
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
+from rimp_otel.otlp.lines import EncodedRecord, Envelope
 from tests.doubles import Gathered, ListStorage
 from tests.processes import run
+from tests.storage.journaled import Journaled
 
 
 def small(**settings):
@@ -592,3 +594,70 @@ def test_a_listener_cannot_end_the_program():
     collector.add_listener(lambda _: sys.exit(3))
     collector.collect_event("app", "x")
     assert collector.stats().listener_errors == 1
+
+
+def foreign_spans(count):
+    """Return encoded spans of another program."""
+    resource = Envelope(
+        '{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"other"}}]},', "}"
+    )
+    scope = Envelope('{"scope":{"name":"s"},', "}")
+    return [
+        EncodedRecord(
+            n + 1, resource, scope, None, f'{{"name":"{n}","startTimeUnixNano":"{n + 1}"}}'
+        )
+        for n in range(count)
+    ]
+
+
+def test_records_of_other_programs_are_accepted(tmp_path):
+    """All of them are in the journal then, counted, and stored with their own resource."""
+    collector = small(storage_path=tmp_path / "t", service_name="ours")
+    with TelemetryStream(collector, interval=1e6) as stream:
+        assert collector.accept_records(Signal.TRACES, foreign_spans(3))
+        assert collector.accept_records(Signal.TRACES, [])
+        assert collector.stats().pending == collector.stats().collected == 3
+        stream.flush()
+        assert collector.stats() == CollectorStats(3, 3, 0, {}, 0)
+        found = stream.storage.retrieve().spans
+    assert [span.name for span in found] == ["0", "1", "2"]
+    assert {span.resource.attributes["service.name"] for span in found} == {"other"}
+
+
+def test_records_that_are_not_accepted_are_not_counted(tmp_path):
+    """Of more than the journal can hold, none is kept; nor where telemetry is disabled."""
+    collector = small(storage_path=tmp_path / "t", journal_size=1024 * 1024)
+    with TelemetryStream(collector, interval=1e6):
+        spans = [
+            span._replace(text=span.text[:-1] + f',"x":"{"x" * 9_999}"}}')
+            for span in foreign_spans(200)
+        ]
+        assert not collector.accept_records(Signal.TRACES, spans)
+        assert collector.stats() == CollectorStats(0, 0, 0, {}, 0)
+        assert collector.accept_records(Signal.TRACES, spans[:50])
+        assert collector.stats().pending == 50
+    assert collector.stats() == CollectorStats(50, 50, 0, {}, 0)
+    assert not small(enabled=False).accept_records(Signal.TRACES, spans)
+
+
+def test_records_of_other_programs_wake_the_stream(tmp_path):
+    """It drains once so many were accepted as make a buffer full."""
+    process, woken = Journaled(tmp_path / "t"), []
+    process.wake = lambda: woken.append(process.collector.stats().collected)
+    for _ in range(5):
+        assert process.collector.accept_records(Signal.TRACES, foreign_spans(1_024))
+    assert woken == [2_048, 4_096]
+    process.drain()
+    process.close()
+
+
+def test_records_of_other_programs_wait_in_memory_without_a_journal():
+    """All of them or none, up to the buffer's limit; a listener hears of each."""
+    collector = small(buffer_size=10, realtime_mode=True)
+    heard = []
+    collector.add_listener(lambda data: heard.extend(span.name for span in data.spans))
+    assert collector.accept_records(Signal.TRACES, foreign_spans(8))
+    assert not collector.accept_records(Signal.TRACES, foreign_spans(3))
+    assert heard == [str(n) for n in range(8)]
+    assert collector.stats().collected == 8
+    assert [span.name for span in collector.flush().spans] == heard

@@ -39,13 +39,15 @@ def journal(tmp_path):
 
 def texts(journal):
     """Return all records in the journal's segments, in their order."""
-    found = []
-    for segment in journal.segments:
-        data = segment.read(HEADER_SIZE, segment.frames_end())
-        frames = parse_frames(data, HEADER_SIZE, Definitions())
-        assert frames.damaged == []
-        found += [frame.text for frame in frames.records]
-    return found
+    return [text for segment in journal.segments for text in texts_of(segment)]
+
+
+def texts_of(segment):
+    """Return all records in a segment, in their order."""
+    data = segment.read(HEADER_SIZE, segment.frames_end())
+    frames = parse_frames(data, HEADER_SIZE, Definitions())
+    assert frames.damaged == []
+    return [frame.text for frame in frames.records]
 
 
 def drain(journal):
@@ -89,6 +91,61 @@ def test_known_heads(journal, tmp_path):
     assert texts(journal) == ["1", "2", "1"]
     journal.reset_after_fork()
     assert not journal.append_known("l", id(scope), resource, "5")
+
+
+def test_records_are_appended_together(journal):
+    """Records of several envelopes and a lone surrogate are there in their order, by one write."""
+    other = Envelope('{"scope":{"name":"o"},', "}")
+    records = [encoded_record(str(n), other if n % 3 else SCOPE) for n in range(7)]
+    written = []
+    assert journal.append_all("l", [])
+    assert journal.append("l", encoded_record("first"))
+    segment = journal.segments[0]
+    write = segment.write
+    segment.write = lambda data: written.append(data) or write(data)
+    assert journal.append_all("l", records)
+    assert journal.append_all("l", [encoded_record('"\ud800"', other)])
+    assert texts(journal) == ["first", *map(str, range(7)), '"\ufffd"']
+    assert [data.count(b"\nd") + data.startswith(b"d") for data in written] == [1, 0]
+    assert drain(journal) == 9
+
+
+def test_records_that_find_no_room_go_into_the_next_segment_together(journal):
+    """No part of them stays in the segment that is full; many take a segment of their size."""
+    assert journal.append("l", encoded_record('"' + "x" * 100_000 + '"'))
+    few = [encoded_record(f'"{n}{"x" * 1_000}"') for n in range(100)]
+    assert journal.append_all("l", few)
+    many = [encoded_record(f'"{n}{"y" * 1_000}"') for n in range(300)]
+    assert journal.append_all("l", many)
+    assert [len(texts_of(segment)) for segment in journal.segments] == [1, 100, 300]
+    assert journal.segments[-1].size > 300 * 1_000
+    assert drain(journal) == 401
+
+
+def test_of_records_that_do_not_fit_none_is_kept(journal):
+    """A full journal refuses all of them; so does one that is too small for them."""
+    assert journal.append("l", encoded_record("1"))
+    too_many = [encoded_record('"' + "x" * 1_000 + '"')] * 2_000
+    assert not journal.append_all("l", too_many)
+    assert not journal.is_full
+    some = too_many[:200]
+    taken = 1
+    while journal.append_all("l", some):
+        taken += 200
+    assert journal.is_full
+    assert taken > 400
+    assert len(texts(journal)) == taken
+    assert journal.append("l", encoded_record("2"))  # in what is left of the last segment
+
+
+def test_records_are_refused_together_where_the_journal_cannot_be_opened(tmp_path):
+    """Nothing is raised, and nothing kept."""
+    (tmp_path / "journal").write_text("in the way")
+    said = []
+    target = DirectoryTarget.at(print, tmp_path / "journal")
+    journal = Journal(target, MEBIBYTE, Reporter(write=said.append), open_spans=False)
+    assert not journal.append_all("l", [encoded_record("1")])
+    assert len(said) == 1
 
 
 def test_segments_follow_one_another(journal):
