@@ -18,10 +18,12 @@ SMALL_WITH_ONE_IMPORTER = {
     "cli.run_findings": "start-up: looks at what is installed, which only the end of a run asks for",
     "cli.run_summary": "start-up: parsing `rimp run` does not load the SDK",
     "cli.screen": "a full-screen terminal, whoever draws on it",
+    "cli.timespec": "how people type times",
     "convert.logs": "start-up: reading does not load the SDK's logs",
     "models.tree": "spans as a tree: a question of records, not of drawing",
     "otel.import_hooks": "code that runs when a module is imported, whatever it is for",
     "otel.program_ends": "where programs end in order: one place for each framework",
+    "processing.probability": "a specification of OpenTelemetry, whoever samples by it",
     "sql.logs": "the columns of one signal, as spans and metrics have theirs",
     "storage.files.parquet_job": "the only place that starts a process",
 }
@@ -34,7 +36,7 @@ def test_the_top_of_the_package_is_the_data_flow():
     folders = {m.top for m in MODULES.values() if "." in m.name or (m.is_folder and m.name)}
     assert folders == {
         *("analysis", "cli", "collector", "convert", "journal", "models", "otel", "otlp"),
-        *("render", "sql", "storage", "streaming", "transport"),
+        *("processing", "render", "sql", "storage", "streaming", "transport"),
     }
     assert tops - folders == {
         *("__init__", "__main__", "batch", "config", "errors", "fsutil", "lazy_exports"),
