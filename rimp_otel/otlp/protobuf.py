@@ -33,7 +33,13 @@ from rimp_otel.otlp.values import double_json
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-__all__ = ["line_from_protobuf", "normalize_line", "protobuf_from_line", "signal_of_protobuf"]
+__all__ = [
+    "line_from_protobuf",
+    "make_strict",
+    "normalize_line",
+    "protobuf_from_line",
+    "signal_of_protobuf",
+]
 
 
 # OTLP JSON, or protobuf's own JSON mapping of it, to one strict and compact line.
@@ -54,10 +60,10 @@ def normalize_line(text: str | bytes) -> bytes:
         DecodeError: the line is not OTLP JSON.
     """
     _, line = messages.decode_messages(text)
-    return _encode(_make_strict(line))
+    return _encode(make_strict(line))
 
 
-def _make_strict(value: Any) -> Any:
+def make_strict(value: Any) -> Any:
     """Return ``value`` in the form to be encoded; a message is changed in place."""
     kind = type(value)
     if kind is str:
@@ -67,7 +73,7 @@ def _make_strict(value: Any) -> Any:
     if kind is float:
         return value if value - value == 0.0 else double_json(value).strip('"')
     if kind is list or kind is tuple:
-        return [_make_strict(item) for item in value]
+        return [make_strict(item) for item in value]
     return _make_message_strict(value) if isinstance(value, messages.OtlpMessage) else value
 
 
@@ -84,7 +90,7 @@ def _make_message_strict(message: messages.OtlpMessage) -> messages.OtlpMessage:
 @cache
 def _field_converters(kind: type[messages.OtlpMessage]) -> list[tuple[str, Converter]]:
     """Return the conversions of a message's fields. A field's name tells its meaning."""
-    return [(name, _CONVERT.get(name, _make_strict)) for name in kind.__struct_fields__]
+    return [(name, _CONVERT.get(name, make_strict)) for name in kind.__struct_fields__]
 
 
 def _keep_first_alternative(message: messages.OtlpMessage) -> None:
@@ -118,8 +124,8 @@ _ONE_OF = (messages.AnyValue, messages.NumberDataPoint, messages.OtlpExemplar)
 _ALTERNATIVES = (*messages.AnyValue.__struct_fields__, "as_double", "as_int")
 
 _CONVERT: dict[str, Converter] = {
-    "resource": lambda raw: _make_strict(messages.decode_resource(raw)) if raw else raw,
-    "scope": lambda raw: _make_strict(messages.decode_scope(raw)) if raw else raw,
+    "resource": lambda raw: make_strict(messages.decode_resource(raw)) if raw else raw,
+    "scope": lambda raw: make_strict(messages.decode_scope(raw)) if raw else raw,
     "trace_id": _id_converter("traceId", 16),
     "span_id": _id_converter("spanId", 8),
     "parent_span_id": _id_converter("parentSpanId", 8),
