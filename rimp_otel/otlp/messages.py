@@ -22,6 +22,7 @@ from rimp_otel.models.records import Signal
 __all__ = [
     "HAS_IS_REMOTE",
     "IS_REMOTE",
+    "SIGNAL_ATTRIBUTES",
     "AnyValue",
     "ExponentialHistogramDataPoint",
     "HistogramDataPoint",
@@ -44,6 +45,7 @@ __all__ = [
     "Status",
     "SummaryDataPoint",
     "check_one_signal",
+    "check_signal",
     "decode_json",
     "decode_messages",
     "decode_resource",
@@ -51,6 +53,7 @@ __all__ = [
     "decode_with_scopes",
     "no_recursion_error",
     "repair_characters",
+    "repair_line",
 ]
 
 # msgspec bounds integers within 64 signed bits only; `decode_common.check_uint64` does the rest.
@@ -476,8 +479,8 @@ def decode_messages(text: str | bytes) -> tuple[Signal, OtlpLine]:
     """
     line = decode_with_scopes(_LINE, text)
     signal = check_one_signal(line)
-    if getattr(line, _ATTRIBUTES[signal]) is None:
-        setattr(line, _ATTRIBUTES[signal], [])
+    if getattr(line, SIGNAL_ATTRIBUTES[signal]) is None:
+        setattr(line, SIGNAL_ATTRIBUTES[signal], [])
     return signal, line
 
 
@@ -487,7 +490,7 @@ def check_one_signal(line: Any) -> Signal:
     Raises:
         DecodeError: it has the key of no signal, or of several.
     """
-    found = [signal for signal in Signal if getattr(line, _ATTRIBUTES[signal]) is not UNSET]
+    found = [signal for signal in Signal if getattr(line, SIGNAL_ATTRIBUTES[signal]) is not UNSET]
     if len(found) != 1:
         keys = ", ".join(signal.resource_key for signal in found or Signal)
         raise DecodeError(
@@ -496,11 +499,23 @@ def check_one_signal(line: Any) -> Signal:
     return found[0]
 
 
-_ATTRIBUTES = {
+def check_signal(line: Any, signal: Signal) -> None:
+    """Check that a line has the key of this signal, and of no other.
+
+    Raises:
+        DecodeError: it has not.
+    """
+    found = check_one_signal(line)
+    if found is not signal:
+        raise DecodeError(f"the line is of {found.value}, not of {signal.value}")
+
+
+SIGNAL_ATTRIBUTES = {
     Signal.TRACES: "resource_spans",
     Signal.LOGS: "resource_logs",
     Signal.METRICS: "resource_metrics",
 }
+"""The attribute of a line that has the resources of a signal."""
 
 
 def decode_resource(raw: Raw) -> Resource:
@@ -607,6 +622,20 @@ def repair_characters(text: str | bytes) -> str:
         whole = data.decode("utf-8", "replace")
     whole = _SURROGATES.sub("\ufffd", whole)
     return _ESCAPES.sub(lambda found: "\ufffd" if found["lone"] else found[0], whole)
+
+
+def repair_line(line: bytes) -> bytes:
+    """Return a line as valid UTF-8, with U+FFFD for bytes of none.
+
+    For readers that leave some of the text as it stands, which msgspec does not look into.
+    """
+    if line.isascii():
+        return line
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return repair_characters(line).encode()
+    return line
 
 
 def _reason_of(error: Exception, text: str | bytes) -> str:
