@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -104,6 +105,35 @@ class ServerSecurity:
                 "or --insecure if that is meant"
             )
 
+    def make_ssl_context(self) -> ssl.SSLContext | None:
+        """Return what TLS needs of the server; None if it speaks none.
+
+        Raises:
+            ConfigurationError: the certificate and the key do not fit, or are none.
+        """
+        if self.certificate is None or self.key is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            # Without a password it would be asked for on the terminal.
+            context.load_cert_chain(self.certificate, self.key, password=lambda: "")
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"cannot use --certificate {self.certificate} with --key {self.key}: "
+                f"{_ssl_reason(error)}; give a certificate and its key in PEM, not encrypted"
+            ) from None
+        if self.client_ca is not None:
+            try:
+                context.load_verify_locations(self.client_ca)
+            except (OSError, ValueError) as error:
+                raise ConfigurationError(
+                    f"cannot use --client-ca {self.client_ca}: {_ssl_reason(error)}; give certificates in PEM"
+                ) from None
+            context.verify_mode = ssl.CERT_REQUIRED
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
     def is_authorized(self, header: str | None) -> bool:
         """Return True if a sender has a token, or needs none.
 
@@ -169,6 +199,10 @@ def _check_readable(option: str, path: Path) -> None:
             pass
     except OSError as error:
         raise ConfigurationError(f"cannot read {option} {path}: {error.strerror}") from None
+
+
+def _ssl_reason(error: Exception) -> str:
+    return getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
 
 
 def _host_of(header: str) -> str:
