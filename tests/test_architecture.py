@@ -25,6 +25,7 @@ SMALL_WITH_ONE_IMPORTER = {
     "otel.program_ends": "where programs end in order: one place for each framework",
     "processing.probability": "a specification of OpenTelemetry, whoever samples by it",
     "sql.logs": "the columns of one signal, as spans and metrics have theirs",
+    "transport.compression": "bounded decompression: knows nothing of HTTP",
     "storage.files.parquet_job": "the only place that starts a process",
 }
 """Modules under 120 lines that one other imports, and why each stands by itself."""

@@ -77,6 +77,12 @@ FUNCTION_LEVEL = {
     ("streaming/stream.py", "hashlib"),
     # Recovering what a process that died left.
     ("journal/recovery.py", "rimp_otel.journal.orphans"),
+    # The extra ``server``.
+    ("transport/server.py", "rimp_otel.transport.http_answers"),
+    ("transport/server.py", "rimp_otel.transport.http_guard"),
+    ("transport/server.py", "rimp_otel.transport.http_receiver"),
+    ("transport/server.py", "rimp_otel.transport.http_server"),
+    ("transport/server.py", "starlette.routing"),
     # Pictures, in notebooks.
     ("batch.py", "rimp_otel.render.html"),
     ("batch.py", "rimp_otel.trace"),

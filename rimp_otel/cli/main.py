@@ -18,6 +18,7 @@ __all__ = ["COMMANDS", "build_parser", "main"]
 COMMANDS = {
     "run": "record a program",
     "demo": "record a small example service and show the recording",
+    "serve": "receive OTLP from other programs into a recording",
     "tail": "print the newest records and follow new ones",
     "logs": "search log records",
     "errors": "list exceptions by type and place: how often, since when, an example",

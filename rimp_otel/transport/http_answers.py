@@ -70,7 +70,9 @@ async def send_error(
         headers = [*headers, (b"connection", b"close")]
     format = _FORMATS.get(header_of(scope, b"content-type").partition(";")[0].strip().lower())
     if format is None:
-        await send_answer(send, status, "text/plain; charset=utf-8", f"{message}\n".encode(), headers)
+        await send_answer(
+            send, status, "text/plain; charset=utf-8", f"{message}\n".encode(), headers
+        )
         return
     body = encode_status(format, _CODES.get(status, 2), message)
     await send_answer(send, status, format.value, body, headers)

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rimp_otel.process import Reporter, describe_error
 from rimp_otel.transport.http_answers import Headers, header_of, send_answer, send_error
-from rimp_otel.transport.intake import Intake, Invalid, Unavailable
+from rimp_otel.transport.intake import Intake, Unavailable
 from rimp_otel.transport.security import ServerSecurity
 
 __all__ = ["HttpGuard"]

@@ -37,7 +37,6 @@ _LARGE_BODY = 4 * 1024 * 1024
 _SMALL_BODY = 256 * 1024
 # Seconds.
 _MAX_WAIT = 10.0
-_MAX_DISCARDING = 10.0
 _FORMATS = {format.value: format for format in RequestFormat}
 _IDENTITY = ("", "identity")
 
@@ -89,9 +88,9 @@ class HttpReceiver:
         if encoding not in _IDENTITY and encoding not in ENCODINGS:
             self._intake.count_refused("content_encoding")
             known = ", ".join([*ENCODINGS, "identity"])
-            headers = [(b"accept-encoding", known.encode())]
+            accepted = [(b"accept-encoding", known.encode())]
             message = f"Content-Encoding must be one of {known}"
-            await send_error(scope, receive, send, 415, message, headers)
+            await send_error(scope, receive, send, 415, message, accepted)
             return
         body = BodyReader(self._intake, scope, receive)
         try:

@@ -91,7 +91,9 @@ class HttpListener:
                 from rimp_otel.transport.http_server import ConnectionLimits, HttpServer
         except ImportError as error:
             name = (error.name or "").partition(".")[0]
-            raise MissingExtraError("Starlette" if name == "starlette" else "uvicorn", "server") from error
+            raise MissingExtraError(
+                "Starlette" if name == "starlette" else "uvicorn", "server"
+            ) from error
         self._intake = intake
         self._address = address
         self._context = security.make_ssl_context()

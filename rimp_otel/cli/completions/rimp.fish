@@ -50,8 +50,8 @@ function _shtab_rimp_using
   test "$_shtab_rimp_cmdpath" = "$argv"
 end
 
-set -g _shtab_rimp_commands run demo tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion
-set -g _shtab_rimp_opts_with_value --at --attr --by --color --format --grep --interval --level --max-message --max-rows --max-unpacked --min-change --min-duration --name --not-name --not-scope --number --output --path --retain --service --severity --signal --since --sort --timeout --trace --until --window --window-a --window-b -n
+set -g _shtab_rimp_commands run demo serve tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion
+set -g _shtab_rimp_opts_with_value --allow-host --allow-origin --at --attr --by --certificate --client-ca --color --format --grep --grpc --http --interval --key --level --max-message --max-request-size --max-rows --max-unpacked --min-change --min-duration --name --not-name --not-scope --number --output --path --retain --service --severity --signal --since --sort --timeout --token-file --trace --until --window --window-a --window-b -n
 
 complete -c rimp -e
 complete -c rimp -f
@@ -71,6 +71,20 @@ complete -c rimp -n '_shtab_rimp_using demo' -s h -l help -d 'show this help mes
 complete -c rimp -n '_shtab_rimp_using demo' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'directory to record in (default: rimp-demo)'
 complete -c rimp -n '_shtab_rimp_using demo' -l keep -d 'add to the recording of an earlier demo instead of replacing it'
 complete -c rimp -n '_shtab_rimp_using demo' -l color -xka "auto always never" -d 'colour the output: auto, always or never (default: auto)'
+complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a serve -d 'receive OTLP from other programs into a recording'
+complete -c rimp -n '_shtab_rimp_using serve' -s h -l help -d 'show this help message and exit'
+complete -c rimp -n '_shtab_rimp_using serve' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'path of the recording (default: $RIMP_STORAGE_PATH or telemetry)'
+complete -c rimp -n '_shtab_rimp_using serve' -l http -x -d 'HOST:PORT or unix:PATH for OTLP/HTTP, or off (default: 127.0.0.1:4318)'
+complete -c rimp -n '_shtab_rimp_using serve' -l grpc -x -d 'HOST:PORT or unix:PATH for OTLP/gRPC, or off (default: 127.0.0.1:4317)'
+complete -c rimp -n '_shtab_rimp_using serve' -l retain -x -d 'size to keep, such as 500MB or none (default: 1 GB or a tenth of the disk)'
+complete -c rimp -n '_shtab_rimp_using serve' -l max-request-size -x -d 'size of the largest request, not compressed (default: 64 MiB)'
+complete -c rimp -n '_shtab_rimp_using serve' -l token-file -xka "(__fish_complete_path (commandline -ct))" -d 'file of tokens, one a line; senders need one (default: $RIMP_SERVE_TOKEN)'
+complete -c rimp -n '_shtab_rimp_using serve' -l certificate -xka "(__fish_complete_path (commandline -ct))" -d 'certificate for TLS, in PEM'
+complete -c rimp -n '_shtab_rimp_using serve' -l key -xka "(__fish_complete_path (commandline -ct))" -d 'key of the certificate, in PEM'
+complete -c rimp -n '_shtab_rimp_using serve' -l client-ca -xka "(__fish_complete_path (commandline -ct))" -d 'certificates, in PEM, that those of senders must be signed by'
+complete -c rimp -n '_shtab_rimp_using serve' -l allow-origin -x -d 'let web pages of this origin send, such as https://app.example.com; repeatable'
+complete -c rimp -n '_shtab_rimp_using serve' -l allow-host -x -d 'name that senders may call the server by, besides IP addresses; repeatable'
+complete -c rimp -n '_shtab_rimp_using serve' -l insecure -d 'listen where other machines reach the server without a token or without TLS'
 complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a tail -d 'print the newest records and follow new ones'
 complete -c rimp -n '_shtab_rimp_using tail' -s h -l help -d 'show this help message and exit'
 complete -c rimp -n '_shtab_rimp_using tail' -s f -l follow -d 'keep printing new records'
