@@ -9,7 +9,7 @@ import zstandard
 
 from rimp_otel.errors import DecodeError
 
-__all__ = ["ENCODINGS", "SizeLimitError", "decompress"]
+__all__ = ["ENCODINGS", "SizeLimitError", "decompress_body"]
 
 _PIECE = 64 * 1024
 _STEP = 1024 * 1024
@@ -21,7 +21,7 @@ class SizeLimitError(Exception):
     """A body has more bytes than it may have."""
 
 
-def decompress(encoding: str, body: bytes, grow: Callable[[int], None]) -> bytes:
+def decompress_body(encoding: str, body: bytes, grow: Callable[[int], None]) -> bytes:
     """Return a body decompressed.
 
     Args:

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.requests import RequestFormat, encode_response
-from rimp_otel.transport.compression import ENCODINGS, SizeLimitError, decompress
+from rimp_otel.transport.compression import ENCODINGS, SizeLimitError, decompress_body
 from rimp_otel.transport.http_answers import Headers, header_of, send_answer, send_error
 from rimp_otel.transport.intake import (
     Accepted,
@@ -136,7 +136,7 @@ class HttpReceiver:
         if encoding not in _IDENTITY:
             body.size = 0
             try:
-                data = decompress(encoding, data, body.grow)
+                data = decompress_body(encoding, data, body.grow)
             except SizeLimitError:
                 return self._intake.refuse("too_large", too_large(self._intake.limits.request_size))
             except MemoryError:
