@@ -26,6 +26,7 @@ SMALL_WITH_ONE_IMPORTER = {
     "processing.probability": "a specification of OpenTelemetry, whoever samples by it",
     "sql.logs": "the columns of one signal, as spans and metrics have theirs",
     "transport.compression": "bounded decompression: knows nothing of HTTP",
+    "storage.files.stored": "what is in files for certain: reading, not sending",
     "storage.files.parquet_job": "the only place that starts a process",
 }
 """Modules under 120 lines that one other imports, and why each stands by itself."""

@@ -35,7 +35,14 @@ from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import LINE_SIZE
 
-__all__ = ["Damage", "JournalContents", "read_journal"]
+__all__ = [
+    "Damage",
+    "JournalContents",
+    "JournalEnds",
+    "read_backlog",
+    "read_journal",
+    "read_journal_ends",
+]
 
 _MAX_SNAPSHOTS = 50
 _MAX_REREADS = 3
@@ -67,6 +74,15 @@ class JournalContents(NamedTuple):
     #: What a living process has measured and not stored: OTLP JSON lines of data points. What it
     #: measures next takes their place, so that nothing that is read later need have them.
     measured: list[bytes]
+
+
+class JournalEnds(NamedTuple):
+    """Up to where the active files of a slot are certain, whatever becomes of its owner."""
+
+    #: Empty where the headers do not say.
+    ends: dict[Signal, End]
+    #: Of each segment, by its path: before which offset the frames of each signal are stored.
+    stored_until: dict[Path, dict[Signal, int]]
 
 
 class _SegmentSnapshot(NamedTuple):
@@ -107,6 +123,41 @@ def read_journal(directory: Path, is_complete: IsComplete) -> JournalContents:
         contents.lines.extend(orphans.lines)
         damaged.extend(Damage(path, 0, _describe_damage(path)) for path in orphans.damaged)
     return contents
+
+
+def read_journal_ends(directory: Path) -> JournalEnds:
+    """Return up to where the active files of a journal's slot are certain, by its headers alone.
+
+    What was being appended at that moment is not: a death would have it cut off, and stored again.
+
+    Args:
+        directory: of the journal; it need not exist.
+    """
+    for _ in range(_MAX_SNAPSHOTS):
+        headers = _read_headers(directory)
+        if _is_unchanged(headers, _read_headers(directory)):
+            break
+    states = {path: state for path in headers if (state := read_header(headers[path])) is not None}
+    newest = max(states.values(), key=attrgetter("generation"), default=None)
+    ends = {} if newest is None else dict(newest.file_ends)
+    for state in states.values():
+        if state.intent is not None:
+            ends[state.intent.signal] = state.intent.file_end
+    return JournalEnds(ends, {path: state.stored_until for path, state in states.items()})
+
+
+def read_backlog(directory: Path) -> dict[Path, dict[Signal, int]]:
+    """Return what a journal holds that is not stored yet: of each segment, by its path, the offset
+    of the last frame of each signal that has any."""
+    found: dict[Path, dict[Signal, int]] = {}
+    for segment in _take_snapshot(directory, []):
+        frames = _parse_segment(segment, segment.state.stored_until)
+        last = {frame.signal: frame.offset for frame in frames.records}
+        stored_until = segment.state.stored_until
+        left = {signal: offset for signal, offset in last.items() if offset >= stored_until[signal]}
+        if left:
+            found[segment.path] = left
+    return found
 
 
 def _read_checkpoints(directory: Path) -> tuple[list[bytes], list[Path]]:

@@ -353,6 +353,11 @@ class RecordingLayout(ABC):
     def journal(self, slot: int = 0) -> Path:
         """Return the directory of a writer slot's journal and of its lock."""
 
+    @property
+    @abstractmethod
+    def forward(self) -> Path:
+        """The directory of what forwarders remember; see ``rimp_otel.storage.forwarding``."""
+
     @abstractmethod
     def _slot_of(self, name: str) -> int | None:
         """Return the slot that a name in ``directory`` belongs to; None if it is not our name."""

@@ -97,6 +97,11 @@ class Layout(RecordingLayout):
         """The directory for what a repair could not keep in its place. Nothing reads it."""
         return self._named("damaged")
 
+    @property
+    def forward(self) -> Path:
+        """The directory of what forwarders remember."""
+        return self._named("forward")
+
     def file(self, signal: Signal, slot: int = 0) -> Path:
         """Return the path of the active file of one signal of a writer slot."""
         return self._named(f"{signal.value}{_slot_suffix(slot)}.jsonl")
@@ -206,7 +211,7 @@ class FileKind(Enum):
     ACTIVE = "active"
     #: The directory of a writer slot's journal.
     JOURNAL = "journal"
-    #: The directory of sealed files, or the one of damaged files.
+    #: The directory of sealed files, of damaged files, or of what forwarders remember.
     DIRECTORY = "directory"
     #: Rotated, and not sealed yet.
     WAITING = "waiting"
@@ -253,7 +258,7 @@ class FileEntry(NamedTuple):
 
 def classify(name: str) -> FileKind:
     """Return what a name stands for; without the prefix of a family."""
-    if name in ("sealed", "damaged"):
+    if name in ("sealed", "damaged", "forward"):
         return FileKind.DIRECTORY
     if re.fullmatch(_ACTIVE, name, re.ASCII):
         return FileKind.ACTIVE

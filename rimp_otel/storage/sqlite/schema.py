@@ -260,6 +260,11 @@ class DatabaseLayout(RecordingLayout):
         """The directory that the database lies in."""
         return self.path.parent
 
+    @property
+    def forward(self) -> Path:
+        """The directory of what forwarders remember: ``telemetry.db.forward``."""
+        return self.path.with_name(f"{self.path.name}.forward")
+
     def file(self, signal: Signal, slot: int = 0) -> Path:
         """Return the path of the database, which holds all of them."""
         return self.path

@@ -26,7 +26,7 @@ from rimp_otel.storage.sqlite.rows import line_to_rows
 from rimp_otel.storage.sqlite.schema import DatabaseLayout
 from rimp_otel.storage.sqlite.writer import DatabaseWriter, Retention, SQLiteStats
 
-__all__ = ["SQLiteStorage"]
+__all__ = ["SQLiteStorage", "slot_target"]
 
 _DEFAULT = TelemetryConfig()
 _LOCK_TIMEOUT = 2.0
@@ -195,6 +195,22 @@ class SQLiteStorage(RecordedStorage):
 
     def __repr__(self) -> str:
         return f"SQLiteStorage({os.fspath(self.path)!r})"
+
+
+def slot_target(storage: SQLiteStorage, number: int) -> DirectoryTarget:
+    """Return the journal of one slot of a storage, to recover what is left there.
+
+    Its ``take_slot`` takes that slot and no other, or raises a StorageError.
+    """
+
+    def directory_of(other: int) -> Path:
+        journal = storage._layout.journal(number)
+        if other:  # the next one, since this one is taken
+            raise StorageError(f"cannot take {journal}: a living process may record into it")
+        return journal
+
+    query = DatabaseQuery(storage._layout.path, storage._timeout, LineDecoder())
+    return DirectoryTarget(storage.store, directory_of, query.lines_since, storage._sync)
 
 
 def _check_lock_timeout(name: str, value: object) -> None:
