@@ -246,6 +246,14 @@ def _journal_lines(stats: RecordingStats) -> list[str]:
     if waiting := sum(sum(slot.records.values()) for slot in stats.journals):
         size = format_bytes(sum(slot.waiting for slot in stats.journals))
         lines.append(f"{format_count(waiting, 'record')} ({size}) in them, included above")
+    if waiting := sum(slot.in_memory for slot in stats.journals if slot.is_owned):
+        lines.append(
+            f"{format_count(waiting, 'record')} without room on disk, in memory: not safe from a kill"
+        )
+    if lost := sum(slot.in_memory for slot in stats.journals if not slot.is_owned):
+        lines.append(
+            f"{format_count(lost, 'record')} without room on disk, in memory: lost with the process"
+        )
     return lines
 
 

@@ -283,6 +283,7 @@ def slot_json(slot: SlotState) -> dict[str, Any]:
         "bytes": slot.size,
         "waiting_bytes": slot.waiting,
         "records": {signal.value: slot.records[signal] for signal in Signal},
+        "in_memory": slot.in_memory,
         "interrupted_spans": slot.interrupted,
     }
 

@@ -133,6 +133,10 @@ class Stream(Protocol):
     def flush(self) -> TelemetryData:
         """Drain the buffer, and return what was in it."""
 
+    @property
+    def held(self) -> int:
+        """The number of records that the stream holds in memory."""
+
     def drain(self, timeout: float, ending: bool = False) -> bool:
         """Drain the buffer; return False if that takes longer than ``timeout`` seconds.
 
@@ -490,7 +494,10 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         if journal.is_full:
             self._counts.drop("journal_full", signal_of_raw_record(record))
             self._wake_stream(0)
-        elif self._buffer.append(record) >= self.config.buffer_size:
+            return
+        waiting = self._buffer.append(record)
+        journal.note_in_memory(self._in_memory)
+        if waiting >= self.config.buffer_size:
             self._wake_stream(0)
 
     def _count_overflow(self, record: RawRecord) -> None:
@@ -623,7 +630,16 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     def stats(self) -> CollectorStats:
         """Return the counts of records up to now."""
-        return self._counts.stats()
+        in_memory, stats = self._in_memory, self._counts.stats()
+        if self._journal is None:
+            return stats._replace(in_memory=stats.pending)
+        return stats._replace(in_memory=min(in_memory, stats.pending))
+
+    @property
+    def _in_memory(self) -> int:
+        """The number of records that wait in memory."""
+        stream = self._stream
+        return len(self._buffer) + (0 if stream is None else stream.held)
 
 
 # What the other parts of the package do with a collector, and users do not.

@@ -43,6 +43,9 @@ class CollectorStats(NamedTuple):
     recovered: int = 0
     #: The exception that a listener raised last, with its type; None if none raised.
     last_listener_error: str | None = None
+    #: Of those pending, in memory only, where a death of the process loses them: all without a
+    #: journal, else those that found no room on disk.
+    in_memory: int = 0
 
 
 class RecordCounts:

@@ -14,7 +14,7 @@ word  what
 0     magic number; written last, once the segment is complete
 1     the segment's number
 2     generation: grows with each change, over all segments of a journal
-3     unused
+3     records that have no room on disk, and wait in memory
 4-6   stored until: frames before this offset are stored, for each signal
 7-9   the complements of 4-6, so that a damaged word shows
 10-15 where the active file of each signal ended then: inodes, offsets
@@ -62,6 +62,7 @@ __all__ = [
     "line_of_frames",
     "parse_frames",
     "read_header",
+    "read_waiting_in_memory",
     "readable_frames",
 ]
 
@@ -227,7 +228,7 @@ _SIGNALS: Final = tuple(Signal)
 _SIGNAL_NUMBERS = {signal: number for number, signal in enumerate(_SIGNALS)}
 
 # The words, as above.
-_NUMBER, _GENERATION, _STORED, _COMPLEMENT, _INODE, _OFFSET = 1, 2, 4, 7, 10, 13
+_NUMBER, _GENERATION, _IN_MEMORY, _STORED, _COMPLEMENT, _INODE, _OFFSET = 1, 2, 3, 4, 7, 10, 13
 _INTENT, _VALID, _SYNCED, _ENDS_CHECK, _DOUBTFUL = 16, 23, 24, 34, 35
 _WORDS: Final = 36
 _IS_VALID: Final = int.from_bytes(b"INTENDED", "little")
@@ -352,6 +353,15 @@ class Header:
         """True if the header was rolled back."""
         return self._words[_DOUBTFUL] != 0
 
+    @property
+    def waiting_in_memory(self) -> int:
+        """The number of records that wait in the memory of the segment's owner."""
+        return self._words[_IN_MEMORY]
+
+    @waiting_in_memory.setter
+    def waiting_in_memory(self, records: int) -> None:
+        self._words[_IN_MEMORY] = records
+
     def state(self) -> HeaderState:
         """Return what the header says now."""
         return _state_of(self._words)
@@ -363,6 +373,15 @@ def read_header(header: bytes) -> HeaderState | None:
         return None
     words = struct.unpack_from(f"={_WORDS}Q", header)
     return _state_of(words) if is_segment_magic(words[0]) else None
+
+
+def read_waiting_in_memory(header: bytes) -> int:
+    """Return how many records the first bytes of a segment say to wait in memory; 0 if they are no
+    complete header."""
+    if read_header(header) is None:
+        return 0
+    number: int = struct.unpack_from("=Q", header, 8 * _IN_MEMORY)[0]
+    return number
 
 
 def is_segment_magic(word: int) -> bool:

@@ -16,7 +16,8 @@ add_open_span            any (1)              (2), to open  on the disk, to open
 open                     any (1), and the     (2)           on the disk; 1 s while   nothing: it
                          draining one                       another thread opens it  reports
 is_open, is_full,        any (1)              none          no                       nothing
-capacity, damaged
+capacity, damaged,
+note_in_memory
 segments, finished,      the draining one     none          no                       nothing
 recovered, mark_alive,
 next_generation,
@@ -140,6 +141,7 @@ class Journal:
         self._opening = False
         self._is_held_up = False
         self._not_before = 0.0
+        self._in_memory = 0
         #: True while it refuses records because its size is reached.
         self.is_full = False
 
@@ -295,25 +297,28 @@ class Journal:
         active = self._active
         if active is not segment:
             return active
-        size = max(self._next_size, needed + HEADER_SIZE)
-        try:
-            following = (
-                self._spares.pop() if size == self._segment_size else self._create_segment(size)
-            )
-        except IndexError:
-            following = self._create_segment(size)
+        following = self._make_room(needed + HEADER_SIZE)
         if following is not None:
             self.segments.append(following)
             # Two threads may do this at once: the segment of one of them is drained as it is.
             self._active = following
         return following
 
-    @property
-    def _next_size(self) -> int:
-        """The next segment's size. Larger if many wait: before Python 3.13, each that is mapped
-        holds a descriptor."""
-        behind = len(self.segments) >= _MANY_SEGMENTS
-        return self._segment_size * _FACTOR if behind else self._segment_size
+    def _make_room(self, needed: int) -> Segment | None:
+        """Return an empty segment of so many bytes: the spare, or one that is made now."""
+        usual = self._segment_size
+        # Larger if many wait: before Python 3.13, each that is mapped holds a descriptor.
+        wanted = usual * _FACTOR if len(self.segments) >= _MANY_SEGMENTS else usual
+        if wanted > usual or needed > usual:
+            following = self._create_segment(max(wanted, needed))
+            if following is not None or needed > usual:
+                return following
+        try:
+            following = self._spares.pop()
+        except IndexError:
+            return self._create_segment(usual)
+        self.is_full = False  # if a larger one is refused, the spare is there all the same
+        return following
 
     def _create_segment(self, size: int) -> Segment | None:
         if self.is_full or time.monotonic() < self._not_before:
@@ -333,6 +338,16 @@ class Journal:
     def _report_failure(self, error: BaseException) -> None:
         self._not_before = time.monotonic() + _PAUSE_AFTER_FAILURE
         self._reporter.warn("journal", f"the journal cannot be written: {error}")
+
+    def note_in_memory(self, records: int) -> None:
+        """Note how many records wait in memory, for readers and for the next owner of the slot."""
+        self._in_memory = records
+        active = self._active
+        if active is not None and self._is_ours[0]:
+            try:
+                active.header.waiting_in_memory = records
+            except ValueError:  # closed meanwhile
+                pass
 
     def checkpoint(self, points: Sequence[EncodedRecord]) -> bool:
         """Keep data points for the next owner of the slot, should this process die.
@@ -461,6 +476,12 @@ class Journal:
         recovered = recover_slot(slot, self._target, self._reporter)
         slot.confirm()
         self.damaged += recovered.damaged
+        if lost := max((s.header.waiting_in_memory for s in recovered.segments), default=0):
+            self._reporter.warn(
+                "in memory",
+                f"{lost} record{'s' * (lost != 1)} had no room on disk when the process ended that"
+                " recorded here before: what waited in its memory is lost",
+            )
         self._numbers = count(next_file_number(directory))
         generations = [segment.state().generation for segment in recovered.segments]
         self._generations = count(max(generations, default=0) + 1)
@@ -490,7 +511,8 @@ class Journal:
         return next(self._generations)
 
     def prepare(self) -> None:
-        """Make a spare segment if one will be needed soon.
+        """Make the spare segment, if there is none: on a disk that is full then, or with no descriptor
+        left, records have room in it.
 
         If somebody has removed the journal's directory, make it anew.
         """
@@ -500,11 +522,15 @@ class Journal:
             self._move_to_new_directory()
         # Two threads, or a thread and what interrupts it, may have begun one at once.
         active = self._active = self.segments[-1]
-        if self._spares or active.offset < active.size // 2:
+        for segment in list(self.segments):
+            segment.header.waiting_in_memory = self._in_memory if segment is active else 0
+        # A process that records nothing needs none.
+        if self._spares or active.offset <= HEADER_SIZE:
             return
-        spare = self._create_segment(self._segment_size)
-        if spare is not None:
-            self._spares.append(spare)
+        if self.allocated + self._segment_size <= self._limit:
+            spare = self._create_segment(self._segment_size)
+            if spare is not None:
+                self._spares.append(spare)
 
     def _move_to_new_directory(self) -> None:
         """Go on where a death of the process loses nothing again."""

@@ -26,6 +26,7 @@ from rimp_otel.journal.format import (
     line_of_frames,
     parse_frames,
     read_header,
+    read_waiting_in_memory,
     readable_frames,
 )
 from rimp_otel.journal.orphans import read_orphans
@@ -74,6 +75,9 @@ class JournalContents(NamedTuple):
     #: What a living process has measured and not stored: OTLP JSON lines of data points. What it
     #: measures next takes their place, so that nothing that is read later need have them.
     measured: list[bytes]
+    #: Records that have no room on disk, and wait in the memory of its owner; they are lost if it is
+    #: dead.
+    in_memory: int = 0
 
 
 class JournalEnds(NamedTuple):
@@ -91,6 +95,7 @@ class _SegmentSnapshot(NamedTuple):
     path: Path
     state: HeaderState
     data: bytes
+    in_memory: int
 
 
 def read_journal(directory: Path, is_complete: IsComplete) -> JournalContents:
@@ -108,7 +113,8 @@ def read_journal(directory: Path, is_complete: IsComplete) -> JournalContents:
         if all(path.exists() for path in paths):
             break  # else it was stored, or made a segment of, and may be in what was read too
     size = sum(len(segment.data) for segment in segments)
-    contents = JournalContents({}, [], damaged, size, [])
+    in_memory = max((segment.in_memory for segment in segments), default=0)
+    contents = JournalContents({}, [], damaged, size, [], in_memory)
     if segments:
         newest = max(segments, key=attrgetter("state.generation"))
         contents.ends.update(newest.state.file_ends)
@@ -223,7 +229,7 @@ def _read_snapshot(path: Path, header: bytes, damaged: list[Damage]) -> _Segment
     except OSError:
         return None
     if state is not None:
-        return _SegmentSnapshot(path, state, data)
+        return _SegmentSnapshot(path, state, data, read_waiting_in_memory(header))
     if data:
         damaged.append(Damage(path, 0, "its header is damaged"))
     return None

@@ -45,6 +45,8 @@ class SlotState(NamedTuple):
     damaged: list[Damage]
     #: Up to where the journal was drained into each active file; the journal has what follows.
     ends: dict[Signal, End]
+    #: Records that have no room on disk, and wait in the holder's memory; lost if it is dead.
+    in_memory: int = 0
 
     @property
     def is_left(self) -> bool:
@@ -87,6 +89,7 @@ def _inspect_slot(layout: RecordingLayout, slot: int) -> SlotState:
         interrupted=sum(line.count(mark) for _, line, _ in contents.lines),
         damaged=list(contents.damaged),
         ends=contents.ends,
+        in_memory=contents.in_memory,
     )
 
 

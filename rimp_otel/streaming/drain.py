@@ -84,6 +84,8 @@ class Drain:
         self._inside = False
         # Batches that the storage refused, or that wait behind one that it did.
         self._held: deque[TelemetryData] = deque()
+        #: The number of records in them.
+        self.held = 0
         self._attempts = 0
         self._pause = _FIRST_PAUSE
         self._not_before = 0.0
@@ -164,12 +166,14 @@ class Drain:
                 self._counts.drop_batch("buffer_full", data)
             else:
                 self._held.append(data)
+                self.held += len(data)
 
     def _store_held(self, taken: list[TelemetryData] | None) -> bool:
         while self._held:
             if not self._store(self._held[0]):
                 return False
             data = self._held.popleft()
+            self.held -= len(data)
             if taken is not None:
                 taken.append(data)
         return True
@@ -185,6 +189,7 @@ class Drain:
                 break
             waiting -= len(data)
             self._held.append(data)
+            self.held += len(data)
             if not self._store_held(taken):
                 return False
         return True

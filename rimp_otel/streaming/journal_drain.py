@@ -283,6 +283,7 @@ class JournalDrain(Drain):
             quarantine_file(segment.path)
 
     def _tidy_journal(self) -> None:
+        self._journal.note_in_memory(self._waiting + self.held)
         self._journal.prepare()
         if self._sync_after is None:
             self._journal.delete_finished()
@@ -325,7 +326,7 @@ class JournalDrain(Drain):
     def report_unstored(self) -> None:
         """Report how many records stay in the journal, and how many are lost, if the process ends
         now."""
-        in_memory = self._waiting + sum(map(len, self._held))
+        in_memory = self._waiting + self.held
         kept = self._pending - in_memory
         if kept > 0 and self._journal.segments:
             self._reporter.warn(
@@ -370,6 +371,8 @@ def recover_journal(slot: Slot, target: JournalTarget) -> Recovery:
     drain = JournalDrain(journal, target, counts, lambda data: None, reporter, sync_after=0.0)
     try:
         drain.recover()
+        if journal.is_open:
+            said.clear()  # of what was found, not of what fails
         drain.run()
     finally:
         drain.close()

@@ -519,6 +519,11 @@ class _StreamHooks:
         else:
             stream._worker.wake()
 
+    @property
+    def held(self) -> int:
+        """The number of records that the stream has taken from the buffer, and not stored yet."""
+        return self._stream._drain.held
+
     def flush(self) -> TelemetryData:
         """Store what is in the buffer, and return it."""
         return self._stream.flush()

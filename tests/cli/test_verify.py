@@ -83,6 +83,7 @@ def test_json(rimp: Any, shop: Path) -> None:
         "slot": 0,
         "owned": False,
         "records": {"traces": 0, "logs": 1, "metrics": 0},
+        "in_memory": 0,
         "interrupted_spans": 0,
     }
     assert found.pop("bytes") == sum(file.stat().st_size for file in shop.glob("*.jsonl"))

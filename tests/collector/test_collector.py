@@ -146,7 +146,7 @@ def test_bounded_buffer_drops_the_oldest_and_counts():
     for i in range(10):
         collector.collect_event("a", str(i))
     collector.collect_metric("m", 1)
-    assert collector.stats() == CollectorStats(11, 0, 3, {"buffer_full": 8}, 0)
+    assert collector.stats() == CollectorStats(11, 0, 3, {"buffer_full": 8}, 0, in_memory=3)
     data = collector.flush()
     assert [event.message for event in data.events] == ["8", "9"]
     assert collector.stats() == CollectorStats(11, 3, 0, {"buffer_full": 8}, 0)
@@ -480,7 +480,7 @@ def test_child_of_a_fork_starts_with_nothing():
     assert run(script) == (
         "['parent'] CollectorStats(collected=1, stored=1, pending=0, dropped={}, "
         "listener_errors=0, recovered=0, "
-        "last_listener_error=None)\n"
+        "last_listener_error=None, in_memory=0)\n"
     )
 
 

@@ -31,13 +31,12 @@ _ENOUGH = 64 * 1024 * 1024
 
 
 @contextlib.contextmanager
-def small_disk(parent: Path, size: int) -> Iterator[Path]:
+def small_disk(parent: Path, size: int, *options: str) -> Iterator[Path]:
     """Mount a file system of so many bytes."""
     path = parent / "disk"
     path.mkdir()
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "rimp-crash", str(path)], check=True
-    )
+    every = ",".join([f"size={size}", "mode=700", *options])
+    subprocess.run(["mount", "-t", "tmpfs", "-o", every, "rimp-crash", str(path)], check=True)
     try:
         yield path
     finally:

@@ -323,10 +323,11 @@ def test_threads_signal_handlers_and_finalisers(tmp_path):
 
 
 def test_spare(journal):
-    """A spare is made once half of the segment is used, and taken when it is full."""
-    journal.append("l", encoded_record('"x"'))
+    """A spare is made once anything is recorded, and taken when the segment is full."""
+    journal.open()
     journal.prepare()
     assert journal.allocated == 128 * 1024
+    journal.append("l", encoded_record('"x"'))
     journal.append("l", encoded_record('"' + "x" * 70_000 + '"'))
     journal.prepare()
     journal.prepare()
@@ -455,3 +456,29 @@ def test_large_records_fill_the_journal(journal):
     assert journal.is_full
     assert len(texts(journal)) == 3
     assert [s.frames_end() > HEADER_SIZE for s in journal.segments] == [False, True, True, True]
+
+
+def test_spare_is_within_the_size(tmp_path):
+    """The spare is a part of the journal's size, and none is made past it."""
+    journal = Journal(directory_target(tmp_path), MEBIBYTE, Reporter(), open_spans=False)
+    record = encoded_record('"' + "x" * 60_000 + '"')
+    while journal.append("l", record):
+        journal.prepare()
+        assert journal.allocated <= MEBIBYTE
+    assert journal.is_full
+    assert journal.allocated == MEBIBYTE
+    assert len(texts(journal)) == 16
+    journal.reset_after_fork()
+
+
+def test_spare_where_a_larger_segment_has_no_room(tmp_path):
+    """With many segments waiting the next is larger; where that has no room, the spare is taken."""
+    journal = Journal(directory_target(tmp_path), 20 * 64 * 1024, Reporter(), open_spans=False)
+    journal._segment_size = 64 * 1024
+    record = encoded_record('"' + "x" * 60_000 + '"')
+    appended = 0
+    while journal.append("l", record):
+        appended += 1
+        journal.prepare()
+    assert appended == 20
+    journal.reset_after_fork()

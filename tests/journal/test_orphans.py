@@ -22,6 +22,8 @@ from tests.journal.records import FileTarget, die
 class Stream:
     """The stream of a collector that nobody drains."""
 
+    held = 0
+
     def wake(self):
         """Do nothing."""
 

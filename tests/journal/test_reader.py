@@ -52,7 +52,7 @@ def test_nothing_is_changed(journal):
 def test_no_journal(tmp_path):
     """A missing journal holds nothing."""
     contents = read_journal(tmp_path / "nowhere", lambda *_: False)
-    assert contents == ({}, [], [], 0, [])
+    assert contents == ({}, [], [], 0, [], 0)
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -52,6 +52,11 @@ class Journaled:
     def wake(self) -> None:
         """Do nothing: each step is told."""
 
+    @property
+    def held(self) -> int:
+        """The number of records that the drain holds."""
+        return self._drain.held
+
     def collect(self, *messages: str) -> None:
         """Collect log records into the journal."""
         for message in messages:

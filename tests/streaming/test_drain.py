@@ -81,7 +81,7 @@ def test_failing_storage_keeps_records_in_order(capsys):
     assert not setup.drain.run()
     assert not setup.drain.run()
     assert setup.offered == []
-    assert setup.collector.stats() == CollectorStats(3, 0, 3, {}, 0)
+    assert setup.collector.stats() == CollectorStats(3, 0, 3, {}, 0, in_memory=3)
     setup.collect("4")
     assert setup.drain.run()
     assert setup.storage.stored.messages == ["1", "2", "3", "4"]
@@ -155,7 +155,7 @@ def test_long_outage_drops_the_oldest_and_counts():
     setup.collect("1")
     setup.drain.run()
     setup.collect(*map(str, range(2, 11)))
-    assert setup.collector.stats() == CollectorStats(10, 0, 5, {"buffer_full": 5}, 0)
+    assert setup.collector.stats() == CollectorStats(10, 0, 5, {"buffer_full": 5}, 0, in_memory=5)
     down[0] = False
     assert setup.drain.run()
     assert setup.storage.stored.messages == ["1", "7", "8", "9", "10"]
@@ -194,7 +194,9 @@ def test_data_points_wait_behind_what_was_refused():
     point = TelemetryData(metrics=[TelemetryMetric("m", 1)])
     for _ in range(300):
         setup.drain.accept_points(point)
-    assert setup.collector.stats() == CollectorStats(301, 0, 256, {"buffer_full": 45}, 0)
+    assert setup.collector.stats() == CollectorStats(
+        301, 0, 256, {"buffer_full": 45}, 0, in_memory=256
+    )
     assert setup.drain.run()
     assert setup.storage.stored.batches[0].events[0].message == "1"
     assert setup.collector.stats() == CollectorStats(301, 256, 0, {"buffer_full": 45}, 0)

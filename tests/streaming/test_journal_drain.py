@@ -64,6 +64,11 @@ class Process:
     def wake(self):
         """Do nothing: the tests drain."""
 
+    @property
+    def held(self):
+        """The number of records that the drain holds."""
+        return self.drain.held
+
     def append(self, numbers):
         """Append records of all three signals, past the collector."""
         for number in numbers:

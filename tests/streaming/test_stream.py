@@ -278,7 +278,7 @@ def test_hanging_storage_keeps_nobody(gate):
     assert not stream.flush()
     assert not stream.stop(0.05)
     assert time.monotonic() - before < QUICK
-    assert stream.collector.stats() == CollectorStats(2, 0, 2, {}, 0)
+    assert stream.collector.stats() == CollectorStats(2, 0, 2, {}, 0, in_memory=2)
     gate.opened.set()
     assert stream.stop(DEADLINE)
     assert stream.storage.stored.messages == ["1", "2"]

@@ -13,6 +13,7 @@ import pytest
 
 from rimp_otel import FileStorage, TelemetryConfig
 from rimp_otel.fsutil import lock_file
+from rimp_otel.journal.format import HEADER_SIZE
 from rimp_otel.journal.slots import Slot
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files import rewrite as mending
@@ -349,7 +350,7 @@ def test_leftovers_are_removed(path):
 
 def test_damaged_frame(path):
     """A damaged frame costs its record; the segment is kept."""
-    (segment,) = (path / "journal").glob("*.seg")
+    segment, _ = sorted((path / "journal").glob("*.seg"))  # and the spare
     data = segment.read_bytes()
     assert data.count(b'"d2"') == 1
     segment.write_bytes(data.replace(b'"d2"', b'"d2?'))
@@ -363,7 +364,7 @@ def test_damaged_frame(path):
 
 def test_segment_that_was_put_aside(path):
     """Records that only a quarantined segment holds are stored once, however often it is tried."""
-    (segment,) = (path / "journal").glob("*.seg")
+    segment, _ = sorted((path / "journal").glob("*.seg"))  # and the spare
     data = segment.read_bytes()
     aside = segment.with_name(segment.name + ".damaged")
     segment.unlink()
@@ -524,7 +525,9 @@ def test_any_damage(tmp_path, seed):
     everything(path)
     file = chance.choice(sorted(file for file in path.rglob("*") if file.is_file()))
     data = bytearray(file.read_bytes())
-    place = chance.randrange(data.rindex(b"\n") + 1 if file.suffix == ".seg" else len(data))
+    # Of a segment what is used; of the spare, the header.
+    used = (data.rfind(b"\n") + 1 or HEADER_SIZE) if file.suffix == ".seg" else len(data)
+    place = chance.randrange(used)
     if chance.random() < 0.5:
         data[place] ^= chance.randrange(1, 256)
     else:

@@ -98,6 +98,7 @@ def test_files(path):
         ("active", "telemetry.db-wal", None),
         ("active", "telemetry.db-shm", None),
         ("journal", "000001.seg", None),
+        ("journal", "000002.seg", None),
     ]
     process.close()
     assert [file.path for file in SQLiteRecording(path).files()] == [path]
