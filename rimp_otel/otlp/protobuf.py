@@ -28,6 +28,7 @@ from rimp_otel.otlp.decode_common import (
     enum_number,
     id_bytes,
 )
+from rimp_otel.otlp.protobuf_requests import line_from_groups
 from rimp_otel.otlp.values import double_json
 
 if TYPE_CHECKING:
@@ -166,6 +167,10 @@ def line_from_protobuf(signal: Signal, data: bytes) -> bytes:
         DecodeError: ``data`` is not such a message.
         MissingExtraError: protobuf or opentelemetry-proto is not installed.
     """
+    return line_from_groups(signal, data) or _line_from_message(signal, data)
+
+
+def _line_from_message(signal: Signal, data: bytes) -> bytes:
     message = _new_message(signal)
     protobuf = _import_protobuf("google.protobuf.message")
     try:

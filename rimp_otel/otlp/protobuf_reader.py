@@ -1,8 +1,8 @@
 """Reads OTLP's protobuf messages, of any form that the wire format allows, without protobuf's package.
 
 The result is the message that strict OTLP JSON has: ids in hex, 64-bit integers as strings, bytes in
-base64, and no field at its default. It is what protobuf's own parser reads, with one difference: a text
-that is no UTF-8 costs its characters, which become U+FFFD.
+base64, and no field at its default. It is what protobuf's own parser reads, or an error where that has
+one; on demand, a text that is no UTF-8 costs its characters only, which become U+FFFD.
 """
 
 from __future__ import annotations
@@ -16,13 +16,26 @@ from rimp_otel.otlp import messages
 from rimp_otel.otlp.refusals import FieldError
 from rimp_otel.otlp.values import double_json
 
-__all__ = ["BYTES", "MAX_MESSAGE_DEPTH", "read_fields", "read_message", "read_varint"]
+__all__ = [
+    "BYTES",
+    "MAX_MESSAGE_DEPTH",
+    "VARINT",
+    "NotUnicodeError",
+    "read_field",
+    "read_fields",
+    "read_message",
+    "read_varint",
+]
 
 MAX_MESSAGE_DEPTH = 100
 """The most messages that lie within each other, counted from the request, as protobuf's parsers have it."""
 
 VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
 """The wire types."""
+
+
+class NotUnicodeError(FieldError):
+    """A text is no UTF-8."""
 
 
 # The wire.
@@ -53,14 +66,37 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
 class Field(NamedTuple):
     """One field on the wire."""
 
+    #: 0 for a group, which OTLP does not have.
     number: int
     wire_type: int
     #: The bytes; of a varint, its number.
     value: Any
+    #: Where it ends.
+    stop: int
+
+
+def read_field(data: bytes, position: int, end: int, depth: int = 0) -> Field:
+    """Return the field at a position.
+
+    Args:
+        data: the message, or what it lies in.
+        position: where the field begins.
+        end: where the message ends.
+        depth: how many messages it lies in.
+
+    Raises:
+        FieldError: it is damaged.
+    """
+    tag, position = _read_tag(data, position)
+    number, wire_type = tag >> 3, tag & 7
+    if wire_type == GROUP:
+        return Field(0, GROUP, None, _skip_group(data, position, end, number, depth + 1))
+    value, position = _read_value(data, position, end, wire_type)
+    return Field(number, wire_type, value, position)
 
 
 def read_fields(data: bytes, depth: int = 0) -> Iterator[Field]:
-    """Yield the fields of a message in their order; groups, which OTLP does not have, are left out.
+    """Yield the fields of a message in their order.
 
     Args:
         data: the message.
@@ -71,13 +107,9 @@ def read_fields(data: bytes, depth: int = 0) -> Iterator[Field]:
     """
     position, end = 0, len(data)
     while position < end:
-        tag, position = _read_tag(data, position)
-        number, wire_type = tag >> 3, tag & 7
-        if wire_type == GROUP:
-            position = _skip_group(data, position, number, depth + 1)
-            continue
-        value, position = _read_value(data, position, wire_type)
-        yield Field(number, wire_type, value)
+        field = read_field(data, position, end, depth)
+        position = field.stop
+        yield field
 
 
 def _read_tag(data: bytes, position: int) -> tuple[int, int]:
@@ -87,34 +119,39 @@ def _read_tag(data: bytes, position: int) -> tuple[int, int]:
     return tag, stop
 
 
-def _read_value(data: bytes, position: int, wire_type: int) -> tuple[Any, int]:
+def _read_value(data: bytes, position: int, end: int, wire_type: int) -> tuple[Any, int]:
     if wire_type == VARINT:
-        return read_varint(data, position)
+        value, stop = read_varint(data, position)
+        if stop > end:
+            raise FieldError("cut off")
+        return value, stop
     if wire_type == BYTES:
         size, position = read_varint(data, position)
     elif wire_type in (FIXED64, FIXED32):
         size = 8 if wire_type == FIXED64 else 4
     else:
         raise FieldError("not a field")
-    if size > len(data) - position:
+    if size > end - position:
         raise FieldError("cut off")
     return data[position : position + size], position + size
 
 
-def _skip_group(data: bytes, position: int, number: int, depth: int) -> int:
+def _skip_group(data: bytes, position: int, end: int, number: int, depth: int) -> int:
     """Return where a group ends whose start was read."""
     if depth > MAX_MESSAGE_DEPTH:
         raise FieldError("nested too deeply")
     while True:
         tag, position = _read_tag(data, position)
+        if position > end:
+            raise FieldError("cut off")
         if tag & 7 == END_GROUP:
             if tag >> 3 != number:
                 raise FieldError("a group that does not end")
             return position
         if tag & 7 == GROUP:
-            position = _skip_group(data, position, tag >> 3, depth + 1)
+            position = _skip_group(data, position, end, tag >> 3, depth + 1)
         else:
-            _, position = _read_value(data, position, tag & 7)
+            _, position = _read_value(data, position, end, tag & 7)
 
 
 # Values.
@@ -123,6 +160,13 @@ _DOUBLE, _UINT64, _INT64, _UINT32 = (Struct(f"<{code}") for code in "dQqI")
 
 
 def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise NotUnicodeError("is no UTF-8") from None
+
+
+def _repaired_text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
@@ -177,26 +221,33 @@ class _Kind(NamedTuple):
 
     wire_type: int
     read: Callable[[Any], Any]
-    #: What stands on the wire for the default, which OTLP JSON leaves out.
-    default: Any
     #: The size of a packed value; 0 for varints.
     size: int = 0
+    #: The bits of a varint that count.
+    mask: int = 0xFFFF_FFFF
+
+    def is_default(self, value: Any) -> bool:
+        """Return True if a value on the wire is the default, which OTLP JSON leaves out."""
+        if self.wire_type == VARINT:
+            return bool(value & self.mask == 0)
+        return not value if self.wire_type == BYTES else not any(value)
 
 
-_STRING = _Kind(BYTES, _text, b"")
-_BASE64 = _Kind(BYTES, _base64, b"")
-_ID = _Kind(BYTES, bytes.hex, b"")
-_BOOL = _Kind(VARINT, bool, 0)
-_VAR_UINT32 = _Kind(VARINT, _uint32, 0)
-_VAR_SINT32 = _Kind(VARINT, _sint32, 0)
-_VAR_INT64 = _Kind(VARINT, _int64, 0)
-_VAR_UINT64 = _Kind(VARINT, str, 0)
-_FIXED32 = _Kind(FIXED32, _fixed32, bytes(4), 4)
-_FIXED64 = _Kind(FIXED64, _unsigned, bytes(8), 8)
-_SFIXED64 = _Kind(FIXED64, _signed, bytes(8), 8)
-_FLOAT64 = _Kind(FIXED64, _double, bytes(8), 8)
-_OPEN_ENUM = _Kind(VARINT, _enum(2**31 - 1), 0)
-_CLOSED_ENUM = _Kind(VARINT, _enum(2), 0)
+_ALL_BITS = 2**64 - 1
+_STRING = _Kind(BYTES, _text)
+_BASE64 = _Kind(BYTES, _base64)
+_ID = _Kind(BYTES, bytes.hex)
+_BOOL = _Kind(VARINT, bool, mask=_ALL_BITS)
+_VAR_UINT32 = _Kind(VARINT, _uint32)
+_VAR_SINT32 = _Kind(VARINT, _sint32)
+_VAR_INT64 = _Kind(VARINT, _int64, mask=_ALL_BITS)
+_VAR_UINT64 = _Kind(VARINT, str, mask=_ALL_BITS)
+_FIXED32 = _Kind(FIXED32, _fixed32, 4)
+_FIXED64 = _Kind(FIXED64, _unsigned, 8)
+_SFIXED64 = _Kind(FIXED64, _signed, 8)
+_FLOAT64 = _Kind(FIXED64, _double, 8)
+_OPEN_ENUM = _Kind(VARINT, _enum(2**31 - 1))
+_CLOSED_ENUM = _Kind(VARINT, _enum(2))
 
 
 # The fields of the messages, by their numbers.
@@ -407,46 +458,99 @@ _ALTERNATIVES: dict[type[messages.OtlpMessage], tuple[str, ...]] = {
     messages.OtlpExemplar: _POINT_VALUES,
     messages.Metric: ("gauge", "sum", "histogram", "exponential_histogram", "summary"),
 }
-_IDS = {"trace_id": 16, "span_id": 8, "parent_span_id": 8}
 
 MessageT = TypeVar("MessageT", bound=messages.OtlpMessage)
 
 
-def read_message(kind: type[MessageT], data: bytes, depth: int, skipped: str = "") -> MessageT:
+def read_message(
+    kind: type[MessageT], data: bytes, depth: int, *, skipped: str = "", repair: bool = False
+) -> MessageT:
     """Return a message in the form in which strict OTLP JSON has it, ready to be encoded.
 
     Args:
         kind: the type of the message.
         data: its bytes.
         depth: how many messages it lies in, counted from the request.
-        skipped: the name of messages within it that are not read.
+        skipped: the name of the messages within it that are not read.
+        repair: replace what is no UTF-8 with U+FFFD.
 
     Raises:
+        NotUnicodeError: a text is no UTF-8.
         FieldError: it is damaged, nested too deeply, or has an enumeration's value that OTLP does not
             allow.
     """
     message = kind()
-    _read_into(message, data, depth, skipped)
+    _MessageReader(skipped, repair).read_into(message, data, depth)
     return message
 
 
-def _read_into(message: messages.OtlpMessage, data: bytes, depth: int, skipped: str) -> None:
-    if depth > MAX_MESSAGE_DEPTH:
-        raise FieldError("nested too deeply")
-    kind = type(message)
-    fields, alternatives = _FIELDS[kind], _ALTERNATIVES.get(kind, ())
-    for number, wire_type, value in read_fields(data, depth):
-        field = fields.get(number)
-        if isinstance(field, _Scalar):
-            if _is_set(message, field, wire_type, value) and field.name in alternatives:
-                _unset_others(message, alternatives, field.name)
-        elif isinstance(field, _Nested):
-            if wire_type == BYTES:
-                if field.name in alternatives:
+class _MessageReader:
+    """Reads one message, and those within it."""
+
+    def __init__(self, skipped: str, repair: bool) -> None:
+        self._skipped = skipped
+        self._read_text = _repaired_text if repair else _text
+
+    def read_into(self, message: messages.OtlpMessage, data: bytes, depth: int) -> None:
+        """Add the fields in ``data`` to a message."""
+        if depth > MAX_MESSAGE_DEPTH:
+            raise FieldError("nested too deeply")
+        kind = type(message)
+        fields, alternatives = _FIELDS[kind], _ALTERNATIVES.get(kind, ())
+        for number, wire_type, value, _ in read_fields(data, depth):
+            field = fields.get(number)
+            if isinstance(field, _Scalar):
+                if self._set(message, field, wire_type, value) and field.name in alternatives:
                     _unset_others(message, alternatives, field.name)
-                _read_nested(message, field, value, depth + 1, skipped)
-        elif field is not None and field.wire_type == wire_type:
-            _unset_others(message, alternatives, "")
+            elif isinstance(field, _Nested):
+                if wire_type == BYTES:
+                    if field.name in alternatives:
+                        _unset_others(message, alternatives, field.name)
+                    self._read_nested(message, field, value, depth + 1)
+            elif field is not None and field.wire_type == wire_type:
+                _unset_others(message, alternatives, "")
+
+    def _set(self, message: Any, field: _Scalar, wire_type: int, value: Any) -> bool:
+        """Set a field, and return True; False if the value is of another type, and no such field."""
+        name, kind = field.name, field.kind
+        if wire_type != kind.wire_type and not (field.is_repeated and wire_type == BYTES):
+            return False
+        try:
+            if kind is _STRING:
+                found: Any = self._read_text(value)
+            elif not field.is_repeated:
+                found = kind.read(value)
+            elif wire_type == kind.wire_type:
+                found = [kind.read(value)]
+            else:
+                found = _read_packed(kind, value)
+        except FieldError as error:
+            place = f".{_camel(message, name)}"
+            raise type(error)(error.reason, place) from None
+        if field.is_repeated:
+            _extend(message, name, [found] if kind is _STRING else found)
+        else:
+            is_left_out = not field.has_presence and kind.is_default(value)
+            setattr(message, name, None if is_left_out else found)
+        return True
+
+    def _read_nested(self, message: Any, field: _Nested, data: bytes, depth: int) -> None:
+        if field.name == self._skipped:
+            return
+        nested: Any = field.type()
+        if field.is_repeated:
+            _extend(message, field.name, [nested])
+        else:
+            nested = (
+                getattr(message, field.name) or nested
+            )  # of one that comes twice, both are merged
+            setattr(message, field.name, nested)
+        try:
+            self.read_into(nested, data, depth)
+        except FieldError as error:
+            index = f"[{len(getattr(message, field.name)) - 1}]" if field.is_repeated else ""
+            place = f".{_camel(message, field.name)}{index}{error.place}"
+            raise type(error)(error.reason, place) from None
 
 
 def _unset_others(message: Any, alternatives: tuple[str, ...], kept: str) -> None:
@@ -455,70 +559,25 @@ def _unset_others(message: Any, alternatives: tuple[str, ...], kept: str) -> Non
             setattr(message, name, None)
 
 
-def _is_set(message: Any, field: _Scalar, wire_type: int, value: Any) -> bool:
-    """Set a field, and return True; False if the value is of another type, and no such field."""
-    name, kind = field.name, field.kind
-    if wire_type != kind.wire_type and not (field.is_repeated and wire_type == BYTES):
-        return False
-    try:
-        if field.is_repeated:
-            found = list(_repeated(kind, wire_type, value))
-            items = getattr(message, name)
-            if items is not None:
-                items.extend(found)
-            elif found:
-                setattr(message, name, found)
-        elif not field.has_presence and _is_default(kind, value):
-            setattr(message, name, None)
-        else:
-            setattr(message, name, kind.read(value))
-    except FieldError as error:
-        raise FieldError(error.reason, f".{_camel(message, name)}") from None
-    return True
+def _extend(message: Any, name: str, found: list[Any]) -> None:
+    items = getattr(message, name)
+    if items is not None:
+        items.extend(found)
+    elif found:
+        setattr(message, name, found)
 
 
-def _is_default(kind: _Kind, value: Any) -> bool:
-    if kind.wire_type == VARINT and kind.read is not bool and kind.read is not _int64:
-        return bool(value & 0xFFFF_FFFF == 0)
-    return bool(value == kind.default)
-
-
-def _repeated(kind: _Kind, wire_type: int, value: Any) -> Iterator[Any]:
-    if wire_type == kind.wire_type:
-        yield kind.read(value)
-    elif kind.size:
-        if len(value) % kind.size:
+def _read_packed(kind: _Kind, data: bytes) -> list[Any]:
+    if kind.size:
+        if len(data) % kind.size:
             raise FieldError("cut off")
-        for start in range(0, len(value), kind.size):
-            yield kind.read(value[start : start + kind.size])
-    else:
-        position = 0
-        while position < len(value):
-            number, position = read_varint(value, position)
-            yield kind.read(number)
-
-
-def _read_nested(message: Any, field: _Nested, data: bytes, depth: int, skipped: str) -> None:
-    if field.name == skipped:
-        return
-    items = getattr(message, field.name)
-    if field.is_repeated:
-        if items is None:
-            items = []
-            setattr(message, field.name, items)
-        nested = field.type()
-        items.append(nested)
-    elif items is None:
-        nested = field.type()
-        setattr(message, field.name, nested)
-    else:
-        nested = items
-    try:
-        _read_into(nested, data, depth, skipped)
-    except FieldError as error:
-        index = f"[{len(items) - 1}]" if field.is_repeated else ""
-        place = f".{_camel(message, field.name)}{index}{error.place}"
-        raise FieldError(error.reason, place) from None
+        return [kind.read(data[at : at + kind.size]) for at in range(0, len(data), kind.size)]
+    found = []
+    position = 0
+    while position < len(data):
+        number, position = read_varint(data, position)
+        found.append(kind.read(number))
+    return found
 
 
 def _camel(message: messages.OtlpMessage, name: str) -> str:

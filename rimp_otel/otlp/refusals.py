@@ -50,6 +50,10 @@ class Refusals:
         else:
             self._left_out += 1
 
+    def __len__(self) -> int:
+        """Return how many reasons there are, those of warnings among them."""
+        return len(self._reasons) + self._left_out
+
     def __str__(self) -> str:
         """Return the first reasons, and how many more there are."""
         more = [f"and {self._left_out} more"] if self._left_out else []

@@ -137,9 +137,9 @@ def _to_count(value: object) -> int:
 
 
 def _partial_success_of_protobuf(body: bytes) -> PartialSuccess:
-    parts = [value for number, kind, value in read_fields(body) if (number, kind) == (1, BYTES)]
+    parts = [field.value for field in read_fields(body) if field[:2] == (1, BYTES)]
     rejected, message = 0, ""
-    for number, wire_type, value in read_fields(b"".join(parts)):
+    for number, wire_type, value, _ in read_fields(b"".join(parts)):
         if (number, wire_type) == (1, VARINT):
             rejected = value if value < 2**63 else 0
         elif (number, wire_type) == (2, BYTES):
@@ -169,9 +169,7 @@ def decode_status(body: bytes, content_type: str) -> str:
             message = found.get("message") if isinstance(found, dict) else None
             return message if isinstance(message, str) else ""
         if kind == RequestFormat.PROTOBUF.value:
-            texts = [
-                value for number, kind, value in read_fields(body) if (number, kind) == (2, BYTES)
-            ]
+            texts = [field.value for field in read_fields(body) if field[:2] == (2, BYTES)]
             return texts[-1].decode() if texts else ""
     except (msgspec.MsgspecError, RecursionError, FieldError, UnicodeError):
         pass
