@@ -20,9 +20,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.strangers", description=__doc__)
     parser.add_argument("project", nargs="*", help="only those whose name contains one of these")
     parser.add_argument("--environment", help="a virtual environment to use, instead of a new one")
+    parser.add_argument("--short", action="store_true", help="one project of each kind")
     arguments = parser.parse_args()
     chosen = [
-        p for p in PROJECTS if not arguments.project or any(n in p.name for n in arguments.project)
+        project
+        for project in PROJECTS
+        if (project.is_short or not arguments.short)
+        and (not arguments.project or any(name in project.name for name in arguments.project))
     ]
     with tempfile.TemporaryDirectory(prefix="rimp-strangers-") as name:
         directory = Path(arguments.environment or name).absolute()
@@ -57,10 +61,15 @@ def _print_table(comparisons: list[Comparison]) -> None:
         requests = (answered, one.server_spans, one.measured) if answered else ("", "", "")
         if one.project.tasks:
             requests = (one.project.tasks, "", one.measured)
-        recorded = requests[1] if answered else f"{one.spans} spans, {one.logs} logs"
+        recorded = requests[1] if answered else _count(one.spans, "span", one.logs, "log record")
         differs = f"{len(one.differences)}: {one.differences[0]}" if one.differences else "nothing"
         row = (one.project.name, requests[0], recorded, requests[2], one.recorded.code, differs)
         print("|", " | ".join(map(str, row)), "|")
+
+
+def _count(*counted: int | str) -> str:
+    pairs = zip(counted[::2], counted[1::2], strict=True)
+    return ", ".join(f"{number} {noun}" + "s" * (number != 1) for number, noun in pairs)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class Project:
         tasks: so many of Celery's tasks are in the measurements.
         requests_are_recorded: whether each answered request must be one span of a server.
         is_exact: whether there are to be exactly so many spans.
+        is_short: whether the short form runs it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Project:
     tasks: int = 0
     is_exact: bool = False
     requests_are_recorded: bool = True
+    is_short: bool = False
 
 
 def _write(name: str, text: str) -> Make:
@@ -216,23 +218,27 @@ for cell in notebook.cells:
 """
 
 
-def _gunicorn(name: str, *words: str, needs: tuple[str, ...] = ()) -> Project:
+def _gunicorn(
+    name: str, *words: str, needs: tuple[str, ...] = (), is_short: bool = False
+) -> Project:
     return Project(
         f"flask, gunicorn {name}",
         _write("hello.py", _FLASK),
         ("gunicorn", "hello:app", "--bind", "127.0.0.1:{port}", "--workers", "2", *words),
         ("/", "/missing"),
         needs=("flask", "gunicorn", *needs),
+        is_short=is_short,
     )
 
 
-def _uvicorn(name: str, *words: str) -> Project:
+def _uvicorn(name: str, *words: str, is_short: bool = False) -> Project:
     return Project(
         f"fastapi, uvicorn{name}",
         _write("main.py", _FASTAPI),
         ("uvicorn", "main:app", "--port", "{port}", *words),
         ("/", "/missing"),
         needs=("fastapi", "uvicorn"),
+        is_short=is_short,
     )
 
 
@@ -251,6 +257,7 @@ PROJECTS = [
         ("gunicorn", "mysite.wsgi", "--bind", "127.0.0.1:{port}", "--workers", "2"),
         ("/", "/admin/login/", "/missing"),
         needs=("django", "gunicorn"),
+        is_short=True,
     ),
     Project(
         "django, manage.py check",
@@ -259,7 +266,10 @@ PROJECTS = [
         needs=("django",),
     ),
     _uvicorn(""),
-    _uvicorn(", 4 workers", "--workers", "4"),
+    # The time is for a busy machine: a worker that takes longer to start is killed as sick.
+    _uvicorn(
+        ", 4 workers", "--workers", "4", "--timeout-worker-healthcheck", "60", is_short=True
+    ),
     _uvicorn(" --reload", "--reload"),
     Project(
         "flask run",
@@ -271,7 +281,7 @@ PROJECTS = [
     ),
     _gunicorn("sync"),
     _gunicorn("gthread", "--worker-class", "gthread", "--threads", "4"),
-    _gunicorn("gevent", "--worker-class", "gevent", needs=("gevent",)),
+    _gunicorn("gevent", "--worker-class", "gevent", needs=("gevent",), is_short=True),
     Project(
         "celery, prefork, 10 tasks a child",
         _all(_write("tasks.py", _CELERY), _write("calls.py", _CELERY_CALLS)),
@@ -280,6 +290,7 @@ PROJECTS = [
         redis=True,
         spans=200,
         tasks=100,
+        is_short=True,
     ),
     Project(
         "notebook, each cell twice",
@@ -290,6 +301,7 @@ PROJECTS = [
         spans=2,
         logs=2,
         is_exact=True,
+        is_short=True,
     ),
     Project("structlog", _write("app.py", _STRUCTLOG), ("python", "app.py"), needs=("structlog",)),
     Project(
@@ -298,14 +310,18 @@ PROJECTS = [
         ("python", "app.py"),
         needs=("structlog",),
         logs=2,
+        is_short=True,
     ),
-    Project("loguru", _write("app.py", _LOGURU), ("python", "app.py"), needs=("loguru",)),
+    Project(
+        "loguru", _write("app.py", _LOGURU), ("python", "app.py"), needs=("loguru",), is_short=True
+    ),
     *(
         Project(
             f"a script that ends: {name}",
             _write("app.py", f"{_DYING}{code}\n"),
             ("python", "app.py"),
             logs=1,
+            is_short=name in ("raises", "SIGTERM"),
         )
         for name, code in _DEATHS.items()
     ),

@@ -178,9 +178,14 @@ def _use(project: Project, process: subprocess.Popen[bytes], port: int) -> list:
             break
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         try:
-            connection.request("GET", url)
-            response = connection.getresponse()
-            body = re.sub(r'csrf\w+" value="\w+"', "", response.read().decode())
+            connection.connect()
+            with connection.sock.dup() as sock:
+                sock.settimeout(30)
+                connection.request("GET", url, headers={"Connection": "close"})
+                response = connection.getresponse()
+                body = re.sub(r'csrf\w+" value="\w+"', "", response.read().decode())
+                # Until the server closes: by then it has written its line about the request.
+                sock.recv(1)
             responses.append((url, response.status, _normal(body)))
         except (OSError, http.client.HTTPException) as error:
             responses.append((url, 0, repr(error)))
