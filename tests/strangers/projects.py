@@ -267,9 +267,7 @@ PROJECTS = [
     ),
     _uvicorn(""),
     # The time is for a busy machine: a worker that takes longer to start is killed as sick.
-    _uvicorn(
-        ", 4 workers", "--workers", "4", "--timeout-worker-healthcheck", "60", is_short=True
-    ),
+    _uvicorn(", 4 workers", "--workers", "4", "--timeout-worker-healthcheck", "60", is_short=True),
     _uvicorn(" --reload", "--reload"),
     Project(
         "flask run",
