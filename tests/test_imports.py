@@ -74,6 +74,7 @@ FUNCTION_LEVEL = {
     ("storage/files/sealer.py", "rimp_otel.storage.files.parquet_job"),
     ("storage/files/sealer.py", "rimp_otel.storage.files.retention"),
     ("storage/files/sealer.py", "rimp_otel.storage.files.sealed_file"),
+    ("storage/files/sealer.py", "rimp_otel.storage.forwarding"),
     ("streaming/stream.py", "hashlib"),
     # Recovering what a process that died left.
     ("journal/recovery.py", "rimp_otel.journal.orphans"),

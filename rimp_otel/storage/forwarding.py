@@ -151,32 +151,49 @@ def read_json(path: Path) -> dict[str, Any] | None:
 class DestinationHold:
     """What one destination holds of a recording: what it has not acknowledged, up to a bound.
 
+    A cursor that is damaged has acknowledged nothing.
+
     Args:
         directory: of the destination.
 
     Raises:
-        OSError, ValueError: what it remembers cannot be read.
+        OSError: what it remembers cannot be read.
     """
 
     def __init__(self, directory: Path) -> None:
-        found = read_json(directory / DESTINATION_FILE) or {}
         self.directory = directory
         #: Bytes that are kept for it beyond the bounds of retention.
-        self.size = int(found.get("hold", 0))
-        self._positions: dict[Signal, Positions | None] = {}
+        self.size = 0
+        try:
+            self.size = int((read_json(directory / DESTINATION_FILE) or {})["hold"])
+        except (KeyError, ValueError, TypeError):
+            pass
+        self._positions: dict[Signal, Positions] = {}
 
     def has_all_of(self, signal: Signal, id: str) -> bool:
-        """Return True if a file has been dealt with as a whole."""
-        positions = self.positions(signal)
-        found = positions.files.get(id)
+        """Return True if a file has been dealt with as a whole.
+
+        Raises:
+            OSError: the cursor cannot be read.
+        """
+        found = self.positions(signal).files.get(id)
         return found is not None and found.is_complete
 
     def positions(self, signal: Signal) -> Positions:
-        """Return how far it has come with a signal; with none, before its first batch."""
-        if signal not in self._positions:
-            found = read_json(self.directory / cursor_name(signal))
-            self._positions[signal] = Positions({}) if found is None else Positions.parse(found)
-        return self._positions[signal] or Positions({})
+        """Return how far it has come with a signal.
+
+        Raises:
+            OSError: the cursor cannot be read.
+        """
+        found = self._positions.get(signal)
+        if found is None:
+            try:
+                data = read_json(self.directory / cursor_name(signal))
+                found = Positions({}) if data is None else Positions.parse(data)
+            except ValueError:
+                found = Positions({})
+            self._positions[signal] = found
+        return found
 
 
 def list_destinations(forward: Path) -> list[Path]:
@@ -200,7 +217,7 @@ def read_holds(forward: Path) -> list[DestinationHold]:
     """Return what each destination of a recording holds.
 
     Raises:
-        OSError, ValueError: what one remembers cannot be read.
+        OSError: what one remembers cannot be read.
     """
     return [DestinationHold(path) for path in list_destinations(forward)]
 

@@ -7,7 +7,9 @@ import pytest
 from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.records import Signal, TelemetryEvent
+from rimp_otel.storage.files.retention import delete_expired
 from rimp_otel.storage.files.storage import FileStorage
+from rimp_otel.storage.forwarding import read_holds
 from rimp_otel.transport.cursor import DestinationLockedError, read_cursor
 from rimp_otel.transport.destination import Delivered, Refused, RetryLater, Stopped
 from rimp_otel.transport.forwarder import Forwarder, ForwarderOptions
@@ -182,3 +184,71 @@ def test_a_service_sends_what_comes(path, storage):
     assert forwarder.stop()
     assert destination.is_closed
     assert destination.counts.total() == 20
+
+
+def delete_all_sealed(path):
+    """Have retention delete what it may, and all that no destination holds."""
+    deleted = delete_expired(path / "sealed", 0, None, 0.0, holds=read_holds(path / "forward"))
+    assert deleted.error is None
+    return deleted
+
+
+def test_what_retention_deletes_unsent_is_expired(path, storage):
+    """Counted to the record, also of a file of which a part was sent; and only once."""
+    options = ONCE._replace(hold=0)
+    store(storage, "a", "b")
+    destination = ScriptedDestination()
+    forward(path, destination, options=options)
+    store(storage, "c")
+    store(storage, "d", "e", "f")
+    storage.rotate()
+    other = ScriptedDestination(name="test://other")
+    assert delete_all_sealed(path).expired == 6
+    (outcome, unheld) = forward(path, destination, other, options=options)
+    assert outcome.ledger == Ledger(expired=4)
+    assert ledger_of(path, destination) == Ledger(acknowledged=2, expired=4)
+    assert unheld.ledger == Ledger()  # it came later
+    assert not list((path / "forward").glob("*/expired-*"))
+    (outcome, _) = forward(path, destination, other, options=options)
+    assert outcome.ledger == Ledger()
+
+
+def test_a_note_that_was_counted_is_not_counted_again(path, storage):
+    """A death after the ledger was saved, before the note was removed."""
+    options = ONCE._replace(hold=0)
+    destination = ScriptedDestination()
+    forward(path, destination, options=options)
+    store(storage, "a")
+    storage.rotate()
+    delete_all_sealed(path)
+    (note,) = (path / "forward").glob("*/expired-*")
+    forward(path, destination, options=options)
+    note.touch()
+    (outcome,) = forward(path, destination, options=options)
+    assert outcome.ledger == Ledger()
+    assert not note.exists()
+
+
+def test_a_file_that_is_being_sent_is_sent_to_its_end(path, storage):
+    """Although it is deleted meanwhile: nothing of it is expired."""
+    store(storage, "a", "b")
+    storage.rotate()
+    destination = ScriptedDestination([lambda batch: delete_all_sealed(path) and Delivered()])
+    (outcome,) = forward(path, destination, options=ONCE._replace(hold=0))
+    assert outcome.ledger == Ledger(acknowledged=2)
+    (outcome,) = forward(path, destination)
+    assert outcome.ledger == Ledger()
+    assert not list((path / "forward").glob("*/expired-*"))
+
+
+def test_a_file_that_was_changed_is_sent_again(path, storage):
+    """From its start, so that nothing of it is missing."""
+    store(storage, "a")
+    store(storage, "b")
+    destination = ScriptedDestination()
+    forward(path, destination)
+    file = path / "logs.jsonl"
+    first, second = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(first + second.replace(b'"b"', b'"changed"') + second)
+    forward(path, destination)
+    assert destination.messages == ["a", "b", "a", "changed", "b"]

@@ -44,6 +44,7 @@ class Sealer:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._directory = layout.sealed
+        self._forward = layout.forward
         self._policy = policy
         self._clock = clock
         self._monotonic = monotonic
@@ -156,12 +157,16 @@ class Sealer:
     def _retain(self, stuck: set[str]) -> None:
         with importing():
             from rimp_otel.storage.files.retention import delete_expired
+            from rimp_otel.storage.forwarding import read_holds
         policy, size = self._policy, self._policy.retain_size
         is_default = isinstance(size, DefaultSize)
         if isinstance(size, DefaultSize):
             size = size.on_disk(self._directory)
         try:
-            deleted = delete_expired(self._directory, size, policy.retain_age, self._clock(), stuck)
+            holds = read_holds(self._forward)
+            deleted = delete_expired(
+                self._directory, size, policy.retain_age, self._clock(), stuck, holds
+            )
         except OSError as error:
             self._fail("retain", f"cannot read {self._directory}", error)
             return
@@ -172,6 +177,13 @@ class Sealer:
                 "bound",
                 f"{self._directory} has reached {size} bytes, and its oldest files are deleted from now on: "
                 "set RIMP_RETAIN_SIZE, retain_size, or rimp run --retain to keep more",
+            )
+        if deleted.expired:
+            self._reporter.warn(
+                "expired",
+                f"{self._directory} holds all that it may for forwarding, and up to {deleted.expired}"
+                " records that were not forwarded yet are deleted: mend what keeps rimp forward from"
+                " sending, or hold more by its --hold (rimp forward --status)",
             )
         if deleted.error is not None:
             self._fail("retain", f"cannot delete from {self._directory}", deleted.error)
