@@ -96,13 +96,15 @@ class TraceDecision(NamedTuple):
 class TraceFacts:
     """What a rule needs to know of a trace, from any number of its records."""
 
-    __slots__ = ("end", "held", "is_rooted", "randomness", "spans", "start")
+    __slots__ = ("end", "held", "is_rooted", "last", "randomness", "spans", "start")
 
     def __init__(self) -> None:
         #: The conditions that held for one of its records, as bits.
         self.held = 0
         #: The first start and the last end of its spans, in nanoseconds since the epoch; 0 for none.
         self.start = self.end = 0
+        #: When its last record was made, or read if that was earlier: clocks differ.
+        self.last = 0
         self.spans = 0
         #: True once its root is among them.
         self.is_rooted = False
@@ -113,6 +115,7 @@ class TraceFacts:
         """Add what is known from other records of the same trace."""
         self.held |= other.held
         self.add_times(other.start, other.end)
+        self.last = max(self.last, other.last)
         self.spans += other.spans
         self.is_rooted = self.is_rooted or other.is_rooted
         if self.randomness is None:
@@ -156,21 +159,24 @@ class TraceRule:
     def __repr__(self) -> str:
         return f"TraceRule({self.text!r})"
 
-    def observe(self, signal: Signal, line: bytes, facts: MutableMapping[int, TraceFacts]) -> None:
+    def observe(
+        self, signal: Signal, line: bytes, facts: MutableMapping[int, TraceFacts], now: int
+    ) -> None:
         """Add what a line of OTLP JSON tells about its traces.
 
         Args:
             signal: the line's.
             line: without its end.
             facts: by trace id; added to.
+            now: when it is read, in nanoseconds since the epoch.
 
         Raises:
             DecodeError: the line cannot be read. What it told until then is in ``facts``.
         """
         if signal is Signal.TRACES:
-            self._observe_spans(line, facts)
+            self._observe_spans(line, facts, now)
         elif signal is Signal.LOGS and self._log_conditions:
-            self._observe_logs(line, facts)
+            self._observe_logs(line, facts, now)
 
     def decide(self, trace_id: int, facts: TraceFacts | None) -> TraceDecision:
         """Return the decision about a trace, by all that is known of it.
@@ -189,7 +195,7 @@ class TraceRule:
         return TraceDecision(True, threshold if by_probability else None)
 
     @no_recursion_error
-    def _observe_spans(self, line: bytes, facts: MutableMapping[int, TraceFacts]) -> None:
+    def _observe_spans(self, line: bytes, facts: MutableMapping[int, TraceFacts], now: int) -> None:
         conditions = self._span_conditions
         for resource in decode_with_scopes(self._spans, line).resources():
             service, attributes = _read_resource(resource.resource)
@@ -202,6 +208,7 @@ class TraceRule:
                     fact.spans += 1
                     start, end = span.start_time_unix_nano or 0, span.end_time_unix_nano or 0
                     fact.add_times(start, end)
+                    fact.last = max(fact.last, min(end or start, now))
                     if not span.parent_span_id:
                         fact.is_rooted = True
                     if span.trace_state and fact.randomness is None:
@@ -213,7 +220,7 @@ class TraceRule:
                                 fact.held |= condition.bit
 
     @no_recursion_error
-    def _observe_logs(self, line: bytes, facts: MutableMapping[int, TraceFacts]) -> None:
+    def _observe_logs(self, line: bytes, facts: MutableMapping[int, TraceFacts], now: int) -> None:
         for resource in decode_with_scopes(_LOGS, line).resources():
             for scope in resource.scopes():
                 for record in scope.log_records or ():
@@ -234,7 +241,7 @@ class TraceRule:
 # --- What is read of a line.
 
 
-class _Span(PartialMessage):
+class _SpanFacts(PartialMessage):
     trace_id: str | None = None
     parent_span_id: str | None = None
     trace_state: str | None = None
@@ -245,21 +252,22 @@ class _Span(PartialMessage):
     status: Status | None = None
 
 
-class _SpanWithAttributes(_Span):
+class _AttributedSpanFacts(_SpanFacts):
     attributes: list[KeyValue] | None = None
 
 
-class _Log(PartialMessage):
+class _LogFacts(PartialMessage):
     trace_id: str | None = None
+    time_unix_nano: int | None = None
     severity_number: int | str | None = None
 
 
 _Nothing = msgspec.Raw
-_SPANS: Any = msgspec.json.Decoder(PartialLine[_Span, _Nothing, _Nothing], strict=False)
+_SPANS: Any = msgspec.json.Decoder(PartialLine[_SpanFacts, _Nothing, _Nothing], strict=False)
 _SPANS_WITH_ATTRIBUTES: Any = msgspec.json.Decoder(
-    PartialLine[_SpanWithAttributes, _Nothing, _Nothing], strict=False
+    PartialLine[_AttributedSpanFacts, _Nothing, _Nothing], strict=False
 )
-_LOGS: Any = msgspec.json.Decoder(PartialLine[_Nothing, _Log, _Nothing], strict=False)
+_LOGS: Any = msgspec.json.Decoder(PartialLine[_Nothing, _LogFacts, _Nothing], strict=False)
 
 _ResourceFacts = tuple[str, dict[str, Any]]
 _resources: BoundedCache[bytes, _ResourceFacts] = BoundedCache(256)

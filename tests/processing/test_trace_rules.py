@@ -67,7 +67,7 @@ def decide(text, *lines, trace=TRACE):
     facts: dict[int, TraceFacts] = {}
     for one in lines:
         signal = Signal.TRACES if b"resourceSpans" in one else Signal.LOGS
-        rule.observe(signal, one, facts)
+        rule.observe(signal, one, facts, 10 * S)
     return rule.decide(trace, facts.get(trace))
 
 
@@ -259,12 +259,13 @@ def test_facts_add_up():
     rule = TraceRule.parse("duration > 3s and status = error and spans = 2")
     first: dict[int, TraceFacts] = {}
     second: dict[int, TraceFacts] = {}
-    rule.observe(Signal.TRACES, line(span(start=S, end=2 * S)), first)
-    rule.observe(
-        Signal.TRACES, line(span(parent="aa" * 8, start=4 * S, end=5 * S, status=2)), second
-    )
+    early = line(span(start=S, end=2 * S))
+    late = line(span(parent="aa" * 8, start=4 * S, end=5 * S, status=2))
+    rule.observe(Signal.TRACES, early, first, 10 * S)
+    rule.observe(Signal.TRACES, late, second, 3 * S)
     assert not rule.decide(TRACE, first[TRACE]).is_kept
     assert not rule.decide(TRACE, second[TRACE]).is_kept
     first[TRACE].add(second[TRACE])
     assert rule.decide(TRACE, first[TRACE]).is_kept
     assert first[TRACE].is_rooted
+    assert first[TRACE].last == 3 * S
