@@ -28,7 +28,7 @@ from rimp_otel.otlp.messages import (
 from rimp_otel.otlp.protobuf_writer import (
     FIELDS,
     Encoder,
-    Field,
+    FieldEncoding,
     encode_message,
     encode_varint,
     length_prefix,
@@ -217,12 +217,12 @@ def _keep_attribute(text: bytes, data: bytes) -> bytes:
 # Spans and log records: with care, and as the SDK makes nearly all of them.
 
 
-def _attributes_encoder(field: Field) -> Encoder:
+def _attributes_encoder(field: FieldEncoding) -> Encoder:
     tag = encode_varint(field.number << 3 | 2)
     return lambda raw, depth: _encode_attributes(raw, tag, depth)
 
 
-def _value_encoder(field: Field) -> Encoder:
+def _value_encoder(field: FieldEncoding) -> Encoder:
     tag = encode_varint(field.number << 3 | 2)
 
     def encode(raw: Raw, depth: int) -> bytes:
@@ -237,7 +237,7 @@ def _value_encoder(field: Field) -> Encoder:
 _AS_TEXT = {"attributes": _attributes_encoder, "body": _value_encoder}
 
 
-def _fields_of(kind: type) -> list[Field]:
+def _fields_of(kind: type) -> list[FieldEncoding]:
     return [
         field._replace(make_encoder=_AS_TEXT.get(field.name, field.make_encoder))
         for field in FIELDS[kind]

@@ -29,7 +29,7 @@ from rimp_otel.otlp.protobuf_reader import MAX_MESSAGE_DEPTH
 __all__ = [
     "FIELDS",
     "Encoder",
-    "Field",
+    "FieldEncoding",
     "encode_message",
     "encode_varint",
     "length_prefix",
@@ -42,13 +42,13 @@ Encoder = Callable[[Any, int], bytes]
 default."""
 
 
-class Field(NamedTuple):
+class FieldEncoding(NamedTuple):
     """A field of a message."""
 
     name: str
     number: int
     #: Makes the encoder of a field of this number.
-    make_encoder: Callable[[Field], Encoder]
+    make_encoder: Callable[[FieldEncoding], Encoder]
 
 
 # Varints and tags.
@@ -76,15 +76,15 @@ def length_prefix(data: bytes) -> bytes:
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-def _tag(field: Field, wire_type: int) -> bytes:
+def _tag(field: FieldEncoding, wire_type: int) -> bytes:
     return encode_varint(field.number << 3 | wire_type)
 
 
 # Types of fields.
 
 
-def _varint_field(convert: Callable[[Any, str], int]) -> Callable[[Field], Encoder]:
-    def make(field: Field) -> Encoder:
+def _varint_field(convert: Callable[[Any, str], int]) -> Callable[[FieldEncoding], Encoder]:
+    def make(field: FieldEncoding) -> Encoder:
         tag = _tag(field, _VARINT)
 
         def encode(value: Any, _: int) -> bytes:
@@ -96,7 +96,7 @@ def _varint_field(convert: Callable[[Any, str], int]) -> Callable[[Field], Encod
     return make
 
 
-def _enum(names: Mapping[str, int]) -> Callable[[Field], Encoder]:
+def _enum(names: Mapping[str, int]) -> Callable[[FieldEncoding], Encoder]:
     return _varint_field(lambda value, name: enum_number(value, names, _camel(name)))
 
 
@@ -112,11 +112,11 @@ _sint32 = _varint_field(lambda value, _: value << 1 ^ value >> 31 if value < 0 e
 
 def _fixed(
     wire_type: int, format: str, check: Callable[[Any, str], Any], is_optional: bool = False
-) -> Callable[[Field], Encoder]:
+) -> Callable[[FieldEncoding], Encoder]:
     pack = struct.Struct(format).pack
     default = b"" if is_optional else pack(0)
 
-    def make(field: Field) -> Encoder:
+    def make(field: FieldEncoding) -> Encoder:
         tag = _tag(field, wire_type)
 
         def encode(value: Any, _: int) -> bytes:
@@ -143,8 +143,10 @@ _optional_double = _fixed(_FIXED64, "<d", _as_it_is, is_optional=True)
 _optional_sfixed64 = _fixed(_FIXED64, "<q", _as_it_is, is_optional=True)
 
 
-def _packed(encode_all: Callable[[Sequence[Any], str], bytes]) -> Callable[[Field], Encoder]:
-    def make(field: Field) -> Encoder:
+def _packed(
+    encode_all: Callable[[Sequence[Any], str], bytes],
+) -> Callable[[FieldEncoding], Encoder]:
+    def make(field: FieldEncoding) -> Encoder:
         tag = _tag(field, _BYTES)
 
         def encode(values: Any, _: int) -> bytes:
@@ -170,8 +172,8 @@ _packed_uint64 = _packed(
 )
 
 
-def _delimited(convert: Callable[[Any, str], bytes]) -> Callable[[Field], Encoder]:
-    def make(field: Field) -> Encoder:
+def _delimited(convert: Callable[[Any, str], bytes]) -> Callable[[FieldEncoding], Encoder]:
+    def make(field: FieldEncoding) -> Encoder:
         tag = _tag(field, _BYTES)
 
         def encode(value: Any, _: int) -> bytes:
@@ -183,7 +185,7 @@ def _delimited(convert: Callable[[Any, str], bytes]) -> Callable[[Field], Encode
     return make
 
 
-def _id(size: int) -> Callable[[Field], Encoder]:
+def _id(size: int) -> Callable[[FieldEncoding], Encoder]:
     return _delimited(lambda text, name: id_bytes(text, size, _camel(name)) if text else b"")
 
 
@@ -191,7 +193,7 @@ _string = _delimited(lambda text, _: text.encode())
 _trace_id, _span_id = _id(16), _id(8)
 
 
-def _strings(field: Field) -> Encoder:
+def _strings(field: FieldEncoding) -> Encoder:
     tag = _tag(field, _BYTES)
 
     def encode(texts: Any, _: int) -> bytes:
@@ -201,7 +203,7 @@ def _strings(field: Field) -> Encoder:
     return encode
 
 
-def _message(field: Field) -> Encoder:
+def _message(field: FieldEncoding) -> Encoder:
     tag = _tag(field, _BYTES)
 
     def encode(message: Any, depth: int) -> bytes:
@@ -211,7 +213,7 @@ def _message(field: Field) -> Encoder:
     return encode
 
 
-def _messages(field: Field) -> Encoder:
+def _messages(field: FieldEncoding) -> Encoder:
     tag = _tag(field, _BYTES)
 
     def encode(items: Any, depth: int) -> bytes:
@@ -267,162 +269,178 @@ def _with_one_value(encode: Encoder) -> Encoder:
 # Messages.
 
 
-def _dropped(number: int) -> Field:
-    return Field("dropped_attributes_count", number, _uint32)
+def _dropped(number: int) -> FieldEncoding:
+    return FieldEncoding("dropped_attributes_count", number, _uint32)
 
 
-def _attributes(number: int, name: str = "attributes") -> Field:
-    return Field(name, number, _messages)
+def _attributes(number: int, name: str = "attributes") -> FieldEncoding:
+    return FieldEncoding(name, number, _messages)
 
 
-def _start_and_time() -> list[Field]:
-    return [Field("start_time_unix_nano", 2, _fixed64), Field("time_unix_nano", 3, _fixed64)]
+def _start_and_time() -> list[FieldEncoding]:
+    return [
+        FieldEncoding("start_time_unix_nano", 2, _fixed64),
+        FieldEncoding("time_unix_nano", 3, _fixed64),
+    ]
 
 
-def _distribution() -> list[Field]:
-    return [*_start_and_time(), Field("count", 4, _fixed64), Field("sum", 5, _optional_double)]
+def _distribution() -> list[FieldEncoding]:
+    return [
+        *_start_and_time(),
+        FieldEncoding("count", 4, _fixed64),
+        FieldEncoding("sum", 5, _optional_double),
+    ]
 
 
-def _points(*others: Field) -> list[Field]:
-    return [Field("data_points", 1, _messages), *others]
+def _points(*others: FieldEncoding) -> list[FieldEncoding]:
+    return [FieldEncoding("data_points", 1, _messages), *others]
 
 
-_TEMPORALITY = Field("aggregation_temporality", 2, _enum(TEMPORALITIES))
+_TEMPORALITY = FieldEncoding("aggregation_temporality", 2, _enum(TEMPORALITIES))
 
 
-FIELDS: dict[type, list[Field]] = {
-    messages.KeyValue: [Field("key", 1, _string), Field("value", 2, _message)],
-    messages.ArrayValue: [Field("values", 1, _messages)],
-    messages.KeyValueList: [Field("values", 1, _messages)],
+FIELDS: dict[type, list[FieldEncoding]] = {
+    messages.KeyValue: [FieldEncoding("key", 1, _string), FieldEncoding("value", 2, _message)],
+    messages.ArrayValue: [FieldEncoding("values", 1, _messages)],
+    messages.KeyValueList: [FieldEncoding("values", 1, _messages)],
     messages.EntityRef: [
-        Field("schema_url", 1, _string),
-        Field("type", 2, _string),
-        Field("id_keys", 3, _strings),
-        Field("description_keys", 4, _strings),
+        FieldEncoding("schema_url", 1, _string),
+        FieldEncoding("type", 2, _string),
+        FieldEncoding("id_keys", 3, _strings),
+        FieldEncoding("description_keys", 4, _strings),
     ],
-    messages.Resource: [_attributes(1), _dropped(2), Field("entity_refs", 3, _messages)],
+    messages.Resource: [_attributes(1), _dropped(2), FieldEncoding("entity_refs", 3, _messages)],
     messages.Scope: [
-        Field("name", 1, _string),
-        Field("version", 2, _string),
+        FieldEncoding("name", 1, _string),
+        FieldEncoding("version", 2, _string),
         _attributes(3),
         _dropped(4),
     ],
     messages.SpanEvent: [
-        Field("time_unix_nano", 1, _fixed64),
-        Field("name", 2, _string),
+        FieldEncoding("time_unix_nano", 1, _fixed64),
+        FieldEncoding("name", 2, _string),
         _attributes(3),
         _dropped(4),
     ],
     messages.Link: [
-        Field("trace_id", 1, _trace_id),
-        Field("span_id", 2, _span_id),
-        Field("trace_state", 3, _string),
+        FieldEncoding("trace_id", 1, _trace_id),
+        FieldEncoding("span_id", 2, _span_id),
+        FieldEncoding("trace_state", 3, _string),
         _attributes(4),
         _dropped(5),
-        Field("flags", 6, _fixed32),
+        FieldEncoding("flags", 6, _fixed32),
     ],
-    messages.Status: [Field("message", 2, _string), Field("code", 3, _enum(STATUS_CODES))],
+    messages.Status: [
+        FieldEncoding("message", 2, _string),
+        FieldEncoding("code", 3, _enum(STATUS_CODES)),
+    ],
     messages.Span: [
-        Field("trace_id", 1, _trace_id),
-        Field("span_id", 2, _span_id),
-        Field("trace_state", 3, _string),
-        Field("parent_span_id", 4, _span_id),
-        Field("name", 5, _string),
-        Field("kind", 6, _enum(SPAN_KINDS)),
-        Field("start_time_unix_nano", 7, _fixed64),
-        Field("end_time_unix_nano", 8, _fixed64),
+        FieldEncoding("trace_id", 1, _trace_id),
+        FieldEncoding("span_id", 2, _span_id),
+        FieldEncoding("trace_state", 3, _string),
+        FieldEncoding("parent_span_id", 4, _span_id),
+        FieldEncoding("name", 5, _string),
+        FieldEncoding("kind", 6, _enum(SPAN_KINDS)),
+        FieldEncoding("start_time_unix_nano", 7, _fixed64),
+        FieldEncoding("end_time_unix_nano", 8, _fixed64),
         _attributes(9),
         _dropped(10),
-        Field("events", 11, _messages),
-        Field("dropped_events_count", 12, _uint32),
-        Field("links", 13, _messages),
-        Field("dropped_links_count", 14, _uint32),
-        Field("status", 15, _message),
-        Field("flags", 16, _fixed32),
+        FieldEncoding("events", 11, _messages),
+        FieldEncoding("dropped_events_count", 12, _uint32),
+        FieldEncoding("links", 13, _messages),
+        FieldEncoding("dropped_links_count", 14, _uint32),
+        FieldEncoding("status", 15, _message),
+        FieldEncoding("flags", 16, _fixed32),
     ],
     messages.LogRecord: [
-        Field("time_unix_nano", 1, _fixed64),
-        Field("severity_number", 2, _enum(SEVERITIES)),
-        Field("severity_text", 3, _string),
-        Field("body", 5, _message),
+        FieldEncoding("time_unix_nano", 1, _fixed64),
+        FieldEncoding("severity_number", 2, _enum(SEVERITIES)),
+        FieldEncoding("severity_text", 3, _string),
+        FieldEncoding("body", 5, _message),
         _attributes(6),
         _dropped(7),
-        Field("flags", 8, _fixed32),
-        Field("trace_id", 9, _trace_id),
-        Field("span_id", 10, _span_id),
-        Field("observed_time_unix_nano", 11, _fixed64),
-        Field("event_name", 12, _string),
+        FieldEncoding("flags", 8, _fixed32),
+        FieldEncoding("trace_id", 9, _trace_id),
+        FieldEncoding("span_id", 10, _span_id),
+        FieldEncoding("observed_time_unix_nano", 11, _fixed64),
+        FieldEncoding("event_name", 12, _string),
     ],
     messages.OtlpExemplar: [
-        Field("time_unix_nano", 2, _fixed64),
-        Field("as_double", 3, _optional_double),
-        Field("span_id", 4, _span_id),
-        Field("trace_id", 5, _trace_id),
-        Field("as_int", 6, _optional_sfixed64),
+        FieldEncoding("time_unix_nano", 2, _fixed64),
+        FieldEncoding("as_double", 3, _optional_double),
+        FieldEncoding("span_id", 4, _span_id),
+        FieldEncoding("trace_id", 5, _trace_id),
+        FieldEncoding("as_int", 6, _optional_sfixed64),
         _attributes(7, "filtered_attributes"),
     ],
     messages.NumberDataPoint: [
         *_start_and_time(),
-        Field("as_double", 4, _optional_double),
-        Field("exemplars", 5, _messages),
-        Field("as_int", 6, _optional_sfixed64),
+        FieldEncoding("as_double", 4, _optional_double),
+        FieldEncoding("exemplars", 5, _messages),
+        FieldEncoding("as_int", 6, _optional_sfixed64),
         _attributes(7),
-        Field("flags", 8, _uint32),
+        FieldEncoding("flags", 8, _uint32),
     ],
     messages.HistogramDataPoint: [
         *_distribution(),
-        Field("bucket_counts", 6, _packed_fixed64),
-        Field("explicit_bounds", 7, _packed_double),
-        Field("exemplars", 8, _messages),
+        FieldEncoding("bucket_counts", 6, _packed_fixed64),
+        FieldEncoding("explicit_bounds", 7, _packed_double),
+        FieldEncoding("exemplars", 8, _messages),
         _attributes(9),
-        Field("flags", 10, _uint32),
-        Field("min", 11, _optional_double),
-        Field("max", 12, _optional_double),
+        FieldEncoding("flags", 10, _uint32),
+        FieldEncoding("min", 11, _optional_double),
+        FieldEncoding("max", 12, _optional_double),
     ],
-    messages.OtlpBuckets: [Field("offset", 1, _sint32), Field("bucket_counts", 2, _packed_uint64)],
+    messages.OtlpBuckets: [
+        FieldEncoding("offset", 1, _sint32),
+        FieldEncoding("bucket_counts", 2, _packed_uint64),
+    ],
     messages.ExponentialHistogramDataPoint: [
         _attributes(1),
         *_distribution(),
-        Field("scale", 6, _sint32),
-        Field("zero_count", 7, _fixed64),
-        Field("positive", 8, _message),
-        Field("negative", 9, _message),
-        Field("flags", 10, _uint32),
-        Field("exemplars", 11, _messages),
-        Field("min", 12, _optional_double),
-        Field("max", 13, _optional_double),
-        Field("zero_threshold", 14, _double),
+        FieldEncoding("scale", 6, _sint32),
+        FieldEncoding("zero_count", 7, _fixed64),
+        FieldEncoding("positive", 8, _message),
+        FieldEncoding("negative", 9, _message),
+        FieldEncoding("flags", 10, _uint32),
+        FieldEncoding("exemplars", 11, _messages),
+        FieldEncoding("min", 12, _optional_double),
+        FieldEncoding("max", 13, _optional_double),
+        FieldEncoding("zero_threshold", 14, _double),
     ],
-    messages.ValueAtQuantile: [Field("quantile", 1, _double), Field("value", 2, _double)],
+    messages.ValueAtQuantile: [
+        FieldEncoding("quantile", 1, _double),
+        FieldEncoding("value", 2, _double),
+    ],
     messages.SummaryDataPoint: [
         *_start_and_time(),
-        Field("count", 4, _fixed64),
-        Field("sum", 5, _double),
-        Field("quantile_values", 6, _messages),
+        FieldEncoding("count", 4, _fixed64),
+        FieldEncoding("sum", 5, _double),
+        FieldEncoding("quantile_values", 6, _messages),
         _attributes(7),
-        Field("flags", 8, _uint32),
+        FieldEncoding("flags", 8, _uint32),
     ],
     messages.Gauge: _points(),
-    messages.Sum: _points(_TEMPORALITY, Field("is_monotonic", 3, _bool)),
+    messages.Sum: _points(_TEMPORALITY, FieldEncoding("is_monotonic", 3, _bool)),
     messages.Histogram: _points(_TEMPORALITY),
     messages.ExponentialHistogram: _points(_TEMPORALITY),
     messages.Summary: _points(),
     messages.Metric: [
-        Field("name", 1, _string),
-        Field("description", 2, _string),
-        Field("unit", 3, _string),
-        Field("gauge", 5, _message),
-        Field("sum", 7, _message),
-        Field("histogram", 9, _message),
-        Field("exponential_histogram", 10, _message),
-        Field("summary", 11, _message),
-        Field("metadata", 12, _messages),
+        FieldEncoding("name", 1, _string),
+        FieldEncoding("description", 2, _string),
+        FieldEncoding("unit", 3, _string),
+        FieldEncoding("gauge", 5, _message),
+        FieldEncoding("sum", 7, _message),
+        FieldEncoding("histogram", 9, _message),
+        FieldEncoding("exponential_histogram", 10, _message),
+        FieldEncoding("summary", 11, _message),
+        FieldEncoding("metadata", 12, _messages),
     ],
 }
 """The fields of each message, by number. What is not here is text in lines: resources and scopes."""
 
 
-def make_encoder(fields: Sequence[Field]) -> Encoder:
+def make_encoder(fields: Sequence[FieldEncoding]) -> Encoder:
     """Return a function that encodes these fields of a message."""
     get = _getter([field.name for field in fields])
     encoders = [field.make_encoder(field) for field in fields]
@@ -447,7 +465,7 @@ def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
 _encoders: dict[type, Encoder] = {}
 
 
-def register_message(kind: type, fields: Sequence[Field]) -> None:
+def register_message(kind: type, fields: Sequence[FieldEncoding]) -> None:
     """Have ``encode_message`` know one more kind of message."""
     _encoders[kind] = make_encoder(fields)
 
