@@ -43,18 +43,18 @@ __all__ = ["protobuf_of_line"]
 # Messages whose attributes and values stay text.
 
 
-class _Span(messages.Span):
+class _SpanAsText(messages.Span):
     attributes: Raw = Raw()  # type: ignore[assignment]
 
 
-class _LogRecord(messages.LogRecord):
+class _LogAsText(messages.LogRecord):
     attributes: Raw = Raw()  # type: ignore[assignment]
     body: Raw = Raw()  # type: ignore[assignment]
 
 
-_ScopeOnWire = PartialScope[_Span, _LogRecord, messages.Metric]
-_ResourceOnWire = PartialResource[_Span, _LogRecord, messages.Metric]
-_LINE = msgspec.json.Decoder(PartialLine[_Span, _LogRecord, messages.Metric], strict=False)
+_ScopeOnWire = PartialScope[_SpanAsText, _LogAsText, messages.Metric]
+_ResourceOnWire = PartialResource[_SpanAsText, _LogAsText, messages.Metric]
+_LINE = msgspec.json.Decoder(PartialLine[_SpanAsText, _LogAsText, messages.Metric], strict=False)
 _TEXT = msgspec.json.Decoder(str | None)
 _ATTRIBUTES = msgspec.json.Decoder(list[messages.KeyValue] | None, strict=False)
 _ATTRIBUTE = msgspec.json.Decoder(messages.KeyValue, strict=False)
@@ -244,8 +244,8 @@ def _fields_of(kind: type) -> list[FieldEncoding]:
     ]
 
 
-register_message(_Span, _fields_of(messages.Span))
-register_message(_LogRecord, _fields_of(messages.LogRecord))
+register_message(_SpanAsText, _fields_of(messages.Span))
+register_message(_LogAsText, _fields_of(messages.LogRecord))
 _encode_lists = make_encoder([field for field in FIELDS[messages.Span] if 10 <= field.number <= 14])
 
 _ODD = (TypeError, ValueError, IndexError, KeyError, struct.error)

@@ -6,15 +6,19 @@ batch, set a record aside, stop) is decided by the forwarder alone, in the same 
 
 from __future__ import annotations
 
+import binascii
 import importlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+import re
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.records import Signal
 from rimp_otel.process import describe_error
+from rimp_otel.transport.destination_options import DestinationOptions
 
 __all__ = [
     "DESTINATION_GROUP",
@@ -25,8 +29,10 @@ __all__ = [
     "Outcome",
     "Refused",
     "RetryLater",
+    "SecretTexts",
     "Stopped",
     "destination_name",
+    "is_path",
     "known_schemes",
     "open_destination",
 ]
@@ -122,36 +128,14 @@ class Destination(Protocol):
 # Opening one.
 
 
-@dataclass(frozen=True)
-class DestinationOptions:
-    """How to reach a destination. What is None or empty comes from the destination's defaults.
-
-    Args:
-        headers: sent with each request; secret, so they are in no ``repr``.
-        ca_file: certificates that the server's must be signed by, in PEM.
-        certificate_file, key_file: of the client, in PEM.
-        compression: "gzip" or "none"; None for the destination's default.
-        timeout: seconds for one request; None for the destination's default.
-        encoding: "protobuf" or "json"; None for the destination's default.
-        max_request_size: bytes of a request, not compressed; None for the destination's default.
-    """
-
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    ca_file: str | None = None
-    certificate_file: str | None = None
-    key_file: str | None = None
-    compression: str | None = None
-    timeout: float | None = None
-    encoding: str | None = None
-    max_request_size: int | None = None
-
-
 def destination_name(url: str) -> str:
     """Return a URL without what may be secret: user, password and query.
 
     A fragment stays, and is never sent: it tells two destinations apart that have one address, such
     as ``otlp+https://collector:4318#tenant-a``.
     """
+    if is_path(url):
+        return f"file://{os.path.abspath(url)}"
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
@@ -171,7 +155,7 @@ def open_destination(url: str, options: DestinationOptions) -> Destination:
         ConfigurationError: the URL or an option is not allowed.
         MissingExtraError: the destination needs a package that is not installed.
     """
-    scheme = url.partition(":")[0].lower()
+    scheme = "file" if is_path(url) else url.partition(":")[0].lower()
     place = _BUILT_IN.get(scheme)
     if place is not None:
         module, _, name = place.partition(":")
@@ -189,6 +173,14 @@ def open_destination(url: str, options: DestinationOptions) -> Destination:
     raise ConfigurationError(
         f"no destination has the scheme of {destination_name(url)!r}: give one of {known}"
     )
+
+
+def is_path(url: str) -> bool:
+    """Return True if a destination is a path of the file system, and not a URL."""
+    return not _SCHEME.match(url)
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def known_schemes() -> list[str]:
@@ -213,3 +205,53 @@ def _opener_of(module: object, name: str) -> _Opener:
 def _entry_points() -> list[_EntryPoint]:
     metadata = importlib.import_module("importlib.metadata")
     return list(metadata.entry_points(group=DESTINATION_GROUP))
+
+
+# What is shown.
+
+_SHORTEST_SECRET = 4
+_MAX_MESSAGE = 300
+
+
+class SecretTexts:
+    """Keeps secrets out of what is shown: a server may repeat the token that it refuses.
+
+    Args:
+        texts: values of headers, passwords, parameters of URLs; none of them is shown, in any form
+            in which it is sent. What is shorter than four characters is no secret.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        found = {
+            form for text in texts for form in _forms_of(text) if len(form) >= _SHORTEST_SECRET
+        }
+        self._forms = sorted(found, key=len, reverse=True)
+
+    def hide(self, text: str) -> str:
+        """Return a text on one short line, printable, with ``***`` for each secret in it."""
+        for form in self._forms:
+            text = text.replace(form, "***")
+        line = "".join(
+            character if character.isprintable() else " " for character in " ".join(text.split())
+        )
+        return line if len(line) <= _MAX_MESSAGE else f"{line[: _MAX_MESSAGE - 3]}..."
+
+    def hide_in(self, outcome: Outcome) -> Outcome:
+        """Return an outcome whose text has no secret."""
+        if isinstance(outcome, Delivered):
+            return (
+                outcome._replace(message=self.hide(outcome.message)) if outcome.message else outcome
+            )
+        return outcome._replace(reason=self.hide(outcome.reason))
+
+
+def _forms_of(text: str) -> Iterator[str]:
+    """Yield a text, the credentials after a scheme such as ``Bearer``, and each as it may be written."""
+    for part in (text, text.partition(" ")[2].strip()):
+        yield from (part, unquote(part), quote(part), quote(part, safe=""))
+        try:
+            login = b64decode(part, validate=True).decode()
+        except (binascii.Error, ValueError):
+            continue
+        if ":" in login and login.isprintable():  # a user and a password
+            yield from (login, login.partition(":")[2])
