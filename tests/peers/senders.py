@@ -14,18 +14,28 @@ from typing import Any
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from tests.peers.environment import find_command, node_directory, python_with
 from tests.peers.servers import Receiver
 
-__all__ = ["METHODS", "call_with_buf", "call_with_grpcurl", "run_k6", "send_node", "send_python"]
+__all__ = [
+    "METHODS",
+    "PROFILES",
+    "call_with_buf",
+    "call_with_grpcurl",
+    "run_k6",
+    "send_node",
+    "send_python",
+]
 
 METHODS = {
     "traces": "opentelemetry.proto.collector.trace.v1.TraceService/Export",
     "logs": "opentelemetry.proto.collector.logs.v1.LogsService/Export",
     "metrics": "opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
 }
+PROFILES = "opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export"
 _HERE = Path(__file__).parent
 _K6 = """\
 import { Counter } from "k6/metrics";
@@ -119,8 +129,22 @@ def _schema() -> bytes:
             for needed in file.dependencies:
                 add(needed)
             file.CopyToProto(found.file.add())
+            for message in found.file[-1].message_type:
+                name_fields(message)
 
-    for module in (trace_service_pb2, logs_service_pb2, metrics_service_pb2):
+    def name_fields(message: Any) -> None:
+        for field in message.field:
+            first, *others = field.name.split("_")
+            field.json_name = first + "".join(word.capitalize() for word in others)
+        for nested in message.nested_type:
+            name_fields(nested)
+
+    for module in (
+        trace_service_pb2,
+        logs_service_pb2,
+        metrics_service_pb2,
+        profiles_service_pb2,
+    ):
         add(module.DESCRIPTOR)
     return found.SerializeToString()
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tests.peers.records import read_recording
-from tests.peers.senders import METHODS, call_with_buf, call_with_grpcurl
+from tests.peers.senders import METHODS, PROFILES, call_with_buf, call_with_grpcurl
 from tests.peers.servers import rimp_serve
 
 TRACE_ID, SPAN_ID = bytes(range(16)), bytes(range(8, 16))
@@ -87,14 +87,18 @@ def test_bad_record_costs_itself(serve, tmp_path, call):
     assert [s.name for s in read_recording(tmp_path / "recording").spans] == ["good"]
 
 
-def test_unknown_method(serve, tmp_path):
-    """Profiles are not taken: UNIMPLEMENTED, and the connection lives."""
-    schema_of_traces = METHODS["traces"].replace("TraceService", "ProfilesService")
-    done = call_with_grpcurl(serve.grpc, schema_of_traces, {}, tmp_path)
-    assert done.returncode, done
-    done = call_with_buf(serve.http, METHODS["traces"], {}, tmp_path)
-    assert done.returncode, done
-    assert call_with_grpcurl(serve.grpc, METHODS["traces"], {}, tmp_path).returncode == 0
+@clients
+def test_unknown_method(serve, tmp_path, call):
+    """Profiles are not taken, which says nothing about the other signals."""
+    done = call(serve.grpc, PROFILES, {}, tmp_path)
+    assert code_of(done)[0] == "unimplemented"
+    assert call(serve.grpc, METHODS["traces"], {}, tmp_path).returncode == 0
+
+
+def test_grpc_on_the_http_port(serve, tmp_path):
+    """A client that takes the wrong port fails at once, and the server goes on."""
+    assert call_with_buf(serve.http, METHODS["traces"], {}, tmp_path).returncode
+    assert call_with_buf(serve.grpc, METHODS["traces"], {}, tmp_path).returncode == 0
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_envoy(serve, tmp_path):
     """Envoy's traces and access log, and its metrics as deltas, whose sum is what happened."""
 
     def counted(data):
-        return [m for m in data.metrics if m.name.endswith("downstream_rq_completed")]
+        return [m for m in data.metrics if m.name == "http.downstream_rq_completed"]
 
     def is_there():
         data = read_recording(tmp_path / "recording")
