@@ -68,6 +68,7 @@ FUNCTION_LEVEL = {
     ("storage/recording.py", "rimp_otel.storage.sqlite.recording"),
     ("storage/recording.py", "rimp_otel.storage.sqlite.schema"),
     ("storage/recording.py", "rimp_otel.storage.sqlite.storage"),
+    ("transport/forwarder.py", "rimp_otel.transport.database_source"),
     # Making sealed files, once the first file was rotated.
     ("storage/files/layout.py", "hashlib"),
     ("storage/files/sealer.py", "rimp_otel.storage.files.index"),

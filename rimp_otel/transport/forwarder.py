@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 
 from rimp_otel.errors import ConfigurationError, RimpError, StorageError
 from rimp_otel.models.records import Signal
-from rimp_otel.process import Reporter, describe_error
+from rimp_otel.process import Reporter, describe_error, importing
 from rimp_otel.storage.base import RecordingLayout
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.recording import layout_of
@@ -176,8 +176,12 @@ class Forwarder:
         )  # fmt: skip
 
     def _make_source(self, signal: Signal, cursor: Cursor) -> Source:
-        assert isinstance(self.layout, Layout)
-        return FileSource(self.layout, signal, cursor, once=self._options.once)
+        once = self._options.once
+        if isinstance(self.layout, Layout):
+            return FileSource(self.layout, signal, cursor, once=once)
+        with importing():
+            from rimp_otel.transport.database_source import DatabaseSource
+        return DatabaseSource(self.layout.path, signal, cursor, once=once)
 
     def _stop_destination(self, destination: Destination, reason: str) -> None:
         for task in self._tasks:

@@ -10,10 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["BY_DESTINATION", "PARTIAL_SUCCESS", "THROTTLED", "TOO_LARGE", "Ledger", "add_counts"]
+__all__ = [
+    "BY_DESTINATION",
+    "DAMAGED",
+    "PARTIAL_SUCCESS",
+    "THROTTLED",
+    "TOO_LARGE",
+    "Ledger",
+    "add_counts",
+]
 
 BY_DESTINATION = "by_destination"
 """Why a record was refused: the destination will never take it."""
+DAMAGED = "damaged"
+"""Why a record was refused: it cannot be read. (Only of a database; in files, nobody knows how many
+records a damaged line had.)"""
 PARTIAL_SUCCESS = "partial_success"
 """Why a record was refused: it is one of so many in a batch that was acknowledged otherwise."""
 THROTTLED = "throttled"

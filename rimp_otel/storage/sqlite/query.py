@@ -220,7 +220,7 @@ class Rows:
         for signal in SIGNALS:
             own = [row for row in rows if row[1] == SIGNAL_NUMBERS[signal]]
             try:
-                found += map(self._decoder.decode, self._lines(signal, own))
+                found += map(self._decoder.decode, self.to_lines(signal, own))
             except (DecodeError, TypeError):
                 found += self._decode_each(signal, own)
         return TelemetryData.concat(found)
@@ -232,17 +232,18 @@ class Rows:
             StorageError: they cannot be read.
         """
         for rows in self._db.pages(sql, list(values), PAGE):
-            yield from self._lines(signal, rows)
+            yield from self.to_lines(signal, rows)
 
     def _decode_each(self, signal: Signal, rows: list[Any]) -> Iterator[TelemetryData]:
         """Decode rows of which one is damaged: all the others."""
         for row in rows:
             try:
-                yield from map(self._decoder.decode, self._lines(signal, [row]))
+                yield from map(self._decoder.decode, self.to_lines(signal, [row]))
             except (DecodeError, TypeError) as error:
                 self._decoder.note(self._db.path, row[0], str(error))
 
-    def _lines(self, signal: Signal, rows: list[Any]) -> list[bytes]:
+    def to_lines(self, signal: Signal, rows: list[Any]) -> list[bytes]:
+        """Return rows of one signal as OTLP JSON lines, in order."""
         known = self._envelopes
         return list(
             join_lines(

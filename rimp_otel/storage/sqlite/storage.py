@@ -82,7 +82,7 @@ class SQLiteStorage(RecordedStorage):
         self._timeout = lock_timeout
         self._syncs = sync != "never"
         synchronous = "FULL" if sync == "always" else "NORMAL"
-        retention = Retention(retain_size, retain_age)
+        retention = Retention(retain_size, retain_age, forward=self._layout.forward)
         self._writer = DatabaseWriter(self._layout.path, retention, synchronous, lock_timeout)
         self._lock = ProcessLock()
         # The process that stores right now; a child forked from it does not.

@@ -15,6 +15,7 @@ from rimp_otel.config import DefaultSize
 from rimp_otel.errors import StorageError
 from rimp_otel.otlp.lines import Envelope
 from rimp_otel.process import BoundedCache, Reporter
+from rimp_otel.storage.forwarding import DestinationHold, read_holds
 from rimp_otel.storage.sqlite.connection import (
     SUFFIXES,
     DatabaseConnection,
@@ -23,8 +24,14 @@ from rimp_otel.storage.sqlite.connection import (
     is_locked,
     retry_while_locked,
 )
+from rimp_otel.storage.sqlite.expired import forget_expired, note_expired
 from rimp_otel.storage.sqlite.rows import MAX_TIME, Part, Row
-from rimp_otel.storage.sqlite.schema import SIGNAL_NUMBERS, create_schema, has_text_index
+from rimp_otel.storage.sqlite.schema import (
+    SIGNAL_NUMBERS,
+    SIGNALS,
+    create_schema,
+    has_text_index,
+)
 
 __all__ = ["DatabaseWriter", "Envelopes", "PartNumbers", "Retention", "SQLiteStats"]
 
@@ -35,6 +42,9 @@ _MIN_DELETED, _DELETED_PER_RECORD = 256, 2
 # Pages that are given back to the disk at once; and that stay with the file, for what comes next.
 _GIVEN_BACK, _KEPT = 256, 1_024
 _OLDEST = "SELECT id FROM records WHERE time <= ? ORDER BY time, id LIMIT ?"
+# Held records at the head of these are passed over.
+_CANDIDATES = 4
+_OLDEST_WITH_SIGNALS = "SELECT id, signal FROM records WHERE time <= ? ORDER BY time, id LIMIT ?"
 _UNINDEX = (
     "INSERT INTO messages (messages, rowid, message) SELECT 'delete', id, message FROM records"
     " WHERE id = ? AND id <= (SELECT indexed_to FROM state) AND message IS NOT NULL"
@@ -49,7 +59,9 @@ class Retention(NamedTuple):
     """Bounds of size and age. The oldest records are deleted, a few with each batch.
 
     Each batch makes room for about twice its records, so that a file which has become too large, or
-    its records too old, shrinks steadily, and no batch waits for long.
+    its records too old, shrinks steadily, and no batch waits for long. What a destination has not
+    acknowledged is kept beyond the bounds, up to one of its own; past that it is deleted all the same,
+    and noted in the table ``forward_expired``.
     """
 
     #: Bytes of the file that may be in use; None for any number.
@@ -58,6 +70,8 @@ class Retention(NamedTuple):
     age: float | None = None
     #: Seconds since the epoch.
     clock: Callable[[], float] = time.time
+    #: The directory of what forwarders remember; None for none.
+    forward: Path | None = None
 
     def run(self, db: DatabaseConnection, has_text_index: bool, arrived: int) -> int:
         """Delete what is not to be kept any more, as far as it has to be done now.
@@ -76,15 +90,19 @@ class Retention(NamedTuple):
             before = self._before(db)
             if before is None:
                 return 0
+            holds = [] if self.forward is None else read_holds(self.forward)
+            most = max(_MIN_DELETED, _DELETED_PER_RECORD * arrived)
             db.execute("BEGIN IMMEDIATE")
             with db.committing():
-                deleted = _delete_oldest(
-                    db, before, max(_MIN_DELETED, _DELETED_PER_RECORD * arrived), has_text_index
-                )
+                if holds:
+                    ids = self._choose(db, holds, before, most)
+                else:
+                    ids = db.execute(_OLDEST, (before, most))
+                _delete_records(db, ids, has_text_index)
             _give_back(db)
-        except StorageError:
+        except (StorageError, OSError):
             return 0  # the next batch brings the next attempt
-        return deleted
+        return len(ids)
 
     def _before(self, db: DatabaseConnection) -> int | None:
         """Return up to which time records may be deleted; None for none."""
@@ -96,14 +114,39 @@ class Retention(NamedTuple):
         found = db.execute("SELECT 1 FROM records WHERE time <= ? LIMIT 1", (before,))
         return before if found else None
 
+    def _choose(
+        self, db: DatabaseConnection, holds: list[DestinationHold], before: int, most: int
+    ) -> list[tuple[int]]:
+        """Return the ids of the oldest records that no destination holds; note which of them had
+        not been forwarded to all."""
+        in_use, size = _size_in_use(db), self.size or 0
+        passed = _passed_by(holds)
+        kept = _passed_by([hold for hold in holds if in_use <= size + hold.size])
+        found = db.execute(_OLDEST_WITH_SIGNALS, (before, _CANDIDATES * most))
+        chosen = [(id, signal) for id, signal in found if id <= kept[signal]][:most]
+        note_expired(db, [(id, signal) for id, signal in chosen if id > passed[signal]])
+        forget_expired(db, passed)
+        return [(id,) for id, _ in chosen]
 
-def _delete_oldest(db: DatabaseConnection, before: int, most: int, has_text_index: bool) -> int:
-    ids = db.execute(_OLDEST, (before, most))
+
+def _passed_by(holds: list[DestinationHold]) -> list[int]:
+    """Return, for each signal, the last record that all of the destinations have dealt with."""
+    return [
+        min((hold.positions(signal).record for hold in holds), default=_EVERY_RECORD)
+        for signal in SIGNALS
+    ]
+
+
+_EVERY_RECORD = 2**63 - 1
+
+
+def _delete_records(
+    db: DatabaseConnection, ids: Sequence[Sequence[int]], has_text_index: bool
+) -> None:
     if has_text_index:
         db.change_many(_UNINDEX, ids)
     db.change_many("DELETE FROM records WHERE id = ?", ids)
     db.change(_UNUSED)
-    return len(ids)
 
 
 def _size_in_use(db: DatabaseConnection) -> int:
