@@ -7,8 +7,8 @@ fields in snake case are refused.
 
 from __future__ import annotations
 
-import re
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -16,24 +16,26 @@ from msgspec import UNSET, Raw, UnsetType
 from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp import messages
+from rimp_otel.otlp.json_dialects import (
+    KEYS,
+    OUTER_KEYS,
+    camel_case,
+    check_keys,
+    decode_part,
+    has_snake_keys,
+    refuse_name,
+    snake_case,
+    strict_message,
+    strict_part,
+)
+from rimp_otel.otlp.json_records import histogram_point_of, log_record_of, number_point_of, span_of
 from rimp_otel.otlp.lines import EncodedRecord, Envelope, RecordEnvelopes
 from rimp_otel.otlp.messages import decode_json
-from rimp_otel.otlp.protobuf import make_strict
-from rimp_otel.otlp.protobuf_reader import MAX_MESSAGE_DEPTH
 from rimp_otel.otlp.refusals import FieldError, Refusals
-from rimp_otel.otlp.strict import (
-    NO_DATA,
-    check_log_record,
-    check_point,
-    check_span,
-    metric_envelope,
-    record_time,
-)
+from rimp_otel.otlp.strict import NO_DATA, metric_envelope, record_time, share_envelope
+from rimp_otel.process import BoundedCache
 
 __all__ = ["records_from_json"]
-
-T = TypeVar("T")
-MessageT = TypeVar("MessageT", bound=messages.OtlpMessage)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -47,21 +49,7 @@ def records_from_json(signal: Signal, body: bytes, refusals: Refusals) -> list[E
     return _JsonReader(signal, refusals).read(body)
 
 
-# The messages that hold records together; what they hold is left as text.
-
-
-class _RequestTexts(messages.PartialMessage):
-    resource_spans: list[Raw] | UnsetType | None = UNSET
-    resource_logs: list[Raw] | UnsetType | None = UNSET
-    resource_metrics: list[Raw] | UnsetType | None = UNSET
-
-
-class _ResourceTexts(messages.PartialMessage):
-    resource: Raw = Raw()
-    schema_url: str | None = None
-    scope_spans: list[Raw] | None = None
-    scope_logs: list[Raw] | None = None
-    scope_metrics: list[Raw] | None = None
+# The messages that hold records together, with the records as text.
 
 
 class _ScopeTexts(messages.PartialMessage):
@@ -72,77 +60,114 @@ class _ScopeTexts(messages.PartialMessage):
     metrics: list[Raw] | None = None
 
 
-# A metric without its points.
+ScopeT = TypeVar("ScopeT")
+ResourceT = TypeVar("ResourceT")
 
 
-class _DataShell(messages.OtlpMessage):
-    pass
+class _ResourceTexts(messages.PartialMessage, Generic[ScopeT]):
+    resource: Raw = Raw()
+    schema_url: str | None = None
+    scope_spans: list[ScopeT] | None = None
+    scope_logs: list[ScopeT] | None = None
+    scope_metrics: list[ScopeT] | None = None
 
 
-class _HistogramShell(messages.OtlpMessage):
+class _RequestTexts(messages.PartialMessage, Generic[ResourceT]):
+    resource_spans: list[ResourceT] | UnsetType | None = UNSET
+    resource_logs: list[ResourceT] | UnsetType | None = UNSET
+    resource_metrics: list[ResourceT] | UnsetType | None = UNSET
+
+
+# Metrics, of which the points are left as text.
+
+
+class _GaugeTexts(messages.PartialMessage):
+    data_points: list[Raw] | None = None
+
+
+class _HistogramTexts(messages.PartialMessage):
+    data_points: list[Raw] | None = None
     aggregation_temporality: messages.ClosedEnum | str | None = None
 
 
-class _SumShell(messages.OtlpMessage):
+class _SumTexts(messages.PartialMessage):
+    data_points: list[Raw] | None = None
     aggregation_temporality: messages.ClosedEnum | str | None = None
     is_monotonic: Any = None
 
 
-class _MetricShell(messages.OtlpMessage):
+class _MetricTexts(messages.PartialMessage):
     name: str | None = None
     description: str | None = None
     unit: str | None = None
-    gauge: _DataShell | None = None
-    sum: _SumShell | None = None
-    histogram: _HistogramShell | None = None
-    exponential_histogram: _HistogramShell | None = None
-    summary: _DataShell | None = None
-    metadata: list[messages.KeyValue] | None = None
+    gauge: _GaugeTexts | None = None
+    sum: _SumTexts | None = None
+    histogram: _HistogramTexts | None = None
+    exponential_histogram: _HistogramTexts | None = None
+    summary: _GaugeTexts | None = None
+    metadata: Raw = Raw()
 
 
-_CountedMetric = messages.PartialMetric[messages.PartialData[Raw]]
+class _RecordKind(NamedTuple):
+    """How the records of one kind are read."""
 
-_REQUEST = msgspec.json.Decoder(_RequestTexts)
-_RESOURCE = msgspec.json.Decoder(_ResourceTexts)
-_SCOPE = msgspec.json.Decoder(_ScopeTexts)
-_POINTS = msgspec.json.Decoder(_CountedMetric)
-_POINT_TYPES: tuple[tuple[str, type[messages.OtlpMessage]], ...] = (
-    ("gauge", messages.NumberDataPoint),
-    ("sum", messages.NumberDataPoint),
-    ("histogram", messages.HistogramDataPoint),
-    ("exponentialHistogram", messages.ExponentialHistogramDataPoint),
-    ("summary", messages.SummaryDataPoint),
-)
-_DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind, strict=False)
-    for kind in (
-        messages.Resource,
-        messages.Scope,
-        messages.Span,
-        messages.LogRecord,
-        _MetricShell,
-        *[kind for _, kind in _POINT_TYPES],
-    )
+    type: type[messages.OtlpMessage]
+    #: Makes the text of nearly all records; None for the others.
+    read_usual: Callable[[Raw], tuple[int, str] | None]
+    #: How many messages it lies in.
+    depth: int
+
+
+def _none_is_usual(raw: Raw) -> None:
+    return None
+
+
+_SPAN = _RecordKind(messages.Span, span_of, 3)
+_LOG_RECORD = _RecordKind(messages.LogRecord, log_record_of, 3)
+_NUMBER = _RecordKind(messages.NumberDataPoint, number_point_of, 5)
+_POINTS = {
+    "gauge": _NUMBER,
+    "sum": _NUMBER,
+    "histogram": _RecordKind(messages.HistogramDataPoint, histogram_point_of, 5),
+    "exponential_histogram": _RecordKind(messages.ExponentialHistogramDataPoint, _none_is_usual, 5),
+    "summary": _RecordKind(messages.SummaryDataPoint, _none_is_usual, 5),
 }
-_CHECKS: dict[Any, Any] = {messages.Span: check_span, messages.LogRecord: check_log_record}
+
+# All in one step, which is a third of the time; or one by one, to find what is wrong.
+_WHOLE_REQUEST = msgspec.json.Decoder(_RequestTexts[_ResourceTexts[_ScopeTexts]])
+_REQUEST = msgspec.json.Decoder(_RequestTexts[Raw])
+_RESOURCE = msgspec.json.Decoder(_ResourceTexts[Raw])
+_SCOPE = msgspec.json.Decoder(_ScopeTexts)
+_METRIC = msgspec.json.Decoder(_MetricTexts, strict=False)
+_METADATA = msgspec.json.Decoder(list[messages.KeyValue] | None, strict=False)
+
+_MOST_KEY_BYTES = 16_384
+_owners: BoundedCache[tuple[str, bytes, str | None], Envelope] = BoundedCache(1_024)
+_metrics: BoundedCache[tuple[Any, ...], Envelope] = BoundedCache(4_096)
+_new_record: Any = tuple.__new__  # half of the time of the class itself
 
 
 class _JsonReader:
+    """Reads one request."""
+
     def __init__(self, signal: Signal, refusals: Refusals) -> None:
         self._signal = signal
         self._refusals = refusals
         self._records: list[EncodedRecord] = []
+        self._has_odd_keys = False
 
     def read(self, body: bytes) -> list[EncodedRecord]:
-        request = decode_json(_REQUEST, body)
+        if messages.OLD_KEY in body:
+            body = messages.rename_old_keys(body)
+        request: Any
+        try:
+            request = _WHOLE_REQUEST.decode(body)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            request = decode_json(_REQUEST, body)
         key = self._signal.resource_key
-        found = {signal: getattr(request, _snake(signal.resource_key)) for signal in Signal}
-        resources = found[self._signal]
-        if resources is UNSET:
-            others = [signal.resource_key for signal in Signal if found[signal] is not UNSET]
-            if others:
-                raise DecodeError(f"holds {others[0]}, and no {key}: sent to the wrong address")
-        _refuse_snake_case(body, _OUTER_KEYS)
+        self._has_odd_keys = has_snake_keys(body)
+        resources = self._resources_of(request)
+        check_keys(body, OUTER_KEYS)
         for index, resource in enumerate(resources or ()):
             try:
                 self._read_resource(resource, f"{key}[{index}]")
@@ -150,11 +175,23 @@ class _JsonReader:
                 self._refusals.add(f"{key}[{index}]{error.place}", error.reason)
         return self._records
 
-    def _read_resource(self, raw: Raw, place: str) -> None:
-        group = _decode(_RESOURCE, raw)
-        scopes = getattr(group, _snake(self._signal.scope_key)) or ()
+    def _resources_of(self, request: Any) -> list[Any] | None:
+        found = {signal: getattr(request, snake_case(signal.resource_key)) for signal in Signal}
+        resources: list[Any] | UnsetType | None = found.pop(self._signal)
+        if resources is not UNSET:
+            return resources
+        others = [signal.resource_key for signal, value in found.items() if value is not UNSET]
+        if others:
+            raise DecodeError(
+                f"{others[0]} where {self._signal.resource_key} belong: the address of another signal"
+            )
+        return None
+
+    def _read_resource(self, resource: Raw | _ResourceTexts[Any], place: str) -> None:
+        group = decode_part(_RESOURCE, resource) if isinstance(resource, Raw) else resource
+        scopes = getattr(group, _ATTRIBUTES[self._signal][0]) or ()
         try:
-            envelope = _envelope("resource", messages.Resource, group, 2)
+            envelope = self._owner_envelope("resource", messages.Resource, group, 2)
         except FieldError as error:
             count = sum(self._count(scope) for scope in scopes)
             self._refusals.add(f"{place}.resource{error.place}", error.reason, count)
@@ -166,175 +203,143 @@ class _JsonReader:
             except FieldError as error:
                 self._refusals.add(f"{where}{error.place}", error.reason)
 
-    def _read_scope(self, raw: Raw, place: str, resource: Envelope) -> None:
-        group = _decode(_SCOPE, raw)
-        records = getattr(group, _snake(self._signal.record_key)) or ()
+    def _read_scope(self, given: Raw | _ScopeTexts, place: str, resource: Envelope) -> None:
+        group = decode_part(_SCOPE, given) if isinstance(given, Raw) else given
+        records = getattr(group, _ATTRIBUTES[self._signal][1]) or []
         try:
-            envelope = _envelope("scope", messages.Scope, group, 3)
+            scope = self._owner_envelope("scope", messages.Scope, group, 3)
         except FieldError as error:
-            self._refusals.add(f"{place}.scope{error.place}", error.reason, self._count(raw))
+            self._refusals.add(f"{place}.scope{error.place}", error.reason, self._count(group))
             return
-        kind = messages.Span if self._signal is Signal.TRACES else messages.LogRecord
-        for index, record in enumerate(records):
-            where = f"{place}.{self._signal.record_key}[{index}]"
+        where = f"{place}.{self._signal.record_key}"
+        if self._signal is not Signal.METRICS:
+            kind = _SPAN if self._signal is Signal.TRACES else _LOG_RECORD
+            self._read_records(kind, records, where, (resource, scope, None))
+            return
+        for index, metric in enumerate(records):
             try:
-                if self._signal is Signal.METRICS:
-                    self._read_metric(record, where, resource, envelope)
-                else:
-                    self._read_record(kind, record, where, (resource, envelope, None))
+                self._read_metric(metric, f"{where}[{index}]", resource, scope)
             except FieldError as error:
-                self._refusals.add(f"{where}{error.place}", error.reason)
+                self._refusals.add(f"{where}[{index}]{error.place}", error.reason)
 
-    def _read_record(
-        self, kind: type[messages.OtlpMessage], raw: Raw, place: str, around: RecordEnvelopes
+    def _read_records(
+        self, kind: _RecordKind, raws: list[Raw], place: str, around: RecordEnvelopes
     ) -> None:
-        message, warning = _strict_message(kind, raw, 5 if around[2] else 3)
+        read_usual = _none_is_usual if self._has_odd_keys else kind.read_usual
+        found = [read_usual(raw) for raw in raws]
+        if None in found:
+            found = [
+                self._read_carefully(kind, raw, f"{place}[{index}]") if item is None else item
+                for index, (item, raw) in enumerate(zip(found, raws, strict=True))
+            ]
+        resource, scope, metric = around
+        self._records += [
+            _new_record(EncodedRecord, (item[0], resource, scope, metric, item[1]))
+            for item in found
+            if item is not None
+        ]
+
+    def _read_carefully(self, kind: _RecordKind, raw: Raw, place: str) -> tuple[int, str] | None:
+        try:
+            message, warning = strict_message(kind.type, raw, kind.depth)
+        except FieldError as error:
+            self._refusals.add(f"{place}{error.place}", error.reason)
+            return None
         if warning:
             self._refusals.warn(place, warning)
-        text = _encode(message).decode()
-        self._records.append(EncodedRecord(record_time(message), *around, text))
+        return record_time(message), _encode(message).decode()
 
     def _read_metric(self, raw: Raw, place: str, resource: Envelope, scope: Envelope) -> None:
-        data = _decode(_POINTS, raw).data()
-        kinds = [
-            (*types, part)
-            for types, part in zip(_POINT_TYPES, data, strict=True)
-            if part is not None
-        ]
+        metric = decode_part(_METRIC, raw)
+        kinds = [name for name in _POINTS if getattr(metric, name) is not None]
         if len(kinds) != 1:
-            raise FieldError("a metric has points of one kind only" if kinds else NO_DATA)
-        name, kind, part = kinds[0]
-        points = part.data_points or ()
+            raise FieldError("has data of more than one kind" if kinds else NO_DATA)
+        name = kinds[0]
+        points = getattr(metric, name).data_points or []
         try:
-            metric, _ = _strict_message(_MetricShell, raw, 3)
+            if self._has_odd_keys:
+                check_keys(_shell_of(raw, name), KEYS)
+            envelope = _metric_envelope(metric, name)
         except FieldError as error:
-            self._refusals.add(f"{place}{error.place}", error.reason, len(points))
+            self._refusals.add(f"{place}{error.place}", error.reason, len(points) or 1)
             return
-        around = resource, scope, metric_envelope(metric)
-        for index, point in enumerate(points):
-            where = f"{place}.{name}.dataPoints[{index}]"
-            try:
-                self._read_record(kind, point, where, around)
-            except FieldError as error:
-                self._refusals.add(f"{where}{error.place}", error.reason)
+        where = f"{place}.{camel_case(name)}.dataPoints"
+        self._read_records(_POINTS[name], points, where, (resource, scope, envelope))
 
-    def _count(self, raw: Raw) -> int:
+    def _owner_envelope(self, name: str, kind: Any, group: Any, depth: int) -> Envelope:
+        raw, url = bytes(getattr(group, name)), group.schema_url
+        envelope = _owners.get((name, raw, url))
+        if envelope is not None:
+            return envelope
+        head = "{"
+        if raw not in (b"", b"null"):
+            message, _ = strict_message(kind, getattr(group, name), depth)
+            head = f'{{"{name}":{_encode(message).decode()},'
+        tail = "}" if url is None else f',"schemaUrl":{_encode(url).decode()}}}'
+        envelope = share_envelope(Envelope(head, tail))
+        if len(raw) + len(url or "") <= _MOST_KEY_BYTES:
+            _owners[name, raw, url] = envelope
+        return envelope
+
+    def _count(self, given: Raw | _ScopeTexts) -> int:
         """Return how many records a scope has; 1 if that cannot be told."""
         try:
-            records = getattr(_decode(_SCOPE, raw), _snake(self._signal.record_key)) or ()
+            group = decode_part(_SCOPE, given) if isinstance(given, Raw) else given
         except FieldError:
             return 1
+        records = getattr(group, _ATTRIBUTES[self._signal][1]) or ()
         if self._signal is not Signal.METRICS:
             return len(records)
         return sum(_count_points(metric) for metric in records)
 
 
-def _count_points(raw: Raw) -> int:
-    try:
-        data = [part for part in _decode(_POINTS, raw).data() if part is not None]
-    except FieldError:
-        return 1
-    return len(data[0].data_points or ()) if len(data) == 1 else 1
-
-
-def _snake(camel: str) -> str:
-    return re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", camel)
-
-
-def _envelope(name: str, kind: Any, group: Any, depth: int) -> Envelope:
-    tail = (
-        f',"schemaUrl":{_encode(group.schema_url).decode()}}}'
-        if group.schema_url is not None
-        else "}"
-    )
-    raw = getattr(group, name)
-    if bytes(raw) in (b"", b"null"):
-        return Envelope("{", tail)
-    message, _ = _strict_message(kind, raw, depth)
-    return Envelope(f'{{"{name}":{_encode(message).decode()},', tail)
-
-
-_AT = re.compile(r"(.*) - at `\$?(.*)`", re.DOTALL)
-
-
-def _decode(decoder: msgspec.json.Decoder[T], raw: Raw) -> T:
-    try:
-        return decode_json(decoder, bytes(raw))
-    except DecodeError as error:
-        found = _AT.fullmatch(error.reason)
-        reason, place = found.groups() if found else (error.reason, "")
-    raise FieldError(reason, place)
-
-
-def _strict_message(kind: type[MessageT], raw: Raw, depth: int) -> tuple[MessageT, str]:
-    """Return a message as strict OTLP JSON has it, and a warning if something of it was left out."""
-    _refuse_snake_case(bytes(raw), _KEYS)
-    message = _decode(_DECODERS[kind], raw)
-    _check_dialect(message, "", depth)
-    check = _CHECKS.get(kind, check_point)
-    warning = check(message) or ""
-    try:
-        return make_strict(message), warning
-    except DecodeError as error:
-        reason = error.reason
-    raise FieldError(reason)
-
-
-# Other dialects.
-
-_IDS = {"trace_id": 16, "span_id": 8, "parent_span_id": 8}
-_ENUMS = {"kind", "code", "severity_number", "aggregation_temporality"}
-_HEX = re.compile("[0-9a-fA-F]*")
-_SNAKE_KEY = re.compile(rb'"([a-z]+(?:_[a-z]+)+)"\s*:')
-
-
-def _check_dialect(message: messages.OtlpMessage, place: str, depth: int) -> None:
-    """Refuse enumerations by name, ids in base64, and messages that are nested too deeply."""
-    if depth > MAX_MESSAGE_DEPTH:
-        raise FieldError("nested too deeply", place)
-    kind = type(message)
-    for name, key in zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True):
-        value = getattr(message, name)
-        if value is None:
-            continue
-        where = f"{place}.{key}"
-        if name in _ENUMS and isinstance(value, str):
-            raise FieldError(f"must be a number, got the name {_shown(value)}: {_MAPPING}", where)
-        if name in _IDS and isinstance(value, str):
-            if not _HEX.fullmatch(value):
-                raise FieldError(f"must be hex digits, got {_shown(value)}: {_MAPPING}", where)
-        elif isinstance(value, messages.OtlpMessage):
-            _check_dialect(value, where, depth + 1)
-        elif isinstance(value, list):
-            for index, item in enumerate(value):
-                if isinstance(item, messages.OtlpMessage):
-                    _check_dialect(item, f"{where}[{index}]", depth + 1)
-
-
-_MAPPING = "that is protobuf's own JSON mapping, not OTLP JSON"
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:40]}...")
-
-
-_OUTER_KEYS = {
-    _snake(key).encode()
-    for signal in Signal
-    for key in (signal.resource_key, signal.scope_key, signal.record_key)
-} | {b"schema_url"}
-_KEYS = {
-    name.encode()
-    for kind in messages.__dict__.values()
-    if isinstance(kind, type) and issubclass(kind, messages.OtlpMessage)
-    for name in kind.__struct_fields__
-    if "_" in name
+_ATTRIBUTES = {
+    signal: (snake_case(signal.scope_key), snake_case(signal.record_key)) for signal in Signal
 }
 
 
-def _refuse_snake_case(text: bytes, keys: set[bytes]) -> None:
-    for key in _SNAKE_KEY.findall(text):
-        if key in keys:
-            raise FieldError(
-                f"has the key {key.decode()}: OTLP JSON has keys in lowerCamelCase only"
-            )
+def _count_points(raw: Raw) -> int:
+    try:
+        metric = decode_part(_METRIC, raw)
+    except FieldError:
+        return 1
+    data = [getattr(metric, name) for name in _POINTS if getattr(metric, name) is not None]
+    return len(data[0].data_points or ()) if len(data) == 1 else 1
+
+
+_DATA_TYPES: dict[str, Any] = {
+    "gauge": messages.Gauge,
+    "sum": messages.Sum,
+    "histogram": messages.Histogram,
+    "exponential_histogram": messages.ExponentialHistogram,
+    "summary": messages.Summary,
+}
+
+
+def _metric_envelope(metric: _MetricTexts, name: str) -> Envelope:
+    data: Any = getattr(metric, name)
+    fields = {key: getattr(data, key) for key in data.__struct_fields__ if key != "data_points"}
+    temporality, is_monotonic = fields.get("aggregation_temporality"), fields.get("is_monotonic")
+    if isinstance(temporality, str):
+        refuse_name(temporality, f".{camel_case(name)}.aggregationTemporality")
+    if is_monotonic is not None and type(is_monotonic) is not bool:
+        raise FieldError("must be true or false", f".{camel_case(name)}.isMonotonic")
+    metadata = bytes(metric.metadata)
+    key = metric.name, metric.description, metric.unit, name, temporality, is_monotonic, metadata
+    envelope = _metrics.get(key)
+    if envelope is None:
+        message = messages.Metric(metric.name, metric.description, metric.unit)
+        setattr(message, name, _DATA_TYPES[name](**fields))
+        if metadata:
+            message.metadata = strict_part(_METADATA, metric.metadata, ".metadata", 4)
+        envelope = share_envelope(metric_envelope(message))
+        if len(envelope.head) + len(envelope.tail) <= _MOST_KEY_BYTES:
+            _metrics[key] = envelope
+    return envelope
+
+
+def _shell_of(raw: Raw, name: str) -> bytes:
+    """Return a metric without its points."""
+    metric = msgspec.json.decode(raw)
+    metric[camel_case(name)].pop("dataPoints", None)
+    return _encode(metric)

@@ -22,6 +22,7 @@ from rimp_otel.models.records import Signal
 __all__ = [
     "HAS_IS_REMOTE",
     "IS_REMOTE",
+    "OLD_KEY",
     "SIGNAL_ATTRIBUTES",
     "AnyValue",
     "ExponentialHistogramDataPoint",
@@ -548,12 +549,14 @@ def decode_with_scopes(decoder: msgspec.json.Decoder[LineT], text: str | bytes) 
     for group in groups:
         if not any(getattr(group, key, None) for key in _SCOPE_ATTRIBUTES):
             data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-            return decode_json(decoder, _rename_old_keys(data)) if _OLD_KEY in data else line
+            return decode_json(decoder, rename_old_keys(data)) if OLD_KEY in data else line
     return line
 
 
 _SCOPE_ATTRIBUTES = ("scope_spans", "scope_logs", "scope_metrics")
-_OLD_KEY = b'"instrumentationLibrary'
+OLD_KEY = b'"instrumentationLibrary'
+"""What stands in a line of OTLP before 0.15, and in no other but within a text."""
+
 # A quotation mark within a text is escaped, so that these are keys for certain.
 _OLD_KEYS = re.compile(rb'([{,]\s*")(instrumentationLibrary(?:Spans|Logs|Metrics)?|logs)("\s*:)')
 _NEW_KEYS = {
@@ -566,7 +569,12 @@ _NEW_KEYS = {
 _TOO_OLD_KEYS = re.compile(rb'[{,]\s*"((?:int|double)(?:Gauge|Sum|Histogram|Summary))"\s*:')
 
 
-def _rename_old_keys(text: bytes) -> bytes:
+def rename_old_keys(text: bytes) -> bytes:
+    """Return a line of OTLP before 0.15 with the keys of today.
+
+    Raises:
+        DecodeError: it is of OTLP before 0.9.
+    """
     too_old = _TOO_OLD_KEYS.search(text)
     if too_old is not None:
         raise DecodeError(

@@ -37,6 +37,7 @@ from rimp_otel.otlp.strict import (
     check_span,
     metric_envelope,
     record_time,
+    share_envelope,
 )
 from rimp_otel.process import BoundedCache
 
@@ -151,8 +152,6 @@ _POINTS = {
 _MOST_KEY_BYTES = 16_384
 _owners: BoundedCache[tuple[str, bytes | None, bytes], Envelope] = BoundedCache(1_024)
 _metrics: BoundedCache[tuple[bytes, ...], Envelope] = BoundedCache(4_096)
-# Different bytes may be the same text.
-_envelopes: BoundedCache[Envelope, Envelope] = BoundedCache(4_096)
 
 
 class _ProtobufReader:
@@ -260,16 +259,15 @@ class _ProtobufReader:
             try:
                 envelope = self._make_metric(key, self._data[start:stop], place)
             except FieldError as error:
-                self._refusals.add(f"{place}{error.place}", error.reason, len(points))
+                self._refusals.add(f"{place}{error.place}", error.reason, len(points) or 1)
                 return None, []
         return envelope, self._read_records(kind, points, f"{place}.{name}.dataPoints")
 
     def _make_metric(self, key: tuple[bytes, ...], data: bytes, place: str) -> Envelope:
         before = len(self._refusals)
         metric = self._read_message(messages.Metric, data, 3, place, "data_points")
-        envelope = metric_envelope(metric)
-        envelope = _envelopes.setdefault(envelope, envelope)
-        if len(self._refusals) == before and sum(map(len, key)) <= _MOST_KEY_BYTES:
+        envelope = share_envelope(metric_envelope(metric))
+        if len(self._refusals) == before and 0 < sum(map(len, key)) <= _MOST_KEY_BYTES:
             _metrics[key] = envelope
         return envelope
 
@@ -337,7 +335,7 @@ class _ProtobufReader:
         members: list[Place] = []
         url = b""
         for number, first, last in self._parts(start, stop, place):
-            if number == 2:
+            if number == 2 or number == _OLD_SCOPES:
                 members.append((first, last))
             elif number == 1:
                 part = data[first:last]
@@ -388,8 +386,7 @@ class _ProtobufReader:
             message = self._read_message(kind, owner, depth, place)
             head = f'{{"{name}":{_encode(message).decode()},'
         tail = f',"schemaUrl":{self._url_text(url, place)}}}' if url else "}"
-        envelope = Envelope(head, tail)
-        envelope = _envelopes.setdefault(envelope, envelope)
+        envelope = share_envelope(Envelope(head, tail))
         if len(self._refusals) == before and len(owner or b"") + len(url) <= _MOST_KEY_BYTES:
             _owners[key] = envelope
         return envelope
@@ -402,5 +399,8 @@ class _ProtobufReader:
             self._refusals.warn(f"{place}: schemaUrl", "is no UTF-8; kept with U+FFFD")
         return _encode(text).decode()
 
+
+_OLD_SCOPES = 1_000
+"""The scopes of a resource in OTLP before 0.15, where they were instrumentation libraries."""
 
 _DATA_TAGS = frozenset(number << 3 | BYTES for number in _POINTS)
