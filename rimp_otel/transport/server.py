@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rimp_otel.transport.http_server import ConnectionLimits
 
-__all__ = ["Receiver", "TelemetryServer", "make_application"]
+__all__ = ["HttpListener", "Receiver", "TelemetryServer", "make_application"]
 
 # Descriptors that connections may not have: of the recording's files.
 _OTHER_DESCRIPTORS = 256
