@@ -1,0 +1,190 @@
+"""Both ends of gRPC for tests: a receiver over an intake, calls with raw bytes, requests of spans."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import h2.config
+import h2.connection
+import h2.events
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from typing_extensions import Self
+
+from rimp_otel.models.records import Signal
+from rimp_otel.transport.address import ListenAddress, parse_address
+from rimp_otel.transport.grpc_receiver import GrpcLimits, GrpcReceiver
+from rimp_otel.transport.grpc_wire import METHODS
+from rimp_otel.transport.intake import Intake, IntakeLimits
+from rimp_otel.transport.security import ServerSecurity
+
+TRACES = METHODS[Signal.TRACES]
+
+
+def trace_request(*names: str, trace_id: bytes = b"t" * 16) -> bytes:
+    """Return a request with a span of each name."""
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add().scope_spans.add().spans
+    for number, name in enumerate(names, 1):
+        spans.add(trace_id=trace_id, span_id=number.to_bytes(8, "big"), name=name)
+    return request.SerializeToString()
+
+
+class Receiving(NamedTuple):
+    """A receiver that runs, and the intake behind it."""
+
+    intake: Intake
+    receiver: GrpcReceiver
+    address: ListenAddress
+
+    def refused(self) -> dict[str, int]:
+        """Return how many requests were refused, by reason."""
+        return self.intake.stats().requests_refused
+
+
+@contextmanager
+def receiving(
+    path: Path,
+    security: ServerSecurity | None = None,
+    limits: GrpcLimits | None = None,
+    address: str = "127.0.0.1:0",
+    request_size: int | None = None,
+    intake_type: type[Intake] = Intake,
+) -> Iterator[Receiving]:
+    """Receive into a recording while the block runs."""
+    bounds = None if request_size is None else IntakeLimits(request_size=request_size)
+    intake = intake_type(path, limits=bounds)
+    intake.start()
+    receiver = GrpcReceiver(intake, parse_address(address, "--grpc"), security, limits)
+    try:
+        yield Receiving(intake, receiver, receiver.start())
+        receiver.stop(10.0)
+    finally:
+        receiver.stop(0.0)
+        assert intake.stop(30.0)
+
+
+class Reply(NamedTuple):
+    """What became of a call."""
+
+    #: The name of the status.
+    code: str
+    #: Its message.
+    text: str
+    #: The answer.
+    body: bytes
+    #: Of the trailing metadata, by key.
+    trailers: dict[str, Any]
+
+
+def call(channel: grpc.Channel, body: bytes, method: str = TRACES, **options: Any) -> Reply:
+    """Call a method with raw bytes."""
+    try:
+        answer, done = channel.unary_unary(method).with_call(body, timeout=30.0, **options)
+    except grpc.RpcError as error:
+        return Reply(error.code().name, error.details(), b"", dict(error.trailing_metadata() or ()))
+    return Reply(done.code().name, done.details(), answer, dict(done.trailing_metadata() or ()))
+
+
+@contextmanager
+def channel_to(address: object, **options: int) -> Iterator[grpc.Channel]:
+    """Open a channel that sends messages of any size."""
+    arguments = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+    arguments += [(f"grpc.{key}", value) for key, value in options.items()]
+    with grpc.insecure_channel(str(address), arguments) as channel:
+        yield channel
+
+
+def framed(message: bytes, is_compressed: bool = False) -> bytes:
+    """Return a message as gRPC puts it into the stream."""
+    return struct.pack(">?I", is_compressed, len(message)) + message
+
+
+class RawCaller:
+    """A connection of HTTP/2 on which a test can do what no client of gRPC does."""
+
+    def __init__(self, address: ListenAddress) -> None:
+        self.socket = socket.create_connection((address.host, address.port), timeout=30.0)
+        self.http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        self.http.initiate_connection()
+        self.flush()
+
+    def begin(self, method: str = TRACES, **headers: str) -> int:
+        """Begin a call; return its stream."""
+        stream = self.http.get_next_available_stream_id()
+        fixed = {":method": "POST", ":scheme": "http", ":path": method, ":authority": "test"}
+        fixed |= {"content-type": "application/grpc", "te": "trailers"}
+        more = {key.replace("_", "-"): value for key, value in headers.items()}
+        self.http.send_headers(stream, [*fixed.items(), *more.items()])
+        self.flush()
+        return stream
+
+    def send(self, stream: int, data: bytes, end: bool = True) -> None:
+        """Send data, as far as the receiver's window lets it."""
+        while data:
+            room = self.http.local_flow_control_window(stream)
+            size = min(len(data), room, self.http.max_outbound_frame_size)
+            if size <= 0:
+                self.receive()
+                continue
+            self.http.send_data(stream, data[:size])
+            data = data[size:]
+            self.flush()
+        if end:
+            self.http.end_stream(stream)
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits to be sent."""
+        self.socket.sendall(self.http.data_to_send())
+
+    def receive(self) -> list[h2.events.Event]:
+        """Return the next events; none once the connection is closed."""
+        try:
+            data = self.socket.recv(65_536)
+        except ConnectionResetError:
+            return []
+        if not data:
+            return []
+        events = self.http.receive_data(data)
+        self.flush()
+        return events
+
+    def wait_for(self, is_wanted: Callable[[h2.events.Event], object]) -> h2.events.Event | None:
+        """Return the first event that is wanted; None if the connection is closed before."""
+        while events := self.receive():
+            for event in events:
+                if is_wanted(event):
+                    return event
+        return None
+
+    def status_of(self, stream: int) -> tuple[str, str]:
+        """Return the status of a call, once it has ended, and its message."""
+
+        def is_status(event: h2.events.Event) -> bool:
+            kinds = (h2.events.TrailersReceived, h2.events.ResponseReceived)
+            return (
+                isinstance(event, kinds)
+                and event.stream_id == stream
+                and b"grpc-status" in dict(event.headers)
+            )
+
+        event = self.wait_for(is_status)
+        assert event is not None, "the connection was closed"
+        headers = dict(event.headers)
+        return headers[b"grpc-status"].decode(), headers.get(b"grpc-message", b"").decode()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
