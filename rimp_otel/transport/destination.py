@@ -12,12 +12,16 @@ import os
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol, cast
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
+
+from opentelemetry import context as context_api
 
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.records import Signal
 from rimp_otel.process import describe_error
+from rimp_otel.streaming.worker import suppress_instrumentation
 from rimp_otel.transport.destination_options import DestinationOptions
 
 __all__ = [
@@ -34,7 +38,9 @@ __all__ = [
     "destination_name",
     "is_path",
     "known_schemes",
+    "login_of",
     "open_destination",
+    "uninstrumented",
 ]
 
 DESTINATION_GROUP = "rimp_otel_destination"
@@ -145,6 +151,13 @@ def destination_name(url: str) -> str:
     return urlunsplit((parts.scheme, host, path, "", parts.fragment))
 
 
+def login_of(parts: SplitResult) -> str:
+    """Return the user and the password of a URL as ``user:password``; "" if it has none."""
+    if parts.username is None:
+        return ""
+    return f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+
+
 def open_destination(url: str, options: DestinationOptions) -> Destination:
     """Return the destination that a URL names by its scheme.
 
@@ -205,6 +218,20 @@ def _opener_of(module: object, name: str) -> _Opener:
 def _entry_points() -> list[_EntryPoint]:
     metadata = importlib.import_module("importlib.metadata")
     return list(metadata.entry_points(group=DESTINATION_GROUP))
+
+
+# Sending.
+
+
+@contextmanager
+def uninstrumented() -> Iterator[None]:
+    """Keep the instrumentation of clients from recording what is forwarded, which would be forwarded in turn."""
+    token = context_api.attach(context_api.get_current())
+    try:
+        suppress_instrumentation()
+        yield
+    finally:
+        context_api.detach(token)
 
 
 # What is shown.

@@ -1,4 +1,8 @@
-"""The destinations ``otlp+grpc://`` and ``otlp+grpcs://``: requests over a channel of grpcio."""
+"""The destinations ``otlp+grpc://`` and ``otlp+grpcs://``: requests over a channel of grpcio.
+
+An answer is classified by the OTLP specification (1.11); as over HTTP, what the records may have caused is
+refused, so that it is split down to the one record, and what somebody has to mend stops the destination.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ import os
 import ssl
 import threading
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from rimp_otel.errors import ConfigurationError, DecodeError
+from rimp_otel.models.records import Signal
 from rimp_otel.otlp.outgoing import request_from_lines
 from rimp_otel.otlp.requests import RequestFormat, decode_response
 from rimp_otel.process import describe_error
@@ -20,49 +25,34 @@ from rimp_otel.transport.destination import (
     Batch,
     Delivered,
     Destination,
-    DestinationOptions,
     Outcome,
     Refused,
     RetryLater,
+    SecretTexts,
     Stopped,
     destination_name,
+    login_of,
+    uninstrumented,
 )
-from rimp_otel.transport.grpc_wire import (
-    DETAILS_KEY,
-    METHODS,
-    clean_text,
-    import_grpc,
-    retry_delay_of,
-)
+from rimp_otel.transport.destination_options import DestinationOptions
+from rimp_otel.transport.grpc_wire import DETAILS_KEY, METHODS, import_grpc, retry_delay_of
 
 __all__ = ["GrpcDestination", "open_grpc"]
 
 _DEFAULT_PORT = 4317
-# What receivers take by default, after decompression, and what is read of an answer.
 _MAX_REQUEST = 4 * 1024 * 1024
-_MAX_RESPONSE = 4 * 1024 * 1024
-_SECRET_LENGTH = 4
+"""What receivers take by default, after decompression."""
 
-# By the specification of OTLP.
-_RETRYABLE = frozenset(
-    {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
-)
-_STOPPING = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
-# Of grpc's own texts, where no connection could be made since one end does not trust the other.
-_DISTRUST = (
-    "CERTIFICATE_VERIFY_FAILED",
-    "is not in peer certificate",
-    "Hostname Verification Check failed",
-    "certificate required",
-    "CERTIFICATE_REQUIRED",
-    "UNKNOWN_CA",
-    "BAD_CERTIFICATE",
-)
-_RESET = "Received RST_STREAM"
+_LARGEST_REQUEST = 64 * 1024 * 1024
+"""More is never sent, and of an answer no more than 4 MiB is read, as the specification recommends."""
+
+_MAX_ANSWER = 4 * 1024 * 1024
+
+Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 def open_grpc(url: str, options: DestinationOptions) -> Destination:
-    """Return the destination ``otlp+grpc://HOST[:PORT]``, or ``otlp+grpcs://`` with TLS.
+    """Return the destination ``otlp+grpc://HOST[:PORT][?compression=gzip]``, or ``otlp+grpcs://`` with TLS.
 
     Raises:
         ConfigurationError: the URL or an option is not allowed, or a file cannot be read.
@@ -75,83 +65,133 @@ class GrpcDestination:
     """Sends batches over gRPC, by ``open_grpc``. It connects when there is something to send.
 
     A channel does not outlive a fork: in the child nothing can be sent.
+
+    Args:
+        url: of the destination.
+        options: how to reach it.
     """
 
     def __init__(self, url: str, options: DestinationOptions) -> None:
         self.name = destination_name(url)
         self.max_request_size = options.max_request_size or _MAX_REQUEST
-        parts = _split_url(url, self.name)
-        self._grpc = import_grpc()
-        self._target = f"{_bracketed(parts.hostname or '')}:{parts.port or _DEFAULT_PORT}"
-        self._has_tls = parts.scheme.lower() == "otlp+grpcs"
-        _check_options(self.name, options, self._has_tls)
-        self._options = options
-        self._metadata = _metadata_of(self.name, options.headers, parts)
-        self._secrets = _secrets_of(self._metadata, parts)
-        has_gzip = options.compression == "gzip" or (
-            options.compression is None and not is_loopback_host(parts.hostname or "")
-        )
-        compression = self._grpc.Compression
-        self._compression = compression.Gzip if has_gzip else compression.NoCompression
-        self._opening = threading.Lock()
-        self._channel: Any = None
-        self._is_closed = self._was_answered = False
+        parts, compression = _split_grpc_url(url, self.name)
+        grpc = import_grpc()
+        routes: list[tuple[DestinationOptions, _GrpcRoute]] = []
+        self._routes: dict[Signal, _GrpcRoute] = {}
+        for signal in Signal:
+            own = options.of(signal)
+            known = [route for other, route in routes if other == own]
+            self._routes[signal] = route = (
+                known[0] if known else _GrpcRoute(grpc, parts, self.name, own, compression)
+            )
+            routes.append((own, route))
         self._process = os.getpid()
-        if self._has_tls:
-            self._make_credentials()  # says now what is wrong with the files
 
     def send(self, batch: Batch, timeout: float) -> Outcome:
         """Send a batch, and wait for the answer for ``timeout`` seconds at most. Raises nothing."""
+        route = self._routes[batch.signal]
         try:
             if os.getpid() != self._process:
                 return Stopped(
-                    "a gRPC channel cannot be used after a fork: open the destination in the process "
-                    "that uses it"
+                    "a gRPC channel cannot be used after a fork: open the destination in the process"
+                    " that uses it"
                 )
-            return self._send(batch, timeout)
+            with uninstrumented():
+                outcome = self._send(route, batch, min(timeout, route.timeout or timeout))
         except DecodeError as error:
-            return Refused(self._hide(f"the records cannot be encoded: {error}"))
+            outcome = Refused(f"the records cannot be encoded: {error}")
         except Exception as error:
-            return RetryLater(self._hide(f"the request could not be made: {describe_error(error)}"))
+            outcome = RetryLater(f"the request to {route.place} failed: {describe_error(error)}")
+        return route.secrets.hide_in(outcome)
 
     def close(self) -> None:
-        """Close the channel. A ``send`` that runs meanwhile ends soon."""
-        with self._opening:
-            self._is_closed = True
-            channel, self._channel = self._channel, None
-        if channel is not None and os.getpid() == self._process:
-            channel.close()
+        """Close the channels. A ``send`` that runs meanwhile ends soon."""
+        if os.getpid() == self._process:
+            for route in self._routes.values():
+                route.close()
 
-    def _send(self, batch: Batch, timeout: float) -> Outcome:
+    def _send(self, route: _GrpcRoute, batch: Batch, timeout: float) -> Outcome:
         body = request_from_lines(batch.signal, batch.lines, RequestFormat.PROTOBUF)
-        if len(body) > self.max_request_size and batch.records > 1:
-            return Refused(
-                f"a request of {len(body):,} bytes is larger than {self.max_request_size:,}"
+        # A single record is larger than usual requests at the receiver's risk.
+        most = self.max_request_size if batch.records > 1 else _LARGEST_REQUEST
+        if len(body) > most:
+            return Refused(f"a request of {len(body):,} bytes is larger than {most:,}")
+        return route.call(batch.signal, body, timeout)
+
+
+# The way to the server: one for all signals with equal options.
+
+
+class _GrpcRoute:
+    """A channel, opened when it is needed, with what goes along with each call."""
+
+    def __init__(
+        self,
+        grpc: Any,
+        parts: SplitResult,
+        name: str,
+        options: DestinationOptions,
+        compression: str | None,
+    ) -> None:
+        host = parts.hostname or ""
+        port = parts.port or _DEFAULT_PORT
+        shown_host = f"[{host}]" if ":" in host else host
+        if options.encoding == "json":
+            raise ConfigurationError(
+                f"the encoding of {name} must be protobuf: give the address of OTLP/HTTP for JSON"
             )
-        channel = self._open_channel()
+        self._grpc = grpc
+        self._has_tls = parts.scheme.lower() == "otlp+grpcs"
+        #: Host and port, for messages.
+        self.place = f"{shown_host}:{port}"
+        self.timeout = options.timeout
+        self._options = options
+        self._metadata = _make_metadata(options.headers, login_of(parts), name)
+        self.secrets = SecretTexts(_secrets_of_metadata(self._metadata, parts))
+        compression = compression or options.compression
+        has_gzip = compression == "gzip" or (compression is None and not is_loopback_host(host))
+        kinds = grpc.Compression
+        self._compression = kinds.Gzip if has_gzip else kinds.NoCompression
+        self._lock = threading.Lock()
+        self._channel: Any = None
+        self._is_closed = self._was_answered = False
+        self._errors = 0
+        if self._has_tls:
+            self._make_credentials()  # says now what is wrong with the files
+
+    def call(self, signal: Signal, body: bytes, timeout: float) -> Outcome:
+        """Call a signal's method, and return what became of it."""
+        channel = self._open()
         if channel is None:
             return RetryLater("the destination is closed")
-        call = channel.unary_unary(METHODS[batch.signal])
+        method = channel.unary_unary(METHODS[signal])
         try:
-            answer = call(
+            answer = method(
                 body, timeout=timeout, metadata=self._metadata, compression=self._compression
             )
         except self._grpc.RpcError as error:
-            outcome = self._outcome_of(error)
+            outcome = self._classify(error)
             if isinstance(outcome, Stopped):
-                self._drop_channel(channel)  # the next one reads the files for TLS anew
+                self._drop(channel)  # the next one reads the files for TLS anew
             return outcome
         self._was_answered = True
-        rejected, message = decode_response(batch.signal, RequestFormat.PROTOBUF, answer)
-        return Delivered(rejected, self._hide(message))
+        self._errors = 0
+        rejected, message = decode_response(signal, RequestFormat.PROTOBUF, answer)
+        return Delivered(rejected, message)
 
-    # The channel.
+    def close(self) -> None:
+        """Close the channel for good."""
+        with self._lock:
+            self._is_closed = True
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
 
-    def _open_channel(self) -> Any:
-        with self._opening:
+    def _open(self) -> Any:
+        with self._lock:
             if self._channel is None and not self._is_closed:
                 options = [
-                    ("grpc.max_receive_message_length", _MAX_RESPONSE),
+                    ("grpc.max_receive_message_length", _MAX_ANSWER),
                     ("grpc.max_send_message_length", -1),
                     ("grpc.primary_user_agent", "rimp-otel"),
                     # The forwarder tries again, with pauses of its own.
@@ -163,54 +203,55 @@ class GrpcDestination:
                     # How to call is decided here, not by a TXT record in the DNS.
                     ("grpc.service_config_disable_resolution", 1),
                 ]
-                if self._has_tls:
-                    self._channel = self._grpc.secure_channel(
-                        self._target, self._make_credentials(), options
-                    )
-                else:
-                    self._channel = self._grpc.insecure_channel(self._target, options)
+                self._channel = (
+                    self._grpc.secure_channel(self.place, self._make_credentials(), options)
+                    if self._has_tls
+                    else self._grpc.insecure_channel(self.place, options)
+                )
             return self._channel
 
-    def _drop_channel(self, channel: Any) -> None:
-        with self._opening:
+    def _drop(self, channel: Any) -> None:
+        with self._lock:
             if self._channel is channel:
                 self._channel = None
         channel.close()
 
     def _make_credentials(self) -> Any:
         options = self._options
-        authorities = _read_file(options.ca_file) if options.ca_file else _system_authorities()
+        authorities = _read_pem(options.ca_file) if options.ca_file else _system_authorities()
         if not options.certificate_file:
             return self._grpc.ssl_channel_credentials(authorities)
-        certificate = _read_file(options.certificate_file)
+        _check_pair(options.certificate_file, options.key_file, self.place)
+        certificate = _read_pem(options.certificate_file)
         # A key may stand in the certificate's file.
-        key = _read_file(options.key_file) if options.key_file else certificate
+        key = _read_pem(options.key_file) if options.key_file else certificate
         return self._grpc.ssl_channel_credentials(authorities, key, certificate)
 
-    # Answers.
-
-    def _outcome_of(self, error: Any) -> Outcome:
-        code = error.code().name
-        details = error.details() or ""
-        reason = self._hide(f"{code}: {details}" if details else code) + self._hint(details)
-        if any(text in details for text in _DISTRUST) and code == "UNAVAILABLE":
-            return Stopped(reason)
-        if code in _STOPPING:
-            return Stopped(reason)
+    def _classify(self, error: Any) -> Outcome:
+        """Return what a status means for the batch."""
+        code, details = error.code().name, error.details() or ""
+        hint = self._hint(details)
+        reason = f"{self.place}{hint}: {code}" + (f": {details}" if details else "")
+        if code in _RETRYABLE:
+            if code == "UNAVAILABLE" and any(text in details for text in _DISTRUST):
+                return Stopped(f"TLS with {self.place} failed: {details}")
+            return RetryLater(reason, _retry_delay(error))
+        if details.startswith(_RESET):
+            return RetryLater(reason)  # the connection broke: there was no answer
+        if code == "RESOURCE_EXHAUSTED":
+            after = _retry_delay(error)
+            if after is not None:
+                return RetryLater(reason, after, is_throttled=True)
+            return Refused(reason)
         if code == "UNIMPLEMENTED":
             return Stopped(reason, is_signal_only=True)
-        if code in _RETRYABLE or code == "RESOURCE_EXHAUSTED":
-            after = _retry_delay(error)
-            if code in _RETRYABLE or after is not None:
-                is_throttled = code == "RESOURCE_EXHAUSTED"
-                return RetryLater(reason, after, is_throttled)
-        if details.startswith(_RESET):
-            return RetryLater(reason)  # a disconnection: there was no answer
-        return Refused(reason)
+        if code in _STOPPING:
+            return Stopped(reason)
+        return self._refuse(code, reason)
 
     def _hint(self, details: str) -> str:
         """Return what may be wrong where the first connection ends before anything is said, else ""."""
-        if self._was_answered:
+        if self._was_answered or not details:
             return ""
         if "WRONG_VERSION_NUMBER" in details:
             return " (does it speak without TLS? That is otlp+grpc://)"
@@ -220,11 +261,12 @@ class GrpcDestination:
             return " (does it ask for a client's certificate?)"
         return " (does it speak TLS? That is otlp+grpcs://)"
 
-    def _hide(self, text: str) -> str:
-        """Return a text without what is secret, should the server have said it."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return clean_text(text)
+    def _refuse(self, code: str, reason: str) -> Outcome:
+        self._errors = self._errors + 1 if code in ("INTERNAL", "UNKNOWN") else 0
+        if self._errors < _MAX_ERRORS:
+            return Refused(reason)
+        self._errors = 0
+        return Stopped(f"{reason} (as did {_MAX_ERRORS} requests in a row)", is_signal_only=True)
 
 
 def _retry_delay(error: Any) -> float | None:
@@ -234,87 +276,100 @@ def _retry_delay(error: Any) -> float | None:
     return None
 
 
+# By the specification.
+_RETRYABLE = frozenset(
+    {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
+)
+_STOPPING = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
+# Of grpc's own texts, where no connection could be made since one end does not trust the other: that does
+# not mend itself.
+_DISTRUST = (
+    "CERTIFICATE_VERIFY_FAILED",
+    "Hostname Verification Check failed",
+    "is not in peer certificate",
+    "CERTIFICATE_REQUIRED",
+    "UNKNOWN_CA",
+    "BAD_CERTIFICATE",
+)
+_RESET = "Received RST_STREAM"
+_MAX_ERRORS = 100
+"""Answers of INTERNAL or UNKNOWN in a row after which it is the server that is broken, and no record."""
+
+
 # What is given.
 
 
-def _split_url(url: str, name: str) -> SplitResult:
+def _split_grpc_url(url: str, name: str) -> tuple[SplitResult, str | None]:
+    """Return a destination's URL in parts, and the compression that its query asks for."""
     try:
         parts = urlsplit(url)
-        if parts.hostname and parts.port != 0 and parts.path in ("", "/") and not parts.query:
-            return parts
+        is_right = parts.hostname and parts.port != 0 and parts.path in ("", "/")
     except ValueError:
-        pass
-    raise ConfigurationError(
-        f"a destination over gRPC must be otlp+grpc://HOST:PORT or otlp+grpcs://HOST:PORT, got {name!r}"
-    )
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _check_options(name: str, options: DestinationOptions, has_tls: bool) -> None:
-    if options.encoding not in (None, "protobuf"):
+        is_right = None
+    if not is_right:
         raise ConfigurationError(
-            f"the encoding of {name} must be protobuf, got {options.encoding!r}: give the address of "
-            "OTLP/HTTP for another"
+            "a destination over gRPC must be otlp+grpc://HOST:PORT or otlp+grpcs://HOST:PORT, got "
+            f"{name!r}"
         )
-    if options.compression not in (None, "gzip", "none"):
+    settings = dict(parse_qsl(parts.query, keep_blank_values=True))
+    compression = settings.pop("compression", None)
+    for key in settings:
         raise ConfigurationError(
-            f"the compression of {name} must be gzip or none, got {options.compression!r}"
+            f"{name} has the parameter {key[:40]!r}, of which there is none: compression"
         )
-    if has_tls and options.key_file and not options.certificate_file:
-        raise ConfigurationError(f"a key for {name} needs its certificate too")
-    if has_tls and options.certificate_file:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        try:
-            context.load_cert_chain(options.certificate_file, options.key_file, lambda: "")
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"cannot use {options.certificate_file} as the client's certificate for {name}: "
-                f"{getattr(error, 'reason', None) or getattr(error, 'strerror', None) or error}"
-            ) from None
+    if compression not in (None, "gzip", "none"):
+        raise ConfigurationError(
+            f"compression of {name} must be gzip or none, got {compression[:40]!r}"
+        )
+    return parts, compression
 
 
-def _metadata_of(
-    name: str, headers: Mapping[str, str], parts: SplitResult
-) -> tuple[tuple[str, str | bytes], ...]:
+def _make_metadata(headers: Mapping[str, str], login: str, name: str) -> Metadata:
     """Return the headers as gRPC's metadata.
 
     Raises:
         ConfigurationError: one cannot be metadata; its value is in no message.
     """
     found: dict[str, str | bytes] = {}
-    for key, value in headers.items():
-        lowered = key.strip().lower()
-        is_allowed = lowered and all(char.isalnum() or char in "-_." for char in lowered)
-        if not (is_allowed and lowered.isascii() and value.isascii() and value.isprintable()):
-            raise ConfigurationError(
-                f"a header for {name} must be printable ASCII, and is not: {key!r}"
-            )
-        if lowered.startswith("grpc-"):
-            raise ConfigurationError(f"a header for {name} must not be one of gRPC's own: {key!r}")
-        found[lowered] = value.encode() if lowered.endswith("-bin") else value.strip()
-    if parts.username is not None and "authorization" not in found:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    if login:
         found["authorization"] = f"Basic {b64encode(login.encode()).decode()}"
+    for key, value in headers.items():
+        lowered = key.lower()
+        if lowered.startswith("grpc-") or not all(
+            character.isalnum() or character in "-_." for character in lowered
+        ):
+            raise ConfigurationError(
+                f"the header {key!r} of {name} cannot be metadata of gRPC: its name needs other characters"
+                " than letters, digits, -, _ and ., or begins with grpc-"
+            )
+        if lowered.endswith("-bin"):
+            found[lowered] = value.encode()
+        elif value.isascii():
+            found[lowered] = value.strip()
+        else:
+            raise ConfigurationError(f"the header {key!r} of {name} must be ASCII over gRPC")
     return tuple(found.items())
 
 
-def _secrets_of(
-    metadata: tuple[tuple[str, str | bytes], ...], parts: SplitResult
-) -> tuple[str, ...]:
-    """Return what no text may hold, the longest first."""
-    found = {unquote(parts.password or ""), parts.password or ""}
+def _secrets_of_metadata(metadata: Metadata, parts: SplitResult) -> Iterator[str]:
+    login = login_of(parts)
+    yield from (login, login.partition(":")[2])
     for _, value in metadata:
-        text = value.decode() if isinstance(value, bytes) else value
-        found |= {text, text.partition(" ")[2].strip()}
-    return tuple(
-        sorted((text for text in found if len(text) >= _SECRET_LENGTH), key=len, reverse=True)
-    )
+        yield value.decode() if isinstance(value, bytes) else value
 
 
-def _read_file(path: str) -> bytes:
+def _check_pair(certificate: str, key: str | None, place: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_cert_chain(certificate, key, lambda: "")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise ConfigurationError(
+            f"cannot use {certificate} as the client's certificate for {place}: {reason}"
+        ) from None
+
+
+def _read_pem(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()

@@ -14,20 +14,16 @@ import ssl
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
-
-from opentelemetry import context as context_api
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from rimp_otel.errors import ConfigurationError, DecodeError
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.outgoing import request_from_lines
 from rimp_otel.otlp.requests import RequestFormat, decode_response, decode_status
 from rimp_otel.process import describe_error
-from rimp_otel.streaming.worker import suppress_instrumentation
 from rimp_otel.transport.address import is_loopback_host
 from rimp_otel.transport.destination import (
     Batch,
@@ -39,6 +35,8 @@ from rimp_otel.transport.destination import (
     SecretTexts,
     Stopped,
     destination_name,
+    login_of,
+    uninstrumented,
 )
 from rimp_otel.transport.destination_options import DestinationOptions
 from rimp_otel.transport.http_connection import MAX_ANSWER_SIZE, HttpAnswer, HttpConnection
@@ -96,7 +94,7 @@ class HttpDestination:
         """Send a batch, and wait for the answer for ``timeout`` seconds at most. Raises nothing."""
         route = self._routes[batch.signal]
         try:
-            with _uninstrumented():
+            with uninstrumented():
                 outcome = self._send(route, batch, min(timeout, route.timeout or timeout))
         except DecodeError as error:
             outcome = Refused(f"the records cannot be encoded: {error}")
@@ -184,7 +182,7 @@ def _make_route(
     encoding = settings.get("encoding") or options.encoding or "protobuf"
     compression = settings.get("compression") or options.compression
     has_gzip = compression == "gzip" or (compression is None and not is_loopback_host(host))
-    login = _login_of(parts)
+    login = login_of(parts)
     headers = _make_headers(options.headers, login, _FORMATS[encoding], has_gzip)
     shown_host = f"[{host}]" if ":" in host else host
     return _Route(
@@ -247,14 +245,6 @@ def _quote_target(target: str) -> str:
     )
 
 
-def _login_of(parts: SplitResult) -> str:
-    return (
-        ""
-        if parts.username is None
-        else f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    )
-
-
 def _secrets_of(login: str, headers: Mapping[str, str | bytes], query: str) -> Iterator[str]:
     yield from (login, login.partition(":")[2], query)
     yield from (value for _, value in parse_qsl(query))
@@ -302,19 +292,6 @@ def _make_context(options: DestinationOptions, name: str) -> ssl.SSLContext:
                 f" {_short(error)}"
             ) from None
     return context
-
-
-# Instrumentation of HTTP clients must not record what is forwarded: that would be forwarded in turn.
-
-
-@contextmanager
-def _uninstrumented() -> Iterator[None]:
-    token = context_api.attach(context_api.get_current())
-    try:
-        suppress_instrumentation()
-        yield
-    finally:
-        context_api.detach(token)
 
 
 # Answers.
