@@ -11,14 +11,16 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
+import resource
 import signal
+import socket
 import statistics
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +35,7 @@ from tests.peers.servers import Receiver, rimp_serve, rotel
 
 _METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _TYPES = {"protobuf": "application/x-protobuf", "JSON": "application/json"}
+_MEMORY = 500_000_000
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -45,10 +48,11 @@ class Case(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """CPU time of a server for each span, and spans a second of the clock."""
+    """CPU time of a server for each span, spans a second of the clock, and the most memory, in bytes."""
 
     microseconds: float
     rate: float
+    memory: int
 
 
 def main() -> int:
@@ -60,6 +64,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=2)
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--alone", action="store_true", help="without rotel")
+    parser.add_argument("--idle", type=int, default=10_000, help="connections that wait")
     arguments = parser.parse_args()
     bodies = make_requests(arguments.spans, arguments.batch)
     cases = [
@@ -73,7 +78,13 @@ def main() -> int:
         for case in cases:
             for who, serve in contenders.items():
                 figures[case.name, who].append(measure(serve, case, arguments.spans))
-    return _report(cases, figures)
+    missed = _report(cases, figures)
+    memory, seconds = measure_idle(arguments.idle, bodies[0])
+    print(
+        f"\n{arguments.idle:,} idle connections: {memory / 1e6:.0f} MB; a new request is answered in "
+        f"{seconds * 1e3:.0f} ms"
+    )
+    return 1 if missed or memory > _MEMORY else 0
 
 
 def make_requests(spans: int, batch: int) -> list[bytes]:
@@ -113,12 +124,36 @@ def measure(serve: Callable[[Path], Iterator[Receiver]], case: Case, spans: int)
         before, start = cpu_seconds(process.pid), time.perf_counter()
         case.send(receiver, case.bodies[2:])
         elapsed = time.perf_counter() - start
+        memory = memory_of(process.pid, "VmHWM")
         process.send_signal(signal.SIGTERM)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         used = usage.ru_utime + usage.ru_stime - before
     sent = spans * (len(case.bodies) - 2) / len(case.bodies)
-    return Figures(used / sent * 1e6, sent / elapsed)
+    return Figures(used / sent * 1e6, sent / elapsed, memory)
+
+
+def measure_idle(connections: int, body: bytes) -> tuple[int, float]:
+    """Return the memory of our server with so many idle connections, in bytes, and the seconds that a
+    request on a new one takes."""
+    with tempfile.TemporaryDirectory(prefix="rimp-idle-") as name, ExitStack() as stack:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        receiver = stack.enter_context(rimp_serve_into(Path(name)))
+        for _ in range(connections):
+            waiting = socket.create_connection(("127.0.0.1", receiver.http), 60)
+            stack.callback(waiting.close)
+        start = time.perf_counter()
+        http_sender("protobuf", 1)(receiver, [body])
+        seconds = time.perf_counter() - start
+        return memory_of(receiver.running.process.pid, "VmRSS"), seconds
+
+
+def memory_of(pid: int, name: str) -> int:
+    """Return the memory of a process, in bytes: ``VmRSS`` now, ``VmHWM`` the most so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition(f"{name}:")[2].split()[0]) * 1024
 
 
 def cpu_seconds(pid: int) -> float:
@@ -195,10 +230,9 @@ _CONTENDERS = {"ours": rimp_serve_into, "rotel": rotel}
 
 def _report(cases: Sequence[Case], figures: dict[tuple[str, str], list[Figures]]) -> int:
     missed = 0
-    print(
-        "| sent as | CPU of ours, µs a span | of rotel | ratio | spans a second of CPU | of the clock |"
-    )
-    print("|---|---|---|---|---|---|")
+    columns = ("sent as", "CPU of ours, µs a span", "of rotel", "ratio", "spans a second of CPU")
+    print("|", " | ".join((*columns, "of the clock", "memory")), "|")
+    print("|" + "---|" * (len(columns) + 2))
     for case in cases:
         ours = figures[case.name, "ours"]
         cpu = statistics.median(one.microseconds for one in ours)
@@ -210,10 +244,10 @@ def _report(cases: Sequence[Case], figures: dict[tuple[str, str], list[Figures]]
         wanted = 100_000 if "JSON" in case.name else 50_000
         missed += a_second < wanted or ratio > 2
         shown = f"{ratio:.2f}" if theirs else ""
-        print(
-            f"| {case.name} | {cpu:.2f} | {their_cpu} | {shown} | {a_second:,.0f} | {rate:,.0f} |"
-        )
-    return 1 if missed else 0
+        memory = max(one.memory for one in ours)
+        row = (case.name, f"{cpu:.2f}", their_cpu, shown, f"{a_second:,.0f}", f"{rate:,.0f}")
+        print("|", " | ".join((*row, f"{memory / 1e6:.0f} MB")), "|")
+    return missed
 
 
 if __name__ == "__main__":
