@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 __all__ = [
     "CREATE_FLAGS",
     "CREATE_NEW_FLAGS",
+    "FOLLOWING_FLAGS",
     "READ_FLAGS",
     "READ_WRITE_FLAGS",
+    "describe_obstacle",
+    "find_directory_obstacle",
+    "find_obstacle",
+    "list_directory",
     "lock_file",
+    "open_regular",
     "preallocate",
     "sync_directory",
     "sync_file",
@@ -24,6 +31,9 @@ _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(o
 READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _SAFELY
 """Flags to open a file for reading; a pipe of its name keeps nobody waiting."""
 
+FOLLOWING_FLAGS = READ_FLAGS & ~getattr(os, "O_NOFOLLOW", 0)
+"""As READ_FLAGS, but links are followed."""
+
 READ_WRITE_FLAGS = os.O_RDWR | _SAFELY
 """Flags to open an existing file for reading and writing."""
 
@@ -32,6 +42,91 @@ CREATE_FLAGS = READ_WRITE_FLAGS | os.O_CREAT
 
 CREATE_NEW_FLAGS = CREATE_FLAGS | os.O_EXCL
 """Flags to make a file that must not exist."""
+
+
+# Of the process, and of no path.
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+def open_regular(path: Path, flags: int = READ_FLAGS) -> int:
+    """Open a regular file; return its descriptor.
+
+    Raises:
+        FileNotFoundError: nothing is there, not even a link.
+        OSError: it is something else, such as a directory, a pipe or a link that leads nowhere; or it
+            cannot be opened.
+    """
+    try:
+        file = os.open(path, flags)
+    except FileNotFoundError:
+        if not os.path.islink(path):
+            raise
+        raise OSError(errno.ELOOP, "Dangling symbolic link", str(path)) from None
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise OSError(errno.ENXIO, "Not a regular file", str(path)) from None
+        if error.errno != errno.ELOOP or not flags & getattr(os, "O_NOFOLLOW", 0):
+            raise
+        raise OSError(errno.ELOOP, "Symbolic link, which is not followed", str(path)) from None
+    mode = os.fstat(file).st_mode
+    if stat.S_ISREG(mode):
+        return file
+    os.close(file)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
+    raise OSError(errno.ENOTSUP, "Not a regular file", str(path))
+
+
+def list_directory(path: Path) -> list[str]:
+    """Return the names in a directory.
+
+    Raises:
+        FileNotFoundError: nothing is there, not even a link.
+        OSError: it is something else, or cannot be read.
+    """
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        if not os.path.islink(path):
+            raise
+        raise OSError(errno.ELOOP, "Dangling symbolic link", str(path)) from None
+
+
+def describe_obstacle(error: OSError) -> str | None:
+    """Return why something cannot be read, by the error of opening it; None if it is not there.
+
+    Raises:
+        OSError: the error itself, if the process is at its limits: it says nothing of the file.
+    """
+    if error.errno in _EXHAUSTED:
+        raise error
+    return None if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+
+
+def find_obstacle(path: Path, flags: int = READ_FLAGS) -> str | None:
+    """Return why a file cannot be read; None if it can, or is not there.
+
+    Raises:
+        OSError: the process has no descriptors or memory left.
+    """
+    try:
+        os.close(open_regular(path, flags))
+    except OSError as error:
+        return describe_obstacle(error)
+    return None
+
+
+def find_directory_obstacle(path: Path) -> str | None:
+    """Return why a directory cannot be listed; None if it can, or is not there.
+
+    Raises:
+        OSError: the process has no descriptors or memory left.
+    """
+    try:
+        list_directory(path)
+    except OSError as error:
+        return describe_obstacle(error)
+    return None
 
 
 # Errors of file systems that have nothing to force.

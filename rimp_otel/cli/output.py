@@ -6,7 +6,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from rimp_otel.batch import TelemetryData
     from rimp_otel.models.filters import Filter
-    from rimp_otel.storage.base import Recording
+    from rimp_otel.storage.base import DamagedLine, Recording
 
 __all__ = [
     "SIGNAL_NOUNS",
@@ -48,6 +48,7 @@ __all__ = [
     "report_damage",
     "retrieve_records",
     "warn",
+    "warn_of_skipped",
 ]
 
 
@@ -235,11 +236,31 @@ def _decoder_for(
 
 
 def report_damage(recording: Recording, reported: int = 0) -> int:
-    """Warn if more than ``reported`` lines were skipped; return how many were."""
-    total = len(recording.damaged)
-    if total > reported:
-        warn(f"skipped {format_count(total - reported, 'damaged line')} (see 'rimp stats')")
-    return total
+    """Warn if more than ``reported`` lines or places were skipped; return how many were."""
+    damaged = recording.damaged[reported:]
+    warn_of_skipped(
+        [skipped for skipped in damaged if not skipped.line],
+        sum(1 for skipped in damaged if skipped.line),
+    )
+    return reported + len(damaged)
+
+
+_MAX_NAMED = 5
+
+
+def warn_of_skipped(places: Sequence[DamagedLine], lines: int) -> None:
+    """Warn of what was skipped since it cannot be read.
+
+    Args:
+        places: files and directories, and places in journals; the first are named.
+        lines: the number of lines.
+    """
+    for skipped in places[:_MAX_NAMED]:
+        warn(f"skipped {skipped.path}: {skipped.reason}")
+    if (further := len(places) - _MAX_NAMED) > 0:
+        warn(f"skipped {format_count(further, 'more place')} (see 'rimp stats')")
+    if lines:
+        warn(f"skipped {format_count(lines, 'damaged line')} (see 'rimp stats')")
 
 
 def retrieve_records(

@@ -16,7 +16,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from rimp_otel.cli.options import style_from_args
-from rimp_otel.cli.output import Progress, warn
+from rimp_otel.cli.output import Progress, warn, warn_of_skipped
 from rimp_otel.errors import QueryError
 from rimp_otel.render.format import format_count
 from rimp_otel.render.terminal import Column, Style, Table, to_json
@@ -65,8 +65,7 @@ def print_result(
         return 1
     if more:
         warn(f"printed only the first {format_count(args.max_rows, 'row')} (see --max-rows)")
-    if connection.damaged():
-        warn(f"skipped {format_count(connection.damaged(), 'damaged line')} (see 'rimp stats')")
+    warn_of_skipped(connection.unreadable(), connection.damaged())
     return 0
 
 

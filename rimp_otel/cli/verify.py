@@ -131,6 +131,7 @@ _REASONS = {
     "bad_block": "{}",
     "unended_line": "the last line has no line end",
     "bad_journal": "{}",
+    "unreadable": "cannot be read: {}",
     "quarantined": "quarantined by an earlier recovery",
     "wrong_id": "the id in the file name should be {}",
     "wrong_times": "holds records outside of the time range in its name",
@@ -151,6 +152,7 @@ _REPAIRS = {
     "bad_block": "move the file to damaged/, and keep what can be read in a new file",
     "unended_line": "end the line",
     "bad_journal": "store what can be read, and move the rest to damaged/",
+    "unreadable": "move it to damaged/ if it is not the right kind of file; else make it readable",
     "quarantined": "store records that are in no file, and move it to damaged/",
     "wrong_id": "rename the file",
     "wrong_times": "rename the file",
@@ -407,6 +409,7 @@ def describe_action(action: Action) -> tuple[str, str]:
 _SENTENCES = {
     "renamed": ("renamed", "renamed to {target}, to match its content"),
     "ended": ("ended", "ended the last line"),
+    "set_aside": ("set_aside", "moved to {target}: {detail}"),
     "removed": ("removed", "removed a stale temporary file"),
     "removed_orphan": ("removed", "removed: derived from a file that no longer exists"),
     "indexed": ("indexed", "made the index"),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from rimp_otel.batch import decode_batch
 from rimp_otel.errors import DecodeError
-from rimp_otel.fsutil import CREATE_NEW_FLAGS, sync_directory
+from rimp_otel.fsutil import CREATE_NEW_FLAGS, open_regular, sync_directory
 from rimp_otel.journal.checkpoint import join_points, read_checkpoint
 from rimp_otel.journal.format import HEADER_SIZE, Definitions, Header, encode_frames, parse_frames
 from rimp_otel.journal.interrupted import (
@@ -137,8 +137,12 @@ class _SegmentContents:
 
     def __iter__(self) -> Iterator[bytes]:
         for path in self._paths:
-            if path.is_file() and not path.is_symlink():
-                yield path.read_bytes()
+            try:
+                file = open_regular(path)
+            except OSError:
+                continue  # stored, and gone; or nothing that can be read
+            with os.fdopen(file, "rb") as opened:
+                yield opened.read()
 
 
 def _orphan_numbers(directory: Path) -> list[int]:

@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from rimp_otel.fsutil import READ_FLAGS
+from rimp_otel.fsutil import READ_FLAGS, describe_obstacle, find_obstacle, list_directory
 from rimp_otel.journal.checkpoint import join_points, read_checkpoint
 from rimp_otel.journal.format import (
     HEADER_SIZE,
@@ -31,7 +31,12 @@ from rimp_otel.journal.format import (
 )
 from rimp_otel.journal.orphans import read_orphans
 from rimp_otel.journal.recovery import journal_files, segment_files
-from rimp_otel.journal.slots import JournalFileKind, classify_journal_file, is_owned
+from rimp_otel.journal.slots import (
+    DATA_KINDS,
+    JournalFileKind,
+    classify_journal_file,
+    is_owned,
+)
 from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.lines import LINE_SIZE
@@ -105,6 +110,9 @@ def read_journal(directory: Path, is_complete: IsComplete) -> JournalContents:
         directory: of the journal; it need not exist.
         is_complete: asked where the owner is, or died, in the middle of storing a line.
     """
+    obstacles = _find_obstacles(directory)
+    if any(damage.path == directory for damage in obstacles):
+        return JournalContents({}, [], obstacles, 0, [])
     damaged: list[Damage] = []
     for _ in range(_MAX_REREADS):
         # First: what is stored meanwhile is in the segments then.
@@ -127,7 +135,11 @@ def read_journal(directory: Path, is_complete: IsComplete) -> JournalContents:
     else:
         orphans = read_orphans(directory, [segment.data for segment in segments])
         contents.lines.extend(orphans.lines)
-        damaged.extend(Damage(path, 0, _describe_damage(path)) for path in orphans.damaged)
+        known = {damage.path for damage in obstacles}
+        damaged.extend(
+            Damage(path, 0, _describe_damage(path)) for path in orphans.damaged if path not in known
+        )
+    damaged.extend(obstacles)
     return contents
 
 
@@ -164,6 +176,21 @@ def read_backlog(directory: Path) -> dict[Path, dict[Signal, int]]:
         if left:
             found[segment.path] = left
     return found
+
+
+def _find_obstacles(directory: Path) -> list[Damage]:
+    """Return what is in the place of the directory, or of its files, and cannot be read."""
+    try:
+        names = list_directory(directory)
+    except OSError as error:
+        reason = describe_obstacle(error)
+        return [] if reason is None else [Damage(directory, 0, reason)]
+    return [
+        Damage(directory / name, 0, reason)
+        for name in sorted(names)
+        if classify_journal_file(name).kind in DATA_KINDS
+        and (reason := find_obstacle(directory / name)) is not None
+    ]
 
 
 def _read_checkpoints(directory: Path) -> tuple[list[bytes], list[Path]]:

@@ -204,7 +204,7 @@ def _may_be_segment(path: Path) -> bool:
 def _names_in_journal(directory: Path) -> Iterator[str]:
     try:
         yield from os.listdir(directory)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
 
 

@@ -20,6 +20,7 @@ from rimp_otel.sql.extras import duckdb
 from rimp_otel.sql.sandbox import check_statements, explain_error, lock_down, translate_statement
 from rimp_otel.sql.source import DecodingProgress, SignalSource
 from rimp_otel.sql.views import VIEWS, view_statements
+from rimp_otel.storage.base import DamagedLine
 from rimp_otel.storage.files.layout import Layout
 
 __all__ = ["Connection"]
@@ -136,6 +137,11 @@ class Connection:
     def damaged(self) -> int:
         """Return how many of the lines that this connection decoded could not be read."""
         return sum(source.damaged for source in self._sources.values())
+
+    def unreadable(self) -> list[DamagedLine]:
+        """Return the files and places that could not be read at all, each once."""
+        found = [place for source in self._sources.values() for place in source.unreadable]
+        return list(dict.fromkeys(found))
 
     @contextmanager
     def limited(self, sql: str = "") -> Iterator[None]:

@@ -473,10 +473,14 @@ def _remove_unlocked(path: Path) -> None:
 @contextmanager
 def _lock_directory(directory: Path) -> Iterator[bool]:
     """Yield False if another process makes copies in the directory."""
-    try:
-        # Unlike a file in it, the directory itself may be a link.
-        file = os.open(directory, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | os.O_CLOEXEC)
-    except FileNotFoundError:
+    # Unlike a file in it, the directory itself may be a link.
+    flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | os.O_CLOEXEC
+    with reading_errors(directory):
+        try:
+            file = os.open(directory, flags)
+        except FileNotFoundError:
+            file = -1
+    if file < 0:
         yield True
         return
     try:

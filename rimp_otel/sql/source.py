@@ -28,6 +28,7 @@ from rimp_otel.sql.parquet import (
     make_parquet_file,
     parquet_path,
 )
+from rimp_otel.storage.base import DamagedLine, UnreadableError
 from rimp_otel.storage.files.lines import DataFile, FileKey, list_data_files
 from rimp_otel.storage.files.recording import FileRecording
 from rimp_otel.storage.reading import count_line
@@ -78,6 +79,8 @@ class SignalSource:
         self.signal = signal
         #: Lines that could not be read, of those that were decoded into memory.
         self.damaged = 0
+        #: Files and places that could not be read at all.
+        self.unreadable: list[DamagedLine] = []
         self._path = path
         self._private_directory = private_directory
         self._progress = progress
@@ -152,9 +155,13 @@ class SignalSource:
     def _sealed_contents(self) -> list[DataFile]:
         if self._database is not None:
             return []
+        try:
+            sealed = list_data_files(self._recording.layout.sealed)
+        except UnreadableError:
+            return []  # the reader reports it
         return [
             content
-            for content in list_data_files(self._recording.layout.sealed)
+            for content in sealed
             if content.signal is self.signal and content.name and not content.name.is_waiting
         ]
 
@@ -191,7 +198,8 @@ class SignalSource:
         for data in self._poll():
             self._add_lines(data.otlp_json(self.signal))
         self._take_table()
-        self.damaged += len(recording.damaged)
+        self.damaged += sum(1 for skipped in recording.damaged if skipped.line)
+        self.unreadable += [skipped for skipped in recording.damaged if not skipped.line]
         recording.damaged.clear()
         if self.signal is Signal.METRICS and recording.measured != measured:
             # In the place of those that were measured before.

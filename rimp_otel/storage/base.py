@@ -14,6 +14,7 @@ from typing_extensions import Self, Unpack
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import ConfigurationError, StorageError
+from rimp_otel.fsutil import describe_obstacle
 from rimp_otel.journal.target import DirectoryTarget, JournalTarget
 from rimp_otel.models.filters import Conditions, Filter
 from rimp_otel.models.records import Signal
@@ -32,6 +33,7 @@ __all__ = [
     "Selection",
     "TelemetryStorage",
     "TimedRecord",
+    "UnreadableError",
     "keep_newest",
     "reading_errors",
     "select",
@@ -319,19 +321,39 @@ class DamagedLine(NamedTuple):
 
     path: Path
     #: Counted from 1, in the decompressed text; of a database, the record's number in the table
-    #: ``records``; 0 in a journal, where ``reason`` has the place. A block of a sealed file that
-    #: cannot be decompressed counts as one line.
+    #: ``records``; 0 in a journal, where ``reason`` has the place, and for a file or a directory that
+    #: cannot be read at all. A block of a sealed file that cannot be decompressed counts as one line.
     line: int
     reason: str
 
 
+class UnreadableError(StorageError):
+    """One file or directory of a recording cannot be read. It costs itself: the rest can be.
+
+    Args:
+        path: the place.
+        reason: what is there instead, or why it cannot be read.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"cannot read {path}: {reason}")
+
+
 @contextmanager
 def reading_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError into a StorageError that names the path."""
+    """Turn an OSError into a StorageError that names the path: an UnreadableError, unless the process
+    is at its limits."""
     try:
         yield
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+        reason = error.strerror or str(error)
+        try:
+            describe_obstacle(error)
+        except OSError:
+            raise StorageError(f"cannot read {path}: {reason}") from error
+        raise UnreadableError(path, reason) from error
 
 
 class RecordingLayout(ABC):

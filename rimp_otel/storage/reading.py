@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from rimp_otel.batch import TelemetryData, batch_of_lines, decode_batch
 from rimp_otel.errors import DecodeError
+from rimp_otel.fsutil import describe_obstacle
 from rimp_otel.journal.reader import Damage
 from rimp_otel.journal.slots import DATA_KINDS, classify_journal_file
 from rimp_otel.models.records import Signal
@@ -21,7 +21,7 @@ from rimp_otel.storage.base import (
     RecordingFile,
     RecordingFileKind,
     RecordingLayout,
-    reading_errors,
+    UnreadableError,
 )
 
 __all__ = [
@@ -95,15 +95,24 @@ class LineDecoder:
             self._known.add(damaged)
             self.damaged.append(damaged)
 
+    def note_unreadable(self, error: UnreadableError) -> None:
+        """Note a file or a directory that cannot be read at all."""
+        self.note(error.path, 0, error.reason)
+
     def note_in_journals(self, found: Iterable[Damage]) -> None:
         """Note the damage that the journals have now, where it is new."""
         now = list(found)
         self.damaged += [
-            DamagedLine(damage.path, 0, f"at byte {damage.offset}: {damage.reason}")
+            DamagedLine(damage.path, 0, _describe_in_journal(damage))
             for damage in now
             if damage not in self._in_journals
         ]
         self._in_journals = set(now)
+
+
+def _describe_in_journal(damage: Damage) -> str:
+    # What is said of the whole file has no place.
+    return f"at byte {damage.offset}: {damage.reason}" if damage.offset else damage.reason
 
 
 # --- Files.
@@ -112,29 +121,21 @@ class LineDecoder:
 def list_files(
     paths: Iterable[Path], kind: RecordingFileKind, signal: Signal | None = None
 ) -> list[RecordingFile]:
-    """Return those of the files that are there, with their sizes.
-
-    Raises:
-        StorageError: a directory cannot be read.
-    """
+    """Return those of the files that are there, with their sizes."""
     found: list[RecordingFile] = []
     for path in paths:
-        with reading_errors(path):
-            try:
-                found.append(RecordingFile(signal, path, path.stat().st_size, kind))
-            except FileNotFoundError:
-                continue  # rotated, sealed or deleted since
-            except OSError as error:
-                if error.errno != errno.ELOOP:  # links in a circle, which reading names
-                    raise
+        try:
+            found.append(RecordingFile(signal, path, path.stat().st_size, kind))
+        except OSError:
+            continue  # rotated, sealed or deleted since; or unreadable, which reading it names
     return found
 
 
 def list_journal_files(layout: RecordingLayout) -> list[RecordingFile]:
-    """Return the files of all journals of a recording.
+    """Return the files of all journals of a recording that can be listed.
 
     Raises:
-        StorageError: a directory cannot be read.
+        StorageError: the recording's directory cannot be read.
     """
     return [
         file
@@ -144,11 +145,11 @@ def list_journal_files(layout: RecordingLayout) -> list[RecordingFile]:
 
 
 def _files_in_journal(journal: Path) -> list[Path]:
-    with reading_errors(journal):
-        try:
-            names = os.listdir(journal)
-        except FileNotFoundError:
-            return []
+    try:
+        names = os.listdir(journal)
+    except OSError as error:
+        describe_obstacle(error)  # which reading it names
+        return []
     return [journal / name for name in sorted(names) if _holds_records(name)]
 
 

@@ -132,6 +132,6 @@ def _size_of(journal: Path) -> int:
             for entry in entries:
                 if classify_journal_file(entry.name).kind in DATA_KINDS:
                     size += entry.stat(follow_symlinks=False).st_size
-    except FileNotFoundError:
+    except OSError:  # not there; or unreadable, which reading it names
         pass
     return size

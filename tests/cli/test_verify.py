@@ -168,6 +168,7 @@ WITH_DETAIL = {
     ProblemCode.BAD_LINE,
     ProblemCode.BAD_BLOCK,
     ProblemCode.BAD_JOURNAL,
+    ProblemCode.UNREADABLE,
     ProblemCode.WRONG_ID,
     ProblemCode.DUPLICATE,
     ProblemCode.EXPOSED_FILE,
@@ -192,12 +193,13 @@ def test_actions_in_words(code: ActionCode) -> None:
     kind, sentence = verify.describe_action(action)
     assert kind in KINDS
     assert (kind == "failed") is code.value.startswith(("failed", "not_all"))
-    assert ("<detail>" in sentence) is (kind == "failed")
+    assert ("<detail>" in sentence) is (kind in ("failed", "set_aside"))
     assert ("2 " in sentence) is (kind in ("recovered", "lost", "moved", "sealed"))
-    assert ("<target>" in sentence) is (kind in ("moved", "renamed"))
+    assert ("<target>" in sentence) is (kind in ("moved", "renamed", "set_aside"))
 
 
 KINDS = {
+    "set_aside",
     "recovered",
     "moved",
     "renamed",

@@ -98,7 +98,7 @@ def open_chunks(
 
 
 def _by_index(found: OpenFile, index: SealedFileIndex | None) -> ChunkedFile | None:
-    with reading_errors(found.path):
+    try:
         if index is not None and index.head.size == os.fstat(found.file.fileno()).st_size:
             try:
                 index.blocks  # noqa: B018 - raises if they cannot be read
@@ -106,7 +106,9 @@ def _by_index(found: OpenFile, index: SealedFileIndex | None) -> ChunkedFile | N
             except DamagedIndexError:
                 pass
         made = SealedFileIndex.of_bytes(build_index(found.file, found.compression))
-        return None if made.is_blank else _IndexedFile(found, made)
+    except OSError:
+        return None  # reading the file says why
+    return None if made.is_blank else _IndexedFile(found, made)
 
 
 class _OpenedFile:

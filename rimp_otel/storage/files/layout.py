@@ -35,7 +35,7 @@ from rimp_otel.errors import StorageError
 from rimp_otel.journal.slots import JournalFileKind, classify_journal_file
 from rimp_otel.models.records import Signal
 from rimp_otel.process import importing
-from rimp_otel.storage.base import RecordingLayout, reading_errors
+from rimp_otel.storage.base import RecordingLayout, UnreadableError, reading_errors
 
 __all__ = [
     "DERIVED_SUFFIXES",
@@ -285,18 +285,18 @@ def _sealed_stem(name: str) -> str | None:
 def list_entries(layout: Layout) -> Iterator[FileEntry]:
     """Iterate over all that lies in the directories of a recording.
 
-    Of a family of files, that is what is named like it.
+    Of a family of files, that is what is named like it. A directory in it that cannot be read has nothing.
 
     Raises:
-        StorageError: a directory cannot be read.
+        StorageError: the recording's directory cannot be read.
     """
     for path in _paths_in(layout.directory):
         if path.name.startswith((layout.prefix, f".{layout.prefix}")):
             yield FileEntry(path, _state_at_top(path.name, layout.prefix))
     for slot in layout.slots():
-        for path in _paths_in(layout.journal(slot)):
+        for path in _paths_below(layout.journal(slot)):
             yield FileEntry(path, _state_in_journal(path.name))
-    for path in _paths_in(layout.sealed):
+    for path in _paths_below(layout.sealed):
         yield FileEntry(path, _state_among_sealed(path))
 
 
@@ -304,8 +304,15 @@ def _paths_in(directory: Path) -> list[Path]:
     with reading_errors(directory):
         try:
             return sorted(directory.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return []
+
+
+def _paths_below(directory: Path) -> list[Path]:
+    try:
+        return _paths_in(directory)
+    except UnreadableError:
+        return []
 
 
 def _state_at_top(name: str, prefix: str) -> FileState:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from rimp_otel.errors import StorageError
+from rimp_otel.fsutil import FOLLOWING_FLAGS, open_regular
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.base import reading_errors
 from rimp_otel.storage.files.blocks import Gap, decompress
@@ -24,7 +23,6 @@ __all__ = [
     "DataFile",
     "FileKey",
     "Line",
-    "NotRegularFileError",
     "OpenFile",
     "find_last_line_end",
     "fingerprint_of",
@@ -38,9 +36,6 @@ __all__ = [
 FileKey = tuple[Signal, str]
 """A signal and the fingerprint of a file's first line: what a data file is known by."""
 
-# As fsutil.READ_FLAGS, but links are followed: reading changes nothing.
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-_OPEN_FLAGS |= getattr(os, "O_BINARY", 0)
 _BLOCK = 64 * 1024
 _ATTEMPTS = 10
 
@@ -89,61 +84,50 @@ class Line(NamedTuple):
     reason: str = ""
 
 
-class NotRegularFileError(StorageError):
-    """In the place of a file there is a directory, a pipe, a loop of links or the like.
-
-    Args:
-        path: the place.
-        reason: what it is.
-    """
-
-    def __init__(self, path: Path, reason: str) -> None:
-        self.reason = reason
-        super().__init__(f"cannot read {path}: {reason}")
-
-
 def open_regular_file(path: Path) -> BinaryIO | None:
     """Open a file for reading; return None if there is none.
 
     Raises:
-        NotRegularFileError: it is not a regular file.
-        StorageError: it cannot be read.
+        UnreadableError: it cannot be read, or is not a regular file.
+        StorageError: the process has no descriptors left.
     """
     with reading_errors(path):
         try:
-            file = os.open(path, _OPEN_FLAGS)
+            file = open_regular(path, FOLLOWING_FLAGS)  # reading changes nothing
         except FileNotFoundError:
             return None
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENXIO):  # links in a circle, a socket
-                raise NotRegularFileError(path, error.strerror or str(error)) from None
-            raise
-        mode = os.fstat(file).st_mode
-        if stat.S_ISREG(mode):
-            return os.fdopen(file, "rb", _BLOCK)
-        os.close(file)
-        is_directory = stat.S_ISDIR(mode)
-        raise NotRegularFileError(path, "Is a directory" if is_directory else "Not a regular file")
+    return os.fdopen(file, "rb", _BLOCK)
 
 
 def list_data_files(sealed: Path) -> list[DataFile]:
     """Return the files in the directory of sealed files, those with the oldest records first.
 
-    Each comes once, also while it is being sealed; those that wait to be sealed come last.
+    Each comes once, also while it is being sealed; those that wait to be sealed come last; and after
+    them what has the name of one, and is no file.
 
     Raises:
-        StorageError: the directory cannot be read.
+        UnreadableError: the directory cannot be read.
     """
     with reading_errors(sealed):
         try:
             with os.scandir(sealed) as entries:
-                names = [entry.name for entry in entries if entry.is_file()]
+                names = [(not _is_file(entry), entry.name) for entry in entries]
         except FileNotFoundError:
-            return []
+            if not os.path.islink(sealed):
+                return []
+            raise OSError(errno.ELOOP, "Dangling symbolic link") from None
     found: dict[FileKey, DataFile] = {}
-    for _, data_file in sorted(filter(None, [_parse_sealed_name(sealed, name) for name in names])):
+    parsed = [(is_odd, _parse_sealed_name(sealed, name)) for is_odd, name in names]
+    for _, (_, data_file) in sorted((is_odd, named) for is_odd, named in parsed if named):
         found.setdefault(data_file.key, data_file)
     return list(found.values())
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # links in a circle
+        return False
 
 
 _Age = tuple[bool, int, int, str]
@@ -283,9 +267,11 @@ def rotated_lines_since(sealed: Path, signal: Signal, time_unix_nano: int) -> It
             continue
         if name is not None and name.last is not None and name.last < time_unix_nano:
             continue
+        if not data_file.path.is_file():
+            continue  # retention took it; or it never was a file
         found = open_data_file(data_file, sealed)
         if found is None:
-            continue  # retention took it
+            continue
         with found.file:
             for line in read_lines(found, 0, 0, None, torn=False):
                 if line.text is not None:

@@ -99,7 +99,7 @@ class _OrderedIteration:
 
     def _look_at(self, order: int) -> None:
         chunked = self._opened.get(self._data_files[order])
-        for chunk in chunked.chunks(self._wanted.filter) if chunked else ():
+        for chunk in self._view.chunks(chunked, self._wanted):
             self._add(order, chunk)
 
     def _add(self, order: int, chunk: Chunk) -> None:
@@ -157,7 +157,7 @@ class _OpenedFiles:
             self._open.popitem()[1][0].close()
 
     def get(self, data_file: DataFile) -> ChunkedFile | None:
-        """Return an open file; None if it was deleted.
+        """Return an open file; None if it was deleted, or cannot be read.
 
         Raises:
             StorageError: it cannot be read, or was replaced in a repair meanwhile.

@@ -19,6 +19,7 @@ from rimp_otel.storage.base import (
     DamagedLine,
     RecordingFile,
     Selection,
+    UnreadableError,
     reading_errors,
 )
 from rimp_otel.storage.files import query
@@ -88,11 +89,14 @@ class FileRecording:
         Of each signal the oldest come first, then the active ones by their slots; journals last.
 
         Raises:
-            StorageError: a directory cannot be read.
+            StorageError: the directory cannot be read.
         """
         slots = self.layout.slots()
         found: list[RecordingFile] = []
-        sealed = list_data_files(self.layout.sealed)
+        try:
+            sealed = list_data_files(self.layout.sealed)
+        except UnreadableError:
+            sealed = []  # which reading it names
         for signal in Signal:
             paths = [data_file.path for data_file in sealed if data_file.signal is signal]
             found += list_files(paths, "sealed", signal)
@@ -154,7 +158,7 @@ class FileRecording:
         Raises:
             StorageError: a file cannot be read.
         """
-        with Snapshot(self.layout) as snapshot:
+        with Snapshot(self.layout, self._decoder) as snapshot:
             self._begin(snapshot)
             for data_file in [*snapshot.sealed, *snapshot.active]:
                 if wanted is None or wanted(data_file):
@@ -168,7 +172,7 @@ class FileRecording:
         Raises:
             StorageError: something cannot be read.
         """
-        with Snapshot(self.layout) as snapshot:
+        with Snapshot(self.layout, self._decoder) as snapshot:
             self._begin(snapshot)
             for data_file in [*snapshot.sealed, *snapshot.active]:
                 found = snapshot.open(data_file)
@@ -180,7 +184,6 @@ class FileRecording:
     def _begin(self, snapshot: Snapshot) -> None:
         self._seen.begin(snapshot.journal)
         self.measured = [line.text for line in snapshot.measured]
-        snapshot.note_damage(self._decoder)
 
     def _end(self, snapshot: Snapshot) -> None:
         self._seen.end()
@@ -211,8 +214,12 @@ class FileRecording:
     ) -> Iterator[Line]:
         lines = read_lines(found, position.offset, position.lines, data_file.limit, torn)
         while True:
-            with reading_errors(found.path):
-                line = next(lines, None)
+            try:
+                with reading_errors(found.path):
+                    line = next(lines, None)
+            except UnreadableError as error:  # a part of it; the next poll tries again
+                self._decoder.note_unreadable(error)
+                return
             if line is None:
                 return
             self._positions[data_file.key] = _Position(line.end, line.number)

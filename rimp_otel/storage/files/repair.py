@@ -7,6 +7,7 @@ run again; run again on what is whole, it changes nothing.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from enum import Enum
 from importlib.util import find_spec
@@ -14,7 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rimp_otel.errors import StorageError
-from rimp_otel.fsutil import READ_FLAGS, lock_file
+from rimp_otel.fsutil import (
+    FOLLOWING_FLAGS,
+    READ_FLAGS,
+    find_directory_obstacle,
+    find_obstacle,
+    list_directory,
+    lock_file,
+)
 from rimp_otel.journal.format import (
     HEADER_SIZE,
     Definitions,
@@ -27,7 +35,7 @@ from rimp_otel.journal.format import (
     readable_frames,
 )
 from rimp_otel.journal.slices import StoredRecords
-from rimp_otel.journal.slots import JournalFileKind, Slot, classify_journal_file
+from rimp_otel.journal.slots import DATA_KINDS, JournalFileKind, Slot, classify_journal_file
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files.index import find_index_fault, index_path, make_index
 from rimp_otel.storage.files.journal_target import SlotTakenError, SlotTarget, take_slot
@@ -120,6 +128,8 @@ class ActionCode(str, Enum):
     LOST = "lost"
     #: Stored what a quarantined file alone held, and moved the file (records).
     MOVED_FILE = "moved_file"
+    #: Moved what was in the place of a file or a directory; ``detail`` says what.
+    SET_ASIDE = "set_aside"
     #: Moved damaged lines out of a file (lines).
     MOVED_LINES = "moved_lines"
     #: Corrected the name of a file.
@@ -202,6 +212,11 @@ class Repair:
 
     def _slot(self, number: int) -> Iterator[Action]:
         journal = self._layout.journal(number)
+        if (reason := find_directory_obstacle(journal)) is not None:
+            moved = self._set_aside(journal, reason, stat.S_ISDIR)
+            yield moved
+            if moved.has_failed:
+                return
         try:
             slot = take_slot(self._layout, number, self._take_over)
         except SlotTakenError as error:
@@ -219,6 +234,10 @@ class Repair:
     def _held(self, slot: Slot) -> Iterator[Action]:
         target = SlotTarget(self._layout, self._policy, slot)
         try:
+            obstacles = self._obstacles(slot)
+            yield from obstacles
+            if any(action.has_failed for action in obstacles):
+                return
             recovery = self._journal(slot, target)
             yield from recovery
             if not any(action.has_failed for action in recovery):
@@ -227,6 +246,22 @@ class Repair:
             yield Action(ActionCode.FAILED, slot.directory, detail=_describe_failure(error))
         finally:
             target.release_slot()
+
+    def _obstacles(self, slot: Slot) -> list[Action]:
+        """Move what is in the place of the slot's files, before anything is stored into them."""
+        found = [self._layout.file(signal, slot.number) for signal in Signal]
+        done = [
+            self._set_aside(path, reason, stat.S_ISREG)
+            for path in found
+            if (reason := find_obstacle(path, FOLLOWING_FLAGS)) is not None
+        ]
+        for name in sorted(list_directory(slot.directory)):
+            path = slot.directory / name
+            if classify_journal_file(name).kind in DATA_KINDS:
+                reason = find_obstacle(path)
+                if reason is not None:
+                    done.append(self._set_aside(path, reason, stat.S_ISREG))
+        return done
 
     def _journal(self, slot: Slot, target: SlotTarget) -> list[Action]:
         """Empty the slot's journal, if it holds anything."""
@@ -259,14 +294,32 @@ class Repair:
                 )
                 yield from _actions_for(path, rewritten)
 
+    def _set_aside(self, path: Path, reason: str, is_right: Callable[[int], bool]) -> Action:
+        """Move what cannot be read, unless it is the right thing and only must be made readable.
+
+        Args:
+            path: the place of a file or a directory.
+            reason: why what is there cannot be read.
+            is_right: returns True for the mode of what belongs there.
+        """
+        try:
+            if not is_right(os.lstat(path).st_mode):
+                kept = move_to_damaged(path, self._damaged)
+                return Action(ActionCode.SET_ASIDE, path, target=kept, detail=reason)
+        except OSError as error:
+            return Action(ActionCode.FAILED, path, detail=_describe_failure(error))
+        detail = f"cannot be read: {reason}; make it readable, and run this again"
+        return Action(ActionCode.FAILED, path, detail=detail)
+
     def _beside(self, entry: FileEntry, target: SlotTarget) -> Iterator[Action]:
         path, state = entry
         if state is FileState.STALE:
             path.unlink(missing_ok=True)
             yield Action(ActionCode.REMOVED, path)
-        elif state is FileState.QUARANTINED and not path.is_symlink():
+        elif state is FileState.QUARANTINED:
             records = 0
-            if classify_journal_file(path.name).former_kind is JournalFileKind.SEGMENT:
+            is_segment = classify_journal_file(path.name).former_kind is JournalFileKind.SEGMENT
+            if is_segment and find_obstacle(path) is None:
                 records = store_quarantined(path, target)
                 target.sync()
             kept = move_to_damaged(path, self._damaged)
@@ -274,6 +327,9 @@ class Repair:
 
     def _sealed(self) -> Iterator[Action]:
         directory = self._layout.sealed
+        if (reason := find_directory_obstacle(directory)) is not None:
+            yield self._set_aside(directory, reason, stat.S_ISDIR)
+            return
         if not directory.is_dir():
             return
         lock = os.open(directory, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
@@ -309,6 +365,9 @@ class Repair:
         waiting = {(name.signal, name.id) for name in known if name.is_waiting}
         for name in known:
             path = self._layout.sealed / str(name)
+            if (reason := find_obstacle(path, FOLLOWING_FLAGS)) is not None:
+                yield self._set_aside(path, reason, stat.S_ISREG)
+                continue
             if (name.signal, name.id) in waiting or path.is_symlink() or not _can_read(name):
                 continue
             try:

@@ -286,7 +286,7 @@ def _free_name(path: Path, damaged: Path, suffix: str) -> Path:
     It is the same again if this is run again after an interruption.
     """
     damaged.mkdir(mode=0o700, exist_ok=True)
-    changed = os.stat(path).st_mtime_ns
+    changed = os.lstat(path).st_mtime_ns
     when = time.strftime("%Y%m%dT%H%M%S", time.gmtime(changed // 10**9))
     stem = path.name
     for end in _SUFFIXES:

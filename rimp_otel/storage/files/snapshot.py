@@ -11,7 +11,6 @@ rotated meanwhile: it may hold what was read from a journal, and is marked as no
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from contextlib import ExitStack
@@ -21,12 +20,11 @@ from typing import BinaryIO
 from rimp_otel.journal.reader import Damage, JournalContents, read_journal
 from rimp_otel.journal.target import End
 from rimp_otel.models.records import Signal
-from rimp_otel.storage.base import reading_errors
+from rimp_otel.storage.base import UnreadableError, reading_errors
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.lines import (
     DataFile,
     FileKey,
-    NotRegularFileError,
     OpenFile,
     fingerprint_of,
     list_data_files,
@@ -49,12 +47,14 @@ class Snapshot:
 
     Args:
         layout: of the recording.
+        decoder: notes the damage of the journals, and what cannot be read at all.
 
     Raises:
-        StorageError: something cannot be read.
+        StorageError: the recording cannot be read.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, decoder: LineDecoder) -> None:
+        self._decoder = decoder
         self._sealed = layout.sealed
         #: The sealed files, those with the oldest records first.
         self.sealed: list[DataFile] = []
@@ -64,10 +64,8 @@ class Snapshot:
         self.journal: list[JournalLine] = []
         #: What living processes have measured and not stored: points that later ones replace.
         self.measured: list[JournalLine] = []
-        #: In the journals.
-        self.damaged: list[Damage] = []
-        #: Places of active files that hold no file, each with what is there.
-        self.irregular: list[tuple[Path, str]] = []
+        # In the journals.
+        self._damaged: list[Damage] = []
         self._files: dict[FileKey, BinaryIO] = {}
         # Of files that were opened without being read: what they hold is in the journal.
         self._left_out: set[FileKey] = set()
@@ -88,35 +86,38 @@ class Snapshot:
         """All that the journals hold: what is to be stored, and what later measurements replace."""
         return [*self.journal, *self.measured]
 
-    def note_damage(self, decoder: LineDecoder) -> None:
-        """Note the damage of the journals, and what is in the place of an active file."""
-        decoder.note_in_journals(self.damaged)
-        for path, reason in self.irregular:
-            decoder.note(path, 0, reason)
-
     def open(self, data_file: DataFile) -> OpenFile | None:
-        """Open a data file; return None if it was deleted meanwhile. The caller closes it.
-
-        Raises:
-            StorageError: it cannot be read.
-        """
+        """Open a data file; return None if it was deleted meanwhile, or cannot be read, which is noted.
+        The caller closes it."""
         file = self._files.get(data_file.key)
         if file is not None:
             again = os.fdopen(os.dup(file.fileno()), "rb")
             return OpenFile(data_file.path, again, "none", is_sealed=False)
-        return open_data_file(data_file, self._sealed)
+        try:
+            return open_data_file(data_file, self._sealed)
+        except UnreadableError as error:
+            self._decoder.note_unreadable(error)
+            return None
 
     def _look(self, layout: Layout) -> None:
         slots = layout.slots()  # those that appear from now on are the next snapshot's
-        before = {data_file.key for data_file in list_data_files(layout.sealed)}
+        before = {data_file.key for data_file in self._list_sealed()}
         for slot in slots:
             self._look_at_slot(layout, slot)
         known = {data_file.key for data_file in self.active} | self._left_out
         self.sealed = [
             data_file if data_file.key in before else data_file._replace(is_certain=False)
-            for data_file in list_data_files(layout.sealed)
+            for data_file in self._list_sealed()
             if data_file.key not in known
         ]
+        self._decoder.note_in_journals(self._damaged)
+
+    def _list_sealed(self) -> list[DataFile]:
+        try:
+            return list_data_files(self._sealed)
+        except UnreadableError as error:
+            self._decoder.note_unreadable(error)
+            return []
 
     def _look_at_slot(self, layout: Layout, slot: int) -> None:
         paths = {signal: layout.file(signal, slot) for signal in Signal}
@@ -143,8 +144,9 @@ class Snapshot:
     ) -> None:
         self.journal += [JournalLine(signal, line) for signal, line, _ in contents.lines]
         self.measured += [JournalLine(Signal.METRICS, line) for line in contents.measured]
-        self.damaged += contents.damaged
-        self.irregular += files.irregular
+        self._damaged += contents.damaged
+        for error in files.unreadable.values():
+            self._decoder.note_unreadable(error)
         for signal, file in files.opened.items():
             limit = files.limit(signal, contents) if is_certain else None
             id = fingerprint_of(file)
@@ -171,13 +173,13 @@ class _ActiveFiles:
     def __init__(self, paths: dict[Signal, Path]) -> None:
         self.paths = paths
         self.opened: dict[Signal, BinaryIO] = {}
-        self.irregular: list[tuple[Path, str]] = []
+        self.unreadable: dict[Signal, UnreadableError] = {}
         try:
             for signal, path in paths.items():
                 try:
                     file = open_regular_file(path)
-                except NotRegularFileError as error:
-                    self.irregular.append((path, error.reason))
+                except UnreadableError as error:
+                    self.unreadable[signal] = error
                     continue
                 if file is not None:
                     self.opened[signal] = file
@@ -204,7 +206,11 @@ class _ActiveFiles:
 
     def are_still_active(self) -> bool:
         """Return True if these are still the active files, and there are no others."""
-        return all(_inode_of(path) == self._inode(signal) for signal, path in self.paths.items())
+        return all(
+            _inode_of(path) == self._inode(signal)
+            for signal, path in self.paths.items()
+            if signal not in self.unreadable
+        )
 
     def _inode(self, signal: Signal) -> int | None:
         end = self._ends.get(signal)
@@ -229,13 +235,8 @@ def _end_of(file: BinaryIO) -> End:
 
 
 def _inode_of(path: Path) -> int | None:
-    with reading_errors(path):
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                return None
-            raise
+    try:
+        status = os.stat(path)
+    except OSError:  # not there; or unreadable, which was noted when it was opened
+        return None
     return status.st_ino if stat.S_ISREG(status.st_mode) else None

@@ -12,11 +12,12 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from rimp_otel.errors import DecodeError, StorageError
+from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.protobuf import protobuf_from_line
 from rimp_otel.otlp.scan import TimeRange
+from rimp_otel.storage.base import UnreadableError
 from rimp_otel.storage.files.index import IndexFault, find_index_fault, index_path
 from rimp_otel.storage.files.layout import (
     FileState,
@@ -30,6 +31,7 @@ from rimp_otel.storage.files.lines import (
     Line,
     OpenFile,
     fingerprint_of,
+    list_data_files,
     open_regular_file,
     read_lines,
 )
@@ -65,6 +67,8 @@ class ProblemCode(str, Enum):
     UNENDED_LINE = "unended_line"
     #: A part of a journal that cannot be read (why not).
     BAD_JOURNAL = "bad_journal"
+    #: A file or a directory that cannot be read at all (why not).
+    UNREADABLE = "unreadable"
     #: A segment of a journal, or a table of open spans, that a recovery quarantined.
     QUARANTINED = "quarantined"
     #: A sealed file whose first line has another id than its name (the right id).
@@ -99,6 +103,7 @@ _DAMAGE = {
     ProblemCode.BAD_LINE,
     ProblemCode.BAD_BLOCK,
     ProblemCode.BAD_JOURNAL,
+    ProblemCode.UNREADABLE,
     ProblemCode.QUARANTINED,
     ProblemCode.WRONG_ID,
     ProblemCode.WRONG_TIMES,
@@ -353,17 +358,21 @@ class Inspection:
             yield from self._journal(slot)
         yield from self._sealed_files()
         yield from self._check_entries()
-        self.kept = _files_in(self._layout.damaged)
+        self.kept = [path for path in _paths_in(self._layout.damaged) if _is_file(path)]
 
     def _active_files(self, slot: SlotState) -> Iterator[Problem]:
         for signal in Signal:
             path = self._layout.file(signal, slot.number)
-            if not _is_file(path):
+            try:
+                file = open_regular_file(path)
+            except UnreadableError as error:
+                yield _unreadable(error, signal, slot.is_owned)
                 continue
-            file = open_regular_file(path)
             if file is None:
                 continue
             with file:
+                if path.is_symlink():
+                    continue  # a remark; whoever records does not go through it
                 self._started(path)
                 self._seen[signal, fingerprint_of(file) or ""] = path
                 end = slot.ends.get(signal)
@@ -385,6 +394,11 @@ class Inspection:
             )
 
     def _sealed_files(self) -> Iterator[Problem]:
+        try:
+            list_data_files(self._layout.sealed)
+        except UnreadableError as error:
+            yield _unreadable(error)
+            return
         done: set[str] = set()
         # Again, for what was rotated, or sealed under another name, meanwhile.
         for _ in range(_ROUNDS):
@@ -397,8 +411,9 @@ class Inspection:
 
     def _names(self) -> list[SealedName]:
         """Return the names of sealed files; those that wait to be sealed come last."""
-        files = _files_in(self._layout.sealed)
-        names = [name for path in files if (name := SealedName.parse(path.name))]
+        names = [
+            name for path in _paths_in(self._layout.sealed) if (name := SealedName.parse(path.name))
+        ]
         return sorted(names, key=lambda name: (name.is_waiting, str(name)))
 
     def _sealed_file(self, path: Path, name: SealedName) -> Iterator[Problem]:
@@ -406,10 +421,16 @@ class Inspection:
         same = self._seen.get(key)
         if same is not None and same.parent != path.parent:
             return  # it was read before it was rotated
-        file = open_regular_file(path)
+        try:
+            file = open_regular_file(path)
+        except UnreadableError as error:
+            yield _unreadable(error, name.signal)
+            return
         if file is None:
             return  # sealed or deleted meanwhile: then it is met under another name, or gone
         with file:
+            if path.is_symlink():
+                return  # a remark
             self._started(path)
             self._seen.setdefault(key, path)
             tally = self.tally if same is None else Tally()
@@ -470,17 +491,24 @@ def _check_index(path: Path, name: SealedName) -> Iterator[Problem]:
         yield Problem(_INDEX_FAULTS[fault], index_path(path, name))
 
 
+def _unreadable(
+    error: UnreadableError, signal: Signal | None = None, is_in_use: bool = False
+) -> Problem:
+    return Problem(
+        ProblemCode.UNREADABLE, error.path, error.reason, signal=signal, is_in_use=is_in_use
+    )
+
+
 def _is_file(path: Path) -> bool:
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
-def _files_in(directory: Path) -> list[Path]:
+def _paths_in(directory: Path) -> list[Path]:
+    """Return what is in a directory; nothing if it cannot be read, which is reported elsewhere."""
     try:
-        return sorted(path for path in directory.iterdir() if _is_file(path))
-    except (FileNotFoundError, NotADirectoryError):
+        return sorted(directory.iterdir())
+    except OSError:
         return []
-    except OSError as error:
-        raise StorageError(f"cannot read {directory}: {error.strerror or error}") from error

@@ -8,10 +8,10 @@ from operator import attrgetter
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.models.filters import Filter
-from rimp_otel.storage.base import Selection, takes_all
+from rimp_otel.storage.base import Selection, UnreadableError, takes_all
 from rimp_otel.storage.files.chunks import Chunk, ChunkedFile, open_chunks
 from rimp_otel.storage.files.layout import Layout
-from rimp_otel.storage.files.lines import DataFile
+from rimp_otel.storage.files.lines import DataFile, Line
 from rimp_otel.storage.files.snapshot import Snapshot
 from rimp_otel.storage.reading import LineDecoder, SeenRecords
 
@@ -92,9 +92,8 @@ class RecordingView:
         self._layout = layout
         self._decoder = decoder
         self._seen = SeenRecords()
-        self.snapshot = Snapshot(layout)
+        self.snapshot = Snapshot(layout, decoder)
         self._seen.begin(self.snapshot.in_journals)
-        self.snapshot.note_damage(decoder)
 
     def __enter__(self) -> RecordingView:
         return self
@@ -122,14 +121,22 @@ class RecordingView:
     ) -> Iterator[tuple[int, TelemetryData]]:
         is_all = takes_all(wanted.selection)
         with open_chunks(data_file, self.snapshot.open, is_all) as chunked:
-            if chunked is None:
+            chunks = self.chunks(chunked, wanted)
+            if chunked is None or not chunks:
                 return
-            chunks = chunked.chunks(wanted.filter)
             if wanted.is_limited:
                 chunks.sort(key=attrgetter("last"), reverse=True)
             for chunk in chunks:
                 if wanted.may_want(chunk.first, chunk.last):
                     yield from self.read(data_file, chunked, chunk, wanted)
+
+    def chunks(self, chunked: ChunkedFile | None, wanted: LineFilter) -> list[Chunk]:
+        """Return the chunks of a file that can hold a wanted record; none of one that cannot be read."""
+        try:
+            return chunked.chunks(wanted.filter) if chunked else []
+        except UnreadableError as error:
+            self._decoder.note_unreadable(error)
+            return []
 
     def read(
         self, data_file: DataFile | None, chunked: ChunkedFile, chunk: Chunk, wanted: LineFilter
@@ -141,14 +148,18 @@ class RecordingView:
             chunked: that file, opened.
             chunk: one of its chunks.
             wanted: which lines.
-
-        Raises:
-            StorageError: it cannot be read.
         """
         path = self._layout.path if data_file is None else data_file.path
-        for line in chunked.lines(chunk, wanted.filter, wanted.may_want):
+        for line in self._readable(chunked.lines(chunk, wanted.filter, wanted.may_want)):
             data = self._decoder.decode_line(path, line.number, line.text, line.reason)
             if data_file is not None and data:
                 data = self._seen.without_seen(data, data_file.is_certain)
             if data:
                 yield line.number, data
+
+    def _readable(self, lines: Iterator[Line]) -> Iterator[Line]:
+        """Iterate over lines as far as they can be read."""
+        try:
+            yield from lines
+        except UnreadableError as error:
+            self._decoder.note_unreadable(error)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rimp_otel.errors import StorageError
+from rimp_otel.fsutil import find_obstacle
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.base import RecordingLayout
 from rimp_otel.storage.sqlite.connection import (
@@ -219,7 +220,19 @@ def _open_read_only(path: Path, seconds: float) -> DatabaseConnection | None:
                 return _begin_reading(path, mode)
             except StorageError:
                 continue
-        raise error
+        raise _explain_by_neighbours(path, error) from error
+
+
+def _explain_by_neighbours(path: Path, error: StorageError) -> StorageError:
+    """Return an error that names what is beside the database in the place of SQLite's own files."""
+    for suffix in SUFFIXES:
+        beside = path.with_name(path.name + suffix)
+        reason = find_obstacle(beside)
+        if reason is not None:
+            return StorageError(
+                f"cannot read {path}: {beside} is in the way ({reason}); move it away, or make it readable"
+            )
+    return error
 
 
 def _other_modes(path: Path) -> list[str]:

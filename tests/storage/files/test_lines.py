@@ -37,7 +37,7 @@ def active(path):
 
 
 def test_contents_are_listed_by_age(tmp_path):
-    """Each file is listed once, waiting ones last; foreign files are left out."""
+    """Each file is listed once, waiting ones last; foreign files are left out, and what is no file comes after all."""
     ids = [digit * 16 for digit in "abcd"]
     for name in (
         f"logs-20-30-{ids[0]}.jsonl.zst",
@@ -56,6 +56,7 @@ def test_contents_are_listed_by_age(tmp_path):
         (f"traces-5-25-{ids[0]}.jsonl.gz", "a"),
         (f"logs-20-30-{ids[0]}.jsonl.zst", "a"),
         (f"logs-{ids[2]}.jsonl", "c"),
+        (f"logs-{ids[3]}.jsonl", "d"),  # a directory, which reading names
     ]
     assert list_data_files(tmp_path / "nowhere") == []
 

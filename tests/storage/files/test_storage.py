@@ -153,7 +153,11 @@ def test_missing_permission_is_named(tmp_path):
         os.setgid(65534), os.setuid(65534)
     else:
         os.chmod(sys.argv[2], 0)
-    for act in (FileStorage.retrieve, lambda s: s.store(TelemetryData([TelemetryEvent("a", "b")]))):
+    storage = FileStorage(sys.argv[1])
+    storage.retrieve()
+    for damaged in storage.damaged:
+        print(damaged.path, damaged.reason)
+    for act in (lambda s: s.store(TelemetryData([TelemetryEvent("a", "b")])),):
         try:
             act(FileStorage(sys.argv[1]))
         except StorageError as error:
@@ -164,7 +168,8 @@ def test_missing_permission_is_named(tmp_path):
             parent.chmod(0o755)
     path = tmp_path / "x-logs.jsonl"
     assert run(script, tmp_path / "x.jsonl", path).splitlines() == [
-        f"cannot read {path}: Permission denied",
+        f"{tmp_path / 'x-journal'} Permission denied",
+        f"{path} Permission denied",
         f"cannot record into {tmp_path}: Permission denied; give a path to a directory that can be"
         " written, or a file family ending in .jsonl",
     ]
