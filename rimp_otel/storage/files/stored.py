@@ -12,12 +12,11 @@ import os
 
 from rimp_otel.journal.reader import read_journal_ends
 from rimp_otel.models.records import Signal
-from rimp_otel.storage.base import reading_errors
+from rimp_otel.storage.base import UnreadableError, reading_errors
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.lines import (
     DataFile,
     FileKey,
-    NotRegularFileError,
     fingerprint_of,
     list_data_files,
     open_regular_file,
@@ -42,7 +41,11 @@ def list_stored(layout: Layout, signal: Signal) -> list[DataFile]:
         if found is not None:
             active[found.key] = found
     # After the active ones: what is rotated meanwhile is found at least once.
-    sealed = [found for found in list_data_files(layout.sealed) if found.signal is signal]
+    sealed = [
+        found
+        for found in list_data_files(layout.sealed)
+        if found.signal is signal and found.path.is_file()
+    ]
     known = {found.key for found in sealed}
     return [*sealed, *(found for key, found in active.items() if key not in known)]
 
@@ -53,7 +56,7 @@ def _look_at_slot(layout: Layout, signal: Signal, slot: int) -> DataFile | None:
     for _ in range(_ATTEMPTS):
         try:
             file = open_regular_file(path)
-        except NotRegularFileError:
+        except UnreadableError:
             return None
         if file is None:
             return None
