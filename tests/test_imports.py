@@ -69,6 +69,7 @@ FUNCTION_LEVEL = {
     ("storage/recording.py", "rimp_otel.storage.sqlite.schema"),
     ("storage/recording.py", "rimp_otel.storage.sqlite.storage"),
     ("transport/forwarder.py", "rimp_otel.transport.database_source"),
+    ("transport/forward_status.py", "rimp_otel.storage.sqlite.stored"),
     # Making sealed files, once the first file was rotated.
     ("storage/files/layout.py", "hashlib"),
     ("storage/files/sealer.py", "rimp_otel.storage.files.index"),

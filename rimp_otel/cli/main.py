@@ -18,6 +18,7 @@ __all__ = ["COMMANDS", "build_parser", "main"]
 COMMANDS = {
     "run": "record a program",
     "demo": "record a small example service and show the recording",
+    "forward": "send a recording to other systems, with proof of delivery",
     "serve": "receive OTLP from other programs into a recording",
     "tail": "print the newest records and follow new ones",
     "logs": "search log records",

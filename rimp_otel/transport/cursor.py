@@ -39,7 +39,7 @@ __all__ = [
     "CursorStatus",
     "DestinationDirectory",
     "DestinationLockedError",
-    "is_locked",
+    "is_forwarded",
     "read_cursor",
 ]
 
@@ -263,7 +263,7 @@ class DestinationDirectory:
             os.close(file)
 
 
-def is_locked(directory: Path) -> bool:
+def is_forwarded(directory: Path) -> bool:
     """Return True if a living process forwards to the destination of this directory.
 
     It takes the lock for a moment; a forwarder that starts just then tries again.

@@ -11,7 +11,6 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from threading import Event
 from typing import NamedTuple, Protocol
 
 from rimp_otel.errors import DecodeError
@@ -46,6 +45,7 @@ __all__ = [
     "Pace",
     "Selector",
     "Settlement",
+    "StopMark",
     "StoppedDeliveryError",
     "Undecided",
 ]
@@ -95,6 +95,16 @@ class Selector(Protocol):
 # Pauses.
 
 
+class StopMark(Protocol):
+    """Says when to stop; a ``threading.Event`` is one."""
+
+    def is_set(self) -> bool:
+        """Return True if it is to stop."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for so many seconds, or until it is to stop; return True if it is."""
+
+
 class Pace:
     """Pauses between attempts: exponential backoff with full jitter, in bounds.
 
@@ -111,7 +121,7 @@ class Pace:
 
     def __init__(
         self,
-        stop: Event,
+        stop: StopMark,
         first: float = 1.0,
         longest: float = 60.0,
         longest_asked: float = 900.0,

@@ -172,7 +172,7 @@ def open_destination(url: str, options: DestinationOptions) -> Destination:
     place = _BUILT_IN.get(scheme)
     if place is not None:
         module, _, name = place.partition(":")
-        return _opener_of(importlib.import_module(module), name)(url, options)
+        return _opener_in(importlib.import_module(module), name)(url, options)
     for entry_point in _entry_points():
         if entry_point.name.lower() == scheme:
             try:
@@ -211,7 +211,7 @@ class _EntryPoint(Protocol):
     def load(self) -> object: ...
 
 
-def _opener_of(module: object, name: str) -> _Opener:
+def _opener_in(module: object, name: str) -> _Opener:
     return cast(_Opener, getattr(module, name))
 
 

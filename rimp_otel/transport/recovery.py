@@ -98,11 +98,11 @@ class Backlog:
 
     @property
     def is_stored(self) -> bool:
-        """True if all of it has been stored since."""
+        """True if all of it has been stored since, or is a dead process's by now."""
         self._left = {
             journal: found
             for journal, found in self._left.items()
-            if not _is_stored(found, read_journal_ends(journal).stored_until)
+            if is_owned(journal) and not _is_stored(found, read_journal_ends(journal).stored_until)
         }
         return not self._left
 
@@ -111,13 +111,12 @@ class Backlog:
 
         Args:
             seconds: at most.
-            pause: waits for a moment; may raise, to end the waiting.
+            pause: waits for so many seconds; what it returns ends the waiting, if it is true.
         """
         deadline = time.monotonic() + seconds
         while not self.is_stored:
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or pause(0.05):
                 return False
-            pause(0.05)
         return True
 
     def __str__(self) -> str:

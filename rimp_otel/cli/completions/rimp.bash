@@ -5,10 +5,11 @@
 #    source ~/.local/share/bash_completion/rimp
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_rimp_subparsers=(run demo serve tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion)
+_shtab_rimp_subparsers=(run demo forward serve tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion)
 
 _shtab_rimp_run_option_strings=(-h --help --path --service --retain --quiet --no-advice)
 _shtab_rimp_demo_option_strings=(-h --help --path --keep --color)
+_shtab_rimp_forward_option_strings=(-h --help --path --json --color --once --status --forget --refused --since --until --keep --signals --hold --give-up --header-file --ca-file --certificate --key --compression --encoding --timeout --max-request-size)
 _shtab_rimp_serve_option_strings=(-h --help --path --http --grpc --retain --max-request-size --token-file --certificate --key --client-ca --allow-origin --allow-host --insecure)
 _shtab_rimp_tail_option_strings=(-h --help -f --follow -n --number --since --until --signal --not-name --not-scope --path --json --color)
 _shtab_rimp_logs_option_strings=(-h --help -f --follow -n --number --severity --level --grep --trace --service --not-scope --attr --since --until --stack --path --json --color)
@@ -31,6 +32,11 @@ _shtab_rimp_option_strings=(-h --help --version)
 _shtab_rimp_run_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_rimp_run___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_demo___path_COMPGEN=_shtab_compgen_files
+_shtab_rimp_forward___path_COMPGEN=_shtab_compgen_files
+_shtab_rimp_forward___header_file_COMPGEN=_shtab_compgen_files
+_shtab_rimp_forward___ca_file_COMPGEN=_shtab_compgen_files
+_shtab_rimp_forward___certificate_COMPGEN=_shtab_compgen_files
+_shtab_rimp_forward___key_COMPGEN=_shtab_compgen_files
 _shtab_rimp_serve___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_serve___token_file_COMPGEN=_shtab_compgen_files
 _shtab_rimp_serve___certificate_COMPGEN=_shtab_compgen_files
@@ -60,6 +66,9 @@ _shtab_rimp_parquet_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_rimp_parquet___path_COMPGEN=_shtab_compgen_files
 
 _shtab_rimp_demo___color_choices=(auto always never)
+_shtab_rimp_forward___color_choices=(auto always never)
+_shtab_rimp_forward___compression_choices=(gzip none)
+_shtab_rimp_forward___encoding_choices=(protobuf json)
 _shtab_rimp_tail___signal_choices=(traces logs metrics)
 _shtab_rimp_tail___color_choices=(auto always never)
 _shtab_rimp_logs___severity_choices=(trace debug info warn warning error fatal critical)
@@ -82,7 +91,7 @@ _shtab_rimp_repair___color_choices=(auto always never)
 _shtab_rimp_sql___format_choices=(table json csv parquet)
 _shtab_rimp_sql___color_choices=(auto always never)
 _shtab_rimp_completion_pos_0_choices=(bash zsh fish)
-_shtab_rimp_pos_0_choices=(run demo serve tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion)
+_shtab_rimp_pos_0_choices=(run demo forward serve tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion)
 
 _shtab_rimp_run_pos_0_nargs=...
 _shtab_rimp_run__h_nargs=0
@@ -92,6 +101,14 @@ _shtab_rimp_run___no_advice_nargs=0
 _shtab_rimp_demo__h_nargs=0
 _shtab_rimp_demo___help_nargs=0
 _shtab_rimp_demo___keep_nargs=0
+_shtab_rimp_forward_pos_0_nargs='*'
+_shtab_rimp_forward__h_nargs=0
+_shtab_rimp_forward___help_nargs=0
+_shtab_rimp_forward___json_nargs=0
+_shtab_rimp_forward___once_nargs=0
+_shtab_rimp_forward___status_nargs=0
+_shtab_rimp_forward___forget_nargs=0
+_shtab_rimp_forward___refused_nargs=0
 _shtab_rimp_serve__h_nargs=0
 _shtab_rimp_serve___help_nargs=0
 _shtab_rimp_serve___insecure_nargs=0

@@ -50,8 +50,8 @@ function _shtab_rimp_using
   test "$_shtab_rimp_cmdpath" = "$argv"
 end
 
-set -g _shtab_rimp_commands run demo serve tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion
-set -g _shtab_rimp_opts_with_value --allow-host --allow-origin --at --attr --by --certificate --client-ca --color --format --grep --grpc --http --interval --key --level --max-message --max-request-size --max-rows --max-unpacked --min-change --min-duration --name --not-name --not-scope --number --output --path --retain --service --severity --signal --since --sort --timeout --token-file --trace --until --window --window-a --window-b -n
+set -g _shtab_rimp_commands run demo forward serve tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion
+set -g _shtab_rimp_opts_with_value --allow-host --allow-origin --at --attr --by --ca-file --certificate --client-ca --color --compression --encoding --format --give-up --grep --grpc --header-file --hold --http --interval --keep --key --level --max-message --max-request-size --max-rows --max-unpacked --min-change --min-duration --name --not-name --not-scope --number --output --path --retain --service --severity --signal --signals --since --sort --timeout --token-file --trace --until --window --window-a --window-b -n
 
 complete -c rimp -e
 complete -c rimp -f
@@ -71,6 +71,29 @@ complete -c rimp -n '_shtab_rimp_using demo' -s h -l help -d 'show this help mes
 complete -c rimp -n '_shtab_rimp_using demo' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'directory to record in (default: rimp-demo)'
 complete -c rimp -n '_shtab_rimp_using demo' -l keep -d 'add to the recording of an earlier demo instead of replacing it'
 complete -c rimp -n '_shtab_rimp_using demo' -l color -xka "auto always never" -d 'colour the output: auto, always or never (default: auto)'
+complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a forward -d 'send a recording to other systems, with proof of delivery'
+complete -c rimp -n '_shtab_rimp_using forward' -s h -l help -d 'show this help message and exit'
+complete -c rimp -n '_shtab_rimp_using forward' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'path of the recording (default: $RIMP_STORAGE_PATH or telemetry)'
+complete -c rimp -n '_shtab_rimp_using forward' -l json -d 'print what was forwarded, or the status, as JSON'
+complete -c rimp -n '_shtab_rimp_using forward' -l color -xka "auto always never" -d 'colour the output: auto, always or never (default: auto)'
+complete -c rimp -n '_shtab_rimp_using forward' -l once -d 'end once what is there is acknowledged; 1 if it is not'
+complete -c rimp -n '_shtab_rimp_using forward' -l status -d 'show the ledger of each destination, and end'
+complete -c rimp -n '_shtab_rimp_using forward' -l forget -d 'forget the destinations: hold nothing for them any more, and end'
+complete -c rimp -n '_shtab_rimp_using forward' -l refused -d 'send again what was refused and set aside, and end'
+complete -c rimp -n '_shtab_rimp_using forward' -l since -x -d 'exclude records before T, such as 15m, 14:00, yesterday or ISO 8601'
+complete -c rimp -n '_shtab_rimp_using forward' -l until -x -d 'exclude records at or after T (same formats as --since)'
+complete -c rimp -n '_shtab_rimp_using forward' -l keep -x -d 'forward whole traces that meet a rule, such as '"'"'status = error or sample(5%)'"'"''
+complete -c rimp -n '_shtab_rimp_using forward' -l signals -x -d 'signals to forward, such as traces,logs (default: all)'
+complete -c rimp -n '_shtab_rimp_using forward' -l hold -x -d 'size of what is kept for a destination beyond the recording'"'"'s bounds (default: 10 GB)'
+complete -c rimp -n '_shtab_rimp_using forward' -l give-up -x -d 'with --once, end after so long without a success (default: 30s)'
+complete -c rimp -n '_shtab_rimp_using forward' -l header-file -xka "(__fish_complete_path (commandline -ct))" -d 'file of headers, '"'"'Name: value'"'"' on each line'
+complete -c rimp -n '_shtab_rimp_using forward' -l ca-file -xka "(__fish_complete_path (commandline -ct))" -d 'certificates that the server'"'"'s must be signed by, in PEM'
+complete -c rimp -n '_shtab_rimp_using forward' -l certificate -xka "(__fish_complete_path (commandline -ct))" -d 'certificate of the client, in PEM'
+complete -c rimp -n '_shtab_rimp_using forward' -l key -xka "(__fish_complete_path (commandline -ct))" -d 'key of the client'"'"'s certificate, in PEM'
+complete -c rimp -n '_shtab_rimp_using forward' -l compression -xka "gzip none" -d 'compression of requests: gzip or none'
+complete -c rimp -n '_shtab_rimp_using forward' -l encoding -xka "protobuf json" -d 'encoding over HTTP: protobuf or json'
+complete -c rimp -n '_shtab_rimp_using forward' -l timeout -x -d 'time for one request (default: 10s)'
+complete -c rimp -n '_shtab_rimp_using forward' -l max-request-size -x -d 'size of the largest request, not compressed (default: what the protocol'"'"'s servers take)'
 complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a serve -d 'receive OTLP from other programs into a recording'
 complete -c rimp -n '_shtab_rimp_using serve' -s h -l help -d 'show this help message and exit'
 complete -c rimp -n '_shtab_rimp_using serve' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'path of the recording (default: $RIMP_STORAGE_PATH or telemetry)'

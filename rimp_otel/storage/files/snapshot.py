@@ -79,6 +79,10 @@ class Snapshot:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
         self._opened.close()
 
     @property

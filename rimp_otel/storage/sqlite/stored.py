@@ -80,7 +80,7 @@ def read_stored(
             return None
         is_another = not _is_same(db, after)
         first = 0 if is_another else after.record
-        last = _last_record(db) if until is None else until
+        last = _last_number(db) if until is None else until
         number = SIGNAL_NUMBERS[signal]
         rows = db.execute(_PAGE, (first, last, number, records))
         is_all = len(rows) < records
@@ -124,7 +124,7 @@ def _readable_lines(reader: Rows, signal: Signal, rows: list[Any]) -> list[bytes
         return None
 
 
-def _last_record(db: DatabaseConnection) -> int:
+def _last_number(db: DatabaseConnection) -> int:
     ((following,),) = db.execute("SELECT next_id FROM state")
     return int(following) - 1
 
@@ -136,11 +136,11 @@ def last_stored(path: Path, seconds: float) -> int:
         StorageError: it cannot be read.
     """
     with open_for_reading(path, seconds) as db:
-        return 0 if db is None else _last_record(db)
+        return 0 if db is None else _last_number(db)
 
 
 def _is_same(db: DatabaseConnection, place: RecordPlace) -> bool:
-    if place.record > _last_record(db):
+    if place.record > _last_number(db):
         return False
     if not place.anchor:
         return True
@@ -176,5 +176,5 @@ def count_pending(path: Path, signal: Signal, after: RecordPlace, seconds: float
         number = SIGNAL_NUMBERS[signal]
         sql = "SELECT count(*), min(time) FROM records WHERE id > ? AND signal = ?"
         ((count, time),) = db.execute(sql, (first, number))
-        expired = count_expired(db, first, _last_record(db), number)
+        expired = count_expired(db, first, _last_number(db), number)
         return PendingRecords(count, expired, time)
