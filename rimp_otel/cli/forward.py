@@ -100,7 +100,7 @@ def add_forward_arguments(parser: argparse.ArgumentParser) -> None:
         "--hold",
         metavar="SIZE",
         type=_parse_hold,
-        help="size of what is kept for a destination beyond the recording's bounds (default: 10 GB)",
+        help="size kept for a destination beyond what the recording keeps (default: 10 GB)",
     )
     parser.add_argument(
         "--give-up",
@@ -141,7 +141,7 @@ def _add_destination_options(parser: argparse.ArgumentParser) -> None:
         "--max-request-size",
         metavar="SIZE",
         type=_parse_hold,
-        help="size of the largest request, not compressed (default: what the protocol's servers take)",
+        help="size of the largest request, not compressed (default: what servers take)",
     )
 
 

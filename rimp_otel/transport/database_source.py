@@ -42,6 +42,8 @@ class DatabaseSource:
         self._timeout = lock_timeout
         self._until: int | None = None
         self._page: StoredPage | None = None
+        #: Nothing is passed over.
+        self.failure = ""
 
     def next(self) -> Portion | None:
         """Return the next portion; None if there is nothing more now.

@@ -26,7 +26,7 @@ from rimp_otel.storage.forwarding import (
     list_notes,
     read_json,
 )
-from rimp_otel.storage.reading import JournalLine
+from rimp_otel.storage.reading import JournalLine, LineDecoder
 from rimp_otel.transport.cursor import Cursor, CursorStatus, is_forwarded, read_cursor
 from rimp_otel.transport.ledger import Ledger
 from rimp_otel.transport.sources import count_line_records
@@ -248,7 +248,7 @@ _ATTEMPTS = 10
 def _certain_snapshot(layout: Layout) -> Snapshot:
     """Return a snapshot in which no record is both in a file and in a journal."""
     for _ in range(_ATTEMPTS):
-        snapshot = Snapshot(layout)
+        snapshot = Snapshot(layout, LineDecoder())
         if all(data_file.is_certain for data_file in [*snapshot.sealed, *snapshot.active]):
             break
         snapshot.close()

@@ -368,7 +368,12 @@ class _SignalTask:
                 continue
             if self._cursor.notes:  # files that are gone were counted
                 self._save()
+            if failure := self._source.failure:
+                self._reporter.warn(
+                    "files", f"forwarding passes over what it cannot read: {failure}"
+                )
             if self._options.once:
+                self._failure = failure
                 return
             pace.rest(self._options.interval)
 

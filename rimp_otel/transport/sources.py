@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from rimp_otel.errors import DecodeError
+from rimp_otel.errors import DecodeError, StorageError
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.scan import count_records
 from rimp_otel.storage.base import reading_errors
@@ -51,6 +51,10 @@ class Portion(NamedTuple):
 
 class Source(Protocol):
     """Where the records of one signal come from. For one thread at a time."""
+
+    @property
+    def failure(self) -> str:
+        """Why something was passed over that is there; empty if nothing was. It is tried again."""
 
     def next(self) -> Portion | None:
         """Return the next portion; None if there is nothing more now.
@@ -95,6 +99,8 @@ class FileSource:
         self._next: tuple[str, FilePosition] | None = None
         #: Lines that cannot be read, so that nobody knows how many records were in them.
         self.damaged = 0
+        #: Why a file was passed over; it is tried again with the next look at what there is.
+        self.failure = ""
 
     def next(self) -> Portion | None:
         """Return the next portion; None if there is nothing more now.
@@ -106,7 +112,11 @@ class FileSource:
             reader = self._reader or self._open_next()
             if reader is None:
                 return None
-            portion = reader.read(self._limits)
+            try:
+                portion = reader.read(self._limits)
+            except BaseException:
+                self._close_reader()  # it begins again where the cursor is
+                raise
             self.damaged += reader.take_damaged()
             if portion is not None:
                 self._next = reader.id, reader.position
@@ -132,13 +142,18 @@ class FileSource:
 
     def _open_next(self) -> _FileReader | None:
         if self._left is None or not self._once:
+            self.failure = ""
             self._left = self._list()
         while self._left:
             data_file = self._left.pop(0)
             position = self._cursor.files.get(data_file.id, FilePosition())
             if position.is_complete or data_file.limit == position.offset:
                 continue
-            found = open_data_file(data_file, self._layout.sealed)
+            try:
+                found = open_data_file(data_file, self._layout.sealed)
+            except StorageError as error:
+                self.failure = str(error)
+                continue
             if found is None:
                 continue  # deleted; whoever did that has noted it
             self._reader = _FileReader(data_file, found, position, self._repeat)
