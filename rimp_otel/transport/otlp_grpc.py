@@ -7,6 +7,7 @@ refused, so that it is split down to the one record, and what somebody has to me
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import threading
 from base64 import b64encode
@@ -176,7 +177,7 @@ class _GrpcRoute:
             return outcome
         self._was_answered = True
         self._errors = 0
-        rejected, message = decode_response(signal, RequestFormat.PROTOBUF, answer)
+        rejected, message = decode_response(signal, RequestFormat.PROTOBUF, answer or b"")
         return Delivered(rejected, message)
 
     def close(self) -> None:
@@ -230,28 +231,28 @@ class _GrpcRoute:
     def _classify(self, error: Any) -> Outcome:
         """Return what a status means for the batch."""
         code, details = error.code().name, error.details() or ""
-        hint = self._hint(details)
-        reason = f"{self.place}{hint}: {code}" + (f": {details}" if details else "")
-        if code in _RETRYABLE:
-            if code == "UNAVAILABLE" and any(text in details for text in _DISTRUST):
-                return Stopped(f"TLS with {self.place} failed: {details}")
-            return RetryLater(reason, _retry_delay(error))
-        if details.startswith(_RESET):
-            return RetryLater(reason)  # the connection broke: there was no answer
-        if code == "RESOURCE_EXHAUSTED":
-            after = _retry_delay(error)
-            if after is not None:
-                return RetryLater(reason, after, is_throttled=True)
-            return Refused(reason)
-        if code == "UNIMPLEMENTED":
-            return Stopped(reason, is_signal_only=True)
+        reason = f"{self.place}{self._hint(details)}: {code}" + (f": {details}" if details else "")
         if code in _STOPPING:
             return Stopped(reason)
+        if code == "UNAVAILABLE" and any(text in details for text in _DISTRUST):
+            return Stopped(f"TLS with {self.place} failed: {details}")
+        outcome = _classify_own(details, reason)
+        if outcome is not None:
+            return outcome
+        if code in _RETRYABLE:
+            return RetryLater(reason, _retry_delay(error))
+        if code == "UNIMPLEMENTED":
+            return Stopped(reason, is_signal_only=True)
+        after = _retry_delay(error) if code == "RESOURCE_EXHAUSTED" else None
+        if after is not None:
+            return RetryLater(reason, after, is_throttled=True)
         return self._refuse(code, reason)
 
     def _hint(self, details: str) -> str:
         """Return what may be wrong where the first connection ends before anything is said, else ""."""
-        if self._was_answered or not details:
+        if "http1.x" in details:
+            return " (does it speak HTTP/1? That may be otlp+http://)"
+        if self._was_answered:
             return ""
         if "WRONG_VERSION_NUMBER" in details:
             return " (does it speak without TLS? That is otlp+grpc://)"
@@ -262,11 +263,29 @@ class _GrpcRoute:
         return " (does it speak TLS? That is otlp+grpcs://)"
 
     def _refuse(self, code: str, reason: str) -> Outcome:
-        self._errors = self._errors + 1 if code in ("INTERNAL", "UNKNOWN") else 0
+        is_counted = code in _COUNTED or _UNCLEAR in reason
+        self._errors = self._errors + 1 if is_counted else 0
         if self._errors < _MAX_ERRORS:
             return Refused(reason)
         self._errors = 0
         return Stopped(f"{reason} (as did {_MAX_ERRORS} requests in a row)", is_signal_only=True)
+
+
+def _classify_own(details: str, reason: str) -> Outcome | None:
+    """Return what a status means that grpc itself has made, for want of one; None of another."""
+    if any(text in details for text in _NO_GRPC):
+        return Stopped(f"{reason} (that is no answer of OTLP over gRPC)", is_signal_only=True)
+    if any(text in details for text in _BROKEN):
+        return RetryLater(reason)  # there was no answer
+    found = _HTTP_STATUS.search(details)
+    if found is None:
+        return None
+    status = int(found[1])
+    if status in _RETRYABLE_HTTP:
+        return RetryLater(reason, is_throttled=status == 429)
+    if status in _REFUSING_HTTP:
+        return Refused(reason)
+    return Stopped(reason, is_signal_only=status in (404, 405))
 
 
 def _retry_delay(error: Any) -> float | None:
@@ -291,9 +310,24 @@ _DISTRUST = (
     "UNKNOWN_CA",
     "BAD_CERTIFICATE",
 )
-_RESET = "Received RST_STREAM"
+_BROKEN = ("Received RST_STREAM with error code", "Failed parsing HTTP/2")
+_HTTP_STATUS = re.compile(r"Received http2 header with status: (\d+)")
+_RETRYABLE_HTTP = frozenset({429, 502, 503, 504})
+# A proxy takes no request of this size, or fails at it.
+_REFUSING_HTTP = frozenset({400, 408, 413, 422, 500})
+_NO_GRPC = (
+    "http1.x",
+    "CLIENT: Received message larger than max",
+    "received metadata size exceeds",
+    # The answer ends without a status, as a web page does, or through a proxy that passes no trailers.
+    "Data frame with END_STREAM flag received",
+    "No status received",
+)
+# Both ends say this, of a request or of an answer.
+_UNCLEAR = "Decompressed message larger than max"
+_COUNTED = frozenset({"INTERNAL", "UNKNOWN"})
 _MAX_ERRORS = 100
-"""Answers of INTERNAL or UNKNOWN in a row after which it is the server that is broken, and no record."""
+"""Such answers in a row after which it is the server that is broken, and no record."""
 
 
 # What is given.

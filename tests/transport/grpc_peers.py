@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import grpc
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from typing_extensions import Self
 
@@ -188,3 +190,114 @@ class RawCaller:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+OK_HEADERS = [(":status", "200"), ("content-type", "application/grpc")]
+"""How an answer of gRPC begins."""
+
+
+class RawConnection:
+    """What a ``RawServer`` has of one connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        # What a broken server sends is not checked.
+        configuration = h2.config.H2Configuration(
+            client_side=False, validate_outbound_headers=False, normalize_outbound_headers=False
+        )
+        self.http = h2.connection.H2Connection(configuration)
+        #: Of the last request.
+        self.headers: dict[str, str] = {}
+
+    def run(self, answer: Callable[[RawConnection, int], object]) -> None:
+        """Answer each request, until the connection ends."""
+        self.http.initiate_connection()
+        self.flush()
+        while data := self.socket.recv(65_536):
+            for event in self.http.receive_data(data):
+                if isinstance(event, h2.events.RequestReceived):
+                    self.headers = {key.decode(): value.decode() for key, value in event.headers}
+                elif isinstance(event, h2.events.DataReceived):
+                    size = event.flow_controlled_length
+                    self.http.acknowledge_received_data(size, event.stream_id)
+                elif isinstance(event, h2.events.StreamEnded):
+                    answer(self, event.stream_id)
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits to be sent."""
+        self.socket.sendall(self.http.data_to_send())
+
+    def send(self, stream: int, data: bytes) -> None:
+        """Send data, as far as the client's window lets it."""
+        while data:
+            room = self.http.local_flow_control_window(stream)
+            size = min(len(data), room, self.http.max_outbound_frame_size)
+            if size > 0:
+                self.http.send_data(stream, data[:size])
+                data = data[size:]
+                self.flush()
+            else:
+                received = self.socket.recv(65_536)
+                if not received:
+                    raise ConnectionError("the client is gone")
+                self.http.receive_data(received)
+
+
+class RawServer:
+    """A server of HTTP/2 that can answer what no server of gRPC does.
+
+    Args:
+        answer: called with the connection and the stream of each request.
+        accept: called with the socket of each connection, in place of HTTP/2.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[RawConnection, int], object] = lambda *_: None,
+        accept: Callable[[socket.socket], object] | None = None,
+    ) -> None:
+        self._answer, self._accept = answer, accept
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.place = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"otlp+grpc://{self.place}"
+        #: One after the other.
+        self.connections: list[RawConnection] = []
+        self._threads = [threading.Thread(target=self._run)]
+        self._threads[0].start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                connection = self._listener.accept()[0]
+            except OSError:
+                return
+            self.connections.append(RawConnection(connection))
+            thread = threading.Thread(target=self._serve, args=(self.connections[-1],))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: RawConnection) -> None:
+        with connection.socket:
+            try:
+                if self._accept is None:
+                    connection.run(self._answer)
+                else:
+                    self._accept(connection.socket)
+            except (OSError, h2.exceptions.ProtocolError):
+                pass  # the client has had enough
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self.connections:
+            try:
+                connection.socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        for thread in self._threads:
+            thread.join(60.0)
+            assert not thread.is_alive()

@@ -60,9 +60,10 @@ class StubServer(grpc.GenericRpcHandler):
 
     Args:
         answer: called with the request and the context; by default each request is a full success.
+        port: 0 for any that is free.
     """
 
-    def __init__(self, answer=lambda body, context: b""):
+    def __init__(self, answer=lambda body, context: b"", port=0):
         self.answer = answer
         self.bodies, self.methods, self.metadata = [], [], []
         self._server = grpc.server(
@@ -70,7 +71,7 @@ class StubServer(grpc.GenericRpcHandler):
             handlers=[self],
             options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)],
         )
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         self.url = f"otlp+grpc://127.0.0.1:{self.port}"
         self._server.start()
 
