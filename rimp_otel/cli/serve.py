@@ -147,8 +147,7 @@ class _Stopping:
     def __init__(self) -> None:
         # Not an Event: its lock might be held by what the signal interrupts.
         self._read, self._write = os.pipe()
-        self._numbers = (signal.SIGINT, signal.SIGTERM)
-        self._handlers = handle_signals(dict.fromkeys(self._numbers, self._note))
+        self._handlers = handle_signals({signal.SIGINT: self._note, signal.SIGTERM: self._note})
         self._again: Callable[[], object] | None = None
         self._is_stopping = False
 
@@ -158,6 +157,10 @@ class _Stopping:
 
     def __exit__(self, *error: object) -> None:
         self._handlers.__exit__(None, None, None)
+        if self._is_stopping:
+            # All is done: whoever is impatient would only see a traceback.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
         os.close(self._read)
         os.close(self._write)
 

@@ -49,7 +49,7 @@ class Connections:
 
     Args:
         limits: bounds.
-        on_timeout: called for each request that is given up because its sender is slow.
+        on_timeout: called for each request whose headers are given up because they are slow.
         clock: returns monotonic seconds.
     """
 
@@ -117,15 +117,16 @@ class Connections:
         idle = [found for found, since in self._idle.items() if now - since > limits.idle]
         for connection in idle:
             connection.transport.close()
-        slow = [found for found, since in self._heads.items() if now - since > limits.head]
-        slow += [
+        heads = [found for found, since in self._heads.items() if now - since > limits.head]
+        bodies = [
             found
             for found, (began, last) in self._bodies.items()
             if now - last > limits.pause or now - began > limits.body
         ]
-        for connection in slow:
+        for _ in heads:
+            self._on_timeout()  # of a body, the application is told that the sender has gone
+        for connection in heads + bodies:
             # Without an answer, so that the sender tries again: 408 would be final.
-            self._on_timeout()
             self._forget(connection)
             connection.transport.abort()
 
@@ -164,7 +165,7 @@ class HttpServer:
         sockets: to accept connections from; closed by ``stop``.
         context: for TLS; None for none.
         limits: bounds of connections.
-        on_timeout: called for each request that is given up because its sender is slow.
+        on_timeout: called for each request whose headers are given up because they are slow.
     """
 
     def __init__(
@@ -217,10 +218,12 @@ class HttpServer:
         Returns:
             False if that takes longer than ``timeout`` seconds.
         """
-        self._server.config.timeout_graceful_shutdown = max(int(timeout), 1)
+        # Of whole seconds.
+        patience = self._server.config.timeout_graceful_shutdown = max(int(timeout), 1)
+        start = time.monotonic()
         self._server.should_exit = True
-        self._thread.join(timeout + 1.0)
-        return not self._thread.is_alive()
+        self._thread.join(patience + 1.0)
+        return not self._thread.is_alive() and time.monotonic() - start < patience
 
     def hurry(self) -> None:
         """Have a ``stop`` that runs wait for no connection any more."""

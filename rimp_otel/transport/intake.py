@@ -8,12 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from rimp_otel.collector.collector import TelemetryCollector
 from rimp_otel.collector.stats import CollectorStats
 from rimp_otel.config import TelemetryConfig
-from rimp_otel.errors import ConfigurationError, DecodeError
+from rimp_otel.errors import ConfigurationError, DecodeError, StorageError
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.requests import RequestFormat, decode_request
 from rimp_otel.process import Reporter, describe_error
@@ -162,7 +163,12 @@ class Intake:
         self._records_refused: Counter[Signal] = Counter()
 
     def start(self) -> None:
-        """Take a slot of the recording, store what a dead process left there, begin to drain."""
+        """Take a slot of the recording, store what a dead process left there, begin to drain.
+
+        Raises:
+            StorageError: there can be no recording at the path.
+        """
+        _check_writable(self.config.path)
         self.stream.start()
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -269,6 +275,18 @@ class Intake:
                 dict(self._records_refused),
                 self.collector.stats(),
             )
+
+
+def _check_writable(path: Path) -> None:
+    """Raise StorageError if nothing can be made at a path; a disk that is full may have room later."""
+    place = path if path.is_dir() else path.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    reason = "" if place.is_dir() else f"{place} is no directory"
+    if not reason and not os.access(place, os.W_OK | os.X_OK):
+        reason = f"{place} cannot be written"
+    if reason:
+        raise StorageError(f"cannot record into {path}: {reason}; give another path with --path")
 
 
 def too_large(limit: int) -> TooLarge:
