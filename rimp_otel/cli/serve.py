@@ -7,14 +7,12 @@ import os
 import select
 import signal
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rimp_otel.cli.options import UsageError, add_path_option, path_from_args
 from rimp_otel.cli.output import warn
 from rimp_otel.cli.run import backend_of, retain_size
-from rimp_otel.cli.signals import handle_signals
 from rimp_otel.models.records import Signal
 from rimp_otel.render.format import format_count
 
@@ -147,20 +145,19 @@ class _Stopping:
     def __init__(self) -> None:
         # Not an Event: its lock might be held by what the signal interrupts.
         self._read, self._write = os.pipe()
-        self._handlers = handle_signals({signal.SIGINT: self._note, signal.SIGTERM: self._note})
+        self._before: dict[int, Any] = {}
         self._again: Callable[[], object] | None = None
         self._is_stopping = False
 
     def __enter__(self) -> _Stopping:
-        self._handlers.__enter__()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._handlers.__exit__(None, None, None)
-        if self._is_stopping:
-            # All is done: whoever is impatient would only see a traceback.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
+        for number, handler in self._before.items():
+            # Once all is done, whoever is impatient would only see a traceback.
+            signal.signal(number, signal.SIG_IGN if self._is_stopping else handler)
         os.close(self._read)
         os.close(self._write)
 
@@ -259,9 +256,9 @@ def _make_receivers(
 def _make_grpc_receiver(
     intake: Intake, address: ListenAddress, security: ServerSecurity
 ) -> Receiver:
-    module = import_module("rimp_otel.transport.grpc_receiver")
-    receiver: Receiver = module.GrpcReceiver(intake, address, security)
-    return receiver
+    from rimp_otel.transport.grpc_receiver import GrpcReceiver
+
+    return GrpcReceiver(intake, address, security)
 
 
 def _ready_line(

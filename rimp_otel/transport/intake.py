@@ -130,6 +130,7 @@ class Intake:
 
     Raises:
         ConfigurationError: a setting is not allowed.
+        StorageError: there can be no recording at the path.
     """
 
     def __init__(
@@ -149,6 +150,7 @@ class Intake:
             # No span starts here.
             record_open_spans=False,
         )
+        _check_writable(self.config.path)
         self.collector = TelemetryCollector(self.config)
         self.stream = TelemetryStream(self.collector)
         self._clock = clock
@@ -163,12 +165,7 @@ class Intake:
         self._records_refused: Counter[Signal] = Counter()
 
     def start(self) -> None:
-        """Take a slot of the recording, store what a dead process left there, begin to drain.
-
-        Raises:
-            StorageError: there can be no recording at the path.
-        """
-        _check_writable(self.config.path)
+        """Take a slot of the recording, store what a dead process left there, begin to drain."""
         self.stream.start()
 
     def stop(self, timeout: float | None = None) -> bool:

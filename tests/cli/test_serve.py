@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import signal
 import socket
@@ -16,7 +15,7 @@ from contextlib import closing
 import pytest
 
 from rimp_otel.models.records import Signal
-from tests.processes import ROOT, run_process
+from tests.processes import ROOT, run, run_process
 from tests.transport.certificates import Authority
 from tests.transport.serving import DEADLINE, JSON, Served, logs, span, span_names, traces
 
@@ -113,22 +112,16 @@ def test_a_second_signal_is_quicker(tmp_path):
 
 def test_several_at_once(tmp_path):
     """Two servers and a program that records itself share one recording."""
-    script = f"""
-    from rimp_otel import TelemetryConfig, install
-    with install(TelemetryConfig(storage_path={str(tmp_path / "t")!r}), quiet=True) as telemetry:
-        telemetry.collector.collect_event("program", "mine")
-        print("ready", flush=True)
-        input()
-    """
+    script = """
+import sys
+from rimp_otel import TelemetryConfig, install
+with install(TelemetryConfig(storage_path=sys.argv[1]), quiet=True) as telemetry:
+    telemetry.collector.collect_event("program", "mine")
+    print("ready", flush=True)
+    input()
+"""
     program = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "\n".join(line.strip() for line in script.splitlines())
-            .replace("telemetry.coll", " telemetry.coll")
-            .replace("print(", " print(")
-            .replace("input(", " input("),
-        ],
+        [sys.executable, "-c", script, str(tmp_path / "t")],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -407,8 +400,6 @@ def test_the_official_exporter(tmp_path):
     traces.shutdown()
     meters.shutdown()
     """
-    from tests.processes import run
-
     with Served(tmp_path / "t") as running:
         run(script, running.http)
         said = running.end()
@@ -429,4 +420,3 @@ finally:
 """
     done = run_process([sys.executable, "-c", script])
     assert "loaded []" in done.stdout
-    assert json.dumps(done.stdout)

@@ -93,7 +93,7 @@ def test_a_path_that_cannot_be_written(tmp_path):
     (tmp_path / "blocked").write_text("a file")
     for path in (tmp_path / "blocked" / "telemetry", tmp_path / "blocked" / "t.db"):
         with pytest.raises(StorageError, match=r"cannot record into .*blocked is no directory"):
-            Intake(path).start()
+            Intake(path)
 
 
 def test_requests_that_are_too_large(tmp_path):
