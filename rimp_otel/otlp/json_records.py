@@ -17,12 +17,10 @@ from msgspec import Raw
 from rimp_otel.otlp import messages
 from rimp_otel.otlp.decode_common import bytes_from_base64
 from rimp_otel.otlp.protobuf_reader import MAX_MESSAGE_DEPTH
+from rimp_otel.otlp.strict import Found
 from rimp_otel.otlp.values import MAX_FIXED64
 
 __all__ = ["histogram_point_of", "log_record_of", "number_point_of", "span_of"]
-
-Found = tuple[int, str] | None
-"""The time and the text of a record; None for one that is not as usual."""
 
 _encode = msgspec.json.Encoder().encode
 _decode_span = msgspec.json.Decoder(messages.Span, strict=False).decode

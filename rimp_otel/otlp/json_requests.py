@@ -31,8 +31,14 @@ from rimp_otel.otlp.json_dialects import (
 from rimp_otel.otlp.json_records import histogram_point_of, log_record_of, number_point_of, span_of
 from rimp_otel.otlp.lines import EncodedRecord, Envelope, RecordEnvelopes
 from rimp_otel.otlp.messages import decode_json
-from rimp_otel.otlp.refusals import FieldError, Refusals
-from rimp_otel.otlp.strict import NO_DATA, metric_envelope, record_time, share_envelope
+from rimp_otel.otlp.refusals import FieldError, Refusals, check_count
+from rimp_otel.otlp.strict import (
+    NO_DATA,
+    metric_envelope,
+    none_is_usual,
+    record_time,
+    share_envelope,
+)
 from rimp_otel.process import BoundedCache
 
 __all__ = ["records_from_json"]
@@ -108,7 +114,7 @@ class _MetricTexts(messages.PartialMessage):
     metadata: Raw = Raw()
 
 
-class _RecordKind(NamedTuple):
+class _JsonKind(NamedTuple):
     """How the records of one kind are read."""
 
     type: type[messages.OtlpMessage]
@@ -118,19 +124,15 @@ class _RecordKind(NamedTuple):
     depth: int
 
 
-def _none_is_usual(raw: Raw) -> None:
-    return None
-
-
-_SPAN = _RecordKind(messages.Span, span_of, 3)
-_LOG_RECORD = _RecordKind(messages.LogRecord, log_record_of, 3)
-_NUMBER = _RecordKind(messages.NumberDataPoint, number_point_of, 5)
+_SPAN = _JsonKind(messages.Span, span_of, 3)
+_LOG_RECORD = _JsonKind(messages.LogRecord, log_record_of, 3)
+_NUMBER = _JsonKind(messages.NumberDataPoint, number_point_of, 5)
 _POINTS = {
     "gauge": _NUMBER,
     "sum": _NUMBER,
-    "histogram": _RecordKind(messages.HistogramDataPoint, histogram_point_of, 5),
-    "exponential_histogram": _RecordKind(messages.ExponentialHistogramDataPoint, _none_is_usual, 5),
-    "summary": _RecordKind(messages.SummaryDataPoint, _none_is_usual, 5),
+    "histogram": _JsonKind(messages.HistogramDataPoint, histogram_point_of, 5),
+    "exponential_histogram": _JsonKind(messages.ExponentialHistogramDataPoint, none_is_usual, 5),
+    "summary": _JsonKind(messages.SummaryDataPoint, none_is_usual, 5),
 }
 
 # All in one step, which is a third of the time; or one by one, to find what is wrong.
@@ -140,6 +142,9 @@ _RESOURCE = msgspec.json.Decoder(_ResourceTexts[Raw])
 _SCOPE = msgspec.json.Decoder(_ScopeTexts)
 _METRIC = msgspec.json.Decoder(_MetricTexts, strict=False)
 _METADATA = msgspec.json.Decoder(list[messages.KeyValue] | None, strict=False)
+
+# Of an object of three bytes, msgspec makes one of a hundred. A span has about ten.
+_LARGE, _MOST_OBJECTS = 4_000_000, 4_000_000
 
 _MOST_KEY_BYTES = 16_384
 _owners: BoundedCache[tuple[str, bytes, str | None], Envelope] = BoundedCache(1_024)
@@ -157,6 +162,8 @@ class _JsonReader:
         self._has_odd_keys = False
 
     def read(self, body: bytes) -> list[EncodedRecord]:
+        if len(body) > _LARGE and body.count(b"{") > _MOST_OBJECTS:
+            raise DecodeError(f"has more than {_MOST_OBJECTS:,} objects in one request")
         if messages.OLD_KEY in body:
             body = messages.rename_old_keys(body)
         request: Any
@@ -223,9 +230,10 @@ class _JsonReader:
                 self._refusals.add(f"{where}[{index}]{error.place}", error.reason)
 
     def _read_records(
-        self, kind: _RecordKind, raws: list[Raw], place: str, around: RecordEnvelopes
+        self, kind: _JsonKind, raws: list[Raw], place: str, around: RecordEnvelopes
     ) -> None:
-        read_usual = _none_is_usual if self._has_odd_keys else kind.read_usual
+        check_count(len(self._records) + len(raws), place)
+        read_usual = none_is_usual if self._has_odd_keys else kind.read_usual
         found = [read_usual(raw) for raw in raws]
         if None in found:
             found = [
@@ -239,7 +247,7 @@ class _JsonReader:
             if item is not None
         ]
 
-    def _read_carefully(self, kind: _RecordKind, raw: Raw, place: str) -> tuple[int, str] | None:
+    def _read_carefully(self, kind: _JsonKind, raw: Raw, place: str) -> tuple[int, str] | None:
         try:
             message, warning = strict_message(kind.type, raw, kind.depth)
         except FieldError as error:
@@ -259,7 +267,7 @@ class _JsonReader:
         try:
             if self._has_odd_keys:
                 check_keys(_shell_of(raw, name), KEYS)
-            envelope = _metric_envelope(metric, name)
+            envelope = _envelope_of_metric(metric, name)
         except FieldError as error:
             self._refusals.add(f"{place}{error.place}", error.reason, len(points) or 1)
             return
@@ -290,7 +298,7 @@ class _JsonReader:
         records = getattr(group, _ATTRIBUTES[self._signal][1]) or ()
         if self._signal is not Signal.METRICS:
             return len(records)
-        return sum(_count_points(metric) for metric in records)
+        return sum(_points_in_metric(metric) for metric in records)
 
 
 _ATTRIBUTES = {
@@ -298,7 +306,7 @@ _ATTRIBUTES = {
 }
 
 
-def _count_points(raw: Raw) -> int:
+def _points_in_metric(raw: Raw) -> int:
     try:
         metric = decode_part(_METRIC, raw)
     except FieldError:
@@ -316,7 +324,7 @@ _DATA_TYPES: dict[str, Any] = {
 }
 
 
-def _metric_envelope(metric: _MetricTexts, name: str) -> Envelope:
+def _envelope_of_metric(metric: _MetricTexts, name: str) -> Envelope:
     data: Any = getattr(metric, name)
     fields = {key: getattr(data, key) for key in data.__struct_fields__ if key != "data_points"}
     temporality, is_monotonic = fields.get("aggregation_temporality"), fields.get("is_monotonic")

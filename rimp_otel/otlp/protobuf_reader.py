@@ -18,6 +18,8 @@ from rimp_otel.otlp.values import double_json
 
 __all__ = [
     "BYTES",
+    "FIELDS",
+    "MAX_FIELDS",
     "MAX_MESSAGE_DEPTH",
     "VARINT",
     "NotUnicodeError",
@@ -29,6 +31,9 @@ __all__ = [
 
 MAX_MESSAGE_DEPTH = 100
 """The most messages that lie within each other, counted from the request, as protobuf's parsers have it."""
+
+MAX_FIELDS = 100_000
+"""The most fields of one message that are read one by one, which takes a few microseconds each."""
 
 VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
 """The wire types."""
@@ -106,9 +111,13 @@ def read_fields(data: bytes, depth: int = 0) -> Iterator[Field]:
         FieldError: the message is damaged.
     """
     position, end = 0, len(data)
+    count = 0
     while position < end:
         field = read_field(data, position, end, depth)
         position = field.stop
+        count += 1
+        if count > MAX_FIELDS:
+            raise FieldError(f"has more than {MAX_FIELDS:,} fields")
         yield field
 
 
@@ -205,7 +214,7 @@ def _sint32(value: int) -> int:
     return value >> 1 ^ -(value & 1)
 
 
-def _enum(most: int) -> Callable[[int], int]:
+def _enum_reader(most: int) -> Callable[[int], int]:
     def read(value: int) -> int:
         value &= 0xFFFF_FFFF
         number = value - 2**32 if value >= 2**31 else value
@@ -246,8 +255,8 @@ _FIXED32 = _Kind(FIXED32, _fixed32, 4)
 _FIXED64 = _Kind(FIXED64, _unsigned, 8)
 _SFIXED64 = _Kind(FIXED64, _signed, 8)
 _FLOAT64 = _Kind(FIXED64, _double, 8)
-_OPEN_ENUM = _Kind(VARINT, _enum(2**31 - 1))
-_CLOSED_ENUM = _Kind(VARINT, _enum(2))
+_OPEN_ENUM = _Kind(VARINT, _enum_reader(2**31 - 1))
+_CLOSED_ENUM = _Kind(VARINT, _enum_reader(2))
 
 
 # The fields of the messages, by their numbers.
@@ -276,7 +285,7 @@ class _Ignored(NamedTuple):
 _Described = _Scalar | _Nested | _Ignored
 
 
-def _attributes(name: str = "attributes") -> _Nested:
+def _attribute_list(name: str = "attributes") -> _Nested:
     return _Nested(name, messages.KeyValue, True)
 
 
@@ -291,9 +300,9 @@ _TEMPORALITY = _Scalar("aggregation_temporality", _CLOSED_ENUM)
 _POINT_FLAGS = _Scalar("flags", _VAR_UINT32)
 _NUMBER_POINTS = _Nested("data_points", messages.NumberDataPoint, True)
 
-_FIELDS: dict[type[messages.OtlpMessage], dict[int, _Described]] = {
+FIELDS: dict[type[messages.OtlpMessage], dict[int, _Described]] = {
     messages.Resource: {
-        1: _attributes(),
+        1: _attribute_list(),
         2: _DROPPED,
         3: _Nested("entity_refs", messages.EntityRef, True),
     },
@@ -306,7 +315,7 @@ _FIELDS: dict[type[messages.OtlpMessage], dict[int, _Described]] = {
     messages.Scope: {
         1: _Scalar("name", _STRING),
         2: _Scalar("version", _STRING),
-        3: _attributes(),
+        3: _attribute_list(),
         4: _DROPPED,
     },
     messages.KeyValue: {1: _Scalar("key", _STRING), 2: _Nested("value", messages.AnyValue)},
@@ -331,7 +340,7 @@ _FIELDS: dict[type[messages.OtlpMessage], dict[int, _Described]] = {
         6: _Scalar("kind", _OPEN_ENUM),
         7: _START_TIME,
         8: _Scalar("end_time_unix_nano", _FIXED64),
-        9: _attributes(),
+        9: _attribute_list(),
         10: _DROPPED,
         11: _Nested("events", messages.SpanEvent, True),
         12: _Scalar("dropped_events_count", _VAR_UINT32),
@@ -340,12 +349,12 @@ _FIELDS: dict[type[messages.OtlpMessage], dict[int, _Described]] = {
         15: _Nested("status", messages.Status),
         16: _Scalar("flags", _FIXED32),
     },
-    messages.SpanEvent: {1: _TIME, 2: _Scalar("name", _STRING), 3: _attributes(), 4: _DROPPED},
+    messages.SpanEvent: {1: _TIME, 2: _Scalar("name", _STRING), 3: _attribute_list(), 4: _DROPPED},
     messages.Link: {
         1: _Scalar("trace_id", _ID),
         2: _Scalar("span_id", _ID),
         3: _Scalar("trace_state", _STRING),
-        4: _attributes(),
+        4: _attribute_list(),
         5: _DROPPED,
         6: _Scalar("flags", _FIXED32),
     },
@@ -355,7 +364,7 @@ _FIELDS: dict[type[messages.OtlpMessage], dict[int, _Described]] = {
         2: _Scalar("severity_number", _OPEN_ENUM),
         3: _Scalar("severity_text", _STRING),
         5: _Nested("body", messages.AnyValue),
-        6: _attributes(),
+        6: _attribute_list(),
         7: _DROPPED,
         8: _Scalar("flags", _FIXED32),
         9: _Scalar("trace_id", _ID),
@@ -372,7 +381,7 @@ _FIELDS: dict[type[messages.OtlpMessage], dict[int, _Described]] = {
         9: _Nested("histogram", messages.Histogram),
         10: _Nested("exponential_histogram", messages.ExponentialHistogram),
         11: _Nested("summary", messages.Summary),
-        12: _attributes("metadata"),
+        12: _attribute_list("metadata"),
     },
     messages.Gauge: {1: _NUMBER_POINTS},
     messages.Sum: {1: _NUMBER_POINTS, 2: _TEMPORALITY, 3: _Scalar("is_monotonic", _BOOL)},
@@ -391,7 +400,7 @@ _FIELDS: dict[type[messages.OtlpMessage], dict[int, _Described]] = {
         4: _optional("as_double", _FLOAT64),
         5: _Nested("exemplars", messages.OtlpExemplar, True),
         6: _optional("as_int", _SFIXED64),
-        7: _attributes(),
+        7: _attribute_list(),
         8: _POINT_FLAGS,
     },
     messages.OtlpExemplar: {
@@ -400,7 +409,7 @@ _FIELDS: dict[type[messages.OtlpMessage], dict[int, _Described]] = {
         4: _Scalar("span_id", _ID),
         5: _Scalar("trace_id", _ID),
         6: _optional("as_int", _SFIXED64),
-        7: _attributes("filtered_attributes"),
+        7: _attribute_list("filtered_attributes"),
     },
     messages.HistogramDataPoint: {
         2: _START_TIME,
@@ -410,13 +419,13 @@ _FIELDS: dict[type[messages.OtlpMessage], dict[int, _Described]] = {
         6: _Scalar("bucket_counts", _FIXED64, True),
         7: _Scalar("explicit_bounds", _FLOAT64, True),
         8: _Nested("exemplars", messages.OtlpExemplar, True),
-        9: _attributes(),
+        9: _attribute_list(),
         10: _POINT_FLAGS,
         11: _optional("min", _FLOAT64),
         12: _optional("max", _FLOAT64),
     },
     messages.ExponentialHistogramDataPoint: {
-        1: _attributes(),
+        1: _attribute_list(),
         2: _START_TIME,
         3: _TIME,
         4: _Scalar("count", _FIXED64),
@@ -441,7 +450,7 @@ _FIELDS: dict[type[messages.OtlpMessage], dict[int, _Described]] = {
         4: _Scalar("count", _FIXED64),
         5: _Scalar("sum", _FLOAT64),
         6: _Nested("quantile_values", messages.ValueAtQuantile, True),
-        7: _attributes(),
+        7: _attribute_list(),
         8: _POINT_FLAGS,
     },
     messages.ValueAtQuantile: {
@@ -449,6 +458,7 @@ _FIELDS: dict[type[messages.OtlpMessage], dict[int, _Described]] = {
         2: _Scalar("value", _FLOAT64),
     },
 }
+"""The fields of each message by their numbers, as opentelemetry-proto has them."""
 
 _POINT_VALUES = ("as_double", "as_int")
 # Of each message, the fields of which only the last one counts.
@@ -496,7 +506,7 @@ class _MessageReader:
         if depth > MAX_MESSAGE_DEPTH:
             raise FieldError("nested too deeply")
         kind = type(message)
-        fields, alternatives = _FIELDS[kind], _ALTERNATIVES.get(kind, ())
+        fields, alternatives = FIELDS[kind], _ALTERNATIVES.get(kind, ())
         for number, wire_type, value, _ in read_fields(data, depth):
             field = fields.get(number)
             if isinstance(field, _Scalar):
@@ -525,7 +535,7 @@ class _MessageReader:
             else:
                 found = _read_packed(kind, value)
         except FieldError as error:
-            place = f".{_camel(message, name)}"
+            place = f".{_json_name(message, name)}"
             raise type(error)(error.reason, place) from None
         if field.is_repeated:
             _extend(message, name, [found] if kind is _STRING else found)
@@ -549,7 +559,7 @@ class _MessageReader:
             self.read_into(nested, data, depth)
         except FieldError as error:
             index = f"[{len(getattr(message, field.name)) - 1}]" if field.is_repeated else ""
-            place = f".{_camel(message, field.name)}{index}{error.place}"
+            place = f".{_json_name(message, field.name)}{index}{error.place}"
             raise type(error)(error.reason, place) from None
 
 
@@ -580,6 +590,6 @@ def _read_packed(kind: _Kind, data: bytes) -> list[Any]:
     return found
 
 
-def _camel(message: messages.OtlpMessage, name: str) -> str:
+def _json_name(message: messages.OtlpMessage, name: str) -> str:
     kind = type(message)
     return kind.__struct_encode_fields__[kind.__struct_fields__.index(name)]

@@ -20,13 +20,11 @@ import msgspec
 from rimp_otel.otlp import messages
 from rimp_otel.otlp.protobuf_reader import read_message, read_varint
 from rimp_otel.otlp.refusals import FieldError
+from rimp_otel.otlp.strict import Found
 from rimp_otel.otlp.values import double_json
 from rimp_otel.process import BoundedCache
 
-__all__ = ["Found", "histogram_point_text", "log_record_text", "number_point_text", "span_text"]
-
-Found = tuple[int, str] | None
-"""The time and the text of a record; None for one that is not as usual."""
+__all__ = ["histogram_point_text", "log_record_text", "number_point_text", "span_text"]
 
 _encode = msgspec.json.Encoder().encode
 

@@ -17,25 +17,27 @@ from rimp_otel.otlp import messages
 from rimp_otel.otlp.lines import EncodedRecord, Envelope
 from rimp_otel.otlp.protobuf_reader import (
     BYTES,
+    MAX_FIELDS,
     NotUnicodeError,
     read_field,
     read_message,
     read_varint,
 )
 from rimp_otel.otlp.protobuf_records import (
-    Found,
     histogram_point_text,
     log_record_text,
     number_point_text,
     span_text,
 )
-from rimp_otel.otlp.refusals import FieldError, Refusals
+from rimp_otel.otlp.refusals import FieldError, Refusals, check_count
 from rimp_otel.otlp.strict import (
     NO_DATA,
+    Found,
     check_log_record,
     check_point,
     check_span,
     metric_envelope,
+    none_is_usual,
     record_time,
     share_envelope,
 )
@@ -98,17 +100,17 @@ def line_from_groups(signal: Signal, data: bytes) -> bytes | None:
     if refusals or not filled or filled < reader.groups:
         return None
     lists = [
-        _enclose_list(
+        _join_members(
             resource,
             signal.scope_key,
-            [_enclose_list(scope, signal.record_key, texts) for scope, texts in scopes.values()],
+            [_join_members(scope, signal.record_key, texts) for scope, texts in scopes.values()],
         )
         for resource, scopes in resources.values()
     ]
     return f'{{"{signal.resource_key}":[{",".join(lists)}]}}'.encode()
 
 
-def _enclose_list(envelope: Envelope, key: str, texts: list[str]) -> str:
+def _join_members(envelope: Envelope, key: str, texts: list[str]) -> str:
     return f'{envelope.head}"{key}":[{",".join(texts)}]{envelope.tail}'
 
 
@@ -116,7 +118,7 @@ Place = tuple[int, int]
 """Where a message begins and ends."""
 
 
-class _RecordKind(NamedTuple):
+class _ProtobufKind(NamedTuple):
     """How the records of one kind are read."""
 
     type: type[messages.OtlpMessage]
@@ -128,25 +130,21 @@ class _RecordKind(NamedTuple):
     depth: int
 
 
-def _none_is_usual(data: bytes, position: int, end: int) -> None:
-    return None
-
-
-_SPAN = _RecordKind(messages.Span, span_text, check_span, 3)
-_LOG_RECORD = _RecordKind(messages.LogRecord, log_record_text, check_log_record, 3)
-_NUMBER = _RecordKind(messages.NumberDataPoint, number_point_text, check_point, 5)
+_SPAN = _ProtobufKind(messages.Span, span_text, check_span, 3)
+_LOG_RECORD = _ProtobufKind(messages.LogRecord, log_record_text, check_log_record, 3)
+_NUMBER = _ProtobufKind(messages.NumberDataPoint, number_point_text, check_point, 5)
 _POINTS = {
     5: ("gauge", _NUMBER),
     7: ("sum", _NUMBER),
     9: (
         "histogram",
-        _RecordKind(messages.HistogramDataPoint, histogram_point_text, check_point, 5),
+        _ProtobufKind(messages.HistogramDataPoint, histogram_point_text, check_point, 5),
     ),
     10: (
         "exponentialHistogram",
-        _RecordKind(messages.ExponentialHistogramDataPoint, _none_is_usual, check_point, 5),
+        _ProtobufKind(messages.ExponentialHistogramDataPoint, none_is_usual, check_point, 5),
     ),
-    11: ("summary", _RecordKind(messages.SummaryDataPoint, _none_is_usual, check_point, 5)),
+    11: ("summary", _ProtobufKind(messages.SummaryDataPoint, none_is_usual, check_point, 5)),
 }
 
 _MOST_KEY_BYTES = 16_384
@@ -165,6 +163,8 @@ class _ProtobufReader:
         self._refusals = refusals
         #: How many resources and scopes were met.
         self.groups = 0
+        self._odd_fields = 0
+        self._members = 0
 
     def read(self) -> Iterator[RecordGroup]:
         index = 0
@@ -212,8 +212,10 @@ class _ProtobufReader:
                 yield RecordGroup(indices, resource, scope, metric, found)
 
     def _read_records(
-        self, kind: _RecordKind, members: list[Place], place: str
+        self, kind: _ProtobufKind, members: list[Place], place: str
     ) -> list[tuple[int, str]]:
+        self._members += len(members)
+        check_count(self._members, place)
         data, read_usual = self._data, kind.read_usual
         found = [read_usual(data, start, stop) for start, stop in members]
         if None in found:
@@ -223,7 +225,7 @@ class _ProtobufReader:
             ]
         return [item for item in found if item is not None]
 
-    def _read_carefully(self, kind: _RecordKind, start: int, stop: int, place: str) -> Found:
+    def _read_carefully(self, kind: _ProtobufKind, start: int, stop: int, place: str) -> Found:
         data = self._data[start:stop]
         try:
             message = self._read_message(kind.type, data, kind.depth, place)
@@ -357,7 +359,10 @@ class _ProtobufReader:
                 position = start + size
                 yield tag >> 3, start, position
                 continue
+            self._odd_fields += 1
             try:
+                if self._odd_fields > MAX_FIELDS:
+                    raise FieldError(f"more than {MAX_FIELDS:,} unknown fields")
                 number, wire_type, value, position = read_field(data, position, end)
             except FieldError as error:
                 raise DecodeError(f"not OTLP protobuf: {place}: {error.reason}") from None

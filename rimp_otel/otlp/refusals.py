@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rimp_otel.errors import DecodeError
 
-__all__ = ["FieldError", "Refusals"]
+__all__ = ["MAX_RECORDS", "FieldError", "Refusals", "check_count"]
 
 
 class FieldError(DecodeError):
@@ -20,8 +20,29 @@ class FieldError(DecodeError):
         self.place = place
 
 
+MAX_RECORDS = 1_000_000
+"""The most records of one request. A few bytes on the wire can be one, and each takes memory here."""
+
 _MOST_REASONS = 5
-_MOST_CHARACTERS = 300
+_MOST_CHARACTERS = 160
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
+
+
+def check_count(records: int, place: str) -> None:
+    """Check that a request does not have too many records.
+
+    Args:
+        records: how many were found.
+        place: where.
+
+    Raises:
+        DecodeError: there are more than ``MAX_RECORDS``.
+    """
+    if records > MAX_RECORDS:
+        raise DecodeError(f"{place}: more than {MAX_RECORDS:,} records in one request")
 
 
 class Refusals:
@@ -46,7 +67,7 @@ class Refusals:
     def warn(self, place: str, reason: str) -> None:
         """Add a reason without a record that is refused: something was repaired."""
         if len(self._reasons) < _MOST_REASONS:
-            self._reasons.append(f"{place}: {reason}"[:_MOST_CHARACTERS])
+            self._reasons.append(f"{_cut(place)}: {_cut(reason)}")
         else:
             self._left_out += 1
 

@@ -100,7 +100,7 @@ def encode_response(
         if reason:
             partial["errorMessage"] = reason
         return msgspec.json.encode({"partialSuccess": partial} if partial else {})
-    body = (b"\x08" + _varint(refused) if refused else b"") + _text_field(0x12, reason)
+    body = (b"\x08" + _varint(refused) if refused else b"") + _encode_text(0x12, reason)
     return b"\x0a" + _varint(len(body)) + body if body else b""
 
 
@@ -157,7 +157,7 @@ def encode_status(format: RequestFormat, code: int, message: str) -> bytes:
     """
     if format is RequestFormat.JSON:
         return msgspec.json.encode({"code": code, "message": message})
-    return (b"\x08" + _varint(code) if code else b"") + _text_field(0x12, message)
+    return (b"\x08" + _varint(code) if code else b"") + _encode_text(0x12, message)
 
 
 def decode_status(body: bytes, content_type: str) -> str:
@@ -185,6 +185,6 @@ def _varint(value: int) -> bytes:
     return bytes(digits)
 
 
-def _text_field(tag: int, text: str) -> bytes:
+def _encode_text(tag: int, text: str) -> bytes:
     data = text.encode("utf-8", "replace")
     return bytes((tag,)) + _varint(len(data)) + data if data else b""

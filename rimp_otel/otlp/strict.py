@@ -20,10 +20,12 @@ from rimp_otel.process import BoundedCache
 __all__ = [
     "FOREIGN_MAPPING",
     "NO_DATA",
+    "Found",
     "check_log_record",
     "check_point",
     "check_span",
     "metric_envelope",
+    "none_is_usual",
     "record_time",
     "share_envelope",
     "shown",
@@ -34,6 +36,15 @@ NO_DATA = "a metric without data of a kind that OTLP defines"
 
 FOREIGN_MAPPING = "that is protobuf's own JSON mapping, not OTLP JSON"
 """Why ids in base64 and names of enumerations are refused."""
+
+Found = tuple[int, str] | None
+"""The time and the text of a record; None for one that has to be read carefully."""
+
+
+def none_is_usual(*_: object) -> Found:
+    """Return None for each record: those of this kind are all read carefully."""
+    return None
+
 
 _encode = msgspec.json.Encoder().encode
 
