@@ -41,9 +41,15 @@ _pairs: BoundedCache[bytes, str] = BoundedCache(8_192)
 _names: BoundedCache[bytes, str] = BoundedCache(4_096)
 _prefixes: BoundedCache[bytes, str] = BoundedCache(4_096)
 _statuses: BoundedCache[bytes, str] = BoundedCache(1_024)
-_pair_of, _name_of, _prefix_of = _pairs.entries, _names.entries, _prefixes.entries
+_kept_pair, _name_of, _prefix_of = _pairs.get, _names.entries, _prefixes.entries
 _bounds: BoundedCache[bytes, str] = BoundedCache(1_024)
 _status_of, _bounds_of = _statuses.entries, _bounds.entries
+
+# How many values of a key were kept. Of an id or a path, hardly one comes again: past this, none is
+# kept any more, and what does come again stays.
+_MOST_VALUES = 1_000
+_key_counts: BoundedCache[bytes, int] = BoundedCache(4_096)
+_values_of_key = _key_counts.entries
 
 _DEEP = 60
 """A depth at which no record lies: what can be read there, can be read at any place."""
@@ -108,10 +114,7 @@ def span_text(data: bytes, position: int, end: int) -> Found:
                     size, start = read_varint(data, position + 1)
                 position = start + size
                 raw = data[start:position]
-                try:
-                    pairs.append(_pair_of[raw])
-                except KeyError:
-                    pairs.append(_new_pair(raw, 4))
+                pairs.append(_kept_pair(raw) or _new_pair(raw, 4))
                 tag = data[position]
             after = f',"attributes":[{",".join(pairs)}]'
         if position != end:
@@ -190,7 +193,10 @@ def log_record_text(data: bytes, position: int, end: int) -> Found:
             value, position = _text_field(data, position)
             text = f'"severityText":{value},' if value != '""' else ""
         if data[position] == 0x2A:
-            size, start = read_varint(data, position + 1)
+            size = data[position + 1]
+            start = position + 2
+            if size > 0x7F:
+                size, start = read_varint(data, position + 1)
             position = start + size
             body = f'"body":{_body_text(data, start, position)},'
         if data[position] == 0x32:
@@ -331,7 +337,10 @@ def histogram_point_text(data: bytes, position: int, end: int) -> Found:
 
 def _text_field(data: bytes, position: int) -> tuple[str, int]:
     """Return the JSON string of a text whose tag is at a position, and where it ends."""
-    size, start = read_varint(data, position + 1)
+    size = data[position + 1]
+    start = position + 2
+    if size > 0x7F:
+        size, start = read_varint(data, position + 1)
     stop = start + size
     return quote(data[start:stop].decode()), stop
 
@@ -385,25 +394,47 @@ def _pairs_text(data: bytes, position: int, end: int, depth: int) -> tuple[str, 
             size, start = read_varint(data, position + 1)
         position = start + size
         raw = data[start:position]
-        try:
-            pairs.append(_pair_of[raw])
-        except KeyError:
-            pairs.append(_new_pair(raw, depth))
+        pairs.append(_kept_pair(raw) or _new_pair(raw, depth))
     return ",".join(pairs), position
 
 
 def _new_pair(raw: bytes, depth: int) -> str:
-    """Return the text of an attribute that was not met before, or is not kept."""
-    text = _scalar_pair(raw)
+    """Return the text of an attribute that is not kept from before."""
+    try:
+        # The most frequent ones without further calls: keys that are known, and short values.
+        size = raw[1]
+        stop = size + 2
+        key = raw[2:stop]
+        prefix = _prefix_of[key]
+        start = stop + 4
+        left = len(raw) - start
+        text = None
+        if raw[0] == 0x0A and raw[stop] == 0x12 and raw[stop + 1] == left + 2 < 0x80:
+            tag = raw[stop + 2]
+            if tag == 0x0A and raw[stop + 3] == left:
+                text = f'{prefix}{{"stringValue":{quote(raw[start:].decode())}}}}}'
+            elif tag == 0x21 and left == 7:
+                text = f'{prefix}{{"doubleValue":{_double_text(raw, stop + 3)}}}}}'
+        if text is None:
+            text = _scalar_pair(raw)
+    except (KeyError, IndexError):
+        key, text = b"", _scalar_pair(raw)
     if text is None:
         try:
             text = _encode(read_message(messages.KeyValue, raw, _DEEP)).decode()
         except FieldError:
             # Not kept: what can be read here may lie too deep elsewhere.
             return _encode(read_message(messages.KeyValue, raw, depth)).decode()
-    if len(raw) <= _MOST_BYTES:
-        _pairs[raw] = text
+    if _values_of_key.get(key, 0) < _MOST_VALUES and len(raw) <= _MOST_BYTES:
+        _keep_pair(key, raw, text)
     return text
+
+
+def _keep_pair(key: bytes, raw: bytes, text: str) -> None:
+    if len(_pairs) >= _pairs.size:
+        _key_counts.clear()
+    _key_counts[key] = _values_of_key.get(key, 0) + 1
+    _pairs[raw] = text
 
 
 def _scalar_pair(raw: bytes) -> str | None:
@@ -435,7 +466,11 @@ def _new_prefix(key: bytes) -> str:
 
 
 def _body_text(data: bytes, start: int, stop: int) -> str:
-    text = _scalar_text(data, start, stop) if start < stop else "{}"
+    if start == stop:
+        return "{}"
+    if data[start] == 0x0A and data[start + 1] == stop - start - 2 < 0x80:
+        return f'{{"stringValue":{quote(data[start + 2 : stop].decode())}}}'
+    text = _scalar_text(data, start, stop)
     if text is None:
         text = _encode(read_message(messages.AnyValue, data[start:stop], 4)).decode()
     return text

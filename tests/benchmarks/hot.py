@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import random
 import sys
 import tempfile
 from collections.abc import Callable
@@ -29,7 +30,9 @@ from rimp_otel import (
 )
 from rimp_otel.batch import decode_batch
 from rimp_otel.models.records import Signal
+from rimp_otel.otlp.requests import RequestFormat, decode_request
 from tests.benchmarks.peers import span_file
+from tests.benchmarks.requests import RECORDS, spans_request
 from tests.benchmarks.workload import spans, tracing
 
 Loop = Callable[[int], object]
@@ -148,6 +151,26 @@ def _decode(directory: Path) -> tuple[Loop, Loop]:
     return loop, lambda records: None
 
 
+def _request(format: RequestFormat) -> tuple[Loop, Loop]:
+    chance = random.Random(3)
+
+    def loop(records: int) -> None:
+        # As many requests as two runs need, made before: a receiver meets no request twice.
+        for _ in range(records // RECORDS):
+            decode_request(Signal.TRACES, bodies.pop(), format)
+
+    bodies = [spans_request(chance, format) for _ in range(20)]
+    return loop, lambda records: None
+
+
+def _protobuf_request(directory: Path) -> tuple[Loop, Loop]:
+    return _request(RequestFormat.PROTOBUF)
+
+
+def _json_request(directory: Path) -> tuple[Loop, Loop]:
+    return _request(RequestFormat.JSON)
+
+
 def _whole_span(directory: Path, **config: Any) -> tuple[Loop, Loop]:
     collector = _collector(directory, **config)
     recording, bare = tracing(collector), tracing()
@@ -196,6 +219,8 @@ PATHS: dict[str, Callable[[Path], tuple[Loop, Loop]]] = {
     "drain, a span": _drain,
     "encode a histogram point": _histogram,
     "decode a span": _decode,
+    "receive a span, protobuf": _protobuf_request,
+    "receive a span, JSON": _json_request,
 }
 
 
