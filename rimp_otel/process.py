@@ -9,11 +9,12 @@ import select
 import sys
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from importlib import _bootstrap, import_module
-from itertools import count
+from itertools import count, repeat
+from operator import length_hint
 from threading import RLock, get_ident
 from typing import Any, Generic, Protocol, TextIO, TypeVar
 
@@ -25,6 +26,7 @@ __all__ = [
     "ProcessLock",
     "ProcessMark",
     "Reporter",
+    "Tally",
     "call_in_forked_child",
     "child_environment",
     "describe_error",
@@ -378,18 +380,42 @@ class Counter:
     steps, between which another thread's addition gets lost.
     """
 
-    __slots__ = ("_count", "add_one")
+    __slots__ = ("add_one", "numbers")
 
     def __init__(self) -> None:
-        self._count = count()
+        #: Each step of an iteration adds one, and gives the count before. Other than ``add_one`` it is no
+        #: call, so that it needs no room on the stack; and where it raises MemoryError, since there
+        #: is no room for the number, one has been added.
+        self.numbers: Iterator[int] = count()
         #: Adds one; returns the count before.
-        self.add_one: Callable[[], int] = self._count.__next__
+        self.add_one: Callable[[], int] = self.numbers.__next__
 
     @property
     def value(self) -> int:
         """The number of calls of ``add_one``."""
         # The only way to read an itertools.count without counting, on every Python.
-        return int(repr(self._count)[len("count(") : -1])
+        return int(repr(self.numbers)[len("count(") : -1])
+
+
+class Tally:
+    """A count that even code adds to for which there is no room on the stack, nor in memory.
+
+    Safe from any thread, signal handler or finaliser.
+    """
+
+    __slots__ = ("steps",)
+
+    def __init__(self) -> None:
+        #: Each step of an iteration adds one. It is no call, makes no object, and raises nothing.
+        self.steps: Iterator[None] = repeat(None, _MOST_STEPS)
+
+    @property
+    def value(self) -> int:
+        """The number of steps."""
+        return _MOST_STEPS - length_hint(self.steps)
+
+
+_MOST_STEPS = 2**62
 
 
 class ProcessLock:

@@ -71,9 +71,12 @@ class MemoryBuffer(Generic[Record]):
         """
         records = self.records
         records.append(record)
-        waiting = len(records)
-        if waiting > self.limit:
-            self.drop_oldest()
+        try:
+            waiting = len(records)
+            if waiting > self.limit:
+                self.drop_oldest()
+        except (RecursionError, MemoryError):
+            return self.limit  # it is appended; the next one drops the oldest
         return waiting
 
     def drop_oldest(self) -> None:
@@ -82,7 +85,10 @@ class MemoryBuffer(Generic[Record]):
             oldest = self.records.popleft()
         except IndexError:  # drained in the meantime
             return
-        self._on_overflow(oldest)
+        try:
+            self._on_overflow(oldest)
+        except (RecursionError, MemoryError):
+            self.records.appendleft(oldest)  # it was not counted; the next one drops it
 
     def drain(self, most: int) -> list[Record]:
         """Remove the oldest ``most`` records, or all if there are fewer, and return them."""

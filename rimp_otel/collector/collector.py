@@ -47,6 +47,11 @@ is still right.
 A record is encoded, then counted, then appended, in this order: what a signal handler raises while it
 is encoded, such as KeyboardInterrupt, is the application's, and costs a record that nobody has counted.
 Nothing stands between count and append, so that what is counted is stored or dropped in the end.
+
+Where the application leaves no room on the stack, or in memory, a record is counted as lost, once: ``lost``
+is what counts it, and changes when the record is counted as collected, and when it is kept. A ``try``
+costs nothing where nothing is raised. What is caught there cannot call anything, not even a function in C,
+so it counts by a step of an iteration (see ``Counter.numbers`` and ``Tally``).
 """
 
 from __future__ import annotations
@@ -82,7 +87,13 @@ from rimp_otel.collector.buffer import (
     try_encode_raw_record,
 )
 from rimp_otel.collector.context import SPAN_KEY, captured_log, current_context, span_context_of
-from rimp_otel.collector.stats import CollectorStats, RecordCounts, observe_processor
+from rimp_otel.collector.stats import (
+    NO_LOSS,
+    CollectorStats,
+    Losses,
+    RecordCounts,
+    observe_processor,
+)
 from rimp_otel.config import TelemetryConfig
 from rimp_otel.convert.resources import resource_from_sdk
 from rimp_otel.errors import ConfigurationError
@@ -106,6 +117,7 @@ __all__ = [
     "TelemetryCollector",
     "adopt_resource",
     "append_log_json",
+    "counts_of",
     "drop_log_record",
     "expect_captured_logs",
     "forget_open_span",
@@ -120,6 +132,8 @@ Listener = Callable[[TelemetryData], object]
 _SPAN, _LOG, _POINT = (SIGNAL_TAGS[signal] for signal in Signal)
 _SIGNALS = {tag: signal for signal, tag in SIGNAL_TAGS.items()}
 _NEVER, _ALWAYS = sys.maxsize, -1
+# What the application leaves no room for: on the stack, or in memory.
+_TROUBLE = (RecursionError, MemoryError)
 # The stream is far behind when this part of the memory buffer is full.
 _BACKLOG_PART = 8
 
@@ -195,7 +209,12 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
         self._buffer: MemoryBuffer[RawRecord] = MemoryBuffer(
             self._buffer_limit, self._count_overflow
         )
-        self._count_one = self._counts.collected.add_one
+        self._collected = self._counts.collected.numbers
+        self._lost_spans = self._counts.lost_spans
+        self._lost_logs = self._counts.lost_logs
+        self._lost_points = self._counts.lost_points
+        # Spans whose end is not recorded, linked: the last one, and those before it.
+        self._lost_ends: tuple[ReadableSpan, Any] | None = None
         self._backlogged = False
         # Of ``accept_records``, since the stream was woken; a race costs a wake too many or too few.
         self._accepted = 0
@@ -256,37 +275,52 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
                 number, or a level of ``logging`` above 24. Anything else counts as an error.
             metadata: any attributes. Copied: later changes are not seen.
         """
-        if type(source) is not str or type(message) is not str or type(event_type) is not EventType:
-            source, message = to_text(source), to_text(message)
-            event_type = to_event_type(event_type)
-        span, kind = current_context().get(SPAN_KEY), event_type._value_
-        context = None if span is None else span_context_of(span)
-        append_raw = self._append_raw
-        if append_raw is not None:
-            kept = None if metadata is None else copy_attributes(metadata)
-            record = (EVENT, time_ns(), source, message, kind, kept, context)
-            # Nothing between the two: what is counted is in the buffer.
-            collected = self._count_one()
-            append_raw(record)
-            if collected >= self._backlog_count:
-                self._check_backlog(collected)
-            return
-        if not self._enabled:
-            return
-        now, journal = time_ns(), self._journal_direct
-        if journal is None or (metadata is not None and type(metadata) is not dict):
-            kept = None if metadata is None else copy_attributes(metadata)
-            self._append((EVENT, now, source, message, kind, kept, context))
-            return
-        # Written at once, so that nothing need be copied.
-        text = native_event_json(now, message, kind, metadata, context)
-        resource = self._resource
-        collected = self._count_one()
-        if not journal.append_known(_LOG, source, resource, text):
-            encoded = enclose_event(now, source, resource, text)
-            self._append_first(journal, _LOG, source, resource, None, encoded)
-        if collected >= self._wake_count:
-            self._wake_stream_again(collected)
+        lost, lost_later = self._lost_logs
+        try:
+            if (
+                type(source) is not str
+                or type(message) is not str
+                or type(event_type) is not EventType
+            ):
+                source, message = to_text(source), to_text(message)
+                event_type = to_event_type(event_type)
+            span, kind = current_context().get(SPAN_KEY), event_type._value_
+            context = None if span is None else span_context_of(span)
+            append_raw = self._append_raw
+            if append_raw is not None:
+                kept = None if metadata is None else copy_attributes(metadata)
+                record = (EVENT, time_ns(), source, message, kind, kept, context)
+                # Nothing between the two: what is counted is in the buffer.
+                lost = lost_later
+                for collected in self._collected:
+                    break
+                append_raw(record)
+                lost = NO_LOSS
+                if collected >= self._backlog_count:
+                    self._check_backlog(collected)
+                return
+            if not self._enabled:
+                return
+            now, journal = time_ns(), self._journal_direct
+            if journal is None or (metadata is not None and type(metadata) is not dict):
+                kept = None if metadata is None else copy_attributes(metadata)
+                self._append((EVENT, now, source, message, kind, kept, context), self._lost_logs)
+                return
+            # Written at once, so that nothing need be copied.
+            text = native_event_json(now, message, kind, metadata, context)
+            resource = self._resource
+            lost = lost_later
+            for collected in self._collected:
+                break
+            if not journal.append_known(_LOG, source, resource, text):
+                encoded = enclose_event(now, source, resource, text)
+                self._append_first(journal, _LOG, source, resource, None, encoded)
+            lost = NO_LOSS
+            if collected >= self._wake_count:
+                self._wake_stream_again(collected)
+        except _TROUBLE as error:
+            for _ in lost[error.__class__ is MemoryError]:
+                break
 
     def collect_metric(
         self,
@@ -303,29 +337,36 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             unit: a UCUM unit, such as ``ms`` or ``By``.
             tags: the point's attributes. Copied: later changes are not seen.
         """
-        if not self._enabled:
-            return
-        if type(value) is not float and type(value) is not int:
-            found = to_number(value)
-            if found is None:
-                self._count_one()
-                self._counts.drop("invalid_value", Signal.METRICS)
+        lost, lost_later = self._lost_points
+        try:
+            if not self._enabled:
                 return
-            value = found
-        if type(name) is not str or type(unit) is not str:
-            name, unit = to_text(name), "" if unit is None else to_text(unit)
-        now, journal = time_ns(), self._journal_direct
-        if journal is None or (tags is not None and type(tags) is not dict):
-            kept = None if tags is None else copy_attributes(tags)
-            self._append((METRIC, now, name, value, unit, kept))
-            return
-        key, text, resource = (name, unit), native_metric_json(now, value, tags), self._resource
-        collected = self._count_one()
-        if not journal.append_known(_POINT, key, resource, text):
-            encoded = enclose_metric(now, name, unit, resource, text)
-            self._append_first(journal, _POINT, key, resource, None, encoded)
-        if collected >= self._wake_count:
-            self._wake_stream_again(collected)
+            if type(value) is not float and type(value) is not int:
+                found = to_number(value)
+                if found is None:
+                    self._counts.reject("invalid_value", Signal.METRICS)
+                    return
+                value = found
+            if type(name) is not str or type(unit) is not str:
+                name, unit = to_text(name), "" if unit is None else to_text(unit)
+            now, journal = time_ns(), self._journal_direct
+            if journal is None or (tags is not None and type(tags) is not dict):
+                kept = None if tags is None else copy_attributes(tags)
+                self._append((METRIC, now, name, value, unit, kept), self._lost_points)
+                return
+            key, text, resource = (name, unit), native_metric_json(now, value, tags), self._resource
+            lost = lost_later
+            for collected in self._collected:
+                break
+            if not journal.append_known(_POINT, key, resource, text):
+                encoded = enclose_metric(now, name, unit, resource, text)
+                self._append_first(journal, _POINT, key, resource, None, encoded)
+            lost = NO_LOSS
+            if collected >= self._wake_count:
+                self._wake_stream_again(collected)
+        except _TROUBLE as error:
+            for _ in lost[error.__class__ is MemoryError]:
+                break
 
     # The SDK's records.
 
@@ -334,47 +375,70 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
         Called by the SDK.
         """
-        journal = self._journal
-        if journal is not None and self._enabled and is_sampled(span):
-            journal.add_open_span(span)
+        try:
+            journal = self._journal
+            if journal is not None and self._enabled and is_sampled(span):
+                journal.add_open_span(span)
+        except _TROUBLE:
+            pass  # if the process dies before its end, that is not known
 
     def on_end(self, span: ReadableSpan) -> None:
         """Collect a span that has ended. Called by the SDK."""
-        if not self._enabled or not is_sampled(span):
-            return
-        journal = self._journal_direct
-        if journal is None:
-            self._append_span(span)
-            return
+        lost, lost_later = self._lost_spans
         try:
-            text = span_json(span)
-            resource, scope = span.resource, span.instrumentation_scope
-        except Exception:  # one bad record costs one record
-            self._append_span(span)
-            return
-        collected = self._count_one()
-        if not journal.append_span(span, resource, scope, text):
-            key = journal.mark_span_ending(span)
-            encoded = encode_span(span, text)
-            self._append_first(journal, _SPAN, id(scope), resource, scope, encoded)
-            journal.mark_span_recorded(key)
-        if collected >= self._wake_count:
-            self._wake_stream_again(collected)
+            if not self._enabled or not is_sampled(span):
+                return
+            journal = self._journal_direct
+            if journal is None:
+                self._append_span(span)
+                return
+            try:
+                text = span_json(span)
+                resource, scope = span.resource, span.instrumentation_scope
+            except Exception:  # one bad record costs one record
+                self._append_span(span)
+                return
+            lost = lost_later
+            for collected in self._collected:
+                break
+            if not journal.append_span(span, resource, scope, text):
+                key = journal.mark_span_ending(span)
+                encoded = encode_span(span, text)
+                self._append_first(journal, _SPAN, id(scope), resource, scope, encoded)
+                lost = NO_LOSS
+                journal.mark_span_recorded(key)
+            lost = NO_LOSS
+            if collected >= self._wake_count:
+                self._wake_stream_again(collected)
+        except _TROUBLE as error:
+            for _ in lost[error.__class__ is MemoryError]:
+                break
+            if lost is not NO_LOSS:
+                try:
+                    self._lost_ends = span, self._lost_ends
+                except MemoryError:
+                    pass
 
     def on_emit(self, log_record: Any) -> None:
         """Collect a log record; it is encoded now, since it may change later. Called by the SDK."""
-        if not self._enabled:
-            return
+        lost, _ = self._lost_logs
         try:
-            if self._captures_logging and _is_captured(log_record):
-                return  # the same call of logging, by way of a handler of the application's
-            text = log_record_json(log_record)
-            resource, scope = log_record.resource, log_record.instrumentation_scope
-        except Exception:
-            self._count_one()
-            self._counts.drop("encoding", Signal.LOGS)
-            return
-        self._append_log(log_record_time(log_record), text, resource, scope)
+            if not self._enabled:
+                return
+            try:
+                if self._captures_logging and _is_captured(log_record):
+                    return  # the same call of logging, by way of a handler of the application's
+                text = log_record_json(log_record)
+                resource, scope = log_record.resource, log_record.instrumentation_scope
+            except _TROUBLE:
+                raise
+            except Exception:
+                self._counts.reject("encoding", Signal.LOGS)
+                return
+            self._append_log(log_record_time(log_record), text, resource, scope)
+        except _TROUBLE as error:
+            for _ in lost[error.__class__ is MemoryError]:
+                break
 
     # Records of other programs.
 
@@ -425,25 +489,41 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     # From here to the buffer or the journal.
 
+    # These raise RecursionError and MemoryError only while the record is not counted yet; ``_append_first``
+    # and ``_keep_refused``, while it is neither kept nor dropped.
+
     def _append_log(self, time: int, text: str, resource: object, scope: object) -> None:
         journal = self._journal_direct
         if journal is None:
             encoded = enclose_log_record(time, text, resource, scope)
-            self._append((ENCODED, Signal.LOGS, encoded))
+            self._append((ENCODED, Signal.LOGS, encoded), self._lost_logs)
             return
-        collected = self._count_one()
-        if not journal.append_known(_LOG, id(scope), resource, text):
-            encoded = enclose_log_record(time, text, resource, scope)
-            self._append_first(journal, _LOG, id(scope), resource, scope, encoded)
-        if collected >= self._wake_count:
-            self._wake_stream_again(collected)
+        _, lost = self._lost_logs
+        try:
+            for collected in self._collected:
+                break
+            if not journal.append_known(_LOG, id(scope), resource, text):
+                encoded = enclose_log_record(time, text, resource, scope)
+                self._append_first(journal, _LOG, id(scope), resource, scope, encoded)
+            lost = NO_LOSS
+            if collected >= self._wake_count:
+                self._wake_stream_again(collected)
+        except _TROUBLE as error:
+            for _ in lost[error.__class__ is MemoryError]:
+                break
 
     def _append_span(self, span: ReadableSpan) -> None:
         journal = self._journal
         key = None if journal is None else journal.mark_span_ending(span)
-        self._append(span)
+        self._append(span, self._lost_spans)
         if journal is not None:
-            journal.mark_span_recorded(key)
+            try:
+                journal.mark_span_recorded(key)
+            except _TROUBLE:
+                try:
+                    self._lost_ends = span, self._lost_ends
+                except MemoryError:
+                    pass
 
     def _append_first(
         self,
@@ -456,49 +536,63 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
     ) -> None:
         """Append the first record of its resource and scope in a segment, and whatever else
         ``append_known`` does not take."""
-        if journal.append(tag, encoded):
-            journal.learn_head(tag, key, resource, owner, encoded)
-        else:
+        if not journal.append(tag, encoded):
             self._keep_refused(journal, (ENCODED, _SIGNALS[tag], encoded))
-
-    def _append(self, record: RawRecord) -> None:
-        """Append a record on any path but the fast ones."""
-        if self._journal is not None:
-            self._append_to_journal(self._journal, record)
             return
-        kept = try_encode_raw_record(record, self.resource) if self._backlogged else record
-        self._count_one()
-        waiting = self._buffer.append(kept)
-        if waiting >= self._wake_count:
-            self._wake_stream(waiting)
-        if self._realtime:
-            self._call_listeners(record)
-
-    def _append_to_journal(self, journal: Journal, record: RawRecord) -> None:
         try:
-            encoded = encode_raw_record(record, self.resource)
-        except Exception:  # one bad record costs one record
-            self._count_one()
-            self._counts.drop("encoding", signal_of_raw_record(record))
-            return
-        collected = self._count_one()
-        if not journal.append(_tag_of_raw_record(record), encoded):
-            self._keep_refused(journal, (ENCODED, signal_of_raw_record(record), encoded))
-        if collected >= self._wake_count:
-            self._wake_stream_again(collected)
-        if self._realtime:
-            self._call_listeners(record)
+            journal.learn_head(tag, key, resource, owner, encoded)
+        except _TROUBLE:
+            pass  # the next one is
+
+    def _append(self, record: RawRecord, losses: Losses) -> None:
+        """Append a record on any path but the fast ones."""
+        journal = self._journal
+        if journal is not None:
+            try:
+                encoded = encode_raw_record(record, self.resource)
+            except _TROUBLE:
+                raise
+            except Exception:  # one bad record costs one record
+                self._counts.reject("encoding", signal_of_raw_record(record))
+                return
+            tag = _tag_of_raw_record(record)
+            kept: RawRecord = (ENCODED, signal_of_raw_record(record), encoded)
+        else:
+            kept = try_encode_raw_record(record, self.resource) if self._backlogged else record
+        _, lost = losses
+        try:
+            for collected in self._collected:
+                break
+            if journal is not None:
+                if not journal.append(tag, encoded):
+                    self._keep_refused(journal, kept)
+                lost = NO_LOSS
+                if collected >= self._wake_count:
+                    self._wake_stream_again(collected)
+            else:
+                waiting = self._buffer.append(kept)
+                lost = NO_LOSS
+                if waiting >= self._wake_count:
+                    self._wake_stream(waiting)
+            if self._realtime:
+                self._call_listeners(record)
+        except _TROUBLE as error:
+            for _ in lost[error.__class__ is MemoryError]:
+                break
 
     def _keep_refused(self, journal: Journal, record: RawRecord) -> None:
         """Drop a record that the journal is too full for; keep one that it cannot write in memory."""
         if journal.is_full:
             self._counts.drop("journal_full", signal_of_raw_record(record))
-            self._wake_stream(0)
-            return
-        waiting = self._buffer.append(record)
-        journal.note_in_memory(self._in_memory)
-        if waiting >= self.config.buffer_size:
-            self._wake_stream(0)
+            waiting = self.config.buffer_size
+        else:
+            waiting = self._buffer.append(record)
+        try:
+            journal.note_in_memory(self._in_memory)
+            if waiting >= self.config.buffer_size:
+                self._wake_stream(0)
+        except _TROUBLE:
+            pass  # the next one does it
 
     def _count_overflow(self, record: RawRecord) -> None:
         self._counts.drop("buffer_full", signal_of_raw_record(record))
@@ -712,7 +806,12 @@ class CollectorBuffer:
 
     def rearm(self) -> None:
         """Note that the journal is drained: the stream is to be woken when it is full again."""
-        self._collector._set_wake_count(self.counts.collected.value - 1)
+        collector = self._collector
+        collector._set_wake_count(self.counts.collected.value - 1)
+        lost, collector._lost_ends = collector._lost_ends, None
+        while lost is not None:
+            span, lost = lost
+            forget_open_span(collector, span)
 
 
 def append_log_json(
@@ -735,10 +834,14 @@ def expect_captured_logs(collector: TelemetryCollector) -> None:
     collector._captures_logging = True
 
 
+def counts_of(collector: TelemetryCollector) -> RecordCounts:
+    """Return the counts of a collector's records."""
+    return collector._counts
+
+
 def drop_log_record(collector: TelemetryCollector, reason: str) -> None:
     """Count a log record that cannot be collected."""
-    collector._count_one()
-    collector._counts.drop(reason, Signal.LOGS)
+    collector._counts.reject(reason, Signal.LOGS)
 
 
 def forget_open_span(collector: TelemetryCollector, span: Any) -> None:

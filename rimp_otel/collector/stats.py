@@ -13,16 +13,24 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
+from itertools import count, repeat
 from typing import Any, NamedTuple, TypeVar
 
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
 
 from rimp_otel.batch import TelemetryData, skipped_count
 from rimp_otel.models.records import Signal
-from rimp_otel.process import Counter
+from rimp_otel.process import Counter, Tally
 
-__all__ = ["CollectorStats", "ExporterMetrics", "RecordCounts", "observe_processor"]
+__all__ = [
+    "NO_LOSS",
+    "CollectorStats",
+    "ExporterMetrics",
+    "Loss",
+    "Losses",
+    "RecordCounts",
+    "observe_processor",
+]
 
 
 class CollectorStats(NamedTuple):
@@ -35,7 +43,8 @@ class CollectorStats(NamedTuple):
     #: Of those, neither stored nor dropped yet.
     pending: int
     #: Of those, lost, by reason: "buffer_full", "journal_full", "encoding", "invalid_value",
-    #: "storage_error", and "damaged" (in the journal of a process that died).
+    #: "storage_error", "recursion" and "memory" (no room on the stack, or in memory, to record it),
+    #: and "damaged" (in the journal of a process that died).
     dropped: dict[str, int]
     #: Calls of a listener that raised.
     listener_errors: int
@@ -48,11 +57,25 @@ class CollectorStats(NamedTuple):
     in_memory: int = 0
 
 
+Loss = tuple[Iterable[None], Iterable[None]]
+"""Counts a record that is lost with the first step of an iteration: over the first where there was no room on
+the stack, over the second where there was none in memory. See ``Tally``."""
+
+NO_LOSS: Loss = (repeat(None), repeat(None))
+"""Counts nothing; an iterator, since to make one takes memory."""
+
+
+Losses = tuple[Loss, Loss]
+"""What counts the records of one signal that there is no room to record: those that are not counted as collected,
+which this does, too; and those that are."""
+
+
 class RecordCounts:
     """Exact counts of what becomes of one collector's records.
 
-    ``collected.add_one`` and ``drop`` are safe from any thread, signal handler or finaliser, and so is
-    reading; all else is for the one thread that drains.
+    ``collected``, ``drop``, ``reject`` and ``lost_*`` are safe from any thread, signal handler or
+    finaliser, and so is reading; all else is for the one thread that drains. Where ``drop`` and
+    ``reject`` raise RecursionError or MemoryError, they have counted nothing.
     """
 
     def __init__(self) -> None:
@@ -66,12 +89,27 @@ class RecordCounts:
         self.listener_errors = Counter()
         #: The exception that a listener raised last.
         self.last_listener_error: str | None = None
-        self._dropped: dict[tuple[str, Signal], Counter] = {}
+        self._dropped: dict[tuple[str, Signal], Tally] = {}
+        # Of records that are not in ``collected``.
+        self._rejected: dict[tuple[str, Signal], Tally] = {}
+        #: Attributes, since to look one up by its signal is a call.
+        self.lost_spans = self._losses_of(Signal.TRACES)
+        self.lost_logs = self._losses_of(Signal.LOGS)
+        self.lost_points = self._losses_of(Signal.METRICS)
         self._stored = dict.fromkeys(Signal, 0)
         self._points = 0
         self._accepted = 0
         self._accepting = threading.Lock()
         self._recovered = 0
+
+    def _losses_of(self, signal: Signal) -> Losses:
+        """Make the counters of what nothing can be called for any more when it happens."""
+        pairs: list[Loss] = []
+        for counters in (self._rejected, self._dropped):
+            recursion, memory = Tally(), Tally()
+            counters["recursion", signal], counters["memory", signal] = recursion, memory
+            pairs.append((recursion.steps, memory.steps))
+        return pairs[0], pairs[1]
 
     def collect_points(self, points: int, unencoded: int = 0) -> None:
         """Count data points of OpenTelemetry's instruments, and those that cannot be encoded."""
@@ -106,9 +144,15 @@ class RecordCounts:
         if not records:
             return
         # setdefault is one call into C: two threads get the same counter.
-        counter = self._dropped.setdefault((reason, signal), Counter())
+        steps = self._dropped.setdefault((reason, signal), Tally()).steps
         for _ in range(records):
-            counter.add_one()
+            for _ in steps:
+                break
+
+    def reject(self, reason: str, signal: Signal) -> None:
+        """Count one record as collected, and as lost."""
+        for _ in self._rejected.setdefault((reason, signal), Tally()).steps:
+            break
 
     def stats(self) -> CollectorStats:
         """Return the counts over all signals."""
@@ -116,9 +160,14 @@ class RecordCounts:
         stored = sum(self._stored.values())
         dropped: dict[str, int] = {}
         for (reason, _), counter in list(self._dropped.items()):
-            dropped[reason] = dropped.get(reason, 0) + counter.value
+            _add(dropped, reason, counter.value)
+        rejected = 0
+        for (reason, _), counter in list(self._rejected.items()):
+            records = counter.value
+            rejected += records
+            _add(dropped, reason, records)
         recovered = self._recovered
-        collected = self.collected.value + self._points + self._accepted + recovered
+        collected = self.collected.value + self._points + self._accepted + recovered + rejected
         pending = collected - stored - sum(dropped.values())
         errors = self.listener_errors.value
         last = self.last_listener_error
@@ -126,12 +175,16 @@ class RecordCounts:
 
     def of_signal(self, signal: Signal) -> tuple[int, dict[str, int]]:
         """Return how many records of one signal were stored, and how many dropped, by reason."""
-        dropped = {
-            reason: counter.value
-            for (reason, dropped_signal), counter in list(self._dropped.items())
-            if dropped_signal is signal
-        }
+        dropped: dict[str, int] = {}
+        for (reason, of), counter in [*self._dropped.items(), *self._rejected.items()]:
+            if of is signal:
+                _add(dropped, reason, counter.value)
         return self._stored[signal], dropped
+
+
+def _add(dropped: dict[str, int], reason: str, records: int) -> None:
+    if records:
+        dropped[reason] = dropped.get(reason, 0) + records
 
 
 # The SDK's self-observability metrics, of our components.

@@ -38,6 +38,9 @@ reset_after_fork         the only one of a    none          no                  
 
 "Nothing" is raised by the journal itself; an exception of a signal handler goes to the application.
 
+``append``, ``append_known`` and ``append_span`` raise RecursionError and MemoryError where the application has
+left no room on the stack, or in memory; then the record is not in the journal.
+
 ``append`` needs no lock, since each step that others can see is one call into C, which nothing
 interrupts: ``Segment.write`` takes the place and copies the bytes in one, ``_active`` is replaced
 in one. If two threads find a segment full, both may make the next one; both segments are drained.
@@ -174,6 +177,9 @@ class Journal:
                 encoded = to_bytes(frame)
             try:
                 segment.write(encoded)
+            except MemoryError:
+                if not segment.holds(encoded):
+                    raise
             except ValueError:  # full, or frozen
                 # In the next segment it comes with its definition.
                 more = 0 if definition else len(to_bytes(encode_definition(0, envelopes)))
@@ -182,7 +188,10 @@ class Journal:
                     return False
                 continue
             if definition:
-                segment.set_head(tag, envelopes, head)
+                try:
+                    segment.set_head(tag, envelopes, head)
+                except (RecursionError, MemoryError):
+                    pass  # the next record defines it anew
             return True
 
     def append_all(self, tag: str, records: Sequence[EncodedRecord]) -> bool:
@@ -235,9 +244,15 @@ class Journal:
         if known is None or known[1] is not resource:
             return False
         try:
-            segment.write(f"{known[0]}{text}\n".encode())
-        except ValueError:  # full, or frozen, or a lone surrogate
+            frame = f"{known[0]}{text}\n".encode()
+        except ValueError:  # a lone surrogate
             return False
+        try:
+            segment.write(frame)
+        except ValueError:  # full, or frozen
+            return False
+        except MemoryError:
+            return segment.holds(frame)
         return True
 
     def append_span(self, span: Any, resource: object, scope: object, text: str) -> bool:
@@ -248,7 +263,10 @@ class Journal:
         key = spans.mark_ending(span)
         is_in = self.append_known(_SPAN_TAG, id(scope), resource, text)
         if is_in and key is not None:
-            spans.remove(key)
+            try:
+                spans.remove(key)
+            except (RecursionError, MemoryError):
+                pass  # the span is recorded
         return is_in
 
     def mark_span_ending(self, span: Any) -> tuple[int, int] | None:

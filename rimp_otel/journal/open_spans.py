@@ -239,11 +239,16 @@ class OpenSpanTable:
             self._memory[start : start + size] = content
             self._words[entry + 1] = crc32(content) << 32 | size
             self._words[entry] = OPEN
+            known = self._entries.setdefault(key, entry)
         except ValueError:  # closed meanwhile
             return
-        if self._entries.setdefault(key, entry) != entry:
-            self._untracked.add_one()
+        except (RecursionError, MemoryError):
+            self._words[entry] = FREE
+            self._free.append(entry)
+            return
+        if known != entry:
             self._free_entry(entry)
+            self._untracked.add_one()
         elif getattr(span, "_end_time", None) is not None:
             self.remove_span(span)
 
@@ -265,9 +270,15 @@ class OpenSpanTable:
 
     def remove(self, key: tuple[int, int]) -> None:
         """Free a span's entry, since its end has been recorded."""
+        # No call that goes deeper: where there was room on the stack to record the span's end, there is
+        # room for this.
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._free_entry(entry)
+            try:
+                self._words[entry] = FREE
+            except ValueError:  # closed
+                return
+            self._free.append(entry)
 
     def remove_span(self, span: Any) -> None:
         """Free a span's entry. Does nothing for a span that was not added."""

@@ -124,15 +124,15 @@ class Segment:
             preallocate(file, size)
             memory = FileMapping.of(file, size)
             memory[_IDENTITY : _IDENTITY + 8] = os.urandom(8)
+            segment = cls(path, memory, is_recovered=False)
+            memory.seek(HEADER_SIZE)
+            segment.header.initialize(number)
+            segment.header.complete()
         except BaseException:
             os.unlink(path)
             raise
         finally:
             os.close(file)
-        segment = cls(path, memory, is_recovered=False)
-        memory.seek(HEADER_SIZE)
-        segment.header.initialize(number)
-        segment.header.complete()
         return segment
 
     @classmethod
@@ -177,6 +177,14 @@ class Segment:
         Not before it is: another thread may use the head at once.
         """
         self.heads[tag, envelopes] = head
+
+    def holds(self, frame: bytes) -> bool:
+        """Return True if a frame is in it, whose ``write`` raised MemoryError: there may have been no room
+        for the number that it returns."""
+        try:
+            return self._memory.rfind(frame, HEADER_SIZE) >= 0
+        except MemoryError:
+            return True  # more likely than not
 
     def freeze(self) -> None:
         """Let nobody write any more: a late writer gets a ValueError."""

@@ -24,6 +24,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from rimp_otel.collector.collector import (
     TelemetryCollector,
     append_log_json,
+    counts_of,
     drop_log_record,
     expect_captured_logs,
 )
@@ -38,6 +39,8 @@ _CACHE_SIZE = 1_024
 _MAX_TIME = 2**64 - 1
 _MAX_NESTING = 8
 _ERROR = 17
+# See ``rimp_otel.collector.collector``.
+_TROUBLE = (RecursionError, MemoryError)
 
 _OWN_FIELDS = frozenset(
     {
@@ -70,7 +73,8 @@ class LoggingCapture:
     """Collects log records of the standard library, of loguru and of structlog.
 
     For any thread, signal handler or finaliser: it takes no lock, and raises nothing but what is no
-    ``Exception``, such as KeyboardInterrupt.
+    ``Exception``, such as KeyboardInterrupt. Where the application has left no room for it on the stack, or in
+    memory, a record is counted as lost.
 
     Args:
         collector: where to collect them.
@@ -88,6 +92,8 @@ class LoggingCapture:
         with_code: bool = False,
     ) -> None:
         self._collector = collector
+        #: Those of the collector.
+        self.counts = counts_of(collector)
         expect_captured_logs(collector)
         self._resource = resource
         self._level = level
@@ -97,20 +103,25 @@ class LoggingCapture:
 
     def record(self, record: logging.LogRecord) -> int:
         """Record a LogRecord of the standard library, and return its time in nanoseconds."""
-        captured_log.depth += 1
+        time = 0
         try:
-            time = creation_time(record)
-            if self._level and record.levelno < self._level:
-                return time
-            # What a value's __str__ logs is recorded too, but not for ever.
-            if captured_log.depth > _MAX_NESTING:
+            captured_log.depth += 1
+            try:
+                time = creation_time(record)
+                if self._level and record.levelno < self._level:
+                    return time
+                # What a value's __str__ logs is recorded too, but not for ever.
+                if captured_log.depth > _MAX_NESTING:
+                    self._record_bare(record)
+                else:
+                    self._record(record, time)
+            except Exception:
                 self._record_bare(record)
-            else:
-                self._record(record, time)
-        except Exception:
-            self._record_bare(record)
-        finally:
-            captured_log.depth -= 1
+            finally:
+                captured_log.depth -= 1
+        except _TROUBLE as error:
+            for _ in self.counts.lost_logs[0][error.__class__ is MemoryError]:
+                break
         return time
 
     def _record(self, record: logging.LogRecord, time: int) -> None:
@@ -141,6 +152,8 @@ class LoggingCapture:
         attributes = {"rimp.repaired": "what was logged could not be read"}
         try:
             self.write(name, time_ns(), severity_of_level(level), "", message, attributes)
+        except _TROUBLE:
+            raise
         except Exception:
             drop_log_record(self._collector, "encoding")
 
@@ -194,7 +207,13 @@ class LoggingCapture:
 
     def record_loguru(self, message: Any) -> None:
         """Record a message as loguru passes it to a sink."""
-        record = message.record
+        try:
+            self._record_loguru(message.record)
+        except _TROUBLE as error:
+            for _ in self.counts.lost_logs[0][error.__class__ is MemoryError]:
+                break
+
+    def _record_loguru(self, record: Mapping[str, Any]) -> None:
         attributes = dict(record["extra"])
         if exception := record["exception"]:
             attributes.update(_exception_attributes(tuple(exception)))
@@ -210,6 +229,13 @@ class LoggingCapture:
 
     def record_structlog(self, logger: Any, method: str, event_dict: Mapping[str, Any]) -> None:
         """Record an event as structlog passes it to a processor."""
+        try:
+            self._record_structlog(logger, method, event_dict)
+        except _TROUBLE as error:
+            for _ in self.counts.lost_logs[0][error.__class__ is MemoryError]:
+                break
+
+    def _record_structlog(self, logger: Any, method: str, event_dict: Mapping[str, Any]) -> None:
         attributes = dict(event_dict)
         message = attributes.pop("event", "")
         exc_info = attributes.pop("exc_info", None)
@@ -291,12 +317,15 @@ def capture_logging(capture: LoggingCapture) -> None:
 
     @wraps(call_handlers)
     def callHandlers(self: logging.Logger, record: logging.LogRecord) -> None:
-        if _is_not_the_programs(self, record):
-            call_handlers(self, record)
-            return
         before = captured_log.time
-        # A handler that feeds OpenTelemetry's Logs API with the same record does not record it again.
-        captured_log.time = capture.record(record)
+        try:
+            if not _is_not_the_programs(self, record):
+                # A handler that feeds OpenTelemetry's Logs API with the same record does not record it
+                # again.
+                captured_log.time = capture.record(record)
+        except _TROUBLE as error:
+            for _ in capture.counts.lost_logs[0][error.__class__ is MemoryError]:
+                break
         try:
             call_handlers(self, record)
         finally:

@@ -217,7 +217,7 @@ class Drain:
         message = f"storing failed, will retry: {describe_error(error)}"
         self._reporter.warn("store", message)
         # What the storage itself will get over is tried for as long as there is room to wait.
-        if not isinstance(error, (OSError, StorageError)):
+        if not isinstance(error, (OSError, StorageError, MemoryError)):
             self._attempts += 1
         if self._attempts >= _MAX_ATTEMPTS:
             self._attempts = 0

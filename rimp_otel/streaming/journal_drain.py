@@ -108,6 +108,8 @@ class JournalDrain(Drain):
         # Slicer of one chunk that are not dealt with yet.
         self._cut_slices: deque[Slice] = deque()
         self._counted: Slice | None = None
+        # What is stored of it, if that was not noted yet, since there was no memory.
+        self._unfinished: tuple[Slice, End, bool] | None = None
         self._damaged_segments: set[Segment] = set()
         self._slice_size = LINE_SIZE
         self._stored_records: StoredRecords | None = None
@@ -228,21 +230,26 @@ class JournalDrain(Drain):
         data = batch_of_lines(piece.signal, piece.lines, piece.records)
         if segment.is_recovered and piece is not self._counted:
             self._count_recovered(segment, piece)
-        end, is_stored = segment.header.file_end(piece.signal), bool(data)
-        try:
-            if is_stored:
-                end = self._store_data(segment, piece, data)
-        except BaseException as error:
-            if self._target.reverts_failed_store:
-                segment.header.clear_intent()
-            if not self._give_up_or_wait(data, error):
-                return False
-            is_stored = False
+        if self._unfinished is not None and self._unfinished[0] is piece:
+            _, end, is_stored = self._unfinished
+        else:
+            end, is_stored = segment.header.file_end(piece.signal), bool(data)
+            try:
+                if is_stored:
+                    end = self._store_data(segment, piece, data)
+            except BaseException as error:
+                if self._target.reverts_failed_store:
+                    segment.header.clear_intent()
+                if not self._give_up_or_wait(data, error):
+                    return False
+                is_stored = False
+            self._unfinished = piece, end, is_stored
         self._finish_slice(segment, piece, end)
         if is_stored:
             self._count_stored(data)
             if taken is not None:
                 taken.append(data)
+        self._unfinished = None
         return True
 
     def _count_recovered(self, segment: Segment, piece: Slice) -> None:

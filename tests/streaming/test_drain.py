@@ -134,7 +134,8 @@ def test_poison_batch_is_given_up_after_three_attempts(error):
 
 def test_outage_uses_up_no_attempts():
     """An outage, which passes by itself, is not held against the batch."""
-    setup = Setup(Refusals(*[OSError("x")] * 5, ValueError("y"), ValueError("y")))
+    passing = [OSError("x"), MemoryError(), OSError("x"), MemoryError(), OSError("x")]
+    setup = Setup(Refusals(*passing, ValueError("y"), ValueError("y")))
     setup.collect("1")
     for _ in range(7):
         assert not setup.drain.run()

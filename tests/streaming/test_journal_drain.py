@@ -9,6 +9,8 @@ import pytest
 from rimp_otel import StorageError, TelemetryCollector, TelemetryConfig, TelemetryMetric
 from rimp_otel.batch import TelemetryData, decode_batch
 from rimp_otel.collector.collector import CollectorBuffer
+from rimp_otel.collector.stats import CollectorStats
+from rimp_otel.journal.format import Header
 from rimp_otel.journal.journal import Journal
 from rimp_otel.journal.reader import read_journal
 from rimp_otel.journal.target import DirectoryTarget
@@ -239,6 +241,28 @@ def test_batch_that_cannot_be_stored(tmp_path):
     assert storage.stored.messages == ["good"]
     assert process.collector.stats().dropped == {"storage_error": 1}
     assert process.collector.stats().pending == 0
+
+
+@pytest.mark.parametrize("where", ["finish", "set_stored_until", "set_file_ends"])
+def test_no_memory_to_note_what_is_stored(target, monkeypatch, where):
+    """What is stored, and could not be noted, is not stored again."""
+    process = Process(target)
+    process.collector.collect_event("a", "first")
+    method = getattr(Header, where)
+
+    def fail(*arguments):
+        monkeypatch.undo()
+        raise MemoryError
+
+    monkeypatch.setattr(Header, where, fail)
+    with pytest.raises(MemoryError):
+        process.drain.run()
+    assert getattr(Header, where) is method
+    process.collector.collect_event("a", "second")
+    assert process.drain.run()
+    assert process.collector.stats() == CollectorStats(2, 2, 0, {}, 0)
+    lines = b"".join(target.lines[Signal.LOGS])
+    assert lines.count(b'"first"') == lines.count(b'"second"') == 1
 
 
 def test_segments_are_deleted_once_they_are_synced(target):
