@@ -42,7 +42,7 @@ from rimp_otel.transport.delivery import (
 )
 from rimp_otel.transport.destination import Destination
 from rimp_otel.transport.ledger import Ledger
-from rimp_otel.transport.sources import FileSource, Portion, Source
+from rimp_otel.transport.sources import FileSource, Portion, PortionLimits, Source
 
 __all__ = ["DEFAULT_HOLD", "Forwarder", "ForwarderOptions", "SignalOutcome"]
 
@@ -67,6 +67,8 @@ class ForwarderOptions(NamedTuple):
     give_up: float | None = 30.0
     #: The signals to forward.
     signals: Sequence[Signal] = tuple(Signal)
+    #: Of what is delivered, and then noted in the cursor, at once.
+    limits: PortionLimits = PortionLimits()
 
 
 class SignalOutcome(NamedTuple):
@@ -176,12 +178,12 @@ class Forwarder:
         )  # fmt: skip
 
     def _make_source(self, signal: Signal, cursor: Cursor) -> Source:
-        once = self._options.once
+        limits, once = self._options.limits, self._options.once
         if isinstance(self.layout, Layout):
-            return FileSource(self.layout, signal, cursor, once=once)
+            return FileSource(self.layout, signal, cursor, limits, once)
         with importing():
             from rimp_otel.transport.database_source import DatabaseSource
-        return DatabaseSource(self.layout.path, signal, cursor, once=once)
+        return DatabaseSource(self.layout.path, signal, cursor, limits, once)
 
     def _stop_destination(self, destination: Destination, reason: str) -> None:
         for task in self._tasks:

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.skipif(
         "full",
         "readers",
         "simulate",
+        "forwarder",
+        "forwarder --backend sqlite",
     ],
 )
 def test_short_form(suite):

@@ -252,21 +252,3 @@ def test_a_file_that_was_changed_is_sent_again(path, storage):
     file.write_bytes(first + second.replace(b'"b"', b'"changed"') + second)
     forward(path, destination)
     assert destination.messages == ["a", "b", "a", "changed", "b"]
-
-
-def test_a_file_that_cannot_be_read_costs_itself(path, storage):
-    """The others are sent, the reason is named, and the file comes when it can be read."""
-    store(storage, "a")
-    storage.rotate()
-    store(storage, "b")
-    (file,) = (path / "sealed").iterdir()
-    aside = file.rename(path / "aside")
-    file.mkdir()
-    destination = ScriptedDestination()
-    (outcome,) = forward(path, destination)
-    assert destination.messages == ["b"]
-    file.rmdir()
-    aside.rename(file)
-    (outcome,) = forward(path, destination)
-    assert outcome.failure == ""
-    assert destination.messages == ["b", "a"]
