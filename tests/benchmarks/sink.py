@@ -1,5 +1,5 @@
-"""A server that takes OTLP/HTTP and keeps the bodies, in a process that imports nothing slow.
-``GET`` returns the bodies, each after its length in 8 bytes."""
+"""A server that takes OTLP/HTTP and keeps the bodies, or discards them, in a process that imports nothing
+slow. ``GET`` returns the bodies, each after its length in 8 bytes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_DISCARD = "--discard"
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
 
 
 @contextmanager
-def sink() -> Iterator[str]:
+def sink(keeps: bool = True) -> Iterator[str]:
     """Return the address of a server that runs during the block."""
-    command = [sys.executable, "-I", "-S", __file__]
+    command = [sys.executable, "-I", "-S", __file__, *([] if keeps else [_DISCARD])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -32,7 +33,7 @@ def read_bodies(url: str) -> Iterator[bytes]:
             yield answer.read(int.from_bytes(length, "big"))
 
 
-def serve() -> None:
+def serve(keeps: bool) -> None:
     """Serve one connection after another, until killed."""
     kept: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -41,10 +42,10 @@ def serve() -> None:
             connection, _ = server.accept()
             with connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                _serve(connection, kept)
+                _serve(connection, kept if keeps else None)
 
 
-def _serve(connection: socket.socket, kept: list[bytes]) -> None:
+def _serve(connection: socket.socket, kept: list[bytes] | None) -> None:
     stream = connection.makefile("rb", 1 << 20)
     while first := stream.readline():
         length = 0
@@ -52,9 +53,11 @@ def _serve(connection: socket.socket, kept: list[bytes]) -> None:
             if line.startswith(b"content-length:"):
                 length = int(line[15:])
         if first.startswith(b"GET"):
-            _give_back(connection, kept)
+            _give_back(connection, kept or [])
             return
-        kept.append(stream.read(length))
+        body = stream.read(length)
+        if kept is not None:
+            kept.append(body)
         connection.sendall(_OK)
 
 
@@ -66,4 +69,4 @@ def _give_back(connection: socket.socket, kept: list[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(keeps=_DISCARD not in sys.argv)
