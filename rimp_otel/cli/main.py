@@ -30,6 +30,7 @@ COMMANDS = {
     "diff": "compare two recordings: slower, failing, new calls, new errors",
     "export": "export a trace and the records around it as a bundle",
     "import": "add OTLP files to a recording",
+    "replay": "give recorded records to an installed exporter",
     "stats": "summarize a recording",
     "verify": "check every line of a recording",
     "repair": "repair a recording",

@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/rimp
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_rimp_subparsers=(run demo forward serve tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion)
+_shtab_rimp_subparsers=(run demo forward serve tail logs errors traces trace top metrics diff export import replay stats verify repair sql parquet completion)
 
 _shtab_rimp_run_option_strings=(-h --help --path --service --retain --quiet --no-advice)
 _shtab_rimp_demo_option_strings=(-h --help --path --keep --color)
@@ -21,6 +21,7 @@ _shtab_rimp_metrics_option_strings=(-h --help -n --number --by --service --not-s
 _shtab_rimp_diff_option_strings=(-h --help --window-a --window-b --service --min-change --exit-code --path --json --color)
 _shtab_rimp_export_option_strings=(-h --help --trace --window --since --until --path --json --color)
 _shtab_rimp_import_option_strings=(-h --help --dry-run --max-message --max-unpacked --path --json --color)
+_shtab_rimp_replay_option_strings=(-h --help --exporter --signal --trace --batch --severity --level --service --name --not-name --not-scope --attr --since --until --path --json --color)
 _shtab_rimp_stats_option_strings=(-h --help --path --json --color)
 _shtab_rimp_verify_option_strings=(-h --help --protobuf --path --json --color)
 _shtab_rimp_repair_option_strings=(-h --help --dry-run --take-over --path --json --color)
@@ -56,6 +57,7 @@ _shtab_rimp_export_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_rimp_export___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_import_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_rimp_import___path_COMPGEN=_shtab_compgen_files
+_shtab_rimp_replay___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_stats___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_verify___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_repair___path_COMPGEN=_shtab_compgen_files
@@ -85,13 +87,17 @@ _shtab_rimp_metrics___color_choices=(auto always never)
 _shtab_rimp_diff___color_choices=(auto always never)
 _shtab_rimp_export___color_choices=(auto always never)
 _shtab_rimp_import___color_choices=(auto always never)
+_shtab_rimp_replay___signal_choices=(traces logs metrics)
+_shtab_rimp_replay___severity_choices=(trace debug info warn warning error fatal critical)
+_shtab_rimp_replay___level_choices=(trace debug info warn warning error fatal critical)
+_shtab_rimp_replay___color_choices=(auto always never)
 _shtab_rimp_stats___color_choices=(auto always never)
 _shtab_rimp_verify___color_choices=(auto always never)
 _shtab_rimp_repair___color_choices=(auto always never)
 _shtab_rimp_sql___format_choices=(table json csv parquet)
 _shtab_rimp_sql___color_choices=(auto always never)
 _shtab_rimp_completion_pos_0_choices=(bash zsh fish)
-_shtab_rimp_pos_0_choices=(run demo forward serve tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion)
+_shtab_rimp_pos_0_choices=(run demo forward serve tail logs errors traces trace top metrics diff export import replay stats verify repair sql parquet completion)
 
 _shtab_rimp_run_pos_0_nargs=...
 _shtab_rimp_run__h_nargs=0
@@ -155,6 +161,10 @@ _shtab_rimp_import__h_nargs=0
 _shtab_rimp_import___help_nargs=0
 _shtab_rimp_import___dry_run_nargs=0
 _shtab_rimp_import___json_nargs=0
+_shtab_rimp_replay__h_nargs=0
+_shtab_rimp_replay___help_nargs=0
+_shtab_rimp_replay___signal_nargs=+
+_shtab_rimp_replay___json_nargs=0
 _shtab_rimp_stats__h_nargs=0
 _shtab_rimp_stats___help_nargs=0
 _shtab_rimp_stats___json_nargs=0

@@ -50,8 +50,8 @@ function _shtab_rimp_using
   test "$_shtab_rimp_cmdpath" = "$argv"
 end
 
-set -g _shtab_rimp_commands run demo forward serve tail logs errors traces trace top metrics diff export import stats verify repair sql parquet completion
-set -g _shtab_rimp_opts_with_value --allow-host --allow-origin --at --attr --by --ca-file --certificate --client-ca --color --compression --encoding --format --give-up --grep --grpc --header-file --hold --http --interval --keep --key --level --max-message --max-request-size --max-rows --max-unpacked --min-change --min-duration --name --not-name --not-scope --number --output --path --retain --service --severity --signal --signals --since --sort --timeout --token-file --trace --until --window --window-a --window-b -n
+set -g _shtab_rimp_commands run demo forward serve tail logs errors traces trace top metrics diff export import replay stats verify repair sql parquet completion
+set -g _shtab_rimp_opts_with_value --allow-host --allow-origin --at --attr --batch --by --ca-file --certificate --client-ca --color --compression --encoding --exporter --format --give-up --grep --grpc --header-file --hold --http --interval --keep --key --level --max-message --max-request-size --max-rows --max-unpacked --min-change --min-duration --name --not-name --not-scope --number --output --path --retain --service --severity --signal --signals --since --sort --timeout --token-file --trace --until --window --window-a --window-b -n
 
 complete -c rimp -e
 complete -c rimp -f
@@ -229,6 +229,23 @@ complete -c rimp -n '_shtab_rimp_using import' -l path -xka "(__fish_complete_pa
 complete -c rimp -n '_shtab_rimp_using import' -l json -d 'print what was imported from each file as JSON'
 complete -c rimp -n '_shtab_rimp_using import' -l color -xka "auto always never" -d 'colour the output: auto, always or never (default: auto)'
 complete -c rimp -n '_shtab_rimp_using import; and test $_shtab_rimp_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'OTLP file, directory or archive to import; - reads standard input'
+complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a replay -d 'give recorded records to an installed exporter'
+complete -c rimp -n '_shtab_rimp_using replay' -s h -l help -d 'show this help message and exit'
+complete -c rimp -n '_shtab_rimp_using replay' -l exporter -x -d 'name of the exporter, such as otlp_proto_grpc, zipkin or console'
+complete -c rimp -n '_shtab_rimp_using replay' -l signal -xka "traces logs metrics" -d 'replay only these signals: traces, logs, metrics'
+complete -c rimp -n '_shtab_rimp_using replay' -l trace -x -d 'replay only records of this trace: its id, or the first digits of it'
+complete -c rimp -n '_shtab_rimp_using replay' -l batch -x -d 'records in each batch (default: 512)'
+complete -c rimp -n '_shtab_rimp_using replay' -l severity -l level -xka "trace debug info warn warning error fatal critical" -d 'minimum severity: trace, debug, info, warn, error, fatal, or 1 to 24'
+complete -c rimp -n '_shtab_rimp_using replay' -l service -x -d 'select records of this service'
+complete -c rimp -n '_shtab_rimp_using replay' -l name -x -d 'name of the span, metric or event; * matches any text'
+complete -c rimp -n '_shtab_rimp_using replay' -l not-name -x -d 'leave out this name, such as '"'"'* http send'"'"'; repeatable'
+complete -c rimp -n '_shtab_rimp_using replay' -l not-scope -x -d 'leave out records of this instrumentation scope or logger; repeatable'
+complete -c rimp -n '_shtab_rimp_using replay' -l attr -x -d 'filter by attribute of the record or its resource; K alone matches any value'
+complete -c rimp -n '_shtab_rimp_using replay' -l since -x -d 'exclude records before T, such as 15m, 14:00, yesterday or ISO 8601'
+complete -c rimp -n '_shtab_rimp_using replay' -l until -x -d 'exclude records at or after T (same formats as --since)'
+complete -c rimp -n '_shtab_rimp_using replay' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'path of the recording (default: $RIMP_STORAGE_PATH or telemetry)'
+complete -c rimp -n '_shtab_rimp_using replay' -l json -d 'print the counts as JSON'
+complete -c rimp -n '_shtab_rimp_using replay' -l color -xka "auto always never" -d 'colour the output: auto, always or never (default: auto)'
 complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a stats -d 'summarize a recording'
 complete -c rimp -n '_shtab_rimp_using stats' -s h -l help -d 'show this help message and exit'
 complete -c rimp -n '_shtab_rimp_using stats' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'path of the recording (default: $RIMP_STORAGE_PATH or telemetry)'
