@@ -40,7 +40,7 @@ def test_the_top_of_the_package_is_the_data_flow():
     folders = {m.top for m in MODULES.values() if "." in m.name or (m.is_folder and m.name)}
     assert folders == {
         *("analysis", "cli", "collector", "convert", "journal", "models", "otel", "otlp"),
-        *("processing", "render", "sql", "storage", "streaming", "transport"),
+        *("processing", "prometheus", "render", "sql", "storage", "streaming", "transport"),
     }
     assert tops - folders == {
         *("__init__", "__main__", "batch", "config", "errors", "fsutil", "lazy_exports"),

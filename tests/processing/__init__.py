@@ -1,1 +1,1 @@
-"""Tests of the package's folder of the same name."""
+"""Tests of ``rimp_otel/processing``."""
