@@ -104,6 +104,15 @@ class Distribution:
         for index, count in sorted(self.counts.items()):
             yield ValueRange(_lower_bound(index, scale), _lower_bound(index + 1, scale), count)
 
+    def at_scale(self, scale: int) -> Distribution:
+        """Return an exponential histogram at a coarser scale: buckets are merged."""
+        assert isinstance(self.layout, int)
+        by = self.layout - scale
+        if not by:
+            return self
+        counts, negative = _merge_buckets(self.counts, by), _merge_buckets(self.negative, by)
+        return replace(self, layout=scale, counts=counts, negative=negative)
+
     def _interpolate(self, within: ValueRange, share: float) -> float:
         lower, upper = within.lower, within.upper
         if self.min is not None:
@@ -199,15 +208,7 @@ def _at_common_scale(left: Distribution, right: Distribution) -> tuple[Distribut
     if isinstance(left.layout, tuple) or isinstance(right.layout, tuple):
         return left, right
     scale = min(left.layout, right.layout)
-    return _at_scale(left, left.layout, scale), _at_scale(right, right.layout, scale)
-
-
-def _at_scale(one: Distribution, own_scale: int, scale: int) -> Distribution:
-    by = own_scale - scale
-    if not by:
-        return one
-    counts, negative = _merge_buckets(one.counts, by), _merge_buckets(one.negative, by)
-    return replace(one, layout=scale, counts=counts, negative=negative)
+    return left.at_scale(scale), right.at_scale(scale)
 
 
 def _merge_buckets(counts: Counter[int], by: int) -> Counter[int]:
