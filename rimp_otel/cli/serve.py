@@ -6,7 +6,7 @@ import argparse
 import os
 import select
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from rimp_otel.models.records import Signal
 from rimp_otel.render.format import format_count
 
 if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
     from rimp_otel.config import TelemetryConfig
     from rimp_otel.transport.address import ListenAddress
     from rimp_otel.transport.intake import Intake, IntakeStats
@@ -127,7 +129,7 @@ def _run_serve(args: argparse.Namespace, env: Mapping[str, str] = os.environ) ->
     limits = IntakeLimits(args.max_request_size) if args.max_request_size else IntakeLimits()
     path = path_from_args(args, env)
     intake = Intake(path, _config_from_args(args, env), limits)
-    receivers, notes = _make_receivers(args, addresses, security, intake)
+    receivers, notes = _make_receivers(args, path, addresses, security, intake)
     server = TelemetryServer(intake, receivers)
     with _Stopping() as stopping:
         server.start()
@@ -232,6 +234,7 @@ def _config_from_args(args: argparse.Namespace, env: Mapping[str, str]) -> Telem
 
 def _make_receivers(
     args: argparse.Namespace,
+    path: Path,
     addresses: Mapping[str, ListenAddress],
     security: ServerSecurity,
     intake: Intake,
@@ -242,7 +245,8 @@ def _make_receivers(
     receivers: dict[str, tuple[ListenAddress, Receiver]] = {}
     notes = []
     if address := addresses.get(_HTTP):
-        receivers[_HTTP] = address, HttpListener(intake, address, security)
+        routes = _metrics_routes(path)
+        receivers[_HTTP] = address, HttpListener(intake, address, security, routes)
     if address := addresses.get(_GRPC):
         try:
             receivers[_GRPC] = address, _make_grpc_receiver(intake, address, security)
@@ -251,6 +255,15 @@ def _make_receivers(
                 raise
             notes.append(_NO_GRPC)
     return receivers, notes
+
+
+def _metrics_routes(path: Path) -> Sequence[BaseRoute]:
+    """Return the route of /metrics; none without the extra ``prometheus``."""
+    try:
+        from rimp_otel.prometheus.endpoint import RecordingMetrics, metrics_route
+    except ImportError:
+        return ()
+    return [metrics_route(RecordingMetrics(path))]
 
 
 def _make_grpc_receiver(

@@ -1,0 +1,249 @@
+"""/metrics over a recording that processes write, die in, and begin anew in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+
+pytest.importorskip("prometheus_client")
+pytest.importorskip("starlette")
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from rimp_otel import TelemetryData
+from rimp_otel.prometheus.endpoint import RecordingMetrics
+from rimp_otel.storage.recording import open_storage
+from tests.processes import ROOT
+from tests.prometheus.test_series import line, point
+from tests.transport.serving import Served
+
+DEADLINE = 60.0
+PROMETHEUS = shutil.which("prometheus") or os.environ.get("PROMETHEUS")
+WORKER = """
+import sys
+import rimp_otel
+from opentelemetry import metrics
+
+rimp_otel.install(path=sys.argv[1], service_name="shop", quiet=True, metric_interval=0.5)
+counter = metrics.get_meter("shop").create_counter("orders")
+counter.add(1)
+print("ready", flush=True)
+for line in sys.stdin:
+    counter.add(int(line))
+    print("counted", flush=True)
+"""
+
+
+class Worker:
+    """A process that counts what it is told."""
+
+    def __init__(self, path):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(path)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout.readline() == "ready\n"
+
+    def count(self, number):
+        """Have it count; return once it has."""
+        self.process.stdin.write(f"{number}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "counted\n"
+
+    def end(self, number=signal.SIGKILL):
+        """Kill it, or let it end in order."""
+        self.process.send_signal(number)
+        if not self.process.stdout.closed:
+            self.process.communicate(timeout=DEADLINE)
+
+
+@pytest.fixture
+def start():
+    """Yield a function that starts a worker; all are killed at the end."""
+    workers = []
+
+    def start_worker(path):
+        workers.append(Worker(path))
+        return workers[-1]
+
+    yield start_worker
+    for worker in workers:
+        worker.end()
+
+
+def orders(page):
+    """Return the value of the counter in a page; 0 if it is not there."""
+    families = text_string_to_metric_families(page.body.decode())
+    found = [s.value for f in families for s in f.samples if s.name == "orders_total"]
+    assert len(found) < 2
+    return found[0] if found else 0.0
+
+
+def wait_for_orders(metrics, number):
+    """Scrape until the counter is there; it never goes back, and never beyond."""
+    deadline, before = time.monotonic() + DEADLINE, 0.0
+    while before < number:
+        assert time.monotonic() < deadline, before
+        now = orders(metrics.write_page())
+        assert before <= now <= number
+        before = now
+
+
+@pytest.mark.parametrize("name", ["recording", "recording.db"])
+def test_workers_that_die(tmp_path, start, name):
+    """What killed and ended workers had counted stays in the sum, also for who asks only now."""
+    path = tmp_path / name
+    metrics = RecordingMetrics(path)
+    assert metrics.write_page().body == b""
+    workers = [start(path) for _ in range(2)]
+    for worker in workers:
+        worker.count(10)
+    wait_for_orders(metrics, 22)
+    workers[0].end()
+    workers[0] = start(path)
+    workers[0].count(100)
+    wait_for_orders(metrics, 123)
+    for worker in workers:
+        worker.process.communicate(timeout=DEADLINE)  # it ends with its input
+    wait_for_orders(metrics, 123)
+    assert orders(RecordingMetrics(path).write_page()) == 123
+
+
+def test_what_cannot_be_read_costs_itself(tmp_path):
+    """A damaged line between others is left out."""
+    path = tmp_path / "recording"
+    with open_storage(path) as storage:
+        storage.store(TelemetryData.from_otlp_json([line("sum", point(5), name="orders")]))
+    with (path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"resourceMetrics":[{"scopeMetrics":7}]}\\nnonsense\\n'.replace(b"\\n", b"\n"))
+        file.write(line("sum", point(3), name="orders", process="2") + b"\n")
+    metrics = RecordingMetrics(path, clock=lambda: 1_000 * 10**9)
+    assert orders(metrics.write_page()) == 8
+
+
+def test_left_out_series_are_counted(tmp_path):
+    """The last page's are public."""
+    path = tmp_path / "recording"
+    with open_storage(path) as storage:
+        for kind in ("gauge", "sum"):
+            one = line(
+                kind,
+                point(5),
+                name="orders.total",
+                monotonic=False,
+                unit="" if kind == "sum" else "1",
+            )
+            storage.store(TelemetryData.from_otlp_json([one]))
+        again = line("gauge", point(5), name="orders_total")
+        storage.store(TelemetryData.from_otlp_json([again]))
+    metrics = RecordingMetrics(path, clock=lambda: 1_000 * 10**9)
+    metrics.write_page()
+    assert metrics.dropped == {"same_name_and_labels": 1}
+
+
+def test_in_the_server(tmp_path, start):
+    """`rimp serve` has the page, in the format that is asked for, and for nobody without its token."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("secret-token\n")
+    start(tmp_path / "recording")
+    with Served(tmp_path / "recording", "--token-file", str(tokens)) as server:
+        assert server.request("GET", "/metrics", headers={}).status == 401
+        headers = {
+            "Authorization": "Bearer secret-token",
+            "Accept": "application/openmetrics-text;version=1.0.0",
+        }
+        deadline, body = time.monotonic() + DEADLINE, ""
+        while "orders_total" not in body:
+            assert time.monotonic() < deadline
+            found = server.request("GET", "/metrics", headers=headers)
+            body = found.body.decode()
+        assert found.headers["content-type"].startswith(
+            "application/openmetrics-text; version=1.0.0"
+        )
+        assert 'orders_total{job="shop",otel_scope_name="shop"} 1.0\n' in body
+        assert server.request("POST", "/metrics", b"", headers).status == 405
+
+
+@pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed")
+def test_scraped_by_prometheus(tmp_path, start):
+    """What it makes of eight workers that are killed and restarted is what was counted."""
+    path, config = tmp_path / "recording", tmp_path / "prometheus.yml"
+    workers = [start(path) for _ in range(8)]
+    with Served(path) as server, prometheus(tmp_path, config, server) as url:
+        counted = len(workers)
+        wait_for_query(url, 'orders_total{job="shop"}', counted)
+        for round in range(4):
+            workers[round].end(signal.SIGKILL if round % 2 else signal.SIGTERM)
+            workers[round] = start(path)
+            for worker in workers:
+                worker.count(10)
+            counted += 1 + 10 * len(workers)
+            # What was measured within the last second of a process that is killed may be missing.
+            wait_for_query(url, 'orders_total{job="shop"}', counted)
+        assert query(url, 'resets(orders_total{job="shop"}[10m])') == 0
+        increase = query(
+            url, 'orders_total{job="shop"} - min_over_time(orders_total{job="shop"}[10m])'
+        )
+        assert increase == counted - 8
+        assert query(url, 'count(target_info{job="shop"})') == 1
+
+
+@contextmanager
+def prometheus(directory, config, server):
+    """Run a Prometheus that scrapes the server each second; yield its address."""
+    host, port = server.address
+    config.write_text(
+        f"""
+global: {{scrape_interval: 1s}}
+scrape_configs:
+  - job_name: rimp
+    honor_labels: true
+    static_configs: [{{targets: ["{host}:{port}"]}}]
+"""
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [PROMETHEUS, f"--config.file={config}", f"--web.listen-address={address}"]
+    command += [f"--storage.tsdb.path={directory / 'tsdb'}", "--log.level=error"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait(DEADLINE)
+
+
+def query(url, text):
+    """Return the value of a query of one series; None if it has none yet."""
+    asked = urllib.parse.urlencode({"query": text})
+    try:
+        with urllib.request.urlopen(f"{url}/api/v1/query?{asked}", timeout=10) as answer:
+            result = json.load(answer)["data"]["result"]
+    except OSError:  # it has not started yet
+        return None
+    assert len(result) < 2, result
+    return float(result[0]["value"][1]) if result else None
+
+
+def wait_for_query(url, text, value):
+    """Ask until that is the value."""
+    deadline, found = time.monotonic() + DEADLINE, None
+    while found != value:
+        assert time.monotonic() < deadline, found
+        found = query(url, text)
+        assert (found or 0) <= value
