@@ -377,7 +377,7 @@ def _keep_exemplar(series: Series, exemplar: OtlpExemplar, value: _Value) -> Non
 # --- What is read of a line.
 
 
-class _Point(PartialMessage):
+class _MeasuredPoint(PartialMessage):
     """A data point of any kind."""
 
     attributes: Raw = Raw()
@@ -399,10 +399,10 @@ class _Point(PartialMessage):
     quantile_values: list[ValueAtQuantile] | None = None
 
 
-class _Points(PartialMessage):
+class _MeasuredPoints(PartialMessage):
     """The points of a metric, and what holds for all of them."""
 
-    data_points: list[_Point] | None = None
+    data_points: list[_MeasuredPoint] | None = None
     aggregation_temporality: int | str | None = None
     is_monotonic: Any = None
 
@@ -413,13 +413,13 @@ class _MeasuredMetric(PartialMessage):
     name: str | None = None
     unit: str | None = None
     description: str | None = None
-    gauge: _Points | None = None
-    sum: _Points | None = None
-    histogram: _Points | None = None
-    exponential_histogram: _Points | None = None
-    summary: _Points | None = None
+    gauge: _MeasuredPoints | None = None
+    sum: _MeasuredPoints | None = None
+    histogram: _MeasuredPoints | None = None
+    exponential_histogram: _MeasuredPoints | None = None
+    summary: _MeasuredPoints | None = None
 
-    def data(self) -> tuple[_Points | None, ...]:
+    def data(self) -> tuple[_MeasuredPoints | None, ...]:
         """Return the points of each kind, in the order of ``MetricKind``; all but one are None."""
         return self.gauge, self.sum, self.histogram, self.exponential_histogram, self.summary
 
@@ -428,7 +428,7 @@ _LINE: Any = msgspec.json.Decoder(PartialLine[Raw, Raw, _MeasuredMetric], strict
 _ATTRIBUTES = msgspec.json.Decoder(list[KeyValue] | None, strict=False)
 
 
-def _value_of(kind: MetricKind, point: _Point) -> _Value:
+def _value_of(kind: MetricKind, point: _MeasuredPoint) -> _Value:
     if kind in (MetricKind.GAUGE, MetricKind.SUM):
         return point.as_double if point.as_double is not None else point.as_int
     count = point.count or 0
