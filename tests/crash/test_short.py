@@ -25,6 +25,8 @@ pytestmark = pytest.mark.skipif(
         "burst",
         "full",
         "readers",
+        "receiver",
+        "receiver --backend sqlite",
         "simulate",
         "forwarder",
         "forwarder --backend sqlite",
