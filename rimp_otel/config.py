@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -176,30 +177,78 @@ class TelemetryConfig:
         return cls(**values)
 
 
-# Settings that need another storage.
+# Settings that have no effect where others are as they are.
 
 _STORAGE_SETTINGS = {
     "file": {"rotate_size", "rotate_age", "compression", "retain_size", "retain_age", "parquet"},
     "sqlite": {"retain_size", "retain_age"},
     "memory": {"memory_max_records", "memory_max_bytes"},
 }
+_JOURNAL_SETTINGS = {
+    "journal_path",
+    "journal_size",
+    "record_crashes",
+    "metric_checkpoint_interval",
+}
 
 
-def settings_without_effect(config: TelemetryConfig, makes_storage: bool) -> list[str]:
-    """Return the names of the settings that a storage would need which is not used.
+class JournalPlace(Enum):
+    """Where a stream's journal lies."""
+
+    NONE = "none"
+    #: In the directory ``journal_path``.
+    CONFIGURED = "configured"
+    #: Beside what the storage stores.
+    OWN = "own"
+
+
+def settings_without_effect(
+    config: TelemetryConfig, storage: str, makes_storage: bool, place: JournalPlace
+) -> list[str]:
+    """Return a sentence for each reason why settings that were changed have no effect.
 
     Args:
         config: the configuration.
-        makes_storage: whether the storage is the one that it names; no setting of a storage has an
-            effect on one that was made by hand.
+        storage: the kind of the storage that is used.
+        makes_storage: whether it is the one that the configuration names; no setting of a storage
+            has an effect on one that was made by hand.
+        place: of the journal.
     """
-    used = _STORAGE_SETTINGS[config.storage_backend] if makes_storage else set()
-    every = set().union(*_STORAGE_SETTINGS.values())
-    changed = [entry.name for entry in fields(config) if entry.name in every - used]
-    changed = [name for name in changed if getattr(config, name) != _DEFAULTS[name]]
-    if not makes_storage and config.storage_path is not None:
-        changed.append("storage_path")
-    return changed
+    changed = [
+        entry.name
+        for entry in fields(config)
+        if getattr(config, entry.name) not in (_DEFAULTS[entry.name], None)
+    ]
+    has_files = makes_storage and config.storage_backend != "memory"
+    unused = {"storage_path"}.union(*_STORAGE_SETTINGS.values())
+    reason = f"the {storage} was not made from the configuration"
+    if makes_storage:
+        unused -= _STORAGE_SETTINGS[config.storage_backend]
+        unused -= {"storage_path"} if has_files else set()
+        reason = f"a {storage} takes no such setting"
+    found = [(unused, reason)]
+    if not config.journal:
+        found.append((_JOURNAL_SETTINGS, "there is no journal with journal=False"))
+    elif place is JournalPlace.NONE:
+        found.append((_JOURNAL_SETTINGS, f"a {storage} has no journal without journal_path"))
+    elif place is JournalPlace.OWN:
+        found.append(({"journal_path"}, f"a {storage} keeps its journal beside what it stores"))
+    if place is JournalPlace.NONE and not has_files:
+        found.append(({"sync", "sync_interval"}, f"a {storage} takes no such setting"))
+    elif config.sync != "interval":
+        found.append(({"sync_interval"}, f"it counts with sync='interval', not {config.sync!r}"))
+    sentences = []
+    for names, reason in found:
+        if listed := [name for name in changed if name in names]:
+            sentences.append(f"{_format_settings(listed)} no effect: {reason}")
+    return sentences
+
+
+def _format_settings(names: list[str]) -> str:
+    *others, last = names
+    if others:
+        return f"the settings {', '.join(others)} and {last} have"
+    return f"the setting {last} has"
 
 
 # Checks of fields. Each takes the field's name and its value.

@@ -26,7 +26,7 @@ __all__ = [
     "ProcessLock",
     "ProcessMark",
     "Reporter",
-    "Tally",
+    "StepCounter",
     "call_in_forked_child",
     "child_environment",
     "describe_error",
@@ -397,7 +397,7 @@ class Counter:
         return int(repr(self.numbers)[len("count(") : -1])
 
 
-class Tally:
+class StepCounter:
     """A count that even code adds to for which there is no room on the stack, nor in memory.
 
     Safe from any thread, signal handler or finaliser.

@@ -51,7 +51,7 @@ Nothing stands between count and append, so that what is counted is stored or dr
 Where the application leaves no room on the stack, or in memory, a record is counted as lost, once: ``lost``
 is what counts it, and changes when the record is counted as collected, and when it is kept. A ``try``
 costs nothing where nothing is raised. What is caught there cannot call anything, not even a function in C,
-so it counts by a step of an iteration (see ``Counter.numbers`` and ``Tally``).
+so it counts by a step of an iteration (see ``Counter.numbers`` and ``StepCounter``).
 """
 
 from __future__ import annotations

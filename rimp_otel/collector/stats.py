@@ -20,7 +20,7 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, g
 
 from rimp_otel.batch import TelemetryData, skipped_count
 from rimp_otel.models.records import Signal
-from rimp_otel.process import Counter, Tally
+from rimp_otel.process import Counter, StepCounter
 
 __all__ = [
     "NO_LOSS",
@@ -59,7 +59,7 @@ class CollectorStats(NamedTuple):
 
 Loss = tuple[Iterable[None], Iterable[None]]
 """Counts a record that is lost with the first step of an iteration: over the first where there was no room on
-the stack, over the second where there was none in memory. See ``Tally``."""
+the stack, over the second where there was none in memory. See ``StepCounter``."""
 
 NO_LOSS: Loss = (repeat(None), repeat(None))
 """Counts nothing; an iterator, since to make one takes memory."""
@@ -89,9 +89,9 @@ class RecordCounts:
         self.listener_errors = Counter()
         #: The exception that a listener raised last.
         self.last_listener_error: str | None = None
-        self._dropped: dict[tuple[str, Signal], Tally] = {}
+        self._dropped: dict[tuple[str, Signal], StepCounter] = {}
         # Of records that are not in ``collected``.
-        self._rejected: dict[tuple[str, Signal], Tally] = {}
+        self._rejected: dict[tuple[str, Signal], StepCounter] = {}
         #: Attributes, since to look one up by its signal is a call.
         self.lost_spans = self._losses_of(Signal.TRACES)
         self.lost_logs = self._losses_of(Signal.LOGS)
@@ -106,7 +106,7 @@ class RecordCounts:
         """Make the counters of what nothing can be called for any more when it happens."""
         pairs: list[Loss] = []
         for counters in (self._rejected, self._dropped):
-            recursion, memory = Tally(), Tally()
+            recursion, memory = StepCounter(), StepCounter()
             counters["recursion", signal], counters["memory", signal] = recursion, memory
             pairs.append((recursion.steps, memory.steps))
         return pairs[0], pairs[1]
@@ -144,14 +144,14 @@ class RecordCounts:
         if not records:
             return
         # setdefault is one call into C: two threads get the same counter.
-        steps = self._dropped.setdefault((reason, signal), Tally()).steps
+        steps = self._dropped.setdefault((reason, signal), StepCounter()).steps
         for _ in range(records):
             for _ in steps:
                 break
 
     def reject(self, reason: str, signal: Signal) -> None:
         """Count one record as collected, and as lost."""
-        for _ in self._rejected.setdefault((reason, signal), Tally()).steps:
+        for _ in self._rejected.setdefault((reason, signal), StepCounter()).steps:
             break
 
     def stats(self) -> CollectorStats:

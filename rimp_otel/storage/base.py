@@ -87,6 +87,9 @@ class TelemetryStorage(ABC):
             ConfigurationError: an argument is none of these.
         """
 
+    # True if journals lie beside what it stores, whatever path ``journal_target`` is given.
+    _has_place_for_journals = False
+
     def journal_target(self, path: str | os.PathLike[str] | None = None) -> JournalTarget | None:
         """Return where a journal for this storage lives, and how it is drained; None for no journal.
 

@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics.view import Aggregation
 import rimp_otel.storage as storages
 from rimp_otel.batch import TelemetryData, load_decoding, share_batch
 from rimp_otel.collector.collector import CollectorBuffer, TelemetryCollector
-from rimp_otel.config import TelemetryConfig, settings_without_effect
+from rimp_otel.config import JournalPlace, TelemetryConfig, settings_without_effect
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.journal.journal import Journal
 from rimp_otel.process import AtExit, Reporter, call_in_forked_child, importing
@@ -128,13 +128,9 @@ class TelemetryStream(MetricReader):
         # True in a forked child until its first record.
         self._lacks_thread = False
         self._reporter = Reporter()
-        if without_effect := settings_without_effect(config, storage is None):
-            names, kind = ", ".join(without_effect), type(self.storage).__name__
-            self._reporter.warn(
-                "settings", f"without effect on a {kind} that is made so: the setting {names}"
-            )
         self._buffer = CollectorBuffer(collector)
         self._drain = self._make_drain()
+        self._warn_of_settings(makes_storage=storage is None)
         self._keeps_checkpoints = (
             self._drain.keeps_checkpoints and self._checkpoint_interval < self._metric_interval
         )
@@ -178,6 +174,19 @@ class TelemetryStream(MetricReader):
             storage=self.storage,
             sync_after={"always": 0.0, "interval": config.sync_interval}.get(config.sync),
         )
+
+    def _warn_of_settings(self, makes_storage: bool) -> None:
+        if not isinstance(self._drain, JournalDrain):
+            place = JournalPlace.NONE
+        elif self.storage._has_place_for_journals:
+            place = JournalPlace.OWN
+        else:
+            place = JournalPlace.CONFIGURED
+        kind = type(self.storage).__name__
+        for number, sentence in enumerate(
+            settings_without_effect(self.collector.config, kind, makes_storage, place)
+        ):
+            self._reporter.warn(f"settings {number}", sentence)
 
     def _set_collect_callback(self, func: Any) -> None:  # type: ignore[misc]
         """Start, since a MeterProvider has registered this reader. Called by the SDK."""

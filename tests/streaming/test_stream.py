@@ -691,11 +691,61 @@ def test_registered_with_a_provider(enabled):
 
 def test_settings_without_effect_are_named(capsys, tmp_path):
     """One that no storage here takes is said once, with its name."""
-    TelemetryStream(TelemetryCollector(TelemetryConfig(rotate_size=9, memory_max_records=8)))
-    said = "rimp: without effect on a MemoryStorage that is made so: the setting rotate_size\n"
-    assert capsys.readouterr().err == said
-    make(storage_path=tmp_path / "x", retain_age=9.0)
-    said = "without effect on a ListStorage that is made so: the setting retain_age, storage_path\n"
-    assert capsys.readouterr().err == f"rimp: {said}"
     make(flush_timeout=9.0)
+    assert capsys.readouterr().err == ""
+    TelemetryStream(TelemetryCollector(TelemetryConfig(rotate_size=9, memory_max_records=8)))
+    said = "the setting rotate_size has no effect: a MemoryStorage takes no such setting"
+    assert capsys.readouterr().err == f"rimp: {said}\n"
+    make(storage_path=tmp_path / "x", retain_age=9.0)
+    said = (
+        "the settings storage_path and retain_age have no effect: the ListStorage was not made from"
+        " the configuration"
+    )
+    assert capsys.readouterr().err == f"rimp: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"journal_size": 2**21, "record_crashes": True, "metric_checkpoint_interval": 5.0},
+            "metric_checkpoint_interval, journal_size and record_crashes have no effect: a MemoryStorage"
+            " has no journal without journal_path",
+        ),
+        ({"sync": "always"}, "sync has no effect: a MemoryStorage takes no such setting"),
+        (
+            {"storage_backend": "memory", "storage_path": "x"},
+            "storage_path has no effect: a MemoryStorage takes no such setting",
+        ),
+        (
+            {"storage_backend": "file", "journal_path": "j"},
+            "journal_path has no effect: a FileStorage keeps its journal beside what it stores",
+        ),
+        (
+            {"storage_path": "x.db", "journal": False, "journal_size": 2**21},
+            "journal_size has no effect: there is no journal with journal=False",
+        ),
+        (
+            {"storage_backend": "file", "sync": "never", "sync_interval": 9.0},
+            "sync_interval has no effect: it counts with sync='interval', not 'never'",
+        ),
+        ({"storage_backend": "file", "record_crashes": True, "sync_interval": 9.0}, ""),
+        ({"storage_backend": "file", "journal": False, "sync": "always"}, ""),
+    ],
+)
+def test_settings_of_what_is_not_used_are_named(capsys, tmp_path, monkeypatch, settings, said):
+    """A setting of a journal that there is none of, or has a place of its own, and of no sync."""
+    monkeypatch.chdir(tmp_path)
+    TelemetryStream(TelemetryCollector(TelemetryConfig(**settings)))
+    found = capsys.readouterr().err
+    assert found.partition("the setting")[2].removeprefix("s").strip() == said
+    assert found.count("\n") == bool(said)
+
+
+def test_settings_of_a_custom_storage_s_journal(capsys, tmp_path):
+    """They have an effect if there is a path for it."""
+    make(record_crashes=True)
+    said = "the setting record_crashes has no effect: a ListStorage has no journal without journal_path"
+    assert capsys.readouterr().err == f"rimp: {said}\n"
+    make(record_crashes=True, journal_path=tmp_path)
     assert capsys.readouterr().err == ""

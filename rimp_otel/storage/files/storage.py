@@ -173,13 +173,17 @@ class FileStorage(RecordedStorage):
         if self._shared is not None:
             self._shared.close()
 
+    @property
+    def _has_place_for_journals(self) -> bool:  # type: ignore[override]
+        return type(self).store is FileStorage.store
+
     def journal_target(self, path: str | os.PathLike[str] | None = None) -> JournalTarget:
         """Return a journal in a slot of this recording, whatever ``path`` is.
 
         It appends to the files of its slot without calling ``store``. Where a subclass has a
         ``store`` of its own, it is called instead, and then ``path`` counts.
         """
-        if type(self).store is not FileStorage.store:
+        if not self._has_place_for_journals:
             target = super().journal_target(path)
             return target or DirectoryTarget(self.store, self._absolute.journal)
         files = FileJournalTarget(self._absolute, self.policy, self._writer)

@@ -179,6 +179,8 @@ class SQLiteStorage(RecordedStorage):
         with self._alone() as writer:
             writer.close()
 
+    _has_place_for_journals = True
+
     def journal_target(self, path: str | os.PathLike[str] | None = None) -> DirectoryTarget:
         """Return a journal in a directory beside the file, whatever ``path`` is.
 
