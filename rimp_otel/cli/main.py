@@ -112,17 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv:
         argv[0] = _OLDER_NAMES.get(argv[0], argv[0])
-    parser = build_parser(argv)
-    args = parser.parse_args(argv)
-    if not hasattr(args, "command"):
-        parser.print_help()
-        return 0
-    return _run_parsed(args)
-
-
-def _run_parsed(args: argparse.Namespace) -> int:
     try:
-        code: int = args.command(args)
+        code = _run(argv)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
@@ -133,6 +124,16 @@ def _run_parsed(args: argparse.Namespace) -> int:
         return _print_error(error, 2)
     except (RimpError, OSError) as error:
         return _print_error(error, 1)
+    return code
+
+
+def _run(argv: Sequence[str]) -> int:
+    parser = build_parser(argv)
+    args = parser.parse_args(argv)
+    if not hasattr(args, "command"):
+        parser.print_help()
+        return 0
+    code: int = args.command(args)
     return code
 
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["render_trace_html", "render_trace_svg"]
 
 _MAX_SPANS = 500
+# A browser draws so many at once; a span can have 100,000.
+_MAX_EVENTS = 1_000
+_MAX_ERRORS_IN_TITLE = 10
 _MAX_SERVICES = 8
 _ROW_HEIGHT, _TOP, _NAMES_WIDTH, _BARS_WIDTH, _WIDTH = 20, 24, 330, 540, 960
 _INDENT, _MAX_DEPTH = 12, 12
@@ -57,7 +60,7 @@ def render_trace_html(spans: Sequence[ReadableSpan], events: Sequence[TelemetryE
 
 
 def render_trace_svg(spans: Sequence[ReadableSpan], events: Sequence[TelemetryEvent] = ()) -> str:
-    """Return the trace as an SVG element, with the first 500 spans."""
+    """Return the trace as an SVG element, with the first 500 spans and 1,000 events."""
     return _draw_layout(lay_out_trace(spans, events, _MAX_DEPTH, _MAX_SPANS))
 
 
@@ -68,11 +71,21 @@ def _draw_layout(layout: TraceLayout) -> str:
     parts = [_draw_axis(scale, bottom), _draw_services(layout.services, bottom + 16)]
     # Log records that belong to no recorded span stand in the axis.
     loose = [row.event for row in layout.rows if isinstance(row, EventRow) and not row.depth]
-    parts += [_draw_event(event, 8, scale) for event in loose]
-    parts += [_draw_span(row, _TOP + i * _ROW_HEIGHT, scale) for i, row in enumerate(rows)]
+    parts += [_draw_event(event, 8, scale) for event in loose[:_MAX_EVENTS]]
+    room = max(_MAX_EVENTS - len(loose), 0)
+    for index, row in enumerate(rows):
+        events = row.events[:room]
+        room -= len(events)
+        parts.append(_draw_span(row, events, _TOP + index * _ROW_HEIGHT, scale))
     height = bottom + 2 * _ROW_HEIGHT
-    if layout.spans_left_out:
-        note = f"and {format_count(layout.spans_left_out, 'span')} more"
+    events_left_out = len(loose) + sum(len(row.events) for row in rows) - _MAX_EVENTS
+    left_out = [
+        format_count(number, noun)
+        for number, noun in ((layout.spans_left_out, "span"), (events_left_out, "event"))
+        if number > 0
+    ]
+    if left_out:
+        note = f"and {' and '.join(left_out)} more"
         parts.append(_draw_text(0, height - 6, note, opacity=0.7))
     return make_element(
         "svg",
@@ -116,14 +129,16 @@ def _color_of(service: int) -> str:
     return _COLORS[service % len(_COLORS)]
 
 
-def _draw_span(row: SpanRow, y: int, scale: TimeScale) -> str:
+def _draw_span(
+    row: SpanRow, shown: Sequence[TelemetryEvent | Event], y: int, scale: TimeScale
+) -> str:
     span = row.span
     indent = _INDENT * min(row.depth, _MAX_DEPTH)
     mark = "✂ " if row.is_interrupted else "✗ " if row.has_failed else ""
     room = int((_NAMES_WIDTH - indent - 12) / _LETTER_WIDTH)
     text = mark + escape_html(span.name or "(no name)", room - len(mark))
     name = _draw_text(indent, y + 14, text, **({"fill": _RED} if row.has_failed else {}))
-    events = "".join(_draw_event(event, y, scale) for event in row.events)
+    events = "".join(_draw_event(event, y, scale) for event in shown)
     duration = _draw_text(_WIDTH, y + 14, _duration_text(span), text_anchor="end")
     return make_element(
         "g",
@@ -172,11 +187,14 @@ def _draw_event(event: TelemetryEvent | Event, y: int, scale: TimeScale) -> str:
 
 def _title_of(span: ReadableSpan) -> str:
     """Return the text that appears when the pointer rests on the span."""
-    raised = [escape_html(text) for text in exceptions_of(span)]
+    exceptions = list(filter(None, exceptions_of(span)))
+    raised = [escape_html(text) for text in exceptions[:_MAX_ERRORS_IN_TITLE]]
+    if len(exceptions) > len(raised):
+        raised.append(f"and {len(exceptions) - len(raised):,} more")
     lines = [
         f"{escape_html(service_of(span) or '(no service)')}: {escape_html(span.name)}",
         _duration_text(span),
-        *filter(None, raised or [escape_html(span.status.description or "")]),
+        *(raised or [escape_html(span.status.description or "")]),
         format_pairs(brief_attributes(span.attributes or {})),
     ]
     return "\n".join(filter(None, lines))
