@@ -201,7 +201,9 @@ class _GrpcRoute:
                     ("grpc.max_reconnect_backoff_ms", 1_000),
                     # No connection and no pause is shared with another channel of this process.
                     ("grpc.use_local_subchannel_pool", 1),
-                    # How to call is decided here, not by a TXT record in the DNS.
+                    # Requests go to the address that is given, as over HTTP, and how is decided here:
+                    # not by a variable that names a proxy, nor by a TXT record in the DNS.
+                    ("grpc.enable_http_proxy", 0),
                     ("grpc.service_config_disable_resolution", 1),
                 ]
                 self._channel = (

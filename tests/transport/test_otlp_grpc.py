@@ -330,6 +330,14 @@ def test_options_are_checked(options, match):
     assert SECRET not in str(raised.value)
 
 
+def test_requests_go_to_the_address_that_is_given(monkeypatch):
+    """Not to a proxy that a variable names."""
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with StubServer() as server:
+        assert send(server.url) == Delivered()
+
+
 @pytest.mark.parametrize("query", ["compression=zstd", "token=x", "encoding=json"])
 def test_a_url_has_no_other_parameters(query):
     """Compression alone may be asked for there."""
