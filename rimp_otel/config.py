@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
@@ -102,6 +102,9 @@ class TelemetryConfig:
         service_name: ``service.name`` of native records (default: OTEL_SERVICE_NAME).
         resource_attributes: further attributes of the resource of native records.
         seal: older name of ``parquet``, which it sets; None once the configuration exists.
+        forward: URLs of destinations that the stream forwards the recording to, over HTTP or into files:
+            ``otlp+http://``, ``otlp+https://``, ``file:``. Headers and certificates come from
+            OTEL_EXPORTER_OTLP_*. In the environment: separated by commas.
 
     Raises:
         ConfigurationError: a field has a value that is not allowed.
@@ -137,10 +140,13 @@ class TelemetryConfig:
     # Not hashed, since it holds anything; equal configurations have equal hashes anyway.
     resource_attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     seal: bool | None = field(default=None, repr=False)
+    # Not shown, since a URL may have a password.
+    forward: Sequence[str] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         for entry in fields(self):
             _CHECKS[entry.name](entry.name, getattr(self, entry.name))
+        object.__setattr__(self, "forward", tuple(self.forward))
         if self.storage_path is not None and not self.names_storage:
             is_database = Path(self.storage_path).suffix in {".db", ".sqlite", ".sqlite3"}
             object.__setattr__(self, "storage_backend", "sqlite" if is_database else "file")
@@ -180,8 +186,11 @@ class TelemetryConfig:
 # Settings that have no effect where others are as they are.
 
 _STORAGE_SETTINGS = {
-    "file": {"rotate_size", "rotate_age", "compression", "retain_size", "retain_age", "parquet"},
-    "sqlite": {"retain_size", "retain_age"},
+    "file": {
+        *("rotate_size", "rotate_age", "compression", "retain_size", "retain_age", "parquet"),
+        "forward",
+    },
+    "sqlite": {"retain_size", "retain_age", "forward"},
     "memory": {"memory_max_records", "memory_max_bytes"},
 }
 _JOURNAL_SETTINGS = {
@@ -313,6 +322,20 @@ def _check_text(name: str, value: Any) -> None:
         raise _invalid_setting(name, value, "a non-empty string or None")
 
 
+def _check_forward(name: str, value: Any) -> None:
+    is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    if not is_list or not all(isinstance(url, str) and url for url in value):
+        # The value is not shown, since a URL may have a password.
+        raise ConfigurationError(f"{name} must be a list of URLs, such as otlp+http://HOST:4318")
+    for url in value:
+        scheme = url.partition(":")[0].lower()
+        if scheme.startswith("otlp+grpc"):
+            raise ConfigurationError(
+                f"{name} cannot forward over {scheme} in this process: a fork breaks the connections of gRPC,"
+                " and with them the child; forward over otlp+http, or run 'rimp forward'"
+            )
+
+
 def _check_resource_attributes(name: str, value: Any) -> None:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) and key for key in value):
         raise _invalid_setting(name, value, "a mapping with non-empty strings as keys")
@@ -349,6 +372,7 @@ _CHECKS: dict[str, FieldCheck] = {
     "memory_max_bytes": _check_count(1),
     "consumer_queue_size": _check_count(1),
     "flush_timeout": _check_seconds,
+    "forward": _check_forward,
     "service_name": _check_text,
     "resource_attributes": _check_resource_attributes,
     "seal": _allow_none(_check_flag),
@@ -404,6 +428,8 @@ def _parse_variable(variable: str, text: str, example: Any) -> Any:
     """Return a variable's value in the type of ``example``."""
     if isinstance(example, bool):
         return _parse_flag(variable, text)
+    if isinstance(example, tuple):
+        return tuple(url.strip() for url in text.split(",") if url.strip())
     if isinstance(example, int):
         return int(_parse_number(variable, text, int))
     if isinstance(example, float):

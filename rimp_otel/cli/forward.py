@@ -267,6 +267,7 @@ def _stopped_by_signals() -> Iterator[_StopFlag]:
 
 def _forward(args: argparse.Namespace, path: Path, opened: Sequence[Destination]) -> int:
     from rimp_otel.storage.recording import layout_of
+    from rimp_otel.transport.forward_metrics import observe_forwarders
     from rimp_otel.transport.forwarder import Forwarder
     from rimp_otel.transport.recovery import recover_dead_journals
 
@@ -274,6 +275,7 @@ def _forward(args: argparse.Namespace, path: Path, opened: Sequence[Destination]
     forwarder = Forwarder(
         path, opened, _forwarder_options(args), selector, recover=recover_dead_journals
     )
+    observe_forwarders(forwarder)
     with _stopped_by_signals() as stopping:
         failure = _wait_for_journals(layout_of(path), stopping) if args.once else ""
         forwarder.start()

@@ -6,8 +6,9 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricReader, MetricsData
 from opentelemetry.sdk.metrics.view import Aggregation
@@ -15,7 +16,7 @@ from opentelemetry.sdk.metrics.view import Aggregation
 import rimp_otel.storage as storages
 from rimp_otel.batch import TelemetryData, load_decoding, share_batch
 from rimp_otel.collector.collector import CollectorBuffer, TelemetryCollector
-from rimp_otel.config import JournalPlace, TelemetryConfig, settings_without_effect
+from rimp_otel.config import DEFAULT_PATHS, JournalPlace, TelemetryConfig, settings_without_effect
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.journal.journal import Journal
 from rimp_otel.process import AtExit, Reporter, call_in_forked_child, importing
@@ -142,6 +143,7 @@ class TelemetryStream(MetricReader):
         # brought anything.
         self._collection = threading.local()
         self._worker = Worker(self._tick, "rimp-stream")
+        self._forwarding = _forwarding_for(config) if storage is None else None
         call_in_forked_child(self._reset_after_fork)
         call_in_forked_child(self._start_after_fork, last=True)
         self._exit = AtExit(self._at_exit)
@@ -225,7 +227,10 @@ class TelemetryStream(MetricReader):
             for consumer in self._consumers:
                 consumer.close()
             self._exit.release()
-        return self._worker.join(deadline) and done
+        has_ended = self._worker.join(deadline)
+        if self._forwarding is not None:
+            self._forwarding.stop(max(0.0, deadline - time.monotonic()))
+        return has_ended and done
 
     def __enter__(self) -> TelemetryStream:
         self.start()
@@ -371,6 +376,8 @@ class TelemetryStream(MetricReader):
         if self._worker.was_woken or now >= self._drain_due:
             self._drain.run_when_due()
             self._drain_due = time.monotonic() + self.interval
+        if self._forwarding is not None and self._wants_thread:
+            self._forwarding.run()
         due = [self._drain_due]
         if self._wants_thread:
             due.append(self._metrics_due)
@@ -551,6 +558,26 @@ class _StreamHooks:
         deadline = stream._deadline(0.0 if ending and stream._hangs else timeout)
         stored = stream._perform(stream._drain.run, deadline)
         return stored and stream._wait_for_consumers(deadline)
+
+
+class _Forwarding(Protocol):
+    """What forwards a recording beside its stream."""
+
+    def run(self) -> None: ...
+
+    def stop(self, timeout: float) -> None: ...
+
+
+def _forwarding_for(config: TelemetryConfig) -> _Forwarding | None:
+    """Return what forwards the recording that a configuration names; None if nothing does."""
+    is_recorded = config.storage_backend in DEFAULT_PATHS
+    if not config.enabled or not config.forward or not is_recorded:
+        return None
+    with importing():
+        # By its name: what sends is above what records, and most recorders do not need it.
+        module = import_module("rimp_otel.transport.in_process")
+    forwarding: _Forwarding = module.InProcessForwarding(config.path, config.forward)
+    return forwarding
 
 
 def _check_interval(interval: float) -> float:

@@ -143,6 +143,11 @@ class Pace:
         """Note a success: the next pause is a first one."""
         self._failures, self._since = 0, None
 
+    @property
+    def is_failing(self) -> bool:
+        """True if there was no success since the last failure."""
+        return self._failures > 0
+
     def next_pause(self, asked: float | None = None) -> float:
         """Return how many seconds to wait after one more failure.
 

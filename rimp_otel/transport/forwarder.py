@@ -137,12 +137,23 @@ class Forwarder:
         self._threads: list[threading.Thread] = []
         self._tasks: list[_SignalTask] = []
 
+    @property
+    def path(self) -> Path:
+        """The path of the recording."""
+        return self.layout.path
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the destinations."""
+        return [destination.name for destination in self._destinations]
+
     def start(self) -> None:
         """Take the locks of the destinations, and begin to forward.
 
         Raises:
             DestinationLockedError: another process forwards to one of them; then to none here.
             StorageError: a cursor cannot be read or written.
+            RuntimeError: no thread can be started any more.
         """
         try:
             for directory in self._directories:
@@ -159,8 +170,12 @@ class Forwarder:
             raise
         for task in self._tasks:
             thread = threading.Thread(target=task.run, name="rimp-forward", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads, or the interpreter ends
+                self.stop()
+                raise
             self._threads.append(thread)
-            thread.start()
 
     def _make_task(
         self, destination: Destination, directory: DestinationDirectory, signal: Signal
@@ -202,6 +217,26 @@ class Forwarder:
             thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
         return self.is_done
 
+    def finish(self, timeout: float) -> bool:
+        """Send what is there still, but wait for nothing that fails; then stop.
+
+        Args:
+            timeout: seconds that this may take.
+
+        Returns:
+            True if all threads have ended.
+        """
+        for task in self._tasks:
+            task.finish()
+        self.wait(timeout)
+        return self.stop(0.0)
+
+    def forget_in_child(self) -> None:
+        """Close in a forked child the locks that are the parent's, who has the threads."""
+        for directory in self._directories:
+            directory.forget_lock()
+        self._threads, self._tasks = [], []
+
     def stop(self, timeout: float = 5.0) -> bool:
         """Stop soon: let requests that are under way end, save the cursors, release the locks.
 
@@ -216,7 +251,7 @@ class Forwarder:
         if not self.wait(timeout):
             for destination in self._destinations:
                 destination.close()
-            self.wait(timeout)
+            self.wait(min(timeout, 1.0))
         self.close()
         return self.is_done
 
@@ -324,12 +359,22 @@ class _SignalTask:
         self._before = cursor.ledger
         self._failure = ""
         self._stop_reason = ""
+        self._is_last = False
+        self._woken = threading.Event()
         delivery.on_wait = self._note_wait
 
     def stop(self, reason: str = "") -> None:
         """End the thread soon; with a reason, as a failure."""
         self._stop_reason = self._stop_reason or reason
         self._stopped.set()
+        self._woken.set()
+
+    def finish(self) -> None:
+        """End the thread once there is nothing more, or as soon as something fails."""
+        self._is_last = True
+        self._woken.set()
+        if self.delivery.pace.is_failing:
+            self._stopped.set()
 
     def outcome(self) -> SignalOutcome:
         """Return how it has gone up to now."""
@@ -374,10 +419,10 @@ class _SignalTask:
                 self._reporter.warn(
                     "files", f"forwarding passes over what it cannot read: {failure}"
                 )
-            if self._options.once:
+            if self._options.once or self._is_last:
                 self._failure = failure
                 return
-            pace.rest(self._options.interval)
+            self._woken.wait(self._options.interval)
 
     def _forward(self, portion: Portion) -> None:
         settled = Settlement(Ledger(), [])
@@ -406,6 +451,8 @@ class _SignalTask:
                 pace.pause(pace.next_pause(), str(error))
 
     def _note_wait(self, reason: str, seconds: float) -> None:
+        if self._is_last:
+            self._stopped.set()
         now = self._clock()
         self._note(CursorStatus("waiting", reason, now, now + int(seconds * 1e9)))
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socketserver
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -19,68 +16,14 @@ from rimp_otel.batch import TelemetryData
 from rimp_otel.models.records import TelemetryEvent
 from rimp_otel.storage import FileStorage
 from tests.doubles import DEADLINE
-
-
-class Sink(socketserver.ThreadingTCPServer):
-    """An OTLP/HTTP receiver of JSON."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.messages: list[str] = []
-        self.headers: list[str] = []
-        self.status = 200
-        self.changed = threading.Condition()
-
-    @property
-    def url(self) -> str:
-        """Of the destination."""
-        return f"otlp+http://127.0.0.1:{self.server_address[1]}"
-
-    def take(self, body: bytes, authorization: str) -> int:
-        """Take a request; return the status."""
-        with self.changed:
-            self.headers.append(authorization)
-            if self.status == 200:
-                data = TelemetryData.from_otlp_json([body])
-                self.messages += [event.message for event in data.events]
-            self.changed.notify_all()
-        return self.status
-
-    def wait_for(self, messages: int) -> None:
-        """Wait until this many log records have come."""
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(self.messages) >= messages, DEADLINE)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Sink
-
-    def do_POST(self) -> None:
-        """Answer."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        status = self.server.take(body, self.headers.get("authorization", ""))
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
+from tests.transport.doubles import HttpSink
 
 
 @pytest.fixture
-def sink() -> Iterator[Sink]:
+def sink() -> Iterator[HttpSink]:
     """A receiver that runs."""
-    with Sink() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with HttpSink.running() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)

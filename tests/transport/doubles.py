@@ -1,12 +1,15 @@
-"""A destination that tests steer, and what it got."""
+"""Destinations that tests steer, and what they got."""
 
 from __future__ import annotations
 
+import socketserver
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 
-from rimp_otel.batch import decode_batch
+from rimp_otel.batch import TelemetryData, decode_batch
 from rimp_otel.models.records import Signal
 from rimp_otel.transport.delivery import Pace
 from rimp_otel.transport.destination import Batch, Delivered, Outcome
@@ -100,3 +103,67 @@ class FakeTime:
             wait=self.wait,
             **options,
         )
+
+
+class HttpSink(socketserver.ThreadingTCPServer):
+    """An OTLP/HTTP receiver of JSON."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.messages: list[str] = []
+        self.headers: list[str] = []
+        self.status = 200
+        self.changed = threading.Condition()
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[HttpSink]:
+        """Yield one that runs, on a thread."""
+        with cls() as server:
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            try:
+                yield server
+            finally:
+                server.shutdown()
+                thread.join()
+
+    @property
+    def url(self) -> str:
+        """Of the destination."""
+        return f"otlp+http://127.0.0.1:{self.server_address[1]}"
+
+    def take(self, body: bytes, authorization: str) -> int:
+        """Take a request; return the status."""
+        with self.changed:
+            self.headers.append(authorization)
+            if self.status == 200:
+                data = TelemetryData.from_otlp_json([body])
+                self.messages += [event.message for event in data.events]
+            self.changed.notify_all()
+        return self.status
+
+    def wait_for(self, messages: int) -> None:
+        """Wait until this many log records have come."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.messages) >= messages, DEADLINE)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: HttpSink
+
+    def do_POST(self) -> None:
+        """Answer."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        status = self.server.take(body, self.headers.get("authorization", ""))
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""

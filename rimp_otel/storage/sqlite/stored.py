@@ -84,7 +84,7 @@ def read_stored(
         number = SIGNAL_NUMBERS[signal]
         rows = db.execute(_PAGE, (first, last, number, records))
         is_all = len(rows) < records
-        rows, is_cut = _cut(rows, size)
+        rows, is_cut = _cut_rows(rows, size)
         end = last if is_all and not is_cut else rows[-1][0]
         anchor = _anchor_of(rows[-1][-1]) if rows and rows[-1][0] == end else ""
         lines, count, damaged = _to_lines(db, signal, rows)
@@ -94,7 +94,7 @@ def read_stored(
         )
 
 
-def _cut(rows: list[Any], size: int) -> tuple[list[Any], bool]:
+def _cut_rows(rows: list[Any], size: int) -> tuple[list[Any], bool]:
     total = 0
     for count, row in enumerate(rows):
         total += len(row[-1])
