@@ -20,13 +20,24 @@ from rimp_otel.otlp.protobuf_reader import MAX_MESSAGE_DEPTH
 from rimp_otel.otlp.strict import Found
 from rimp_otel.otlp.values import MAX_FIXED64
 
-__all__ = ["histogram_point_of", "log_record_of", "number_point_of", "span_of"]
+__all__ = [
+    "exponential_point_of",
+    "histogram_point_of",
+    "log_record_of",
+    "number_point_of",
+    "span_of",
+    "summary_point_of",
+]
 
 _encode = msgspec.json.Encoder().encode
 _decode_span = msgspec.json.Decoder(messages.Span, strict=False).decode
 _decode_log_record = msgspec.json.Decoder(messages.LogRecord, strict=False).decode
 _decode_number_point = msgspec.json.Decoder(messages.NumberDataPoint, strict=False).decode
 _decode_histogram_point = msgspec.json.Decoder(messages.HistogramDataPoint, strict=False).decode
+_decode_exponential_point = msgspec.json.Decoder(
+    messages.ExponentialHistogramDataPoint, strict=False
+).decode
+_decode_summary_point = msgspec.json.Decoder(messages.SummaryDataPoint, strict=False).decode
 
 _NO_TRACE_ID, _NO_SPAN_ID = "0" * 32, "0" * 16
 # Quotation marks within texts are escaped, so that this ends a key for certain: of a field of a value.
@@ -73,7 +84,7 @@ def span_of(raw: Raw) -> Found:
         values = _make_pairs_strict(span.attributes, 3) if span.attributes else 0
         if span.events:
             for event in span.events:
-                event.time_unix_nano = _usual_time(event.time_unix_nano)
+                event.time_unix_nano = _usual_number(event.time_unix_nano)
                 if event.attributes:
                     values += _make_pairs_strict(event.attributes, 4)
         if span.links:
@@ -93,8 +104,8 @@ def log_record_of(raw: Raw) -> Found:
     try:
         record: Any = _decode_log_record(raw)
         time, observed = record.time_unix_nano, record.observed_time_unix_nano
-        record.time_unix_nano = _usual_time(time)
-        record.observed_time_unix_nano = _usual_time(observed)
+        record.time_unix_nano = _usual_number(time)
+        record.observed_time_unix_nano = _usual_number(observed)
         if record.trace_id is not None:
             record.trace_id = _usual_id(record.trace_id, 32)
         if record.span_id is not None:
@@ -113,49 +124,96 @@ def log_record_of(raw: Raw) -> Found:
 
 
 def number_point_of(raw: Raw) -> Found:
-    """Return the time and the text of a point of a gauge or a sum that has no exemplars."""
+    """Return the time and the text of a point of a gauge or a sum."""
     try:
         point: Any = _decode_number_point(raw)
-        time = point.time_unix_nano
-        point.time_unix_nano = _usual_time(time)
-        point.start_time_unix_nano = _usual_time(point.start_time_unix_nano)
-        if point.exemplars is not None:
-            return None
-        if point.as_int is not None:
-            if point.as_double is not None:
-                return None
-            point.as_int = str(point.as_int)
-        else:
-            _check_finite(point.as_double)
-        values = _make_pairs_strict(point.attributes, 5) if point.attributes else 0
-        text = _encode(point).decode()
-        return (time or 0, text) if text.count(_VALUE_KEY) == values else None
+        _make_number_strict(point)
+        return _finish_point(point, has_exemplars=True)
     except _NOT_USUAL:
         return None
 
 
 def histogram_point_of(raw: Raw) -> Found:
-    """Return the time and the text of a point of a histogram that has no exemplars."""
+    """Return the time and the text of a point of a histogram."""
     try:
         point: Any = _decode_histogram_point(raw)
-        time = point.time_unix_nano
-        point.time_unix_nano = _usual_time(time)
-        point.start_time_unix_nano = _usual_time(point.start_time_unix_nano)
-        point.count = _usual_time(point.count)
-        if point.exemplars is not None:
-            return None
-        for number in (point.sum, point.min, point.max, *(point.explicit_bounds or ())):
-            _check_finite(number)
-        counts = point.bucket_counts
-        if counts:
-            if max(counts) > MAX_FIXED64:
-                return None
-            point.bucket_counts = list(map(str, counts))
-        values = _make_pairs_strict(point.attributes, 5) if point.attributes else 0
-        text = _encode(point).decode()
-        return (time or 0, text) if text.count(_VALUE_KEY) == values else None
+        _check_finite(point.sum, point.min, point.max, *(point.explicit_bounds or ()))
+        point.count = _usual_number(point.count)
+        point.bucket_counts = _usual_counts(point.bucket_counts)
+        return _finish_point(point, has_exemplars=True)
     except _NOT_USUAL:
         return None
+
+
+def exponential_point_of(raw: Raw) -> Found:
+    """Return the time and the text of a point of an exponential histogram."""
+    try:
+        point: Any = _decode_exponential_point(raw)
+        _check_finite(point.sum, point.min, point.max, point.zero_threshold)
+        point.count = _usual_number(point.count)
+        point.zero_count = _usual_number(point.zero_count)
+        for buckets in (point.positive, point.negative):
+            if buckets is not None:
+                buckets.bucket_counts = _usual_counts(buckets.bucket_counts)
+        return _finish_point(point, has_exemplars=True)
+    except _NOT_USUAL:
+        return None
+
+
+def summary_point_of(raw: Raw) -> Found:
+    """Return the time and the text of a point of a summary."""
+    try:
+        point: Any = _decode_summary_point(raw)
+        _check_finite(point.sum)
+        for found in point.quantile_values or ():
+            _check_finite(found.quantile, found.value)
+        point.count = _usual_number(point.count)
+        return _finish_point(point, has_exemplars=False)
+    except _NOT_USUAL:
+        return None
+
+
+def _finish_point(point: Any, *, has_exemplars: bool) -> Found:
+    """Return the time and the text of a point whose own fields are strict already.
+
+    Args:
+        point: the point.
+        has_exemplars: False for the kind of point that can have none.
+    """
+    time = point.time_unix_nano
+    point.time_unix_nano = _usual_number(time)
+    point.start_time_unix_nano = _usual_number(point.start_time_unix_nano)
+    values = _make_pairs_strict(point.attributes, 5) if point.attributes else 0
+    if has_exemplars:
+        for exemplar in point.exemplars or ():
+            _make_number_strict(exemplar)
+            exemplar.time_unix_nano = _usual_number(exemplar.time_unix_nano)
+            if exemplar.trace_id is not None:
+                exemplar.trace_id = _usual_id(exemplar.trace_id, 32)
+            if exemplar.span_id is not None:
+                exemplar.span_id = _usual_id(exemplar.span_id, 16)
+            if exemplar.filtered_attributes:
+                values += _make_pairs_strict(exemplar.filtered_attributes, 6)
+    text = _encode(point).decode()
+    return (time or 0, text) if text.count(_VALUE_KEY) == values else None
+
+
+def _make_number_strict(owner: Any) -> None:
+    """Change the value of a point or an exemplar, of which it has one."""
+    if owner.as_int is not None:
+        if owner.as_double is not None:
+            raise _OddError
+        owner.as_int = str(owner.as_int)
+    else:
+        _check_finite(owner.as_double)
+
+
+def _usual_counts(counts: tuple[int, ...] | None) -> list[str] | None:
+    if counts is None:
+        return None
+    if counts and max(counts) > MAX_FIXED64:
+        raise _OddError
+    return list(map(str, counts))
 
 
 def _usual_id(text: str, size: int) -> str | None:
@@ -167,7 +225,7 @@ def _usual_id(text: str, size: int) -> str | None:
     return unhexlify(text).hex()
 
 
-def _usual_time(number: int | None) -> str | None:
+def _usual_number(number: int | None) -> str | None:
     """Return an unsigned number of 64 bits as a string."""
     if number is None:
         return None
@@ -176,9 +234,10 @@ def _usual_time(number: int | None) -> str | None:
     return str(number)
 
 
-def _check_finite(number: float | None) -> None:
-    if number is not None and number - number != 0.0:
-        raise _OddError
+def _check_finite(*numbers: float | None) -> None:
+    for number in numbers:
+        if number is not None and number - number != 0.0:
+            raise _OddError
 
 
 def _make_pairs_strict(pairs: list[Any], depth: int) -> int:

@@ -28,7 +28,14 @@ from rimp_otel.otlp.json_dialects import (
     strict_message,
     strict_part,
 )
-from rimp_otel.otlp.json_records import histogram_point_of, log_record_of, number_point_of, span_of
+from rimp_otel.otlp.json_records import (
+    exponential_point_of,
+    histogram_point_of,
+    log_record_of,
+    number_point_of,
+    span_of,
+    summary_point_of,
+)
 from rimp_otel.otlp.lines import EncodedRecord, Envelope, RecordEnvelopes
 from rimp_otel.otlp.messages import decode_json
 from rimp_otel.otlp.refusals import FieldError, Refusals, check_count
@@ -131,8 +138,10 @@ _POINTS = {
     "gauge": _NUMBER,
     "sum": _NUMBER,
     "histogram": _JsonKind(messages.HistogramDataPoint, histogram_point_of, 5),
-    "exponential_histogram": _JsonKind(messages.ExponentialHistogramDataPoint, none_is_usual, 5),
-    "summary": _JsonKind(messages.SummaryDataPoint, none_is_usual, 5),
+    "exponential_histogram": _JsonKind(
+        messages.ExponentialHistogramDataPoint, exponential_point_of, 5
+    ),
+    "summary": _JsonKind(messages.SummaryDataPoint, summary_point_of, 5),
 }
 
 # All in one step, which is a third of the time; or one by one, to find what is wrong.

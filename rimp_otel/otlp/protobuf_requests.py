@@ -24,6 +24,7 @@ from rimp_otel.otlp.protobuf_reader import (
     read_varint,
 )
 from rimp_otel.otlp.protobuf_records import (
+    exponential_point_text,
     histogram_point_text,
     log_record_text,
     number_point_text,
@@ -142,7 +143,9 @@ _POINTS = {
     ),
     10: (
         "exponentialHistogram",
-        _ProtobufKind(messages.ExponentialHistogramDataPoint, none_is_usual, check_point, 5),
+        _ProtobufKind(
+            messages.ExponentialHistogramDataPoint, exponential_point_text, check_point, 5
+        ),
     ),
     11: ("summary", _ProtobufKind(messages.SummaryDataPoint, none_is_usual, check_point, 5)),
 }

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from rimp_otel.models.records import Signal
+from rimp_otel.otlp.json_dialects import snake_case
 from rimp_otel.otlp.json_requests import records_from_json
 from rimp_otel.otlp.lines import EncodedRecord
 from rimp_otel.otlp.messages import no_recursion_error
@@ -120,13 +121,21 @@ def decode_response(signal: Signal, format: RequestFormat, body: bytes) -> Parti
 
 def _partial_success_of_json(signal: Signal, body: bytes) -> PartialSuccess:
     found = msgspec.json.decode(body) if body.strip() else {}
-    partial = found.get("partialSuccess") if isinstance(found, dict) else None
-    if not isinstance(partial, dict):
-        return PartialSuccess()
-    message = partial.get("errorMessage")
+    partial = _get_either(found, "partialSuccess")
+    message = _get_either(partial, "errorMessage")
     return PartialSuccess(
-        _to_count(partial.get(_REJECTED_KEYS[signal])), message if isinstance(message, str) else ""
+        _to_count(_get_either(partial, _REJECTED_KEYS[signal])),
+        message if isinstance(message, str) else "",
     )
+
+
+def _get_either(found: object, key: str) -> object:
+    """Return a field of a JSON object, also by its name in snake case, which is not OTLP JSON: whoever
+    answers so has refused records all the same."""
+    if not isinstance(found, dict):
+        return None
+    value = found.get(key)
+    return found.get(snake_case(key)) if value is None else value
 
 
 def _to_count(value: object) -> int:

@@ -11,7 +11,14 @@ from msgspec import Raw
 
 from rimp_otel.otlp import messages
 from rimp_otel.otlp.json_dialects import strict_message
-from rimp_otel.otlp.json_records import histogram_point_of, log_record_of, number_point_of, span_of
+from rimp_otel.otlp.json_records import (
+    exponential_point_of,
+    histogram_point_of,
+    log_record_of,
+    number_point_of,
+    span_of,
+    summary_point_of,
+)
 from rimp_otel.otlp.protobuf_reader import read_message
 from rimp_otel.otlp.refusals import FieldError
 from rimp_otel.otlp.strict import record_time
@@ -23,6 +30,8 @@ READERS: dict[Any, Any] = {
     messages.LogRecord: log_record_of,
     messages.NumberDataPoint: number_point_of,
     messages.HistogramDataPoint: histogram_point_of,
+    messages.ExponentialHistogramDataPoint: exponential_point_of,
+    messages.SummaryDataPoint: summary_point_of,
 }
 
 

@@ -604,6 +604,11 @@ def test_rejected_counts_may_be_numbers_or_texts(signal):
     for count in (5, "5"):
         body = json.dumps({"partialSuccess": {key: count, "errorMessage": "m"}}).encode()
         assert decode_response(signal, JSON, body) == PartialSuccess(5, "m")
+    foreign = {"partial_success": {REJECTED[signal]: "5", "error_message": "m"}}
+    assert decode_response(signal, JSON, json.dumps(foreign).encode()) == PartialSuccess(5, "m")
+    for odd in (-5, 5.5, "x", None, [5], {}):
+        body = json.dumps({"partialSuccess": {key: odd, "errorMessage": 5}}).encode()
+        assert decode_response(signal, JSON, body) == PartialSuccess(0, "")
 
 
 def test_a_status_is_googles():
