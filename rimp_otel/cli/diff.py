@@ -89,8 +89,8 @@ def _run_diff(args: argparse.Namespace) -> int:
     (path_a, window_a), (path_b, window_b) = _sides_from_args(args)
     # Both are opened before one is read, which can take long.
     recordings = [open_recording_at(path) for path in (path_a, path_b)]
-    before = _read_activity(recordings[0], path_a, window_a, args.service)
-    after = _read_activity(recordings[1], path_b, window_b, args.service)
+    before = _read_activity(recordings[0], path_a, window_a, args)
+    after = _read_activity(recordings[1], path_b, window_b, args)
     found = diff_operations(before, after, args.min_change)
     if args.json:
         print(to_json(differences_json(found, before, after)))
@@ -115,13 +115,16 @@ def _sides_from_args(args: argparse.Namespace) -> tuple[tuple[Path, Window], tup
 
 
 def _read_activity(
-    recording: Recording, path: Path, window: Window, service: str | None
+    recording: Recording, path: Path, window: Window, args: argparse.Namespace
 ) -> Activity:
     activity = Activity()
     for data in read_batches(recording, window, (Signal.TRACES, Signal.LOGS)):
-        _add_batch(data, activity, window, service)
+        _add_batch(data, activity, window, args.service)
     report_damage(recording)
     if not activity.last:
+        from rimp_otel.cli.suggestions import warn_of_unknown_names
+
+        warn_of_unknown_names(args, path, (Signal.TRACES, Signal.LOGS))
         raise UsageError(f"nothing to compare: no records in {path} in that time range")
     return activity
 

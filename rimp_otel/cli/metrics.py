@@ -296,6 +296,9 @@ def _format_extremes(one: CombinedSeries, unit: str, style: Style) -> list[str]:
     return [f"min {low}", f"max {high}"]
 
 
+# No duration and no size; a number of 300 digits would read as neither.
+_LARGEST = 2.0**64
+
 _NANOS_PER_UNIT = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
@@ -303,9 +306,10 @@ def _format_amount(value: float, unit: str, style: Style) -> str:
     """Return a value with its UCUM unit; durations and bytes in a readable size."""
     if not math.isfinite(value):
         return f"{value} {style.clean(unit)}".rstrip()
-    if unit in _NANOS_PER_UNIT:
+    is_readable = abs(value) < _LARGEST
+    if unit in _NANOS_PER_UNIT and is_readable:
         return style.duration(round(value * _NANOS_PER_UNIT[unit]))
-    if unit == "By":
+    if unit == "By" and is_readable:
         return "-" * (value < 0) + format_bytes(abs(round(value)))
     # UCUM's 1 stands for no unit; after a number it would read as another one.
     return format_number(value) + (f" {style.clean(unit)}" if unit not in ("", "1") else "")

@@ -116,6 +116,10 @@ def _run_top(args: argparse.Namespace) -> int:
         style, width = style_from_args(args), output_width()
         print("\n".join(format_snapshot(snapshot, str(path), args.sort, width, sys.maxsize, style)))
         recording.report()
+        if not snapshot.operations:
+            from rimp_otel.cli.suggestions import warn_of_unknown_names
+
+            warn_of_unknown_names(args, path, (Signal.TRACES, Signal.LOGS))
     return 0
 
 

@@ -297,12 +297,24 @@ def _without_left_out(trace: Trace, args: argparse.Namespace) -> Trace:
 
 
 def read_trace(recording: Recording, trace_id: str) -> Iterable[TelemetryData]:
-    """Return batches with all records of the traces whose id starts with ``trace_id``, and others."""
+    """Return batches with all records of the traces whose id starts with ``trace_id``, and others.
+
+    Raises:
+        UsageError: several do, and no records had to be read to know that.
+    """
     from rimp_otel.cli.record_filter import RecordFilter
 
     signals = (Signal.TRACES, Signal.LOGS)
     if len(trace_id) < 32 or not int(trace_id, 16):
-        return read_batches(recording, signals=signals)
+        found = recording.trace_ids(trace_id)
+        if found is None:
+            return read_batches(recording, signals=signals)
+        if len(found) > 1:
+            raise UsageError(_ambiguity(trace_id, sorted(found)))
+        if not found:
+            return []
+        (number,) = found
+        trace_id = f"{number:032x}"
     # A storage can look up a whole id.
     return [
         retrieve_records(recording, Window(), RecordFilter.from_options(signals, trace=trace_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
@@ -455,6 +455,16 @@ class Recording(Protocol):
         Args:
             selection: which records.
             on_file: called after each file.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+
+    def trace_ids(self, prefix: str) -> Collection[int] | None:
+        """Return the ids of all traces that start with these digits; None if that takes reading all.
+
+        Args:
+            prefix: up to 32 hexadecimal digits.
 
         Raises:
             StorageError: something cannot be read.

@@ -37,6 +37,24 @@ def database() -> Path:
     return path
 
 
+def test_traces_by_their_first_digits(rimp: Any, database: Path) -> None:
+    """The index of the database finds them: the same as in files, also where none or several match."""
+    storage, files = SQLiteStorage(database), FileStorage("files")
+    other = TelemetryData([event("other", trace_id=0x4BF0 << 112)])
+    for kept in (storage, files):
+        kept.store(other)
+    files.store(shop())
+    for digits in ("4bf9", "4bf0", "4", "4bf", "5", "0", "0" * 32, "4bf91"):
+        inside, outside = (rimp("trace", digits, "--path", p) for p in (str(database), "files"))
+        assert inside.code == outside.code
+        assert inside.out == outside.out
+        assert inside.err.replace(str(database), "files") == outside.err
+    with closing(sqlite3.connect(database)) as db:
+        sql = "SELECT DISTINCT trace_id FROM records WHERE trace_id BETWEEN ? AND ?"
+        (plan,) = db.execute(f"EXPLAIN QUERY PLAN {sql}", (b"a", b"b")).fetchall()
+    assert "records_trace" in plan[3]
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -49,6 +67,8 @@ def database() -> Path:
         ["metrics"],
         ["top", "--at", "2026-11-18T11:06:41Z", "--json"],
         ["trace", "4bf92f3577b34da6a3ce929d0e0e4736"],
+        ["trace", "4bf92f"],
+        ["trace", "4"],
         ["stats", "--json"],
     ],
 )

@@ -173,7 +173,40 @@ def test_gauge() -> None:
     assert shown(TelemetryMetric("m", 0.25, "1", time_unix_nano=T0)) == ["0.25"]
     assert shown(TelemetryMetric("m", 0.25, "s", time_unix_nano=T0)) == ["250 ms"]
     assert shown(TelemetryMetric("m", float("inf"), "s", time_unix_nano=T0)) == ["inf s"]
+    assert shown(TelemetryMetric("m", -1e308, "s", time_unix_nano=T0)) == ["-1e+308 s"]
+    assert shown(TelemetryMetric("m", 1e308, "By", time_unix_nano=T0)) == ["1e+308 By"]
     assert shown(TelemetryMetric("m", 0, flags=1, time_unix_nano=T0)) == ["no value"]
+
+
+@pytest.mark.parametrize("kind", [MetricKind.GAUGE, MetricKind.SUM, MetricKind.HISTOGRAM])
+@pytest.mark.parametrize("unit", ["s", "By", "1"])
+def test_values_without_bounds(rimp: Any, record: Any, kind: MetricKind, unit: str) -> None:
+    """Infinite values, those that are no numbers, and the largest ones are shown, and are JSON."""
+    values = [float("inf"), float("-inf"), float("nan"), 1e308, -1e308]
+    record(
+        TelemetryData(
+            metrics=[
+                TelemetryMetric(
+                    "m",
+                    value,
+                    unit,
+                    time_unix_nano=T0 + number * S,
+                    kind=kind,
+                    point=HistogramPoint(number + 1, value, min=-value, max=value)
+                    if kind is MetricKind.HISTOGRAM
+                    else None,
+                )
+                for number, value in enumerate(values)
+            ]
+        )
+    )
+    for arguments in (["metrics"], ["metrics", "m"], ["tail", "-n", "all"], ["stats"]):
+        code, out, err = rimp(*arguments)
+        assert (code, err) == (0, "")
+        assert out
+        assert max(map(len, out.splitlines())) < 200
+        for line in rimp(*arguments, "--json").out.splitlines():
+            json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
 def test_histograms() -> None:

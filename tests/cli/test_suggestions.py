@@ -20,6 +20,23 @@ def test_an_unknown_service(rimp: Any, shop: Any, command: tuple[str, ...]) -> N
     assert err == "rimp: no service 'shpo' in telemetry: did you mean 'shop'?\n"
 
 
+AT = ("--at", "2026-11-18T11:06:41Z")
+
+
+def test_an_unknown_service_of_statistics(rimp: Any, shop: Any) -> None:
+    """Those that compare and watch name it too; nothing is said of a service that is there."""
+    warning = "rimp: no service 'shpo' in telemetry: did you mean 'shop'?\n"
+    code, _, err = rimp("top", *AT, "--service", "shpo")
+    assert (code, err) == (0, warning)
+    assert rimp("top", *AT, "--service", "shop").err == ""
+    assert rimp("top", "--at", "2020-01-01", "--service", "shop").err == ""
+    code, out, err = rimp("diff", "--window-a", "..now", "--service", "shpo")
+    assert (code, out) == (2, "")
+    assert err == warning + (
+        "rimp: nothing to compare: no records in telemetry in that time range\n"
+    )
+
+
 def test_an_unknown_name(rimp: Any, shop: Any) -> None:
     """The nearest names are named; a pattern is no name."""
     assert rimp("traces", "--name", "GET /stok").err == (

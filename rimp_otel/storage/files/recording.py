@@ -142,6 +142,9 @@ class FileRecording:
                 if on_file is not None:
                     on_file()
 
+    def trace_ids(self, prefix: str) -> None:
+        """Return None: the indexes of sealed files know whole ids only."""
+
     def poll(
         self, final: bool = False, wanted: Callable[[DataFile], bool] | None = None
     ) -> Iterator[TelemetryData]:

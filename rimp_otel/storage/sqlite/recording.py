@@ -12,6 +12,7 @@ from typing import Any
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.journal.reader import Damage, read_journal
+from rimp_otel.models.accessors import trace_id_of
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.scan import summarize_line
 from rimp_otel.storage.base import (
@@ -145,6 +146,29 @@ class SQLiteRecording:
         yield from view.fresh()
         if on_file is not None:
             on_file()
+
+    def trace_ids(self, prefix: str) -> set[int]:
+        """Return the ids of all traces that start with these digits, by the index of the database.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        first, last = (int(prefix.ljust(32, digit), 16) for digit in "0f")
+        found = {
+            number
+            for data in _JournalView(self._read_journals()).fresh()
+            for number in [
+                *(trace_id_of(span) for span in data.spans),
+                *(event.trace_id for event in data.events),
+            ]
+            if first <= number <= last
+        }
+        with open_for_reading(self.layout.path, self._timeout) as db:
+            if db is not None:
+                sql = "SELECT DISTINCT trace_id FROM records WHERE trace_id BETWEEN ? AND ?"
+                rows = db.execute(sql, [first.to_bytes(16, "big"), last.to_bytes(16, "big")])
+                found.update(int.from_bytes(id, "big") for (id,) in rows)
+        return found - {0}
 
     def poll(self, final: bool = False, signal: Signal | None = None) -> Iterator[TelemetryData]:
         """Iterate over what was recorded since the last poll; over everything at first.
