@@ -297,7 +297,7 @@ def _main() -> int:
                     notes.append("GROWS")
                 if second.control:
                     notes.append(f"CONTROL {second.control!r}")
-                if second.longest > 2_000 and "--json" not in name and "notebook" not in name:
+                if second.longest > 50_000 and "--json" not in name and "notebook" not in name:
                     notes.append(f"LONG {second.longest:,}")
                 if second.code not in (0, 1):
                     notes.append(f"CODE {second.code}")

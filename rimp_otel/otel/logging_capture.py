@@ -52,6 +52,8 @@ _OWN_FIELDS = frozenset(
 
 _EVENT_NAMES = ("otel.event.name", "event.name")
 _SEVERITY_TEXTS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
+# structlog's methods that are called otherwise than their levels.
+_LEVELS_OF_METHODS = {"WARN": "WARNING", "EXCEPTION": "ERROR"}
 
 
 def severity_of_level(level: Any) -> int:
@@ -67,6 +69,16 @@ def severity_of_level(level: Any) -> int:
         return 0 if level <= 0 else 1 + min(max(int(level) - 5, 0), 3)
     base = min(int(level) // 10, 5) * 10
     return 1 + 4 * (base // 10) + min(int(level) - base, 3)
+
+
+def _severity_of(level: Any, name: Any) -> tuple[int, Any]:
+    """Return OpenTelemetry's severity number and text of a level of ``logging``, loguru or structlog.
+
+    Args:
+        level: its number.
+        name: as the application calls it.
+    """
+    return severity_of_level(level), _SEVERITY_TEXTS.get(name, name)
 
 
 class LoggingCapture:
@@ -159,7 +171,7 @@ class LoggingCapture:
 
     def _learn_severity(self, key: tuple[Any, Any]) -> tuple[int, str]:
         level, name = key
-        severity = severity_of_level(level), _SEVERITY_TEXTS.get(name, name)
+        severity = _severity_of(level, name)
         if type(level) is int and type(name) is str:
             self._severities[key] = severity
         return severity
@@ -221,8 +233,7 @@ class LoggingCapture:
         self.write(
             str(record["name"]),
             int(record["time"].timestamp() * 1e9),
-            severity_of_level(level.no),
-            _SEVERITY_TEXTS.get(level.name, level.name),
+            *_severity_of(level.no, level.name),
             record["message"],
             attributes,
         )
@@ -243,13 +254,11 @@ class LoggingCapture:
             exc_info = sys.exc_info()
         if isinstance(exc_info, BaseException) or exc_info:
             attributes.update(_exception_attributes(exc_info))
-        level = str(attributes.pop("level", method))
+        level = str(attributes.pop("level", method)).upper()
         name = attributes.pop("logger", None) or getattr(logger, "name", None) or "structlog"
-        number = logging.getLevelName(
-            {"warn": "WARNING", "exception": "ERROR"}.get(level, level.upper())
-        )
-        text = _SEVERITY_TEXTS.get(level.upper(), level.upper())
-        self.write(str(name), time_ns(), severity_of_level(number), text, message, attributes)
+        level = _LEVELS_OF_METHODS.get(level, level)
+        severity = _severity_of(logging.getLevelName(level), level)
+        self.write(str(name), time_ns(), *severity, message, attributes)
 
 
 def creation_time(record: logging.LogRecord) -> int:
