@@ -182,7 +182,8 @@ def _encode_attribute(text: bytes) -> bytes:
     else:
         key, found, value = text.partition(_INTEGER)
         digits = value[1:-2] if value[:1] == b"-" else value[:-2]
-        if not (found and value.endswith(b'"}') and digits.isdigit() and len(digits) < 19):
+        is_plain = digits.isdigit() and len(digits) < 19 and digits[:1] != b"0"
+        if not (found and is_plain and value.endswith(b'"}')):
             return _decode_attribute(text)
         content = b"\x18" + encode_varint(int(value[:-2]) & _MAX_UINT64)
     if key.count(b'"') != 2 or b"\\" in key or not (key[:1] == key[-1:] == b'"'):

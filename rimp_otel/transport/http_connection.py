@@ -247,12 +247,14 @@ class HttpConnection:
         connection.putheader("Content-Length", str(len(body)))
         try:
             connection.endheaders(body)
-        except (BrokenPipeError, ConnectionResetError):
+        except _GONE as error:
             # A server that does not want all of it may have said why, before it hung up.
             if connection.sock is None:
                 raise
             try:
                 return connection.getresponse()
+            except ssl.SSLError as alert:
+                raise (error if isinstance(alert, _GONE) else alert) from None
             except (OSError, http.client.HTTPException):
                 pass
             raise

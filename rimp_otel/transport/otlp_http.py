@@ -393,6 +393,13 @@ def _read_retry_after(answer: HttpAnswer, wall_clock: Callable[[], float]) -> fl
 
 # Errors.
 
+_HANGING_UP = (
+    http.client.RemoteDisconnected,
+    ConnectionResetError,
+    BrokenPipeError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
 # Of OpenSSL, where one end does not trust the other: that does not mend itself.
 _DISTRUST = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "HANDSHAKE_FAILURE")
 
@@ -401,16 +408,17 @@ def _outcome_of_error(error: Exception, route: _Route) -> Outcome:
     place = route.place
     if isinstance(error, ssl.SSLCertVerificationError):
         return Stopped(f"the certificate of {place} is not accepted: {error.verify_message}")
+    if isinstance(error, _HANGING_UP):
+        return RetryLater(f"{place} closed the connection without an answer")
     if isinstance(error, ssl.SSLError):
-        reason = f"TLS with {place} failed: {_short(error)}"
+        words = _short(error).replace("_", " ").lower()  # such as TLSV13_ALERT_CERTIFICATE_REQUIRED
+        reason = f"TLS with {place} failed: {words}"
         is_distrust = any(word in (error.reason or "") for word in _DISTRUST)
         return Stopped(reason) if is_distrust else RetryLater(reason)
     if isinstance(error, TimeoutError):
         return RetryLater(f"{place} did not answer in time")
     if isinstance(error, socket.gaierror):
         return RetryLater(f"the name in {place} cannot be resolved: {_short(error)}")
-    if isinstance(error, (http.client.RemoteDisconnected, ConnectionResetError)):
-        return RetryLater(f"{place} closed the connection without an answer")
     if isinstance(error, http.client.IncompleteRead):
         return RetryLater(f"{place} closed the connection within its answer")
     if isinstance(error, http.client.HTTPException):

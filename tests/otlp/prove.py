@@ -2,8 +2,8 @@
 
 ``python -m tests.otlp.prove --records 1000000`` from the project's folder. The records are made by
 a seeded generator over the space of ``generate``, in batches of mixed resources and scopes; of
-each batch, our lines must be the official encoder's message, but for what ``official`` names, and
-decoded and encoded again they must be the same message as before. A batch where they are not is
+each batch, our lines must be the official encoder's message, but for what ``official`` names, also as
+a request in protobuf, to the byte; decoded and encoded again they must be the same message as before. A batch where they are not is
 narrowed down to a record, which is printed.
 """
 
@@ -25,9 +25,12 @@ from opentelemetry.sdk.metrics.export import MetricsData
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.models.records import Signal
+from rimp_otel.otlp.outgoing import request_from_lines
+from rimp_otel.otlp.requests import RequestFormat
 from tests.otlp import generate
 from tests.otlp.choices import RandomSource, Source
 from tests.otlp.official import (
+    MESSAGES,
     binary,
     data_of,
     differences,
@@ -35,6 +38,7 @@ from tests.otlp.official import (
     message_of,
     official_message,
     our_message,
+    parsed,
 )
 
 __all__ = ["Outcome", "main", "prove"]
@@ -84,6 +88,9 @@ def _wrong_with(signal: Signal, batch: Any) -> str:
         ours, theirs = our_message(signal, lines), official_message(signal, batch)
         if binary(ours) != binary(theirs):
             return _shown("written", ours, theirs)
+        request = request_from_lines(signal, lines, RequestFormat.PROTOBUF)
+        if request != b"".join(binary(parsed(signal, line)) for line in lines):
+            return _shown("written in protobuf", MESSAGES[signal].FromString(request), theirs)
         again = _encoded_again(signal, lines)
         # Of equal lines, the messages are equal, too.
         if again != lines:

@@ -41,14 +41,14 @@ class Authority:
             *self._subject(name),
         )
 
-    def issue(self, name: str, names: str = NAMES) -> Pair:
-        """Return a certificate that it has signed, for ``names``."""
+    def issue(self, name: str, names: str = NAMES, days: int = 2) -> Pair:
+        """Return a certificate that it has signed, for ``names``; one of -1 days has expired."""
         pair = Pair(self._directory / f"{name}.pem", self._directory / f"{name}.key")
         request, extension = self._directory / f"{name}.csr", self._directory / f"{name}.ext"
         extension.write_text(names)
         self._run("req", *self._new_key(pair.key), "-out", request, *self._subject(name))
         signed_by = ("-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial")
-        extensions = ("-days", "2", "-extfile", extension)
+        extensions = ("-days", days, "-extfile", extension)
         self._run("x509", "-req", "-in", request, *signed_by, "-out", pair.certificate, *extensions)
         return pair
 

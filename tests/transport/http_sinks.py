@@ -107,11 +107,11 @@ def read_request(sink: Sink, connection: socket.socket) -> Request | None:
     headers: dict[str, str] = {}
     while (text := stream.readline().strip()) != b"":
         name, _, value = text.partition(b":")
-        headers[name.decode().lower()] = value.strip().decode()
+        headers[name.decode("utf-8", "replace").lower()] = value.strip().decode("utf-8", "replace")
     body = stream.read(int(headers.get("content-length", 0)))
     if headers.get("content-encoding") == "gzip":
         body = gzip.decompress(body)
-    request = Request(line.decode().strip(), headers, body)
+    request = Request(line.decode("utf-8", "replace").strip(), headers, body)
     sink.requests.append(request)
     return request
 

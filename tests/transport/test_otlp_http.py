@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import ssl
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from rimp_otel.transport.destination import (
 )
 from rimp_otel.transport.destination_options import DestinationOptions
 from rimp_otel.transport.otlp_http import HttpDestination
+from tests.transport.certificates import Authority
 from tests.transport.http_sinks import Sink, answer, read_request, run_sink, send_raw
 
 LINE = (
@@ -576,3 +579,109 @@ def test_an_endpoint_of_a_signal_is_used_as_it_is():
     assert outcome == Stopped(
         f"http://127.0.0.1:{sink.port}/own/path answered 404 Not Found", is_signal_only=True
     )
+
+
+# TLS.
+
+
+def server_context(pair: Any, client_ca: Path | None = None) -> ssl.SSLContext:
+    """Return what a server needs that has this certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    if client_ca is not None:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def test_tls_with_a_client_certificate(tmp_path):
+    """Both ends prove who they are, over one connection that is kept."""
+    authority = Authority(tmp_path)
+    server, client = authority.issue("server"), authority.issue("client")
+    context = server_context(server, authority.certificate)
+    own = DestinationOptions(
+        ca_file=str(authority.certificate),
+        certificate_file=str(client.certificate),
+        key_file=str(client.key),
+    )
+    with run_sink(context=context) as sink:
+        for host in ("127.0.0.1", "localhost"):
+            destination = HttpDestination(sink.url.replace("127.0.0.1", host), own)
+            assert [destination.send(BATCH, PATIENCE) for _ in range(2)] == [Delivered()] * 2
+            destination.close()
+        assert sink.connections == 2
+        outcome = send(sink.url, ca_file=str(authority.certificate))
+    # Of TLS 1.3, the server says so only after the client has sent its request.
+    assert isinstance(outcome, (Stopped, RetryLater))
+    assert "certificate required" in outcome.reason or "closed" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "is_known", "why"),
+    [
+        ("subjectAltName=DNS:localhost", 2, True, "IP address mismatch"),
+        ("subjectAltName=IP:127.0.0.1", -1, True, "certificate has expired"),
+        ("subjectAltName=IP:127.0.0.1", 2, False, "unable to get local issuer"),
+    ],
+    ids=["another name", "expired", "unknown"],
+)
+def test_a_server_that_cannot_prove_who_it_is_gets_nothing(tmp_path, names, days, is_known, why):
+    """The destination stops: nothing is sent to a stranger, and nothing is dropped."""
+    authority = Authority(tmp_path)
+    known = authority if is_known else Authority(tmp_path, "other")
+    with run_sink(context=server_context(authority.issue("server", names, days))) as sink:
+        outcome = send(sink.url, ca_file=str(known.certificate))
+    assert isinstance(outcome, Stopped)
+    assert "127.0.0.1" in outcome.reason
+    assert why in outcome.reason
+    assert sink.requests == []
+
+
+def test_tls_and_none_do_not_go_together(tmp_path):
+    """Each is tried later, with the reason."""
+    authority = Authority(tmp_path)
+    with run_sink(send_raw(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as sink:
+        url = sink.url.replace("http", "https")
+        outcome = send(url, timeout=0.5, ca_file=str(authority.certificate))
+        assert isinstance(outcome, RetryLater)
+    with run_sink(context=server_context(authority.issue("server"))) as sink:
+        outcome = send(sink.url.replace("https", "http"))
+        assert isinstance(outcome, RetryLater)
+
+
+def hang_at_once(sink: Sink, connection: socket.socket) -> None:
+    """Say nothing."""
+    sink.ending.wait(60)
+
+
+def test_the_deadline_holds_for_the_handshake(tmp_path):
+    """A server that says nothing to it keeps nobody for ever."""
+    authority = Authority(tmp_path)
+    with run_sink(hang_at_once) as sink:
+        outcome = send(
+            sink.url.replace("http", "https"), timeout=0.3, ca_file=str(authority.certificate)
+        )
+    assert outcome.reason.endswith("did not answer in time")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (
+            {"ca_file": "none"},
+            "cannot use none as the certificates that .* is known by: No such file",
+        ),
+        ({"ca_file": "text"}, "cannot use text as the certificates"),
+        (
+            {"certificate_file": "none"},
+            "cannot use none as the client's certificate .*: No such file",
+        ),
+        ({"certificate_file": "text"}, "cannot use text as the client's certificate"),
+    ],
+)
+def test_files_of_tls_that_are_none_are_refused(tmp_path, monkeypatch, options, why):
+    """When the destination is opened."""
+    monkeypatch.chdir(tmp_path)
+    Path("text").write_text("no certificate")
+    with pytest.raises(ConfigurationError, match=why):
+        open_destination("otlp+https://localhost", DestinationOptions(**options))
