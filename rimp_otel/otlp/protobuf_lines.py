@@ -31,9 +31,10 @@ from rimp_otel.otlp.protobuf_writer import (
     FieldEncoding,
     encode_message,
     encode_varint,
+    keep_one_value,
     length_prefix,
     make_encoder,
-    register_message,
+    register_encoder,
 )
 from rimp_otel.process import BoundedCache
 
@@ -52,9 +53,44 @@ class _LogAsText(messages.LogRecord):
     body: Raw = Raw()  # type: ignore[assignment]
 
 
-_ScopeOnWire = PartialScope[_SpanAsText, _LogAsText, messages.Metric]
-_ResourceOnWire = PartialResource[_SpanAsText, _LogAsText, messages.Metric]
-_LINE = msgspec.json.Decoder(PartialLine[_SpanAsText, _LogAsText, messages.Metric], strict=False)
+class _NumberPoint(messages.NumberDataPoint):
+    attributes: Raw = Raw()  # type: ignore[assignment]
+
+
+class _HistogramPoint(messages.HistogramDataPoint):
+    attributes: Raw = Raw()  # type: ignore[assignment]
+
+
+class _ExponentialPoint(messages.ExponentialHistogramDataPoint):
+    attributes: Raw = Raw()  # type: ignore[assignment]
+
+
+class _GaugeAsText(messages.Gauge):
+    data_points: list[_NumberPoint] | None = None  # type: ignore[assignment]
+
+
+class _SumAsText(messages.Sum):
+    data_points: list[_NumberPoint] | None = None  # type: ignore[assignment]
+
+
+class _HistogramAsText(messages.Histogram):
+    data_points: list[_HistogramPoint] | None = None  # type: ignore[assignment]
+
+
+class _ExponentialAsText(messages.ExponentialHistogram):
+    data_points: list[_ExponentialPoint] | None = None  # type: ignore[assignment]
+
+
+class _MetricAsText(messages.Metric):
+    gauge: _GaugeAsText | None = None
+    sum: _SumAsText | None = None
+    histogram: _HistogramAsText | None = None
+    exponential_histogram: _ExponentialAsText | None = None
+
+
+_ScopeOnWire = PartialScope[_SpanAsText, _LogAsText, _MetricAsText]
+_ResourceOnWire = PartialResource[_SpanAsText, _LogAsText, _MetricAsText]
+_LINE = msgspec.json.Decoder(PartialLine[_SpanAsText, _LogAsText, _MetricAsText], strict=False)
 _TEXT = msgspec.json.Decoder(str | None)
 _ATTRIBUTES = msgspec.json.Decoder(list[messages.KeyValue] | None, strict=False)
 _ATTRIBUTE = msgspec.json.Decoder(messages.KeyValue, strict=False)
@@ -88,7 +124,7 @@ def _encode_scope(group: _ScopeOnWire) -> list[bytes]:
         data = _encode_usual_span(span) or encode_message(span, 3)
         parts += (b"\x12", length_prefix(data), data)
     for record in group.log_records or ():
-        data = encode_message(record, 3)
+        data = _encode_usual_log(record) or encode_message(record, 3)
         parts += (b"\x12", length_prefix(data), data)
     for metric in group.metrics or ():
         parts += _enclosed(b"\x12", [encode_message(metric, 3)])
@@ -215,7 +251,7 @@ def _keep_attribute(text: bytes, data: bytes) -> bytes:
     return data
 
 
-# Spans and log records: with care, and as the SDK makes nearly all of them.
+# Records with care, whatever is in them.
 
 
 def _attributes_encoder(field: FieldEncoding) -> Encoder:
@@ -245,9 +281,22 @@ def _fields_of(kind: type) -> list[FieldEncoding]:
     ]
 
 
-register_message(_SpanAsText, _fields_of(messages.Span))
-register_message(_LogAsText, _fields_of(messages.LogRecord))
+for _kind, _base in (
+    (_SpanAsText, messages.Span),
+    (_LogAsText, messages.LogRecord),
+    (_HistogramPoint, messages.HistogramDataPoint),
+    (_ExponentialPoint, messages.ExponentialHistogramDataPoint),
+    (_GaugeAsText, messages.Gauge),
+    (_SumAsText, messages.Sum),
+    (_HistogramAsText, messages.Histogram),
+    (_ExponentialAsText, messages.ExponentialHistogram),
+    (_MetricAsText, messages.Metric),
+):
+    register_encoder(_kind, make_encoder(_fields_of(_base)))
 _encode_lists = make_encoder([field for field in FIELDS[messages.Span] if 10 <= field.number <= 14])
+_encode_any_point = keep_one_value(make_encoder(_fields_of(messages.NumberDataPoint)))
+
+# Records as the SDK makes nearly all of them.
 
 _ODD = (TypeError, ValueError, IndexError, KeyError, struct.error)
 _pack_times = struct.Struct("<BQBQ").pack
@@ -264,13 +313,12 @@ def _encode_usual_span(span: Any) -> bytes | None:
     try:
         parent, name, status, flags = span.parent_span_id, span.name, span.status, span.flags
         start, end = span.start_time_unix_nano, span.end_time_unix_nano
-        ids = b"\x0a\x10%b\x12\x08%b" % (unhexlify(span.trace_id), unhexlify(span.span_id))
+        trace_id, span_id = span.trace_id, span.span_id
+        if len(trace_id) != 32 or len(span_id) != 16 or (parent and len(parent) != 16):
+            return None
+        ids = b"\x0a\x10%b\x12\x08%b" % (unhexlify(trace_id), unhexlify(span_id))
         if parent:
             ids += b'"\x08' + unhexlify(parent)
-            if len(ids) != 38:
-                return None
-        elif len(ids) != 28:
-            return None
         if not start or not end or not name or span.trace_state or status is None or status.message:
             return None
         lists = b""
@@ -309,3 +357,96 @@ def _encode_name(name: str) -> bytes:
 def _encode_flags(flags: int) -> bytes:
     data = _flags[flags] = b"\x85\x01" + flags.to_bytes(4, "little")
     return data
+
+
+_pack_time = struct.Struct("<BQ").pack
+_pack_log_flags = struct.Struct("<BI").pack
+_severities: BoundedCache[tuple[object, object], bytes] = BoundedCache(256)
+_known_severity = _severities.entries.get
+_BODY = b'{"stringValue":"'
+
+
+def _encode_usual_log(record: Any) -> bytes | None:
+    """Return the content of a log record; None for one that is odd in any way."""
+    try:
+        time, observed = record.time_unix_nano, record.observed_time_unix_nano
+        trace_id, span_id, flags = record.trace_id, record.span_id, record.flags
+        if trace_id:
+            if len(trace_id) != 32 or len(span_id) != 16:
+                return None
+            ids = b"\x4a\x10%b\x52\x08%b" % (unhexlify(trace_id), unhexlify(span_id))
+        elif span_id:
+            return None
+        else:
+            ids = b""
+        if not time or record.dropped_attributes_count or record.event_name:
+            return None
+        severity = record.severity_number, record.severity_text
+        text = bytes(record.body)
+        if not (text.startswith(_BODY) and text.count(b'"') == 4 and b"\\" not in text):
+            return None
+        text = text[len(_BODY) : -2]
+        body = b"\x0a" + length_prefix(text) + text
+        return b"".join(
+            (
+                _pack_time(0x09, time),
+                _known_severity(severity) or _encode_severity(*severity),
+                b"\x2a",
+                length_prefix(body),
+                body,
+                _encode_attributes(record.attributes, b"\x32", 3),
+                _pack_log_flags(0x45, flags) if flags else b"",
+                ids,
+                _pack_time(0x59, observed) if observed else b"",
+            )
+        )
+    except _ODD:
+        return None  # for the careful way
+
+
+_encode_severity_fields = make_encoder(
+    [field for field in FIELDS[messages.LogRecord] if field.number in (2, 3)]
+)
+
+
+def _encode_severity(number: Any, text: Any) -> bytes:
+    record = messages.LogRecord(severity_number=number, severity_text=text)
+    data = _severities[number, text] = _encode_severity_fields(record, 3)
+    return data
+
+
+_pack_double = struct.Struct("<Bd").pack
+_pack_integer = struct.Struct("<Bq").pack
+# Points of one metric have a few sets of attributes, which come again and again.
+_attribute_sets: BoundedCache[bytes, bytes] = BoundedCache(4_096)
+_known_set = _attribute_sets.entries.get
+_MAX_SET = 1_000
+
+
+def _encode_point(point: Any, depth: int) -> bytes:
+    """Return the content of a point of a gauge or sum."""
+    start, time, double = point.start_time_unix_nano, point.time_unix_nano, point.as_double
+    if point.exemplars or point.flags or (double is None and point.as_int is None):
+        return _encode_any_point(point, depth)
+    try:
+        text = bytes(point.attributes)
+        return b"".join(
+            (
+                _pack_time(0x11, start) if start else b"",
+                _pack_time(0x19, time) if time else b"",
+                _pack_integer(0x31, point.as_int) if double is None else _pack_double(0x21, double),
+                _known_set(text) or _encode_set(point.attributes, text, depth),
+            )
+        )
+    except struct.error:
+        return _encode_any_point(point, depth)
+
+
+def _encode_set(raw: Raw, text: bytes, depth: int) -> bytes:
+    data = _encode_attributes(raw, b"\x3a", depth)
+    if len(text) <= _MAX_SET:
+        _attribute_sets[text] = data
+    return data
+
+
+register_encoder(_NumberPoint, _encode_point)

@@ -32,9 +32,10 @@ __all__ = [
     "FieldEncoding",
     "encode_message",
     "encode_varint",
+    "keep_one_value",
     "length_prefix",
     "make_encoder",
-    "register_message",
+    "register_encoder",
 ]
 
 Encoder = Callable[[Any, int], bytes]
@@ -255,8 +256,8 @@ def _alternative(tag: bytes, data: bytes) -> bytes:
     return b"".join((tag, length_prefix(data), data))
 
 
-def _with_one_value(encode: Encoder) -> Encoder:
-    """Have of a point's two values the one encoded that counts."""
+def keep_one_value(encode: Encoder) -> Encoder:
+    """Have of a point's (or exemplar's) two values the one encoded that counts."""
 
     def encode_one(point: Any, depth: int) -> bytes:
         if point.as_double is not None:
@@ -465,18 +466,16 @@ def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
 _encoders: dict[type, Encoder] = {}
 
 
-def register_message(kind: type, fields: Sequence[FieldEncoding]) -> None:
+def register_encoder(kind: type, encode: Encoder) -> None:
     """Have ``encode_message`` know one more kind of message."""
-    _encoders[kind] = make_encoder(fields)
+    _encoders[kind] = encode
 
 
 for _kind, _fields in FIELDS.items():
-    register_message(_kind, _fields)
-
-
-_encoders[messages.AnyValue] = _encode_value
+    register_encoder(_kind, make_encoder(_fields))
+register_encoder(messages.AnyValue, _encode_value)
 for _kind in (messages.NumberDataPoint, messages.OtlpExemplar):
-    _encoders[_kind] = _with_one_value(_encoders[_kind])
+    register_encoder(_kind, keep_one_value(_encoders[_kind]))
 
 
 def encode_message(message: Any, depth: int) -> bytes:

@@ -134,7 +134,6 @@ VALUES = [
     {"intValue": "9223372036854775807"},
     {"intValue": "-9223372036854775808"},
     {"intValue": 5},
-    {"intValue": "007"},
     {"doubleValue": 1.5},
     {"doubleValue": "NaN"},
     {"doubleValue": -0.0},
@@ -181,6 +180,7 @@ def test_any_attribute_is_written_as_by_protobuf(key, value):
         '[{"key":"a","value":{"intValue":"1.5"}}]',
         '[{"key":"a","value":{"intValue":"9223372036854775808"}}]',
         '[{"key":"a","value":{"intValue":"1_0"}}]',
+        '[{"key":"a","value":{"intValue":"007"}}]',
         '[{"key":"a","value":{"intValue":" 1"}}]',
         '[{"key":"a","value":{"stringValue":5}}]',
         '[{"key":5}]',
@@ -194,6 +194,103 @@ def test_attributes_that_are_not_otlp_are_refused(attributes):
     for convert in (protobuf_from_line, lambda text: protobuf_of_line(Signal.TRACES, text)):
         with pytest.raises(DecodeError):
             convert(line.encode())
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        {"traceId": "5b8efff798038103d269b633813fc60c00", "spanId": "eee19b7ec3c1b1"},
+        {"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b1"},
+        {"traceId": "zb8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174"},
+    ],
+)
+def test_ids_of_wrong_lengths_are_refused(ids):
+    """Also two that have the right length together."""
+    span = json.dumps({**SPAN, **ids})
+    record = json.dumps(ids)
+    for signal, line in (
+        (Signal.TRACES, f'{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{span}]}}]}}]}}'),
+        (Signal.LOGS, f'{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{record}]}}]}}]}}'),
+    ):
+        with pytest.raises(DecodeError, match="Id="):
+            protobuf_of_line(signal, line.encode())
+
+
+RECORD = {
+    "timeUnixNano": "1544712660000000000",
+    "observedTimeUnixNano": "1544712660000000001",
+    "severityNumber": 9,
+    "severityText": "INFO",
+    "body": {"stringValue": "b"},
+    "attributes": SPAN["attributes"],
+    "flags": 1,
+    "traceId": SPAN["traceId"],
+    "spanId": SPAN["spanId"],
+}
+ODD_RECORDS = [
+    {"timeUnixNano": None},
+    {"timeUnixNano": "0", "observedTimeUnixNano": "0"},
+    {"severityNumber": "SEVERITY_NUMBER_WARN"},
+    {"severityNumber": None, "severityText": None},
+    {"severityNumber": 0, "severityText": ""},
+    {"severityText": "caf\u00e9"},
+    *({"body": value} for value in VALUES),
+    {"attributes": None},
+    {"flags": None},
+    {"traceId": "", "spanId": ""},
+    {"traceId": None, "spanId": None},
+    {"traceId": ""},
+    {"spanId": ""},
+    {"eventName": "e", "droppedAttributesCount": 3},
+]
+
+
+@pytest.mark.parametrize("odd", ODD_RECORDS, ids=lambda odd: json.dumps(odd)[:60])
+def test_an_odd_log_record_is_written_as_by_protobuf(odd):
+    """Each between others, in its short form and with spaces."""
+    line = {"resourceLogs": [{"scopeLogs": [{"logRecords": [RECORD, {**RECORD, **odd}, RECORD]}]}]}
+    check_line(Signal.LOGS, line)
+
+
+POINT = {
+    "startTimeUnixNano": "1",
+    "timeUnixNano": "2",
+    "asInt": "-3",
+    "attributes": SPAN["attributes"],
+}
+ODD_POINTS = [
+    {"startTimeUnixNano": None},
+    {"timeUnixNano": 2**64 - 1},
+    {"asDouble": 0.0},
+    {"asDouble": "NaN", "asInt": None},
+    {"asInt": None},
+    {"asInt": 0},
+    {"flags": 1},
+    {
+        "exemplars": [
+            {"asDouble": 1.5, "asInt": "2", "timeUnixNano": "3", "traceId": SPAN["traceId"]}
+        ]
+    },
+    {"attributes": []},
+    {"attributes": None},
+    *({"attributes": [{"key": "k", "value": value}]} for value in VALUES),
+]
+
+
+@pytest.mark.parametrize("odd", ODD_POINTS, ids=lambda odd: json.dumps(odd)[:60])
+@pytest.mark.parametrize("kind", ["gauge", "sum"])
+def test_an_odd_point_is_written_as_by_protobuf(kind, odd):
+    """Each between others, in its short form and with spaces."""
+    metric = {"name": "m", kind: {"dataPoints": [POINT, {**POINT, **odd}, POINT]}}
+    check_line(Signal.METRICS, {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]})
+
+
+def check_line(signal, line):
+    """Compare with protobuf's way, twice: the second time, more is known by its text."""
+    for separators in ((",", ":"), (",", ":"), None):
+        text = json.dumps(line, separators=separators, ensure_ascii=False).encode()
+        expected = protobuf_from_line(text).SerializeToString(deterministic=True)
+        assert protobuf_of_line(signal, text) == expected
 
 
 def nested_line(depth: int) -> bytes:
