@@ -18,6 +18,7 @@ SMALL_WITH_ONE_IMPORTER = {
     "cli.run_findings": "start-up: looks at what is installed, which only the end of a run asks for",
     "cli.run_summary": "start-up: parsing `rimp run` does not load the SDK",
     "cli.screen": "a full-screen terminal, whoever draws on it",
+    "viewer.catalog": "what the choices of a query page are, whichever API asks",
     "cli.timespec": "how people type times",
     "convert.logs": "start-up: reading does not load the SDK's logs",
     "models.tree": "spans as a tree: a question of records, not of drawing",
@@ -40,7 +41,16 @@ def test_the_top_of_the_package_is_the_data_flow():
     folders = {m.top for m in MODULES.values() if "." in m.name or (m.is_folder and m.name)}
     assert folders == {
         *("analysis", "cli", "collector", "convert", "journal", "models", "otel", "otlp"),
-        *("processing", "prometheus", "render", "sql", "storage", "streaming", "transport"),
+        *(
+            "processing",
+            "prometheus",
+            "render",
+            "sql",
+            "storage",
+            "streaming",
+            "transport",
+            "viewer",
+        ),
     }
     assert tops - folders == {
         *("__init__", "__main__", "batch", "config", "errors", "fsutil", "lazy_exports"),

@@ -30,7 +30,7 @@ LAYERS = [
 and within its folder, but no peers in its layer. ``processing``, ``prometheus``,
 ``viewer`` and ``testing`` have their place and are not built."""
 
-PEERS = {("streaming", "collector"), ("__main__", "cli")}
+PEERS = {("streaming", "collector"), ("__main__", "cli"), ("cli", "viewer")}
 """The only pairs in one layer of which the first imports the second."""
 
 FUNCTION_LEVEL = {

@@ -245,7 +245,7 @@ def _make_receivers(
     receivers: dict[str, tuple[ListenAddress, Receiver]] = {}
     notes = []
     if address := addresses.get(_HTTP):
-        routes = _metrics_routes(path)
+        routes = _query_routes(path)
         receivers[_HTTP] = address, HttpListener(intake, address, security, routes)
     if address := addresses.get(_GRPC):
         try:
@@ -257,13 +257,18 @@ def _make_receivers(
     return receivers, notes
 
 
-def _metrics_routes(path: Path) -> Sequence[BaseRoute]:
-    """Return the route of /metrics; none without the extra ``prometheus``."""
+def _query_routes(path: Path) -> Sequence[BaseRoute]:
+    """Return the routes of Jaeger's API, and of /metrics if the extra ``prometheus`` is there."""
+    try:
+        from rimp_otel.viewer.jaeger import JaegerQueries, jaeger_routes
+    except ImportError:
+        return ()  # without the extra ``server``, which the listener says
+    routes = jaeger_routes(JaegerQueries(path))
     try:
         from rimp_otel.prometheus.endpoint import RecordingMetrics, metrics_route
     except ImportError:
-        return ()
-    return [metrics_route(RecordingMetrics(path))]
+        return routes
+    return [*routes, metrics_route(RecordingMetrics(path))]
 
 
 def _make_grpc_receiver(

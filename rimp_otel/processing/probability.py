@@ -75,7 +75,7 @@ def with_threshold(trace_state: str, threshold: int | None) -> str:
             known.
     """
     members = _members(trace_state)
-    entry = next((member for member in members if _key_of(member) == _KEY), "")
+    entry = next((member for member in members if _member_key(member) == _KEY), "")
     before = _parts(entry)
     parts = [part for part in before if not part.startswith("th:")]
     if threshold is None and parts == before:
@@ -85,7 +85,7 @@ def with_threshold(trace_state: str, threshold: int | None) -> str:
     # What is not ours goes before the entry is too long for everybody.
     while len(";".join(parts)) > _MAX_ENTRY and len(parts) > 2:
         parts.pop(-2 if parts[-1].startswith("rv:") else -1)
-    others = [member for member in members if _key_of(member) != _KEY]
+    others = [member for member in members if _member_key(member) != _KEY]
     return ",".join([f"{_KEY}={';'.join(parts)}", *others] if parts else others)
 
 
@@ -97,7 +97,7 @@ def _members(trace_state: str) -> list[str]:
     return [member.strip() for member in trace_state.split(",") if member.strip()]
 
 
-def _key_of(member: str) -> str:
+def _member_key(member: str) -> str:
     return member.partition("=")[0]
 
 
@@ -107,6 +107,6 @@ def _parts(member: str) -> list[str]:
 
 def _sub_keys(trace_state: str) -> dict[str, str]:
     for member in _members(trace_state):
-        if _key_of(member) == _KEY:
+        if _member_key(member) == _KEY:
             return dict(part.partition(":")[::2] for part in _parts(member))
     return {}

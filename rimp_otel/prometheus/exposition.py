@@ -187,7 +187,7 @@ class _Families:
             "otel_scope_schema_url": owner.scope_schema_url,
         }
         for key, value in owner.scope_attributes:
-            scope.setdefault(f"otel_scope_{label_name(key, self._strategy)}", _text(value))
+            scope.setdefault(f"otel_scope_{label_name(key, self._strategy)}", _label_text(value))
         labels.update({name: text for name, text in scope.items() if text})
         return {**labels, **_job(owner.service)}
 
@@ -196,7 +196,7 @@ class _Families:
         labels: dict[str, str] = {}
         for key, value in sorted(attributes):
             name = label_name(key, self._strategy)
-            text = _text(value)
+            text = _label_text(value)
             labels[name] = f"{labels[name]};{text}" if name in labels else text
         return labels
 
@@ -272,7 +272,7 @@ class _Families:
         attributes = attributes_of(found.filtered_attributes, tuple)
         for key, value in sorted(attributes.items()):
             name = label_name(key, TranslationStrategy.UNDERSCORES_WITH_SUFFIXES)
-            more = {**labels, name: labels.get(name, _text(value))}
+            more = {**labels, name: labels.get(name, _label_text(value))}
             if sum(map(len, [*more, *more.values()])) <= _MAX_EXEMPLAR:
                 labels = more
         time = found.time_unix_nano
@@ -287,7 +287,7 @@ def _job(service: str) -> dict[str, str]:
     return {"job": service} if service else {}
 
 
-def _text(value: Any) -> str:
+def _label_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
@@ -301,31 +301,31 @@ def _number_text(value: float) -> str:
 # Exponential histograms.
 
 
-def _scale_of(value: Distribution) -> int:
+def _scale_in(value: Distribution) -> int:
     assert isinstance(value.layout, int)
     return value.layout
 
 
 def _has_schema(value: Distribution) -> bool:
-    return _scale_of(value) >= _MIN_SCHEMA
+    return _scale_in(value) >= _MIN_SCHEMA
 
 
 def _few_buckets(value: Distribution) -> Distribution:
     """Return the distribution at a scale at which it has few buckets: in text each is a series."""
-    while len(value.counts) + len(value.negative) > _MAX_BUCKETS and _scale_of(value) > _MIN_SCHEMA:
-        value = value.at_scale(_scale_of(value) - 1)
+    while len(value.counts) + len(value.negative) > _MAX_BUCKETS and _scale_in(value) > _MIN_SCHEMA:
+        value = value.at_scale(_scale_in(value) - 1)
     return value
 
 
 def _native_histogram(value: Distribution) -> NativeHistogram:
-    if _scale_of(value) > _MAX_SCHEMA:
+    if _scale_in(value) > _MAX_SCHEMA:
         value = value.at_scale(_MAX_SCHEMA)
     positive, positive_deltas = _spans_of(value.counts)
     negative, negative_deltas = _spans_of(value.negative)
     return NativeHistogram(
         count_value=value.count,
         sum_value=math.nan if value.sum is None else value.sum,
-        schema=_scale_of(value),
+        schema=_scale_in(value),
         zero_threshold=value.zero_threshold or _ZERO_THRESHOLD,
         zero_count=value.zeros,
         pos_spans=positive,

@@ -92,11 +92,11 @@ def metric_name(name: str, unit: str, kind: str, strategy: TranslationStrategy) 
     if not strategy.has_suffixes:
         if not strategy.has_underscores:
             return name or _NAMELESS
-        return _not_from_digit("_".join(_split(_INVALID, name)), "_") or _NAMELESS
+        return _not_from_digit("_".join(_split_name(_INVALID, name)), "_") or _NAMELESS
     main, per = _unit_suffixes(unit)
     if not strategy.has_underscores:
         return _with_suffixes(name, main, per, unit, kind) or _NAMELESS
-    tokens = _split(_SEPARATORS, name)
+    tokens = _split_name(_SEPARATORS, name)
     main, per = _clean_unit(main), _clean_unit(per)
     if main and main not in tokens:
         tokens.append(main)
@@ -161,10 +161,10 @@ def _unit_suffixes(unit: str) -> tuple[str, str]:
 
 
 def _clean_unit(unit: str) -> str:
-    return "_".join(_split(_SEPARATORS, unit))
+    return "_".join(_split_name(_SEPARATORS, unit))
 
 
-def _split(separators: re.Pattern[str], text: str) -> list[str]:
+def _split_name(separators: re.Pattern[str], text: str) -> list[str]:
     return [part for part in separators.split(text) if part]
 
 

@@ -293,7 +293,7 @@ class SeriesTable:
                 self._add_point(series, process, point, temporality == _DELTA)
 
     def _add_point(self, series: Series, process: object, point: Any, is_delta: bool) -> None:
-        value = _value_of(series.key.kind, point)
+        value = _value_in_point(series.key.kind, point)
         if value is None:
             self.dropped["no_value"] += 1
             return
@@ -428,7 +428,7 @@ _LINE: Any = msgspec.json.Decoder(PartialLine[Raw, Raw, _MeasuredMetric], strict
 _ATTRIBUTES = msgspec.json.Decoder(list[KeyValue] | None, strict=False)
 
 
-def _value_of(kind: MetricKind, point: _MeasuredPoint) -> _Value:
+def _value_in_point(kind: MetricKind, point: _MeasuredPoint) -> _Value:
     if kind in (MetricKind.GAUGE, MetricKind.SUM):
         return point.as_double if point.as_double is not None else point.as_int
     count = point.count or 0

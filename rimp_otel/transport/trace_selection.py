@@ -119,7 +119,7 @@ class TraceSelection:
     def _select(self, signal: Signal, line: bytes) -> _Selected:
         message = decode_with_scopes(_LINE, line)
         decisions: dict[int, TraceDecision] = {}
-        for raw in _records_of(message):
+        for raw in _raw_records_of(message):
             record = _RECORD.decode(raw)
             trace_id = id_number(record.trace_id, 16, "traceId")
             if trace_id and trace_id not in decisions:
@@ -303,7 +303,7 @@ _Selected = tuple["bytes | None", int]
 """A line as it is forwarded, or None if nothing is left of it, and how many records were left out."""
 
 
-def _records_of(message: _Message) -> Iterator[_Raw]:
+def _raw_records_of(message: _Message) -> Iterator[_Raw]:
     for resource in message.resources():
         for scope in resource.scopes():
             yield from _records_in(scope)

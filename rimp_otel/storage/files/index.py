@@ -207,6 +207,21 @@ class SealedFileIndex:
                 found |= 1 << block
         return found
 
+    def operations(self) -> dict[str, set[str]] | None:
+        """Return the names by service; None if the index does not know all of them.
+
+        A name counts for each service that it shares a block with.
+        """
+        labels = json.loads(self._part(self._labels_at, self.head.labels))
+        services, names = labels["services"], labels["names"]
+        if services is None or names is None or self.head.unknown or self.is_blank:
+            return None
+        blocks = {name: int(found, 16) for name, found in names.items()}
+        return {
+            service: {name for name, found in blocks.items() if found & int(own, 16)}
+            for service, own in services.items()
+        }
+
     def _labelled(self, filter: Filter) -> int:
         """Return the blocks that have the service and the name, as bits."""
         labels = json.loads(self._part(self._labels_at, self.head.labels))
