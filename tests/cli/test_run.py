@@ -390,7 +390,7 @@ def test_what_is_retained_by_the_program() -> None:
 
 
 LISTENER = """
-import signal, sys
+import os, signal, sys
 
 def said(number, _):
     print(signal.Signals(number).name, flush=True)
@@ -399,9 +399,13 @@ def said(number, _):
 
 for name in ("INT", "TERM", "HUP", "QUIT", "USR1", "USR2", "WINCH", "ALRM"):
     signal.signal(getattr(signal, "SIG" + name), said)
+# Not signal.pause(), which would sleep on if the signal came right before it.
+woken, wake = os.pipe()
+os.set_blocking(wake, False)
+signal.set_wakeup_fd(wake)
 print("ready", flush=True)
 while True:
-    signal.pause()
+    os.read(woken, 1)
 """
 
 

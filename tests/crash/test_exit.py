@@ -162,7 +162,7 @@ stream = TelemetryStream(collector, Hanging())
 stream.start()
 collector.collect_event("a", "1")
 """
-    done = run_process([sys.executable, "-c", text], timeout=20.0)
+    done = run_process([sys.executable, "-c", text], timeout=120.0)
     assert done.returncode == 0
     assert done.stderr == "rimp: 1 record could not be stored and is lost\n"
 
@@ -183,7 +183,7 @@ collector.collect_event("a", "1")
 assert not stream.stop()
 collector.collect_event("a", "2")
 """
-    done = run_process([sys.executable, "-c", text], timeout=20.0)
+    done = run_process([sys.executable, "-c", text], timeout=120.0)
     assert done.returncode == 0
     assert done.stderr == "rimp: 2 records could not be stored and are lost\n"
 
@@ -191,7 +191,7 @@ collector.collect_event("a", "2")
 def test_exit_while_a_consumer_hangs(tmp_path):
     """All of it is stored, and the other consumer gets it."""
     body = """
-        collector = TelemetryCollector(TelemetryConfig(flush_timeout=0.2))
+        collector = TelemetryCollector(TelemetryConfig(flush_timeout=3.0))
         stream = TelemetryStream(collector, FileStorage(sys.argv[1]))
         stream.add_consumer(lambda data: threading.Event().wait())
         stream.add_consumer(lambda data: [print(event.message) for event in data.events])
@@ -199,7 +199,7 @@ def test_exit_while_a_consumer_hangs(tmp_path):
         for i in range(600):
             collect(str(i))
     """
-    out = run(script(body), tmp_path / "t", timeout=20.0)
+    out = run(script(body), tmp_path / "t", timeout=120.0)
     assert recorded(tmp_path / "t") == [str(i) for i in range(600)]
     assert out.split() == [str(i) for i in range(600)]
 

@@ -36,7 +36,7 @@ def test_short_form(suite):
     """Nothing is lost, twice or wrong; the figures say what was tried."""
     name, *options = suite.split()
     command = [sys.executable, "-m", f"tests.crash.{name}", "--short", *options]
-    done = run_process(command, timeout=110.0)
+    done = run_process(command, timeout=280.0)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "failures              0" in done.stdout
 
@@ -44,5 +44,5 @@ def test_short_form(suite):
 def test_peers_short_form():
     """All of 400 finished spans are kept, however the program dies; peers only where installed."""
     command = [sys.executable, "-m", "tests.crash.peers", "--rounds", "1"]
-    done = run_process(command, timeout=110.0)
+    done = run_process(command, timeout=280.0)
     assert done.returncode == 0, done.stdout + done.stderr

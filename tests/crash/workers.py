@@ -158,7 +158,7 @@ class Client(threading.Thread):
         for i in range(self.requests):
             mark = f"{self.prefix}-{i}"
             try:
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20.0)
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60.0)
                 connection.request("GET", f"/{mark}")
                 response = connection.getresponse()
                 response.read()
