@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import os
+import random
 import signal
 import socket
 import stat
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -182,6 +184,40 @@ def test_what_was_answered_survives_a_kill(tmp_path):
             assert call(channel, trace_request(name)).code == "OK"
         server.end(signal.SIGKILL)
     assert recorded(tmp_path) == ["a", "b", "c"]
+
+
+def send_until_killed(address, prefix, answered, enough):
+    """Send spans with names of their own until nobody answers; note those that were answered."""
+    with channel_to(address) as channel:
+        for number in range(1_000_000):
+            names = [f"{prefix}.{number}.{i}" for i in range(20)]
+            if call(channel, trace_request(*names)).code != "OK":
+                return
+            answered += names
+            if len(answered) > 200:
+                enough.set()
+
+
+@pytest.mark.parametrize("rounds", [3])
+def test_killed_under_load(tmp_path, rounds):
+    """What was answered is there once, what was not at most once, over many lives on one recording."""
+    answered: list[str] = []
+    for life in range(rounds):
+        with ServerProcess(tmp_path) as server, ThreadPoolExecutor(3) as senders:
+            enough, mine = threading.Event(), [[] for _ in range(3)]
+            done = [
+                senders.submit(send_until_killed, server.address, f"{life}.{n}", found, enough)
+                for n, found in enumerate(mine)
+            ]
+            assert enough.wait(60.0)
+            time.sleep(random.random() / 10)
+            server.end(signal.SIGKILL)
+            for sender in done:
+                sender.result(60.0)
+        answered += [name for found in mine for name in found]
+    counts = Counter(recorded(tmp_path))
+    assert [name for name in answered if counts[name] != 1] == []
+    assert set(counts.values()) == {1}
 
 
 # What is refused.
