@@ -11,6 +11,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 from rimp_otel.errors import DecodeError
@@ -290,7 +291,7 @@ class Delivery:
         """
         kept = self._select(portion)
         settled = _Settled(Ledger(not_kept=kept.not_kept))
-        pieces = deque(self._cut(kept.lines, kept.records, settled))
+        pieces = deque(self._cut(kept.lines, kept.records))
         while pieces:
             self.pace.check()
             self._deliver_piece(pieces.popleft(), pieces, settled)
@@ -310,8 +311,8 @@ class Delivery:
                 return found
             self.pace.rest(max(found.after, 0.01))
 
-    def _cut(self, lines: Sequence[bytes], records: int, settled: _Settled) -> Iterator[_Piece]:
-        """Yield pieces that are not too large; set aside the records that are by themselves."""
+    def _cut(self, lines: Sequence[bytes], records: int) -> Iterator[_Piece]:
+        """Yield pieces that are not too large, but for single records that are so by themselves."""
         most = self.destination.max_request_size
         if sum(map(len, lines)) + len(lines) <= most:
             if records:
@@ -319,15 +320,7 @@ class Delivery:
             return
         gathered: list[bytes] = []
         size = count = 0
-        for line in lines:
-            if len(line) + 1 > most:
-                for single in self._split(line):
-                    piece = _Piece([single], count_line_records(single))
-                    if len(single) + 1 > most:
-                        settled.set_aside(piece, TOO_LARGE, self._describe_size(len(single)))
-                    else:
-                        yield piece
-                continue
+        for line in chain.from_iterable(self._fitting_lines(line, most) for line in lines):
             if gathered and size + len(line) + 1 > most:
                 yield _Piece(gathered, count)
                 gathered, size, count = [], 0, 0
@@ -336,11 +329,8 @@ class Delivery:
         if gathered:
             yield _Piece(gathered, count)
 
-    def _describe_size(self, size: int) -> str:
-        return (
-            f"a record of {size:,} bytes is larger than a request may be"
-            f" ({self.destination.max_request_size:,} bytes)"
-        )
+    def _fitting_lines(self, line: bytes, most: int) -> list[bytes]:
+        return [line] if len(line) < most else self._split(line)
 
     def _deliver_piece(self, piece: _Piece, pieces: deque[_Piece], settled: _Settled) -> None:
         outcome = self._send(piece)
@@ -352,7 +342,9 @@ class Delivery:
             if halves := self._halve(piece):
                 pieces.extendleft(reversed(halves))
             else:
-                settled.set_aside(piece, BY_DESTINATION, outcome.reason)
+                is_large = sum(map(len, piece.lines)) >= self.destination.max_request_size
+                reason = TOO_LARGE if is_large else BY_DESTINATION
+                settled.set_aside(piece, reason, outcome.reason)
         elif isinstance(outcome, Stopped):
             raise StoppedDeliveryError(outcome.reason, outcome.is_signal_only)
         else:

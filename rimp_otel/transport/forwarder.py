@@ -385,6 +385,8 @@ class _SignalTask:
     def run(self) -> None:
         """Forward until there is nothing more, or it is to stop."""
         try:
+            if self._cursor.status.state != "forwarding":  # of the process before
+                self._note(self._cursor.status._replace(state="forwarding", until=0))
             self._run()
         except InterruptedDeliveryError:
             if self._stop_reason:

@@ -30,7 +30,7 @@ PARTIAL_SUCCESS = "partial_success"
 THROTTLED = "throttled"
 """Why a record was refused: the destination had no room for it, again and again, but for others."""
 TOO_LARGE = "too_large"
-"""Why a record was refused: its request would be larger than the destination takes."""
+"""Why a record was refused: by itself it is larger than requests should be, and was not taken."""
 
 
 class Ledger(NamedTuple):

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from rimp_otel.batch import TelemetryData
 from rimp_otel.cli import verify
-from rimp_otel.models.records import Signal
+from rimp_otel.models.records import Signal, TelemetryEvent
 from rimp_otel.render.terminal import Style
 from rimp_otel.storage.files.repair import Action, ActionCode
+from rimp_otel.storage.files.storage import FileStorage
 from rimp_otel.storage.files.verify import Problem, ProblemCode
 from tests.cli.records import HOSTILE, HOSTILE_SHOWN, without_our_colour
 from tests.processes import run
@@ -331,3 +333,14 @@ def test_nothing_there(rimp: Any) -> None:
         code, out, err = rimp(command)
         assert (code, out) == (2, "")
         assert err.startswith("rimp: no recording at telemetry: ")
+
+
+def test_what_forwarders_remember_is_not_foreign(rimp, tmp_path):
+    """In a directory, and in a family of files."""
+    for path in (tmp_path / "telemetry", tmp_path / "family.jsonl"):
+        with FileStorage(path) as storage:
+            storage.store(TelemetryData([TelemetryEvent("source", "a")]))
+        rimp("forward", "--once", "--path", str(path), f"file://{tmp_path}/backup-{path.stem}")
+        result = rimp("verify", "--path", str(path))
+        assert result.code == 0
+        assert "forward" not in result.out

