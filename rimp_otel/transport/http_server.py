@@ -226,8 +226,8 @@ class HttpServer:
         return not self._thread.is_alive() and time.monotonic() - start < patience
 
     def hurry(self) -> None:
-        """Have a ``stop`` that runs wait for no connection any more."""
-        self._server.force_exit = True
+        """Have a ``stop`` that runs wait for no connection any more. Safe from a signal handler."""
+        self._server.hurry()
 
     def _run(self) -> None:
         try:
@@ -258,9 +258,24 @@ class _Server(uvicorn.Server):
         self._connections = connections
         self._on_error = on_error
         self.is_ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def hurry(self) -> None:
+        self.force_exit = True
+        if self._loop is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._abort_connections)
+            except RuntimeError:  # it has ended
+                pass
+
+    def _abort_connections(self) -> None:
+        # From Python 3.12 on, their end is waited for whatever is forced.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().set_exception_handler(self._on_error)
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._on_error)
         await super().startup(sockets)
         self.is_ready.set()
 

@@ -39,13 +39,15 @@ class Authority:
             "-out",
             self.certificate,
             *self._subject(name),
+            # Which Python demands from 3.13 on.
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
         )
 
     def issue(self, name: str, names: str = NAMES, days: int = 2) -> Pair:
         """Return a certificate that it has signed, for ``names``; one of -1 days has expired."""
         pair = Pair(self._directory / f"{name}.pem", self._directory / f"{name}.key")
         request, extension = self._directory / f"{name}.csr", self._directory / f"{name}.ext"
-        extension.write_text(names)
+        extension.write_text(f"{names}\nauthorityKeyIdentifier=keyid\n")
         self._run("req", *self._new_key(pair.key), "-out", request, *self._subject(name))
         signed_by = ("-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial")
         extensions = ("-days", days, "-extfile", extension)
