@@ -12,7 +12,9 @@ import pytest
 from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.decode import decode_line
+from rimp_otel.otlp.lines import EncodedRecord, join_line
 from rimp_otel.otlp.protobuf import line_from_protobuf, normalize_line, protobuf_from_line
+from rimp_otel.otlp.requests import RequestFormat, decode_request
 from rimp_otel.otlp.scan import count_records, signal_of_line
 
 FOLDER = Path(__file__).parents[3] / "shared" / "conformance"
@@ -99,3 +101,62 @@ def test_invalid_files_are_refused_with_a_reason(name, reason):
         with pytest.raises(DecodeError) as caught:
             read(text)
         assert reason in caught.value.reason
+
+
+def text_of(signal: Signal, records: list[EncodedRecord]) -> list[bytes]:
+    """Return the line of each record."""
+    return [join_line(signal, {record[1:4]: record.text.encode()}) for record in records]
+
+
+@pytest.mark.parametrize(("name", "count"), RECORDS.items())
+def test_protobuf_recordings_are_requests(name, count):
+    """Received as protobuf, or as the JSON that it stands for, a recording has the same records."""
+    signal = signal_named(name)
+    data = (FOLDER / "recordings" / f"{name}.pb").read_bytes()
+    found = decode_request(signal, data, RequestFormat.PROTOBUF)
+    assert (len(found.records), found.refused, found.reason) == (count, 0, "")
+    line = line_from_protobuf(signal, data)
+    assert decode_request(signal, line, RequestFormat.JSON) == found
+    assert all(record.text.encode() in line for record in found.records)
+
+
+@pytest.mark.parametrize(("name", "count"), RECORDS.items())
+def test_recordings_in_the_dialect_are_no_requests(name, count):
+    """What has ids in base64 or enumerations by name is refused, and says why; metrics have neither."""
+    signal = signal_named(name)
+    for line in (FOLDER / "recordings" / f"{name}.jsonl").read_bytes().splitlines():
+        found = decode_request(signal, line, RequestFormat.JSON)
+        if b"AGGREGATION_TEMPORALITY_" in line or b"SPAN_KIND_" in line or b"SEVERITY_" in line:
+            assert found.refused
+            assert "protobuf's own JSON mapping" in found.reason
+        assert len(found.records) + found.refused == count_records(line)
+
+
+@pytest.mark.parametrize(("name", "count"), EXAMPLES.items())
+def test_the_examples_of_the_specification_are_requests(name, count):
+    """Each example is taken whole, as strict JSON."""
+    text = (FOLDER / "otlp-examples" / f"{name}.json").read_bytes()
+    signal = signal_of_line(text)
+    found = decode_request(signal, text, RequestFormat.JSON)
+    assert (len(found.records), found.refused, found.reason) == (count, 0, "")
+    messages = [protobuf_from_line(line) for line in text_of(signal, found.records)]
+    if count == 1:
+        assert messages == [protobuf_from_line(text)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "log_invalid_severity",
+        "metrics_invalid_temporality",
+        "trace_invalid_base64",
+        "trace_invalid_kind",
+        "trace_mixed_encoding",
+    ],
+)
+def test_the_records_of_invalid_files_are_refused(name):
+    """Each costs its own record only, with place and reason."""
+    text = (FOLDER / "invalid" / f"{name}.json").read_bytes()
+    found = decode_request(signal_of_line(text), text, RequestFormat.JSON)
+    assert (found.records, found.refused) == ([], 1)
+    assert found.reason.startswith("resource")
