@@ -168,7 +168,7 @@ def _skip_group(data: bytes, position: int, end: int, number: int, depth: int) -
 _DOUBLE, _UINT64, _INT64, _UINT32 = (Struct(f"<{code}") for code in "dQqI")
 
 
-def _text(value: bytes) -> str:
+def _utf8_text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -243,7 +243,7 @@ class _Kind(NamedTuple):
 
 
 _ALL_BITS = 2**64 - 1
-_STRING = _Kind(BYTES, _text)
+_STRING = _Kind(BYTES, _utf8_text)
 _BASE64 = _Kind(BYTES, _base64)
 _ID = _Kind(BYTES, bytes.hex)
 _BOOL = _Kind(VARINT, bool, mask=_ALL_BITS)
@@ -499,7 +499,7 @@ class _MessageReader:
 
     def __init__(self, skipped: str, repair: bool) -> None:
         self._skipped = skipped
-        self._read_text = _repaired_text if repair else _text
+        self._read_text = _repaired_text if repair else _utf8_text
 
     def read_into(self, message: messages.OtlpMessage, data: bytes, depth: int) -> None:
         """Add the fields in ``data`` to a message."""

@@ -15,6 +15,11 @@ from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp import messages
 from rimp_otel.otlp.lines import EncodedRecord, Envelope
+from rimp_otel.otlp.protobuf_points import (
+    exponential_point_text,
+    histogram_point_text,
+    number_point_text,
+)
 from rimp_otel.otlp.protobuf_reader import (
     BYTES,
     MAX_FIELDS,
@@ -23,13 +28,7 @@ from rimp_otel.otlp.protobuf_reader import (
     read_message,
     read_varint,
 )
-from rimp_otel.otlp.protobuf_records import (
-    exponential_point_text,
-    histogram_point_text,
-    log_record_text,
-    number_point_text,
-    span_text,
-)
+from rimp_otel.otlp.protobuf_records import log_record_text, span_text
 from rimp_otel.otlp.refusals import FieldError, Refusals, check_count
 from rimp_otel.otlp.strict import (
     NO_DATA,

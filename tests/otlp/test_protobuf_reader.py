@@ -18,14 +18,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from rimp_otel.errors import DecodeError
 from rimp_otel.otlp import messages, protobuf_reader
 from rimp_otel.otlp.protobuf import make_strict
-from rimp_otel.otlp.protobuf_reader import NotUnicodeError, read_message
-from rimp_otel.otlp.protobuf_records import (
+from rimp_otel.otlp.protobuf_points import (
     exponential_point_text,
     histogram_point_text,
-    log_record_text,
     number_point_text,
-    span_text,
 )
+from rimp_otel.otlp.protobuf_reader import NotUnicodeError, read_message
+from rimp_otel.otlp.protobuf_records import log_record_text, span_text
 from rimp_otel.otlp.refusals import FieldError
 from tests.otlp.mutate import damage, fill_at_random
 from tests.otlp.test_protobuf import FOREIGN, MESSAGES
@@ -159,12 +158,27 @@ def test_the_fast_way_gives_the_same_text_or_none(kind, official, depth):
 
 def nested_value(levels: int, *, as_map: bool) -> bytes:
     """Return the bytes of a span with an attribute of so many levels of arrays or maps."""
-    span = Span()
-    value = span.attributes.add().value
+    value = b""
     for _ in range(levels):
-        value = value.kvlist_value.values.add().value if as_map else value.array_value.values.add()
-    value.SetInParent()
-    return span.SerializeToString()
+        for tag in (b"\x12", b"\x0a", b"\x32") if as_map else (b"\x0a", b"\x2a"):
+            value = sized(tag, value)
+    ids = sized(b"\x0a", b"\1" * 16) + sized(b"\x12", b"\2" * 8)
+    return ids + sized(b"\x4a", sized(b"\x12", value))
+
+
+def sized(tag: bytes, data: bytes) -> bytes:
+    """Return a field with its tag and its size."""
+    size = bytearray()
+    left = len(data)
+    while left > 0x7F:
+        size.append(left & 0x7F | 0x80)
+        left >>= 7
+    return tag + bytes(size) + bytes([left]) + data
+
+
+def enclosed_span(span: bytes) -> bytes:
+    """Return the request of the bytes of a span."""
+    return sized(b"\x0a", sized(b"\x12", sized(b"\x12", span)))
 
 
 @pytest.mark.parametrize(("as_map", "most"), [(True, 31), (False, 47)])
@@ -173,7 +187,7 @@ def test_messages_nest_as_deeply_as_protobuf_allows(as_map, most):
     traces = MESSAGES[next(iter(MESSAGES))]
     for levels in (most, most + 1):
         data = nested_value(levels, as_map=as_map)
-        body = _enclosed(data)
+        body = enclosed_span(data)
         if levels == most:
             traces.FromString(body)
             read_message(messages.Span, data, 3)
@@ -182,17 +196,6 @@ def test_messages_nest_as_deeply_as_protobuf_allows(as_map, most):
                 traces.FromString(body)
             with pytest.raises(FieldError, match="nested too deeply"):
                 read_message(messages.Span, data, 3)
-
-
-def _enclosed(span: bytes) -> bytes:
-    for tag in (b"\x12", b"\x12", b"\x0a"):
-        size = bytearray()
-        left = len(span)
-        while left > 0x7F:
-            size.append(left & 0x7F | 0x80)
-            left >>= 7
-        span = tag + bytes(size) + bytes([left]) + span
-    return span
 
 
 def test_a_text_that_is_no_utf8_can_be_repaired():

@@ -21,7 +21,7 @@ from rimp_otel.models.records import Signal
 from rimp_otel.otlp import refusals
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.lines import EncodedRecord, join_line
-from rimp_otel.otlp.protobuf import line_from_protobuf, normalize_line
+from rimp_otel.otlp.protobuf import line_from_protobuf, normalize_line, protobuf_from_line
 from rimp_otel.otlp.requests import (
     PartialSuccess,
     RequestFormat,
@@ -33,6 +33,7 @@ from rimp_otel.otlp.requests import (
 )
 from tests.otlp.mutate import damage, fill_at_random, twisted_json
 from tests.otlp.test_protobuf import MESSAGES, fill
+from tests.otlp.test_protobuf_reader import enclosed_span, nested_value
 
 PROTOBUF, JSON = RequestFormat.PROTOBUF, RequestFormat.JSON
 RESPONSES: dict[Signal, Any] = {
@@ -426,6 +427,18 @@ def test_values_nest_as_deeply_in_json_as_in_protobuf(as_map, most):
         decoded = decode_request(Signal.TRACES, body, JSON)
         assert (len(decoded.records), decoded.refused) == (3 - refused, refused)
         assert ("nested too deeply" in decoded.reason) == bool(refused)
+
+
+@pytest.mark.parametrize(("as_map", "most"), [(True, 31), (False, 47)])
+def test_values_nest_as_deeply_as_protobuf_says(as_map, most):
+    """One level more costs the record, of which the official parser says that it costs the request."""
+    for levels, refused in ((most, 0), (most + 1, 1), (5_000, 1)):
+        body = enclosed_span(nested_value(levels, as_map=as_map))
+        decoded = decode_request(Signal.TRACES, body, PROTOBUF)
+        assert (len(decoded.records), decoded.refused) == (1 - refused, refused)
+        assert ("nested too deeply" in decoded.reason) == bool(refused)
+    line = line_from_protobuf(Signal.TRACES, enclosed_span(nested_value(most, as_map=as_map)))
+    protobuf_from_line(line)
 
 
 def test_equal_envelopes_are_one_object():
