@@ -28,7 +28,7 @@ from rimp_otel.cli.run import retain_size
 from rimp_otel.cli.signals import handle_signals
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
-from rimp_otel.render.format import format_bytes, format_duration, format_time
+from rimp_otel.render.format import format_bytes, format_count, format_duration, format_time
 from rimp_otel.render.terminal import Column, Style, format_table, to_json
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def add_forward_arguments(parser: argparse.ArgumentParser) -> None:
         "--hold",
         metavar="SIZE",
         type=_parse_hold,
-        help="size kept for a destination beyond what the recording keeps (default: 10 GB)",
+        help="size held for a destination (default: 10 GB, or a quarter of the disk)",
     )
     parser.add_argument(
         "--give-up",
@@ -387,6 +387,7 @@ def status_json(status: DestinationStatus, now: int) -> dict[str, Any]:
                 "pending": found.pending.records,
                 "pending_in_journals": found.pending.in_journals,
                 "repeated": found.repeated,
+                "damaged_lines": found.damaged_lines,
                 "lag_seconds": round(found.lag(now), 3),
                 "state": _state_of_signal(status, found),
                 "waiting_until": found.status.until or None,
@@ -427,6 +428,9 @@ def format_statuses(
         for which, entry in status.signals.items():
             if losses := _describe_losses(entry.ledger):
                 yield f"{which.value}: {losses}"
+            if entry.damaged_lines:
+                count = format_count(entry.damaged_lines, "line")
+                yield f"{which.value}: {count} cannot be read: run 'rimp verify'"
             if entry.dead_letters is not None:
                 yield f"{which.value}: refused records are in {style.clean(entry.dead_letters)}"
             if entry.status.error:

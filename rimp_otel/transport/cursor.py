@@ -107,6 +107,8 @@ class Cursor:
         self.notes: list[str] = []
         #: Records of files that were found changed, and are being sent again from their start.
         self.repeated = 0
+        #: Lines of files that cannot be read, and that no count has.
+        self.damaged = 0
         try:
             found = read_json(path)
             if found is not None:
@@ -131,6 +133,7 @@ class Cursor:
             self.letters = (int(number), int(size))
             self.notes = [str(name) for name in found["notes"]]
             self.repeated = int(found["repeated"])
+            self.damaged = int(found.get("damaged", 0))
         except (LookupError, TypeError) as error:
             raise ValueError(f"{error!r}") from None
 
@@ -153,6 +156,7 @@ class Cursor:
             "letters": list(self.letters),
             "notes": self.notes,
             "repeated": self.repeated,
+            "damaged": self.damaged,
         }
         write_json(self.path, found)
 
@@ -206,14 +210,21 @@ class DestinationDirectory:
         self.path = forward / directory_name(name)
         self._lock = -1
 
-    def register(self, hold: int) -> None:
-        """Make the directory, and note how many bytes are held for the destination.
+    def make(self) -> None:
+        """Make the directory, readable by its owner alone.
 
         Raises:
             OSError: that was not possible.
         """
         for directory in (self.path.parent.parent, self.path.parent, self.path):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def register(self, hold: int) -> None:
+        """Note in the directory how many bytes are held for the destination.
+
+        Raises:
+            OSError: that was not possible.
+        """
         found = {"name": self.name, "hold": hold}
         try:
             is_noted = read_json(self.path / DESTINATION_FILE) == found

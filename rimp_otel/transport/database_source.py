@@ -65,6 +65,10 @@ class DatabaseSource:
         self.commit()  # past other signals' records, so that they are not read again
         return None
 
+    def take_damaged(self) -> int:
+        """Return 0: records that cannot be read are in the ledger."""
+        return 0
+
     def commit(self) -> None:
         """Move the cursor behind the last portion."""
         page, self._page = self._page, None

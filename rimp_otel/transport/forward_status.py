@@ -54,6 +54,8 @@ class SignalStatus(NamedTuple):
     status: CursorStatus
     #: Records of files that had changed, and were sent again.
     repeated: int
+    #: Lines of files that cannot be read, and that no count has.
+    damaged_lines: int
     #: Of the dead-letter file, if there are any.
     dead_letters: Path | None
 
@@ -148,7 +150,7 @@ def _signal_status(directory: Path, signal: Signal, view: _Pending) -> SignalSta
     ledger = cursor.ledger._replace(expired=cursor.ledger.expired + pending.expired)
     number, size = cursor.letters
     letters = directory / f"refused-{signal.value}-{number}.jsonl" if size else None
-    return SignalStatus(ledger, pending, cursor.status, cursor.repeated, letters)
+    return SignalStatus(ledger, pending, cursor.status, cursor.repeated, cursor.damaged, letters)
 
 
 class _Counted(NamedTuple):

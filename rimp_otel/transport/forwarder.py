@@ -12,6 +12,7 @@ read journals too, it would have to remember each record that it met there, unti
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -49,7 +50,9 @@ __all__ = ["DEFAULT_HOLD", "Forwarder", "ForwarderOptions", "SignalOutcome"]
 T = TypeVar("T")
 
 DEFAULT_HOLD = 10 * 1000**3
-"""Bytes that are kept for a destination beyond the bounds of retention, by default."""
+"""Bytes that are kept for a destination beyond the bounds of retention, by default; on a small disk a
+quarter of that."""
+_PART_OF_DISK = 4
 
 
 class ForwarderOptions(NamedTuple):
@@ -57,8 +60,8 @@ class ForwarderOptions(NamedTuple):
 
     #: True to end once what is there has been dealt with.
     once: bool = False
-    #: Bytes that are kept for each destination of what retention would delete.
-    hold: int = DEFAULT_HOLD
+    #: Bytes that are kept for each destination of what retention would delete; None for the default.
+    hold: int | None = None
     #: Seconds for one request.
     timeout: float = 10.0
     #: Seconds between two looks at a recording where there is nothing new.
@@ -271,8 +274,12 @@ class Forwarder:
         return [task.outcome() for task in self._tasks]
 
 
-def _prepare(directory: DestinationDirectory, hold: int) -> None:
+def _prepare(directory: DestinationDirectory, hold: int | None) -> None:
     try:
+        directory.make()
+        if hold is None:
+            disk = shutil.disk_usage(directory.path).total
+            hold = min(DEFAULT_HOLD, disk // _PART_OF_DISK)
         directory.register(hold)
         directory.take_lock()
     except OSError as error:
@@ -434,6 +441,11 @@ class _SignalTask:
         self._patiently(lambda: self._letters.append(settled.letters, now))
         self._cursor.ledger += settled.ledger
         self._source.commit()
+        if damaged := self._source.take_damaged():
+            self._cursor.damaged += damaged
+            self._reporter.warn(
+                "damaged", f"{self._cursor.damaged} lines cannot be read: rimp verify"
+            )
         error = (settled.message, now) if settled.message else self._cursor.status[1:3]
         self._cursor.status = CursorStatus("forwarding", *error)
         self._save()

@@ -63,6 +63,10 @@ class Source(Protocol):
             StorageError: something cannot be read.
         """
 
+    def take_damaged(self) -> int:
+        """Return how many lines could not be read since the last call: nobody knows how many records
+        were in them."""
+
     def commit(self) -> None:
         """Move the cursor behind the portion that was returned last. The caller saves the cursor."""
 
@@ -97,8 +101,7 @@ class FileSource:
         self._once = once
         self._reader: _FileReader | None = None
         self._next: tuple[str, FilePosition] | None = None
-        #: Lines that cannot be read, so that nobody knows how many records were in them.
-        self.damaged = 0
+        self._damaged = 0
         #: Why a file was passed over; it is tried again with the next look at what there is.
         self.failure = ""
 
@@ -117,11 +120,16 @@ class FileSource:
             except BaseException:
                 self._close_reader()  # it begins again where the cursor is
                 raise
-            self.damaged += reader.take_damaged()
+            self._damaged += reader.take_damaged()
             if portion is not None:
                 self._next = reader.id, reader.position
                 return portion
             self._close_reader()
+
+    def take_damaged(self) -> int:
+        """Return how many lines could not be read since the last call."""
+        damaged, self._damaged = self._damaged, 0
+        return damaged
 
     def commit(self) -> None:
         """Move the cursor behind the last portion."""

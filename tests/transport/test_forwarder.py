@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.records import Signal, TelemetryEvent
+from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.retention import delete_expired
 from rimp_otel.storage.files.storage import FileStorage
 from rimp_otel.storage.forwarding import read_holds
 from rimp_otel.transport.cursor import DestinationLockedError, read_cursor
 from rimp_otel.transport.destination import Delivered, Refused, RetryLater, Stopped
-from rimp_otel.transport.forwarder import Forwarder, ForwarderOptions
+from rimp_otel.transport.forward_status import StatusReader
+from rimp_otel.transport.forwarder import DEFAULT_HOLD, Forwarder, ForwarderOptions
 from rimp_otel.transport.ledger import Ledger
 from tests.transport.doubles import FakeTime, ScriptedDestination
 
@@ -252,3 +256,24 @@ def test_a_file_that_was_changed_is_sent_again(path, storage):
     file.write_bytes(first + second.replace(b'"b"', b'"changed"') + second)
     forward(path, destination)
     assert destination.messages == ["a", "b", "a", "changed", "b"]
+
+
+def test_a_damaged_line_costs_itself(path, storage):
+    """It is counted by itself, since nobody knows how many records it had."""
+    store(storage, "a")
+    with (path / "logs.jsonl").open("ab") as file:
+        file.write(b'{"resourceLogs":[{\n')
+    store(storage, "b")
+    destination = ScriptedDestination()
+    (outcome,) = forward(path, destination)
+    assert outcome.ledger == Ledger(acknowledged=2)
+    (status,) = StatusReader(Layout(path)).read()
+    assert status.signals[Signal.LOGS].damaged_lines == 1
+    assert status.signals[Signal.LOGS].recorded == 2
+
+
+def test_what_is_held_by_default_is_a_part_of_the_disk(path, storage):
+    """Never more than a quarter of it."""
+    forward(path, ScriptedDestination())
+    (status,) = StatusReader(Layout(path)).read()
+    assert 0 < status.hold <= min(DEFAULT_HOLD, shutil.disk_usage(path).total // 4)

@@ -84,7 +84,7 @@ complete -c rimp -n '_shtab_rimp_using forward' -l since -x -d 'exclude records 
 complete -c rimp -n '_shtab_rimp_using forward' -l until -x -d 'exclude records at or after T (same formats as --since)'
 complete -c rimp -n '_shtab_rimp_using forward' -l keep -x -d 'forward whole traces that meet a rule, such as '"'"'status = error or sample(5%)'"'"''
 complete -c rimp -n '_shtab_rimp_using forward' -l signals -x -d 'signals to forward, such as traces,logs (default: all)'
-complete -c rimp -n '_shtab_rimp_using forward' -l hold -x -d 'size kept for a destination beyond what the recording keeps (default: 10 GB)'
+complete -c rimp -n '_shtab_rimp_using forward' -l hold -x -d 'size held for a destination (default: 10 GB, or a quarter of the disk)'
 complete -c rimp -n '_shtab_rimp_using forward' -l give-up -x -d 'with --once, end after so long without a success (default: 30s)'
 complete -c rimp -n '_shtab_rimp_using forward' -l header-file -xka "(__fish_complete_path (commandline -ct))" -d 'file of headers, '"'"'Name: value'"'"' on each line'
 complete -c rimp -n '_shtab_rimp_using forward' -l ca-file -xka "(__fish_complete_path (commandline -ct))" -d 'certificates that the server'"'"'s must be signed by, in PEM'
