@@ -274,7 +274,7 @@ def _value_encoder(field: FieldEncoding) -> Encoder:
 _AS_TEXT = {"attributes": _attributes_encoder, "body": _value_encoder}
 
 
-def _fields_of(kind: type) -> list[FieldEncoding]:
+def _fields_as_text(kind: type) -> list[FieldEncoding]:
     return [
         field._replace(make_encoder=_AS_TEXT.get(field.name, field.make_encoder))
         for field in FIELDS[kind]
@@ -292,9 +292,9 @@ for _kind, _base in (
     (_ExponentialAsText, messages.ExponentialHistogram),
     (_MetricAsText, messages.Metric),
 ):
-    register_encoder(_kind, make_encoder(_fields_of(_base)))
+    register_encoder(_kind, make_encoder(_fields_as_text(_base)))
 _encode_lists = make_encoder([field for field in FIELDS[messages.Span] if 10 <= field.number <= 14])
-_encode_any_point = keep_one_value(make_encoder(_fields_of(messages.NumberDataPoint)))
+_encode_any_point = keep_one_value(make_encoder(_fields_as_text(messages.NumberDataPoint)))
 
 # Records as the SDK makes nearly all of them.
 

@@ -57,8 +57,8 @@ class DestinationOptions:
         """Check the values that are the same for all destinations."""
         for name, value in self.headers.items():
             _check_header(name, value)
-        _check_choice("compression", self.compression, ("gzip", "none"))
-        _check_choice("encoding", self.encoding, ("protobuf", "json"))
+        _check_option("compression", self.compression, ("gzip", "none"))
+        _check_option("encoding", self.encoding, ("protobuf", "json"))
         if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise ConfigurationError(
                 f"the timeout must be more than 0 seconds, got {self.timeout!r}"
@@ -93,7 +93,7 @@ class DestinationOptions:
         )
 
 
-def _check_choice(what: str, value: str | None, choices: tuple[str, ...]) -> None:
+def _check_option(what: str, value: str | None, choices: tuple[str, ...]) -> None:
     if value is not None and value not in choices:
         raise ConfigurationError(f"the {what} must be {' or '.join(choices)}, got {value!r}")
 
@@ -310,7 +310,9 @@ def options_of_environment(env: Mapping[str, str], url: str) -> DestinationOptio
     endpoint = general.find("ENDPOINT")[1]
     endpoints = {signal: _Variables(env, signal).own_endpoint()[1] for signal in Signal}
     is_of_environment = bool(endpoint or any(endpoints.values()))
-    is_own = not is_of_environment or _host_of(url) == _host_of(destination_of_environment(env))
+    is_own = not is_of_environment or _hostname_of(url) == _hostname_of(
+        destination_of_environment(env)
+    )
     if not is_own:
         return DestinationOptions()
     signals: dict[Signal, DestinationOptions] = {}
@@ -332,7 +334,7 @@ def options_of_environment(env: Mapping[str, str], url: str) -> DestinationOptio
     return replace(options, signals=differing)
 
 
-def _host_of(url: str) -> str:
+def _hostname_of(url: str) -> str:
     try:
         return (urlsplit(url).hostname or "").lower()
     except ValueError:

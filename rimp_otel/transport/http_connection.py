@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import math
+import os
 import select
 import socket
 import ssl
@@ -179,6 +180,7 @@ class HttpConnection:
         self._clock = clock
         self._connection = _Connection(host, port, context, clock)
         self._is_closed = False
+        self._process = os.getpid()
 
     def post(
         self, target: str, body: bytes, headers: Mapping[str, str | bytes], timeout: float
@@ -200,6 +202,9 @@ class HttpConnection:
         connection = self._connection
         if self._is_closed:
             raise OSError("the connection is closed")
+        if self._process != os.getpid():  # after a fork, the parent goes on with its connection
+            connection.close()
+            self._process = os.getpid()
         connection.set_deadline(self._clock() + timeout)
         if self._is_stale():
             connection.close()
@@ -223,7 +228,8 @@ class HttpConnection:
         sock = self._connection.sock
         if sock is not None:
             try:
-                sock.shutdown(socket.SHUT_RDWR)  # which also wakes a thread that waits
+                if self._process == os.getpid():
+                    sock.shutdown(socket.SHUT_RDWR)  # which also wakes a thread that waits
             except OSError:
                 pass
             self._connection.close()

@@ -44,8 +44,8 @@ from rimp_otel.transport.http_connection import MAX_ANSWER_SIZE, HttpAnswer, Htt
 __all__ = ["HttpDestination", "open_http"]
 
 _DEFAULT_PORTS = {"http": 4318, "https": 443}
-_MAX_REQUEST = 20 * 1024 * 1024
-"""What the Collector's receiver takes by default, after decompression."""
+_USUAL_REQUEST = 20 * 1024 * 1024
+"""Bytes that the Collector's receiver takes by default, after decompression."""
 
 _LARGEST_REQUEST = 64 * 1024 * 1024
 """More is never sent, as the specification recommends."""
@@ -83,7 +83,9 @@ class HttpDestination:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = destination_name(url)
-        self.max_request_size = options.max_request_size or _MAX_REQUEST
+        # A single record may be as large as a request can be, a batch as large as requests usually are.
+        self.max_request_size = options.max_request_size or _LARGEST_REQUEST
+        self._usual_size = options.max_request_size or _USUAL_REQUEST
         self._wall_clock = wall_clock
         self._routes = {
             signal: _make_route(url, self.name, signal, options.of(signal), clock)
@@ -109,8 +111,7 @@ class HttpDestination:
 
     def _send(self, route: _Route, batch: Batch, timeout: float) -> Outcome:
         body = request_from_lines(batch.signal, batch.lines, route.format)
-        # A single record is larger than usual requests at the receiver's risk.
-        most = self.max_request_size if batch.records > 1 else _LARGEST_REQUEST
+        most = self._usual_size if batch.records > 1 else _LARGEST_REQUEST
         if len(body) > most:
             return Refused(f"a request of {len(body):,} bytes is larger than {most:,}")
         if route.has_gzip:
@@ -178,7 +179,7 @@ def _make_route(
         _DEFAULT_PORTS[scheme] if not options.endpoint else {"http": 80, "https": 443}[scheme]
     )
     port = parts.port or default_port
-    context = _make_context(options, name) if scheme == "https" else None
+    context = _make_tls_context(options, name) if scheme == "https" else None
     encoding = settings.get("encoding") or options.encoding or "protobuf"
     compression = settings.get("compression") or options.compression
     has_gzip = compression == "gzip" or (compression is None and not is_loopback_host(host))
@@ -199,7 +200,7 @@ def _make_route(
 
 def _split_url(url: str, name: str) -> tuple[SplitResult, dict[str, str]]:
     """Return a destination's URL in parts, and the settings in its query."""
-    parts = _split(url)
+    parts = _split_if_valid(url)
     if parts is None or parts.scheme.lower() not in ("otlp+http", "otlp+https"):
         raise ConfigurationError(
             f"a destination over HTTP must be otlp+http://HOST:PORT or otlp+https://HOST:PORT, got {name!r}"
@@ -219,7 +220,7 @@ def _split_url(url: str, name: str) -> tuple[SplitResult, dict[str, str]]:
 
 
 def _split_endpoint(endpoint: str, signal: Signal) -> SplitResult:
-    parts = _split(endpoint)
+    parts = _split_if_valid(endpoint)
     if parts is None or parts.scheme.lower() not in ("http", "https"):
         raise ConfigurationError(
             f"the endpoint of {signal.value} must be a URL such as http://localhost:4318{_PATHS[signal]}"
@@ -227,7 +228,7 @@ def _split_endpoint(endpoint: str, signal: Signal) -> SplitResult:
     return parts
 
 
-def _split(url: str) -> SplitResult | None:
+def _split_if_valid(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
         return parts if parts.hostname and parts.port != 0 else None
@@ -270,7 +271,7 @@ def _make_headers(
     return headers
 
 
-def _make_context(options: DestinationOptions, name: str) -> ssl.SSLContext:
+def _make_tls_context(options: DestinationOptions, name: str) -> ssl.SSLContext:
     """Return what TLS needs.
 
     Raises:
@@ -320,7 +321,7 @@ def _classify(
     if 300 <= status < 400:
         target = _describe_target(answer.headers.get("Location", ""))
         return Stopped(f"{reason}: it redirects{target}, which is not followed; give that address")
-    message = _message_of(answer)
+    message = _words_of(answer)
     reason = f"{reason}: {message}" if message else reason
     if status in _RETRYABLE:
         return RetryLater(reason, _read_retry_after(answer, wall_clock), status == 429)
@@ -355,7 +356,7 @@ def _describe_status(status: int) -> str:
 
 def _describe_target(location: str) -> str:
     """Return where a redirection leads, without what may be secret."""
-    parts = _split(location)
+    parts = _split_if_valid(location)
     if parts is None:
         path = location.partition("?")[0].partition("#")[0]
         return f" to {path}" if path and "@" not in path else ""
@@ -366,7 +367,7 @@ def _describe_target(location: str) -> str:
 _QUOTED_SIZE = 4_096
 
 
-def _message_of(answer: HttpAnswer) -> str:
+def _words_of(answer: HttpAnswer) -> str:
     """Return what an answer says in words; nothing of a web page."""
     message = decode_status(answer.body, answer.content_type)
     if message:

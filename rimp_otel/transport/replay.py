@@ -48,7 +48,7 @@ def installed_exporters() -> dict[str, set[Signal]]:
     """Return the names of all exporters that are installed, each with its signals."""
     found: dict[str, set[Signal]] = {}
     for signal in Signal:
-        for name in _entry_points(signal):
+        for name in _exporters_of(signal):
             found.setdefault(name, set()).add(signal)
     return found
 
@@ -66,7 +66,7 @@ def load_exporters(name: str, signals: Iterable[Signal]) -> dict[Signal, Exporte
     made: dict[Signal, Exporter] = {}
     try:
         for signal in signals:
-            entry_point = _entry_points(signal).get(name)
+            entry_point = _exporters_of(signal).get(name)
             if entry_point is not None:
                 made[signal] = _make_exporter(name, signal, entry_point)
     except BaseException:
@@ -93,7 +93,7 @@ def _make_exporter(name: str, signal: Signal, entry_point: Any) -> Exporter:
     return found
 
 
-def _entry_points(signal: Signal) -> dict[str, Any]:
+def _exporters_of(signal: Signal) -> dict[str, Any]:
     metadata = importlib.import_module("importlib.metadata")
     return {found.name: found for found in metadata.entry_points(group=_GROUPS[signal])}
 

@@ -30,10 +30,11 @@ from rimp_otel import (
 )
 from rimp_otel.batch import decode_batch
 from rimp_otel.models.records import Signal
+from rimp_otel.otlp.outgoing import request_from_lines
 from rimp_otel.otlp.requests import RequestFormat, decode_request
 from tests.benchmarks.peers import span_file
 from tests.benchmarks.requests import RECORDS, spans_request
-from tests.benchmarks.workload import spans, tracing
+from tests.benchmarks.workload import spans, tracing, varied_spans
 
 Loop = Callable[[int], object]
 _NEVER = 10_000_000
@@ -171,6 +172,31 @@ def _json_request(directory: Path) -> tuple[Loop, Loop]:
     return _request(RequestFormat.JSON)
 
 
+def _forwarded(format: RequestFormat, directory: Path) -> tuple[Loop, Loop]:
+    with FileStorage(directory) as storage:
+        recorder = _Ended()
+        varied_spans(tracing(recorder), _FORWARDED)
+        storage.store(TelemetryData(spans=recorder.spans))
+    lines = (directory / "traces.jsonl").read_bytes().splitlines()
+
+    def loop(wanted: int) -> None:
+        for _ in range(wanted // _FORWARDED):
+            request_from_lines(Signal.TRACES, lines, format)
+
+    return loop, lambda records: None
+
+
+_FORWARDED = 1_000
+
+
+def _protobuf_forwarded(directory: Path) -> tuple[Loop, Loop]:
+    return _forwarded(RequestFormat.PROTOBUF, directory)
+
+
+def _json_forwarded(directory: Path) -> tuple[Loop, Loop]:
+    return _forwarded(RequestFormat.JSON, directory)
+
+
 def _whole_span(directory: Path, **config: Any) -> tuple[Loop, Loop]:
     collector = _collector(directory, **config)
     recording, bare = tracing(collector), tracing()
@@ -221,6 +247,8 @@ PATHS: dict[str, Callable[[Path], tuple[Loop, Loop]]] = {
     "decode a span": _decode,
     "receive a span, protobuf": _protobuf_request,
     "receive a span, JSON": _json_request,
+    "forward a span, protobuf": _protobuf_forwarded,
+    "forward a span, JSON": _json_forwarded,
 }
 
 

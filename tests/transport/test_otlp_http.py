@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import socket
 import ssl
 import threading
@@ -95,6 +96,26 @@ def test_a_connection_is_kept():
         )
     assert outcomes == [Delivered()] * 3
     assert (sink.connections, len(sink.requests)) == (1, 3)
+
+
+def test_a_forked_child_leaves_the_connection_to_its_parent():
+    """It closes its copy, and connects anew if it sends something itself."""
+    with run_sink() as sink:
+        destination = HttpDestination(sink.url, DestinationOptions())
+        assert destination.send(BATCH, PATIENCE) == Delivered()
+        for sends in (False, True):
+            child = os.fork()
+            if not child:
+                code = 1
+                try:
+                    code = not (not sends or destination.send(BATCH, PATIENCE) == Delivered())
+                    destination.close()
+                finally:
+                    os._exit(code)
+            assert os.waitpid(child, 0)[1] == 0
+            assert destination.send(BATCH, PATIENCE) == Delivered()
+        destination.close()
+    assert (sink.connections, len(sink.requests)) == (2, 4)
 
 
 def hang_up_without_an_answer(sink: Sink, connection: socket.socket) -> None:
