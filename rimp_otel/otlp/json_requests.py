@@ -179,7 +179,10 @@ class _JsonReader:
         try:
             request = _WHOLE_REQUEST.decode(body)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            request = decode_json(_REQUEST, body)
+            try:
+                request = decode_json(_REQUEST, body)
+            except DecodeError as error:
+                raise DecodeError(f"not OTLP JSON: {error.reason}") from None
         key = self._signal.resource_key
         self._has_odd_keys = has_snake_keys(body)
         resources = self._resources_of(request)

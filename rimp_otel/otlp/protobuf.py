@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 __all__ = [
+    "line_from_message",
     "line_from_protobuf",
     "make_strict",
     "normalize_line",
@@ -167,10 +168,16 @@ def line_from_protobuf(signal: Signal, data: bytes) -> bytes:
         DecodeError: ``data`` is not such a message.
         MissingExtraError: protobuf or opentelemetry-proto is not installed.
     """
-    return line_from_groups(signal, data) or _line_from_message(signal, data)
+    return line_from_groups(signal, data) or line_from_message(signal, data)
 
 
-def _line_from_message(signal: Signal, data: bytes) -> bytes:
+def line_from_message(signal: Signal, data: bytes) -> bytes:
+    """Return what ``line_from_protobuf`` returns, by protobuf's own parser, which takes much longer.
+
+    Raises:
+        DecodeError: ``data`` is not such a message.
+        MissingExtraError: protobuf or opentelemetry-proto is not installed.
+    """
     message = _new_message(signal)
     protobuf = _import_protobuf("google.protobuf.message")
     try:

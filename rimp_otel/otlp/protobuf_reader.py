@@ -551,9 +551,8 @@ class _MessageReader:
         if field.is_repeated:
             _extend(message, field.name, [nested])
         else:
-            nested = (
-                getattr(message, field.name) or nested
-            )  # of one that comes twice, both are merged
+            # Of one that comes twice, both are merged.
+            nested = getattr(message, field.name) or nested
             setattr(message, field.name, nested)
         try:
             self.read_into(nested, data, depth)

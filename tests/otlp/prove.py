@@ -3,7 +3,8 @@
 ``python -m tests.otlp.prove --records 1000000`` from the project's folder. The records are made by
 a seeded generator over the space of ``generate``, in batches of mixed resources and scopes; of
 each batch, our lines must be the official encoder's message, but for what ``official`` names, also as
-a request in protobuf, to the byte; decoded and encoded again they must be the same message as before. A batch where they are not is
+a request in protobuf, to the byte; decoded and encoded again they must be the same message as before; and received as a request, in
+protobuf and JSON, they must be what protobuf's own parser reads. A batch where they are not is
 narrowed down to a record, which is printed.
 """
 
@@ -26,7 +27,9 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from rimp_otel.batch import TelemetryData
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.outgoing import request_from_lines
-from rimp_otel.otlp.requests import RequestFormat
+from rimp_otel.otlp.protobuf import line_from_message, line_from_protobuf
+from rimp_otel.otlp.requests import RequestFormat, decode_request
+from rimp_otel.otlp.scan import count_records
 from tests.otlp import generate
 from tests.otlp.choices import RandomSource, Source
 from tests.otlp.official import (
@@ -91,6 +94,8 @@ def _wrong_with(signal: Signal, batch: Any) -> str:
         request = request_from_lines(signal, lines, RequestFormat.PROTOBUF)
         if request != b"".join(binary(parsed(signal, line)) for line in lines):
             return _shown("written in protobuf", MESSAGES[signal].FromString(request), theirs)
+        if wrong := _wrong_when_received(signal, binary(theirs)):
+            return f"{signal.value}, received: {wrong}"
         again = _encoded_again(signal, lines)
         # Of equal lines, the messages are equal, too.
         if again != lines:
@@ -100,6 +105,21 @@ def _wrong_with(signal: Signal, batch: Any) -> str:
     except Exception as error:
         return f"{signal.value}: {error!r}"
     return ""
+
+
+def _wrong_when_received(signal: Signal, request: bytes) -> str:
+    """Return why a request is read otherwise than by protobuf's own parser; empty if it is not."""
+    line = line_from_protobuf(signal, request)
+    if line != line_from_message(signal, request):
+        return f"another line: {line!r}"
+    found = decode_request(signal, request, RequestFormat.PROTOBUF)
+    if found != decode_request(signal, line, RequestFormat.JSON):
+        return f"another request as JSON: {line!r}"
+    if len(found.records) + found.refused != count_records(line):
+        return f"not all of it: {found.reason}"
+    # Generated ids may be 0, and nothing else may be wrong.
+    is_right = not found.refused or "is invalid: all its bytes are zero" in found.reason
+    return "" if is_right else found.reason
 
 
 def _encoded_again(signal: Signal, lines: list[bytes]) -> list[bytes]:

@@ -214,3 +214,19 @@ def test_an_error_names_its_place():
     with pytest.raises(FieldError, match="must be 0 to 2, got 7") as refused:
         read_message(messages.Span, b"\x7a\x02\x18\x07", 3)
     assert refused.value.place == ".status.code"
+
+
+def test_more_values_than_are_kept_are_read_all_the_same():
+    """Attributes of any number of values and keys have their own text, whatever was met before."""
+    for number in range(12_000):
+        span = Span(trace_id=b"\1" * 16, span_id=b"\2" * 8)
+        span.start_time_unix_nano = span.end_time_unix_nano = 5
+        span.attributes.add(key="path").value.string_value = f"/{number}"
+        span.attributes.add(key=f"key {number}").value.int_value = number
+        data = span.SerializeToString()
+        found = span_text(data + b"\0", 0, len(data))
+        assert found is not None
+        assert found[1].endswith(
+            f'[{{"key":"path","value":{{"stringValue":"/{number}"}}}},'
+            f'{{"key":"key {number}","value":{{"intValue":"{number}"}}}}]}}'
+        )
