@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(
         "kill",
         "kill --backend sqlite",
         "cut",
+        "damage",
         "power",
         "reenter",
         "workers",
