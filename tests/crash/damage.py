@@ -122,7 +122,8 @@ def _repeat(content: bytearray, chance: random.Random) -> None:
 
 
 def _exchange(path: Path, chance: random.Random, others: list[Path]) -> None:
-    shutil.copyfile(chance.choice(others), path)
+    if others:
+        shutil.copyfile(chance.choice(others), path)
 
 
 def _be_odd(path: Path, chance: random.Random, others: list[Path]) -> None:
@@ -153,7 +154,7 @@ def _damage(
         name = str(path.relative_to(parent))
         what = chance.choice(list(_DAMAGES))
         if path.is_file():
-            _DAMAGES[what](path, chance, [other for other in files if other.is_file()] or [path])
+            _DAMAGES[what](path, chance, [f for f in files if f != path and f.is_file()])
         done.append((what, name))
         lost |= _places_lost(name, recorded)
     return done, lost
