@@ -62,6 +62,7 @@ ALERT High CPU: 93.4%
 request 1 {'order': 1}
 request 2 {'order': 2}
 """,
+    "shop": "",
     "several_consumers": """\
 monitoring [45.2]
 chat ['Disk full']
@@ -90,7 +91,16 @@ def run_example(name: str, directory: Path) -> subprocess.CompletedProcess[str]:
 
 REPORTED = {
     "several_consumers": "rimp: the consumer send_to_a_system_that_is_down raised ConnectionError:"
-    " nobody there\n"
+    " nobody there\n",
+    "shop": f"""\
+ERROR:root:payment failed, order 4711 kept
+Traceback (most recent call last):
+  File "{EXAMPLES / "shop.py"}", line 26, in <module>
+    charge(4711)
+  File "{EXAMPLES / "shop.py"}", line 19, in charge
+    raise ConnectionError("bank.example refused the connection")
+ConnectionError: bank.example refused the connection
+""",
 }
 """By example, what it prints on standard error."""
 
