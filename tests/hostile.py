@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 __all__ = ["COMMANDS", "KINDS", "TRACE", "make_recording", "run_command"]
 
@@ -245,17 +245,31 @@ def run_command(name: str, path: Path, other: Path, out: Path, timeout: float = 
             time.sleep(0.01)
         process.returncode = os.waitstatus_to_exitcode(status)
         printed.seek(0)
-        text = printed.read()
-    found = _CONTROL.search(text)
-    lines = text.split(b"\n")
+        size, longest, control = _inspect(printed)
     return Done(
         used.ru_utime + used.ru_stime,
         used.ru_maxrss / 1024,
         process.returncode,
-        len(text),
-        max(map(len, lines)),
-        text[max(found.start() - 20, 0) : found.end() + 20] if found else b"",
+        size,
+        longest,
+        control,
     )
+
+
+def _inspect(printed: BinaryIO) -> tuple[int, int, bytes]:
+    """Return the size of what was printed, that of its longest line, and what is not allowed in it."""
+    size = longest = current = 0
+    control = b""
+    # Piece by piece: a child's memory begins with that of its parent.
+    while piece := printed.read(1024 * 1024):
+        size += len(piece)
+        first, *rest = map(len, piece.split(b"\n"))
+        current += first
+        for further in rest:
+            longest, current = max(longest, current), further
+        if not control and (found := _CONTROL.search(piece)):
+            control = piece[max(found.start() - 20, 0) : found.end() + 20]
+    return size, max(longest, current), control
 
 
 def _main() -> int:

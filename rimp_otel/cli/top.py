@@ -201,6 +201,10 @@ def _show_frames(recording: LiveRecording, args: argparse.Namespace) -> None:
                 order = orders[(orders.index(order) + 1) % len(orders)]
 
 
+def _format_window(snapshot: ActivitySnapshot, style: Style) -> str:
+    return style.duration(snapshot.window).removesuffix(" 0 s")
+
+
 def format_snapshot(
     snapshot: ActivitySnapshot, path: str, order: str, width: int, height: int, style: Style
 ) -> list[str]:
@@ -211,7 +215,7 @@ def format_snapshot(
         "",
     ]
     if not snapshot.operations:
-        nothing = f"no spans ended in the last {style.duration(snapshot.window)}"
+        nothing = f"no spans ended in the last {_format_window(snapshot, style)}"
         return [*head, style.paint(nothing, "dim")][:height]
     loads = _sorted_loads(snapshot, order)
     room = height - len(head) - 1
@@ -228,7 +232,7 @@ def _frame_title(
     snapshot: ActivitySnapshot, path: str, order: str, width: int, style: Style
 ) -> str:
     between = style.glyphs.between
-    end = f"{format_time(snapshot.now, '%H:%M:%S')[:8]}{between}last {style.duration(snapshot.window)}{between}by {order}"
+    end = f"{format_time(snapshot.now, '%H:%M:%S')[:8]}{between}last {_format_window(snapshot, style)}{between}by {order}"
     name = clip_text(
         f"rimp top  {style.clean(path)}",
         max(width - display_width(end) - 2, 8),

@@ -36,7 +36,7 @@ def test_one_frame(rimp: Any, shop: Path) -> None:
     assert rimp("top", "--at", AT) == (
         0,
         """\
-rimp top  telemetry                                               11:06:41 · last 1 m 0 s · by spans
+rimp top  telemetry                                                   11:06:41 · last 1 m · by spans
 0.117 spans/s  42.9% errors  p50 81 ms  p95 231 ms  p99 231 ms  0.05 logs/s  1 logged error
 1 logged warning
 ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁█  3 services
@@ -92,7 +92,7 @@ def test_json(rimp: Any, shop: Path) -> None:
 def test_nothing_now(rimp: Any, shop: Path) -> None:
     """Without a terminal, one frame of the last minute is printed."""
     code, out, _ = rimp("top")
-    assert (code, out.splitlines()[-1]) == (0, "no spans ended in the last 1 m 0 s")
+    assert (code, out.splitlines()[-1]) == (0, "no spans ended in the last 1 m")
     assert "▁" * 30 in out
 
 
