@@ -75,8 +75,10 @@ _SNAKE_KEY = re.compile(rb'"([a-z]+(?:_[a-z]+)+)"\s*:')
 
 
 def has_snake_keys(text: bytes) -> bool:
-    """Return True if JSON has a key that may be a name in snake case."""
-    return _END_OF_SNAKE_KEY.search(text) is not None
+    """Return True if JSON has a field's name in snake case as a key."""
+    return _END_OF_SNAKE_KEY.search(text) is not None and not KEYS.isdisjoint(
+        _SNAKE_KEY.findall(text)
+    )
 
 
 def check_keys(text: bytes, keys: set[bytes]) -> None:
@@ -85,7 +87,7 @@ def check_keys(text: bytes, keys: set[bytes]) -> None:
     Raises:
         FieldError: it has; the reason names the key.
     """
-    if has_snake_keys(text):
+    if _END_OF_SNAKE_KEY.search(text) is not None:
         for key in _SNAKE_KEY.findall(text):
             if key in keys:
                 name = key.decode()

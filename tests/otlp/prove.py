@@ -3,9 +3,9 @@
 ``python -m tests.otlp.prove --records 1000000`` from the project's folder. The records are made by
 a seeded generator over the space of ``generate``, in batches of mixed resources and scopes; of
 each batch, our lines must be the official encoder's message, but for what ``official`` names, also as
-a request in protobuf, to the byte; decoded and encoded again they must be the same message as before; and received as a request, in
-protobuf and JSON, they must be what protobuf's own parser reads. A batch where they are not is
-narrowed down to a record, which is printed.
+a request in protobuf, to the byte; decoded and encoded again they must be the same message as before;
+and received as a request, in protobuf and JSON, they must be what protobuf's own parser reads. A batch
+where they are not is narrowed down to a record, which is printed.
 """
 
 from __future__ import annotations

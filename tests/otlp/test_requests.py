@@ -22,6 +22,7 @@ from rimp_otel.otlp import refusals
 from rimp_otel.otlp.decode import decode_line
 from rimp_otel.otlp.lines import EncodedRecord, join_line
 from rimp_otel.otlp.protobuf import line_from_protobuf, normalize_line, protobuf_from_line
+from rimp_otel.otlp.protobuf_reader import BYTES, read_fields
 from rimp_otel.otlp.requests import (
     PartialSuccess,
     RequestFormat,
@@ -131,6 +132,50 @@ def test_a_json_request_has_the_records_of_the_protobuf_request(signal, data):
     decoded = decode_request(signal, request, PROTOBUF)
     line = line_from_protobuf(signal, request)
     assert decode_request(signal, line, JSON) == decoded
+
+
+def padded(data: bytes, descriptor: Any, *, has_short_texts: bool) -> bytes:
+    """Return a message with sizes of four bytes, as .NET's exporter writes those of messages before it
+    knows them; perhaps also of texts, ids and lists."""
+    made = b""
+    for number, wire_type, value, _ in read_fields(data):
+        field = descriptor.fields_by_number[number]
+        tag = varint(number << 3 | wire_type)
+        if wire_type != BYTES:
+            made += tag + (varint(value) if isinstance(value, int) else value)
+            continue
+        if field.message_type is not None:
+            value = padded(value, field.message_type, has_short_texts=has_short_texts)
+        elif has_short_texts:
+            made += tag + varint(len(value)) + value
+            continue
+        size = len(value)
+        made += tag + bytes(size >> shift & 0x7F | 0x80 for shift in (0, 7, 14))
+        made += bytes([size >> 21]) + value
+    return made
+
+
+def varint(value: int) -> bytes:
+    """Return an integer as it stands on the wire."""
+    digits = bytearray()
+    while value > 0x7F:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*digits, value])
+
+
+@pytest.mark.parametrize("signal", list(Signal))
+def test_sizes_may_be_longer_than_they_need_to_be(signal):
+    """The records of such a request are those of the same one with short sizes."""
+    chance = random.Random(4)
+    for _ in range(30):
+        message = MESSAGES[signal]()
+        fill_at_random(chance, message, 0)
+        body = message.SerializeToString()
+        for has_short_texts in (True, False):
+            long = padded(body, message.DESCRIPTOR, has_short_texts=has_short_texts)
+            assert MESSAGES[signal].FromString(long).SerializeToString() == body
+            assert decode_request(signal, long, PROTOBUF) == decode_request(signal, body, PROTOBUF)
 
 
 @pytest.mark.parametrize("signal", list(Signal))
