@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 from opentelemetry import _logs, metrics, trace
+from opentelemetry.sdk import _configuration as sdk
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.util._importlib_metadata import entry_points
 
 from rimp_otel.collector.collector import (
@@ -17,14 +20,12 @@ from rimp_otel.collector.collector import (
     resource_from_config,
 )
 from rimp_otel.otel.install import Telemetry, make_config, set_recorder
-from rimp_otel.otel.providers import watch_providers
+from rimp_otel.otel.providers import join_meters, watch_providers
 from rimp_otel.otel.run_report import ROOT_SPAN_VARIABLE
 from rimp_otel.process import Reporter
 from rimp_otel.streaming.stream import TelemetryStream
 
 __all__ = ["RimpConfigurator"]
-
-_READER = "rimp_stream"
 
 
 class RimpConfigurator(_OTelSDKConfigurator):
@@ -50,14 +51,12 @@ class RimpConfigurator(_OTelSDKConfigurator):
             **collector.config.resource_attributes,
             "service.name": named,
         }
-        with _other_exporters_only():
+        with _other_exporters_only(), _reading_with(stream):
             super()._configure(  # type: ignore[no-untyped-call]
                 **kwargs,
                 resource_attributes=attributes,
                 span_processors=[collector],
                 log_record_processors=[collector],
-                metric_exporter_names=[_READER],
-                exporter_args_map={_StreamReader: {"stream": stream}},
             )
         tracers: Any = trace.get_tracer_provider()
         made = [tracers, _logs.get_logger_provider(), metrics.get_meter_provider()]
@@ -84,17 +83,30 @@ def _make_recorder() -> Telemetry | None:
         return None
 
 
-class _StreamReader(TelemetryStream):
-    """Passes the stream that there is already to the SDK, which makes its readers itself.
+@contextmanager
+def _reading_with(stream: TelemetryStream) -> Iterator[None]:
+    """Give a stream to the MeterProvider that the SDK makes meanwhile."""
+    if hasattr(MeterProvider, "add_metric_reader"):
+        yield
+        join_meters(metrics.get_meter_provider(), stream)
+        return
+    # Until 1.44 a provider has the readers that it is made with, and the SDK makes those itself, of classes.
+    configuration: Any = sdk
+    init_metrics = configuration._init_metrics
 
-    An entry point of the package: its name stays.
-    """
+    class Passed(TelemetryStream):
+        def __new__(cls, *_: object, **__: object) -> Any:
+            return stream
 
-    def __new__(cls, stream: TelemetryStream) -> Any:
-        return stream
+    @wraps(init_metrics)
+    def init(classes: Mapping[str, type], *args: Any, **kwargs: Any) -> None:
+        init_metrics({**classes, "rimp": Passed}, *args, **kwargs)
 
-    def __init__(self, stream: TelemetryStream) -> None:
-        raise AssertionError("the stream is passed on, not made")
+    configuration._init_metrics = init
+    try:
+        yield
+    finally:
+        configuration._init_metrics = init_metrics
 
 
 @contextmanager

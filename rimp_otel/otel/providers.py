@@ -26,7 +26,7 @@ from rimp_otel.collector.collector import TelemetryCollector
 from rimp_otel.process import Reporter
 from rimp_otel.streaming.stream import TelemetryStream, reader_for
 
-__all__ = ["join_providers", "watch_providers"]
+__all__ = ["join_meters", "join_providers", "watch_providers"]
 
 _TRACER, _LOGGER, _METER = "TRACER", "LOGGER", "METER"
 _MODULES: dict[str, tuple[ModuleType, ...]] = {
@@ -59,22 +59,22 @@ def join_providers(
         theirs = getattr(provider, "resource", None)
         found = theirs if isinstance(theirs, Resource) else found
     made = []
-    if not hasattr(tracers, "add_span_processor"):
+    if not _add_collector(tracers, collector):
         tracers = TracerProvider(resource=resource)
+        _add_collector(tracers, collector)
         trace.set_tracer_provider(tracers)
         made.append(tracers)
-    tracers.add_span_processor(collector)
-    if not hasattr(loggers, "add_log_record_processor"):
+    if not _add_collector(loggers, collector):
         loggers = LoggerProvider(resource=resource)
+        _add_collector(loggers, collector)
         _logs.set_logger_provider(loggers)
         made.append(loggers)
-    loggers.add_log_record_processor(collector)
     if not isinstance(meters, MeterProvider):
         meters = MeterProvider(metric_readers=[stream], resource=resource)
         metrics.set_meter_provider(meters)
         made.append(meters)
     else:
-        _join_meters(meters, stream)
+        join_meters(meters, stream)
     watch_providers(collector, stream, made)
     return found
 
@@ -151,13 +151,9 @@ class _ProviderWatch:
 
     def _join(self, kind: str, provider: Any) -> None:
         if kind == _METER:
-            _join_meters(provider, self._stream)
+            join_meters(provider, self._stream)
             return
-        add = "add_span_processor" if kind == _TRACER else "add_log_record_processor"
-        if not hasattr(provider, add):
-            return
-        getattr(provider, add)(self._collector)
-        if kind == _TRACER:
+        if _add_collector(provider, self._collector) and kind == _TRACER:
             for reference, args, kwargs in self._tracers:
                 tracer = reference()
                 if tracer is not None:
@@ -167,7 +163,17 @@ class _ProviderWatch:
             self._tracers.clear()
 
 
-def _join_meters(provider: Any, stream: TelemetryStream) -> None:
+def _add_collector(provider: Any, collector: TelemetryCollector) -> bool:
+    """Add a collector to a provider of spans or log records; return False if that takes none."""
+    for name in ("add_span_processor", "add_log_record_processor"):
+        if add := getattr(provider, name, None):
+            add(collector)
+            return True
+    return False
+
+
+def join_meters(provider: Any, stream: TelemetryStream) -> None:
+    """Have a stream read the metrics of a provider; say so if it takes no reader."""
     if not hasattr(provider, "add_metric_reader"):
         Reporter().warn(
             "metrics",
