@@ -866,7 +866,9 @@ def observe_collector(
     collector: TelemetryCollector, meter_provider: MeterProvider | None = None
 ) -> None:
     """Record the SDK's self-observability metrics of a collector, if they are switched on."""
-    observe_processor(collector, collector._counts, _pending_of, _capacity_of, meter_provider)
+    observe_processor(
+        collector, collector._counts, _pending_of, _capacity_of, _in_memory_of, meter_provider
+    )
 
 
 _UNKNOWN_SERVICE = "unknown_service"
@@ -898,6 +900,10 @@ def _pending_of(collector: TelemetryCollector) -> int:
     """Return the number of records in the buffer, in memory or in the journal."""
     is_in_memory = collector._journal is None
     return len(collector._buffer) if is_in_memory else collector.stats().pending
+
+
+def _in_memory_of(collector: TelemetryCollector) -> int:
+    return collector.stats().in_memory
 
 
 def _capacity_of(collector: TelemetryCollector) -> int | None:

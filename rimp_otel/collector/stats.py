@@ -207,6 +207,7 @@ def observe_processor(
     counts: RecordCounts,
     pending_of: Callable[[Processor], int],
     capacity_of: Callable[[Processor], int | None],
+    in_memory_of: Callable[[Processor], int],
     meter_provider: MeterProvider | None = None,
 ) -> None:
     """Record ``otel.sdk.processor.*`` of a collector, as long as it lives.
@@ -219,6 +220,7 @@ def observe_processor(
         pending_of: returns the number of records in its buffer.
         capacity_of: returns the number of records that its buffer can hold; None if it is not bounded
             in records.
+        in_memory_of: returns the number of records that a death of the process would lose.
         meter_provider: records them; default: the global one.
     """
     if not is_self_observability_enabled():
@@ -235,8 +237,15 @@ def observe_processor(
 
         return [callback]
 
+    # One component, of whatever signal.
+    attributes = _component_attributes(processor)
+    meter.create_observable_up_down_counter(
+        "rimp.collector.in_memory",
+        observe(partial(_observe_value, in_memory_of, attributes)),
+        unit="{record}",
+        description="The number of records in memory only, where a death of the process loses them.",
+    )
     for signal, noun in ((Signal.TRACES, "span"), (Signal.LOGS, "log")):
-        attributes = _component_attributes(f"rimp_{noun}_processor")
         prefix = f"otel.sdk.processor.{noun}"
         meter.create_observable_counter(
             f"{prefix}.processed",
@@ -279,12 +288,14 @@ def _observe_processed(
 class ExporterMetrics:
     """Records ``otel.sdk.exporter.*`` of one exporter; does nothing if the switch is off."""
 
-    def __init__(self, signal: Signal, meter_provider: MeterProvider | None = None) -> None:
+    def __init__(
+        self, exporter: object, signal: Signal, meter_provider: MeterProvider | None = None
+    ) -> None:
         self._enabled = is_self_observability_enabled()
         if not self._enabled:
             return
         noun = _NOUNS[signal]
-        self._attributes = _component_attributes(f"rimp_{noun.partition('_')[0]}_exporter")
+        self._attributes = _component_attributes(exporter)
         meter = get_meter(_METER, meter_provider=meter_provider)
         unit = "{data_point}" if signal is Signal.METRICS else f"{{{noun}}}"
         self._inflight = meter.create_up_down_counter(f"otel.sdk.exporter.{noun}.inflight", unit)
@@ -310,6 +321,9 @@ class ExporterMetrics:
             self._duration.record(time.perf_counter() - start, attributes)
 
 
-def _component_attributes(kind: str) -> dict[str, Any]:
+def _component_attributes(component: object) -> dict[str, Any]:
+    """Return what tells a component from others. Its type is its class's name, as the semantic conventions have
+    it for components that they do not name themselves, and the SDK does for those of its users."""
+    kind = type(component).__qualname__
     number = next(_numbers.setdefault(kind, count()))
     return {"otel.component.type": kind, "otel.component.name": f"{kind}/{number}"}

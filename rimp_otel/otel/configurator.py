@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import wraps
+from inspect import signature
 from typing import Any
 
 from opentelemetry import _logs, metrics, trace
@@ -99,8 +100,11 @@ def _reading_with(stream: TelemetryStream) -> Iterator[None]:
             return stream
 
     @wraps(init_metrics)
-    def init(classes: Mapping[str, type], *args: Any, **kwargs: Any) -> None:
-        init_metrics({**classes, "rimp": Passed}, *args, **kwargs)
+    def init(*args: Any, **kwargs: Any) -> None:
+        bound = signature(init_metrics).bind(*args, **kwargs)
+        first = next(iter(bound.arguments))
+        bound.arguments[first] = {**bound.arguments[first], "rimp": Passed}
+        init_metrics(*bound.args, **bound.kwargs)
 
     configuration._init_metrics = init
     try:

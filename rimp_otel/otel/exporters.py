@@ -41,6 +41,7 @@ class _StorageExport:
 
     def __init__(
         self,
+        exporter: object,
         signal: Signal,
         storage: TelemetryStorage | None,
         path: str | os.PathLike[str] | None,
@@ -57,7 +58,7 @@ class _StorageExport:
         else:
             make = SQLiteStorage if config.storage_backend == "sqlite" else FileStorage
             self.storage = make(path) if path is not None else storage_for(config)
-        self._metrics = ExporterMetrics(signal, meter_provider)
+        self._metrics = ExporterMetrics(exporter, signal, meter_provider)
         self._reporter = Reporter()
         self._ended = False
 
@@ -107,7 +108,7 @@ class RimpSpanExporter(SpanExporter):
         path: str | os.PathLike[str] | None = None,
         meter_provider: MeterProvider | None = None,
     ) -> None:
-        self._export = _StorageExport(Signal.TRACES, storage, path, meter_provider)
+        self._export = _StorageExport(self, Signal.TRACES, storage, path, meter_provider)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Store the spans; return FAILURE if that is not possible. Never raises."""
@@ -132,7 +133,7 @@ class RimpLogRecordExporter(LogRecordExporter):
         path: str | os.PathLike[str] | None = None,
         meter_provider: MeterProvider | None = None,
     ) -> None:
-        self._export = _StorageExport(Signal.LOGS, storage, path, meter_provider)
+        self._export = _StorageExport(self, Signal.LOGS, storage, path, meter_provider)
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Store the log records; return FAILURE if that is not possible. Never raises."""
@@ -166,7 +167,7 @@ class RimpMetricExporter(MetricExporter):
             preferred_temporality=preferred_temporality,
             preferred_aggregation=preferred_aggregation,
         )
-        self._export = _StorageExport(Signal.METRICS, storage, path, meter_provider)
+        self._export = _StorageExport(self, Signal.METRICS, storage, path, meter_provider)
 
     def export(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any

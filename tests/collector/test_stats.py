@@ -109,10 +109,11 @@ def test_processor(reader, monkeypatch):
     tracing.add_span_processor(collector)
     for _ in range(3):
         tracing.get_tracer("t").start_span("s").end()
-    spans = {"otel.component.type": "rimp_span_processor"}
+    spans = {"otel.component.type": "TelemetryCollector"}
     found = measured(reader)
     assert found["otel.sdk.processor.span.queue.size"] == [(spans, 2)]
     assert found["otel.sdk.processor.span.queue.capacity"] == [(spans, 2)]
+    assert found["rimp.collector.in_memory"] == [(spans, 2)]
     assert found["otel.sdk.processor.span.processed"] == [
         (spans, 0),
         ({**spans, "error.type": "queue_full"}, 1),
@@ -121,7 +122,7 @@ def test_processor(reader, monkeypatch):
     collector.collect_event("a", "b")
     collector.flush()
     found = measured(reader)
-    logs = {"otel.component.type": "rimp_log_processor"}
+    logs = {"otel.component.type": "TelemetryCollector"}
     assert found["otel.sdk.processor.span.processed"][0] == (spans, 2)
     assert found["otel.sdk.processor.log.processed"] == [(logs, 1)]
 
@@ -147,7 +148,7 @@ def test_exporter(reader, monkeypatch):
     exporter = RimpSpanExporter(MemoryStorage(), meter_provider=reader.provider)
     exporter.export([bare_span(), bare_span()])
     RimpSpanExporter(Failing(), meter_provider=reader.provider).export([bare_span()])
-    spans = {"otel.component.type": "rimp_span_exporter"}
+    spans = {"otel.component.type": "RimpSpanExporter"}
     found = measured(reader)
     assert found["otel.sdk.exporter.span.exported"] == [
         (spans, 2),
@@ -166,7 +167,7 @@ def test_metric_exporter(reader, monkeypatch):
     exporter.export(TelemetryData(metrics=[TelemetryMetric("m", i) for i in range(3)]).metrics_data)
     found = measured(reader)
     assert found["otel.sdk.exporter.metric_data_point.exported"] == [
-        ({"otel.component.type": "rimp_metric_exporter"}, 3)
+        ({"otel.component.type": "RimpMetricExporter"}, 3)
     ]
 
 
@@ -199,7 +200,8 @@ def test_installed_recorder_measures_itself(tmp_path):
     assert run(script, RIMP_STORAGE_PATH=path, **{SWITCH: "true"}) == (
         # No capacity: a journal is bounded in bytes, not in records.
         "['otel.sdk.processor.log.processed', 'otel.sdk.processor.log.queue.size', "
-        "'otel.sdk.processor.span.processed', 'otel.sdk.processor.span.queue.size']\n"
+        "'otel.sdk.processor.span.processed', 'otel.sdk.processor.span.queue.size', "
+        "'rimp.collector.in_memory']\n"
     )
     assert run(script, RIMP_STORAGE_PATH=path + "2") == "[]\n"
 
