@@ -305,7 +305,7 @@ def test_import_loads_no_extra():
     script = """
     import sys
     from rimp_otel import *
-    extras = ("pydantic", "dateutil", "google.protobuf", "opentelemetry.proto", "flask", "requests",
+    extras = ("pydantic", "dateutil", "google.protobuf", "opentelemetry.proto", "flask", "requests", "grpc",
               "opentelemetry.instrumentation", "zstandard", "duckdb", "pyarrow", "yaml", "multiprocessing",
               "rimp_otel.cli")
     print([name for name in extras if name in sys.modules])
@@ -368,8 +368,8 @@ def test_works_without_extras():
     """A recorder runs if none of them can be imported."""
     script = """
     import sys
-    for name in ("pydantic", "dateutil", "google", "opentelemetry.proto", "flask", "requests",
-                 "opentelemetry.instrumentation", "zstandard", "duckdb", "pyarrow"):
+    for name in ("pydantic", "dateutil", "google", "grpc", "opentelemetry.proto", "flask",
+                 "requests", "opentelemetry.instrumentation", "zstandard", "duckdb", "pyarrow"):
         sys.modules[name] = None
     import rimp_otel
     with rimp_otel.install(storage=rimp_otel.MemoryStorage(), quiet=True) as telemetry:

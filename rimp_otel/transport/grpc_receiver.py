@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from rimp_otel.transport.security import ServerSecurity
 
 __all__ = ["GrpcLimits", "GrpcReceiver"]
 
-# Longer than anybody waits for the end of a stop.
-_LONG = 3600.0
+# Seconds: longer than anybody waits for a stop; between two looks; for answers to leave this process.
+_LONG, _MOMENT, _FLUSHING = 3600.0, 0.02, 1.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class GrpcLimits:
         calls: received and answered at the same time, each on a thread; others wait.
         connections: at the same time; further ones are closed.
         receiving: seconds for a request to arrive, once its call has begun.
-        hurried: the same while requests of all ``calls`` are waited for.
+        hurried: the same while requests of all ``calls`` are waited for, and at a stop.
         connection_age: seconds after which a connection is closed between two calls, so that the
             sender looks for a server anew; None for never.
 
@@ -112,12 +113,29 @@ class GrpcReceiver:
         ``timeout`` seconds."""
         if self._server is None or self._threads is None:
             return True
-        is_done = bool(self._server.stop(_LONG).wait(timeout))
-        if not is_done:
+        self._incoming.hurry()
+        ended = self._server.stop(_LONG)
+        is_done = self._wait_for_calls(ended, time.monotonic() + timeout)
+        if not ended.is_set():
             self._server.stop(0).wait(1.0)
         self._ended.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
         return is_done
+
+    def _wait_for_calls(self, ended: threading.Event, deadline: float) -> bool:
+        """Return True once all calls are answered, False at the deadline.
+
+        ``ended`` waits for all connections to be closed as well, which senders that are gone do not do.
+        """
+        while not ended.wait(_MOMENT):
+            left = deadline - time.monotonic()
+            if self._service.is_idle:
+                # For answers that are on their way, and for calls that came with the last ones.
+                if ended.wait(max(min(left, _FLUSHING), 0.0)) or self._service.is_idle:
+                    return True
+            if left <= 0:
+                return False
+        return True
 
     def hurry(self) -> None:
         """Have a ``stop`` that runs wait for no sender any more."""

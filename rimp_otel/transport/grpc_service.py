@@ -57,6 +57,10 @@ class IncomingCalls:
         with self._lock:
             return self._since.pop(context, None) is not None
 
+    def hurry(self) -> None:
+        """Give each the shorter time from now on."""
+        self._receiving = self._hurried
+
     def cancel_slow(self) -> int:
         """Cancel what takes too long; return how many."""
         now = self._clock()
@@ -93,13 +97,23 @@ class ExportService:
         self._security = security
         self._incoming = incoming
         self._reporter = Reporter()
-        make_handler = grpc.stream_unary_rpc_method_handler
+        self._counting = threading.Lock()
+        self._calls = 0
+
+        def handle(take: Callable[[Iterator[bytes], Any], bytes]) -> Any:
+            return grpc.stream_unary_rpc_method_handler(partial(self._handle, take))
+
         self._handlers = {
-            method: make_handler(partial(self._export, signal))
-            for signal, method in METHODS.items()
+            method: handle(partial(self._export, signal)) for signal, method in METHODS.items()
         }
-        self._unauthorized = make_handler(self._refuse_unauthorized)
-        self._failed = make_handler(self._refuse_failed)
+        self._unauthorized = handle(self._refuse_unauthorized)
+        self._failed = handle(self._refuse_failed)
+
+    @property
+    def is_idle(self) -> bool:
+        """True if all calls that have come have been answered."""
+        with self._counting:
+            return self._calls == 0
 
     def service(self, call: Any) -> Any:
         """Return the handler of a call, None for an unknown method.
@@ -107,16 +121,35 @@ class ExportService:
         Whoever is not let in is told so before anything is read of what is sent.
         """
         try:
-            handler = self._handlers.get(call.method)
-            if handler is None:
-                self._intake.count_refused("unknown_method")
-                return None
-            if self._security.tokens and not self._is_authorized(call.invocation_metadata):
-                return self._unauthorized
-            return handler
+            handler = self._find_handler(call)
         except Exception as error:
             self._note(error)
-            return self._failed
+            handler = self._failed
+        if handler is not None:
+            with self._counting:
+                self._calls += 1
+        return handler
+
+    def _find_handler(self, call: Any) -> Any:
+        handler = self._handlers.get(call.method)
+        if handler is None:
+            self._intake.count_refused("unknown_method")
+            return None
+        if self._security.tokens and not self._is_authorized(call.invocation_metadata):
+            return self._unauthorized
+        return handler
+
+    def _handle(
+        self,
+        take: Callable[[Iterator[bytes], Any], bytes],
+        requests: Iterator[bytes],
+        context: Any,
+    ) -> bytes:
+        try:
+            return take(requests, context)
+        finally:
+            with self._counting:
+                self._calls -= 1
 
     def _is_authorized(self, metadata: Any) -> bool:
         given = [value for key, value in metadata or () if key == "authorization"]
@@ -138,18 +171,9 @@ class ExportService:
         return b""
 
     def _take(self, signal: Signal, requests: Iterator[bytes], context: Any) -> Answer:
-        self._incoming.add(context)
-        try:
-            body = next(requests)
-        except StopIteration:
-            return self._intake.refuse("invalid", Invalid("the call has no request"))
-        except self._rpc_error:
-            # The sender is gone, or its request is too large, which grpc tells it by itself.
-            reason = "disconnected" if self._incoming.remove(context) else "slow"
-            self._intake.count_refused(reason)
-            raise
-        finally:
-            self._incoming.remove(context)
+        body = self._receive(requests, context)
+        if body is None:
+            return Invalid("the call has no request")
         if not self._intake.reserve(len(body)):
             reason = "too many requests are being received at once"
             return self._intake.refuse("in_flight", Unavailable(reason, 1))
@@ -157,6 +181,21 @@ class ExportService:
             return self._intake.receive(signal, body, RequestFormat.PROTOBUF)
         finally:
             self._intake.release(len(body))
+
+    def _receive(self, requests: Iterator[bytes], context: Any) -> bytes | None:
+        """Return the first of ``requests`` once it has arrived; None if none comes, for which grpc also
+        raises what it has for calls that have ended."""
+        self._incoming.add(context)
+        is_whole = False
+        try:
+            body = next(requests, None)
+            is_whole = body is not None
+            return body
+        finally:
+            is_known = self._incoming.remove(context)
+            if not is_whole:
+                # The sender is gone, or its request is too large, which grpc tells it by itself.
+                self._intake.count_refused("disconnected" if is_known else "slow")
 
     def _refuse_unauthorized(self, _: Iterator[bytes], context: Any) -> bytes:
         self._intake.count_refused("unauthorized")

@@ -682,6 +682,18 @@ def test_what_was_taken_in_is_answered(tmp_path):
     assert recorded(tmp_path) == ["a"]
 
 
+def test_a_stop_does_not_wait_for_slow_senders(tmp_path):
+    """Not longer than while all threads wait for them."""
+    limits = GrpcLimits(receiving=1_000.0, hurried=0.1)
+    with receiving(tmp_path, limits=limits) as peer, RawCaller(peer.address) as caller:
+        stream = caller.begin()
+        caller.send(stream, framed(trace_request("half"))[:10], end=False)
+        with channel_to(peer.address) as channel:
+            assert call(channel, trace_request("a")).code == "OK"
+        assert peer.receiver.stop(500.0)
+        assert peer.refused() == {"slow": 1}
+
+
 @pytest.mark.parametrize("is_hurried", [False, True])
 def test_a_stop_has_an_end(tmp_path, is_hurried):
     """What takes longer is cut off, sooner if somebody is in a hurry; the sender tries again."""
