@@ -129,10 +129,11 @@ class GrpcReceiver:
         """
         while not ended.wait(_MOMENT):
             left = deadline - time.monotonic()
-            if self._service.is_idle:
-                # For answers that are on their way, and for calls that came with the last ones.
-                if ended.wait(max(min(left, _FLUSHING), 0.0)) or self._service.is_idle:
-                    return True
+            # Twice: a call may come with the last ones, while answers are on their way.
+            if self._service.is_idle and (
+                ended.wait(max(min(left, _FLUSHING), 0.0)) or self._service.is_idle
+            ):
+                return True
             if left <= 0:
                 return False
         return True
