@@ -43,6 +43,8 @@ import { sleep } from "k6";
 const orders = new Counter("orders");
 export const options = { vus: 1, iterations: 20 };
 export default function () { orders.add(1, { kind: "tea" }); sleep(0.05); }
+// What was counted last is exported within this time, and not at the end.
+export function teardown() { sleep(1); }
 """
 
 

@@ -79,6 +79,15 @@ def test_a_request_is_not_larger_than_it_should_be():
     assert settled.letters[0].message == "413"
 
 
+def test_records_of_a_large_line_are_sent_together():
+    """As many in a request as it may have, whatever line they were stored in."""
+    destination = ScriptedDestination(max_request_size=20_000)
+    settled = deliver(destination, portion([f"{number:0300}" for number in range(100)]))
+    assert settled.ledger == Ledger(acknowledged=100)
+    assert len(destination.batches) <= 5
+    assert all(sum(map(len, batch.lines)) <= 20_000 for batch in destination.batches)
+
+
 def test_throttling_that_repeats_splits():
     """Some destinations say so of a batch that is too large."""
     destination = ScriptedDestination()
