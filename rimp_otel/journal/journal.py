@@ -74,6 +74,8 @@ __all__ = ["Journal"]
 
 _LARGEST_SEGMENT = 4 * 1024 * 1024
 _MANY_SEGMENTS, _FACTOR = 16, 4
+# To append many records to a segment that others append to.
+_MAX_ATTEMPTS = 3
 # Seconds.
 _PAUSE_AFTER_FAILURE = 1.0
 _MAX_OPENING_WAIT = 1.0
@@ -204,26 +206,43 @@ class Journal:
         if not records:
             return True
         segment = self._active if self._is_ours[0] else None
-        while True:
+        frames = b""
+        for _ in range(_MAX_ATTEMPTS):
             if segment is None:
                 segment = self._open_if_closed()
                 if segment is None:
                     return False
             frames, defined = _join_frames(segment, tag, records)
             try:
-                segment.write(frames)
+                _write_frames(segment, tag, frames, defined)
             except ValueError:  # full, or frozen
-                # There are all definitions in the next segment, which this one may have had.
-                more = sum(
-                    len(to_bytes(encode_definition(0, key))) + 20 for key in _owners(records)
-                )
-                segment = self._next_segment(segment, len(frames) + more)
-                if segment is None and self._active is not None:
-                    return False
-                continue
-            for envelopes, head in defined.items():
-                segment.set_head(tag, envelopes, head)
-            return True
+                full, segment = segment, self._active
+                if segment is full:
+                    break
+            else:
+                return True
+        return self._append_in_new_segment(tag, records, len(frames))
+
+    def _append_in_new_segment(
+        self, tag: str, records: Sequence[EncodedRecord], needed: int
+    ) -> bool:
+        """Append records to a segment that nobody else knows before they are in it.
+
+        Joining many takes a while, in which others would fill a segment that they know, each time.
+        """
+        # It has none of the definitions that the one before may have had.
+        more = sum(len(to_bytes(encode_definition(0, key))) + 20 for key in _owners(records))
+        following = self._make_room(needed + more + HEADER_SIZE)
+        if following is None:
+            return False
+        try:
+            frames, defined = _join_frames(following, tag, records)
+            _write_frames(following, tag, frames, defined)
+        finally:
+            # In any case: it takes its room on disk.
+            self.segments.append(following)
+            self._active = following
+        return True
 
     def append_known(self, tag: str, key: Hashable, resource: object, text: str) -> bool:
         """Append a record in a fifth of the time of ``append``, if its head is known.
@@ -646,6 +665,27 @@ def _join_frames(
         return frames.encode(), defined
     except UnicodeEncodeError:  # a lone surrogate
         return to_bytes(frames), defined
+
+
+def _write_frames(
+    segment: Segment, tag: str, frames: bytes, defined: dict[RecordEnvelopes, str]
+) -> None:
+    """Write frames, and note the heads that are defined in them.
+
+    Raises:
+        ValueError: the segment is full, or frozen.
+        MemoryError: they are not written.
+    """
+    try:
+        segment.write(frames)
+    except MemoryError:
+        if not segment.holds(frames):
+            raise
+    try:
+        for envelopes, head in defined.items():
+            segment.set_head(tag, envelopes, head)
+    except (RecursionError, MemoryError):
+        pass  # the next record defines it anew
 
 
 def _owners(records: Sequence[EncodedRecord]) -> set[RecordEnvelopes]:

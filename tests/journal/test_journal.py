@@ -122,6 +122,23 @@ def test_records_that_find_no_room_go_into_the_next_segment_together(journal):
     assert drain(journal) == 401
 
 
+def test_records_are_appended_together_while_others_append(journal):
+    """Others fill no segment that they need, however long it takes to join them."""
+
+    class Interrupted(str):
+        def __format__(self, spec):
+            assert journal.append("l", encoded_record('"other"'))
+            return str(self)
+
+    assert journal.append("l", encoded_record('"' + "x" * 100_000 + '"'))
+    records = [encoded_record(Interrupted(f'"{n}{"y" * 1_000}"')) for n in range(200)]
+    assert journal.append_all("l", records)
+    found = [text for text in texts(journal) if text.endswith('y"')]
+    assert found == [str(record.text) for record in records]
+    assert texts(journal).count('"other"') == 400  # joined twice: there was no room at first
+    assert drain(journal) == 601
+
+
 def test_of_records_that_do_not_fit_none_is_kept(journal):
     """A full journal refuses all of them; so does one that is too small for them."""
     assert journal.append("l", encoded_record("1"))
