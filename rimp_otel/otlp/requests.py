@@ -14,6 +14,7 @@ from rimp_otel.otlp.lines import EncodedRecord
 from rimp_otel.otlp.messages import no_recursion_error
 from rimp_otel.otlp.protobuf_reader import BYTES, VARINT, read_fields
 from rimp_otel.otlp.protobuf_requests import records_from_protobuf
+from rimp_otel.otlp.protobuf_writer import encode_varint
 from rimp_otel.otlp.refusals import FieldError, Refusals
 
 __all__ = [
@@ -101,8 +102,8 @@ def encode_response(
         if reason:
             partial["errorMessage"] = reason
         return msgspec.json.encode({"partialSuccess": partial} if partial else {})
-    body = (b"\x08" + _varint(refused) if refused else b"") + _encode_text(0x12, reason)
-    return b"\x0a" + _varint(len(body)) + body if body else b""
+    body = (b"\x08" + encode_varint(refused) if refused else b"") + _encode_text(0x12, reason)
+    return b"\x0a" + encode_varint(len(body)) + body if body else b""
 
 
 def decode_response(signal: Signal, format: RequestFormat, body: bytes) -> PartialSuccess:
@@ -166,7 +167,7 @@ def encode_status(format: RequestFormat, code: int, message: str) -> bytes:
     """
     if format is RequestFormat.JSON:
         return msgspec.json.encode({"code": code, "message": message})
-    return (b"\x08" + _varint(code) if code else b"") + _encode_text(0x12, message)
+    return (b"\x08" + encode_varint(code) if code else b"") + _encode_text(0x12, message)
 
 
 def decode_status(body: bytes, content_type: str) -> str:
@@ -185,15 +186,6 @@ def decode_status(body: bytes, content_type: str) -> str:
     return ""
 
 
-def _varint(value: int) -> bytes:
-    digits = bytearray()
-    while value > 0x7F:
-        digits.append(value & 0x7F | 0x80)
-        value >>= 7
-    digits.append(value)
-    return bytes(digits)
-
-
 def _encode_text(tag: int, text: str) -> bytes:
     data = text.encode("utf-8", "replace")
-    return bytes((tag,)) + _varint(len(data)) + data if data else b""
+    return bytes((tag,)) + encode_varint(len(data)) + data if data else b""

@@ -10,6 +10,7 @@ from typing import Any
 from rimp_otel.errors import MissingExtraError
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.protobuf_reader import BYTES, VARINT, read_fields
+from rimp_otel.otlp.protobuf_writer import encode_varint, length_prefix
 from rimp_otel.otlp.refusals import FieldError
 from rimp_otel.otlp.requests import RequestFormat, encode_status
 
@@ -113,17 +114,8 @@ def _values_of(message: bytes, number: int, wire_type: int) -> list[Any]:
 
 
 def _number_field(tag: int, value: int) -> bytes:
-    return bytes((tag,)) + _varint_of(value) if value else b""
+    return bytes((tag,)) + encode_varint(value) if value else b""
 
 
 def _bytes_field(tag: int, value: bytes) -> bytes:
-    return bytes((tag,)) + _varint_of(len(value)) + value
-
-
-def _varint_of(value: int) -> bytes:
-    digits = bytearray()
-    while value > 0x7F:
-        digits.append(value & 0x7F | 0x80)
-        value >>= 7
-    digits.append(value)
-    return bytes(digits)
+    return bytes((tag,)) + length_prefix(value) + value
