@@ -31,6 +31,7 @@ pytestmark = pytest.mark.skipif(
         "simulate",
         "forwarder",
         "forwarder --backend sqlite",
+        "forwarder --expire",
     ],
 )
 def test_short_form(suite):

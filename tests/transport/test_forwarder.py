@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import threading
 
 import pytest
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import ConfigurationError
-from rimp_otel.models.records import Signal, TelemetryEvent
+from rimp_otel.models.records import Signal, TelemetryEvent, TelemetryMetric
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.retention import delete_expired
 from rimp_otel.storage.files.storage import FileStorage
 from rimp_otel.storage.forwarding import read_holds
-from rimp_otel.transport.cursor import DestinationLockedError, read_cursor
+from rimp_otel.transport.cursor import Cursor, DestinationLockedError, read_cursor
 from rimp_otel.transport.destination import Delivered, Refused, RetryLater, Stopped
 from rimp_otel.transport.forward_status import StatusReader
 from rimp_otel.transport.forwarder import DEFAULT_HOLD, Forwarder, ForwarderOptions
@@ -277,3 +278,66 @@ def test_what_is_held_by_default_is_a_part_of_the_disk(path, storage):
     forward(path, ScriptedDestination())
     (status,) = StatusReader(Layout(path)).read()
     assert 0 < status.hold <= min(DEFAULT_HOLD, shutil.disk_usage(path).total // 4)
+
+
+def test_what_hangs_or_is_throttled_keeps_nothing_else_waiting(path, storage):
+    """Neither other destinations nor other signals."""
+    storage.store(TelemetryData([TelemetryEvent("source", "a")], [TelemetryMetric("metric", 1.0)]))
+    released = threading.Event()
+    hanging = ScriptedDestination(name="test://hanging")
+    hanging.otherwise = lambda batch: released.wait(20) and RetryLater("timed out")
+    partly = ScriptedDestination(name="test://partly")
+    partly.otherwise = lambda batch: (
+        RetryLater("429", 60.0, True) if batch.signal is Signal.METRICS else Delivered()
+    )
+    other = ScriptedDestination(name="test://other")
+    forwarder = Forwarder(path, [hanging, partly, other], ForwarderOptions(interval=0.01))
+    forwarder.start()
+    other.wait_for(lambda: len(other.batches) == 2)
+    partly.wait_for(lambda: partly.messages == ["a"])
+    store(storage, "b")
+    other.wait_for(lambda: other.messages == ["a", "b"])
+    partly.wait_for(lambda: partly.messages == ["a", "b"])
+    (status,) = StatusReader(Layout(path)).read([partly.name])
+    assert status.is_running
+    assert status.signals[Signal.METRICS].pending.records == 1
+    assert status.signals[Signal.METRICS].status.state == "waiting"
+    released.set()
+    assert forwarder.stop()
+    assert ledger_of(path, hanging) == Ledger()
+
+
+def test_one_signal_can_stop_alone(path, storage):
+    """As of a 404 on one path; the others go on, and the outcome says which."""
+    storage.store(TelemetryData([TelemetryEvent("source", "a")], [TelemetryMetric("metric", 1.0)]))
+    destination = ScriptedDestination()
+    destination.otherwise = lambda batch: (
+        Stopped("404", True) if batch.signal is Signal.METRICS else Delivered()
+    )
+    outcomes = forward(path, destination, options=ForwarderOptions(once=True))
+    assert {outcome.signal: outcome.failure for outcome in outcomes} == {
+        Signal.TRACES: "",
+        Signal.LOGS: "",
+        Signal.METRICS: "404",
+    }
+    assert destination.messages == ["a"]
+
+
+def test_a_full_disk_is_waited_for(path, storage, monkeypatch):
+    """Nothing is sent beyond what the cursor can note; then it goes on."""
+    store(storage, "a")
+    destination = ScriptedDestination()
+    time = FakeTime()
+    real, failures = Cursor.save, [OSError(28, "No space left on device")] * 3
+
+    def save(cursor):
+        if failures and destination.messages:
+            raise failures.pop()
+        real(cursor)
+
+    monkeypatch.setattr(Cursor, "save", save)
+    (outcome,) = forward(path, destination, make_pace=time.make_pace)
+    assert outcome.failure == ""
+    assert destination.messages == ["a"]
+    assert len(time.pauses) == 3
+    assert ledger_of(path, destination) == Ledger(acknowledged=1)
