@@ -54,7 +54,7 @@ a file for --header-file, and not into a URL, which other users of the machine c
 """
 
 # Seconds.
-_MAX_DRAIN, _MAX_STOP = 15.0, 5.0
+_MAX_DRAIN, _MAX_STOP, _TIMEOUT = 15.0, 5.0, 10.0
 
 
 def add_forward_arguments(parser: argparse.ArgumentParser) -> None:
@@ -175,13 +175,17 @@ def _run_forward(args: argparse.Namespace, env: Mapping[str, str] = os.environ) 
         open_recording_at(path)
     opened: list[Destination] = []
     try:
+        timeouts = []
         for url in urls:
-            opened.append(open_destination(url, _options_of(args, env, url)))
+            destination_options = _options_of(args, env, url)
+            timeouts.append(destination_options.longest_timeout(_TIMEOUT))
+            opened.append(open_destination(url, destination_options))
+        options = _forwarder_options(args, max(timeouts))
         if args.refused:
-            return _send_again(args, path, opened, None)
+            return _send_again(args, path, opened, options, None)
         if window != Window():
-            return _send_again(args, path, opened, window)
-        return _forward(args, path, opened)
+            return _send_again(args, path, opened, options, window)
+        return _forward(args, path, opened, options)
     finally:
         for destination in opened:
             destination.close()
@@ -215,14 +219,14 @@ def _options_of(args: argparse.Namespace, env: Mapping[str, str], url: str) -> D
     )
 
 
-def _forwarder_options(args: argparse.Namespace) -> ForwarderOptions:
+def _forwarder_options(args: argparse.Namespace, timeout: float) -> ForwarderOptions:
     from rimp_otel.transport.forwarder import ForwarderOptions
 
-    options = ForwarderOptions(args.once, give_up=args.give_up / 1e9, signals=args.signals)
+    options = ForwarderOptions(
+        args.once, timeout=timeout, give_up=args.give_up / 1e9, signals=args.signals
+    )
     if args.hold is not None:
         options = options._replace(hold=args.hold)
-    if args.timeout is not None:
-        options = options._replace(timeout=args.timeout / 1e9)
     return options
 
 
@@ -265,16 +269,19 @@ def _stopped_by_signals() -> Iterator[_StopFlag]:
 # Forwarding.
 
 
-def _forward(args: argparse.Namespace, path: Path, opened: Sequence[Destination]) -> int:
+def _forward(
+    args: argparse.Namespace,
+    path: Path,
+    opened: Sequence[Destination],
+    options: ForwarderOptions,
+) -> int:
     from rimp_otel.storage.recording import layout_of
     from rimp_otel.transport.forward_metrics import observe_forwarders
     from rimp_otel.transport.forwarder import Forwarder
     from rimp_otel.transport.recovery import recover_dead_journals
 
     selector = _selector_of(args, path, final=args.once)
-    forwarder = Forwarder(
-        path, opened, _forwarder_options(args), selector, recover=recover_dead_journals
-    )
+    forwarder = Forwarder(path, opened, options, selector, recover=recover_dead_journals)
     observe_forwarders(forwarder)
     with _stopped_by_signals() as stopping:
         failure = _wait_for_journals(layout_of(path), stopping) if args.once else ""
@@ -481,14 +488,18 @@ def _forget(path: Path, urls: Sequence[str]) -> int:
 
 
 def _send_again(
-    args: argparse.Namespace, path: Path, opened: Sequence[Destination], window: Window | None
+    args: argparse.Namespace,
+    path: Path,
+    opened: Sequence[Destination],
+    options: ForwarderOptions,
+    window: Window | None,
 ) -> int:
     """Send a window again, or without one, what was refused."""
     from rimp_otel.storage.recording import layout_of
     from rimp_otel.transport.delivery import Delivery, Pace
     from rimp_otel.transport.resend import send_refused, send_window
 
-    options, selector = _forwarder_options(args), _selector_of(args, path, final=True)
+    selector = _selector_of(args, path, final=True)
 
     def make_delivery(signal: Signal, destination: Destination) -> Delivery:
         pace = Pace(stopping, give_up=options.give_up)

@@ -76,6 +76,11 @@ class DestinationOptions:
         """Return the options of a signal."""
         return self.signals.get(signal, self)
 
+    def longest_timeout(self, default: float) -> float:
+        """Return the longest time for one request of any signal, in seconds; ``default`` for none."""
+        everything = [self.timeout, *(options.timeout for options in self.signals.values())]
+        return max([found for found in everything if found is not None], default=default)
+
     def with_changes(self, **changes: Any) -> DestinationOptions:
         """Return the options with those changes that are not None, for all signals.
 

@@ -18,7 +18,7 @@ from rimp_otel.errors import RimpError
 from rimp_otel.process import Reporter, call_in_forked_child, describe_error
 from rimp_otel.transport.cursor import DestinationLockedError
 from rimp_otel.transport.destination import Destination, destination_name, open_destination
-from rimp_otel.transport.destination_options import options_of_environment
+from rimp_otel.transport.destination_options import DestinationOptions, options_of_environment
 from rimp_otel.transport.forward_metrics import observe_forwarders
 from rimp_otel.transport.forwarder import Forwarder, ForwarderOptions
 
@@ -37,7 +37,7 @@ class InProcessForwarding:
         options: of each forwarder.
         env: the environment, which has headers and certificates.
         pause: seconds between two attempts to take the place of another process.
-        open_one: opens a destination, given its URL; for tests.
+        open_one: opens a destination; for tests.
     """
 
     def __init__(
@@ -47,16 +47,15 @@ class InProcessForwarding:
         options: ForwarderOptions = ForwarderOptions(),  # noqa: B008
         env: Mapping[str, str] = os.environ,
         pause: float = _PAUSE,
-        open_one: Callable[[str], Destination] | None = None,
+        open_one: Callable[[str, DestinationOptions], Destination] | None = None,
     ) -> None:
         # Absolute, so that a program may change its working directory.
         self._path = Path(os.path.abspath(path))
         self._urls = list(urls)
         self._options = options
         self._pause = pause
-        self._open_one = open_one or (
-            lambda url: open_destination(url, options_of_environment(env, url))
-        )
+        self._env = env
+        self._open_one = open_one or open_destination
         self._begin()
         call_in_forked_child(self._forget_in_child)
         if is_self_observability_enabled():
@@ -123,8 +122,10 @@ class InProcessForwarding:
         """Start to forward to one destination; return False to try again."""
         name = destination_name(url)
         try:
-            destination = self._open_one(url)
-            forwarder = Forwarder(self._path, [destination], self._options, reporter=self._reporter)
+            found = options_of_environment(self._env, url)
+            options = self._options._replace(timeout=found.longest_timeout(self._options.timeout))
+            destination = self._open_one(url, found)
+            forwarder = Forwarder(self._path, [destination], options, reporter=self._reporter)
             forwarder.start()
         except DestinationLockedError:
             return False  # another process forwards to it
