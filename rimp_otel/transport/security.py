@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from rimp_otel.errors import ConfigurationError
+from rimp_otel.process import Reporter, describe_error
 from rimp_otel.transport.address import ListenAddress, is_loopback_host
 
 __all__ = ["TOKEN_VARIABLE", "ServerSecurity", "read_tokens"]
@@ -134,6 +135,27 @@ class ServerSecurity:
         context.set_alpn_protocols(["http/1.1"])
         return context
 
+    def make_current_ssl_context(self) -> ssl.SSLContext | None:
+        """Return what TLS needs of the server, as the files are when each connection is made.
+
+        Raises:
+            ConfigurationError: as ``make_ssl_context``.
+        """
+        context = self.make_ssl_context()
+        if context is not None:
+            context.sni_callback = _CurrentContext(self, context)
+        return context
+
+    def file_stamps(self) -> list[tuple[int, int, int]]:
+        """Return what tells whether the files for TLS have changed.
+
+        Raises:
+            OSError: one of them is gone.
+        """
+        paths = [path for path in (self.certificate, self.key, self.client_ca) if path]
+        stats = [os.stat(path) for path in paths]
+        return [(found.st_mtime_ns, found.st_size, found.st_ino) for found in stats]
+
     def is_authorized(self, header: str | None) -> bool:
         """Return True if a sender has a token, or needs none.
 
@@ -167,6 +189,32 @@ class ServerSecurity:
     def is_allowed_origin(self, origin: str) -> bool:
         """Return True if web pages of this origin may send."""
         return origin.lower() in {allowed.lower() for allowed in self.allowed_origins}
+
+
+class _CurrentContext:
+    """Replaces the context of a connection that is made by one of the files as they are now.
+
+    Called by each handshake. Files that do not fit each other, as while they are being replaced, change
+    nothing.
+    """
+
+    def __init__(self, security: ServerSecurity, context: ssl.SSLContext) -> None:
+        self._security = security
+        self._context = context
+        self._stamps = security.file_stamps()
+        self._reporter = Reporter()
+
+    def __call__(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        try:
+            stamps = self._security.file_stamps()
+            if stamps != self._stamps:
+                found = self._security.make_ssl_context()
+                assert found is not None
+                self._context, self._stamps = found, stamps
+        except (ConfigurationError, OSError) as error:
+            message = f"the files for TLS are not read anew: {describe_error(error)}"
+            self._reporter.warn("tls", message)
+        connection.context = self._context
 
 
 def read_tokens(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[str, ...]:

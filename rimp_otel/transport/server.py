@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -96,7 +98,7 @@ class HttpListener:
             ) from error
         self._intake = intake
         self._address = address
-        self._context = security.make_ssl_context()
+        self._context = security.make_current_ssl_context()
         self._receiver = HttpReceiver(intake)
         self._application = make_application(
             intake, security, [*self._receiver.routes, *more_routes]
@@ -122,7 +124,12 @@ class HttpListener:
 
     def stop(self, timeout: float) -> bool:
         """Accept nothing more, answer what was received."""
-        is_done = self._server is None or self._server.stop(timeout)
+        if self._server is None:
+            return True
+        if self._address.path:
+            with contextlib.suppress(OSError):
+                os.unlink(self._address.path)
+        is_done = self._server.stop(timeout)
         self._receiver.stop()
         return is_done
 

@@ -260,6 +260,7 @@ def test_ipv6_and_a_unix_socket(tmp_path):
             connection.request("POST", "/v1/traces", traces(span(2)), JSON)
             assert connection.getresponse().status == 200
         running.end()
+        assert not place.exists()
     assert span_names(tmp_path / "t") == ["span-1", "span-2"]
 
 
@@ -332,6 +333,40 @@ def test_tls_and_client_certificates(tmp_path):
         assert send(client) == 200
         assert "received 2 requests" in running.end()
         assert len(running.said) == 2
+
+
+def test_certificates_that_are_replaced(tmp_path):
+    """New connections have the new ones, of the server and of those who sign for senders."""
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    server, client, later = (
+        authority.issue("server"),
+        authority.issue("client"),
+        other.issue("later"),
+    )
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(authority.certificate.read_bytes())
+    options = ["--certificate", str(server.certificate), "--key", str(server.key)]
+    with Served(tmp_path / "t", *options, "--client-ca", str(ca)) as running:
+
+        def send(pair, trusted):
+            context = ssl.create_default_context(cafile=trusted)
+            context.load_cert_chain(*pair)
+            with closing(
+                http.client.HTTPSConnection(*running.address, context=context, timeout=DEADLINE)
+            ) as connection:
+                connection.request("POST", "/v1/traces", traces(span(1)), JSON)
+                return connection.getresponse().status
+
+        assert send(client, authority.certificate) == 200
+        new = other.issue("new")
+        server.key.write_bytes(new.key.read_bytes())
+        assert send(client, authority.certificate) == 200  # they do not fit each other yet
+        server.certificate.write_bytes(new.certificate.read_bytes())
+        ca.write_bytes(other.certificate.read_bytes())
+        assert send(later, other.certificate) == 200
+        with pytest.raises((ssl.SSLError, ConnectionError, http.client.HTTPException)):
+            send(client, other.certificate)
+        assert "received 3 requests" in running.end()
 
 
 def test_web_pages(tmp_path):
