@@ -122,7 +122,8 @@ class Destination(Protocol):
         """Bytes that the text of a batch may have, so that its request is taken; not compressed."""
 
     def send(self, batch: Batch, timeout: float) -> Outcome:
-        """Send a batch, and wait for the answer for ``timeout`` seconds at most. Raises nothing.
+        """Send a batch, and wait for the answer for ``timeout`` seconds at most, or as long as the
+        destination's own options say. Raises nothing.
 
         No text of the outcome may hold a secret: a header's value, a password of the URL.
         """

@@ -89,7 +89,8 @@ class GrpcDestination:
         self._process = os.getpid()
 
     def send(self, batch: Batch, timeout: float) -> Outcome:
-        """Send a batch, and wait for the answer for ``timeout`` seconds at most. Raises nothing."""
+        """Send a batch, and wait for the answer as long as the options say, or else for ``timeout``
+        seconds. Raises nothing."""
         route = self._routes[batch.signal]
         try:
             if os.getpid() != self._process:
@@ -98,7 +99,7 @@ class GrpcDestination:
                     " that uses it"
                 )
             with uninstrumented():
-                outcome = self._send(route, batch, min(timeout, route.timeout or timeout))
+                outcome = self._send(route, batch, route.timeout or timeout)
         except DecodeError as error:
             outcome = Refused(f"the records cannot be encoded: {error}")
         except Exception as error:

@@ -93,11 +93,12 @@ class HttpDestination:
         }
 
     def send(self, batch: Batch, timeout: float) -> Outcome:
-        """Send a batch, and wait for the answer for ``timeout`` seconds at most. Raises nothing."""
+        """Send a batch, and wait for the answer as long as the options say, or else for ``timeout``
+        seconds. Raises nothing."""
         route = self._routes[batch.signal]
         try:
             with uninstrumented():
-                outcome = self._send(route, batch, min(timeout, route.timeout or timeout))
+                outcome = self._send(route, batch, route.timeout or timeout)
         except DecodeError as error:
             outcome = Refused(f"the records cannot be encoded: {error}")
         except Exception as error:

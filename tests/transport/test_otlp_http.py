@@ -446,6 +446,15 @@ def test_the_deadline_holds_for_the_whole_exchange(behaviour):
     assert outcome.reason.endswith("did not answer in time")
 
 
+def test_the_time_of_the_options_counts():
+    """Of a signal's variable, such as OTEL_EXPORTER_OTLP_TRACES_TIMEOUT."""
+    with run_sink(hang) as sink:
+        outcome = send(
+            sink.url, timeout=60.0, signals={Signal.TRACES: DestinationOptions(timeout=0.2)}
+        )
+    assert outcome.reason.endswith("did not answer in time")
+
+
 def test_the_deadline_holds_for_sending():
     """A server that reads nothing is given up, however much is to be sent."""
     line = LINE.replace(b'"a"', b'"' + b"a" * 15_000_000 + b'"')
