@@ -49,8 +49,8 @@ class _DeadlineMixin:
     deadline = math.inf
     clock: Clock = staticmethod(time.monotonic)
 
-    def apply_deadline(self: Any) -> None:
-        """Have the next call take no longer than what is left.
+    def apply_deadline(self: Any) -> float:
+        """Have the next call take no longer than what is left, and return that in seconds.
 
         Raises:
             TimeoutError: nothing is left.
@@ -59,6 +59,7 @@ class _DeadlineMixin:
         if left <= 0:
             raise TimeoutError("timed out")
         self.settimeout(None if left == math.inf else left)
+        return float(left)
 
     def recv_into(self, *arguments: Any) -> Any:
         self.apply_deadline()
@@ -74,8 +75,32 @@ class _DeadlineMixin:
         return super().sendall(*arguments)  # type: ignore[misc]
 
 
+class _EarlyAnswerError(BrokenPipeError):
+    """The server answers before it has read the whole request."""
+
+
+_CHUNK = 256 * 1024
+
+
 class _PlainSocket(_DeadlineMixin, socket.socket):
-    pass
+    def sendall(self, data: Any, *flags: Any) -> None:
+        """Send everything, unless the server answers before: it does not want the rest then.
+
+        Raises:
+            _EarlyAnswerError: it does.
+        """
+        view = memoryview(data).cast("B")
+        if len(view) <= _CHUNK:
+            super().sendall(view, *flags)
+            return
+        poll = select.poll()
+        poll.register(self, select.POLLIN | select.POLLOUT)
+        while view:
+            left = self.apply_deadline()
+            for _, events in poll.poll(None if left == math.inf else left * 1_000):
+                if events & ~select.POLLOUT:
+                    raise _EarlyAnswerError
+                view = view[self.send(view[:_CHUNK], *flags) :]
 
 
 class _TlsSocket(_DeadlineMixin, ssl.SSLSocket):
@@ -180,6 +205,8 @@ class HttpConnection:
         self._clock = clock
         self._connection = _Connection(host, port, context, clock)
         self._is_closed = False
+        # True while the server waits for the rest of a request that it has answered already.
+        self._is_spoiled = False
         self._process = os.getpid()
 
     def post(
@@ -247,6 +274,7 @@ class HttpConnection:
         self, target: str, body: bytes, headers: Mapping[str, str | bytes]
     ) -> http.client.HTTPResponse:
         connection = self._connection
+        self._is_spoiled = False
         connection.putrequest("POST", target, skip_accept_encoding=True)
         for name, value in headers.items():
             connection.putheader(name, value)
@@ -254,7 +282,8 @@ class HttpConnection:
         try:
             connection.endheaders(body)
         except _GONE as error:
-            # A server that does not want all of it may have said why, before it hung up.
+            # A server that does not want all of it says why, or has said so before it hung up.
+            self._is_spoiled = True
             if connection.sock is None:
                 raise
             try:
@@ -275,10 +304,10 @@ class HttpConnection:
             parts.append(part)
             size += len(part)
             too_large = size > MAX_ANSWER_SIZE
-        if too_large:
+        if too_large or self._is_spoiled:
             self._connection.close()
             response.close()
-        elif response.length:
+        if response.length and not too_large:
             raise http.client.IncompleteRead(b"", response.length)
         body = b"".join(parts)[:MAX_ANSWER_SIZE]
         if not too_large and "gzip" in str(response.headers.get("Content-Encoding", "")).lower():

@@ -542,20 +542,27 @@ def test_garbage_is_tried_later(raw):
     assert "is not HTTP" in outcome.reason or "closed the connection" in outcome.reason
 
 
-def refuse_early(sink: Sink, connection: socket.socket) -> None:
-    """Answer after the first bytes, and hang up."""
-    connection.recv(1_000)
-    connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-    connection.shutdown(socket.SHUT_WR)
-    sink.ending.wait(0.2)
+@pytest.mark.parametrize("hangs_up", [False, True])
+def test_an_answer_before_the_end_of_the_request_counts(hangs_up):
+    """A server that does not want the rest says why, and the connection is not used again."""
 
+    def refuse_early(sink: Sink, connection: socket.socket) -> None:
+        connection.recv(1_000)
+        connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nno!")
+        if hangs_up:
+            connection.shutdown(socket.SHUT_WR)
+        sink.ending.wait(60)
 
-def test_an_answer_before_the_end_of_the_request_counts():
-    """A server that does not want the rest says why; if the system loses that, it is tried later."""
-    line = LINE.replace(b'"a"', b'"' + b"a" * 5_000_000 + b'"')
-    with run_sink(refuse_early) as sink:
-        outcome = send(sink.url, Batch(Signal.TRACES, [line], 1))
-    assert isinstance(outcome, (Refused, RetryLater))
+    line = LINE.replace(b'"a"', b'"' + b"a" * 15_000_000 + b'"')
+    with run_sink(refuse_early, answer()) as sink:
+        destination = HttpDestination(sink.url, DestinationOptions())
+        outcome = destination.send(Batch(Signal.TRACES, [line], 1), PATIENCE)
+        again = destination.send(BATCH, PATIENCE)
+        destination.close()
+    assert isinstance(outcome, Refused)
+    assert "413" in outcome.reason
+    assert again == Delivered()
+    assert sink.connections == 2
 
 
 # What is given.
