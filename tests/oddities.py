@@ -74,7 +74,7 @@ def make_recording(path: Path) -> Recorded:
     assert call_in_child(_record, path) is None
     lost: dict[str, set[str]] = {}
     for found in sorted(path.parent.rglob("*")):
-        if found.name in ("crash", "lock") or found.suffix in (".idx", ".parquet"):
+        if found.suffix in (".idx", ".parquet"):
             continue
         name = str(found.relative_to(path.parent))
         lost[name] = _places_in(found, path)
@@ -89,6 +89,8 @@ def _places_in(found: Path, path: Path) -> set[str]:
             "waiting",
             *(place + slot for slot in SLOTS for place in ("active", "journal")),
         }
+    if found.name == "lock":
+        return set()
     if found.name.startswith("telemetry.db") and "journal" not in found.name:
         return {f"active{slot}" for slot in SLOTS}
     if found.suffix in (".seg", ".open"):

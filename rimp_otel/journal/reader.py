@@ -50,6 +50,7 @@ __all__ = [
     "read_journal_ends",
 ]
 
+_NEEDED_KINDS = {*DATA_KINDS, JournalFileKind.LOCK}
 _MAX_SNAPSHOTS = 50
 _MAX_REREADS = 3
 
@@ -188,7 +189,7 @@ def _find_obstacles(directory: Path) -> list[Damage]:
     return [
         Damage(directory / name, 0, reason)
         for name in sorted(names)
-        if classify_journal_file(name).kind in DATA_KINDS
+        if classify_journal_file(name).kind in _NEEDED_KINDS
         and (reason := find_obstacle(directory / name)) is not None
     ]
 

@@ -299,6 +299,8 @@ def _close(file: int) -> None:
 
 def _try_to_lock_file(directory: Path, is_new: bool) -> tuple[int, bool] | None:
     """Return the descriptor of the lock file, and whether the machine was restarted since."""
+    if not is_new and not _may_be_file(directory / LOCK):
+        return None
     lock = os.open(directory / LOCK, CREATE_FLAGS, 0o600)
     try:
         # Without locks, only what was not there before is nobody else's.
@@ -331,6 +333,14 @@ def _is_own_directory(directory: Path) -> bool:
     """Return True if it is a directory, no link to one, and belongs to this process's user."""
     status = os.lstat(directory)
     return stat.S_ISDIR(status.st_mode) and status.st_uid == _user()
+
+
+def _may_be_file(path: Path) -> bool:
+    """Return False for what is no regular file, such as a pipe or a link."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def _is_current(lock: int, directory: Path) -> bool:

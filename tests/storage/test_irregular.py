@@ -29,6 +29,7 @@ _PLACES = {
         "telemetry/traces.1.jsonl",
         "telemetry/journal",
         "telemetry/journal.1",
+        "telemetry/journal/lock",
         "telemetry/journal/000002.seg",
         "telemetry/journal.1/000001.open",
         "telemetry/sealed",
@@ -78,7 +79,9 @@ def _parameters() -> list[tuple[str, str, str]]:
         for place in places:
             is_directory = place.endswith(("journal", "journal.1", "sealed"))
             for oddity in DIRECTORY_ODDITIES if is_directory else FILE_ODDITIES:
-                found.append((name, place, oddity))
+                # A lock file that nobody signed says nothing, and holds nothing.
+                if (place, oddity) != ("telemetry/journal/lock", "0xFF"):
+                    found.append((name, place, oddity))
     return found
 
 

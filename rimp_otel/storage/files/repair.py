@@ -35,7 +35,14 @@ from rimp_otel.journal.format import (
     readable_frames,
 )
 from rimp_otel.journal.slices import StoredRecords
-from rimp_otel.journal.slots import DATA_KINDS, JournalFileKind, Slot, classify_journal_file
+from rimp_otel.journal.slots import (
+    DATA_KINDS,
+    LOCK,
+    JournalFileKind,
+    Slot,
+    classify_journal_file,
+    is_owned,
+)
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.files.index import find_index_fault, index_path, make_index
 from rimp_otel.storage.files.journal_target import SlotTakenError, SlotTarget, take_slot
@@ -212,11 +219,14 @@ class Repair:
 
     def _slot(self, number: int) -> Iterator[Action]:
         journal = self._layout.journal(number)
+        lock = journal / LOCK
         if (reason := find_directory_obstacle(journal)) is not None:
             moved = self._set_aside(journal, reason, stat.S_ISDIR)
             yield moved
             if moved.has_failed:
                 return
+        elif (reason := find_obstacle(lock)) is not None and not is_owned(journal):
+            yield self._set_aside(lock, reason, stat.S_ISREG)
         try:
             slot = take_slot(self._layout, number, self._take_over)
         except SlotTakenError as error:
