@@ -326,10 +326,12 @@ def _classify(
     reason = f"{reason}: {message}" if message else reason
     if status in _RETRYABLE:
         return RetryLater(reason, _read_retry_after(answer, wall_clock), status == 429)
+    if status in (400, 415) and route.format is RequestFormat.JSON:
+        reason += " (the request was JSON, which not all receivers take: try protobuf)"
+    elif status == 415:
+        reason += " (the request was protobuf: try JSON)"
     if status in _REFUSING:
         return Refused(reason)
-    if status == 415:
-        reason += f" (the request was {route.format.value}: try another encoding)"
     return Stopped(reason, is_signal_only=status in _OF_ONE_SIGNAL)
 
 

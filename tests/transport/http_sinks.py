@@ -34,11 +34,17 @@ class Sink:
     Args:
         behaviours: of the first connections, one after another; the last one is that of all others.
         context: for TLS.
+        listener: where it listens; None for a free port of this machine.
     """
 
-    def __init__(self, behaviours: Sequence[Behaviour], context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        behaviours: Sequence[Behaviour],
+        context: ssl.SSLContext | None,
+        listener: socket.socket | None,
+    ) -> None:
         self._behaviours, self._context = behaviours, context
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.port: int = self._listener.getsockname()[1]
@@ -85,9 +91,13 @@ class Sink:
 
 
 @contextmanager
-def run_sink(*behaviours: Behaviour, context: ssl.SSLContext | None = None) -> Iterator[Sink]:
+def run_sink(
+    *behaviours: Behaviour,
+    context: ssl.SSLContext | None = None,
+    listener: socket.socket | None = None,
+) -> Iterator[Sink]:
     """Run a server during the block."""
-    sink = Sink(behaviours or (answer(),), context)
+    sink = Sink(behaviours or (answer(),), context, listener)
     thread = threading.Thread(target=sink.serve)
     thread.start()
     try:

@@ -315,6 +315,35 @@ def test_each_status_is_classified(status, expected):
     assert getattr(outcome, "is_signal_only", False) is (status in (404, 405, 501))
 
 
+@pytest.mark.parametrize(
+    ("status", "encoding", "hint"),
+    [
+        (400, "json", "the request was JSON, which not all receivers take: try protobuf"),
+        (415, "json", "the request was JSON, which not all receivers take: try protobuf"),
+        (415, "protobuf", "the request was protobuf: try JSON"),
+        (400, "protobuf", ""),
+    ],
+)
+def test_the_reason_says_which_encoding_was_refused(status, encoding, hint):
+    """VictoriaMetrics answers 400 to JSON."""
+    with run_sink(answer(status, b"no", "Content-Type: text/plain")) as sink:
+        outcome = send(sink.url, encoding=encoding)
+    assert outcome.reason.partition(": no")[2] == (f" ({hint})" if hint else "")
+
+
+def test_a_host_may_be_an_address_of_ipv6():
+    """In brackets, also in the header Host."""
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with run_sink(listener=listener) as sink:
+        url = f"otlp+http://[::1]:{sink.port}"
+        assert send(url) == Delivered()
+        assert open_destination(url, DestinationOptions()).name == url
+    assert sink.requests[0].headers["host"] == f"[::1]:{sink.port}"
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirection_is_not_followed(status):
     """The reason says where it leads, without what may be secret."""
