@@ -1,4 +1,4 @@
-"""OTLP requests made of lines: joined, split into records, and cut by size."""
+"""OTLP requests made of lines, and lines split into their records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rimp_otel.otlp.protobuf import normalize_line
 from rimp_otel.otlp.protobuf_lines import protobuf_of_line
 from rimp_otel.otlp.requests import RequestFormat
 
-__all__ = ["cut_lines", "request_from_lines", "split_line"]
+__all__ = ["request_from_lines", "split_line"]
 
 
 class _RawLine(Struct, rename="camel", gc=False):
@@ -154,32 +154,3 @@ def _split_envelope(
 def _open_object(fields: dict[str, Raw]) -> bytes:
     """Return an object's text up to where one more field can be written."""
     return _encode(fields)[:-1] + b"," if fields else b"{"
-
-
-def cut_lines(signal: Signal, lines: Iterable[bytes], limit: int) -> Iterator[list[bytes]]:
-    """Yield the lines, in order, in batches whose JSON requests have ``limit`` bytes at most.
-
-    A line that is larger is split into its records. A record that is larger is a batch of its own.
-
-    Raises:
-        DecodeError: a line that is to be split is not OTLP JSON.
-    """
-    batch: list[bytes] = []
-    size = 0
-    saved = len(f'{{"{signal.resource_key}":[]}}') - len(",")  # by joining two lines
-    for piece in _small_lines(lines, limit):
-        if batch and size + len(piece) - saved > limit:
-            yield batch
-            batch, size = [], 0
-        size += len(piece) - (saved if batch else 0)
-        batch.append(piece)
-    if batch:
-        yield batch
-
-
-def _small_lines(lines: Iterable[bytes], limit: int) -> Iterator[bytes]:
-    for line in lines:
-        if len(line) <= limit:
-            yield line
-        else:
-            yield from split_line(line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -11,8 +10,7 @@ from hypothesis import strategies as st
 
 from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import Signal
-from rimp_otel.otlp.decode import decode_line
-from rimp_otel.otlp.outgoing import cut_lines, request_from_lines, split_line
+from rimp_otel.otlp.outgoing import request_from_lines, split_line
 from rimp_otel.otlp.requests import RequestFormat
 from rimp_otel.otlp.scan import count_records
 from tests.otlp.official import binary, lines_of, message_of
@@ -135,25 +133,3 @@ def test_a_request_is_what_protobuf_makes_of_its_lines(signal, format, data):
         body = request_from_lines(signal, [body], PROTOBUF)
     expected = b"".join(message_of(signal, [line]).SerializeToString() for line in lines)
     assert body == expected
-
-
-@given(
-    st.lists(st.integers(0, 5), max_size=8),
-    st.integers(0, 600),
-)
-def test_cut_lines_stay_below_the_limit(counts, limit):
-    """Each batch is a request within the limit, or one record; the next line did not fit."""
-    lines = [
-        b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b]}]}]}'
-        % b",".join(b'{"flags":%d}' % (10**n) for n in range(count))
-        for count in counts
-    ]
-    batches = list(cut_lines(Signal.LOGS, lines, limit))
-    sizes = [len(request_from_lines(Signal.LOGS, batch, JSON)) for batch in batches]
-    for batch, size in zip(batches, sizes, strict=True):
-        assert size <= limit or (len(batch) == 1 and count_records(batch[0]) <= 1)
-    for batch, after in pairwise(batches):
-        assert len(request_from_lines(Signal.LOGS, [*batch, after[0]], JSON)) > limit
-    sent = request_from_lines(Signal.LOGS, [line for batch in batches for line in batch], JSON)
-    whole = request_from_lines(Signal.LOGS, lines, JSON)
-    assert decode_line(sent).records == decode_line(whole).records
