@@ -17,6 +17,7 @@ from rimp_otel.transport.grpc_service import ExportService, IncomingCalls
 from rimp_otel.transport.grpc_wire import import_grpc
 from rimp_otel.transport.intake import Intake
 from rimp_otel.transport.security import ServerSecurity
+from rimp_otel.transport.server import connection_limit
 
 __all__ = ["GrpcLimits", "GrpcReceiver"]
 
@@ -30,7 +31,8 @@ class GrpcLimits:
 
     Args:
         calls: received and answered at the same time, each on a thread; others wait.
-        connections: at the same time; further ones are closed.
+        connections: at the same time; further ones are closed. None for as many as there may be
+            open files, and 16,384 at most.
         receiving: seconds for a request to arrive, once its call has begun.
         hurried: the same while requests of all ``calls`` are waited for, and at a stop.
         connection_age: seconds after which a connection is closed between two calls, so that the
@@ -41,7 +43,7 @@ class GrpcLimits:
     """
 
     calls: int = 32
-    connections: int = 16_384
+    connections: int | None = None
     receiving: float = 60.0
     hurried: float = 3.0
     connection_age: float | None = None
@@ -87,6 +89,7 @@ class GrpcReceiver:
         self._ended = threading.Event()
         self._threads: ThreadPoolExecutor | None = None
         self._server: Any = None
+        self._is_hurried = False
 
     def start(self) -> ListenAddress:
         """Listen; return the address with the port that was taken.
@@ -134,14 +137,13 @@ class GrpcReceiver:
                 ended.wait(max(min(left, _FLUSHING), 0.0)) or self._service.is_idle
             ):
                 return True
-            if left <= 0:
+            if left <= 0 or self._is_hurried:
                 return False
         return True
 
     def hurry(self) -> None:
-        """Have a ``stop`` that runs wait for no sender any more."""
-        if self._server is not None:
-            self._server.stop(0)
+        """Have a ``stop`` that runs wait for no sender any more. Safe from a signal handler."""
+        self._is_hurried = True
 
     def _check_free(self) -> None:
         """Raise what the system says of the address, of which grpc tells nothing."""
@@ -177,7 +179,10 @@ class GrpcReceiver:
             ("grpc.keepalive_time_ms", 300_000),
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.server_handshake_timeout_ms", 20_000),
-            ("grpc.max_allowed_incoming_connections", limits.connections),
+            (
+                "grpc.max_allowed_incoming_connections",
+                limits.connections or connection_limit(),
+            ),
             # Of one connection.
             ("grpc.max_concurrent_streams", 4 * limits.calls),
         ]

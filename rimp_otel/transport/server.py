@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rimp_otel.transport.http_server import ConnectionLimits
 
-__all__ = ["HttpListener", "Receiver", "TelemetryServer", "make_application"]
+__all__ = ["HttpListener", "Receiver", "TelemetryServer", "connection_limit", "make_application"]
 
 # Descriptors that connections may not have: of the recording's files.
 _OTHER_DESCRIPTORS = 256
@@ -103,7 +103,7 @@ class HttpListener:
         self._application = make_application(
             intake, security, [*self._receiver.routes, *more_routes]
         )
-        self._limits = limits or ConnectionLimits(connections=_connection_limit())
+        self._limits = limits or ConnectionLimits(connections=connection_limit())
         self._make_server = HttpServer
         self._server: HttpServer | None = None
 
@@ -213,7 +213,7 @@ def raise_descriptor_limit() -> None:
             pass  # of macOS, where the hard limit may be more than the system allows
 
 
-def _connection_limit() -> int:
+def connection_limit() -> int:
     """Return how many connections there may be, so that the recording's files can still be opened."""
     raise_descriptor_limit()
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -585,6 +585,29 @@ def test_pings_disconnect_nobody(tmp_path):
         assert caller.status_of(stream)[0] == "0"
 
 
+def test_floods_of_frames_do_no_harm(tmp_path):
+    """Of settings, of windows, and of headers that are too many; others are served meanwhile."""
+    with ServerProcess(tmp_path) as server:
+        with RawCaller(server.address) as caller:
+            for number in range(2_000):
+                caller.http.update_settings({3: 100 + number})
+                caller.http.increment_flow_control_window(1)
+            try:
+                caller.flush()
+            except ConnectionError:
+                pass
+            with channel_to(server.address) as channel:
+                assert call(channel, trace_request("a")).code == "OK"
+        with RawCaller(server.address) as caller:
+            stream = caller.begin(**{f"x{number}": "x" * 10_000 for number in range(500)})
+            caller.send(stream, framed(trace_request("c")))
+            assert caller.status_of(stream)[0] == "8"
+        with channel_to(server.address) as channel:
+            assert call(channel, trace_request("b")).code == "OK"
+        assert server.peak() < 200
+    assert recorded(tmp_path) == ["a", "b"]
+
+
 def test_calls_that_are_reset_at_once_do_no_harm(tmp_path):
     """Thousands of them, on one connection."""
     with receiving(tmp_path) as peer, RawCaller(peer.address) as caller:
@@ -706,7 +729,8 @@ def test_a_stop_has_an_end(tmp_path, is_hurried):
         assert peer.intake.has_begun.wait(60.0)
         if is_hurried:
             stopped = threads.submit(peer.receiver.stop, 3_000.0)
-            wait_until(lambda: peer.receiver.hurry() or stopped.done())
+            peer.receiver.hurry()
+            assert not stopped.result(60.0)
         else:
             assert not peer.receiver.stop(0.05)
         assert reply.result(60.0).code in ("UNAVAILABLE", "CANCELLED")
