@@ -45,7 +45,7 @@ class Accepted(NamedTuple):
 
     #: Records of the request that were refused, alone; the others are kept.
     refused: int = 0
-    #: Why, with the place of the first ones; "" if none was refused.
+    #: Why, with the place of the first ones; also what was mended in those that are kept. Else empty.
     reason: str = ""
 
 
