@@ -9,8 +9,9 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
@@ -31,6 +32,8 @@ from rimp_otel.transport.intake import (
 )
 
 __all__ = ["HttpReceiver"]
+
+_ResultT = TypeVar("_ResultT")
 
 _LARGE_BODY = 4 * 1024 * 1024
 # Bytes of a body that takes a few milliseconds, for which no other thread is asked.
@@ -112,38 +115,35 @@ class HttpReceiver:
     ) -> Answer:
         try:
             data = await body.read()
+            if encoding not in _IDENTITY:
+                data = await self._decompress(encoding, data, body)
         except SizeLimitError:
             return self._intake.refuse("too_large", too_large(self._intake.limits.request_size))
         except MemoryError:
             return self._refuse_for_memory()
-        is_small = len(data) <= (_SMALL_BODY if encoding in _IDENTITY else _SMALL_BODY // 8)
-        if is_small:
-            return self._decode(signal, format, encoding, data, body)
+        except DecodeError as error:
+            return self._intake.refuse("invalid", Invalid(str(error)))
+        if len(data) <= _SMALL_BODY:
+            return self._intake.receive(signal, data, format)
         arrived = time.monotonic()
 
         def decode() -> Answer:
             if time.monotonic() - arrived > _MAX_WAIT:
                 reason = "requests before this one take too long"
                 return self._intake.refuse("behind", Unavailable(reason, 1))
-            return self._decode(signal, format, encoding, data, body)
+            return self._intake.receive(signal, data, format)
 
         thread = self._large if len(data) > _LARGE_BODY else self._medium
         return await thread.run(decode)
 
-    def _decode(
-        self, signal: Signal, format: RequestFormat, encoding: str, data: bytes, body: BodyReader
-    ) -> Answer:
-        if encoding not in _IDENTITY:
-            body.size = 0
+    async def _decompress(self, encoding: str, data: bytes, body: BodyReader) -> bytes:
+        body.size = 0
+        if len(data) <= _SMALL_BODY // 4:
             try:
-                data = decompress_body(encoding, data, body.grow)
-            except SizeLimitError:
-                return self._intake.refuse("too_large", too_large(self._intake.limits.request_size))
-            except MemoryError:
-                return self._refuse_for_memory()
-            except DecodeError as error:
-                return self._intake.refuse("invalid", Invalid(str(error)))
-        return self._intake.receive(signal, data, format)
+                return decompress_body(encoding, data, body.grow_while_small)
+            except _NotSmallError:
+                body.size = 0
+        return await self._medium.run(lambda: decompress_body(encoding, data, body.grow))
 
     def _refuse_for_memory(self) -> Answer:
         reason = "too many requests are being received at once"
@@ -221,16 +221,30 @@ class BodyReader:
             raise MemoryError
         self._reserved += size
 
+    def grow_while_small(self, size: int) -> None:
+        """Do as ``grow``, up to what the event loop's thread may take its time for.
+
+        Raises:
+            _NotSmallError: it is more.
+        """
+        if self.size + size > _SMALL_BODY:
+            raise _NotSmallError
+        self.grow(size)
+
     def release(self) -> None:
         """Release the memory."""
         self._intake.release(self._reserved)
         self._reserved = 0
 
 
+class _NotSmallError(Exception):
+    """A body is for another thread."""
+
+
 class _Job(NamedTuple):
-    decode: Callable[[], Answer]
+    work: Callable[[], Any]
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Answer]
+    future: asyncio.Future[Any]
 
 
 class DecodingThread:
@@ -249,37 +263,36 @@ class DecodingThread:
         """Have the thread end after what it was given."""
         self._jobs.put(None)
 
-    async def run(self, decode: Callable[[], Answer]) -> Answer:
-        """Call ``decode`` on the thread, and return what it returns."""
+    async def run(self, work: Callable[[], _ResultT]) -> _ResultT:
+        """Call ``work`` on the thread, and return or raise what it does."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._jobs.put(_Job(decode, loop, future))
+        future: asyncio.Future[_ResultT] = loop.create_future()
+        self._jobs.put(_Job(work, loop, future))
         # Also if the sender has gone: the memory is in use until then.
         return await asyncio.shield(future)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            answer: Answer | None = None
-            error: BaseException | None = None
             try:
-                answer = job.decode()
-            except BaseException as raised:
-                error = raised
+                settle = partial(_set_result, job.future, job.work())
+            except BaseException as error:
+                # Its frames hold what there is of the body.
+                settle = partial(_set_error, job.future, error.with_traceback(None))
             try:
-                job.loop.call_soon_threadsafe(_settle, job.future, answer, error)
+                job.loop.call_soon_threadsafe(settle)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 pass
+            del job, settle
 
 
-def _settle(
-    future: asyncio.Future[Answer], answer: Answer | None, error: BaseException | None
-) -> None:
-    if future.done():
-        return
-    if error is not None:
+def _set_result(future: asyncio.Future[Any], result: object) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _set_error(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
         future.set_exception(error)
-    elif answer is not None:
-        future.set_result(answer)
 
 
 def _media_type(content_type: str) -> str:

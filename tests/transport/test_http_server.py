@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import socket
 import threading
 import time
@@ -168,8 +169,9 @@ def test_too_much_at_once(tmp_path):
         assert listening.intake.stats().requests_refused == {"in_flight": 1}
 
 
-def test_others_are_answered_while_a_large_body_is_decoded(tmp_path):
-    """It is decoded on another thread."""
+@pytest.mark.parametrize(("encoding", "compress"), [(b"identity", bytes), (b"gzip", gzip.compress)])
+def test_others_are_answered_while_a_large_body_is_decoded(tmp_path, encoding, compress):
+    """It is decoded on another thread, also if it was small before it was decompressed."""
     with Listening(tmp_path / "t") as listening:
         decoding, go_on = threading.Event(), threading.Event()
         receive = listening.intake.receive
@@ -181,8 +183,9 @@ def test_others_are_answered_while_a_large_body_is_decoded(tmp_path):
             return receive(signal, body, format)
 
         listening.intake.receive = wait
-        body = b" " * 2_000_000 + b"{}"
-        large = listening.connect(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        body = compress(b" " * 2_000_000 + b"{}")
+        head = HEAD + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n"
+        large = listening.connect(head % (encoding, len(body)) + body)
         assert decoding.wait(DEADLINE)
         assert listening.answer() == "HTTP/1.1 200 OK"
         go_on.set()
