@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rimp_otel.cli.child_process import run_program, signal_name
 from rimp_otel.cli.options import UsageError, add_path_option, path_from_args
 from rimp_otel.cli.output import warn
-from rimp_otel.collector.service_name import name_of_command, script_of_command
+from rimp_otel.collector.service_name import is_python_program, name_of_command
 from rimp_otel.errors import MissingExtraError
 from rimp_otel.models.records import Signal
 from rimp_otel.otel.autorecord import remove_from_path
@@ -105,7 +105,7 @@ def _record(args: argparse.Namespace, command: Sequence[str], env: Mapping[str, 
     with tempfile.NamedTemporaryFile(prefix="rimp-run-") as file:
         try:
             asked = {REPORT_VARIABLE: file.name}
-            if os.path.exists(script_of_command(command) or ""):
+            if is_python_program(command):
                 asked[ROOT_SPAN_VARIABLE] = "true"
             ended = run_program(command, {**env, **asked})
         except OSError as error:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["name_of_command", "name_of_process", "script_of_command"]
+__all__ = ["is_python_program", "name_of_command", "name_of_process", "script_of_command"]
 
 
 def name_of_command(command: Sequence[str], env: Mapping[str, str]) -> str:
@@ -44,6 +45,31 @@ def script_of_command(command: Sequence[str]) -> str | None:
     program, words = _skip_wrappers(list(command))
     found = _skip_python(words) if _is_python(program) else None
     return None if found is None or found[2] else found[0]
+
+
+def is_python_program(command: Sequence[str]) -> bool:
+    """Return True if a command has Python run a script that exists, or a module; or is such a script, as the
+    commands are that packages install."""
+    program, words = _skip_wrappers(list(command))
+    if not _is_python(program):
+        path = shutil.which(program)
+        return path is not None and _names_python(path)
+    found = _skip_python(words)
+    return found is not None and (found[2] or os.path.exists(found[0]))
+
+
+def _names_python(path: str) -> bool:
+    """Return True if a file begins with the path of a Python that runs it."""
+    try:
+        with open(path, "rb") as file:
+            first, _, rest = file.read(1_024).partition(b"\n")
+    except OSError:
+        return False
+    # A path that is too long for the first line stands in the second, in a form that the shell reads, too.
+    is_long = first == b"#!/bin/sh" and rest.startswith(b"'''exec'")
+    return (first.startswith(b"#!") and b"python" in first) or (
+        is_long and b"python" in rest.partition(b"\n")[0]
+    )
 
 
 def name_of_process() -> str | None:

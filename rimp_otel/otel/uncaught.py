@@ -1,4 +1,4 @@
-"""How a program ends: its uncaught exceptions as log records, and one root span around a script.
+"""How a program ends: its uncaught exceptions as log records, and one root span around it.
 
 What is printed of an exception, and the exit code, stay as they are.
 """
@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -24,6 +24,7 @@ from rimp_otel.otel.logging_capture import LoggingCapture
 __all__ = ["RootSpan", "record_uncaught"]
 
 _SCOPE = "rimp_otel"
+_BEFORE_ALL_OTHERS = 100
 
 _SERVERS = (
     *("aiohttp.web", "bottle", "celery.apps.worker", "cherrypy"),
@@ -39,20 +40,14 @@ _SERVERS = (
 
 
 def record_uncaught(capture: LoggingCapture, is_active: Callable[[], bool]) -> None:
-    """Record the exception that ends the program, and those that end its threads.
+    """Record the exception that ends the program, and those that end its threads and its processes of
+    multiprocessing.
 
     Args:
         capture: records them.
         is_active: whether it still does.
     """
-    pid = os.getpid()
-
-    def at_exit() -> None:
-        error = _uncaught_exception()
-        if error is not None and os.getpid() == pid and is_active():
-            _record(capture, error, "uncaught exception")
-
-    atexit.register(at_exit)
+    _ProgramEnd(capture, is_active)
     excepthook = threading.excepthook
 
     @wraps(excepthook)
@@ -65,6 +60,39 @@ def record_uncaught(capture: LoggingCapture, is_active: Callable[[], bool]) -> N
     threading.excepthook = record_and_call
 
 
+class _ProgramEnd:
+    """Records the exception that ends this process, or its children of multiprocessing."""
+
+    def __init__(self, capture: LoggingCapture, is_active: Callable[[], bool]) -> None:
+        self._capture = capture
+        self._is_active = is_active
+        self._pid = os.getpid()
+        atexit.register(self._finish)
+        call_when_imported("multiprocessing.util", self._watch_children)
+
+    def _finish(self) -> None:
+        error = _uncaught_exception()
+        if error is not None and os.getpid() == self._pid and self._is_active():
+            _record(self._capture, error, "uncaught exception")
+
+    def _watch_children(self) -> None:
+        # A child that is forked forgets all finalizers, and then calls this; one that is spawned does neither.
+        sys.modules["multiprocessing.util"].register_after_fork(self, _ProgramEnd._add_finalizer)
+        self._add_finalizer()
+
+    def _add_finalizer(self) -> None:
+        finalize = sys.modules["multiprocessing.util"].Finalize
+        finalize(None, self._finish_child, exitpriority=_BEFORE_ALL_OTHERS)
+
+    def _finish_child(self) -> None:
+        # Called while the exception goes on to where it is printed.
+        error = sys.exc_info()[1]
+        if isinstance(error, Exception) and self._is_active():
+            name = sys.modules["multiprocessing.process"].current_process().name
+            ends = {"process.exit.code": 1, "process.pid": os.getpid()}
+            _record(self._capture, error, f"uncaught exception in process {name}", ends)
+
+
 def _uncaught_exception() -> BaseException | None:
     """Return what ended the program; None if it ended by itself, or is an interactive one."""
     if hasattr(sys, "ps1") or "IPython" in sys.modules:
@@ -73,16 +101,22 @@ def _uncaught_exception() -> BaseException | None:
     return error
 
 
-def _record(capture: LoggingCapture, error: BaseException, message: str) -> None:
+def _record(
+    capture: LoggingCapture,
+    error: BaseException,
+    message: str,
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
     level = logging.WARNING if isinstance(error, KeyboardInterrupt) else logging.CRITICAL
     record = logging.LogRecord(
         _SCOPE, level, "", 0, message, None, (type(error), error, error.__traceback__)
     )
+    vars(record).update(attributes or {})
     capture.record(record)
 
 
 class RootSpan:
-    """One span around a script: current in the main thread, ended with the program.
+    """One span around a program: current in the main thread, ended with the program.
 
     It ends with the exception that ends the program; a killed program leaves it as an interrupted span. As
     soon as a server is imported it is forgotten, since then each request is a trace of its own.

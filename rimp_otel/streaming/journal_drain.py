@@ -33,6 +33,7 @@ recorded whose frame may be in it. Within step 3 the order of the stores makes a
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -126,6 +127,8 @@ class JournalDrain(Drain):
 
     def run_if_free(self) -> None:
         """Drain, unless another thread is draining right now, and leave nothing behind on disk."""
+        if sys.meta_path is None:
+            return  # the interpreter takes itself apart: nothing can be imported, nor stored
         # Again, where another thread left its record to this one. But not for ever: what a thread
         # has counted that the interpreter's exit stopped before its append never comes.
         found = True

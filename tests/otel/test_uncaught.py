@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,68 @@ def test_an_exception_in_a_thread() -> None:
     assert data.events[0].metadata["exception.type"] == "ZeroDivisionError"
 
 
+CHILD = """
+import multiprocessing, sys
+
+def work():
+    raise KeyError("gone")
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context(sys.argv[1]).Process(target=work, name="worker")
+    child.start()
+    child.join()
+    print(child.exitcode)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_an_exception_in_a_process_of_multiprocessing(method: str) -> None:
+    """It is recorded with its stack and the exit code, and printed as always."""
+    Path("orders.py").write_text(CHILD)
+    command = [sys.executable, "orders.py", method]
+    done = run("--quiet", "--", *command)
+    plain = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == (plain.stdout, plain.stderr) != ("1\n", "")
+    (event,) = FileStorage("telemetry").retrieve().events
+    assert event.message == "uncaught exception in process worker"
+    assert event.metadata["exception.type"] == "KeyError"
+    assert "in work" in str(event.metadata["exception.stacktrace"])
+    assert event.metadata["process.exit.code"] == 1
+    assert event.event_type.value == "error"
+
+
+def test_children_that_end_in_order() -> None:
+    """Nothing is said of an exit code, nor of an exception that is caught."""
+    code = (
+        "import multiprocessing, sys\n"
+        "def leave():\n    sys.exit(3)\n"
+        "if __name__ == '__main__':\n"
+        "    child = multiprocessing.get_context('fork').Process(target=leave)\n"
+        "    child.start()\n    child.join()\n"
+    )
+    done, data = run_script(code)
+    assert (done.returncode, messages(data)) == (0, [])
+
+
+def test_an_exception_in_a_task_that_nobody_awaits() -> None:
+    """asyncio logs it when the task goes, also at the very end, where nothing can be stored any more."""
+    code = (
+        "import asyncio\n"
+        "async def fail():\n    raise ValueError('lost')\n"
+        "async def main():\n    global task\n"
+        "    task = asyncio.create_task(fail())\n    await asyncio.sleep(0.001)\n"
+        "asyncio.run(main())\n"
+    )
+    done, data = run_script(code)
+    plain = subprocess.run(
+        [sys.executable, "orders.py"], env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, plain.stderr)
+    (event,) = data.events
+    assert event.message.startswith("Task exception was never retrieved")
+    assert event.metadata["exception.type"] == "ValueError"
+
+
 def test_an_exit_code() -> None:
     """It is recorded; success is not."""
     _, data = run_script("import sys; sys.exit(3)")
@@ -96,6 +159,28 @@ def test_all_of_a_script_is_one_trace() -> None:
     assert spans.keys() == {"one", "orders"}
     assert spans["one"].parent.span_id == spans["orders"].context.span_id
     assert data.events[0].trace_id == spans["orders"].context.trace_id
+
+
+@pytest.mark.parametrize("kind", ["module", "console script", "long path"])
+def test_a_module_and_a_console_script_have_a_root_span(kind: str) -> None:
+    """``python -m`` and the commands that packages install are programs as scripts are."""
+    code = "from opentelemetry import trace\ntrace.get_tracer('t').start_span('one').end()\n"
+    command = [sys.executable, "-m", "orders"]
+    first = ""
+    if kind == "console script":
+        first = f"#!{sys.executable}\n"
+    elif kind == "long path":
+        first = f"#!/bin/sh\n'''exec' \"{sys.executable}\" \"$0\" \"$@\"\n' '''\n"
+    if first:
+        command = [os.path.abspath("orders")]
+    path = Path("orders" if first else "orders.py")
+    path.write_text(first + code)
+    path.chmod(0o700)
+    done = run("--quiet", "--", *command)
+    assert (done.returncode, done.stderr) == (0, "")
+    spans = {span.name: span for span in FileStorage("telemetry").retrieve().spans}
+    assert spans.keys() == {"one", "orders"}
+    assert spans["one"].parent.span_id == spans["orders"].context.span_id
 
 
 def test_a_server_has_no_root_span(tmp_path: Path) -> None:
