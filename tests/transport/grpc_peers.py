@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +21,29 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from typing_extensions import Self
 
 from rimp_otel.models.records import Signal
+from rimp_otel.storage.recording import open_recording
 from rimp_otel.transport.address import ListenAddress, parse_address
+from rimp_otel.transport.destination import Batch, DestinationOptions, open_destination
 from rimp_otel.transport.grpc_receiver import GrpcLimits, GrpcReceiver
-from rimp_otel.transport.grpc_wire import METHODS
+from rimp_otel.transport.grpc_wire import DETAILS_KEY, METHODS
 from rimp_otel.transport.intake import Intake, IntakeLimits
 from rimp_otel.transport.security import ServerSecurity
 
 TRACES = METHODS[Signal.TRACES]
+TOKEN = "a-token-of-a-test"
+
+
+def recorded(path):
+    """Return the names of the spans in a recording."""
+    return sorted(span.name for span in open_recording(path).retrieve().spans)
+
+
+def wait_until(is_true):
+    """Wait for a condition, a minute at most."""
+    deadline = time.monotonic() + 60.0
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def trace_request(*names: str, trace_id: bytes = b"t" * 16) -> bytes:
@@ -301,3 +319,73 @@ class RawServer:
         for thread in self._threads:
             thread.join(60.0)
             assert not thread.is_alive()
+
+
+# The other end of a destination.
+
+
+def span_line(name):
+    """Return a line with one span."""
+    text = f'"traceId":"{"ab" * 16}","spanId":"{"cd" * 8}","name":"{name}"'
+    return ('{"resourceSpans":[{"scopeSpans":[{"spans":[{' + text + "}]}]}]}").encode()
+
+
+def traces(*names):
+    """Return a batch with a span of each name."""
+    return Batch(Signal.TRACES, [span_line(name) for name in names], len(names))
+
+
+def send(url, batch=None, timeout=30.0, **options):
+    """Send a batch with a destination of its own."""
+    destination = open_destination(url, DestinationOptions(**options))
+    try:
+        return destination.send(batch or traces("a"), timeout)
+    finally:
+        destination.close()
+
+
+class StubServer(grpc.GenericRpcHandler):
+    """A server that answers each call as a test says; it keeps what it is sent.
+
+    Args:
+        answer: called with the request and the context; by default each request is a full success.
+        port: 0 for any that is free.
+    """
+
+    def __init__(self, answer=lambda body, context: b"", port=0):
+        self.answer = answer
+        self.bodies, self.methods, self.metadata = [], [], []
+        self._server = grpc.server(
+            futures.ThreadPoolExecutor(4),
+            handlers=[self],
+            options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)],
+        )
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self.url = f"otlp+grpc://127.0.0.1:{self.port}"
+        self._server.start()
+
+    def service(self, call):
+        self.methods.append(call.method)
+        self.metadata.append(dict(call.invocation_metadata))
+        return grpc.unary_unary_rpc_method_handler(self._take)
+
+    def _take(self, body, context):
+        self.bodies.append(body)
+        return self.answer(body, context)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._server.stop(0).wait()
+
+
+def refusing(code, text="because", details=None):
+    """Return an answer with a status."""
+
+    def answer(_, context):
+        if details is not None:
+            context.set_trailing_metadata(((DETAILS_KEY, details),))
+        context.abort(code, text)
+
+    return answer

@@ -14,9 +14,7 @@ from rimp_otel.storage.recording import open_recording
 from rimp_otel.transport.grpc_wire import encode_details
 from rimp_otel.transport.security import ServerSecurity
 from tests.processes import run_process
-from tests.transport.grpc_peers import receiving
-from tests.transport.test_grpc_receiver import TOKEN
-from tests.transport.test_otlp_grpc import StubServer, refusing
+from tests.transport.grpc_peers import TOKEN, StubServer, receiving, refusing
 
 
 def forward(path, *arguments, **env):

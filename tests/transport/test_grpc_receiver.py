@@ -37,22 +37,17 @@ from rimp_otel.transport.security import ServerSecurity
 from tests.processes import ROOT
 from tests.transport.certificates import Authority
 from tests.transport.grpc_peers import (
+    TOKEN,
     TRACES,
     RawCaller,
     call,
     channel_to,
     framed,
     receiving,
+    recorded,
     trace_request,
+    wait_until,
 )
-
-TOKEN = "a-token-of-a-test"
-
-
-def recorded(path):
-    """Return the names of the spans in a recording."""
-    return sorted(span.name for span in open_recording(path).retrieve().spans)
-
 
 # What is received.
 
@@ -495,14 +490,6 @@ def test_nothing_is_written_whatever_is_sent(tmp_path):
         assert server.end() == ""
         assert server.process.returncode == 0
     assert recorded(tmp_path) == ["a"]
-
-
-def wait_until(is_true):
-    """Wait for a condition, a minute at most."""
-    deadline = time.monotonic() + 60.0
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_sender_that_goes_away_is_counted(tmp_path):

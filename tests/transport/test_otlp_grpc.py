@@ -25,81 +25,21 @@ from rimp_otel.transport.destination import (
     Stopped,
     open_destination,
 )
-from rimp_otel.transport.grpc_wire import DETAILS_KEY, METHODS, encode_details
+from rimp_otel.transport.grpc_wire import METHODS, encode_details
 from rimp_otel.transport.security import ServerSecurity
 from tests.processes import run
 from tests.transport.certificates import Authority
-from tests.transport.grpc_peers import receiving
-from tests.transport.test_grpc_receiver import TOKEN, recorded
+from tests.transport.grpc_peers import (
+    TOKEN,
+    StubServer,
+    receiving,
+    recorded,
+    refusing,
+    send,
+    traces,
+)
 
 SECRET = "a-secret-of-a-test"
-
-
-def span_line(name):
-    """Return a line with one span."""
-    text = f'"traceId":"{"ab" * 16}","spanId":"{"cd" * 8}","name":"{name}"'
-    return ('{"resourceSpans":[{"scopeSpans":[{"spans":[{' + text + "}]}]}]}").encode()
-
-
-def traces(*names):
-    """Return a batch with a span of each name."""
-    return Batch(Signal.TRACES, [span_line(name) for name in names], len(names))
-
-
-def send(url, batch=None, timeout=30.0, **options):
-    """Send a batch with a destination of its own."""
-    destination = open_destination(url, DestinationOptions(**options))
-    try:
-        return destination.send(batch or traces("a"), timeout)
-    finally:
-        destination.close()
-
-
-class StubServer(grpc.GenericRpcHandler):
-    """A server that answers each call as a test says; it keeps what it is sent.
-
-    Args:
-        answer: called with the request and the context; by default each request is a full success.
-        port: 0 for any that is free.
-    """
-
-    def __init__(self, answer=lambda body, context: b"", port=0):
-        self.answer = answer
-        self.bodies, self.methods, self.metadata = [], [], []
-        self._server = grpc.server(
-            futures.ThreadPoolExecutor(4),
-            handlers=[self],
-            options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)],
-        )
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
-        self.url = f"otlp+grpc://127.0.0.1:{self.port}"
-        self._server.start()
-
-    def service(self, call):
-        self.methods.append(call.method)
-        self.metadata.append(dict(call.invocation_metadata))
-        return grpc.unary_unary_rpc_method_handler(self._take)
-
-    def _take(self, body, context):
-        self.bodies.append(body)
-        return self.answer(body, context)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._server.stop(0).wait()
-
-
-def refusing(code, text="because", details=None):
-    """Return an answer with a status."""
-
-    def answer(_, context):
-        if details is not None:
-            context.set_trailing_metadata(((DETAILS_KEY, details),))
-        context.abort(code, text)
-
-    return answer
 
 
 # What is sent.
@@ -470,7 +410,7 @@ def test_nothing_is_sent_after_a_fork():
     script = """
     import os, sys
     from rimp_otel.transport.destination import DestinationOptions, open_destination
-    from tests.transport.test_otlp_grpc import StubServer, traces
+    from tests.transport.grpc_peers import StubServer, traces
     with StubServer() as server:
         destination = open_destination(server.url, DestinationOptions())
         print(destination.send(traces("a"), 30.0), flush=True)
