@@ -14,7 +14,7 @@ from rimp_otel.errors import ConfigurationError
 from rimp_otel.process import Reporter, describe_error
 from rimp_otel.transport.address import ListenAddress, open_sockets
 from rimp_otel.transport.grpc_service import ExportService, IncomingCalls
-from rimp_otel.transport.grpc_wire import import_grpc
+from rimp_otel.transport.grpc_wire import claim_grpc, import_grpc
 from rimp_otel.transport.intake import Intake
 from rimp_otel.transport.security import ServerSecurity
 from rimp_otel.transport.server import connection_limit
@@ -97,6 +97,7 @@ class GrpcReceiver:
         Raises:
             OSError: the address is taken, or there is none such.
         """
+        claim_grpc()
         self._check_free()
         self._threads = ThreadPoolExecutor(self._limits.calls, thread_name_prefix="rimp-grpc")
         self._server = self._grpc.server(

@@ -17,6 +17,7 @@ from rimp_otel.otlp.requests import RequestFormat, encode_status
 __all__ = [
     "DETAILS_KEY",
     "METHODS",
+    "claim_grpc",
     "clean_text",
     "encode_details",
     "import_grpc",
@@ -57,6 +58,19 @@ def import_grpc() -> Any:
         return importlib.import_module("grpc")
     except ImportError:
         raise MissingExtraError("grpcio", "grpc") from None
+
+
+_users: list[int] = []
+
+
+def claim_grpc() -> int:
+    """Return the process that uses grpc: this one, unless one that it was forked from does already.
+
+    What a child begins hangs then, past every deadline, since grpc's threads are not in it.
+    """
+    if not _users:
+        _users.append(os.getpid())
+    return _users[0]
 
 
 def clean_text(text: str) -> str:

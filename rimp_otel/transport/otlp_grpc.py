@@ -36,7 +36,13 @@ from rimp_otel.transport.destination import (
     uninstrumented,
 )
 from rimp_otel.transport.destination_options import DestinationOptions
-from rimp_otel.transport.grpc_wire import DETAILS_KEY, METHODS, import_grpc, retry_delay_of
+from rimp_otel.transport.grpc_wire import (
+    DETAILS_KEY,
+    METHODS,
+    claim_grpc,
+    import_grpc,
+    retry_delay_of,
+)
 
 __all__ = ["GrpcDestination", "open_grpc"]
 
@@ -65,7 +71,7 @@ def open_grpc(url: str, options: DestinationOptions) -> Destination:
 class GrpcDestination:
     """Sends batches over gRPC, by ``open_grpc``. It connects when there is something to send.
 
-    A channel does not outlive a fork: in the child nothing can be sent.
+    In the child of a process that has one, nothing can be sent, by this or by another.
 
     Args:
         url: of the destination.
@@ -86,7 +92,7 @@ class GrpcDestination:
                 known[0] if known else _GrpcRoute(grpc, parts, self.name, own, compression)
             )
             routes.append((own, route))
-        self._process = os.getpid()
+        self._process = claim_grpc()
 
     def send(self, batch: Batch, timeout: float) -> Outcome:
         """Send a batch, and wait for the answer as long as the options say, or else for ``timeout``
@@ -95,8 +101,8 @@ class GrpcDestination:
         try:
             if os.getpid() != self._process:
                 return Stopped(
-                    "a gRPC channel cannot be used after a fork: open the destination in the process"
-                    " that uses it"
+                    "gRPC cannot be used after a fork: forward from the process that uses it, or over"
+                    " HTTP"
                 )
             with uninstrumented():
                 outcome = self._send(route, batch, route.timeout or timeout)
