@@ -194,6 +194,10 @@ def test_no_room_on_the_stack_at_a_span_s_start(tmp_path, kind):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the interpreter
 def test_no_room_in_memory(tmp_path, kind, name, failures):
     """Whatever finds no memory, once or a few times, raises nothing, and each record is counted once."""
+    if kind == "listeners" and sys.version_info >= (3, 12):
+        pytest.skip(
+            "this interpreter crashes where it has no memory for a generator, such as Enum's"
+        )
     recording = Recording(tmp_path, kind)
     fail, stop = _testcapi.set_nomemory, _testcapi.remove_mem_hooks
     collected = 0
