@@ -27,8 +27,8 @@ SMALL_WITH_ONE_IMPORTER = {
     "processing.probability": "a specification of OpenTelemetry, whoever samples by it",
     "sql.logs": "the columns of one signal, as spans and metrics have theirs",
     "storage.sqlite.expired": "a table of its own, for whoever deletes and whoever forwards",
-    "transport.database_source": "start-up: forwarding files loads no SQLite",
-    "transport.compression": "bounded decompression: knows nothing of HTTP",
+    "transport.forwarding.database_source": "start-up: forwarding files loads no SQLite",
+    "transport.receiving.compression": "bounded decompression: knows nothing of HTTP",
     "storage.files.stored": "what is in files for certain: reading, not sending",
     "storage.files.parquet_job": "the only place that starts a process",
 }

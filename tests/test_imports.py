@@ -68,8 +68,8 @@ FUNCTION_LEVEL = {
     ("storage/recording.py", "rimp_otel.storage.sqlite.recording"),
     ("storage/recording.py", "rimp_otel.storage.sqlite.schema"),
     ("storage/recording.py", "rimp_otel.storage.sqlite.storage"),
-    ("transport/forwarder.py", "rimp_otel.transport.database_source"),
-    ("transport/forward_status.py", "rimp_otel.storage.sqlite.stored"),
+    ("transport/forwarding/forwarder.py", "rimp_otel.transport.forwarding.database_source"),
+    ("transport/forwarding/forward_status.py", "rimp_otel.storage.sqlite.stored"),
     # Making sealed files, once the first file was rotated.
     ("storage/files/layout.py", "hashlib"),
     ("storage/files/sealer.py", "rimp_otel.storage.files.index"),
@@ -81,11 +81,11 @@ FUNCTION_LEVEL = {
     # Recovering what a process that died left.
     ("journal/recovery.py", "rimp_otel.journal.orphans"),
     # The extra ``server``.
-    ("transport/server.py", "rimp_otel.transport.http_answers"),
-    ("transport/server.py", "rimp_otel.transport.http_guard"),
-    ("transport/server.py", "rimp_otel.transport.http_receiver"),
-    ("transport/server.py", "rimp_otel.transport.http_server"),
-    ("transport/server.py", "starlette.routing"),
+    ("transport/receiving/server.py", "rimp_otel.transport.receiving.http_answers"),
+    ("transport/receiving/server.py", "rimp_otel.transport.receiving.http_guard"),
+    ("transport/receiving/server.py", "rimp_otel.transport.receiving.http_receiver"),
+    ("transport/receiving/server.py", "rimp_otel.transport.receiving.http_server"),
+    ("transport/receiving/server.py", "starlette.routing"),
     # Pictures, in notebooks.
     ("batch.py", "rimp_otel.render.html"),
     ("batch.py", "rimp_otel.trace"),

@@ -33,12 +33,12 @@ from rimp_otel.render.terminal import Column, Style, format_table, to_json
 
 if TYPE_CHECKING:
     from rimp_otel.storage.base import RecordingLayout
-    from rimp_otel.transport.delivery import Selector
-    from rimp_otel.transport.destination import Destination
-    from rimp_otel.transport.destination_options import DestinationOptions
-    from rimp_otel.transport.forward_status import DestinationStatus, SignalStatus
-    from rimp_otel.transport.forwarder import ForwarderOptions, SignalOutcome
-    from rimp_otel.transport.ledger import Ledger
+    from rimp_otel.transport.forwarding.delivery import Selector
+    from rimp_otel.transport.forwarding.destination import Destination
+    from rimp_otel.transport.forwarding.destination_options import DestinationOptions
+    from rimp_otel.transport.forwarding.forward_status import DestinationStatus, SignalStatus
+    from rimp_otel.transport.forwarding.forwarder import ForwarderOptions, SignalOutcome
+    from rimp_otel.transport.forwarding.ledger import Ledger
 
 __all__ = ["add_forward_arguments", "format_statuses", "status_json"]
 
@@ -168,7 +168,7 @@ def _run_forward(args: argparse.Namespace, env: Mapping[str, str] = os.environ) 
     if args.forget:
         return _forget(path, urls)
     # All of these need the SDK, whose import takes longer than the whole of `rimp --help`.
-    from rimp_otel.transport.destination import open_destination
+    from rimp_otel.transport.forwarding.destination import open_destination
 
     window = window_from_args(args)
     if args.once or args.refused or window != Window():
@@ -194,7 +194,7 @@ def _run_forward(args: argparse.Namespace, env: Mapping[str, str] = os.environ) 
 def _urls_of(args: argparse.Namespace, env: Mapping[str, str]) -> list[str]:
     if args.destinations:
         return list(args.destinations)
-    from rimp_otel.transport.destination_options import destination_of_environment
+    from rimp_otel.transport.forwarding.destination_options import destination_of_environment
 
     if not any(name.startswith("OTEL_EXPORTER_OTLP_") and env[name] for name in env):
         raise UsageError(
@@ -205,7 +205,10 @@ def _urls_of(args: argparse.Namespace, env: Mapping[str, str]) -> list[str]:
 
 
 def _options_of(args: argparse.Namespace, env: Mapping[str, str], url: str) -> DestinationOptions:
-    from rimp_otel.transport.destination_options import options_of_environment, read_headers
+    from rimp_otel.transport.forwarding.destination_options import (
+        options_of_environment,
+        read_headers,
+    )
 
     return options_of_environment(env, url).with_changes(
         headers=read_headers(args.header_file) if args.header_file else {},
@@ -220,7 +223,7 @@ def _options_of(args: argparse.Namespace, env: Mapping[str, str], url: str) -> D
 
 
 def _forwarder_options(args: argparse.Namespace, timeout: float) -> ForwarderOptions:
-    from rimp_otel.transport.forwarder import ForwarderOptions
+    from rimp_otel.transport.forwarding.forwarder import ForwarderOptions
 
     options = ForwarderOptions(
         args.once, timeout=timeout, give_up=args.give_up / 1e9, signals=args.signals
@@ -234,7 +237,7 @@ def _selector_of(args: argparse.Namespace, path: Path, final: bool) -> Selector 
     if args.keep is None:
         return None
     from rimp_otel.processing.trace_rules import TraceRule
-    from rimp_otel.transport.trace_selection import TraceSelection
+    from rimp_otel.transport.forwarding.trace_selection import TraceSelection
 
     return TraceSelection(path, TraceRule.parse(args.keep), final=final)
 
@@ -276,9 +279,9 @@ def _forward(
     options: ForwarderOptions,
 ) -> int:
     from rimp_otel.storage.recording import layout_of
-    from rimp_otel.transport.forward_metrics import observe_forwarders
-    from rimp_otel.transport.forwarder import Forwarder
-    from rimp_otel.transport.recovery import recover_dead_journals
+    from rimp_otel.transport.forwarding.forward_metrics import observe_forwarders
+    from rimp_otel.transport.forwarding.forwarder import Forwarder
+    from rimp_otel.transport.forwarding.recovery import recover_dead_journals
 
     selector = _selector_of(args, path, final=args.once)
     forwarder = Forwarder(path, opened, options, selector, recover=recover_dead_journals)
@@ -299,7 +302,7 @@ def _forward(
 
 def _wait_for_journals(layout: RecordingLayout, stopping: _StopFlag) -> str:
     """Wait until living processes have stored what is recorded now; return why not all is."""
-    from rimp_otel.transport.recovery import Backlog
+    from rimp_otel.transport.forwarding.recovery import Backlog
 
     backlog = Backlog(layout)
     if backlog.wait(_MAX_DRAIN, stopping.wait):
@@ -362,8 +365,8 @@ def _describe_losses(ledger: Ledger) -> str:
 
 def _show_status(args: argparse.Namespace, path: Path) -> int:
     from rimp_otel.storage.recording import layout_of
-    from rimp_otel.transport.destination import destination_name
-    from rimp_otel.transport.forward_status import StatusReader
+    from rimp_otel.transport.forwarding.destination import destination_name
+    from rimp_otel.transport.forwarding.forward_status import StatusReader
 
     open_recording_at(path)
     names = [destination_name(url) for url in args.destinations] or None
@@ -468,8 +471,8 @@ def _status_row(which: Signal, entry: SignalStatus, state: str, now: int) -> lis
 
 def _forget(path: Path, urls: Sequence[str]) -> int:
     from rimp_otel.storage.recording import layout_of
-    from rimp_otel.transport.cursor import DestinationDirectory
-    from rimp_otel.transport.destination import destination_name
+    from rimp_otel.transport.forwarding.cursor import DestinationDirectory
+    from rimp_otel.transport.forwarding.destination import destination_name
 
     for url in urls:
         directory = DestinationDirectory(layout_of(path).forward, destination_name(url))
@@ -496,8 +499,8 @@ def _send_again(
 ) -> int:
     """Send a window again, or without one, what was refused."""
     from rimp_otel.storage.recording import layout_of
-    from rimp_otel.transport.delivery import Delivery, Pace
-    from rimp_otel.transport.resend import send_refused, send_window
+    from rimp_otel.transport.forwarding.delivery import Delivery, Pace
+    from rimp_otel.transport.forwarding.resend import send_refused, send_window
 
     selector = _selector_of(args, path, final=True)
 

@@ -37,7 +37,7 @@ from rimp_otel.render.format import format_count
 from rimp_otel.render.terminal import to_json
 
 if TYPE_CHECKING:
-    from rimp_otel.transport.replay import Replay
+    from rimp_otel.transport.forwarding.replay import Replay
 
 __all__ = ["add_replay_arguments"]
 
@@ -90,7 +90,7 @@ def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_replay(args: argparse.Namespace, env: Mapping[str, str] = os.environ) -> int:
     from rimp_otel.storage.base import Selection
-    from rimp_otel.transport.replay import Replay, load_exporters
+    from rimp_otel.transport.forwarding.replay import Replay, load_exporters
 
     if not args.batch:
         raise UsageError("--batch must be 1 or more")

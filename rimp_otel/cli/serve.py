@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from rimp_otel.config import TelemetryConfig
-    from rimp_otel.transport.address import ListenAddress
-    from rimp_otel.transport.intake import Intake, IntakeStats
-    from rimp_otel.transport.security import ServerSecurity
-    from rimp_otel.transport.server import Receiver
+    from rimp_otel.transport.receiving.address import ListenAddress
+    from rimp_otel.transport.receiving.intake import Intake, IntakeStats
+    from rimp_otel.transport.receiving.security import ServerSecurity
+    from rimp_otel.transport.receiving.server import Receiver
 
 __all__ = ["add_serve_arguments"]
 
@@ -121,8 +121,8 @@ def _request_size(text: str) -> int:
 
 def _run_serve(args: argparse.Namespace, env: Mapping[str, str] = os.environ) -> int:
     # All of these need the SDK, whose import takes longer than the whole of `rimp serve --help`.
-    from rimp_otel.transport.intake import Intake, IntakeLimits
-    from rimp_otel.transport.server import TelemetryServer
+    from rimp_otel.transport.receiving.intake import Intake, IntakeLimits
+    from rimp_otel.transport.receiving.server import TelemetryServer
 
     security = _security_from_args(args, env)
     addresses = _addresses_from_args(args, security)
@@ -180,7 +180,7 @@ class _Stopping:
 
 
 def _security_from_args(args: argparse.Namespace, env: Mapping[str, str]) -> ServerSecurity:
-    from rimp_otel.transport.security import ServerSecurity, read_tokens
+    from rimp_otel.transport.receiving.security import ServerSecurity, read_tokens
 
     return ServerSecurity(
         read_tokens(args.token_file, env),
@@ -201,7 +201,7 @@ def _addresses_from_args(
     args: argparse.Namespace, security: ServerSecurity
 ) -> dict[str, ListenAddress]:
     """Return the addresses by their options, without those that are off."""
-    from rimp_otel.transport.address import parse_address
+    from rimp_otel.transport.receiving.address import parse_address
 
     found = {}
     for option, given in ((_HTTP, args.http), (_GRPC, args.grpc)):
@@ -240,7 +240,7 @@ def _make_receivers(
     intake: Intake,
 ) -> tuple[dict[str, tuple[ListenAddress, Receiver]], list[str]]:
     """Return the receivers by the options of their addresses, and what to say about others."""
-    from rimp_otel.transport.server import HttpListener
+    from rimp_otel.transport.receiving.server import HttpListener
 
     receivers: dict[str, tuple[ListenAddress, Receiver]] = {}
     notes = []
@@ -274,7 +274,7 @@ def _query_routes(path: Path) -> Sequence[BaseRoute]:
 def _make_grpc_receiver(
     intake: Intake, address: ListenAddress, security: ServerSecurity
 ) -> Receiver:
-    from rimp_otel.transport.grpc_receiver import GrpcReceiver
+    from rimp_otel.transport.receiving.grpc_receiver import GrpcReceiver
 
     return GrpcReceiver(intake, address, security)
 

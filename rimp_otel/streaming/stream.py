@@ -575,7 +575,7 @@ def _forwarding_for(config: TelemetryConfig) -> _Forwarding | None:
         return None
     with importing():
         # By its name: what sends is above what records, and most recorders do not need it.
-        module = import_module("rimp_otel.transport.in_process")
+        module = import_module("rimp_otel.transport.forwarding.in_process")
     forwarding: _Forwarding = module.InProcessForwarding(config.path, config.forward)
     return forwarding
 

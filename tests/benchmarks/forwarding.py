@@ -25,9 +25,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from rimp_otel import FileStorage, TelemetryData
 from rimp_otel.models.records import Signal
-from rimp_otel.transport.destination import open_destination
-from rimp_otel.transport.destination_options import DestinationOptions
-from rimp_otel.transport.forwarder import Forwarder, ForwarderOptions
+from rimp_otel.transport.forwarding.destination import open_destination
+from rimp_otel.transport.forwarding.destination_options import DestinationOptions
+from rimp_otel.transport.forwarding.forwarder import Forwarder, ForwarderOptions
 from tests.benchmarks.peers import span_http
 from tests.benchmarks.sink import sink
 from tests.benchmarks.workload import spans as equal_spans

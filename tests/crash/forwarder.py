@@ -30,12 +30,12 @@ from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
 from rimp_otel.batch import decode_batch
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.recording import layout_of
-from rimp_otel.transport.destination import open_destination
-from rimp_otel.transport.destination_options import DestinationOptions
-from rimp_otel.transport.forward_status import SignalStatus, StatusReader
-from rimp_otel.transport.forwarder import Forwarder, ForwarderOptions
-from rimp_otel.transport.recovery import recover_dead_journals
-from rimp_otel.transport.sources import PortionLimits
+from rimp_otel.transport.forwarding.destination import open_destination
+from rimp_otel.transport.forwarding.destination_options import DestinationOptions
+from rimp_otel.transport.forwarding.forward_status import SignalStatus, StatusReader
+from rimp_otel.transport.forwarding.forwarder import Forwarder, ForwarderOptions
+from rimp_otel.transport.forwarding.recovery import recover_dead_journals
+from rimp_otel.transport.forwarding.sources import PortionLimits
 from tests.crash.running import Outcome, Program, directory, reap
 
 SIGNALS = (Signal.LOGS, Signal.METRICS)

@@ -24,8 +24,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import rimp_otel.transport.http_receiver
-import rimp_otel.transport.http_server  # noqa: F401  (each child has them then)
+import rimp_otel.transport.receiving.http_receiver
+import rimp_otel.transport.receiving.http_server  # noqa: F401  (each child has them then)
 from rimp_otel.cli.main import main as rimp
 from rimp_otel.models.records import Signal
 from rimp_otel.otlp.protobuf import protobuf_from_line

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler
 
 from rimp_otel.batch import TelemetryData, decode_batch
 from rimp_otel.models.records import Signal
-from rimp_otel.transport.delivery import Pace
-from rimp_otel.transport.destination import Batch, Delivered, Outcome
+from rimp_otel.transport.forwarding.delivery import Pace
+from rimp_otel.transport.forwarding.destination import Batch, Delivered, Outcome
 from tests.doubles import DEADLINE
 
 Answer = Callable[[Batch], Outcome]

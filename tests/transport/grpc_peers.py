@@ -22,12 +22,12 @@ from typing_extensions import Self
 
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.recording import open_recording
-from rimp_otel.transport.address import ListenAddress, parse_address
-from rimp_otel.transport.destination import Batch, DestinationOptions, open_destination
-from rimp_otel.transport.grpc_receiver import GrpcLimits, GrpcReceiver
+from rimp_otel.transport.forwarding.destination import Batch, DestinationOptions, open_destination
 from rimp_otel.transport.grpc_wire import DETAILS_KEY, METHODS
-from rimp_otel.transport.intake import Intake, IntakeLimits
-from rimp_otel.transport.security import ServerSecurity
+from rimp_otel.transport.receiving.address import ListenAddress, parse_address
+from rimp_otel.transport.receiving.grpc_receiver import GrpcLimits, GrpcReceiver
+from rimp_otel.transport.receiving.intake import Intake, IntakeLimits
+from rimp_otel.transport.receiving.security import ServerSecurity
 
 TRACES = METHODS[Signal.TRACES]
 TOKEN = "a-token-of-a-test"

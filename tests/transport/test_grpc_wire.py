@@ -81,7 +81,7 @@ def test_grpc_is_loaded_when_it_is_used():
     """Neither end imports it before, and what a user has set stays."""
     script = """
     import os, sys
-    import rimp_otel.transport.grpc_receiver, rimp_otel.transport.otlp_grpc
+    import rimp_otel.transport.receiving.grpc_receiver, rimp_otel.transport.forwarding.otlp_grpc
     from rimp_otel.transport.grpc_wire import import_grpc
     print("grpc" in sys.modules)
     import_grpc()
