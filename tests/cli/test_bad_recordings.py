@@ -123,6 +123,7 @@ def test_being_written(rimp: Any, command: list[str]) -> None:
     collector = TelemetryCollector(config)
     stream = TelemetryStream(collector)
     with stream:
+        stream.flush()  # the stream's thread has begun, and does nothing more for an hour
         collector.collect_event("app", "just now")
         FileStorage("telemetry").store(TelemetryData(events, [queue(), latency()], spans))
         before = {path: path.stat().st_size for path in Path("telemetry").rglob("*")}

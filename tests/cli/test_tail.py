@@ -165,6 +165,23 @@ def test_following(rimp: Any, record: Any, meanwhile: Any) -> None:
     assert err.startswith("rimp: waiting: no recording at telemetry")
 
 
+def test_following_past_what_is_no_file(rimp: Any, record: Any, meanwhile: Any) -> None:
+    """What cannot be read is named once, when it appears, and the rest goes on."""
+    traces = Path("telemetry/traces.jsonl")
+    meanwhile(
+        lambda: record(TelemetryData(events=[event("first", 1)])),
+        lambda: os.mkfifo(traces),
+        lambda: record(TelemetryData(events=[event("second", 2)])),
+        lambda: record(TelemetryData(events=[event("third", 3)])),
+    )
+    code, out, err = rimp("tail", "-f")
+    assert code == 130
+    assert [line.split("  ")[-2].strip() for line in out.splitlines()] == [
+        "first", "second", "third",
+    ]  # fmt: skip
+    assert err.count(f"rimp: skipped {traces}: Not a regular file") == 1
+
+
 def command(*argv: str) -> subprocess.Popen[str]:
     """Start the command in its own process."""
     pipe = subprocess.PIPE
