@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from importlib.metadata import requires
 
-TOOLS = "test"
-"""The extra whose packages run in no program of a user's."""
+TOOLS = ("test", "peers")
+"""The extras whose packages run in no program of a user's."""
 
 
 def floors() -> dict[str, str]:
@@ -19,7 +19,8 @@ def floors() -> dict[str, str]:
     for requirement in requires("rimp-otel") or ():
         wanted, _, marker = requirement.partition(";")
         match = re.fullmatch(r"([\w-]+)>=([\w.]+)", wanted.strip())
-        if f"extra == '{TOOLS}'" not in marker.replace('"', "'") and match:
+        is_tool = any(f"extra == '{extra}'" in marker.replace('"', "'") for extra in TOOLS)
+        if match and not is_tool:
             found[match[1]] = match[2]
     return found
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
+
+import pytest
 
 import rimp_otel
 
@@ -31,3 +34,10 @@ def run_process(
         text=True,
         timeout=timeout,
     )
+
+
+def skip_without(package: str) -> None:
+    """Skip the test if a package is not installed. It is not imported: that may change this process,
+    as eventlet does for every fork."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")

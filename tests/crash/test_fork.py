@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from rimp_otel import FileStorage
-from tests.processes import run, run_process
+from tests.processes import run, run_process, skip_without
 
 LOAD = """
 import os, signal, sys, threading, time
@@ -169,7 +169,7 @@ assert child.exitcode == 0
 
 def test_child_of_billiard(tmp_path):
     """Celery's multiprocessing, whose children are none of multiprocessing's: they store too."""
-    pytest.importorskip("billiard")
+    skip_without("billiard")
     run(BILLIARD, tmp_path / "t")
     found = [m.value for m in FileStorage(tmp_path / "t").retrieve().metrics]
     assert 3 in found

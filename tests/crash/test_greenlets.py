@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from rimp_otel import FileStorage
-from tests.processes import run_process
+from tests.processes import run_process, skip_without
 
 PATCHES = {
     "gevent": "from gevent import monkey; monkey.patch_all(); from gevent import spawn, sleep",
@@ -58,7 +58,7 @@ FORKS = {
 )
 def test_forked_child_runs_no_greenlet_of_its_parent(tmp_path, library, fork, instruments):
     """Each customer is charged once, whatever children come and go; and all of it is recorded."""
-    pytest.importorskip(library)
+    skip_without(library)
     join = {"gevent": "join", "eventlet": "wait"}[library]
     script = CHARGES.format(patch=PATCHES[library], fork=fork, join=join)
     paths = (str(tmp_path / "t"), instruments, str(tmp_path / "charged"))
@@ -92,7 +92,7 @@ if child:
 @pytest.mark.parametrize("library", PATCHES)
 def test_patched_after_the_start(tmp_path, library):
     """Threads that run when all others become greenlets end without a traceback."""
-    pytest.importorskip(library)
+    skip_without(library)
     script = LATE.format(patch=PATCHES[library])
     done = run_process([sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "t")])
     assert (done.returncode, done.stderr) == (0, "")
