@@ -14,15 +14,19 @@ TOOLS = ("test", "peers")
 
 
 def floors() -> dict[str, str]:
-    """Return the oldest version of each required package that the requirements allow, by its name."""
+    """Return the oldest version of each required package that all requirements allow, by its name."""
     found: dict[str, str] = {}
     for requirement in requires("rimp-otel") or ():
         wanted, _, marker = requirement.partition(";")
         match = re.fullmatch(r"([\w-]+)>=([\w.]+)", wanted.strip())
         is_tool = any(f"extra == '{extra}'" in marker.replace('"', "'") for extra in TOOLS)
         if match and not is_tool:
-            found[match[1]] = match[2]
+            found[match[1]] = max(match[2], found.get(match[1], "0"), key=_numbers)
     return found
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 if __name__ == "__main__":
