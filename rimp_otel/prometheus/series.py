@@ -153,6 +153,9 @@ class Series:
             value: a number, HistogramTotal, Distribution or SummaryTotal.
             is_delta: True if it counts what was added since the point before.
         """
+        if start and self.adds_up and not is_delta:
+            # Also where resources do not tell processes apart, as those of older SDKs.
+            process = (process, start)
         member = self._members.get(process)
         if member is not None and time <= member.time:
             # The same point again, or an older one. Of deltas nobody knows which.

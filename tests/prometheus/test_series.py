@@ -79,6 +79,16 @@ def test_a_restart_is_no_reset():
     assert values(line("sum", point(5, 900, 0)), line("sum", point(3, 990, 0))) == {"m": 8}
 
 
+def test_processes_with_the_same_resource():
+    """They are told apart by when they began to count, as those of SDKs that name no instance."""
+    assert values(
+        line("sum", point(5, 900, 100)),
+        line("sum", point(50, 910, 200)),
+        line("sum", point(6, 920, 100)),
+        line("sum", point(60, 930, 200)),
+    ) == {"m": 66}
+
+
 def test_an_ended_process_stays_in_the_sum():
     """As long as others measure; a value that goes up and down loses it."""
     old, new = point(5, 600), point(2, 990)
