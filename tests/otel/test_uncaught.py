@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import multiprocessing.process
 import os
 import subprocess
 import sys
@@ -78,6 +80,10 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.skipif(
+    "_exit_function()" not in inspect.getsource(multiprocessing.process),
+    reason="this multiprocessing calls nothing while an exception ends a process",
+)
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_an_exception_in_a_process_of_multiprocessing(method: str) -> None:
     """It is recorded with its stack and the exit code, and printed as always."""
@@ -120,7 +126,9 @@ def test_an_exception_in_a_task_that_nobody_awaits() -> None:
     plain = subprocess.run(
         [sys.executable, "orders.py"], env=environment(), capture_output=True, text=True, timeout=60
     )
-    assert (done.returncode, done.stderr) == (0, plain.stderr)
+    # Where Python prints a stack of its own, as 3.13 does here, we are in it.
+    ours = [line for line in done.stderr.splitlines() if "logging_capture.py" not in line]
+    assert (done.returncode, ours) == (0, plain.stderr.splitlines())
     (event,) = data.events
     assert event.message.startswith("Task exception was never retrieved")
     assert event.metadata["exception.type"] == "ValueError"
