@@ -109,7 +109,9 @@ ConnectionError: bank.example refused the connection
 def test_example(name: str, tmp_path: Path) -> None:
     """An example prints what is expected, and on standard error only what fails on purpose."""
     done = run_example(name, tmp_path)
-    assert (done.returncode, done.stderr) == (0, REPORTED.get(name, ""))
+    # From 3.13 on there are more marks below the lines of a stack.
+    said = "".join(row for row in done.stderr.splitlines(True) if row.strip(" ~^\n"))
+    assert (done.returncode, said) == (0, REPORTED.get(name, ""))
     time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00"
     assert re.sub(time, "<time>", done.stdout) == PRINTED[name]
 
