@@ -24,6 +24,7 @@ SMALL_WITH_ONE_IMPORTER = {
     "models.tree": "spans as a tree: a question of records, not of drawing",
     "otel.import_hooks": "code that runs when a module is imported, whatever it is for",
     "otel.program_ends": "where programs end in order: one place for each framework",
+    "prometheus.endpoint": "an optional dependency: the only part that needs Starlette",
     "processing.probability": "a specification of OpenTelemetry, whoever samples by it",
     "sql.logs": "the columns of one signal, as spans and metrics have theirs",
     "storage.sqlite.expired": "a table of its own, for whoever deletes and whoever forwards",

@@ -16,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import DecodeError, StorageError
 from rimp_otel.models.records import Signal
 from rimp_otel.process import Reporter
@@ -24,8 +23,6 @@ from rimp_otel.prometheus.exposition import Page, write_page
 from rimp_otel.prometheus.names import TranslationStrategy
 from rimp_otel.prometheus.series import SeriesTable
 from rimp_otel.storage.base import Recording
-from rimp_otel.storage.files.lines import DataFile
-from rimp_otel.storage.files.recording import FileRecording
 from rimp_otel.storage.reading import count_line
 from rimp_otel.storage.recording import open_recording
 
@@ -84,31 +81,18 @@ class RecordingMetrics:
         return page
 
     def _read_new(self) -> None:
-        recording = self._recording
-        if isinstance(recording, FileRecording):
-            for data in recording.poll(wanted=_holds_metrics):
-                self._take(data)
-            # What is measured and not stored yet: later points of the same series.
-            for line in recording.measured:
-                self._add(line)
-        else:
-            for data in recording.poll():
-                self._take(data)
-
-    def _take(self, data: TelemetryData) -> None:
-        if data.count_of(Signal.METRICS):
-            for line in data.otlp_json(Signal.METRICS):
-                self._add(line)
+        for data in self._recording.poll(signal=Signal.METRICS):
+            if data.count_of(Signal.METRICS):  # journals hold other signals too
+                for line in data.otlp_json(Signal.METRICS):
+                    self._add(line)
+        for line in self._recording.measured:
+            self._add(line)
 
     def _add(self, line: bytes) -> None:
         try:
             self._table.add_line(line)
         except DecodeError:
             pass  # it was read as far as that; `rimp verify` tells
-
-
-def _holds_metrics(file: DataFile) -> bool:
-    return file.signal is Signal.METRICS
 
 
 def metrics_route(metrics: RecordingMetrics) -> BaseRoute:

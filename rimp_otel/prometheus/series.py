@@ -6,6 +6,7 @@ them. What a process had counted when it ended, or began anew, stays in the sum:
 
 from __future__ import annotations
 
+import bisect
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from rimp_otel.otlp.messages import (
     OtlpExemplar,
     PartialLine,
     PartialMessage,
+    PartialMetric,
     ValueAtQuantile,
     decode_resource,
     decode_scope,
@@ -369,7 +371,7 @@ def _keep_exemplar(series: Series, exemplar: OtlpExemplar, value: _Value) -> Non
     bucket = 0
     number = exemplar.as_double if exemplar.as_double is not None else exemplar.as_int
     if isinstance(value, HistogramTotal) and number is not None:
-        bucket = sum(bound < number for bound in value.bounds)
+        bucket = bisect.bisect_left(value.bounds, number)
     before = series.exemplars.get(bucket)
     if before is None and len(series.exemplars) >= _MAX_EXEMPLARS:
         return
@@ -410,21 +412,12 @@ class _MeasuredPoints(PartialMessage):
     is_monotonic: Any = None
 
 
-class _MeasuredMetric(PartialMessage):
-    """A metric."""
+class _MeasuredMetric(PartialMetric[_MeasuredPoints]):
+    """A metric, with what is shown of it."""
 
     name: str | None = None
     unit: str | None = None
     description: str | None = None
-    gauge: _MeasuredPoints | None = None
-    sum: _MeasuredPoints | None = None
-    histogram: _MeasuredPoints | None = None
-    exponential_histogram: _MeasuredPoints | None = None
-    summary: _MeasuredPoints | None = None
-
-    def data(self) -> tuple[_MeasuredPoints | None, ...]:
-        """Return the points of each kind, in the order of ``MetricKind``; all but one are None."""
-        return self.gauge, self.sum, self.histogram, self.exponential_histogram, self.summary
 
 
 _LINE: Any = msgspec.json.Decoder(PartialLine[Raw, Raw, _MeasuredMetric], strict=False)

@@ -420,6 +420,11 @@ class Recording(Protocol):
         """The lines that were skipped so far because they cannot be read, in the order they were
         met."""
 
+    @property
+    def measured(self) -> Sequence[bytes]:
+        """What living processes had measured and not stored at the last poll, as OTLP JSON lines: points
+        that later ones replace."""
+
     def files(self) -> Sequence[RecordingFile]:
         """Return the files that are there; none if nothing is recorded.
 
@@ -470,7 +475,7 @@ class Recording(Protocol):
             StorageError: something cannot be read.
         """
 
-    def poll(self, final: bool = False) -> Iterator[TelemetryData]:
+    def poll(self, final: bool = False, signal: Signal | None = None) -> Iterator[TelemetryData]:
         """Iterate over what was recorded since the last poll; over everything at first.
 
         Wherever a record lies and moves to, it is returned once. A poll that is broken off is
@@ -478,6 +483,8 @@ class Recording(Protocol):
 
         Args:
             final: read a last line that does not end yet, too; one that cannot be read is damaged.
+            signal: whose stored records to read; what the journals hold is returned anyway. None for
+                all. The same in every poll.
 
         Raises:
             StorageError: something cannot be read.

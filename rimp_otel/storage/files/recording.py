@@ -146,7 +146,10 @@ class FileRecording:
         """Return None: the indexes of sealed files know whole ids only."""
 
     def poll(
-        self, final: bool = False, wanted: Callable[[DataFile], bool] | None = None
+        self,
+        final: bool = False,
+        signal: Signal | None = None,
+        wanted: Callable[[DataFile], bool] | None = None,
     ) -> Iterator[TelemetryData]:
         """Iterate over what was recorded since the last poll, a batch for each line; over
         everything at first.
@@ -156,7 +159,8 @@ class FileRecording:
 
         Args:
             final: read a last line that does not end yet, too; one that cannot be read is damaged.
-            wanted: returns True for the files to read; what the journals hold is returned anyway.
+            signal: whose files to read; what the journals hold is returned anyway. None for all.
+            wanted: returns True for those of them that are to be read; None for all.
 
         Raises:
             StorageError: a file cannot be read.
@@ -164,6 +168,8 @@ class FileRecording:
         with Snapshot(self.layout, self._decoder) as snapshot:
             self._begin(snapshot)
             for data_file in [*snapshot.sealed, *snapshot.active]:
+                if signal not in (None, data_file.signal):
+                    continue
                 if wanted is None or wanted(data_file):
                     yield from self._read(snapshot, data_file, final)
             yield from self._seen.fresh()
