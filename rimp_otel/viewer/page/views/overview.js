@@ -1,0 +1,7 @@
+/** The view Overview. */
+
+import { EmptyState, html } from "../components.js";
+
+export function OverviewView() {
+  return html`<${EmptyState} title="Overview" />`;
+}

@@ -1,0 +1,7 @@
+/** The view Trace. */
+
+import { EmptyState, html } from "../components.js";
+
+export function TraceView() {
+  return html`<${EmptyState} title="Trace" />`;
+}

@@ -1,0 +1,7 @@
+/** The view Traces. */
+
+import { EmptyState, html } from "../components.js";
+
+export function TracesView() {
+  return html`<${EmptyState} title="Traces" />`;
+}
