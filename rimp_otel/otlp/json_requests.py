@@ -226,7 +226,7 @@ class _JsonReader:
         group = decode_part(_SCOPE, given) if isinstance(given, Raw) else given
         records = getattr(group, _ATTRIBUTES[self._signal][1]) or []
         try:
-            scope = self._owner_envelope("scope", messages.Scope, group, 3)
+            scope = self._owner_envelope("scope", messages.OtlpScope, group, 3)
         except FieldError as error:
             self._refusals.add(f"{place}.scope{error.place}", error.reason, self._count(group))
             return

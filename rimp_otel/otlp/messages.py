@@ -36,11 +36,11 @@ __all__ = [
     "OtlpExemplar",
     "OtlpLine",
     "OtlpMessage",
+    "OtlpScope",
     "Resource",
     "ResourceLogs",
     "ResourceMetrics",
     "ResourceSpans",
-    "Scope",
     "Span",
     "SpanEvent",
     "Status",
@@ -125,7 +125,7 @@ class Resource(OtlpMessage):
     entity_refs: list[EntityRef] | None = None
 
 
-class Scope(OtlpMessage):
+class OtlpScope(OtlpMessage):
     """The library that produced the records."""
 
     name: str | None = None
@@ -468,7 +468,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 _LINE = msgspec.json.Decoder(OtlpLine, strict=False)
 _RESOURCE = msgspec.json.Decoder(Resource | None, strict=False)
-_SCOPE = msgspec.json.Decoder(Scope | None, strict=False)
+_SCOPE = msgspec.json.Decoder(OtlpScope | None, strict=False)
 
 
 def decode_messages(text: str | bytes) -> tuple[Signal, OtlpLine]:
@@ -528,13 +528,13 @@ def decode_resource(raw: Raw) -> Resource:
     return decode_json(_RESOURCE, bytes(raw) or b"{}", "resource: ") or Resource()
 
 
-def decode_scope(raw: Raw) -> Scope:
+def decode_scope(raw: Raw) -> OtlpScope:
     """Decode the scope that a line left as text.
 
     Raises:
         DecodeError: the text is not a scope.
     """
-    return decode_json(_SCOPE, bytes(raw) or b"{}", "scope: ") or Scope()
+    return decode_json(_SCOPE, bytes(raw) or b"{}", "scope: ") or OtlpScope()
 
 
 def decode_with_scopes(decoder: msgspec.json.Decoder[LineT], text: str | bytes) -> LineT:

@@ -312,7 +312,7 @@ FIELDS: dict[type[messages.OtlpMessage], dict[int, _Described]] = {
         3: _Scalar("id_keys", _STRING, True),
         4: _Scalar("description_keys", _STRING, True),
     },
-    messages.Scope: {
+    messages.OtlpScope: {
         1: _Scalar("name", _STRING),
         2: _Scalar("version", _STRING),
         3: _attribute_list(),

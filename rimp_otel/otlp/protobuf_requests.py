@@ -197,7 +197,9 @@ class _ProtobufReader:
     ) -> Iterator[RecordGroup]:
         owner, members, url = self._split_group(start, stop, place)
         try:
-            scope = self._owner_envelope("scope", messages.Scope, owner, url, 3, f"{place}.scope")
+            scope = self._owner_envelope(
+                "scope", messages.OtlpScope, owner, url, 3, f"{place}.scope"
+            )
         except FieldError as error:
             count = self._count(start, stop, place)
             self._refusals.add(f"{place}.scope{error.place}", error.reason, count)

@@ -311,7 +311,7 @@ FIELDS: dict[type, list[FieldEncoding]] = {
         FieldEncoding("description_keys", 4, _strings),
     ],
     messages.Resource: [_attributes(1), _dropped(2), FieldEncoding("entity_refs", 3, _messages)],
-    messages.Scope: [
+    messages.OtlpScope: [
         FieldEncoding("name", 1, _string),
         FieldEncoding("version", 2, _string),
         _attributes(3),

@@ -33,14 +33,16 @@ from rimp_otel.models.accessors import (
     trace_id_of,
 )
 from rimp_otel.models.times import Window, parse_duration
-from rimp_otel.storage.base import Recording, Selection
+from rimp_otel.storage.base import Selection
 from rimp_otel.storage.recording import open_recording
 from rimp_otel.viewer.catalog import OperationCatalog
+from rimp_otel.viewer.conditions import All, Comparison, Condition, Either, Scope
+from rimp_otel.viewer.trace_search import TraceQuery, TraceSearch
 
 __all__ = ["JaegerQueries", "jaeger_routes", "span_to_jaeger", "trace_to_jaeger"]
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 20, 1_500
-_MAX_SPANS = 500_000  # that one question reads
+_MAX_SPANS = 500_000  # that are read for dependencies
 _DAY_MS = 86_400_000
 _TRACE_ID = re.compile("[0-9a-fA-F]{1,32}")
 _KEYS_OF_SERVICES = ("service.name",)
@@ -62,6 +64,7 @@ class JaegerQueries:
         self._path = path
         self._clock = clock
         self._catalog = OperationCatalog(path)
+        self._search = TraceSearch(path)
 
     def services(self) -> list[str]:
         """Return the names of the services, sorted."""
@@ -80,7 +83,7 @@ class JaegerQueries:
         """
         if not _TRACE_ID.fullmatch(trace_id) or not int(trace_id, 16):
             raise ConfigurationError(f"not a trace id of hexadecimal digits: {trace_id!r}")
-        spans = self._spans_of(self._open(), int(trace_id, 16))
+        spans = self._search.trace(int(trace_id, 16))
         if not spans:
             raise NotFoundError("trace not found")
         return trace_to_jaeger(spans)
@@ -95,41 +98,13 @@ class JaegerQueries:
         Raises:
             ConfigurationError: a parameter is wrong.
         """
-        recording = self._open()
         if wanted := query.getlist("traceID"):
             return [self.trace(trace_id) for trace_id in wanted]
         limit = _read_int(query, "limit", _DEFAULT_LIMIT)
         limit = min(limit, _MAX_LIMIT) if limit > 0 else _DEFAULT_LIMIT
-        trace_ids = self._find_ids(recording, query, limit)
-        return [trace_to_jaeger(self._spans_of(recording, trace_id)) for trace_id in trace_ids]
-
-    def _find_ids(self, recording: Recording, query: QueryParams, limit: int) -> list[int]:
-        service = query.get("service")
-        if not service:
-            raise ConfigurationError("parameter 'service' is required")
-        shortest, longest = (
-            _read_duration(query, "minDuration"),
-            _read_duration(query, "maxDuration"),
-        )
-        conditions: dict[str, Any] = {"signals": "traces", "service": service}
-        if operation := query.get("operation"):
-            conditions["name"] = operation
-        if shortest:
-            conditions["min_duration"] = shortest / 1e9
-        tags = _read_tags(query)
         window = Window(_read_micros(query, "start"), _read_micros(query, "end"))
-        number = 20 * limit
-        while True:
-            selection = Selection.of(limit=number, **conditions)._replace(window=window)
-            spans = recording.retrieve(selection).spans
-            found: dict[int, None] = {}
-            for span in reversed(spans):
-                is_short = longest is None or (duration_of(span) or 0) <= longest
-                if is_short and _has_tags(span, tags) and trace_id_of(span):
-                    found[trace_id_of(span)] = None
-            if len(found) >= limit or len(spans) < number or number >= _MAX_SPANS:
-                return list(found)[:limit]
-            number = min(8 * number, _MAX_SPANS)
+        found = self._search.find(TraceQuery(window, _read_condition(query), limit))
+        return [trace_to_jaeger(trace.all_spans) for trace in found.traces]
 
     def dependencies(self, query: QueryParams) -> list[dict[str, Any]]:
         """Return which service called which, and how often, among the newest 500,000 spans of a time.
@@ -144,7 +119,8 @@ class JaegerQueries:
         lookback = _read_int(query, "lookback", _DAY_MS) * 1_000_000
         selection = Selection.of(limit=_MAX_SPANS, signals="traces")
         window = Window(end - lookback, end)
-        spans = self._open().retrieve(selection._replace(window=window)).spans
+        recording = open_recording(self._path, must_exist=False)
+        spans = recording.retrieve(selection._replace(window=window)).spans
         services = {(trace_id_of(span), span_id_of(span)): service_of(span) for span in spans}
         calls: Counter[tuple[str, str]] = Counter()
         for span in spans:
@@ -155,13 +131,6 @@ class JaegerQueries:
             {"parent": parent, "child": child, "callCount": count}
             for (parent, child), count in sorted(calls.items())
         ]
-
-    def _open(self) -> Recording:
-        return open_recording(self._path, must_exist=False)
-
-    def _spans_of(self, recording: Recording, trace_id: int) -> list[ReadableSpan]:
-        selection = Selection.of(signals="traces", trace_id=trace_id)
-        return list(recording.retrieve(selection).spans)
 
 
 # Parameters.
@@ -204,21 +173,63 @@ def _read_tags(query: QueryParams) -> dict[str, str]:
     return tags
 
 
-def _has_tags(span: ReadableSpan, wanted: Mapping[str, str]) -> bool:
-    if not wanted:
-        return True
-    own = {tag["key"]: _tag_text(tag["value"]) for tag in _tags_of_span(span)}
-    own |= {key: _tag_text(value) for key, value in span.resource.attributes.items()}
-    events = {
-        key: _tag_text(v) for event in span.events for key, v in (event.attributes or {}).items()
-    }
-    return all(own.get(key, events.get(key)) == value for key, value in wanted.items())
+def _read_condition(query: QueryParams) -> Condition:
+    """Return the condition that a span of each trace meets.
+
+    Raises:
+        ConfigurationError: a parameter is wrong, or the service is missing.
+    """
+    service = query.get("service")
+    if not service:
+        raise ConfigurationError("parameter 'service' is required")
+    parts: list[Condition] = [Comparison(Scope.RESOURCE, "service.name", "=", service)]
+    if operation := query.get("operation"):
+        parts.append(Comparison(Scope.INTRINSIC, "name", "=", operation))
+    for parameter, operator in (("minDuration", ">="), ("maxDuration", "<=")):
+        duration = _read_duration(query, parameter)
+        if duration is not None:
+            parts.append(Comparison(Scope.INTRINSIC, "duration", operator, duration))
+    parts += [_has_tag(key, text) for key, text in _read_tags(query).items()]
+    return All(tuple(parts))
 
 
-def _tag_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+_INTRINSIC_TAGS = {
+    "span.kind": "kind",
+    "otel.status_description": "statusMessage",
+    "otel.scope.name": "instrumentation:name",
+    "otel.scope.version": "instrumentation:version",
+    "w3c.tracestate": "traceState",
+}
+
+
+def _has_tag(key: str, text: str) -> Condition:
+    """Return the condition that a span is shown with a tag: its own, its resource's or an event's."""
+    parts = [
+        Comparison(scope, key, "=", value)
+        for scope in (Scope.SPAN, Scope.RESOURCE, Scope.EVENT)
+        for value in _values_of_text(text)
+    ]
+    if key in _INTRINSIC_TAGS:
+        parts.append(Comparison(Scope.INTRINSIC, _INTRINSIC_TAGS[key], "=", text))
+    elif key == "otel.status_code" and text in ("OK", "ERROR"):
+        parts.append(Comparison(Scope.INTRINSIC, "status", "=", text.lower()))
+    elif key == "error" and text == "true":
+        parts.append(Comparison(Scope.INTRINSIC, "status", "=", "error"))
+    return Either(tuple(parts))
+
+
+def _values_of_text(text: str) -> Iterator[str | bool | int | float]:
+    """Yield the values that have this text."""
+    yield text
+    if text in ("true", "false"):
+        yield text == "true"
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        if str(value) == text and value == value:
+            yield value
 
 
 # From spans to Jaeger's.

@@ -26,7 +26,7 @@ OTHER_NAMES = {
     "Link": "Span.Link",
     "OtlpBuckets": "ExponentialHistogramDataPoint.Buckets",
     "OtlpExemplar": "Exemplar",
-    "Scope": "InstrumentationScope",
+    "OtlpScope": "InstrumentationScope",
     "SpanEvent": "Span.Event",
     "ValueAtQuantile": "SummaryDataPoint.ValueAtQuantile",
 }

@@ -60,7 +60,7 @@ def descriptors() -> dict[str, Any]:
 
 
 RENAMED = {
-    "Scope": "InstrumentationScope",
+    "OtlpScope": "InstrumentationScope",
     "SpanEvent": "Event",
     "OtlpExemplar": "Exemplar",
     "OtlpBuckets": "Buckets",
