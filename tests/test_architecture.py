@@ -18,6 +18,8 @@ SMALL_WITH_ONE_IMPORTER = {
     "cli.run_findings": "start-up: looks at what is installed, which only the end of a run asks for",
     "cli.run_summary": "start-up: parsing `rimp run` does not load the SDK",
     "cli.screen": "a full-screen terminal, whoever draws on it",
+    "viewer.api": "HTTP: the only place that knows the paths of the page's questions",
+    "viewer.page_files": "files over HTTP, whatever is in them",
     "viewer.catalog": "what the choices of a query page are, whichever API asks",
     "cli.timespec": "how people type times",
     "convert.logs": "start-up: reading does not load the SDK's logs",

@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "record a small example service and show the recording",
     "forward": "send a recording to other systems, with proof of delivery",
     "serve": "receive OTLP from other programs into a recording",
+    "ui": "show a recording in the browser",
     "tail": "print the newest records and follow new ones",
     "logs": "search log records",
     "errors": "list exceptions by type and place: how often, since when, an example",
@@ -54,6 +55,7 @@ _DESCRIPTION = """\
 A flight recorder for Python services: record what they do and inspect the recording.
 
   rimp run -- python app.py    record a program
+  rimp ui                      show the recording in the browser
   rimp tail -f                 follow its records
   rimp top                     watch rates, errors and latencies
   rimp logs --severity warn    print its warnings and errors

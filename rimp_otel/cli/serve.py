@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
-import select
-import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rimp_otel.cli.options import UsageError, add_path_option, path_from_args
 from rimp_otel.cli.output import warn
 from rimp_otel.cli.run import backend_of, retain_size
+from rimp_otel.cli.signals import StopSignals
 from rimp_otel.models.records import Signal
 from rimp_otel.render.format import format_count
 
 if TYPE_CHECKING:
-    from starlette.routing import BaseRoute
-
     from rimp_otel.config import TelemetryConfig
     from rimp_otel.transport.receiving.address import ListenAddress
     from rimp_otel.transport.receiving.intake import Intake, IntakeStats
     from rimp_otel.transport.receiving.security import ServerSecurity
-    from rimp_otel.transport.receiving.server import Receiver
+    from rimp_otel.transport.receiving.server import Receiver, Shown
 
 __all__ = ["add_serve_arguments"]
 
@@ -131,7 +128,7 @@ def _run_serve(args: argparse.Namespace, env: Mapping[str, str] = os.environ) ->
     intake = Intake(path, _config_from_args(args, env), limits)
     receivers, notes = _make_receivers(args, path, addresses, security, intake)
     server = TelemetryServer(intake, receivers)
-    with _Stopping() as stopping:
+    with StopSignals() as stopping:
         server.start()
         warn(_ready_line(path, server.addresses, security, notes))
         stopping.wait()
@@ -139,44 +136,6 @@ def _run_serve(args: argparse.Namespace, env: Mapping[str, str] = os.environ) ->
         is_stored = server.stop(_MAX_STOP)
     warn(_closing_line(intake.stats(), is_stored))
     return 0
-
-
-class _Stopping:
-    """Waits for the signal to stop; used as a context manager."""
-
-    def __init__(self) -> None:
-        # Not an Event: its lock might be held by what the signal interrupts.
-        self._read, self._write = os.pipe()
-        self._before: dict[int, Any] = {}
-        self._again: Callable[[], object] | None = None
-        self._is_stopping = False
-
-    def __enter__(self) -> _Stopping:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            # Once all is done, whoever is impatient would only see a traceback.
-            signal.signal(number, signal.SIG_IGN if self._is_stopping else handler)
-        os.close(self._read)
-        os.close(self._write)
-
-    def _note(self, number: int, frame: object) -> None:
-        if self._again is not None:
-            self._again()
-        self._is_stopping = True
-        os.write(self._write, b"x")
-
-    def wait(self) -> None:
-        """Return once a signal has come."""
-        while not self._is_stopping:
-            select.select([self._read], [], [])
-
-    def call_again(self, function: Callable[[], object]) -> None:
-        """Call a function at the next signal."""
-        self._again = function
 
 
 def _security_from_args(args: argparse.Namespace, env: Mapping[str, str]) -> ServerSecurity:
@@ -245,8 +204,8 @@ def _make_receivers(
     receivers: dict[str, tuple[ListenAddress, Receiver]] = {}
     notes = []
     if address := addresses.get(_HTTP):
-        routes = _query_routes(path)
-        receivers[_HTTP] = address, HttpListener(intake, address, security, routes)
+        viewer = _make_viewer(path)
+        receivers[_HTTP] = address, HttpListener(intake, address, security, viewer)
     if address := addresses.get(_GRPC):
         try:
             receivers[_GRPC] = address, _make_grpc_receiver(intake, address, security)
@@ -257,18 +216,12 @@ def _make_receivers(
     return receivers, notes
 
 
-def _query_routes(path: Path) -> Sequence[BaseRoute]:
-    """Return the routes of Jaeger's API, and of /metrics if the extra ``prometheus`` is there."""
+def _make_viewer(path: Path) -> Shown | None:
     try:
-        from rimp_otel.viewer.jaeger import JaegerQueries, jaeger_routes
+        from rimp_otel.viewer.server import Viewer
     except ImportError:
-        return ()  # without the extra ``server``, which the listener says
-    routes = jaeger_routes(JaegerQueries(path))
-    try:
-        from rimp_otel.prometheus.endpoint import RecordingMetrics, metrics_route
-    except ImportError:
-        return routes
-    return [*routes, metrics_route(RecordingMetrics(path))]
+        return None  # without the extra ``server``, which the listener says
+    return Viewer(path)
 
 
 def _make_grpc_receiver(
@@ -290,6 +243,8 @@ def _ready_line(
         scheme = "https" if security.has_tls else "http"
         shown = str(address) if address.path else f"{scheme}://{address}"
         parts.append(f"OTLP/HTTP at {shown}")
+        if not address.path:
+            parts.append(f"the page at {shown}/")
     if address := addresses.get(_GRPC):
         parts.append(f"OTLP/gRPC at {address}{' with TLS' if security.has_tls else ''}")
     return "; ".join([*parts, *notes])

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -34,9 +33,9 @@ from rimp_otel.models.accessors import (
 )
 from rimp_otel.models.times import Window, parse_duration
 from rimp_otel.storage.base import Selection
-from rimp_otel.storage.recording import open_recording
 from rimp_otel.viewer.catalog import OperationCatalog
 from rimp_otel.viewer.conditions import All, Comparison, Condition, Either, Scope
+from rimp_otel.viewer.questions import NotFoundError, Questions, QuestionTimeoutError, open_watched
 from rimp_otel.viewer.trace_search import TraceQuery, TraceSearch
 
 __all__ = ["JaegerQueries", "jaeger_routes", "span_to_jaeger", "trace_to_jaeger"]
@@ -46,10 +45,6 @@ _MAX_SPANS = 500_000  # that are read for dependencies
 _DAY_MS = 86_400_000
 _TRACE_ID = re.compile("[0-9a-fA-F]{1,32}")
 _KEYS_OF_SERVICES = ("service.name",)
-
-
-class NotFoundError(RimpError):
-    """What was asked for is not recorded."""
 
 
 class JaegerQueries:
@@ -119,7 +114,7 @@ class JaegerQueries:
         lookback = _read_int(query, "lookback", _DAY_MS) * 1_000_000
         selection = Selection.of(limit=_MAX_SPANS, signals="traces")
         window = Window(end - lookback, end)
-        recording = open_recording(self._path, must_exist=False)
+        recording = open_watched(self._path)
         spans = recording.retrieve(selection._replace(window=window)).spans
         services = {(trace_id_of(span), span_id_of(span)): service_of(span) for span in spans}
         calls: Counter[tuple[str, str]] = Counter()
@@ -341,30 +336,50 @@ def _make_tag(key: str, value: Any) -> dict[str, Any]:
 # Routes.
 
 
-def jaeger_routes(queries: JaegerQueries) -> list[BaseRoute]:
-    """Return the routes, which are those of Jaeger below ``/jaeger``."""
+def jaeger_routes(queries: JaegerQueries, questions: Questions) -> list[BaseRoute]:
+    """Return the routes, which are those of Jaeger below ``/jaeger``.
+
+    Args:
+        queries: finds the answers.
+        questions: limits how many at once, and for how long.
+    """
+
+    async def answer(request: Request, ask: Callable[[], list[Any]]) -> Response:
+        try:
+            data = await questions.ask(request, ask)
+        except NotFoundError as error:
+            return _error(404, str(error))
+        except ConfigurationError as error:
+            return _error(400, str(error))
+        except QuestionTimeoutError as error:
+            return _error(504, str(error))
+        except RimpError as error:
+            return _error(503, str(error))
+        found = {"data": data, "total": len(data), "limit": 0, "offset": 0, "errors": None}
+        return JSONResponse(found)
 
     async def services(request: Request) -> Response:
-        return await _answer(queries.services)
+        return await answer(request, queries.services)
 
     async def operations(request: Request) -> Response:
         service = request.path_params["service"]
-        return await _answer(lambda: queries.operations(service))
+        return await answer(request, lambda: queries.operations(service))
 
     async def operations_with_kinds(request: Request) -> Response:
         service = request.query_params.get("service", "")
-        return await _answer(
-            lambda: [{"name": name, "spanKind": ""} for name in queries.operations(service)]
+        return await answer(
+            request,
+            lambda: [{"name": name, "spanKind": ""} for name in queries.operations(service)],
         )
 
     async def find_traces(request: Request) -> Response:
-        return await _answer(lambda: queries.find_traces(request.query_params))
+        return await answer(request, lambda: queries.find_traces(request.query_params))
 
     async def trace(request: Request) -> Response:
-        return await _answer(lambda: [queries.trace(request.path_params["trace_id"])])
+        return await answer(request, lambda: [queries.trace(request.path_params["trace_id"])])
 
     async def dependencies(request: Request) -> Response:
-        return await _answer(lambda: queries.dependencies(request.query_params))
+        return await answer(request, lambda: queries.dependencies(request.query_params))
 
     return [
         Mount(
@@ -379,19 +394,6 @@ def jaeger_routes(queries: JaegerQueries) -> list[BaseRoute]:
             ],
         )
     ]
-
-
-async def _answer(ask: Callable[[], list[Any]]) -> Response:
-    try:
-        data = await run_in_threadpool(ask)
-    except NotFoundError as error:
-        return _error(404, str(error))
-    except ConfigurationError as error:
-        return _error(400, str(error))
-    except RimpError as error:
-        return _error(503, str(error))
-    answer = {"data": data, "total": len(data), "limit": 0, "offset": 0, "errors": None}
-    return JSONResponse(answer)
 
 
 def _error(status: int, message: str) -> Response:

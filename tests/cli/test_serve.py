@@ -28,11 +28,12 @@ def serve(*options, **env):
 
 
 def test_the_line_when_it_is_ready(tmp_path):
-    """It says where it records, and where it listens; it is the only one."""
+    """It says where it records, where it listens, and where the page is; it is the only one."""
     with Served(tmp_path / "t") as running:
         port = running.address[1]
         assert running.ready_line == (
-            f"rimp: recording into {tmp_path / 't'}; OTLP/HTTP at http://127.0.0.1:{port}\n"
+            f"rimp: recording into {tmp_path / 't'}; OTLP/HTTP at http://127.0.0.1:{port}; "
+            f"the page at http://127.0.0.1:{port}/\n"
         )
         assert running.post(traces(span(1))).status == 200
         running.end()
@@ -284,7 +285,7 @@ def test_tokens(tmp_path):
             assert (done.status, done.json["code"]) == (401, 16)
             assert done.headers["www-authenticate"] == 'Bearer realm="rimp"'
             assert TOKEN not in str(done)
-        assert running.request("GET", "/").status == 401
+        assert running.request("GET", "/v1/nothing").status == 401
         for token in (TOKEN, f"second-{TOKEN}"):
             headers = {**JSON, "Authorization": f"Bearer {token}"}
             done = running.post(traces(span(2)), headers=headers, connection=connection)

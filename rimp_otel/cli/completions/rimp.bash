@@ -5,12 +5,13 @@
 #    source ~/.local/share/bash_completion/rimp
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_rimp_subparsers=(run demo forward serve tail logs errors traces trace top metrics diff export import replay stats verify repair sql parquet completion)
+_shtab_rimp_subparsers=(run demo forward serve ui tail logs errors traces trace top metrics diff export import replay stats verify repair sql parquet completion)
 
 _shtab_rimp_run_option_strings=(-h --help --path --service --retain --quiet --no-advice)
 _shtab_rimp_demo_option_strings=(-h --help --path --keep --color)
 _shtab_rimp_forward_option_strings=(-h --help --path --json --color --once --status --forget --refused --since --until --keep --signals --hold --give-up --header-file --ca-file --certificate --key --compression --encoding --timeout --max-request-size)
 _shtab_rimp_serve_option_strings=(-h --help --path --http --grpc --retain --max-request-size --token-file --certificate --key --client-ca --allow-origin --allow-host --insecure)
+_shtab_rimp_ui_option_strings=(-h --help --path --address --no-open)
 _shtab_rimp_tail_option_strings=(-h --help -f --follow -n --number --since --until --signal --not-name --not-scope --path --json --color)
 _shtab_rimp_logs_option_strings=(-h --help -f --follow -n --number --severity --level --grep --trace --service --not-scope --attr --since --until --stack --path --json --color)
 _shtab_rimp_errors_option_strings=(-h --help -n --number --sort --service --name --not-name --not-scope --attr --since --until --stack --path --json --color)
@@ -43,6 +44,7 @@ _shtab_rimp_serve___token_file_COMPGEN=_shtab_compgen_files
 _shtab_rimp_serve___certificate_COMPGEN=_shtab_compgen_files
 _shtab_rimp_serve___key_COMPGEN=_shtab_compgen_files
 _shtab_rimp_serve___client_ca_COMPGEN=_shtab_compgen_files
+_shtab_rimp_ui___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_tail___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_logs___path_COMPGEN=_shtab_compgen_files
 _shtab_rimp_errors___path_COMPGEN=_shtab_compgen_files
@@ -97,7 +99,7 @@ _shtab_rimp_repair___color_choices=(auto always never)
 _shtab_rimp_sql___format_choices=(table json csv parquet)
 _shtab_rimp_sql___color_choices=(auto always never)
 _shtab_rimp_completion_pos_0_choices=(bash zsh fish)
-_shtab_rimp_pos_0_choices=(run demo forward serve tail logs errors traces trace top metrics diff export import replay stats verify repair sql parquet completion)
+_shtab_rimp_pos_0_choices=(run demo forward serve ui tail logs errors traces trace top metrics diff export import replay stats verify repair sql parquet completion)
 
 _shtab_rimp_run_pos_0_nargs=...
 _shtab_rimp_run__h_nargs=0
@@ -118,6 +120,9 @@ _shtab_rimp_forward___refused_nargs=0
 _shtab_rimp_serve__h_nargs=0
 _shtab_rimp_serve___help_nargs=0
 _shtab_rimp_serve___insecure_nargs=0
+_shtab_rimp_ui__h_nargs=0
+_shtab_rimp_ui___help_nargs=0
+_shtab_rimp_ui___no_open_nargs=0
 _shtab_rimp_tail__h_nargs=0
 _shtab_rimp_tail___help_nargs=0
 _shtab_rimp_tail__f_nargs=0

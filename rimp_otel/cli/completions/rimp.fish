@@ -50,8 +50,8 @@ function _shtab_rimp_using
   test "$_shtab_rimp_cmdpath" = "$argv"
 end
 
-set -g _shtab_rimp_commands run demo forward serve tail logs errors traces trace top metrics diff export import replay stats verify repair sql parquet completion
-set -g _shtab_rimp_opts_with_value --allow-host --allow-origin --at --attr --batch --by --ca-file --certificate --client-ca --color --compression --encoding --exporter --format --give-up --grep --grpc --header-file --hold --http --interval --keep --key --level --max-message --max-request-size --max-rows --max-unpacked --min-change --min-duration --name --not-name --not-scope --number --output --path --retain --service --severity --signal --signals --since --sort --timeout --token-file --trace --until --window --window-a --window-b -n
+set -g _shtab_rimp_commands run demo forward serve ui tail logs errors traces trace top metrics diff export import replay stats verify repair sql parquet completion
+set -g _shtab_rimp_opts_with_value --address --allow-host --allow-origin --at --attr --batch --by --ca-file --certificate --client-ca --color --compression --encoding --exporter --format --give-up --grep --grpc --header-file --hold --http --interval --keep --key --level --max-message --max-request-size --max-rows --max-unpacked --min-change --min-duration --name --not-name --not-scope --number --output --path --retain --service --severity --signal --signals --since --sort --timeout --token-file --trace --until --window --window-a --window-b -n
 
 complete -c rimp -e
 complete -c rimp -f
@@ -108,6 +108,11 @@ complete -c rimp -n '_shtab_rimp_using serve' -l client-ca -xka "(__fish_complet
 complete -c rimp -n '_shtab_rimp_using serve' -l allow-origin -x -d 'let web pages of this origin send, such as https://app.example.com; repeatable'
 complete -c rimp -n '_shtab_rimp_using serve' -l allow-host -x -d 'name that senders may call the server by, besides IP addresses; repeatable'
 complete -c rimp -n '_shtab_rimp_using serve' -l insecure -d 'listen where other machines reach the server without a token or without TLS'
+complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a ui -d 'show a recording in the browser'
+complete -c rimp -n '_shtab_rimp_using ui' -s h -l help -d 'show this help message and exit'
+complete -c rimp -n '_shtab_rimp_using ui' -l path -xka "(__fish_complete_path (commandline -ct))" -d 'path of the recording (default: $RIMP_STORAGE_PATH or telemetry)'
+complete -c rimp -n '_shtab_rimp_using ui' -l address -x -d 'HOST:PORT of this machine (default: 127.0.0.1:7467, or a free port)'
+complete -c rimp -n '_shtab_rimp_using ui' -l no-open -d 'print the link, and do not open the browser'
 complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a tail -d 'print the newest records and follow new ones'
 complete -c rimp -n '_shtab_rimp_using tail' -s h -l help -d 'show this help message and exit'
 complete -c rimp -n '_shtab_rimp_using tail' -s f -l follow -d 'keep printing new records'

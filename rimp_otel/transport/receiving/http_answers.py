@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rimp_otel.models.records import Signal
 from rimp_otel.otlp.requests import RequestFormat, encode_status
-from rimp_otel.transport.receiving.intake import Intake
 
 __all__ = ["Headers", "answer_not_found", "header_of", "send_answer", "send_error"]
 
 Headers = Sequence[tuple[bytes, bytes]]
 """Names in lower case, and values."""
+
+_PAGE_PREFIX = "/api/"
+"""Of the paths whose errors are JSON for a page's scripts."""
 
 _FORMATS = {format.value: format for format in RequestFormat}
 
@@ -57,7 +59,7 @@ async def send_error(
     headers: Headers = (),
     is_body_read: bool = False,
 ) -> None:
-    """Send an error: a Status if the request was of OTLP, else text.
+    """Send an error: a Status if the request was of OTLP, JSON for a page's scripts, else text.
 
     Args:
         scope, receive, send: of the request.
@@ -68,6 +70,11 @@ async def send_error(
     """
     if not is_body_read and not await _discard_body(scope, receive):
         headers = [*headers, (b"connection", b"close")]
+    if scope["path"].startswith(_PAGE_PREFIX):
+        await send_answer(
+            send, status, "application/json", json.dumps({"error": message}).encode(), headers
+        )
+        return
     format = _FORMATS.get(header_of(scope, b"content-type").partition(";")[0].strip().lower())
     if format is None:
         await send_answer(
@@ -78,13 +85,17 @@ async def send_error(
     await send_answer(send, status, format.value, body, headers)
 
 
-def answer_not_found(intake: Intake) -> ASGIApp:
-    """Return the application that answers where there is no route; ``intake`` counts it."""
+def answer_not_found(count_refused: Callable[[str], object], hint: str) -> ASGIApp:
+    """Return the application that answers where there is no route.
+
+    Args:
+        count_refused: called for each request.
+        hint: what there is instead.
+    """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        intake.count_refused("not_found")
-        known = ", ".join(f"/v1/{signal.value}" for signal in Signal)
-        message = f"there is nothing at {scope['path']}: OTLP is received at {known}"
+        count_refused("not_found")
+        message = f"there is nothing at {scope['path']}: {hint}"
         await send_error(scope, receive, send, 404, message)
 
     return answer

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Container
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rimp_otel.process import Reporter, describe_error
 from rimp_otel.transport.receiving.http_answers import Headers, header_of, send_answer, send_error
-from rimp_otel.transport.receiving.intake import Intake, Unavailable
 from rimp_otel.transport.receiving.security import ServerSecurity
 
 __all__ = ["HttpGuard"]
 
 _PREFLIGHT_AGE = b"3600"
+_RETRY_AFTER = b"5"
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+# Of answers that browsers show: recorded text stays text, and no other page gets hold of it.
+_BROWSER_HEADERS = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+_OTLP_PREFIX = "/v1/"
+# Of pages of other sites, for their images and scripts: browsers send no Origin with these.
+_FOREIGN_SITES = frozenset({"cross-site", "same-site"})
 
 
 class HttpGuard:
@@ -22,13 +39,21 @@ class HttpGuard:
     Args:
         application: what is guarded.
         security: who may come in.
-        intake: counts what may not.
+        count_refused: called with a word for why a request may not.
+        open_paths: those that are read without a token, such as a page's own files.
     """
 
-    def __init__(self, application: ASGIApp, security: ServerSecurity, intake: Intake) -> None:
+    def __init__(
+        self,
+        application: ASGIApp,
+        security: ServerSecurity,
+        count_refused: Callable[[str], object],
+        open_paths: Container[str] = (),
+    ) -> None:
         self._application = application
         self._security = security
-        self._intake = intake
+        self._count_refused = count_refused
+        self._open_paths = open_paths
         self._reporter = Reporter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,37 +62,38 @@ class HttpGuard:
             await self._application(scope, receive, send)
             return
         sender = _Sender(send)
+        if not scope["path"].startswith(_OTLP_PREFIX):
+            sender.add(_BROWSER_HEADERS)
         try:
             await self._let_in(scope, receive, sender)
         except asyncio.CancelledError:  # a graceful stop that takes too long
-            self._intake.count_refused("stopping")
+            self._count_refused("stopping")
             if not sender.has_started:
                 await send_answer(sender, 503, "text/plain", b"", [(b"retry-after", b"1")])
         except Exception as error:  # never a 500, which makes senders drop the records
             message = f"a request could not be answered: {describe_error(error)}"
             self._reporter.warn("answer", message)
-            answer = self._intake.refuse("error", Unavailable("the receiver has failed", 5))
-            if not sender.has_started and isinstance(answer, Unavailable):
-                retry = [(b"retry-after", str(answer.retry_after).encode())]
-                await send_error(scope, receive, sender, 503, answer.reason, retry)
+            self._count_refused("error")
+            if not sender.has_started:
+                retry = [(b"retry-after", _RETRY_AFTER)]
+                await send_error(scope, receive, sender, 503, "the receiver has failed", retry)
 
     async def _let_in(self, scope: Scope, receive: Receive, sender: _Sender) -> None:
         host = header_of(scope, b"host")
         if not self._security.is_allowed_host(host):
-            message = (
-                f"the host {host!r} is not allowed: start rimp serve with --allow-host {host}, "
-                "or send to the server's IP address"
-            )
+            message = f"the host {host!r} is not allowed: {self._security.describe_host(host)}"
             await self._refuse("host", scope, receive, sender, 403, message)
             return
         origin = header_of(scope, b"origin")
+        if not origin and _is_of_foreign_page(scope):
+            message = "a page of another site asks, whose origin the browser does not tell"
+            await self._refuse("origin", scope, receive, sender, 403, message)
+            return
         if origin:
             is_listed = self._security.is_allowed_origin(origin)
             if not is_listed and origin.lower() != f"{scope['scheme']}://{host}".lower():
-                message = (
-                    f"the origin {origin!r} is not allowed: start rimp serve with --allow-origin "
-                    f"{origin}"
-                )
+                cure = self._security.describe_origin(origin)
+                message = f"the origin {origin!r} is not allowed: {cure}"
                 await self._refuse("origin", scope, receive, sender, 403, message)
                 return
             if is_listed:
@@ -77,7 +103,8 @@ class HttpGuard:
                 await sender({"type": "http.response.start", **start})
                 await sender({"type": "http.response.body"})
                 return
-        if not self._security.is_authorized(header_of(scope, b"authorization")):
+        is_open = scope["path"] in self._open_paths and scope["method"] in ("GET", "HEAD")
+        if not is_open and not self._security.is_authorized(header_of(scope, b"authorization")):
             message = "the token is missing or wrong: send the header Authorization: Bearer TOKEN"
             challenge = [(b"www-authenticate", b'Bearer realm="rimp"')]
             await self._refuse("unauthorized", scope, receive, sender, 401, message, challenge)
@@ -94,7 +121,7 @@ class HttpGuard:
         message: str,
         headers: Headers = (),
     ) -> None:
-        self._intake.count_refused(reason)
+        self._count_refused(reason)
         await send_error(scope, receive, sender, status, message, headers)
 
 
@@ -118,6 +145,12 @@ class _Sender:
             if self._headers:
                 message = {**message, "headers": [*message["headers"], *self._headers]}
         await self._send(message)
+
+
+def _is_of_foreign_page(scope: Scope) -> bool:
+    """Return True if a browser asks for a page of another site, and not because somebody follows a link."""
+    site = header_of(scope, b"sec-fetch-site")
+    return site in _FOREIGN_SITES and header_of(scope, b"sec-fetch-mode") != "navigate"
 
 
 def _origin_headers(origin: str) -> Headers:

@@ -37,6 +37,8 @@ class ServerSecurity:
         allowed_origins: of web pages that may send, such as ``https://app.example.com``.
         allowed_hosts: further names that senders may call the server by.
         is_insecure: listen at any address without what ``check_address`` demands.
+        is_local: the server is for this machine's own browsers, which call it by names of this
+            machine alone, whatever token they have.
 
     Raises:
         ConfigurationError: a value is not allowed, or a file cannot be read.
@@ -49,6 +51,7 @@ class ServerSecurity:
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     is_insecure: bool = False
+    is_local: bool = False
 
     def __post_init__(self) -> None:
         for token in self.tokens:
@@ -179,12 +182,26 @@ class ServerSecurity:
         Args:
             header: the value of ``Host``.
         """
+        if self.is_local:
+            return is_loopback_host(_host_of(header or ""))
         if self.authenticates or not header:
             return True
         host = _host_of(header)
         if "." not in host or is_loopback_host(host) or _is_ip_address(host):
             return True
         return host in {name.lower().rstrip(".") for name in self.allowed_hosts}
+
+    def describe_host(self, host: str) -> str:
+        """Return what to do about a host that is not allowed."""
+        if self.is_local:
+            return "open the link as it was printed, which is of this machine"
+        return f"start rimp serve with --allow-host {host}, or send to the server's IP address"
+
+    def describe_origin(self, origin: str) -> str:
+        """Return what to do about an origin that is not allowed."""
+        if self.is_local:
+            return "only the page itself may ask"
+        return f"start rimp serve with --allow-origin {origin}"
 
     def is_allowed_origin(self, origin: str) -> bool:
         """Return True if web pages of this origin may send."""

@@ -6,10 +6,11 @@ import contextlib
 import os
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from rimp_otel.errors import MissingExtraError
+from rimp_otel.models.records import Signal
 from rimp_otel.process import importing
 from rimp_otel.transport.receiving.address import ListenAddress, listen_error, open_sockets
 from rimp_otel.transport.receiving.intake import Intake
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 
     from rimp_otel.transport.receiving.http_server import ConnectionLimits
 
-__all__ = ["HttpListener", "Receiver", "TelemetryServer", "connection_limit", "make_application"]
+__all__ = [
+    "HttpListener",
+    "Receiver",
+    "Shown",
+    "TelemetryServer",
+    "connection_limit",
+    "make_application",
+]
 
 # Descriptors that connections may not have: of the recording's files.
 _OTHER_DESCRIPTORS = 256
@@ -45,14 +53,20 @@ class Receiver(Protocol):
 
 
 def make_application(
-    intake: Intake, security: ServerSecurity, routes: Sequence[BaseRoute]
+    security: ServerSecurity,
+    routes: Sequence[BaseRoute],
+    hint: str,
+    count_refused: Callable[[str], object] = lambda reason: None,
+    open_paths: Container[str] = (),
 ) -> ASGIApp:
     """Return the ASGI application with all routes, guarded as ``security`` says.
 
     Args:
-        intake: counts what is not let in.
         security: who may come in.
         routes: of OTLP/HTTP, and of whatever else the server shows.
+        hint: what there is, for who asks for what is not there.
+        count_refused: called with a word for why a request is not let in.
+        open_paths: those that are read without a token.
     """
     with importing():
         from starlette.routing import Router
@@ -60,8 +74,24 @@ def make_application(
         from rimp_otel.transport.receiving.http_answers import answer_not_found
         from rimp_otel.transport.receiving.http_guard import HttpGuard
 
-    router = Router(routes=list(routes), redirect_slashes=False, default=answer_not_found(intake))
-    return HttpGuard(router, security, intake)
+    default = answer_not_found(count_refused, hint)
+    router = Router(routes=list(routes), redirect_slashes=False, default=default)
+    return HttpGuard(router, security, count_refused, open_paths)
+
+
+class Shown(Protocol):
+    """Something that a server shows besides what it receives."""
+
+    @property
+    def routes(self) -> Sequence[BaseRoute]:
+        """The routes."""
+
+    @property
+    def open_paths(self) -> Container[str]:
+        """The paths that are read without a token."""
+
+    def close(self) -> None:
+        """End all answers that are being made."""
 
 
 class HttpListener:
@@ -71,7 +101,7 @@ class HttpListener:
         intake: takes the records.
         address: to listen at.
         security: who may send.
-        more_routes: of the viewer, of queries, of metrics: what is no part of OTLP.
+        shown: the viewer, queries, metrics: what is no part of OTLP.
         limits: bounds of connections.
 
     Raises:
@@ -84,7 +114,7 @@ class HttpListener:
         intake: Intake,
         address: ListenAddress,
         security: ServerSecurity,
-        more_routes: Sequence[BaseRoute] = (),
+        shown: Shown | None = None,
         limits: ConnectionLimits | None = None,
     ) -> None:
         try:
@@ -100,8 +130,14 @@ class HttpListener:
         self._address = address
         self._context = security.make_current_ssl_context()
         self._receiver = HttpReceiver(intake)
+        self._shown = shown
+        known = ", ".join(f"/v1/{signal.value}" for signal in Signal)
         self._application = make_application(
-            intake, security, [*self._receiver.routes, *more_routes]
+            security,
+            [*self._receiver.routes, *(shown.routes if shown else ())],
+            f"OTLP is received at {known}",
+            intake.count_refused,
+            shown.open_paths if shown else (),
         )
         self._limits = limits or ConnectionLimits(connections=connection_limit())
         self._make_server = HttpServer
@@ -129,6 +165,8 @@ class HttpListener:
         if self._address.path:
             with contextlib.suppress(OSError):
                 os.unlink(self._address.path)
+        if self._shown is not None:
+            self._shown.close()
         is_done = self._server.stop(timeout)
         self._receiver.stop()
         return is_done

@@ -1,0 +1,114 @@
+"""The files of the page: read once, kept compressed, and served by their exact names alone."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+__all__ = ["PAGE_DIRECTORY", "PageFiles"]
+
+PAGE_DIRECTORY = Path(__file__).with_name("page")
+"""Where the page's files lie."""
+
+_INDEX = "index.html"
+_TEXT = "; charset=utf-8"
+_TYPES = {
+    ".css": "text/css" + _TEXT,
+    ".html": "text/html" + _TEXT,
+    ".ico": "image/x-icon",
+    ".js": "text/javascript" + _TEXT,
+    ".json": "application/json",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".woff2": "font/woff2",
+}
+"""The files that are served, by the ends of their names."""
+_COMPRESSED = frozenset({".ico", ".png", ".woff2"})
+
+
+class _File(NamedTuple):
+    content_type: str
+    tag: str
+    body: bytes
+    #: None if it is not smaller.
+    zipped: bytes | None
+
+
+class PageFiles:
+    """The files of a page, in memory.
+
+    Args:
+        directory: where they lie; those that are changed later are served as they were.
+    """
+
+    def __init__(self, directory: Path = PAGE_DIRECTORY) -> None:
+        self._files = dict(_read_files(directory))
+        if (index := self._files.get(f"/{_INDEX}")) is not None:
+            self._files["/"] = index
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The paths, each beginning with a slash; "/" is ``index.html``."""
+        return frozenset(self._files)
+
+    @property
+    def transfer_size(self) -> int:
+        """Bytes of all files as they are sent, each once."""
+        return sum(
+            len(file.zipped or file.body) for path, file in self._files.items() if path != "/"
+        )
+
+    def routes(self) -> list[BaseRoute]:
+        """Return a route for each path."""
+        return [Route(path, self._answer, methods=["GET"]) for path in self._files]
+
+    async def _answer(self, request: Request) -> Response:
+        file = self._files[request.scope["path"]]
+        headers = {
+            # Asked for anew each time, and mostly answered with 304.
+            "Cache-Control": "no-cache",
+            "ETag": file.tag,
+            "Vary": "Accept-Encoding",
+        }
+        if _has_tag(request.headers.get("if-none-match", ""), file.tag):
+            return Response(status_code=304, headers=headers)
+        body = file.body
+        if file.zipped is not None and _takes_gzip(request.headers.get("accept-encoding", "")):
+            body = file.zipped
+            headers["Content-Encoding"] = "gzip"
+        return Response(body, headers={**headers, "Content-Type": file.content_type})
+
+
+def _read_files(directory: Path) -> Iterator[tuple[str, _File]]:
+    for path in sorted(directory.rglob("*")):
+        content_type = _TYPES.get(path.suffix)
+        if content_type is None or not path.is_file():
+            continue
+        body = path.read_bytes()
+        zipped = None if path.suffix in _COMPRESSED else gzip.compress(body, 9, mtime=0)
+        if zipped is not None and len(zipped) >= len(body):
+            zipped = None
+        # Weak: of the same file compressed and not, the bytes differ.
+        tag = f'W/"{hashlib.sha256(body).hexdigest()[:20]}"'
+        name = path.relative_to(directory).as_posix()
+        yield f"/{name}", _File(content_type, tag, body, zipped)
+
+
+def _has_tag(header: str, tag: str) -> bool:
+    wanted = {part.strip().removeprefix("W/") for part in header.split(",")}
+    return "*" in wanted or tag.removeprefix("W/") in wanted
+
+
+def _takes_gzip(header: str) -> bool:
+    for part in header.lower().split(","):
+        name, _, parameters = part.partition(";")
+        if name.strip() in ("gzip", "*"):
+            return parameters.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
