@@ -6,6 +6,13 @@ import os
 import signal
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("usual", deadline=None, max_examples=100)
+# For what was tried with many on another version of Python, and for a long time.
+settings.register_profile("few", deadline=None, max_examples=20)
+settings.register_profile("long", deadline=None, max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
 
 # Ignored under nohup, and in the background of a script; a child would inherit that.
 _IGNORED_BY_SHELLS = ("SIGHUP", "SIGINT", "SIGQUIT")

@@ -18,8 +18,8 @@ from rimp_otel.cli.main import main
 from rimp_otel.trace import Trace
 from tests import hostile
 
-_SIZES = {"text": 40_000, "attributes": 1_000}
-_SIZE = 400
+_SIZES = {"text": 24_000, "attributes": 600}
+_SIZE = 240
 # Text is cut to 4,000 characters, each of which may be escaped; a line shows two texts at most.
 _LONGEST = 2 * 4_000 * 6 + 200
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -66,6 +66,7 @@ def _count_calls(name: str, path: Path, out: Path) -> int:
     return calls
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("name", _IN_PROCESS)
 @pytest.mark.parametrize("kind", hostile.KINDS)
 def test_commands(

@@ -18,9 +18,10 @@ pytestmark = pytest.mark.skipif(
     [
         "kill",
         "kill --backend sqlite",
-        "cut",
-        "damage",
-        "power",
+        # What files are read as.
+        pytest.param("cut", marks=pytest.mark.one_python),
+        pytest.param("damage", marks=pytest.mark.one_python),
+        pytest.param("power", marks=pytest.mark.one_python),
         "reenter",
         "workers",
         "burst",
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.skipif(
         "readers",
         "receiver",
         "receiver --backend sqlite",
-        "simulate",
+        pytest.param("simulate", marks=pytest.mark.one_python),
         "forwarder",
         "forwarder --backend sqlite",
         "forwarder --expire",

@@ -286,8 +286,8 @@ def main() -> None:
             total += with_multiprocessing(parent / "telemetry", method, records // 10)
     for preload in (False, True):
         with directory() as parent:
-            kills = 1 if options.short else 5
-            total += served(parent / "telemetry", records // 10, kills, preload)
+            requests, kills = (40, 1) if options.short else (records // 10, 5)
+            total += served(parent / "telemetry", requests, kills, preload)
     program.finish(total)
 
 

@@ -345,9 +345,7 @@ VALUES = st.one_of(
     attributes=st.dictionaries(st.text(min_size=1), VALUES, max_size=40),
     start=st.integers(0, 2**64 - 1),
 )
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_a_span_is_called(table, name, ids, attributes, start):
     """Ids and start come back exactly; name and attributes, or a part of them that says so."""
     parent = SpanContext(ids[0], ids[1], False, TraceFlags(1))

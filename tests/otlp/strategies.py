@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -25,12 +24,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-_EXAMPLES = 2_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 150
-generated = settings(
-    max_examples=_EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+generated = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 """How tests on generated records run; HYPOTHESIS_PROFILE=long makes them take their time."""
 
 # Without the surrogates: those are for the tests of poison.

@@ -134,7 +134,7 @@ def fill_field(draw: Any, message: Any, field: Any, depth: int) -> None:
 
 
 @pytest.mark.parametrize("signal", list(Signal))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_message_comes_back_as_it_was(signal, data):
     """Every field of every message goes through the line and back, and its records decode."""

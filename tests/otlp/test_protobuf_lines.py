@@ -55,7 +55,7 @@ def test_the_fields_are_those_of_the_proto_files(message):
 
 
 @pytest.mark.parametrize("signal", list(Signal))
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_message_is_written_as_by_protobuf(signal, data):
     """Every field of every message, also with values that the SDK never makes."""

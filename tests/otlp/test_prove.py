@@ -26,12 +26,12 @@ def quiet_sdk() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def test_twenty_thousand_records_are_the_official_message():
-    """20,000 records of all signals are the official message; the command compares a million."""
-    outcome = prove(20_000, seed=2026)
+def test_thousands_of_records_are_the_official_message():
+    """5,000 records of all signals are the official message; the command compares a million."""
+    outcome = prove(5_000, seed=2026)
     assert outcome.found == []
-    assert outcome.counts.total() == 20_000
-    assert min(outcome.counts[signal] for signal in Signal) > 2_000
+    assert outcome.counts.total() == 5_000
+    assert min(outcome.counts[signal] for signal in Signal) > 500
 
 
 def test_the_same_seed_compares_the_same_records():

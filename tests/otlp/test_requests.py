@@ -112,7 +112,7 @@ def snake(camel: str) -> str:
 
 
 @pytest.mark.parametrize("signal", list(Signal))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_the_records_of_a_protobuf_request_are_those_of_its_lines(signal, data):
     """Each record of a request is what ``line_from_protobuf`` makes of it alone."""
@@ -124,7 +124,7 @@ def test_the_records_of_a_protobuf_request_are_those_of_its_lines(signal, data):
 
 
 @pytest.mark.parametrize("signal", list(Signal))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_json_request_has_the_records_of_the_protobuf_request(signal, data):
     """The same request as OTLP JSON gives the same records."""

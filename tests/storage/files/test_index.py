@@ -99,12 +99,12 @@ QUESTIONS = [
 ]
 
 
-def answers(path):
-    """Return the answers to all questions, in seconds."""
+def answers(path, questions=QUESTIONS):
+    """Return the answers to questions, in seconds."""
     storage = FileStorage(path)
     return [
         [span.start_time // 10**9 for span in storage.retrieve(**question).spans]
-        for question, _ in QUESTIONS
+        for question, _ in questions
     ]
 
 
@@ -176,6 +176,7 @@ def test_missing(storage, sealed, index):
     assert not index.exists()
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("how", ["zstd"])
 def test_damaged_at_every_offset(tmp_path, how, monkeypatch):
     """An index that is cut off or has a flipped byte never leads to a wrong answer."""
@@ -187,14 +188,16 @@ def test_damaged_at_every_offset(tmp_path, how, monkeypatch):
     (sealed,) = files(storage.layout.sealed)
     index = index_path(sealed, SealedName.parse(sealed.name))
     whole = index.read_bytes()
-    expected = answers(tmp_path / "t")
+    # One by each thing that an index knows: times, order, traces, names, durations.
+    questions = [QUESTIONS[number] for number in (0, 3, 5, 7, 11)]
+    expected = answers(tmp_path / "t", questions)
     assert expected[0] == [7, 7, 8, 8]
     for offset in range(len(whole)):
         index.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0x41]) + whole[offset + 1 :])
-        assert answers(tmp_path / "t") == expected, offset
+        assert answers(tmp_path / "t", questions) == expected, offset
         if not offset % 7:
             index.write_bytes(whole[:offset])
-            assert answers(tmp_path / "t") == expected, offset
+            assert answers(tmp_path / "t", questions) == expected, offset
 
 
 @pytest.mark.parametrize("what", ["empty", "text", "zeros", "directory", "link", "pipe", "other"])

@@ -197,6 +197,7 @@ CONDITIONS = [
 ]
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("most", [0, 10, 100_000])
 @pytest.mark.parametrize("seed", range(8))
 def test_the_same_as_retrieve(tmp_path, monkeypatch, seed, most):
