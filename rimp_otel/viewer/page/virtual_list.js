@@ -55,6 +55,7 @@ export function VirtualList(props) {
   const rowRole = role === "listbox" ? "option" : "row";
   const rows = [];
   for (let index = first; index < last; index++) {
+    const { class: rowClass = "", ...own } = rowProps?.(index) ?? {};
     rows.push(html`
       <div
         key=${index}
@@ -67,8 +68,8 @@ export function VirtualList(props) {
         style=${{ position: "absolute", top: `${index * rowHeight}px`, height: `${rowHeight}px` }}
         onClick=${() => select(index)}
         onDblClick=${() => props.onOpen?.(index)}
-        ...${rowProps?.(index)}
-        class=${`row ${rowProps?.(index)?.class ?? ""}`}
+        class=${`row ${rowClass}`}
+        ...${own}
       >${renderRow(index)}</div>`);
   }
   return html`
