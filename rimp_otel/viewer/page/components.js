@@ -155,20 +155,25 @@ export function saveFile(name, text, type = "application/json") {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-/** A line without axes. */
+/** A line without axes; null values are gaps. */
 export function Sparkline({ values, kind = "requests", label, width = 96, height = 22 }) {
-  const known = (values ?? []).map((value) => value ?? 0);
-  const most = Math.max(...known, 0);
-  const isFlat = known.length < 2 || most === 0;
-  const x = (index) => (index * width) / (known.length - 1);
-  const y = (value) => height - 1.5 - (value / most) * (height - 3);
-  const line = isFlat ? "" : known.map((value, index) => `${x(index).toFixed(1)},${y(value).toFixed(1)}`).join("L");
+  const all = values ?? [];
+  const most = all.reduce((found, value) => Math.max(found, value ?? 0), 0);
+  const x = (index) => ((index * width) / Math.max(all.length - 1, 1)).toFixed(1);
+  const y = (value) => (height - 1.5 - (most ? value / most : 0) * (height - 3)).toFixed(1);
+  const pieces = [];
+  all.forEach((value, index) => {
+    if (value === null) return;
+    if (!index || all[index - 1] === null) pieces.push([]);
+    pieces.at(-1).push(index);
+  });
+  const lineOf = (piece) => "M" + piece.map((index) => `${x(index)},${y(all[index])}`).join("L") + (piece.length === 1 ? "h1.5" : "");
+  const areaOf = (piece) => `${lineOf(piece)}L${x(piece.at(-1))},${height}L${x(piece[0])},${height}Z`;
   return html`
     <svg class=${`sparkline ${kind}`} viewBox=${`0 0 ${width} ${height}`} width=${width} height=${height}
       role="img" aria-label=${label} preserveAspectRatio="none">
-      ${isFlat
-        ? html`<path class="line" d=${`M0 ${height - 1.5}H${width}`} />`
-        : html`<path class="area" d=${`M0,${height}L${line}L${width},${height}Z`} /><path class="line" d=${"M" + line} />`}
+      ${most > 0 && html`<path class="area" d=${pieces.map(areaOf).join("")} />`}
+      <path class="line" d=${pieces.map(lineOf).join("")} />
     </svg>`;
 }
 
@@ -190,7 +195,7 @@ export function Menu({ label, title, isActive, align = "left", children }) {
   };
   useEffect(() => {
     if (!isOpen) return undefined;
-    box.current.querySelector(".panel")?.querySelector("[autofocus], input, button, [tabindex]")?.focus();
+    box.current.querySelector(".panel")?.querySelector("input, button, [tabindex]")?.focus();
     const onPress = (event) => box.current.contains(event.target) || setOpen(false);
     document.addEventListener("pointerdown", onPress);
     return () => document.removeEventListener("pointerdown", onPress);
@@ -237,7 +242,7 @@ export function OptionList({ options, selected, onChoose, label, isOpenEnded, on
   };
   return html`
     <div class="options">
-      <input type="search" autofocus role="combobox" aria-expanded="true" aria-controls="option-list"
+      <input type="search" role="combobox" aria-expanded="true" aria-controls="option-list"
         aria-activedescendant=${found.length ? `option-${current}` : null} aria-label=${label}
         placeholder=${label} value=${typed} onKeyDown=${onKeyDown}
         onInput=${(event) => { setTyped(event.target.value); setAt(0); onType?.(event.target.value); }} />

@@ -69,9 +69,9 @@ function App({ firstSource }) {
   useEffect(() => {
     if (info.value && !hasRange) navigate(firstRange(info.value, Date.now()), { replace: true });
   }, [info.value, hasRange]);
-  useEffect(() => {
-    if (info.value) setServices(info.value.services);
-  }, [info.value]);
+  // Before the first view is drawn, so that each service has one colour in all of them.
+  useMemo(() => info.value && setServices(info.value.services), [info.value]);
+  const isKnown = info.value !== undefined || info.error !== null;
 
   const isLive = !isPaused && !source.isLocal && isRelative(state.rangeText);
   const isConnected = useLive(source, isLive, refresh);
@@ -111,10 +111,10 @@ function App({ firstSource }) {
         : html`
           ${info.error && html`<${ErrorNotice} error=${info.error} retry=${info.retry} />`}
           ${!view && html`<${EmptyState} title="There is no such view"><p><a href="#/overview">To the overview</a></p><//>`}
-          ${view && (hasRange || view.needsNoRange)
+          ${view && isKnown && (hasRange || view.needsNoRange)
             ? html`<${view.component} key=${`${state.view} ${sourceNumber(source)}`}
                 ...${{ source, state, navigate, info: info.value }} />`
-            : view && html`<${Answer} answer=${info}>${() => null}<//>`}`}
+            : view && html`<${Answer} answer=${{ ...info, error: null }}>${() => null}<//>`}`}
     </main>
     <${DropTarget} openFiles=${openFiles} />
     ${isHelpOpen && html`<${KeyHelp} close=${() => setHelpOpen(false)} />`}`;

@@ -118,3 +118,32 @@ export function describeLength(range, nowMillis) {
   const length = lengthOfRange(range, nowMillis);
   return length === null ? "" : formatDuration(length);
 }
+
+const TICK_SECONDS = [
+  0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800,
+  21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000,
+];
+
+/**
+ * Return round times within a range, to label an axis.
+ *
+ * @param {bigint} from nanoseconds since the epoch
+ * @param {number} length in nanoseconds
+ * @param {number} most how many there may be
+ * @returns {{time: bigint, text: string}[]}
+ */
+export function timeTicks(from, length, most) {
+  const seconds = TICK_SECONDS.find((one) => length / 1e9 / one <= most) ?? TICK_SECONDS.at(-1);
+  const step = BigInt(Math.round(seconds * 1e9));
+  const ticks = [];
+  for (let time = ((from + step - 1n) / step) * step; time <= from + BigInt(length); time += step) {
+    ticks.push({ time, text: tickText(time, seconds) });
+  }
+  return ticks;
+}
+
+function tickText(time, seconds) {
+  if (seconds >= 86_400) return formatDay(time).slice(5);
+  if (seconds < 1) return formatClock(time, 3);
+  return seconds < 60 ? formatClock(time, 0) : formatClock(time, 0).slice(0, 5);
+}

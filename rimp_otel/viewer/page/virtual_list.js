@@ -16,7 +16,8 @@ const SPARE_ROWS = 8;
  * @param {string} [props.role] "listbox" (rows are options), "grid" or "treegrid"
  * @param {number} [props.selected] index of the selected row, which is kept in sight; -1 for none
  * @param {function(number)} [props.onSelect] called when the selection moves
- * @param {function(number)} [props.onOpen] called by Enter and by a double click
+ * @param {function(number)} [props.onOpen] called by Enter, and by a double click
+ * @param {boolean} [props.opensByClick] one click opens a row
  * @param {function(KeyboardEvent, number)} [props.onKey] called first; `preventDefault` keeps a key
  */
 export function VirtualList(props) {
@@ -66,8 +67,8 @@ export function VirtualList(props) {
         aria-posinset=${rowRole === "option" ? index + 1 : null}
         aria-setsize=${rowRole === "option" ? count : null}
         style=${{ position: "absolute", top: `${index * rowHeight}px`, height: `${rowHeight}px` }}
-        onClick=${() => select(index)}
-        onDblClick=${() => props.onOpen?.(index)}
+        onClick=${() => (props.opensByClick ? props.onOpen : select)(index)}
+        onDblClick=${() => props.opensByClick || props.onOpen?.(index)}
         class=${`row ${rowClass}`}
         ...${own}
       >${renderRow(index)}</div>`);

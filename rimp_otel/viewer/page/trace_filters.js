@@ -1,0 +1,195 @@
+/** The filters of traces: each is chosen from what the recording holds. */
+
+import { Answer, Chip, html, Icon, Menu, OptionList, ServiceName, useAnswer, useState } from "./components.js";
+import { escapeText, formatDuration, parseDuration, writeDuration } from "./format.js";
+
+const STATUSES = [
+  { value: "error", text: "Error" },
+  { value: "ok", text: "OK" },
+  { value: "unset", text: "Unset" },
+];
+const KINDS = [
+  { value: "server", text: "Server: answers a request" },
+  { value: "client", text: "Client: sends a request" },
+  { value: "consumer", text: "Consumer: takes a message" },
+  { value: "producer", text: "Producer: sends a message" },
+  { value: "internal", text: "Internal" },
+];
+const DURATIONS = ["1ms", "10ms", "100ms", "1s", "10s"];
+const OPERATORS = {
+  string: ["=", "!=", "=~", "!~", "exists"],
+  int: ["=", "!=", ">", ">=", "<", "<=", "exists"],
+  double: ["=", "!=", ">", ">=", "<", "<=", "exists"],
+  bool: ["=", "!=", "exists"],
+};
+
+/** Names of the URL's parameters that are filters. */
+export const FILTERS = ["service", "operation", "kind", "status", "min_duration", "max_duration", "attr", "q"];
+
+/** Return the parameters for `source.findTraces` that a state says. */
+export function filtersOf(state) {
+  return Object.fromEntries(FILTERS.map((name) => [name, state[name]]));
+}
+
+/** Return true if any filter is set. */
+export function hasFilters(state) {
+  return FILTERS.some((name) => (Array.isArray(state[name]) ? state[name].length : state[name]));
+}
+
+/** The bar of filters, with what is set. */
+export function TraceFilters({ source, state, navigate, info }) {
+  const choose = (changes, close) => {
+    navigate(changes);
+    close();
+  };
+  const services = (info?.services ?? []).map((name) => ({
+    value: name, text: name, label: html`<${ServiceName} name=${name} />`,
+  }));
+  const clear = () => navigate(Object.fromEntries(FILTERS.map((name) => [name, null])));
+  return html`
+    <div class="filters" role="group" aria-label="Filters">
+      <${Menu} title="Service" label=${buttonLabel("Service")}>
+        ${(close) => html`<${OptionList} label="Services" options=${services} selected=${state.service}
+          onChoose=${(service) => choose({ service, operation: null }, close)} />`}<//>
+      <${Menu} title="Operation" label=${buttonLabel("Operation")}>
+        ${(close) => html`<${OperationOptions} ...${{ source, state }}
+          onChoose=${(found) => choose({ service: found.service, operation: found.operation }, close)} />`}<//>
+      <${Menu} title="Status" label=${buttonLabel("Status")}>
+        ${(close) => html`<${OptionList} label="Status" options=${STATUSES} selected=${state.status}
+          onChoose=${(status) => choose({ status }, close)} />`}<//>
+      <${Menu} title="Kind" label=${buttonLabel("Kind")}>
+        ${(close) => html`<${OptionList} label="Kinds of spans" options=${KINDS} selected=${state.kind}
+          onChoose=${(kind) => choose({ kind }, close)} />`}<//>
+      <${Menu} title="Duration" label=${buttonLabel("Duration")}>
+        ${(close) => html`<${DurationPanel} state=${state} onChoose=${(changes) => choose(changes, close)} />`}<//>
+      <${Menu} title="Attribute" label=${buttonLabel("Attribute")}>
+        ${(close) => html`<${AttributePanel} ...${{ source, state, signal: "traces" }}
+          onChoose=${(comparison) => choose({ attr: [...state.attr, comparison] }, close)} />`}<//>
+      ${!source.isLocal && html`
+        <${Menu} title="TraceQL" label=${buttonLabel("TraceQL")}>
+          ${(close) => html`<${TraceqlPanel} state=${state} onChoose=${(q) => choose({ q }, close)} />`}<//>`}
+      <${FilterChips} state=${state} navigate=${navigate} />
+      ${hasFilters(state) && html`<button type="button" class="bare" onClick=${clear}>Clear all</button>`}
+    </div>`;
+}
+
+function buttonLabel(text) {
+  return html`${text}<${Icon} name="down" />`;
+}
+
+function FilterChips({ state, navigate }) {
+  const remove = (name) => () => navigate({ [name]: null });
+  const chips = [
+    state.service && ["Service", escapeText(state.service), () => navigate({ service: null, operation: null })],
+    state.operation && ["Operation", escapeText(state.operation), remove("operation")],
+    state.status && ["Status", escapeText(state.status), remove("status")],
+    state.kind && ["Kind", escapeText(state.kind), remove("kind")],
+    state.min_duration && ["≥", formatDuration(Number(state.min_duration)), remove("min_duration")],
+    state.max_duration && ["≤", formatDuration(Number(state.max_duration)), remove("max_duration")],
+    ...state.attr.map((text, at) => ["", escapeText(text), () => navigate({ attr: state.attr.filter((_, index) => index !== at) })]),
+    state.q && ["TraceQL", escapeText(state.q), remove("q")],
+  ];
+  return chips.filter(Boolean).map(([label, value, onRemove]) => html`<${Chip} ...${{ label, value, onRemove }} />`);
+}
+
+function OperationOptions({ source, state, onChoose }) {
+  const answer = useAnswer(
+    (options) => source.operations({ ...state.range, service: state.service }, options),
+    [state.service],
+  );
+  return html`<${Answer} answer=${answer}>${({ operations }) => html`
+    <${OptionList} label="Operations" selected=${JSON.stringify([state.service, state.operation])}
+      options=${[...operations].sort((one, other) => other.spans - one.spans).map(({ service, name, spans }) => ({
+        value: JSON.stringify([service, name]), text: `${service} ${name}`, count: spans, service, operation: name,
+        label: html`${!state.service && html`<${ServiceName} name=${service} /> `}${escapeText(name)}`,
+      }))}
+      onChoose=${(_, option) => onChoose(option)} />`}<//>`;
+}
+
+function DurationPanel({ state, onChoose }) {
+  const [least, setLeast] = useState(state.min_duration ? writeDuration(Number(state.min_duration)) : "");
+  const [most, setMost] = useState(state.max_duration ? writeDuration(Number(state.max_duration)) : "");
+  const isWrong = (text) => text.trim() !== "" && parseDuration(text) === null;
+  const submit = (event) => {
+    event.preventDefault();
+    if (isWrong(least) || isWrong(most)) return;
+    onChoose({ min_duration: parseDuration(least), max_duration: parseDuration(most) });
+  };
+  return html`
+    <form class="panel-body" onSubmit=${submit}>
+      <div class="buttons" role="group" aria-label="At least">
+        ${DURATIONS.map((text) => html`<button type="button" onClick=${() => onChoose({ min_duration: parseDuration(text) })}>≥ ${formatDuration(parseDuration(text))}</button>`)}
+      </div>
+      <label>At least <input value=${least} placeholder="200ms" aria-invalid=${isWrong(least)} onInput=${(event) => setLeast(event.target.value)} /></label>
+      <label>At most <input value=${most} placeholder="1.5s" aria-invalid=${isWrong(most)} onInput=${(event) => setMost(event.target.value)} /></label>
+      ${(isWrong(least) || isWrong(most)) && html`<p class="error-text" role="alert">Write a number with ns, us, ms, s, m or h: 1.5s</p>`}
+      <button type="submit" class="primary">Filter</button>
+    </form>`;
+}
+
+/**
+ * Chooses a condition on an attribute: its key from those that there are, an operator, a value from those that there are.
+ *
+ * @param {object} props
+ * @param {"traces"|"logs"|"metrics"} props.signal
+ * @param {function(string)} props.onChoose called with `scope.key OP value`
+ */
+export function AttributePanel({ source, state, signal, onChoose }) {
+  const [attribute, setAttribute] = useState(null);
+  const answer = useAnswer((options) => source.attributes({ signal, ...state.range }, options), [signal]);
+  if (attribute) return html`<${ValuePanel} ...${{ source, state, signal, attribute, onChoose }} back=${() => setAttribute(null)} />`;
+  return html`<${Answer} answer=${answer}>${({ keys }) => html`
+    <${OptionList} label="Keys of attributes" options=${keys.map((key) => ({
+      value: JSON.stringify([key.scope, key.key, key.type]), text: `${key.scope}.${key.key}`, count: key.count, attribute: key,
+      label: html`<span class="muted">${key.scope}.</span>${escapeText(key.key)} <span class="type muted">${key.type}</span>`,
+    }))} onChoose=${(_, option) => setAttribute(option.attribute)} />`}<//>`;
+}
+
+function ValuePanel({ source, state, signal, attribute, onChoose, back }) {
+  const { scope, key, type } = attribute;
+  const operators = OPERATORS[type] ?? ["exists"];
+  const [operator, setOperator] = useState("=");
+  const [prefix, setPrefix] = useState("");
+  const answer = useAnswer(
+    (options) => source.attributeValues({ signal, scope, key, prefix, limit: 100, ...state.range }, options),
+    [scope, key, prefix],
+  );
+  const options = (answer.value?.values ?? []).map((value) => ({
+    value: writeValue(value.type, value.value), text: String(value.value), count: value.count,
+  }));
+  const choose = (value, { text }) => {
+    const written = options.some((option) => option.value === value) ? value : writeValue(type, text);
+    onChoose(`${scope}.${key} ${operator} ${written}`);
+  };
+  return html`
+    <div class="panel-head">
+      <button type="button" class="bare" aria-label="Another attribute" onClick=${back}><${Icon} name="left" /></button>
+      <strong class="cut">${escapeText(key)}</strong>
+      <span class="buttons" role="group" aria-label="Operator">${operators.map((one) => html`
+        <button type="button" class="small" aria-pressed=${one === operator}
+          onClick=${() => (one === "exists" ? onChoose(`${scope}.${key} exists`) : setOperator(one))}>${one}</button>`)}</span>
+    </div>
+    ${answer.error && html`<p class="panel-body error-text">${answer.error.message}</p>`}
+    <${OptionList} label=${operator.includes("~") ? "Regular expression" : "Values"} options=${options} isOpenEnded onType=${setPrefix} onChoose=${choose} />`;
+}
+
+/** Return a value as the API's conditions have it: strings as JSON. */
+function writeValue(type, value) {
+  return type === "string" ? JSON.stringify(String(value)) : String(value);
+}
+
+function TraceqlPanel({ state, onChoose }) {
+  const [text, setText] = useState(state.q ?? "");
+  const submit = (event) => {
+    event.preventDefault();
+    onChoose(text.trim());
+  };
+  return html`
+    <form class="panel-body" onSubmit=${submit}>
+      <label>A filter in TraceQL
+        <textarea rows="3" value=${text} spellcheck="false" class="mono" placeholder=${'{ span.http.response.status_code >= 500 && duration > 200ms }'}
+          onInput=${(event) => setText(event.target.value)}
+          onKeyDown=${(event) => event.key === "Enter" && !event.shiftKey && submit(event)}></textarea></label>
+      <button type="submit" class="primary">Filter</button>
+    </form>`;
+}

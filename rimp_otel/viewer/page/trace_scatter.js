@@ -1,0 +1,171 @@
+/** Traces as points: when they started, and how long they took. */
+
+import { followDrag, useCanvas } from "./canvas.js";
+import { canvasColor } from "./colors.js";
+import { html, useMemo, useState } from "./components.js";
+import { escapeText, formatClock, formatCount, formatDuration } from "./format.js";
+import { timeTicks } from "./time_range.js";
+
+const LEFT = 58;
+const RIGHT = 12;
+const TOP = 8;
+const BOTTOM = 22;
+const REACH = 12; // pixels around a point where the pointer finds it
+const THIN = 8; // a drag that is thinner chooses by the other axis alone
+
+/**
+ * @param {object} props
+ * @param {object[]} props.traces of the API
+ * @param {{from: string|null, to: string|null}} props.range
+ * @param {function({from: string, to: string, min_duration: number, max_duration: number})} props.onRange called with what a
+ *   drag has chosen; an axis that it did not choose by is left out
+ * @param {function(object)} props.onOpen a trace
+ */
+export function TraceScatter({ traces, range, onRange, onOpen }) {
+  const [drag, setDrag] = useState(null);
+  const [hovered, setHovered] = useState(null);
+  const scale = useMemo(() => makeScale(traces, range), [traces, range.from, range.to]);
+  const canvas = useCanvas((context, width, height) => draw(context, width, height, traces, scale, hovered), [traces, scale, hovered]);
+
+  const nearest = (event) => {
+    const box = canvas.current.getBoundingClientRect();
+    const point = { x: event.clientX - box.left, y: event.clientY - box.top };
+    return findNearest(traces, scale, box.width, box.height, point);
+  };
+  const start = (event) => {
+    const { width, height } = canvas.current.getBoundingClientRect();
+    const pressed = nearest(event);
+    setHovered(null);
+    followDrag(
+      event,
+      (one, other) => setDrag(rectangleOf(one, other, width, height)),
+      (one, other) => {
+        setDrag(null);
+        if (other) onRange(chosenBy(rectangleOf(one, other, width, height), scale, width, height));
+        else if (pressed) onOpen(pressed);
+      },
+    );
+  };
+  const errors = traces.filter((trace) => trace.errors > 0).length;
+  const hoveredAt = hovered && canvas.current && placeOf(hovered, scale, canvas.current.clientWidth, canvas.current.clientHeight);
+  return html`
+    <div class=${`scatter ${hovered ? "over-point" : ""}`} onPointerDown=${start} onPointerMove=${(event) => drag || setHovered(nearest(event))}
+      onPointerLeave=${() => setHovered(null)}>
+      <canvas ref=${canvas} role="img" aria-label=${`Duration over time of ${formatCount(traces.length, "trace")}, ${errors} with errors; the list below has the same`}></canvas>
+      ${drag && html`<div class="drag" style=${{ left: `${drag.left}px`, top: `${drag.top}px`, width: `${drag.right - drag.left}px`, height: `${drag.bottom - drag.top}px` }}></div>`}
+      ${hoveredAt && html`
+        <div class=${`tip ${hoveredAt.x > canvas.current.clientWidth / 2 ? "to-left" : ""}`} style=${{ left: `${hoveredAt.x}px`, top: `${hoveredAt.y}px` }}>
+          <strong>${escapeText(hovered.root_service)} ${escapeText(hovered.root_name)}</strong>
+          <span class="number">${formatDuration(hovered.duration)} · ${formatCount(hovered.spans, "span")}${hovered.errors > 0 && html` · <span class="error-text">${hovered.errors} failed</span>`}</span>
+          <span class="muted number">${formatClock(hovered.start)}</span></div>`}
+    </div>`;
+}
+
+function makeScale(traces, range) {
+  const starts = traces.map((trace) => BigInt(trace.start));
+  const edge = (pick) => starts.reduce((found, start) => (pick(start, found) ? start : found), starts[0] ?? 0n);
+  const from = range.from === null ? edge((one, other) => one < other) : BigInt(range.from);
+  const to = range.to === null ? edge((one, other) => one > other) : BigInt(range.to);
+  const durations = traces.map((trace) => Math.max(trace.duration, 1));
+  const least = durations.reduce((one, other) => Math.min(one, other), Infinity);
+  const most = durations.reduce((one, other) => Math.max(one, other), 0);
+  return {
+    from,
+    length: Math.max(Number(to - from), 1),
+    // Whole decades, so that the lines are round.
+    low: Number.isFinite(least) ? Math.floor(Math.log10(least)) : 6,
+    high: most ? Math.max(Math.ceil(Math.log10(most * 1.05)), Math.floor(Math.log10(least)) + 1) : 9,
+  };
+}
+
+function placeOf(trace, scale, width, height) {
+  const x = LEFT + (Number(BigInt(trace.start) - scale.from) / scale.length) * (width - LEFT - RIGHT);
+  const part = (Math.log10(Math.max(trace.duration, 1)) - scale.low) / (scale.high - scale.low);
+  return { x, y: height - BOTTOM - part * (height - TOP - BOTTOM) };
+}
+
+function findNearest(traces, scale, width, height, point) {
+  let found = null;
+  let least = REACH;
+  for (const trace of traces) {
+    const { x, y } = placeOf(trace, scale, width, height);
+    const distance = Math.hypot(x - point.x, y - point.y);
+    if (distance < least) [found, least] = [trace, distance];
+  }
+  return found;
+}
+
+function rectangleOf(one, other, width, height) {
+  const within = (value, low, high) => Math.max(low, Math.min(high, value));
+  const [left, right] = [one.x, other.x].sort((a, b) => a - b).map((x) => within(x, LEFT, width - RIGHT));
+  const [top, bottom] = [one.y, other.y].sort((a, b) => a - b).map((y) => within(y, TOP, height - BOTTOM));
+  // What the drag does not choose by is taken whole.
+  if (bottom - top < THIN) return { left, right, top: TOP, bottom: height - BOTTOM, isTime: true };
+  if (right - left < THIN) return { left: LEFT, right: width - RIGHT, top, bottom, isDuration: true };
+  return { left, right, top, bottom, isTime: true, isDuration: true };
+}
+
+function chosenBy(rectangle, scale, width, height) {
+  const timeAt = (x) => (scale.from + BigInt(Math.round(((x - LEFT) / (width - LEFT - RIGHT)) * scale.length))).toString();
+  const durationAt = (y) => {
+    const part = (height - BOTTOM - y) / (height - TOP - BOTTOM);
+    return Math.round(10 ** (scale.low + part * (scale.high - scale.low)));
+  };
+  return {
+    ...(rectangle.isTime && { from: timeAt(rectangle.left), to: timeAt(rectangle.right) }),
+    ...(rectangle.isDuration && { min_duration: durationAt(rectangle.bottom), max_duration: durationAt(rectangle.top) }),
+  };
+}
+
+function draw(context, width, height, traces, scale, hovered) {
+  drawAxes(context, width, height, scale);
+  const accent = canvasColor("var(--accent)");
+  const error = canvasColor("var(--error)");
+  context.globalAlpha = 0.6;
+  // Failed ones last, so that they are on top.
+  for (const isFailed of [false, true]) {
+    context.fillStyle = isFailed ? error : accent;
+    for (const trace of traces) {
+      if (trace.errors > 0 !== isFailed) continue;
+      const { x, y } = placeOf(trace, scale, width, height);
+      context.beginPath();
+      context.arc(x, y, isFailed ? 3.5 : 3, 0, 2 * Math.PI);
+      context.fill();
+    }
+  }
+  context.globalAlpha = 1;
+  if (hovered) {
+    const { x, y } = placeOf(hovered, scale, width, height);
+    context.strokeStyle = canvasColor("var(--text)");
+    context.lineWidth = 1.5;
+    context.beginPath();
+    context.arc(x, y, 6, 0, 2 * Math.PI);
+    context.stroke();
+  }
+}
+
+function drawAxes(context, width, height, scale) {
+  context.font = `11px ${getComputedStyle(document.body).fontFamily}`;
+  context.fillStyle = canvasColor("var(--muted)");
+  context.strokeStyle = canvasColor("var(--line)");
+  context.lineWidth = 1;
+  const decades = scale.high - scale.low;
+  const every = Math.max(1, Math.ceil((decades * 18) / (height - TOP - BOTTOM)));
+  context.textAlign = "right";
+  context.textBaseline = "middle";
+  for (let decade = scale.low; decade <= scale.high; decade += every) {
+    const y = Math.round(height - BOTTOM - ((decade - scale.low) / decades) * (height - TOP - BOTTOM)) + 0.5;
+    context.beginPath();
+    context.moveTo(LEFT, y);
+    context.lineTo(width - RIGHT, y);
+    context.stroke();
+    context.fillText(formatDuration(10 ** decade), LEFT - 8, y);
+  }
+  context.textBaseline = "top";
+  context.textAlign = "center";
+  for (const { time, text } of timeTicks(scale.from, scale.length, Math.max(2, Math.floor(width / 120)))) {
+    const x = LEFT + (Number(time - scale.from) / scale.length) * (width - LEFT - RIGHT);
+    context.fillRect(Math.round(x), height - BOTTOM, 1, 4);
+    context.fillText(text, Math.max(LEFT, Math.min(width - RIGHT - 26, x)), height - BOTTOM + 7);
+  }
+}
