@@ -184,7 +184,7 @@ function Plot({ label, data, tip, height, syncKey, onSelect, markers = [], style
   return html`
     <div class="chart" tabindex="0" role="group" aria-label=${`${label}. Arrow keys read its values.`} onKeyDown=${onKeyDown}>
       <div ref=${box} class="plot" aria-hidden="true" style=${{ height: `${height}px` }}></div>
-      <div class=${`tip ${content ? "" : "hidden"} ${isRightHalf(plot.current) ? "left" : "right"}`} role="status">
+      <div class=${`tip ${content ? "" : "hidden"} ${isRightHalf(plot.current) ? "at-left" : "at-right"}`} role="status">
         ${content && html`<${Tip} ...${content} />`}
       </div>
     </div>`;
@@ -230,7 +230,7 @@ function plotOptions({ box, height, syncKey, setAt, latest }) {
     width: Math.max(Math.floor(box.current.clientWidth), 100),
     height,
     legend: { show: false },
-    padding: [8, 12, 0, 0],
+    padding: [8, 22, 0, 0],
     cursor: {
       sync: syncKey ? { key: syncKey, setSeries: false, scales: ["x", null] } : undefined,
       drag: { x: true, y: false, setScale: false },

@@ -128,7 +128,7 @@ function* intervals(points, isDelta) {
       yield { start: later.start ?? earlier?.time ?? later.time, end: later.time, later, earlier: null };
     } else if (isSame) {
       yield { start: earlier.time, end: later.time, later, earlier };
-    } else if (later.start !== null) {
+    } else if (later.start !== null && later.start < later.time) {
       yield { start: later.start, end: later.time, later, earlier: null };
     }
     earlier = later;

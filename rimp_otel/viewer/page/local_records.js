@@ -206,7 +206,6 @@ export class LocalRecords {
         type,
         isMonotonic: data.isMonotonic === true,
         isDelta: enumName(data.aggregationTemporality, ["", "delta", ""], "AGGREGATION_TEMPORALITY_") === "delta",
-        temporality: data.aggregationTemporality,
         services: new Set(),
         series: new Map(),
         points: 0,

@@ -281,7 +281,7 @@ export class LocalSource {
         description: metric.description,
         type: metric.type,
         is_monotonic: metric.isMonotonic,
-        temporality: metric.isDelta ? "delta" : "cumulative",
+        temporality: ["gauge", "summary"].includes(metric.type) ? null : metric.isDelta ? "delta" : "cumulative",
         services: [...metric.services].sort(compareText),
         series: counts.filter(Boolean).length,
         points,

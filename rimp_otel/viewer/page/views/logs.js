@@ -70,7 +70,6 @@ function Toolbar({ source, state, navigate, info, isErrors }) {
       ${!isErrors && html`
         <${AttributeMenu} ...${{ source, state }} signal="logs"
           onAdd=${(condition) => navigate({ attr: [...state.attr, condition], record: null })} />`}
-      ${!isErrors && state.text && html`<${Chip} label="text" value=${escapeText(state.text)} onRemove=${() => navigate({ text: null })} />`}
       ${!isErrors && level && html`<${Chip} label="level" value=${`${level.name} and above`} onRemove=${() => navigate({ severity: null })} />`}
       ${state.service && html`<${Chip} label="service" value=${escapeText(state.service)} onRemove=${() => navigate({ service: null })} />`}
       ${!isErrors && state.trace && html`<${Chip} label="trace" value=${state.trace.slice(0, 8)} onRemove=${() => navigate({ trace: null })} />`}
