@@ -27,6 +27,7 @@ SMALL_WITH_ONE_IMPORTER = {
     "otel.import_hooks": "code that runs when a module is imported, whatever it is for",
     "otel.program_ends": "where programs end in order: one place for each framework",
     "prometheus.endpoint": "an optional dependency: the only part that needs Starlette",
+    "prometheus.collector": "an optional dependency: the only part that needs prometheus-client",
     "processing.probability": "a specification of OpenTelemetry, whoever samples by it",
     "sql.logs": "the columns of one signal, as spans and metrics have theirs",
     "storage.sqlite.expired": "a table of its own, for whoever deletes and whoever forwards",

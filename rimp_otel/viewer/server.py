@@ -7,7 +7,8 @@ from pathlib import Path
 
 from starlette.routing import BaseRoute
 
-from rimp_otel.process import importing
+from rimp_otel.prometheus.endpoint import metrics_route
+from rimp_otel.prometheus.recording_metrics import RecordingMetrics
 from rimp_otel.storage.recording import open_recording
 from rimp_otel.transport.receiving.address import ListenAddress, open_sockets
 from rimp_otel.transport.receiving.http_server import ConnectionLimits, HttpServer
@@ -44,12 +45,12 @@ class Viewer:
             *self._page.routes(),
             *PageApi(path, self._questions, self._live).routes(),
             *jaeger_routes(JaegerQueries(path), self._questions),
-            *_prometheus_routes(path),
+            metrics_route(RecordingMetrics(path)),
         ]
 
     @property
     def routes(self) -> Sequence[BaseRoute]:
-        """The routes, which need the extra ``server``; that of /metrics only with ``prometheus``."""
+        """The routes, which need the extra ``server``."""
         return self._routes
 
     @property
@@ -104,12 +105,3 @@ class ViewerServer:
         """Have a ``stop`` that runs wait for nobody any more. Safe from a signal handler."""
         if self._server is not None:
             self._server.hurry()
-
-
-def _prometheus_routes(path: Path) -> list[BaseRoute]:
-    try:
-        with importing():
-            from rimp_otel.prometheus.endpoint import RecordingMetrics, metrics_route
-    except ImportError:
-        return []
-    return [metrics_route(RecordingMetrics(path))]

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rimp_otel import ConfigurationError, MetricKind
-from rimp_otel.prometheus.series import HistogramTotal, SeriesTable, SummaryTotal
+from rimp_otel.prometheus.table import SeriesTable
+from rimp_otel.prometheus.totals import HistogramTotal, SummaryTotal
 
 S = 10**9
 NOW = 1_000 * S
@@ -106,7 +107,11 @@ def test_stale_series_vanish():
     assert values(line("gauge", point(1.5, 699))) == {}
     assert values(line("gauge", point(1.5, 700))) == {"m": 1.5}
     assert values(line("gauge", point(1.5, 900)), line("gauge", point(time=950, flags=1))) == {}
-    assert values(line("sum", point(5, 900)), line("sum", point(time=950, flags=1))) == {"m": 5}
+    gone = line("sum", point(time=950, flags=1))
+    assert values(line("sum", point(5, 900)), gone) == {}
+    assert values(line("sum", point(5, 900)), gone, line("sum", point(6, 960))) == {"m": 6}
+    other = line("sum", point(7, 900), process="2")
+    assert values(line("sum", point(5, 900)), other, gone) == {"m": 12}
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ pytest.importorskip("starlette")
 from prometheus_client.parser import text_string_to_metric_families
 
 from rimp_otel import TelemetryData
-from rimp_otel.prometheus.endpoint import RecordingMetrics
+from rimp_otel.prometheus.recording_metrics import RecordingMetrics
 from rimp_otel.storage.recording import open_storage
 from tests.processes import ROOT
-from tests.prometheus.test_series import line, point
+from tests.prometheus.test_table import line, point
 from tests.transport.serving import Served
 
 DEADLINE = 60.0

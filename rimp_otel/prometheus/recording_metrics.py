@@ -1,0 +1,118 @@
+"""The metrics of a recording that is being written, as a page that is scraped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rimp_otel.errors import DecodeError
+from rimp_otel.models.records import Signal
+from rimp_otel.process import Reporter
+from rimp_otel.prometheus.families import Families, Family
+from rimp_otel.prometheus.names import TranslationStrategy
+from rimp_otel.prometheus.pages import MetricsPage, Pages
+from rimp_otel.prometheus.table import SeriesTable
+from rimp_otel.storage.base import Recording
+from rimp_otel.storage.reading import count_line
+from rimp_otel.storage.recording import open_recording
+
+__all__ = ["RecordingMetrics"]
+
+
+class RecordingMetrics:
+    """The metrics of a recording, read further with each scrape. Thread-safe.
+
+    The first scrape reads all metrics that there are, since what ended processes had counted belongs to
+    the sums.
+
+    Args:
+        path: of the recording, which need not exist yet.
+        strategy: how names are translated.
+        gauges: how gauges of several processes become one; see ``SeriesTable``.
+        stale_after: seconds without a point after which a series is left out.
+        clock: returns nanoseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        strategy: TranslationStrategy = TranslationStrategy.UNDERSCORES_WITH_SUFFIXES,
+        gauges: Mapping[str, str] | None = None,
+        stale_after: float = 300.0,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._recording: Recording = open_recording(path, must_exist=False, decode=count_line)
+        self._table = SeriesTable(gauges, stale_after)
+        self._families = Families(strategy)
+        self._pages = Pages()
+        # What processes had measured and not stored when that was read last.
+        self._measured: set[bytes] = set()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._reporter = Reporter()
+        #: What the last page left out, by reason.
+        self.dropped: Counter[str] = Counter()
+
+    def read(self) -> None:
+        """Read what was stored since the last time, so that the next page has less to read.
+
+        Raises:
+            StorageError: the recording cannot be read.
+        """
+        with self._lock:
+            self._read_stored()
+
+    def write_page(self, accept: str = "") -> MetricsPage:
+        """Return the page, up to what was recorded until now.
+
+        Args:
+            accept: the request's header; empty for none.
+
+        Raises:
+            StorageError: the recording cannot be read.
+        """
+        with self._lock:
+            return self._pages.write(self._collect(), accept)
+
+    def collect(self) -> list[Family]:
+        """Return all series, up to what was recorded until now, by the names of their families.
+
+        Raises:
+            StorageError: the recording cannot be read.
+        """
+        with self._lock:
+            return self._collect()
+
+    def _collect(self) -> list[Family]:
+        self._read_stored()
+        self._read_measured()
+        now = self._clock()
+        self._table.fold_ended(now)
+        families = self._families.collect(self._table, now)
+        self.dropped = self._families.dropped
+        if self.dropped:
+            counts = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
+            self._reporter.warn("metrics", f"left out of /metrics: {counts}")
+        return families
+
+    def _read_stored(self) -> None:
+        for data in self._recording.poll(signal=Signal.METRICS):
+            if data.count_of(Signal.METRICS):  # journals hold other signals too
+                for line in data.otlp_json(Signal.METRICS):
+                    self._add(line)
+
+    def _read_measured(self) -> None:
+        lines = self._recording.measured
+        for line in lines:
+            if line not in self._measured:
+                self._add(line)
+        self._measured = set(lines)
+
+    def _add(self, line: bytes) -> None:
+        try:
+            self._table.add_line(line)
+        except DecodeError:
+            pass  # it was read as far as that; `rimp verify` tells

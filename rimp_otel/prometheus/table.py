@@ -1,0 +1,460 @@
+"""All series of a recording, by what was read of it.
+
+Points of one metric, service, scope and set of attributes are one series, whichever process measured
+them.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping
+from functools import partial
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from rimp_otel.analysis.metrics import distribution_of
+from rimp_otel.errors import ConfigurationError, DecodeError
+from rimp_otel.models.records import Buckets, ExponentialHistogramPoint, MetricKind
+from rimp_otel.otlp.decode_common import TEMPORALITIES, attributes_of, enum_number
+from rimp_otel.otlp.messages import (
+    KeyValue,
+    OtlpBuckets,
+    OtlpExemplar,
+    PartialLine,
+    PartialMessage,
+    ValueAtQuantile,
+    decode_resource,
+    decode_scope,
+    decode_with_scopes,
+    no_recursion_error,
+)
+from rimp_otel.process import BoundedCache
+from rimp_otel.prometheus.series import (
+    GAUGE_POLICIES,
+    PER_PROCESS,
+    Owner,
+    Process,
+    Series,
+    SeriesKey,
+)
+from rimp_otel.prometheus.totals import HistogramTotal, SummaryTotal, Value
+
+__all__ = ["SeriesTable", "check_gauges"]
+
+_DELTA = TEMPORALITIES["AGGREGATION_TEMPORALITY_DELTA"]
+_NO_VALUE = 1  # a flag of data points
+_NANOS = 10**9
+# Of the processes of a series that are silent, so many are kept one by one.
+_MAX_SILENT = 32
+_MAX_FOLDED = 100_000
+
+
+def check_gauges(gauges: Mapping[str, str]) -> None:
+    """Check policies of gauges.
+
+    Raises:
+        ConfigurationError: one is not known.
+    """
+    known = [*GAUGE_POLICIES, PER_PROCESS]
+    for name, policy in gauges.items():
+        if policy not in known:
+            raise ConfigurationError(
+                f"the policy of the gauge {name!r} must be one of {', '.join(known)}, got {policy!r}"
+            )
+
+
+class _KnownPoint(NamedTuple):
+    """Where the points of a metric with some attributes go, as those of the last line did."""
+
+    attributes: bytes
+    series: Series
+    process: Process
+
+
+class _ProcessMetric:
+    """A metric of one process."""
+
+    __slots__ = ("bounds", "bounds_text", "places", "series")
+
+    def __init__(self) -> None:
+        #: By the text of attributes.
+        self.series: dict[bytes, Series] = {}
+        #: In the order of the points of a line, which is mostly that of the next one.
+        self.places: list[_KnownPoint | None] = []
+        self.bounds_text = b""
+        self.bounds: tuple[float, ...] = ()
+
+
+class _ProcessScope:
+    """A resource and a scope: a process, and what tells streams of it apart."""
+
+    __slots__ = ("id", "instance", "metrics", "owner", "time")
+
+    def __init__(self, id: bytes, owner: Owner, instance: str) -> None:
+        self.id = id
+        self.owner = owner
+        self.instance = instance
+        #: By name, unit, kind and whether it is monotonic.
+        self.metrics: dict[tuple[Any, ...], _ProcessMetric] = {}
+        self.time = 0
+
+
+class SeriesTable:
+    """All series of a recording, by what was read of it. For one thread at a time.
+
+    Args:
+        gauges: the policies of gauges by the name of the metric, or by "*" for all others; keys of
+            ``GAUGE_POLICIES``, or ``PER_PROCESS``.
+        stale_after: seconds without a point after which a process, and a series, is gone.
+
+    Raises:
+        ConfigurationError: a policy is not known.
+    """
+
+    def __init__(self, gauges: Mapping[str, str] | None = None, stale_after: float = 300.0) -> None:
+        self._gauges = dict(gauges or {})
+        check_gauges(self._gauges)
+        self._stale_after = int(stale_after * _NANOS)
+        self._series: dict[SeriesKey, Series] = {}
+        # By the texts of a resource and a scope.
+        self._sources: dict[tuple[bytes, bytes], _ProcessScope] = {}
+        # Processes of series that are not known one by one any more.
+        self._folded: BoundedCache[int, None] = BoundedCache(_MAX_FOLDED)
+        self._folded_until = 0
+        #: The attributes of resources, by service: the newest resource of each.
+        self.resources: dict[str, dict[str, Any]] = {}
+        #: Points that were left out, by reason.
+        self.dropped: Counter[str] = Counter()
+
+    @no_recursion_error
+    def add_line(self, line: bytes) -> None:
+        """Take in the points of a line of OTLP JSON.
+
+        Raises:
+            DecodeError: it cannot be read.
+        """
+        try:
+            for resource in decode_with_scopes(_LINE, line).resources():
+                for scope in resource.scopes():
+                    source = self._find_source(resource.resource, scope)
+                    for metric in scope.metrics or ():
+                        self._add_metric(source, metric)
+        except msgspec.MsgspecError as error:
+            raise DecodeError(str(error)) from None
+
+    def _find_source(self, resource: Raw, scope: Any) -> _ProcessScope:
+        key = bytes(resource), bytes(scope.scope) + bytes(scope.schema_url)
+        found = self._sources.get(key)
+        if found is None:
+            id = blake2b(b"\0".join(key), digest_size=12).digest()
+            found = self._sources[key] = self._make_source(id, resource, scope)
+        return found
+
+    def _make_source(self, id: bytes, resource: Raw, scope: Any) -> _ProcessScope:
+        attributes = attributes_of(decode_resource(resource).attributes, tuple)
+        name = str(attributes.get("service.name", ""))
+        namespace = attributes.get("service.namespace")
+        service = f"{namespace}/{name}" if namespace else name
+        self.resources[service] = attributes
+        found = decode_scope(scope.scope)
+        url = msgspec.json.decode(scope.schema_url) if scope.schema_url else ""
+        owner = Owner(
+            service,
+            found.name or "",
+            found.version or "",
+            url or "",
+            _sorted_attributes(attributes_of(found.attributes, tuple)),
+        )
+        instance = attributes.get("service.instance.id") or attributes.get("process.pid") or ""
+        return _ProcessScope(id, owner, str(instance))
+
+    def _add_metric(self, source: _ProcessScope, metric: _MeasuredMetric) -> None:
+        for kind, data in zip(MetricKind, metric.data(), strict=True):
+            if data is not None:
+                identity = (metric.name or "", metric.unit or "", kind, data.is_monotonic is True)
+                found = source.metrics.get(identity)
+                if found is None:
+                    found = source.metrics[identity] = _ProcessMetric()
+                temporality = enum_number(
+                    data.aggregation_temporality or 0, TEMPORALITIES, "aggregationTemporality"
+                )
+                self._add_points(source, found, identity, metric, data, temporality == _DELTA)
+
+    def _add_points(
+        self,
+        source: _ProcessScope,
+        known: _ProcessMetric,
+        identity: tuple[Any, ...],
+        metric: _MeasuredMetric,
+        data: Any,
+        is_delta: bool,
+    ) -> None:
+        kind = identity[2]
+        places = known.places
+        points = data.data_points or ()
+        newest = 0
+        places += [None] * (len(points) - len(places))
+        for number, point in enumerate(points):
+            attributes = bytes(point.attributes)
+            time, start = point.time_unix_nano or 0, point.start_time_unix_nano or 0
+            if time > newest:
+                newest = time
+            place = places[number]
+            if place is not None and place.attributes == attributes and not is_delta:
+                series, process = place.series, place.process
+                if start == process.start and time > process.time and not point.flags:
+                    # The usual case: the process goes on counting.
+                    value = _value_in_point(kind, point, known)
+                    if value is not None and series.go_on(process, time, value):
+                        if point.exemplars:
+                            _keep_exemplars(series, point, value)
+                        continue
+            else:
+                series = known.series.get(attributes) or self._find_series(
+                    source, known, identity, attributes
+                )
+            places[number] = self._add_point(source, series, known, attributes, point, is_delta)
+            if metric.description and series.description != metric.description:
+                series.description = metric.description
+        source.time = max(source.time, newest)
+
+    def _add_point(
+        self,
+        source: _ProcessScope,
+        series: Series,
+        metric: _ProcessMetric,
+        attributes: bytes,
+        point: Any,
+        is_delta: bool,
+    ) -> _KnownPoint | None:
+        """Take in a point; return where the next one of its kind may go at once."""
+        start, time = point.start_time_unix_nano or 0, point.time_unix_nano or 0
+        if point.flags and point.flags & _NO_VALUE:
+            series.remove(source.id, start, time)
+            return None
+        value = _value_in_point(series.key.kind, point, metric)
+        if value is None:
+            self.dropped["no_value"] += 1
+            return None
+        has_returned = partial(self._has_folded, series) if self._folded else None
+        found = series.update(source.id, start, time, value, is_delta, has_returned)
+        if found is None:
+            self.dropped["overlapping_delta"] += 1
+            return None
+        if point.exemplars:
+            _keep_exemplars(series, point, value)
+        return _KnownPoint(attributes, series, found)
+
+    def _has_folded(self, series: Series, process: Hashable) -> bool:
+        return hash((id(series), process)) in self._folded.entries
+
+    def _find_series(
+        self, source: _ProcessScope, metric: _ProcessMetric, identity: tuple[Any, ...], text: bytes
+    ) -> Series:
+        name, unit, kind, is_monotonic = identity
+        found = attributes_of(_ATTRIBUTES.decode(text) if text else None, tuple)
+        if kind is MetricKind.GAUGE and self._policy_of(name) == PER_PROCESS:
+            found.setdefault("service.instance.id", source.instance)
+        tags = _sorted_attributes(found)
+        key = SeriesKey(source.owner, name, unit, kind, is_monotonic, tags)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = Series(key)
+        metric.series[text] = series
+        return series
+
+    def _policy_of(self, name: str) -> str:
+        return self._gauges.get(name) or self._gauges.get("*", "mostrecent")
+
+    def current(self, now: int) -> Iterator[tuple[Series, Value]]:
+        """Iterate over the series that are measured still, with their values.
+
+        Args:
+            now: nanoseconds since the epoch.
+        """
+        since = now - self._stale_after
+        for series in self._series.values():
+            if series.time >= since:
+                policy = self._policy_of(series.key.name)
+                value = series.value(since, policy if policy in GAUGE_POLICIES else "mostrecent")
+                if value is not None:
+                    yield series, value
+
+    def fold_ended(self, now: int) -> None:
+        """Keep the memory from growing with each process that has ended; now and then.
+
+        To be called when everything that there is was read.
+
+        Args:
+            now: nanoseconds since the epoch.
+        """
+        before = now - self._stale_after
+        if before < self._folded_until + self._stale_after // 4:
+            return
+        self._folded_until = before
+        for series in self._series.values():
+            if series.process_count > _MAX_SILENT:
+                series.fold(before, _MAX_SILENT, partial(self._note_folded, series))
+        ended = [key for key, source in self._sources.items() if source.time < before]
+        for key in ended:
+            del self._sources[key]
+
+    def _note_folded(self, series: Series, process: Hashable) -> None:
+        self._folded[hash((id(series), process))] = None
+
+
+def _sorted_attributes(attributes: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted((key, _plain(value)) for key, value in attributes.items()))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of an attribute that can be compared and hashed."""
+    if isinstance(value, (str, bool, int, float)):
+        return value
+    return msgspec.json.encode(value).decode() if not isinstance(value, bytes) else value.hex()
+
+
+def _keep_exemplars(series: Series, point: Any, value: Value) -> None:
+    for exemplar in point.exemplars:
+        number = exemplar.as_double if exemplar.as_double is not None else exemplar.as_int
+        bucket = 0
+        if number is not None and isinstance(value, HistogramTotal):
+            bucket = bisect.bisect_left(value.bounds, number)
+        elif number is not None and series.key.kind is MetricKind.EXPONENTIAL_HISTOGRAM:
+            bucket = math.frexp(number)[1] if math.isfinite(number) else 0
+        series.keep_exemplar(bucket, exemplar)
+
+
+# --- What is read of a line.
+
+
+class _MeasuredPoint(PartialMessage):
+    """A data point, with what all kinds have."""
+
+    attributes: Raw = Raw()
+    start_time_unix_nano: int | None = None
+    time_unix_nano: int | None = None
+    flags: int | None = None
+    exemplars: list[OtlpExemplar] | None = None
+
+
+class _MeasuredNumber(_MeasuredPoint):
+    """A point of a gauge or a sum."""
+
+    as_double: float | None = None
+    as_int: int | None = None
+
+
+class _MeasuredHistogram(_MeasuredPoint):
+    """A point of a histogram with explicit bounds."""
+
+    count: int | None = None
+    sum: float | None = None
+    bucket_counts: tuple[int, ...] | None = None
+    explicit_bounds: Raw = Raw()
+
+
+class _MeasuredExponential(_MeasuredPoint):
+    """A point of an exponential histogram."""
+
+    count: int | None = None
+    sum: float | None = None
+    scale: int | None = None
+    zero_count: int | None = None
+    zero_threshold: float | None = None
+    positive: OtlpBuckets | None = None
+    negative: OtlpBuckets | None = None
+
+
+class _MeasuredSummary(_MeasuredPoint):
+    """A point of a summary."""
+
+    count: int | None = None
+    sum: float | None = None
+    quantile_values: list[ValueAtQuantile] | None = None
+
+
+class _MeasuredPoints(PartialMessage):
+    """What holds for all points of a metric."""
+
+    aggregation_temporality: int | str | None = None
+    is_monotonic: Any = None
+
+
+class _Numbers(_MeasuredPoints):
+    data_points: list[_MeasuredNumber] | None = None
+
+
+class _Histograms(_MeasuredPoints):
+    data_points: list[_MeasuredHistogram] | None = None
+
+
+class _Exponentials(_MeasuredPoints):
+    data_points: list[_MeasuredExponential] | None = None
+
+
+class _Summaries(_MeasuredPoints):
+    data_points: list[_MeasuredSummary] | None = None
+
+
+class _MeasuredMetric(PartialMessage):
+    """A metric, with what is shown of it."""
+
+    name: str | None = None
+    unit: str | None = None
+    description: str | None = None
+    gauge: _Numbers | None = None
+    sum: _Numbers | None = None
+    histogram: _Histograms | None = None
+    exponential_histogram: _Exponentials | None = None
+    summary: _Summaries | None = None
+
+    def data(self) -> tuple[_MeasuredPoints | None, ...]:
+        """Return the points of each kind, in the order of ``MetricKind``."""
+        return self.gauge, self.sum, self.histogram, self.exponential_histogram, self.summary
+
+
+_LINE: Any = msgspec.json.Decoder(PartialLine[Raw, Raw, _MeasuredMetric], strict=False)
+_ATTRIBUTES = msgspec.json.Decoder(list[KeyValue] | None, strict=False)
+_BOUNDS = msgspec.json.Decoder(tuple[float, ...] | None, strict=False)
+
+
+def _value_in_point(kind: MetricKind, point: Any, metric: _ProcessMetric) -> Value:
+    """Return the value of a point; None if it has none."""
+    if kind is MetricKind.GAUGE or kind is MetricKind.SUM:
+        return point.as_double if point.as_double is not None else point.as_int
+    count = point.count or 0
+    if kind is MetricKind.HISTOGRAM:
+        text = bytes(point.explicit_bounds)
+        if text != metric.bounds_text:
+            metric.bounds = (_BOUNDS.decode(text) or ()) if text else ()
+            metric.bounds_text = text
+        bounds, counts = metric.bounds, point.bucket_counts or (count,)
+        if len(counts) != len(bounds) + 1:
+            return None
+        return HistogramTotal(bounds, counts, count, point.sum)
+    if kind is MetricKind.SUMMARY:
+        quantiles = tuple((q.quantile or 0.0, q.value or 0.0) for q in point.quantile_values or ())
+        return SummaryTotal(count, point.sum or 0.0, quantiles)
+    return distribution_of(
+        ExponentialHistogramPoint(
+            count=count,
+            sum=point.sum,
+            scale=point.scale or 0,
+            zero_count=point.zero_count or 0,
+            zero_threshold=point.zero_threshold or 0.0,
+            positive=_buckets(point.positive),
+            negative=_buckets(point.negative),
+        )
+    )
+
+
+def _buckets(found: OtlpBuckets | None) -> Buckets:
+    if found is None:
+        return Buckets(0, ())
+    return Buckets(found.offset or 0, found.bucket_counts or ())
