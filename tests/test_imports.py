@@ -87,7 +87,6 @@ FUNCTION_LEVEL = {
     ("transport/receiving/server.py", "rimp_otel.transport.receiving.http_server"),
     ("transport/receiving/server.py", "starlette.routing"),
     # The extra ``prometheus``.
-    ("viewer/server.py", "rimp_otel.prometheus.endpoint"),
     # Pictures, in notebooks.
     ("batch.py", "rimp_otel.render.html"),
     ("batch.py", "rimp_otel.trace"),
