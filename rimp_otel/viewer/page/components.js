@@ -229,7 +229,9 @@ export function OptionList({ options, selected, onChoose, label, isOpenEnded, on
   const [at, setAt] = useState(0);
   const found = useMemo(() => narrowOptions(options, typed, isOpenEnded), [options, typed]);
   const current = Math.min(at, found.length - 1);
+  const field = useRef(null);
   const list = useRef(null);
+  useEffect(() => field.current.focus(), []);
   useEffect(() => {
     list.current?.children[current]?.scrollIntoView?.({ block: "nearest" });
   }, [current]);
@@ -242,7 +244,7 @@ export function OptionList({ options, selected, onChoose, label, isOpenEnded, on
   };
   return html`
     <div class="options">
-      <input type="search" role="combobox" aria-expanded="true" aria-controls="option-list"
+      <input ref=${field} type="search" role="combobox" aria-expanded="true" aria-controls="option-list"
         aria-activedescendant=${found.length ? `option-${current}` : null} aria-label=${label}
         placeholder=${label} value=${typed} onKeyDown=${onKeyDown}
         onInput=${(event) => { setTyped(event.target.value); setAt(0); onType?.(event.target.value); }} />

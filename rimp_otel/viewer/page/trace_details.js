@@ -1,6 +1,7 @@
 /** What is recorded of one span, log record or event. */
 
 import { CopyButton, html, Icon, Menu, ServiceName, useState } from "./components.js";
+import { writeValue } from "./filters.js";
 import { escapeLines, escapeText, formatCount, formatDuration, formatPercent, formatTime } from "./format.js";
 import { exceptionIn, levelOf, plainAttributes, textOfValue } from "./otlp.js";
 import { queryTextOf, writeAttributeSql, writeRequestCurl, writeSpanJson, writeSpanSql, writeTraceCurl } from "./trace_files.js";
@@ -187,7 +188,7 @@ export function AttributeTable({ attributes, state, scope, column }) {
               <${CopyButton} text=${() => textOfValue(attribute)} title=${`Copy the value of ${attribute.key}`} />
               ${state && scope && isComparable(attribute) && html`
                 <a class="tool" title="Traces with this value" aria-label=${`Traces with this value of ${attribute.key}`}
-                  href=${linkTo(state, { view: "traces", attr: [writeComparison(scope, attribute)] })}><${Icon} name="search" /></a>`}
+                  href=${linkTo(state, { view: "traces", attr: [`${scope}.${attribute.key} = ${writeValue(attribute.type, attribute.value)}`] })}><${Icon} name="search" /></a>`}
               ${column && html`<${CopyButton} text=${() => writeAttributeSql(attribute, column)} label="SQL" title=${`Copy SQL that finds this value of ${attribute.key}`} />`}
             </span></td>
         </tr>`)}
@@ -196,12 +197,6 @@ export function AttributeTable({ attributes, state, scope, column }) {
 
 function isComparable({ type }) {
   return ["string", "int", "double", "bool"].includes(type);
-}
-
-/** Return the condition `scope.key = value` for the URL and the API. */
-export function writeComparison(scope, attribute, operator = "=") {
-  const value = attribute.type === "string" ? JSON.stringify(attribute.value) : String(attribute.value);
-  return `${scope}.${attribute.key} ${operator} ${value}`;
 }
 
 function AttributeValue({ attribute }) {

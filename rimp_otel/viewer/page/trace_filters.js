@@ -1,6 +1,7 @@
 /** The filters of traces: each is chosen from what the recording holds. */
 
-import { Answer, Chip, html, Icon, Menu, OptionList, ServiceName, useAnswer, useState } from "./components.js";
+import { Answer, Chip, html, Menu, OptionList, ServiceName, useAnswer, useState } from "./components.js";
+import { AttributeMenu, buttonLabel } from "./filters.js";
 import { escapeText, formatDuration, parseDuration, writeDuration } from "./format.js";
 
 const STATUSES = [
@@ -16,13 +17,6 @@ const KINDS = [
   { value: "internal", text: "Internal" },
 ];
 const DURATIONS = ["1ms", "10ms", "100ms", "1s", "10s"];
-const OPERATORS = {
-  string: ["=", "!=", "=~", "!~", "exists"],
-  int: ["=", "!=", ">", ">=", "<", "<=", "exists"],
-  double: ["=", "!=", ">", ">=", "<", "<=", "exists"],
-  bool: ["=", "!=", "exists"],
-};
-
 /** Names of the URL's parameters that are filters. */
 export const FILTERS = ["service", "operation", "kind", "status", "min_duration", "max_duration", "attr", "q"];
 
@@ -62,19 +56,13 @@ export function TraceFilters({ source, state, navigate, info }) {
           onChoose=${(kind) => choose({ kind }, close)} />`}<//>
       <${Menu} title="Duration" label=${buttonLabel("Duration")}>
         ${(close) => html`<${DurationPanel} state=${state} onChoose=${(changes) => choose(changes, close)} />`}<//>
-      <${Menu} title="Attribute" label=${buttonLabel("Attribute")}>
-        ${(close) => html`<${AttributePanel} ...${{ source, state, signal: "traces" }}
-          onChoose=${(comparison) => choose({ attr: [...state.attr, comparison] }, close)} />`}<//>
+      <${AttributeMenu} ...${{ source, signal: "traces", range: state.range }} onAdd=${(comparison) => navigate({ attr: [...state.attr, comparison] })} />
       ${!source.isLocal && html`
         <${Menu} title="TraceQL" label=${buttonLabel("TraceQL")}>
           ${(close) => html`<${TraceqlPanel} state=${state} onChoose=${(q) => choose({ q }, close)} />`}<//>`}
       <${FilterChips} state=${state} navigate=${navigate} />
       ${hasFilters(state) && html`<button type="button" class="bare" onClick=${clear}>Clear all</button>`}
     </div>`;
-}
-
-function buttonLabel(text) {
-  return html`${text}<${Icon} name="down" />`;
 }
 
 function FilterChips({ state, navigate }) {
@@ -125,57 +113,6 @@ function DurationPanel({ state, onChoose }) {
       ${(isWrong(least) || isWrong(most)) && html`<p class="error-text" role="alert">Write a number with ns, us, ms, s, m or h: 1.5s</p>`}
       <button type="submit" class="primary">Filter</button>
     </form>`;
-}
-
-/**
- * Chooses a condition on an attribute: its key from those that there are, an operator, a value from those that there are.
- *
- * @param {object} props
- * @param {"traces"|"logs"|"metrics"} props.signal
- * @param {function(string)} props.onChoose called with `scope.key OP value`
- */
-export function AttributePanel({ source, state, signal, onChoose }) {
-  const [attribute, setAttribute] = useState(null);
-  const answer = useAnswer((options) => source.attributes({ signal, ...state.range }, options), [signal]);
-  if (attribute) return html`<${ValuePanel} ...${{ source, state, signal, attribute, onChoose }} back=${() => setAttribute(null)} />`;
-  return html`<${Answer} answer=${answer}>${({ keys }) => html`
-    <${OptionList} label="Keys of attributes" options=${keys.map((key) => ({
-      value: JSON.stringify([key.scope, key.key, key.type]), text: `${key.scope}.${key.key}`, count: key.count, attribute: key,
-      label: html`<span class="muted">${key.scope}.</span>${escapeText(key.key)} <span class="type muted">${key.type}</span>`,
-    }))} onChoose=${(_, option) => setAttribute(option.attribute)} />`}<//>`;
-}
-
-function ValuePanel({ source, state, signal, attribute, onChoose, back }) {
-  const { scope, key, type } = attribute;
-  const operators = OPERATORS[type] ?? ["exists"];
-  const [operator, setOperator] = useState("=");
-  const [prefix, setPrefix] = useState("");
-  const answer = useAnswer(
-    (options) => source.attributeValues({ signal, scope, key, prefix, limit: 100, ...state.range }, options),
-    [scope, key, prefix],
-  );
-  const options = (answer.value?.values ?? []).map((value) => ({
-    value: writeValue(value.type, value.value), text: String(value.value), count: value.count,
-  }));
-  const choose = (value, { text }) => {
-    const written = options.some((option) => option.value === value) ? value : writeValue(type, text);
-    onChoose(`${scope}.${key} ${operator} ${written}`);
-  };
-  return html`
-    <div class="panel-head">
-      <button type="button" class="bare" aria-label="Another attribute" onClick=${back}><${Icon} name="left" /></button>
-      <strong class="cut">${escapeText(key)}</strong>
-      <span class="buttons" role="group" aria-label="Operator">${operators.map((one) => html`
-        <button type="button" class="small" aria-pressed=${one === operator}
-          onClick=${() => (one === "exists" ? onChoose(`${scope}.${key} exists`) : setOperator(one))}>${one}</button>`)}</span>
-    </div>
-    ${answer.error && html`<p class="panel-body error-text">${answer.error.message}</p>`}
-    <${OptionList} label=${operator.includes("~") ? "Regular expression" : "Values"} options=${options} isOpenEnded onType=${setPrefix} onChoose=${choose} />`;
-}
-
-/** Return a value as the API's conditions have it: strings as JSON. */
-function writeValue(type, value) {
-  return type === "string" ? JSON.stringify(String(value)) : String(value);
 }
 
 function TraceqlPanel({ state, onChoose }) {
