@@ -4,6 +4,8 @@ import { html, useCallback, useEffect, useMemo, useRef, useState } from "./vendo
 import { serviceColor } from "./colors.js";
 import { escapeText, formatNumber } from "./format.js";
 
+const MOST_OPTIONS = 200;
+
 export { html, useCallback, useEffect, useMemo, useRef, useState };
 
 /**
@@ -213,7 +215,7 @@ export function Menu({ label, title, isActive, align = "left", children }) {
     <div class="menu" ref=${box} onKeyDown=${onKeyDown} onFocusOut=${onFocusOut}>
       <button type="button" class=${isActive ? "active" : ""} aria-expanded=${isOpen} aria-haspopup="dialog"
         title=${title} onClick=${() => setOpen(!isOpen)}>${label}</button>
-      ${isOpen && html`<div class=${`panel ${align}`} role="dialog" aria-label=${title}>${render(close)}</div>`}
+      ${isOpen && html`<div class=${`panel ${align === "right" ? "at-right" : ""}`} role="dialog" aria-label=${title}>${render(close)}</div>`}
     </div>`;
 }
 
@@ -222,12 +224,14 @@ export function Menu({ label, title, isActive, align = "left", children }) {
  *
  * @param {object} props
  * @param {{value: string, text?: string, label?: any, count?: number}[]} props.options
- * @param {boolean} [props.isOpenEnded] whatever is typed can be chosen
+ * @param {boolean} [props.isOpenEnded] whatever is typed can be chosen, too
+ * @param {boolean} [props.prefersTyped] what is typed comes first
+ * @param {function(string)} [props.onType]
  */
-export function OptionList({ options, selected, onChoose, label, isOpenEnded, onType }) {
+export function OptionList({ options, selected, onChoose, label, isOpenEnded, prefersTyped, onType }) {
   const [typed, setTyped] = useState("");
   const [at, setAt] = useState(0);
-  const found = useMemo(() => narrowOptions(options, typed, isOpenEnded), [options, typed]);
+  const found = useMemo(() => narrowOptions(options, typed, isOpenEnded, prefersTyped), [options, typed, prefersTyped]);
   const current = Math.min(at, found.length - 1);
   const field = useRef(null);
   const list = useRef(null);
@@ -260,9 +264,11 @@ export function OptionList({ options, selected, onChoose, label, isOpenEnded, on
     </div>`;
 }
 
-function narrowOptions(options, typed, isOpenEnded) {
-  const wanted = typed.trim().toLowerCase();
-  const found = options.filter((option) => (option.text ?? option.value).toLowerCase().includes(wanted));
-  const isNew = isOpenEnded && typed.trim() && !options.some((option) => option.value === typed.trim());
-  return (isNew ? [{ value: typed.trim(), text: typed.trim() }, ...found] : found).slice(0, 200);
+function narrowOptions(options, typed, isOpenEnded, prefersTyped) {
+  const text = typed.trim();
+  const wanted = text.toLowerCase();
+  const found = options.filter((option) => (option.text ?? option.value).toLowerCase().includes(wanted)).slice(0, MOST_OPTIONS);
+  if (!isOpenEnded || !text || options.some((option) => (option.text ?? option.value) === text)) return found;
+  const own = { value: text, text, label: html`${escapeText(text)} <span class="muted">as typed</span>` };
+  return prefersTyped ? [own, ...found] : [...found, own];
 }

@@ -68,7 +68,7 @@ function ValuePanel({ source, signal, range, attribute, onChoose, back }) {
           onClick=${() => (one === "exists" ? onChoose(`${scope}.${key} exists`) : setOperator(one))}>${one}</button>`)}</span>
     </div>
     ${answer.error && html`<p class="panel-body error-text">${answer.error.message}</p>`}
-    <${OptionList} label=${operator.includes("~") ? "Regular expression" : "Values"} options=${options} isOpenEnded onType=${setPrefix} onChoose=${choose} />`;
+    <${OptionList} label=${operator.includes("~") ? "Regular expression" : "Values"} options=${options} isOpenEnded prefersTyped=${operator.includes("~")} onType=${setPrefix} onChoose=${choose} />`;
 }
 
 /** Return a value as the API's conditions have it: strings as JSON. */

@@ -82,7 +82,7 @@ function App({ firstSource }) {
   }, [view]);
 
   if (info.error?.status === 401) return html`<${TokenPanel} source=${source} retry=${info.retry} />`;
-  const isNothingThere = info.error && info.value === undefined && info.error.status === 0;
+  const isNothingThere = info.value === undefined && (info.error?.status === 0 || info.error?.status === 404);
   return html`
     <a class="skip" href="#main" onClick=${focusMain}>Skip to the content</a>
     <header class="bar">

@@ -77,7 +77,7 @@ function SpanDetails({ node, trace, state, source, criticalPath, close, zoomTo, 
     ${node.logs.length > 0 && html`
       <${Section} title=${`Logs (${node.logs.length})`} isOpen>
         ${node.logs.map((log) => html`
-          <div class="block"><span class=${`level ${levelOf(log.severity)}`}>${levelOf(log.severity)}</span>
+          <div class="block"><span class=${`trace-level ${levelOf(log.severity)}`}>${levelOf(log.severity)}</span>
             <span class="muted number">+${formatDuration(Number(log.time - trace.start))}</span>
             <pre class="text">${escapeLines(log.text)}</pre></div>`)}<//>`}
     ${span.links.length > 0 && html`
@@ -99,7 +99,7 @@ function EventDetails({ row, trace, state, close, select }) {
   const facts = [
     ["Time", html`${formatTime((log ?? event).time, 6)} <span class="muted">(+${formatDuration(row.offset)})</span>`],
     log && ["Service", html`<${ServiceName} name=${log.service} />`],
-    log && ["Severity", html`<span class=${`level ${levelOf(log.severity)}`}>${escapeText(log.severityText) || levelOf(log.severity)}</span>`],
+    log && ["Severity", html`<span class=${`trace-level ${levelOf(log.severity)}`}>${escapeText(log.severityText) || levelOf(log.severity)}</span>`],
     row.node && ["Span", html`<button type="button" class="link" onClick=${() => select(row.node)}>${escapeText(row.node.span.name)}</button>`],
   ];
   return html`
@@ -179,10 +179,10 @@ function AttributeSection({ title, attributes, dropped = 0, wanted, state, scope
 export function AttributeTable({ attributes, state, scope, column }) {
   if (!attributes.length) return null;
   return html`
-    <table class="attributes"><tbody>
+    <table class="trace-attributes"><tbody>
       ${[...attributes].sort((one, other) => (one.key < other.key ? -1 : 1)).map((attribute) => html`
         <tr key=${attribute.key}>
-          <th scope="row" title=${attribute.type}>${escapeText(attribute.key)}</th>
+          <th scope="row" title=${attribute.type}>${breakableKey(attribute.key)}</th>
           <td><${AttributeValue} attribute=${attribute} />
             <span class="attribute-tools">
               <${CopyButton} text=${() => textOfValue(attribute)} title=${`Copy the value of ${attribute.key}`} />
@@ -193,6 +193,11 @@ export function AttributeTable({ attributes, state, scope, column }) {
             </span></td>
         </tr>`)}
     </tbody></table>`;
+}
+
+/** Return a key that may be broken behind its dots. */
+function breakableKey(key) {
+  return escapeText(key).split(/(?<=[._])/).map((part) => html`${part}<wbr />`);
 }
 
 function isComparable({ type }) {

@@ -54,7 +54,7 @@ export function TraceScatter({ traces, range, onRange, onOpen }) {
       <canvas ref=${canvas} role="img" aria-label=${`Duration over time of ${formatCount(traces.length, "trace")}, ${errors} with errors; the list below has the same`}></canvas>
       ${drag && html`<div class="drag" style=${{ left: `${drag.left}px`, top: `${drag.top}px`, width: `${drag.right - drag.left}px`, height: `${drag.bottom - drag.top}px` }}></div>`}
       ${hoveredAt && html`
-        <div class=${`tip ${hoveredAt.x > canvas.current.clientWidth / 2 ? "to-left" : ""}`} style=${{ left: `${hoveredAt.x}px`, top: `${hoveredAt.y}px` }}>
+        <div class=${`scatter-tip ${hoveredAt.x > canvas.current.clientWidth / 2 ? "to-left" : ""}`} style=${{ left: `${hoveredAt.x}px`, top: `${hoveredAt.y}px` }}>
           <strong>${escapeText(hovered.root_service)} ${escapeText(hovered.root_name)}</strong>
           <span class="number">${formatDuration(hovered.duration)} · ${formatCount(hovered.spans, "span")}${hovered.errors > 0 && html` · <span class="error-text">${hovered.errors} failed</span>`}</span>
           <span class="muted number">${formatClock(hovered.start)}</span></div>`}

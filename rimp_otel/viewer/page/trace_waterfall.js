@@ -54,7 +54,7 @@ export function TraceWaterfall({ rows, zoom, criticalPath, collapsed, toggle, ma
     const row = rows[index];
     const isOpenable = row.kind === "span" && (row.node.children.length || row.node.logs.length || row.node.span.events.length);
     return {
-      class: `${row.kind} ${matches?.has(row) ? "match" : ""} ${matches && !matches.has(row) ? "no-match" : ""}`,
+      class: `${row.kind}-row ${matches?.has(row) ? "match" : ""} ${matches && !matches.has(row) ? "no-match" : ""}`,
       "aria-level": row.depth + 1,
       "aria-expanded": isOpenable ? !collapsed.has(row.node.index) : null,
     };
@@ -95,11 +95,11 @@ function SpanName({ row: { node }, isCollapsed, toggle }) {
 function EventName({ row }) {
   if (row.kind === "log") {
     const level = levelOf(row.log.severity);
-    return html`<span class=${`level ${level}`}>${level === "unspecified" ? "log" : level}</span>
+    return html`<span class=${`trace-level ${level}`}>${level === "unspecified" ? "log" : level}</span>
       <span class="cut">${escapeText(row.log.text)}</span>`;
   }
   const raised = exceptionIn(row.event.attributes);
-  return html`<span class=${`level ${raised ? "error" : "event"}`}>${raised ? "raised" : "event"}</span>
+  return html`<span class=${`trace-level ${raised ? "error" : "event"}`}>${raised ? "raised" : "event"}</span>
     <span class="cut">${escapeText(raised ? [raised.type, raised.message].filter(Boolean).join(": ") : row.event.name)}</span>`;
 }
 

@@ -169,7 +169,7 @@ function TraceHeader({ trace, data, state }) {
         <//>
       </span>
     </header>
-    <ul class="legend" aria-label="Services">
+    <ul class="trace-services" aria-label="Services">
       ${trace.services.map((service) => html`<li><${ServiceName} name=${service.name} /> <span class="muted number">${service.spans}</span>${
         service.errors > 0 && html` <span class="error-text number">${service.errors} failed</span>`}</li>`)}
     </ul>`;
