@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from rimp_otel.sql import connect as connect
     from rimp_otel.storage.base import TelemetryStorage as TelemetryStorage
     from rimp_otel.storage.base import select as select
+    from rimp_otel.storage.clickhouse.storage import ClickHouseStorage as ClickHouseStorage
     from rimp_otel.storage.files.policy import FileStats as FileStats
     from rimp_otel.storage.files.storage import FileStorage as FileStorage
     from rimp_otel.storage.memory import MemoryStorage as MemoryStorage
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULES = {
+    "ClickHouseStorage": "rimp_otel.storage.clickhouse.storage",
     "CollectorStats": "rimp_otel.collector.stats",
     "ConfigurationError": "rimp_otel.errors",
     "DecodeError": "rimp_otel.errors",

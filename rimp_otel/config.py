@@ -21,7 +21,7 @@ __all__ = [
     "TelemetryConfig",
 ]
 
-BACKENDS = ("memory", "file", "sqlite")
+BACKENDS = ("memory", "file", "sqlite", "clickhouse")
 """The storages that ``storage_backend`` can name."""
 
 DEFAULT_PATHS = {"file": "telemetry", "sqlite": "telemetry.db"}
@@ -38,6 +38,18 @@ class _DefaultBackend(str):
     """The default of ``storage_backend``, told from the same text that was configured."""
 
     __slots__ = ()
+
+
+class _ServerUrl(str):
+    """The URL of a server, which is shown without its password."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        scheme, _, rest = self.partition("://")
+        login, at, host = rest.rpartition("@")
+        user = login.partition(":")[0]
+        return repr(f"{scheme}://{user}{':***' * (':' in login)}{at}{host}")
 
 
 class DefaultSize(int):
@@ -71,15 +83,17 @@ class TelemetryConfig:
             journal, for the case that the process dies, if the storage persists; None or 0 keeps
             none, so that a death costs up to ``metric_interval`` of measurements.
         realtime_mode: call the listeners at once, on the thread that collects.
-        storage_backend: "memory", "file" or "sqlite"; default: the kind that ``storage_path`` stands for
-            ("sqlite" if it ends in .db, .sqlite or .sqlite3, else "file"), and "memory" without one.
+        storage_backend: "memory", "file", "sqlite" or "clickhouse"; default: the kind that ``storage_path``
+            stands for ("clickhouse" if it is a URL ``clickhouse+http://…``, "sqlite" if it ends in .db, .sqlite
+            or .sqlite3, else "file"), and "memory" without one.
         storage_path: where a persistent storage records. For "file" a directory (default:
             "telemetry"), or a family of files if it ends in ``.jsonl``; for "sqlite" a file
-            (default: "telemetry.db").
+            (default: "telemetry.db"); for "clickhouse" the URL of a database.
         journal: buffer on disk, where no death of the process loses a record, if the storage
             persists; False buffers in memory.
         journal_path: the directory for the journals of storages that have no place of their own
-            for them (a custom storage); without it, those are buffered in memory.
+            for them: ClickHouse's (default: "telemetry.clickhouse"), and custom ones, which without it are
+            buffered in memory.
         journal_size: bytes of records that may wait in the journal while the storage is behind or
             down; past it new ones are dropped and counted.
         record_open_spans: record each span's start in the journal, so that a span that was open
@@ -147,9 +161,10 @@ class TelemetryConfig:
         for entry in fields(self):
             _CHECKS[entry.name](entry.name, getattr(self, entry.name))
         object.__setattr__(self, "forward", tuple(self.forward))
+        if self.storage_path is not None and is_server_url(self.storage_path):
+            object.__setattr__(self, "storage_path", _ServerUrl(self.storage_path))
         if self.storage_path is not None and not self.names_storage:
-            is_database = Path(self.storage_path).suffix in {".db", ".sqlite", ".sqlite3"}
-            object.__setattr__(self, "storage_backend", "sqlite" if is_database else "file")
+            object.__setattr__(self, "storage_backend", _backend_of(self.storage_path))
         if self.seal is not None:
             object.__setattr__(self, "parquet", self.parquet or self.seal)
             object.__setattr__(self, "seal", None)
@@ -183,6 +198,19 @@ class TelemetryConfig:
         return cls(**values)
 
 
+def is_server_url(path: str | os.PathLike[str]) -> bool:
+    """Return True if a ``storage_path`` is the URL of a server, and no path."""
+    return isinstance(path, str) and path.lower().startswith(
+        ("clickhouse+http:", "clickhouse+https:")
+    )
+
+
+def _backend_of(path: str | os.PathLike[str]) -> str:
+    if is_server_url(path):
+        return "clickhouse"
+    return "sqlite" if Path(path).suffix in {".db", ".sqlite", ".sqlite3"} else "file"
+
+
 # Settings that have no effect where others are as they are.
 
 _STORAGE_SETTINGS = {
@@ -191,6 +219,7 @@ _STORAGE_SETTINGS = {
         "forward",
     },
     "sqlite": {"retain_size", "retain_age", "forward"},
+    "clickhouse": {"retain_age"},
     "memory": {"memory_max_records", "memory_max_bytes"},
 }
 _JOURNAL_SETTINGS = {

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests.clickhouse import ClickHouse, start_clickhouse
 
 settings.register_profile("usual", deadline=None, max_examples=100)
 # For what was tried with many on another version of Python, and for a long time.
@@ -34,3 +37,13 @@ def default_signals() -> None:
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             handler = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
             signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
+    """A ClickHouse server: chDB behind HTTP. Tests take a database of their own."""
+    pytest.importorskip("chdb")
+    pytest.importorskip("clickhouse_connect")
+    server = start_clickhouse(tmp_path_factory.mktemp("clickhouse"))
+    yield server
+    server.end()

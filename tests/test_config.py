@@ -43,12 +43,12 @@ WRONG = [
     (
         "storage_backend",
         "tape",
-        "storage_backend must be 'memory', 'file' or 'sqlite', got 'tape'",
+        "storage_backend must be 'memory', 'file', 'sqlite' or 'clickhouse', got 'tape'",
     ),
     (
         "storage_backend",
         ["file"],
-        "storage_backend must be 'memory', 'file' or 'sqlite', got ['file']",
+        "storage_backend must be 'memory', 'file', 'sqlite' or 'clickhouse', got ['file']",
     ),
     ("storage_path", "", "storage_path must be a path or None, got ''"),
     ("storage_path", b"x", "storage_path must be a path or None, got b'x'"),

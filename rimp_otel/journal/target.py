@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rimp_otel.batch import TelemetryData
 from rimp_otel.journal.slots import Slot
 from rimp_otel.models.records import Signal
+from rimp_otel.otlp.lines import LINE_SIZE
 from rimp_otel.process import call_in_forked_child
 
 __all__ = ["NO_FILE", "DirectoryTarget", "End", "JournalTarget"]
@@ -39,6 +40,9 @@ class JournalTarget(ABC):
     #: True if a ``store`` that raises has left nothing behind. Where that is not certain, the same
     #: slice is offered again with the same ``slice_id``, also by the next process.
     reverts_failed_store = False
+
+    #: Bytes of a journal that are stored at once, if the drain is not far behind.
+    slice_size = 4 * LINE_SIZE
 
     @abstractmethod
     def take_slot(self) -> Slot:
@@ -110,6 +114,7 @@ class DirectoryTarget(JournalTarget):
         directory_of: returns the journal directory of a slot, given its number.
         lines_since: returns what ``JournalTarget.lines_since`` does; nothing by default.
         sync: forces what was stored to the device; by default the storage decides when to sync.
+        slice_size: bytes that are stored at once; by default as for files.
     """
 
     def __init__(
@@ -118,7 +123,10 @@ class DirectoryTarget(JournalTarget):
         directory_of: Callable[[int], Path],
         lines_since: Callable[[Signal, int], Iterable[bytes]] | None = None,
         sync: Callable[[], None] | None = None,
+        slice_size: int | None = None,
     ) -> None:
+        if slice_size is not None:
+            self.slice_size = slice_size
         self._slot: Slot | None = None
         self._store = store
         self._directory_of = directory_of

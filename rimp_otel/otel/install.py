@@ -261,4 +261,6 @@ def _report_location(telemetry: Telemetry, is_custom: bool) -> None:
         where = "in memory only: nothing is left when this process ends"
     else:
         where = f"in {config.path}"
+    if config.storage_backend == "clickhouse" and not is_custom:
+        where = f"with {telemetry.storage!r}"
     Reporter().warn("where", f"recording {where}")

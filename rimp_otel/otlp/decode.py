@@ -26,7 +26,7 @@ from rimp_otel.otlp.decode_common import (
 from rimp_otel.otlp.decode_metrics import decode_metrics
 from rimp_otel.otlp.decode_spans import decode_spans
 
-__all__ = ["Decoded", "decode_line"]
+__all__ = ["Decoded", "decode_events", "decode_line"]
 
 
 class Decoded(NamedTuple):
@@ -48,11 +48,12 @@ def decode_line(text: str | bytes) -> Decoded:
     if signal is Signal.TRACES:
         return Decoded(signal, decode_spans(line.resource_spans or []))
     if signal is Signal.LOGS:
-        return Decoded(signal, _decode_events(line.resource_logs or []))
+        return Decoded(signal, decode_events(line.resource_logs or []))
     return Decoded(signal, decode_metrics(line.resource_metrics or []))
 
 
-def _decode_events(groups: list[messages.ResourceLogs]) -> list[TelemetryEvent]:
+def decode_events(groups: list[messages.ResourceLogs]) -> list[TelemetryEvent]:
+    """Return the log records of a line, in its order."""
     events = []
     for group in groups:
         resource = resource_info_of(group.resource, group.schema_url or "")

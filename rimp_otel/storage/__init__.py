@@ -1,7 +1,7 @@
 """The storages that keep batches, and the reading of recordings.
 
 What lives here: the contract of a storage (``base``), the storages in memory, in files (``files``)
-and in SQLite (``sqlite``), one way to read recordings of both kinds (``recording``), and what the
+in SQLite (``sqlite``) and in ClickHouse (``clickhouse``), one way to read recordings of both kinds (``recording``), and what the
 readers share (``reading``, ``slots``). Imports: from ``journal``, ``batch`` and below; ``sqlite``
 and ``files`` do not import each other. Public: the names of this package; each is loaded when it is
 first asked for (PEP 562), so that who records into files waits for no SQLite.
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rimp_otel.storage.base import Selection as Selection
     from rimp_otel.storage.base import TelemetryStorage as TelemetryStorage
     from rimp_otel.storage.base import select as select
+    from rimp_otel.storage.clickhouse.storage import ClickHouseStorage as ClickHouseStorage
     from rimp_otel.storage.files.policy import FileStats as FileStats
     from rimp_otel.storage.files.storage import FileStorage as FileStorage
     from rimp_otel.storage.memory import MemoryStorage as MemoryStorage
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 export_lazily(
     __name__,
     {
+        "ClickHouseStorage": "rimp_otel.storage.clickhouse.storage",
         "DamagedLine": "rimp_otel.storage.base",
         "DirectoryTarget": "rimp_otel.journal.target",
         "FileStats": "rimp_otel.storage.files.policy",

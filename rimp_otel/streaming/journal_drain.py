@@ -60,7 +60,6 @@ __all__ = ["JournalDrain", "Recovery", "recover_journal"]
 _MAX_FINISHED = 4
 # Segments that wait to be stored, and bytes.
 _FAR_BEHIND, _LARGEST_SLICE = 3, 4 * 1024 * 1024
-_USUAL_SLICE = 4 * LINE_SIZE
 _MAX_ROUNDS = 10
 
 
@@ -77,7 +76,8 @@ class JournalDrain(Drain):
         buffer: what the journal could not take; None where nothing is collected.
         storage: what that is stored into; None where nothing is collected.
         sync_after: seconds between two syncs, 0 for one after each drain; None for no syncs.
-        usual_slice: bytes of segments that are stored together if the drain is not far behind.
+        usual_slice: bytes of segments that are stored together if the drain is not far behind; by default, what
+            the target says.
         clock: returns monotonic seconds.
     """
 
@@ -91,14 +91,14 @@ class JournalDrain(Drain):
         buffer: BufferView | None = None,
         storage: TelemetryStorage | None = None,
         sync_after: float | None = None,
-        usual_slice: int = _USUAL_SLICE,
+        usual_slice: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
         self._target = target
         self._sync_after = sync_after
         self._sync_due = 0.0
-        self._usual_slice = usual_slice
+        self._usual_slice = target.slice_size if usual_slice is None else usual_slice
         super().__init__(buffer, storage, counts, offer, reporter, clock)
 
     def reset_after_fork(self) -> None:

@@ -57,6 +57,8 @@ def storage_for(config: TelemetryConfig) -> TelemetryStorage:
         return FileStorage.from_config(config)
     if config.storage_backend == "sqlite":
         return storages.SQLiteStorage.from_config(config)
+    if config.storage_backend == "clickhouse":
+        return storages.ClickHouseStorage.from_config(config)
     return storages.MemoryStorage(config.memory_max_records, config.memory_max_bytes)
 
 

@@ -6,7 +6,14 @@ import sqlite3
 
 import pytest
 
-from rimp_otel import FileStorage, MemoryStorage, SQLiteStorage, TelemetryData, TelemetryStorage
+from rimp_otel import (
+    ClickHouseStorage,
+    FileStorage,
+    MemoryStorage,
+    SQLiteStorage,
+    TelemetryData,
+    TelemetryStorage,
+)
 from rimp_otel.models.records import Signal
 from rimp_otel.storage import select
 
@@ -34,9 +41,22 @@ class TwoMethods(TelemetryStorage):
         """Do nothing."""
 
 
-@pytest.fixture(params=["memory", "directory", "family", "sqlite", "two methods"])
+@pytest.fixture(scope="session")
+def clickhouse_storage(clickhouse, tmp_path_factory):
+    """Return a storage in ClickHouse, which the tests empty."""
+    journals = tmp_path_factory.mktemp("journals")
+    with ClickHouseStorage(clickhouse.url("contract"), journal_path=journals) as made:
+        yield made
+
+
+@pytest.fixture(params=["memory", "directory", "family", "sqlite", "clickhouse", "two methods"])
 def storage(request, tmp_path):
     """Return an empty storage of each kind."""
+    if request.param == "clickhouse":
+        # Making the tables takes longer than most tests.
+        yield request.getfixturevalue("clickhouse_storage")
+        request.getfixturevalue("clickhouse").clear("contract")
+        return
     if request.param == "two methods":
         made = TwoMethods(tmp_path / "own.db")
         yield made

@@ -1,0 +1,1 @@
+"""Tests of ``rimp_otel.storage.clickhouse``, on chDB."""
