@@ -172,7 +172,7 @@ export function Sparkline({ values, kind = "requests", label, width = 96, height
   const lineOf = (piece) => "M" + piece.map((index) => `${x(index)},${y(all[index])}`).join("L") + (piece.length === 1 ? "h1.5" : "");
   const areaOf = (piece) => `${lineOf(piece)}L${x(piece.at(-1))},${height}L${x(piece[0])},${height}Z`;
   return html`
-    <svg class=${`sparkline ${kind}`} viewBox=${`0 0 ${width} ${height}`} width=${width} height=${height}
+    <svg class=${`sparkline ${most ? kind : "flat"}`} viewBox=${`0 0 ${width} ${height}`} width=${width} height=${height}
       role="img" aria-label=${label} preserveAspectRatio="none">
       ${most > 0 && html`<path class="area" d=${pieces.map(areaOf).join("")} />`}
       <path class="line" d=${pieces.map(lineOf).join("")} />

@@ -46,7 +46,8 @@ export function formatDuration(nanos) {
   if (seconds < 172_800) {
     return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} m`;
   }
-  return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
+  if (seconds < 63_115_200) return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
+  return `${Math.floor(seconds / 31_557_600)} years`;
 }
 
 const DURATION_UNITS = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 };
@@ -87,21 +88,32 @@ export function formatShort(value) {
   return significant(value);
 }
 
-/** Return a rate per second, such as `12.3/s`, or by minute or hour where it is less. */
-export function formatRate(perSecond) {
-  if (perSecond === null || perSecond === undefined) return "–";
-  if (!perSecond) return "0/s";
-  if (perSecond >= 0.1) return formatShort(perSecond) + "/s";
-  return perSecond * 60 >= 0.1 ? significant(perSecond * 60) + "/min" : significant(perSecond * 3600) + "/h";
+const RATE_UNITS = [
+  { name: "s", seconds: 1 },
+  { name: "min", seconds: 60 },
+  { name: "h", seconds: 3600 },
+];
+
+/** Return the unit in which the largest of these rates per second is read best. */
+export function rateUnitOf(rates) {
+  const most = rates.reduce((found, rate) => Math.max(found, rate ?? 0), 0);
+  return RATE_UNITS.find(({ seconds }) => most * seconds >= 0.5) ?? RATE_UNITS[most ? 2 : 0];
 }
 
-/** Return a part of 1 as per cent, such as `0.4 %`; never `0 %` of something that is not 0. */
+/** Return a rate per second as text, such as `12.3/s`, or `4/min` where it is less. */
+export function formatRate(perSecond, unit = rateUnitOf([perSecond])) {
+  if (perSecond === null || perSecond === undefined) return "–";
+  return `${formatShort(perSecond * unit.seconds)}/${unit.name}`;
+}
+
+/** Return a part of 1 as per cent, such as `0.40 %` or `6.0 %`; never `0 %` of something that is not 0. */
 export function formatPercent(part) {
   if (part === null || part === undefined || Number.isNaN(part)) return "–";
   const percent = part * 100;
   if (percent === 0) return "0 %";
   if (Math.abs(percent) < 0.01) return "< 0.01 %";
-  return (Math.abs(percent) < 10 ? significant(percent) : percent.toFixed(percent === 100 ? 0 : 1)) + " %";
+  if (percent === 100) return "100 %";
+  return (Math.abs(percent) < 0.995 ? percent.toPrecision(2) : percent.toFixed(1)) + " %";
 }
 
 /** Return a size in bytes, such as `1.2 MB`; a kB is 1,000 bytes. */

@@ -3,7 +3,7 @@
 import { render } from "./vendor/htm_preact.js";
 import { forgetCanvasColors, setServices } from "./colors.js";
 import { Answer, EmptyState, ErrorNotice, html, Icon, useAnswer, useEffect, useMemo, useRef, useState } from "./components.js";
-import { formatBytes, setUtc as showUtc } from "./format.js";
+import { escapeText, formatBytes, setUtc as showUtc } from "./format.js";
 import { boundKeys, listenToKeys, useKeys } from "./keys.js";
 import { LocalSource } from "./local_source.js";
 import { answerOtherTabs, askOtherTabs, RemoteSource, tokenStore } from "./source.js";
@@ -75,11 +75,12 @@ function App({ firstSource }) {
 
   const isLive = !isPaused && !source.isLocal && isRelative(state.rangeText);
   const isConnected = useLive(source, isLive, refresh);
-  const view = VIEWS[state.view];
+  const view = Object.hasOwn(VIEWS, state.view) ? VIEWS[state.view] : null;
+  const recording = info.value?.path?.replace(/\/+$/, "").split("/").at(-1);
   useShellKeys({ state, navigate, refresh, setHelpOpen, setTheme, theme });
   useEffect(() => {
-    document.title = `${view ? view.title : "Not found"} · rimp`;
-  }, [view]);
+    document.title = [view ? view.title : "Not found", recording, "rimp"].filter(Boolean).join(" · ");
+  }, [view, recording]);
 
   if (info.error?.status === 401) return html`<${TokenPanel} source=${source} retry=${info.retry} />`;
   const isNothingThere = info.value === undefined && (info.error?.status === 0 || info.error?.status === 404);
@@ -87,6 +88,7 @@ function App({ firstSource }) {
     <a class="skip" href="#main" onClick=${focusMain}>Skip to the content</a>
     <header class="bar">
       <a class="brand" href=${linkTo(state, { view: "overview" })} title=${info.value?.path}>rimp</a>
+      ${recording && html`<span class="recording-name cut" title=${info.value.path}>${escapeText(recording)}</span>`}
       <${Tabs} state=${state} info=${info.value} />
       <div class="bar-tools">
         <${TimeRangePicker} ...${{ state, navigate, isUtc, setUtc, info: info.value }} />

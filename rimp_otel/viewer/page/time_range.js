@@ -123,6 +123,7 @@ const TICK_SECONDS = [
   0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800,
   21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000,
 ];
+const YEAR = 31_557_600;
 
 /**
  * Return round times within a range, to label an axis.
@@ -133,7 +134,8 @@ const TICK_SECONDS = [
  * @returns {{time: bigint, text: string}[]}
  */
 export function timeTicks(from, length, most) {
-  const seconds = TICK_SECONDS.find((one) => length / 1e9 / one <= most) ?? TICK_SECONDS.at(-1);
+  const parts = length / 1e9 / most;
+  const seconds = TICK_SECONDS.find((one) => parts <= one) ?? Math.ceil(parts / YEAR) * YEAR;
   const step = BigInt(Math.round(seconds * 1e9));
   const ticks = [];
   for (let time = ((from + step - 1n) / step) * step; time <= from + BigInt(length); time += step) {
@@ -143,6 +145,7 @@ export function timeTicks(from, length, most) {
 }
 
 function tickText(time, seconds) {
+  if (seconds >= YEAR) return formatDay(time).slice(0, 4);
   if (seconds >= 86_400) return formatDay(time).slice(5);
   if (seconds < 1) return formatClock(time, 3);
   return seconds < 60 ? formatClock(time, 0) : formatClock(time, 0).slice(0, 5);

@@ -6,7 +6,7 @@ import { html, useMemo, useState } from "./components.js";
 import { escapeText, formatClock, formatCount, formatDuration } from "./format.js";
 import { timeTicks } from "./time_range.js";
 
-const LEFT = 58;
+const LEFT = 64;
 const RIGHT = 12;
 const TOP = 8;
 const BOTTOM = 22;

@@ -110,7 +110,7 @@ function Differences({ before, after, state, navigate }) {
     </div>
     ${rows.length === 0
       ? html`<${EmptyState} title="Nothing differs by much"><p>Every path has the same spans, and none took longer or shorter by a tenth of the trace.</p><//>`
-      : html`<${VirtualList} id="path" role="grid" label="Paths of both traces" count=${rows.length} rowHeight=${ROW_HEIGHT}
+      : html`<${VirtualList} id="path" role="treegrid" label="Paths of both traces" count=${rows.length} rowHeight=${ROW_HEIGHT}
           selected=${selected} onSelect=${setSelected} onOpen=${open}
           rowProps=${(index) => ({ class: `compare-row ${sideOf(rows[index])}`, "aria-level": rows[index].depth + 1 })}
           renderRow=${(index) => html`<${PathRow} ...${{ row: rows[index], scale, before, after, state }} />`} />`}`;

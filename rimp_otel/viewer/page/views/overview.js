@@ -1,7 +1,7 @@
 /** The first view: how each service does, what has changed, what was lost. */
 
 import { Answer, CopyButton, EmptyState, html, Icon, ServiceName, Sparkline, useAnswer, useState } from "../components.js";
-import { escapeText, formatCount, formatDuration, formatNumber, formatPercent, formatRate, formatShort } from "../format.js";
+import { escapeText, formatCount, formatDuration, formatNumber, formatPercent, formatRate, formatShort, rateUnitOf } from "../format.js";
 import { ALL } from "../time_range.js";
 import { linkTo } from "../url_state.js";
 
@@ -79,7 +79,7 @@ function Services({ overview, state, navigate }) {
     return order.isNumber ? right - left : left < right ? -1 : 1;
   };
   const services = [...overview.services].sort(compare);
-  const worst = services.reduce((most, service) => Math.max(most, service.p99 ?? 0), 1);
+  const unit = rateUnitOf(services.map((service) => service.rate));
   return html`
     <section class="table-scroll">
       <table class="services">
@@ -92,19 +92,19 @@ function Services({ overview, state, navigate }) {
           ${column.name === "error_rate" && html`<th scope="col" class="trend"><span class="hidden">Errors over time</span></th>`}
           ${column.name === "p99" && html`<th scope="col" class="trend"><span class="hidden">p99 over time</span></th>`}`)}
         </tr></thead>
-        <tbody>${services.map((service) => html`<${ServiceRow} key=${service.name} ...${{ service, state, navigate, worst }} />`)}</tbody>
+        <tbody>${services.map((service) => html`<${ServiceRow} key=${service.name} ...${{ service, state, navigate, unit }} />`)}</tbody>
       </table>
     </section>`;
 }
 
-function ServiceRow({ service, state, navigate, worst }) {
+function ServiceRow({ service, state, navigate, unit }) {
   const href = linkTo(state, { view: "traces", service: service.name });
   const failed = linkTo(state, { view: "traces", service: service.name, status: "error" });
   const slow = linkTo(state, { view: "traces", service: service.name, sort: "longest", min_duration: service.p90 && Math.round(service.p90) });
   return html`
     <tr onClick=${(event) => event.target.closest("a") || navigate({ view: "traces", service: service.name })}>
       <th scope="row"><a href=${href}><${ServiceName} name=${service.name} /></a><span class="muted small-text number">${formatCount(service.operations, "operation")}</span></th>
-      <td class="number" title=${formatCount(service.requests, "request")}>${formatRate(service.rate)}</td>
+      <td class="number" title=${formatCount(service.requests, "request")}>${formatRate(service.rate, unit)}</td>
       <td class="trend"><${Sparkline} values=${service.series.requests} label="Requests over time" /></td>
       <td class="number" title=${formatCount(service.errors, "failed request")}>${service.errors > 0
         ? html`<a class="error-text" href=${failed}>${formatPercent(service.error_rate)}</a>`

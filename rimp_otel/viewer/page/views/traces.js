@@ -68,7 +68,7 @@ function FoundTraces({ found, state, navigate, info, limit }) {
       <span class="buttons" role="group" aria-label="Sort">${Object.entries(SORTS).map(([name, { title }]) => html`
         <button type="button" class="small" aria-pressed=${SORTS[name] === sort} onClick=${() => navigate({ sort: name === "newest" ? null : name }, { replace: true })}>${title}</button>`)}</span>
     </div>
-    <${VirtualList} id="trace" role="listbox" label="Traces" count=${traces.length} rowHeight=${ROW_HEIGHT} opensByClick
+    <${VirtualList} id="trace" role="grid" label="Traces" count=${traces.length} rowHeight=${ROW_HEIGHT} opensByClick
       selected=${Math.min(selected, traces.length - 1)} onSelect=${setSelected} onOpen=${(index) => open(traces[index])}
       rowProps=${() => ({ class: "trace-row" })}
       renderRow=${(index) => html`<${TraceRow} ...${{ trace: traces[index], longest, state, mark, isMarked: marked.includes(traces[index].trace_id) }} />`} />`;
@@ -80,15 +80,16 @@ function TraceRow({ trace, longest, state, mark, isMarked }) {
     mark(trace);
   };
   return html`
-    <span class="when number muted">${formatNear(trace.start, Date.now())}</span>
-    <span class="what"><${ServiceName} name=${trace.root_service} /><a class="cut" tabindex="-1" href=${linkTo(state, { view: "trace", id: trace.trace_id })}
+    <span class="when number muted" role="gridcell">${formatNear(trace.start, Date.now())}</span>
+    <span class="what" role="gridcell"><${ServiceName} name=${trace.root_service} /><a class="cut name-link" tabindex="-1" href=${linkTo(state, { view: "trace", id: trace.trace_id })}
       onClick=${(event) => event.stopPropagation()}>${escapeText(trace.root_name) || "no name"}</a>
       ${trace.is_interrupted && html`<span class="badge warn" title="A span of it was open when its process died">interrupted</span>`}</span>
-    <span class="how-long"><span class=${`length ${trace.errors ? "failed" : ""}`} style=${{ width: `${(trace.duration / longest) * 100}%` }}></span><span class="number">${formatDuration(trace.duration)}</span></span>
-    <span class="number muted spans">${formatNumber(trace.spans)} <span class="unit">span${trace.spans === 1 ? "" : "s"}</span></span>
-    <span class="failures">${trace.errors > 0 && html`<span class="badge error">${formatNumber(trace.errors)} failed</span>`}</span>
-    <span class="dots" title=${trace.services.map(({ name, spans }) => `${name}: ${spans}`).join("\n")}>${trace.services.slice(0, 8).map(({ name }) => html`<i style=${{ background: serviceColor(name) }}></i>`)}</span>
-    <button type="button" class=${`bare mark ${isMarked ? "marked" : ""}`} tabindex="-1" aria-pressed=${isMarked} title="Mark it, to compare it with another (m)" aria-label="Mark it, to compare it with another" onClick=${press}><${Icon} name="compare" /></button>`;
+    <span class="how-long" role="gridcell"><span class=${`length ${trace.errors ? "failed" : ""}`} style=${{ width: `${(trace.duration / longest) * 100}%` }}></span><span class="number">${formatDuration(trace.duration)}</span></span>
+    <span class="number muted spans" role="gridcell">${formatNumber(trace.spans)} <span class="unit">span${trace.spans === 1 ? "" : "s"}</span></span>
+    <span class="failures" role="gridcell">${trace.errors > 0 && html`<span class="badge error">${formatNumber(trace.errors)} failed</span>`}</span>
+    <span class="dots" role="gridcell" title=${trace.services.map(({ name, spans }) => `${name}: ${spans}`).join("\n")}>${trace.services.slice(0, 8).map(({ name }) => html`<i style=${{ background: serviceColor(name) }}></i>`)}</span>
+    <span role="gridcell"><button type="button" class=${`bare mark ${isMarked ? "marked" : ""}`} tabindex="-1" aria-pressed=${isMarked} title="Mark it, to compare it with another (m)"
+      aria-label="Mark it, to compare it with another" onClick=${press}><${Icon} name="compare" /></button></span>`;
 }
 
 function NoTraces({ found, state, navigate, info }) {
