@@ -17,7 +17,7 @@ __all__ = [
     "RefusedRowsError",
     "ServerAddress",
     "ServerError",
-    "parse_address",
+    "parse_server_url",
 ]
 
 _SCHEMES = {"clickhouse+http": "http", "clickhouse+https": "https"}
@@ -47,7 +47,7 @@ class ServerAddress(NamedTuple):
     shown: str
 
 
-def parse_address(url: str) -> ServerAddress:
+def parse_server_url(url: str) -> ServerAddress:
     """Return what a URL such as ``clickhouse+http://user:password@host:8123/database`` says.
 
     Raises:

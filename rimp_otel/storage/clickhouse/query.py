@@ -12,7 +12,7 @@ from rimp_otel.batch import TelemetryData
 from rimp_otel.models.records import Signal
 from rimp_otel.storage.base import TIMES, Selection, without_times
 from rimp_otel.storage.clickhouse.connection import ClickHouseConnection
-from rimp_otel.storage.clickhouse.records import RowDecoder, select_list
+from rimp_otel.storage.clickhouse.records import RowDecoder, selected_columns
 from rimp_otel.storage.clickhouse.rows import MAX_TIME
 from rimp_otel.storage.clickhouse.schema import ORDER, ExistingTable, quote_name
 from rimp_otel.storage.clickhouse.writer import ClickHouseTables
@@ -65,7 +65,7 @@ class TableQuery:
             order += f", {quote_name(ORDER)}{direction}"
         most = "" if limit is None else f" LIMIT {limit}"
         return (
-            f"SELECT {select_list(existing)} FROM {quote_name(existing.name)}{where}"
+            f"SELECT {selected_columns(existing)} FROM {quote_name(existing.name)}{where}"
             f" ORDER BY {order}{most}"
         )
 

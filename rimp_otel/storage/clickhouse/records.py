@@ -1,6 +1,6 @@
 """Rows to records: columns and the rest of ``rows`` together, and rows of others, which have no rest.
 
-Rows come in as JSON arrays, in the order of ``select_list``, and become OTLP's messages, which ``rimp_otel.otlp``
+Rows come in as JSON arrays, in the order of ``selected_columns``, and become OTLP's messages, which ``rimp_otel.otlp``
 decodes as it does those of a line.
 """
 
@@ -24,7 +24,7 @@ from rimp_otel.otlp.values import attributes_json
 from rimp_otel.storage.clickhouse.rows import KIND_NAMES, STATUS_NAMES, Rest
 from rimp_otel.storage.clickhouse.schema import TABLES, ExistingTable, TableDefinition, quote_name
 
-__all__ = ["RowDecoder", "select_list"]
+__all__ = ["RowDecoder", "selected_columns"]
 
 
 # What is asked for.
@@ -38,7 +38,7 @@ _DEFAULTS = {
 }
 
 
-def select_list(existing: ExistingTable) -> str:
+def selected_columns(existing: ExistingTable) -> str:
     """Return what to select of a table, so that each row is what ``RowDecoder`` takes."""
     return ", ".join(
         _expression(column.name, column.type, existing.types.get(column.name))

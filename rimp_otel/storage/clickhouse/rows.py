@@ -80,19 +80,19 @@ def rows_of_line(
             for scope_spans in resource_spans.scope_spans or ():
                 origin = _Origin(resource_spans, scope_spans, _TRACE_FIELDS)
                 for span in scope_spans.spans or ():
-                    yield (signal, None, *_span_row(span, origin))
+                    yield (signal, None, *_row_of_span(span, origin))
     elif signal is Signal.LOGS:
         for resource_logs in found.resource_logs or ():
             for scope_logs in resource_logs.scope_logs or ():
                 origin = _Origin(resource_logs, scope_logs, _LOG_FIELDS)
                 for log in scope_logs.log_records or ():
-                    yield (signal, None, *_log_row(log, origin))
+                    yield (signal, None, *_row_of_log(log, origin))
     else:
         for resource_metrics in found.resource_metrics or ():
             for scope_metrics in resource_metrics.scope_metrics or ():
                 origin = _Origin(resource_metrics, scope_metrics, _METRIC_FIELDS)
                 for metric in scope_metrics.metrics or ():
-                    yield from _metric_rows(metric, origin, in_seconds)
+                    yield from _rows_of_metric(metric, origin, in_seconds)
 
 
 # What stands around records.
@@ -270,7 +270,7 @@ def _id_text(text: str | None, size: int, field: str) -> str:
 _NO_EVENT, _NO_LINK = messages.SpanEvent(), messages.Link()
 
 
-def _span_row(span: messages.Span, origin: _Origin) -> tuple[int, list[Any]]:
+def _row_of_span(span: messages.Span, origin: _Origin) -> tuple[int, list[Any]]:
     start = check_uint64(span.start_time_unix_nano, "startTimeUnixNano")
     end = check_uint64(span.end_time_unix_nano, "endTimeUnixNano")
     absent = None
@@ -358,7 +358,7 @@ def _split_links(
 # Log records.
 
 
-def _log_row(log: messages.LogRecord, origin: _Origin) -> tuple[int, list[Any]]:
+def _row_of_log(log: messages.LogRecord, origin: _Origin) -> tuple[int, list[Any]]:
     time = check_uint64(log.time_unix_nano, "timeUnixNano")
     observed = check_uint64(log.observed_time_unix_nano, "observedTimeUnixNano")
     absent: list[str] = []
@@ -412,7 +412,7 @@ _NO_EXEMPLAR = messages.OtlpExemplar()
 _NO_EXEMPLARS: tuple[Any, ...] = (_EMPTY,) * 5
 
 
-def _metric_rows(
+def _rows_of_metric(
     metric: messages.Metric, origin: _Origin, in_seconds: Collection[MetricKind]
 ) -> Iterator[tuple[Signal, MetricKind, int, list[Any]]]:
     rest = None
@@ -424,7 +424,7 @@ def _metric_rows(
         data = getattr(metric, kind.value)
         for point in (data and data.data_points) or ():
             absent: list[str] = []
-            times = _times_of(point) if kind in in_seconds else None
+            times = _point_times(point) if kind in in_seconds else None
             own = split(point, data, absent)
             attributes, point.attributes = _split_attributes(point.attributes)
             start = check_uint64(point.start_time_unix_nano, "startTimeUnixNano")
@@ -460,7 +460,7 @@ def _metric_rows(
 _Times = tuple[Any, Any, list[messages.OtlpExemplar], list[Any]]
 
 
-def _times_of(point: Any) -> _Times:
+def _point_times(point: Any) -> _Times:
     exemplars = getattr(point, "exemplars", None) or []
     times = [exemplar.time_unix_nano for exemplar in exemplars]
     return point.start_time_unix_nano, point.time_unix_nano, exemplars, times

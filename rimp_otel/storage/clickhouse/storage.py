@@ -14,7 +14,7 @@ from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
 from rimp_otel.storage.base import FilteringStorage, Selection
-from rimp_otel.storage.clickhouse.connection import ClickHouseConnection, parse_address
+from rimp_otel.storage.clickhouse.connection import ClickHouseConnection, parse_server_url
 from rimp_otel.storage.clickhouse.query import ClickHouseQuery
 from rimp_otel.storage.clickhouse.writer import ClickHouseTables, ClickHouseWriter
 
@@ -59,7 +59,7 @@ class ClickHouseStorage(FilteringStorage):
         for name, value in (("connect_timeout", connect_timeout), ("timeout", timeout)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
                 raise ConfigurationError(f"{name} must be a number of seconds > 0, got {value!r}")
-        self._address = parse_address(url)
+        self._address = parse_server_url(url)
         # Absolute, so that a program may change its working directory.
         self._journal_path = Path(os.path.abspath(journal_path))
         self._connection = ClickHouseConnection(self._address, connect_timeout, timeout)
