@@ -194,7 +194,16 @@ class ErrorCollection:
                 return False
             known = self._errors[error.kind] = ErrorSummary(error.kind)
         known.note(error)
+        self.on_occurrence(error.kind, error.time)
         return True
+
+    def on_occurrence(self, kind: ErrorKind, time: int) -> None:
+        """Called for each occurrence that is counted, repetitions too; for subclasses.
+
+        Args:
+            kind: of the error.
+            time: when, in nanoseconds since the epoch.
+        """
 
     def _settle_oldest(self) -> None:
         if len(self._in_logs) + len(self._in_spans) > self._max_occurrences:

@@ -24,6 +24,7 @@ from rimp_otel.models.records import (
 
 __all__ = [
     "INSTANCE",
+    "AddedStep",
     "CombinedSeries",
     "Distribution",
     "MetricSeries",
@@ -240,8 +241,8 @@ Amount = int | float | Distribution
 """A value, a number of values, or the values that a histogram counted."""
 
 
-class _Step(NamedTuple):
-    """The amount that was added from ``start`` to ``end``."""
+class AddedStep(NamedTuple):
+    """The amount that was added from ``start`` to ``end``, in nanoseconds since the epoch."""
 
     start: int
     end: int
@@ -255,7 +256,7 @@ class MetricSeries:
     points: list[TelemetryMetric] = field(default_factory=list)
     #: What cumulative points counted before this time is left out, as far as that is known.
     since: int = 0
-    _steps: list[_Step] | None = field(default=None, init=False, repr=False, compare=False)
+    _steps: list[AddedStep] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def last(self) -> TelemetryMetric:
@@ -275,11 +276,11 @@ class MetricSeries:
 
     def total(self) -> float:
         """Return what was added over all points: to a sum, or the number of values."""
-        return sum(_number_of(step.added) for step in self._added_steps())
+        return sum(_number_of(step.added) for step in self.added_steps())
 
     def rate(self) -> float | None:
         """Return what was added per second; None if the points cover no time."""
-        return _rate_of_steps(self._added_steps())
+        return _rate_of_steps(self.added_steps())
 
     def value(self) -> float | None:
         """Return the newest value, of a counter with what it had counted before it started anew.
@@ -297,7 +298,7 @@ class MetricSeries:
 
     def distribution(self) -> Distribution | None:
         """Return the values that were counted over all points; None if there are no buckets."""
-        return _merge_steps(self._added_steps())
+        return _merge_steps(self.added_steps())
 
     def history(self, first: int, last: int, parts: int) -> list[float | None]:
         """Return a number for each of ``parts`` equal parts of the time from ``first`` to ``last``.
@@ -312,9 +313,9 @@ class MetricSeries:
                 if point.has_value:
                     values[bisect.bisect_left(edges, point.time_unix_nano)] = float(point.value)
             return values
-        return _history_of_steps(self._added_steps(), edges)
+        return _history_of_steps(self.added_steps(), edges)
 
-    def _added_steps(self) -> list[_Step]:
+    def added_steps(self) -> list[AddedStep]:
         """Return what was added from when to when.
 
         Of cumulative points that is the difference to the one before; after a restart, all that the
@@ -327,7 +328,7 @@ class MetricSeries:
             self._steps = list(_delta_steps(points) if is_delta else self._cumulative_steps(points))
         return self._steps
 
-    def _cumulative_steps(self, points: list[TelemetryMetric]) -> Iterator[_Step]:
+    def _cumulative_steps(self, points: list[TelemetryMetric]) -> Iterator[AddedStep]:
         if len(points) == 1 or (points and points[0].start_time_unix_nano > self.since):
             yield _step_since_start(points[0])
         for left, right in pairwise(points):
@@ -337,7 +338,7 @@ class MetricSeries:
             if added is None:
                 yield _step_since_start(right, left.time_unix_nano)
             else:
-                yield _Step(left.time_unix_nano, right.time_unix_nano, added)
+                yield AddedStep(left.time_unix_nano, right.time_unix_nano, added)
 
 
 def _starts_anew(left: TelemetryMetric, right: TelemetryMetric) -> bool:
@@ -347,17 +348,17 @@ def _starts_anew(left: TelemetryMetric, right: TelemetryMetric) -> bool:
     return _amount_between(_amount_of(left), _amount_of(right)) is None
 
 
-def _delta_steps(points: Iterable[TelemetryMetric]) -> Iterator[_Step]:
+def _delta_steps(points: Iterable[TelemetryMetric]) -> Iterator[AddedStep]:
     before = 0
     for point in points:
         start = point.start_time_unix_nano or before or point.time_unix_nano
-        yield _Step(start, point.time_unix_nano, _amount_of(point))
+        yield AddedStep(start, point.time_unix_nano, _amount_of(point))
         before = point.time_unix_nano
 
 
-def _step_since_start(point: TelemetryMetric, before: int = 0) -> _Step:
+def _step_since_start(point: TelemetryMetric, before: int = 0) -> AddedStep:
     start = max(point.start_time_unix_nano, before) or point.time_unix_nano
-    return _Step(min(start, point.time_unix_nano), point.time_unix_nano, _amount_of(point))
+    return AddedStep(min(start, point.time_unix_nano), point.time_unix_nano, _amount_of(point))
 
 
 def _amount_of(point: TelemetryMetric) -> Amount:
@@ -379,11 +380,11 @@ def _number_of(amount: Amount) -> float:
     return amount.count if isinstance(amount, Distribution) else amount
 
 
-def _merge_steps(steps: Iterable[_Step]) -> Distribution | None:
+def _merge_steps(steps: Iterable[AddedStep]) -> Distribution | None:
     return merge_distributions(step.added for step in steps if isinstance(step.added, Distribution))
 
 
-def _rate_of_steps(steps: Sequence[_Step]) -> float | None:
+def _rate_of_steps(steps: Sequence[AddedStep]) -> float | None:
     if not steps:
         return None
     nanos = max(step.end for step in steps) - min(step.start for step in steps)
@@ -391,15 +392,15 @@ def _rate_of_steps(steps: Sequence[_Step]) -> float | None:
     return added * _NANOS_PER_SECOND / nanos if nanos > 0 else None
 
 
-def _history_of_steps(steps: Iterable[_Step], edges: Sequence[int]) -> list[float | None]:
+def _history_of_steps(steps: Iterable[AddedStep], edges: Sequence[int]) -> list[float | None]:
     """Return a number for each of the parts of time between the edges."""
-    parts: list[list[_Step]] = [[] for _ in range(len(edges) + 1)]
+    parts: list[list[AddedStep]] = [[] for _ in range(len(edges) + 1)]
     for step in steps:
         parts[bisect.bisect_left(edges, step.end)].append(step)
     return [_history_value(part) for part in parts]
 
 
-def _covered_nanos(steps: Iterable[_Step]) -> int:
+def _covered_nanos(steps: Iterable[AddedStep]) -> int:
     """Return how long at least one of the steps lasts: those of several processes overlap."""
     total, until = 0, 0
     for step in sorted(steps, key=lambda step: step.start):
@@ -408,7 +409,7 @@ def _covered_nanos(steps: Iterable[_Step]) -> int:
     return total
 
 
-def _history_value(steps: list[_Step]) -> float | None:
+def _history_value(steps: list[AddedStep]) -> float | None:
     total = _merge_steps(steps)
     if total is not None and (percentile := total.quantile(0.95)) is not None:
         return percentile
@@ -498,17 +499,17 @@ class CombinedSeries:
 
     def rate(self) -> float | None:
         """Return what was added per second; None if the points cover no time."""
-        return _rate_of_steps(self._added_steps())
+        return _rate_of_steps(self.added_steps())
 
     def distribution(self) -> Distribution | None:
         """Return the values that were counted over all points; None if there are no buckets."""
-        return _merge_steps(self._added_steps())
+        return _merge_steps(self.added_steps())
 
     def history(self, first: int, last: int, parts: int) -> list[float | None]:
         """Return a number for each of ``parts`` equal parts of a time; see `MetricSeries.history`."""
         if self.adds_up:
             edges = [first + (last - first) * i // parts for i in range(1, parts)]
-            return _history_of_steps(self._added_steps(), edges)
+            return _history_of_steps(self.added_steps(), edges)
         histories = [one.history(first, last, parts) for one in self.members]
         if len(histories) > 1:
             carried = self._patience() * parts // max(last - first, 1)
@@ -520,8 +521,9 @@ class CombinedSeries:
         values = [point.value for one in self.members for point in one.points if point.has_value]
         return (min(values), max(values)) if values else None
 
-    def _added_steps(self) -> list[_Step]:
-        steps = [step for one in self.members for step in one._added_steps()]
+    def added_steps(self) -> list[AddedStep]:
+        """Return what was added from when to when, by all members."""
+        steps = [step for one in self.members for step in one.added_steps()]
         return sorted(steps, key=lambda step: step.end)
 
     def _combine(self, values: Sequence[float | None]) -> float | None:

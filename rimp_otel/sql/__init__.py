@@ -23,6 +23,7 @@ def connect(
     path: str | os.PathLike[str],
     timeout: float | None = None,
     progress: Callable[[Signal, int, int], None] | None = None,
+    max_memory: int | None = None,
 ) -> rimp_otel.sql.Connection:  # loaded when asked for, by `typing.get_type_hints` too
     """Return a DuckDB connection with views over everything that is recorded at ``path``.
 
@@ -37,6 +38,8 @@ def connect(
         timeout: seconds that a statement may take; None for any.
         progress: called before a sealed file is decoded, with its signal, the number of files that are
             decoded already, and the number of all that have to be.
+        max_memory: bytes that queries may take, and again as many in temporary files; None for DuckDB's
+            own limits.
 
     Raises:
         ConfigurationError: ``timeout`` is no number above 0.
@@ -44,7 +47,7 @@ def connect(
     """
     from rimp_otel.sql.connection import Connection
 
-    return Connection(path, timeout, progress)
+    return Connection(path, timeout, progress, max_memory)
 
 
 export_lazily(__name__, {"Connection": "rimp_otel.sql.connection"})

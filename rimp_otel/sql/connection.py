@@ -47,6 +47,7 @@ class Connection:
         path: str | os.PathLike[str],
         timeout: float | None = None,
         progress: DecodingProgress | None = None,
+        max_memory: int | None = None,
     ) -> None:
         if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
             raise ConfigurationError(
@@ -59,7 +60,7 @@ class Connection:
         self._raw: Any = duckdb.connect(":memory:")
         self._close = finalize(self, _close_connection, os.getpid(), self._raw, private)
         with _raising_interrupts():
-            lock_down(self._raw, [sealed, private], private / "spill")
+            lock_down(self._raw, [sealed, private], private / "spill", max_memory)
         self._sources = {
             signal: SignalSource(os.path.abspath(path), signal, private, progress)
             for signal in Signal
@@ -134,6 +135,24 @@ class Connection:
         """Stop the statement that runs in another thread."""
         self._raw.interrupt()
 
+    def refresh(self, sql: str) -> None:
+        """Read what is new of the views that a query names, and make their copies, without running it.
+
+        Raises:
+            StorageError: the recording cannot be read.
+        """
+        for signal in _signals_in(sql):
+            source = self._sources[signal]
+            if source.refresh():
+                self._create_views(source)
+
+    def columns(self) -> dict[str, list[tuple[str, str]]]:
+        """Return the names and types of all views' columns; nothing is read for it."""
+        return {
+            view: [(row[0], row[1]) for row in self._raw.execute(f"DESCRIBE {view}").fetchall()]
+            for view in VIEWS
+        }
+
     def damaged(self) -> int:
         """Return how many of the lines that this connection decoded could not be read."""
         return sum(source.damaged for source in self._sources.values())
@@ -197,10 +216,7 @@ class Connection:
         if hasattr(self._raw, "abort"):
             self._raw.abort()  # drops what was not fetched of the last result
         statements = check_statements(self._raw, translate_statement(sql))
-        for signal in _signals_in(sql):
-            source = self._sources[signal]
-            if source.refresh():
-                self._create_views(source)
+        self.refresh(sql)
         return statements
 
     def _run_statement(self, statement: str, run: Callable[[str], _ResultT]) -> _ResultT:

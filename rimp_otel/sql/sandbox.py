@@ -91,13 +91,17 @@ _WHAT_IS_ALLOWED = (
 _CONTENT_CACHE = "enable_external_file_cache"
 
 
-def lock_down(raw: Any, directories: Sequence[Path], spill: Path) -> None:
+def lock_down(
+    raw: Any, directories: Sequence[Path], spill: Path, max_memory: int | None = None
+) -> None:
     """Restrict a connection to reading, define the macros, and lock its configuration.
 
     Args:
         raw: a connection of DuckDB's.
         directories: whose files may be read.
         spill: the directory for data that do not fit into memory.
+        max_memory: bytes that queries may take, and again as many in that directory; None for DuckDB's
+            own limits.
     """
     allowed = [f"{directory}/" for directory in directories]
     raw.execute("SET TimeZone = 'UTC'")
@@ -111,6 +115,9 @@ def lock_down(raw: Any, directories: Sequence[Path], spill: Path) -> None:
         raw.execute(f"SET {_CONTENT_CACHE} = false")
     except duckdb.Error:  # a version that has no such cache
         pass
+    if max_memory is not None:
+        raw.execute(f"SET memory_limit = '{max_memory}B'")
+        raw.execute(f"SET max_temp_directory_size = '{max_memory}B'")
     raw.execute("SET enable_external_access = false")
     for macro in (*MACROS, *QUANTILES):
         raw.execute(f"CREATE MACRO {macro}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
@@ -13,7 +13,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from rimp_otel.errors import ConfigurationError, QueryError, RimpError
+from rimp_otel.viewer.exceptions import find_exceptions
 from rimp_otel.viewer.live import LiveChanges
+from rimp_otel.viewer.logs import LogAnswers, LogQuery
+from rimp_otel.viewer.metrics import MetricQuery, list_metrics, read_metric
 from rimp_otel.viewer.parameters import Parameters
 from rimp_otel.viewer.questions import (
     NotFoundError,
@@ -22,11 +25,16 @@ from rimp_otel.viewer.questions import (
     QuestionTimeoutError,
     TooManyQuestionsError,
 )
+from rimp_otel.viewer.sql import SqlAnswers
 
 __all__ = ["PageApi", "error_status"]
 
 _PREFIX = "/api"
 _RETRY_AFTER = "1"
+_LOGS, _MAX_LOGS = 200, 5_000
+_STEPS, _MAX_STEPS = 60, 500
+_KINDS, _MAX_KINDS = 200, 1_000
+_MAX_BODY = 1_000_000
 
 Answer = Callable[[Parameters], Any]
 """Finds the answer to a question with such parameters."""
@@ -53,12 +61,22 @@ class PageApi:
         self._questions = questions
         self._live = live
         self._clock = clock
+        self._logs = LogAnswers(path, clock=clock)
+        self._sql = SqlAnswers(path)
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
-        answers: dict[str, Answer] = {}
+        answers: dict[str, Answer] = {
+            "/logs": self._find_logs,
+            "/logs/histogram": self._count_logs,
+            "/errors": self._find_errors,
+            "/metrics": lambda given: list_metrics(self._path, given.window()),
+            "/metrics/series": self._read_metric,
+            "/sql/schema": lambda given: self._sql.schema(),
+        }
         return [
             *(self._route(path, answer) for path, answer in answers.items()),
+            Route(f"{_PREFIX}/sql", self._run_sql, methods=["POST"]),
             Route(f"{_PREFIX}/live", self._follow, methods=["GET"]),
         ]
 
@@ -69,6 +87,10 @@ class PageApi:
 
         return Route(_PREFIX + path, endpoint, methods=["GET"])
 
+    def close(self) -> None:
+        """Close what is kept for further answers."""
+        self._sql.close()
+
     async def _answer(self, request: Request, work: Callable[[], Any]) -> Response:
         def encode() -> bytes:
             return msgspec.json.encode(work())
@@ -77,6 +99,40 @@ class PageApi:
             return _json_response(200, await self._questions.ask(request, encode))
         except RimpError as error:
             return _error_response(error)
+
+    # Questions.
+
+    def _find_logs(self, given: Parameters) -> Any:
+        limit = given.count("limit", _LOGS, _MAX_LOGS)
+        return self._logs.page(_log_query(given), limit, given.text("before"), given.text("after"))
+
+    def _count_logs(self, given: Parameters) -> Any:
+        return self._logs.histogram(_log_query(given), given.count("steps", _STEPS, _MAX_STEPS))
+
+    def _find_errors(self, given: Parameters) -> Any:
+        limit = given.count("limit", _KINDS, _MAX_KINDS)
+        service = given.text("service")
+        return find_exceptions(self._path, given.window(), service, limit, self._clock)
+
+    def _read_metric(self, given: Parameters) -> Any:
+        query = MetricQuery(
+            given.required("name"),
+            given.window(),
+            given.text("service"),
+            tuple(given.texts("by")),
+            tuple(given.attributes()),
+            given.integer("step"),
+        )
+        return read_metric(self._path, query, self._clock)
+
+    async def _run_sql(self, request: Request) -> Response:
+        try:
+            asked = await _read_sql(request)
+        except RimpError as error:
+            return _error_response(error)
+        return await self._answer(request, lambda: self._sql.query(asked.sql, asked.limit))
+
+    # Changes.
 
     async def _follow(self, request: Request) -> Response:
         if self._live.is_full:
@@ -87,6 +143,42 @@ class PageApi:
         return StreamingResponse(
             self._live.events(), headers=headers, media_type="text/event-stream"
         )
+
+
+class _SqlRequest(msgspec.Struct):
+    sql: str
+    limit: Annotated[int, msgspec.Meta(ge=1)] = 1_000
+
+
+async def _read_sql(request: Request) -> _SqlRequest:
+    """Return what a request for SQL asks.
+
+    Raises:
+        ConfigurationError: it is too long, or of another form.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise ConfigurationError("Content-Type must be application/json")
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _MAX_BODY:
+            raise ConfigurationError(f"a query may have {_MAX_BODY:,} bytes")
+    try:
+        return msgspec.json.decode(body, type=_SqlRequest)
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f'the body must be {{"sql": TEXT, "limit": N}}: {error}') from None
+
+
+def _log_query(given: Parameters) -> LogQuery:
+    return LogQuery(
+        given.window(),
+        given.text("service"),
+        given.integer("min_severity"),
+        given.text("text"),
+        tuple(given.attributes()),
+        given.trace_id("trace_id"),
+    )
 
 
 def error_status(error: RimpError) -> int:

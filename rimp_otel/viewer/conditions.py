@@ -33,6 +33,7 @@ __all__ = [
     "WholeTrace",
     "filter_of",
     "make_matcher",
+    "make_value_test",
     "to_sql",
     "values_of",
 ]
@@ -286,7 +287,7 @@ def make_matcher(condition: Condition, trace: WholeTrace | None = None) -> Match
 
 
 def _match_comparison(wanted: Comparison, trace: WholeTrace | None) -> Matcher:
-    test = _make_test(wanted)
+    test = make_value_test(wanted)
     scope, key = wanted.scope, wanted.key
     if scope is Scope.INTRINSIC:
         if key in TRACE_INTRINSICS:
@@ -298,7 +299,12 @@ def _match_comparison(wanted: Comparison, trace: WholeTrace | None) -> Matcher:
     return lambda span: any(map(test, get(span, key)))
 
 
-def _make_test(wanted: Comparison) -> Test:
+def make_value_test(wanted: Comparison) -> Test:
+    """Return a function that says whether a value meets a comparison, whatever it is the value of.
+
+    Raises:
+        ConfigurationError: the comparison is impossible.
+    """
     operator, value = _check_comparison(wanted)
     if operator == "exists":
         return lambda found: True

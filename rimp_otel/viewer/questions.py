@@ -41,6 +41,8 @@ __all__ = [
 
 _ResultT = TypeVar("_ResultT")
 
+_INTERRUPT_SECONDS = 0.05
+
 
 class NotFoundError(RimpError):
     """What was asked for is not recorded."""
@@ -100,8 +102,13 @@ class _Question:
         with self._lock:
             if self._error is None:
                 self._error = error
-                for interrupt in self._interrupts:
-                    interrupt()
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Interrupt what runs outside of Python; it may have been about to begin the time before."""
+        with self._lock:
+            for interrupt in self._interrupts:
+                interrupt()
 
     @contextmanager
     def interrupting(self, interrupt: Callable[[], object]) -> Iterator[None]:
@@ -144,7 +151,7 @@ def interrupting(interrupt: Callable[[], object]) -> Iterator[None]:
     """Return a context in which ``interrupt`` is called when the question is to end.
 
     Args:
-        interrupt: ends the block's work; called in another thread, and at most once.
+        interrupt: ends the block's work; called in another thread, until the block has ended.
 
     Raises:
         QuestionTimeoutError, QuestionAbandonedError: it was, whatever the block raises then.
@@ -226,6 +233,7 @@ class Questions:
             if not answer.done():
                 error = self._error_of(question, gone)
                 question.end(error)
+                self._interrupt_again(question)
                 raise error
             return answer.result()
         except asyncio.CancelledError:
@@ -256,6 +264,12 @@ class Questions:
             raise
         finally:
             self._waiting -= 1
+
+    def _interrupt_again(self, question: _Question) -> None:
+        if question in self._running:
+            question.interrupt()
+            loop = asyncio.get_running_loop()
+            loop.call_later(_INTERRUPT_SECONDS, self._interrupt_again, question)
 
     def _error_of(self, question: _Question, gone: asyncio.Future[None]) -> RimpError:
         if gone.done():

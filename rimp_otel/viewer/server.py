@@ -41,9 +41,10 @@ class Viewer:
         self._questions = Questions(timeout=timeout)
         self._live = LiveChanges(path)
         self._page = PageFiles()
+        self._api = PageApi(path, self._questions, self._live)
         self._routes = [
             *self._page.routes(),
-            *PageApi(path, self._questions, self._live).routes(),
+            *self._api.routes(),
             *jaeger_routes(JaegerQueries(path), self._questions),
             metrics_route(RecordingMetrics(path)),
         ]
@@ -58,10 +59,16 @@ class Viewer:
         """The files of the page, which say nothing of the recording."""
         return self._page.paths | {"/"}
 
+    @property
+    def running(self) -> int:
+        """How many answers are being made."""
+        return self._questions.running
+
     def close(self) -> None:
         """End all answers that are being made. Thread-safe."""
         self._live.close()
         self._questions.close()
+        self._api.close()
 
 
 class ViewerServer:
