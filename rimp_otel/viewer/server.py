@@ -19,6 +19,7 @@ from rimp_otel.viewer.jaeger import JaegerQueries, jaeger_routes
 from rimp_otel.viewer.live import LiveChanges
 from rimp_otel.viewer.page_files import PageFiles
 from rimp_otel.viewer.questions import Questions
+from rimp_otel.viewer.tempo import TempoQueries, tempo_routes
 
 __all__ = ["Viewer", "ViewerServer"]
 
@@ -46,6 +47,7 @@ class Viewer:
             *self._page.routes(),
             *self._api.routes(),
             *jaeger_routes(JaegerQueries(path), self._questions),
+            *tempo_routes(TempoQueries(path), self._questions),
             metrics_route(RecordingMetrics(path)),
         ]
 

@@ -1,0 +1,197 @@
+"""Series of a TraceQL query that measures, of the numbers of spans by step and group.
+
+As Tempo makes them: labels, powers of two as the buckets of histograms and quantiles, durations in
+seconds, and what ``compare()`` tells of all attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rimp_otel.viewer.trace_search import Cell
+from rimp_otel.viewer.traceql_tree import (
+    INTRINSICS,
+    Attribute,
+    Compare,
+    Measure,
+    TopSeries,
+    format_expression,
+)
+
+__all__ = ["WITH_BUCKETS", "ComparedCounts", "MeasuredSeries", "keep_top", "series_of"]
+
+
+class MeasuredSeries(NamedTuple):
+    """A line of a diagram: its labels, and a value for each step; None for no value."""
+
+    labels: tuple[tuple[str, Any], ...]
+    values: list[float | None]
+
+
+WITH_BUCKETS = frozenset({"quantile_over_time", "histogram_over_time"})
+_SECOND = 1e9
+
+
+def series_of(
+    measure: Measure, cells: Sequence[Cell], step: int, steps: int
+) -> list[MeasuredSeries]:
+    """Return the series of a measure.
+
+    Args:
+        measure: what is measured.
+        cells: of the spans, with buckets for the functions ``WITH_BUCKETS``.
+        step: the length of a step in nanoseconds.
+        steps: how many there are.
+    """
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if 0 <= cell.step < steps:
+            groups.setdefault(repr(cell.group), []).append(cell)
+    unit = _SECOND if _is_duration(measure.attribute) else 1.0
+    names = [format_expression(attribute) for attribute in measure.by]
+    found: list[MeasuredSeries] = []
+    for own in groups.values():
+        labels = tuple(zip(names, own[0].group, strict=True))
+        if measure.function == "quantile_over_time":
+            found += _quantile_series(own, measure.quantiles, labels, unit, steps)
+        elif measure.function == "histogram_over_time":
+            found += _histogram_series(own, labels, unit, steps)
+        else:
+            named = labels or (("__name__", measure.function),)
+            found.append(
+                MeasuredSeries(named, _step_values(measure.function, own, unit, step, steps))
+            )
+    return found
+
+
+def _is_duration(attribute: Attribute | None) -> bool:
+    return (
+        attribute is not None
+        and attribute.scope == "intrinsic"
+        and INTRINSICS[attribute.key] == "duration"
+    )
+
+
+def _step_values(
+    function: str, cells: Sequence[Cell], unit: float, step: int, steps: int
+) -> list[float | None]:
+    is_count = function in ("rate", "count_over_time")
+    values: list[float | None] = [0.0 if is_count else None] * steps
+    for cell in cells:
+        values[cell.step] = _step_value(function, cell, unit, step)
+    return values
+
+
+def _step_value(function: str, cell: Cell, unit: float, step: int) -> float:
+    if function == "rate":
+        return cell.count * _SECOND / step
+    if function == "count_over_time":
+        return float(cell.count)
+    if function == "avg_over_time":
+        return cell.sum / cell.count / unit
+    numbers = {"sum_over_time": cell.sum, "min_over_time": cell.min, "max_over_time": cell.max}
+    return numbers[function] / unit
+
+
+def _quantile_series(
+    cells: Sequence[Cell],
+    quantiles: Sequence[float],
+    labels: tuple[tuple[str, Any], ...],
+    unit: float,
+    steps: int,
+) -> Iterator[MeasuredSeries]:
+    for quantile in quantiles:
+        values: list[float | None] = [None] * steps
+        for cell in cells:
+            values[cell.step] = _quantile_of(cell, quantile) / unit
+        yield MeasuredSeries((*labels, ("p", quantile)), values)
+
+
+def _quantile_of(cell: Cell, quantile: float) -> float:
+    """Return a quantile as Tempo estimates it: within powers of two, on a logarithmic scale."""
+    wanted = quantile * cell.count
+    below = 0
+    for exponent, count in sorted(cell.buckets.items()):
+        if below + count >= wanted:
+            fraction = max(wanted - below, 0.0) / count
+            return float(min(max(2.0 ** (exponent - 1 + fraction), cell.min), cell.max))
+        below += count
+    return float(cell.max)
+
+
+def _histogram_series(
+    cells: Sequence[Cell], labels: tuple[tuple[str, Any], ...], unit: float, steps: int
+) -> Iterator[MeasuredSeries]:
+    for exponent in sorted({exponent for cell in cells for exponent in cell.buckets}):
+        values: list[float | None] = [0.0] * steps
+        for cell in cells:
+            values[cell.step] = float(cell.buckets.get(exponent, 0))
+        yield MeasuredSeries((*labels, ("__bucket", 2.0**exponent / unit)), values)
+
+
+def keep_top(series: Sequence[MeasuredSeries], top: TopSeries, steps: int) -> list[MeasuredSeries]:
+    """Return the series that have one of the largest or smallest values, with those values alone."""
+    kept = [MeasuredSeries(one.labels, [None] * steps) for one in series]
+    for step in range(steps):
+        ranked = [
+            (value, -at) for at, one in enumerate(series) if (value := one.values[step]) is not None
+        ]
+        ranked.sort(reverse=top.function == "topk")
+        for value, negative in ranked[: top.number]:
+            kept[-negative].values[step] = value
+    return [one for one in kept if any(value is not None for value in one.values)]
+
+
+# Comparisons of a selection with the rest.
+
+
+class ComparedCounts:
+    """Counts of values by attribute, of all spans and of the selected ones."""
+
+    def __init__(self, wanted: Compare, steps: int) -> None:
+        self._top, self._steps = wanted.top, steps
+        self._counts: dict[tuple[str, bool], dict[Any, list[float]]] = {}
+
+    def add(self, name: str, is_selected: bool, cells: Sequence[Cell], offset: int) -> None:
+        """Add cells, whose steps are counted from ``offset`` on."""
+        own = self._counts.setdefault((name, is_selected), {})
+        for cell in cells:
+            (value,) = cell.group
+            if value not in (None, "") and 0 <= cell.step + offset < self._steps:
+                key = type(value), value if isinstance(value, (str, int, float)) else str(value)
+                own.setdefault(key, [0.0] * self._steps)[cell.step + offset] += cell.count
+
+    def series(self) -> list[MeasuredSeries]:
+        """Return them as Tempo does: the most frequent values of both, and their totals."""
+        found = []
+        for name in {name: None for name, _ in self._counts}:
+            chosen = self._counts.get((name, True), {})
+            others = self._without(self._counts.get((name, False), {}), chosen)
+            for kind, values in (("baseline", others), ("selection", chosen)):
+                ranked = sorted(values.items(), key=lambda item: -sum(item[1]))
+                for (_, value), counts in ranked[: self._top]:
+                    found.append(_compared_series(kind, name, value, counts))
+                if values:
+                    total = [sum(counts) for counts in zip(*values.values(), strict=True)]
+                    found.append(_compared_series(f"{kind}_total", name, None, total))
+            if max(len(others), len(chosen)) > self._top:
+                labels = (("__meta_error", "__too_many_values__"), (name, None))
+                found.append(MeasuredSeries(labels, []))
+        return found
+
+    @staticmethod
+    def _without(
+        everything: Mapping[Any, list[float]], selected: Mapping[Any, list[float]]
+    ) -> dict[Any, list[float]]:
+        rest = {}
+        for key, counts in everything.items():
+            chosen = selected.get(key, [0.0] * len(counts))
+            left = [max(count - part, 0.0) for count, part in zip(counts, chosen, strict=True)]
+            if any(left):
+                rest[key] = left
+        return rest
+
+
+def _compared_series(kind: str, name: str, value: Any, counts: Sequence[float]) -> MeasuredSeries:
+    return MeasuredSeries((("__meta_type", kind), (name, value)), list(counts))

@@ -1,0 +1,439 @@
+"""Traces and numbers that a TraceQL query asks for, of a recording.
+
+What conditions on single spans can say is left to `TraceSearch`; for all else the traces that may
+match are evaluated as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from rimp_otel.errors import ConfigurationError
+from rimp_otel.models.accessors import start_of
+from rimp_otel.models.times import Window
+from rimp_otel.viewer.conditions import TRACE_INTRINSICS, Condition, Scope
+from rimp_otel.viewer.trace_search import (
+    Aggregation,
+    Cell,
+    FoundTrace,
+    SpanField,
+    TraceQuery,
+    TraceSearch,
+    bucket_of,
+)
+from rimp_otel.viewer.traceql import parse_traceql
+from rimp_otel.viewer.traceql_metrics import (
+    WITH_BUCKETS,
+    ComparedCounts,
+    MeasuredSeries,
+    keep_top,
+    series_of,
+)
+from rimp_otel.viewer.traceql_spans import (
+    NeededCondition,
+    SpanSet,
+    TraceTree,
+    all_of,
+    attributes_in,
+    condition_of,
+    field_of,
+    find_sets,
+    is_about_roots,
+    is_about_traces,
+    needs_trace,
+    root_condition,
+    root_field,
+)
+from rimp_otel.viewer.traceql_tree import (
+    Attribute,
+    Compare,
+    FilterStage,
+    Measure,
+    Query,
+    Select,
+    SpansetFilter,
+    format_expression,
+)
+
+__all__ = ["MatchedSpan", "MatchedTrace", "SearchBounds", "TraceQLSearch", "parse_filter"]
+
+_DEADLINE = 20.0
+_MAX_CANDIDATES = 20_000
+_MAX_MEASURED_TRACES = 10_000
+_MAX_COMPARED_KEYS = 200
+
+
+class SearchBounds(NamedTuple):
+    """Which traces of those that match are wanted."""
+
+    window: Window = Window()
+    limit: int = 20
+    #: The most spans of each set that are returned.
+    spans_per_set: int = 3
+    deadline: float = _DEADLINE
+
+
+class MatchedSpan(NamedTuple):
+    """A span with the values of the attributes that the query mentions."""
+
+    span: ReadableSpan
+    values: Mapping[Attribute, Any]
+
+
+class MatchedSet(NamedTuple):
+    """Spans of a trace that belong together."""
+
+    spans: list[MatchedSpan]
+    #: How many there are.
+    matched: int
+    #: Numbers and values of the set as a whole, such as ``count()``.
+    attributes: Sequence[tuple[str, Any]]
+
+
+class MatchedTrace(NamedTuple):
+    """A trace that matches a query."""
+
+    trace: FoundTrace
+    sets: list[MatchedSet]
+
+
+class TraceQLSearch:
+    """Answers TraceQL queries. Thread-safe.
+
+    Args:
+        search: of the recording.
+        monotonic: returns seconds that never go back, for deadlines.
+    """
+
+    def __init__(
+        self, search: TraceSearch, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._search = search
+        self._monotonic = monotonic
+
+    def find(self, query: Query, selection: SearchBounds) -> tuple[list[MatchedTrace], bool]:
+        """Return the newest traces that match, and True if all of the window was searched in time.
+
+        Raises:
+            ConfigurationError: the query measures, or cannot be answered.
+            StorageError: the recording cannot be read.
+        """
+        if query.measure is not None:
+            raise ConfigurationError("this query makes numbers of spans: ask /api/metrics for them")
+        attributes = attributes_in(query)
+        needed = _needed(query)
+        if needed.is_enough and _is_simple(query):
+            return self._find_directly(needed.condition, selection, attributes)
+        found: list[MatchedTrace] = []
+        is_complete = True
+        for candidate in self._candidates(needed.condition, selection):
+            if candidate is None:
+                is_complete = False
+                break
+            tree = TraceTree(candidate.all_spans)
+            sets = find_sets(query.stages, tree)
+            if sets:
+                found.append(_matched_trace(candidate, sets, tree, attributes, selection))
+                if len(found) >= selection.limit:
+                    break
+        return found, is_complete
+
+    def _find_directly(
+        self,
+        condition: Condition | None,
+        selection: SearchBounds,
+        attributes: Sequence[Attribute],
+    ) -> tuple[list[MatchedTrace], bool]:
+        found = self._search.find(
+            TraceQuery(
+                selection.window,
+                condition,
+                selection.limit,
+                selection.spans_per_set,
+                selection.deadline,
+            )
+        )
+        return [_directly_matched(trace, attributes) for trace in found.traces], found.is_complete
+
+    def _candidates(
+        self, condition: Condition | None, selection: SearchBounds
+    ) -> Iterator[FoundTrace | None]:
+        """Yield the traces that may match, the newest first, and None at last if time was too short."""
+        until = self._monotonic() + selection.deadline
+        seen: set[int] = set()
+        number = max(4 * selection.limit, 50)
+        while True:
+            left = until - self._monotonic()
+            found = self._search.find(
+                TraceQuery(selection.window, condition, number, 0, max(left, 0.0))
+            )
+            for trace in found.traces:
+                if trace.trace_id not in seen:
+                    seen.add(trace.trace_id)
+                    yield trace
+            if not found.is_complete or number >= _MAX_CANDIDATES:
+                yield None
+                return
+            if len(found.traces) < number:
+                return
+            number = min(4 * number, _MAX_CANDIDATES)
+
+    def measure(self, query: Query, window: Window, step: int) -> list[MeasuredSeries]:
+        """Return the series of a query that measures.
+
+        Args:
+            query: the query.
+            window: the times, in nanoseconds; a span counts when it starts in it.
+            step: the length of a step in nanoseconds.
+
+        Raises:
+            ConfigurationError: the query does not measure, or cannot be answered (in time).
+            StorageError: the recording cannot be read.
+        """
+        assert window.start is not None
+        assert window.end is not None
+        steps = -(-(window.end - window.start) // step)
+        if query.measure is None:
+            raise ConfigurationError("this query makes no numbers: add one such as | rate()")
+        if isinstance(query.measure, Compare):
+            return self._compare(query, query.measure, window, step, steps)
+        cells = self._cells(query, query.measure, window, step)
+        series = series_of(query.measure, cells, step, steps)
+        for top in query.tops:
+            series = keep_top(series, top, steps)
+        return series
+
+    def _cells(self, query: Query, measure: Measure, window: Window, step: int) -> list[Cell]:
+        needed = _needed(query)
+        aggregation = _aggregation_of(needed.condition, measure, window, step)
+        if aggregation is not None and needed.is_enough and _is_simple(query):
+            return self._aggregate(aggregation, measure.function in WITH_BUCKETS)
+        return self._cells_of_traces(query, measure, window, step, needed)
+
+    def _aggregate(self, aggregation: Aggregation, with_buckets: bool = False) -> list[Cell]:
+        cells, is_complete = self._search.aggregate(aggregation, with_buckets)
+        if not is_complete:
+            raise _too_much("spans")
+        return cells
+
+    def _cells_of_traces(
+        self, query: Query, measure: Measure, window: Window, step: int, needed: NeededCondition
+    ) -> list[Cell]:
+        question = TraceQuery(window, needed.condition, _MAX_MEASURED_TRACES + 1, 0, _DEADLINE)
+        found = self._search.find(question)
+        if not found.is_complete or len(found.traces) > _MAX_MEASURED_TRACES:
+            raise _too_much("traces")
+        assert window.start is not None
+        sums: dict[Any, _Sum] = {}
+        for trace in found.traces:
+            tree = TraceTree(trace.all_spans)
+            for at in {at for one in find_sets(query.stages, tree) for at in one.positions}:
+                start = start_of(tree.spans[at])
+                if window.contains(start):
+                    _add_span(sums, measure, tree, at, (start - window.start) // step)
+        return [one.finish() for one in sums.values()]
+
+    def _compare(
+        self, query: Query, wanted: Compare, window: Window, step: int, steps: int
+    ) -> list[MeasuredSeries]:
+        base, chosen = _needed(query), condition_of(wanted.selection)
+        both = all_of([base, chosen]).condition
+        conditions = [base.condition, both]
+        if is_about_roots(base.condition):
+            conditions = [root_condition(c) for c in conditions if c is not None]
+        is_enough = base.is_enough and _is_simple(query) and chosen.is_enough
+        if not is_enough or any(map(is_about_traces, conditions)):
+            raise ConfigurationError("compare() takes filters that look at single spans only")
+        until = self._monotonic() + _DEADLINE
+        counts = ComparedCounts(wanted, steps)
+        for attribute in self._compared_attributes(window):
+            fields = (SpanField(Scope(attribute.scope), attribute.key),)
+            name = format_expression(attribute)
+            for is_chosen, condition in ((False, conditions[0]), (True, conditions[1])):
+                for part in _parts_of(wanted, window, step) if is_chosen else [window]:
+                    left = max(until - self._monotonic(), 0.0)
+                    cells = self._aggregate(Aggregation(part, step, condition, fields, None, left))
+                    assert part.start is not None
+                    assert window.start is not None
+                    offset = (part.start - window.start) // step
+                    counts.add(name, is_chosen, cells, offset)
+        return counts.series()
+
+    def _compared_attributes(self, window: Window) -> list[Attribute]:
+        keys: dict[Attribute, None] = {
+            Attribute("intrinsic", key): None for key in ("name", "kind", "status", "statusMessage")
+        }
+        for found in self._search.keys(window=window)[:_MAX_COMPARED_KEYS]:
+            if found.scope in ("span", "resource", "instrumentation", "event", "link"):
+                keys[Attribute(found.scope, found.key)] = None
+        return list(keys)
+
+
+def _aggregation_of(
+    condition: Condition | None, measure: Measure, window: Window, step: int
+) -> Aggregation | None:
+    """Return the aggregation of single spans that measures the same; None if there is none."""
+    fields = []
+    for attribute in (*measure.by, *([] if measure.attribute is None else [measure.attribute])):
+        field = field_of(attribute)
+        if field is None or attribute == Attribute("intrinsic", "nestedSetParent"):
+            return None
+        fields.append(field)
+    if condition is not None and is_about_roots(condition):
+        condition = root_condition(condition)
+        fields = [root_field(*field) for field in fields]
+    is_of_traces = any(s is Scope.INTRINSIC and key in TRACE_INTRINSICS for s, key in fields)
+    if is_of_traces or is_about_traces(condition):
+        return None
+    names = [SpanField(*field) for field in fields]
+    value = None if measure.attribute is None else names.pop()
+    return Aggregation(window, step, condition, tuple(names), value, _DEADLINE)
+
+
+def _too_much(what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"too many {what} to measure in time: ask for a shorter time, or filter"
+    )
+
+
+def parse_filter(text: str) -> Condition | None:
+    """Return the condition of a TraceQL query that is one filter of single spans; None for ``{}``.
+
+    Raises:
+        ConfigurationError: it is another query, or none.
+        MissingExtraError: lark is not installed.
+    """
+    query = parse_traceql(text)
+    needed = _needed(query)
+    if not needed.is_enough or not _is_simple(query) or query.measure is not None:
+        raise ConfigurationError(
+            f"not a TraceQL filter of single spans, such as {{ status = error }}: {text[:200]!r}"
+        )
+    return needed.condition
+
+
+def _needed(query: Query) -> NeededCondition:
+    first = query.stages[0]
+    return (
+        condition_of(first.spanset)
+        if isinstance(first, FilterStage)
+        else NeededCondition(None, False)
+    )
+
+
+def _is_simple(query: Query) -> bool:
+    """Return True if all that a query does to spans is one filter."""
+    first, *others = query.stages
+    is_filter = isinstance(first, FilterStage) and isinstance(first.spanset, SpansetFilter)
+    return is_filter and all(isinstance(stage, Select) for stage in others)
+
+
+def _directly_matched(trace: FoundTrace, attributes: Sequence[Attribute]) -> MatchedTrace:
+    tree = TraceTree(trace.all_spans)
+    if needs_trace(attributes):
+        positions = {id(span): at for at, span in enumerate(tree.spans)}
+        spans = [_matched_span(tree, positions[id(span)], attributes) for span in trace.matched]
+    else:
+        single = TraceTree(trace.matched)
+        single.facts = tree.facts
+        spans = [_matched_span(single, at, attributes) for at in range(len(trace.matched))]
+    return MatchedTrace(trace, [MatchedSet(spans, trace.matched_count, ())])
+
+
+def _matched_trace(
+    trace: FoundTrace,
+    sets: Sequence[SpanSet],
+    tree: TraceTree,
+    attributes: Sequence[Attribute],
+    selection: SearchBounds,
+) -> MatchedTrace:
+    made = [
+        MatchedSet(
+            [
+                _matched_span(tree, at, attributes)
+                for at in one.positions[: selection.spans_per_set]
+            ],
+            len(one.positions),
+            one.attributes,
+        )
+        for one in sets
+    ]
+    return MatchedTrace(trace, made)
+
+
+def _matched_span(tree: TraceTree, at: int, attributes: Sequence[Attribute]) -> MatchedSpan:
+    values = {}
+    for attribute in attributes:
+        found = tree.values(at, attribute)
+        if found:
+            values[attribute] = found[0]
+    return MatchedSpan(tree.spans[at], values)
+
+
+# Numbers of spans.
+
+
+class _Sum:
+    """The sum of one step and group, of spans that were evaluated as parts of their traces."""
+
+    def __init__(self, step: int, group: tuple[Any, ...]) -> None:
+        self._step, self._group = step, group
+        self._numbers: list[float] = []
+        self._buckets: Counter[int] = Counter()
+
+    def add(self, number: float) -> None:
+        self._numbers.append(number)
+        self._buckets[bucket_of(number)] += 1
+
+    def finish(self) -> Cell:
+        numbers = self._numbers
+        return Cell(
+            self._step,
+            self._group,
+            len(numbers),
+            math.fsum(numbers),
+            min(numbers),
+            max(numbers),
+            self._buckets,
+        )
+
+
+def _add_span(sums: dict[Any, _Sum], measure: Measure, tree: TraceTree, at: int, step: int) -> None:
+    number = 0.0
+    if measure.attribute is not None:
+        values = [
+            value
+            for value in tree.values(at, measure.attribute)
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+        ]
+        if not values:
+            return
+        number = values[0]
+    group = tuple(next(iter(tree.values(at, attribute)), None) for attribute in measure.by)
+    key = step, repr(group)
+    if key not in sums:
+        sums[key] = _Sum(step, group)
+    sums[key].add(number)
+
+
+def _parts_of(wanted: Compare, window: Window, step: int) -> list[Window]:
+    """Return the part of a window in which spans are selected, from a step's start on."""
+    if not wanted.end:
+        return [window]
+    assert window.start is not None
+    assert window.end is not None
+    start, end = max(wanted.start, window.start), min(wanted.end, window.end)
+    if start >= end:
+        return []
+    first = window.start + -(-(start - window.start) // step) * step
+    # The rest of the first step, and what comes after it: cells are counted from a window's start.
+    parts = [Window(start, min(first, end)), Window(first, end)]
+    return [
+        part for part in parts if part.start != part.end and (part.start or 0) < (part.end or 0)
+    ]
