@@ -45,11 +45,12 @@ export function nanosOf(seconds) {
  * @param {function(number|null): string} [props.format] of a value
  * @param {"line"|"bars"} [props.kind] bars are stacked
  * @param {number} [props.step] seconds from one time to the next, for bars
+ * @param {boolean} [props.isFromZero] the axis begins at 0, as for rates and counts
  * @param {Marker[]} [props.markers]
  * @param {function({from: string, to: string})} [props.onSelect] called with the range that was dragged
  * @param {string} [props.syncKey] charts of one key share the cursor
  */
-export function TimeChart({ label, times, series, format = formatShort, kind = "line", height = 200, ...rest }) {
+export function TimeChart({ label, times, series, format = formatShort, kind = "line", height = 200, isFromZero, ...rest }) {
   const shown = series.filter(({ isHidden }) => !isHidden);
   const isStacked = kind === "bars";
   const data = [times, ...(isStacked ? stack(shown) : shown.map(({ values }) => values))];
@@ -66,7 +67,7 @@ export function TimeChart({ label, times, series, format = formatShort, kind = "
   });
   return html`
     <${Plot} ...${{ label, data, tip, height, format, makeSeries, isStacked, ...rest }}
-      yRange=${isStacked ? rangeFromZero : rangeOfLines}
+      yRange=${isStacked || isFromZero ? rangeFromZero : rangeOfLines}
       xPadding=${isStacked ? (rest.step ?? 0) : 0}
       styleKey=${JSON.stringify([kind, shown.map((one) => one.label), colors, series.length])} />`;
 }
@@ -131,7 +132,7 @@ export function Legend({ series, format, onHide }) {
     event.stopPropagation();
   };
   return html`
-    <ul class="legend" aria-label="Series">
+    <ul class="chart-legend" aria-label="Series">
       ${series.map(({ label, color, isHidden, values }) => html`
         <li><button type="button" aria-pressed=${!isHidden} title="Hide or show; with Shift or the key o, show it alone"
           onClick=${(event) => (event.shiftKey ? isolate(label) : toggle(label))}
@@ -184,7 +185,7 @@ function Plot({ label, data, tip, height, syncKey, onSelect, markers = [], style
   return html`
     <div class="chart" tabindex="0" role="group" aria-label=${`${label}. Arrow keys read its values.`} onKeyDown=${onKeyDown}>
       <div ref=${box} class="plot" aria-hidden="true" style=${{ height: `${height}px` }}></div>
-      <div class=${`tip ${content ? "" : "hidden"} ${isRightHalf(plot.current) ? "at-left" : "at-right"}`} role="status">
+      <div class=${`chart-tip ${content ? "" : "hidden"} ${isRightHalf(plot.current) ? "at-left" : "at-right"}`} role="status">
         ${content && html`<${Tip} ...${content} />`}
       </div>
     </div>`;
@@ -296,8 +297,8 @@ function stack(series) {
   return sums.reverse();
 }
 
-function rangeFromZero(_least, greatest) {
-  return [0, (greatest || 1) * 1.05];
+function rangeFromZero(least, greatest) {
+  return [Math.min(least ?? 0, 0) * 1.05, (greatest || 1) * 1.08];
 }
 
 function rangeOfLines(least, greatest) {

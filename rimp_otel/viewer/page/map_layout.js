@@ -8,7 +8,7 @@ const ROOM = 1.1;
 const LONGEST_LAYER = 14;
 
 /** The size of a service on the map, and the space around it. */
-export const BOX = { width: 176, height: 52, gapX: 96, gapY: 18 };
+export const BOX = { width: 192, height: 52, gapX: 118, gapY: 18 };
 
 /**
  * Place services so that calls go from left to right and cross little.
@@ -250,13 +250,18 @@ export function placeLabels(labels, places) {
   const taken = [...places].map(({ x, y }) => ({ left: x - 2, right: x + BOX.width + 2, top: y - 2, bottom: y + BOX.height + 2 }));
   return labels.map(({ points, width }) => {
     const candidates = pointsOnCurve(points, 16);
-    const middle = candidates.length / 2;
-    candidates.forEach((one, index) => (one.distance = Math.abs(index + 0.5 - middle)));
-    for (const { x, y } of candidates.sort((a, b) => a.distance - b.distance)) {
-      const box = { left: x - width / 2, right: x + width / 2, top: y - LABEL_HEIGHT / 2, bottom: y + LABEL_HEIGHT / 2 };
-      if (taken.some((other) => isOverlapping(box, other))) continue;
-      taken.push(box);
-      return { x, y };
+    const half = candidates.length / 2;
+    candidates.forEach((one, index) => (one.distance = Math.abs(index + 0.5 - half)));
+    candidates.sort((a, b) => a.distance - b.distance);
+    // On its curve, or else a little above or below it.
+    for (const shift of [0, -LABEL_HEIGHT, LABEL_HEIGHT]) {
+      for (const { x, y: middle } of candidates) {
+        const y = middle + shift;
+        const box = { left: x - width / 2, right: x + width / 2, top: y - LABEL_HEIGHT / 2, bottom: y + LABEL_HEIGHT / 2 };
+        if (taken.some((other) => isOverlapping(box, other))) continue;
+        taken.push(box);
+        return { x, y };
+      }
     }
     return null;
   });

@@ -234,7 +234,7 @@ function LogRow({ record, now }) {
   const raised = exceptionIn(record.attributes);
   return html`
     <span class="number time">${formatNear(record.time.toString(), now)}</span>
-    <span class=${`level ${level}`}>${level === "unspecified" ? "" : level}</span>
+    <span class=${`log-level ${level}`}>${level === "unspecified" ? "" : level}</span>
     <span class="service-cell"><${ServiceName} name=${record.service} /></span>
     <span class="cut body">${escapeText(firstLine(record.text))}
       ${raised && html` <span class="error-text">${escapeText(raised.type)}</span>`}
@@ -332,7 +332,7 @@ function RecordDetail({ state, navigate, record }) {
   };
   return html`
     <div class="detail-body">
-      <p class="detail-line"><span class=${`level ${level}`}>${record.severityText ? escapeText(record.severityText) : level}</span>
+      <p class="detail-line"><span class=${`log-level ${level}`}>${record.severityText ? escapeText(record.severityText) : level}</span>
         <${ServiceName} name=${record.service} />
         <span class="number">${formatTime(record.time.toString(), 6)}</span></p>
       <pre class="log-text">${escapeLines(record.text)}</pre>
@@ -375,7 +375,7 @@ function AttributeTable({ title, scope, attributes, onFilter }) {
   if (!attributes.length) return null;
   return html`
     <section><h3>${title}</h3>
-      <table class="attributes"><tbody>
+      <table class="log-attributes"><tbody>
         ${attributes.map((attribute) => html`<${AttributeRow} key=${attribute.key} ...${{ attribute, scope, onFilter }} />`)}
       </tbody></table></section>`;
 }

@@ -183,7 +183,7 @@ function MetricCharts({ state, navigate, metric, series, by }) {
       <section aria-label=${isRate ? "Rate" : "Value"}>
         <h2>${isCount ? "Rate of values" : isRate ? "Rate" : "Value"} <span class="muted small-text">${escapeText(name)}${
           name ? ", " : ""}a point each ${formatDuration(series.step)}</span></h2>
-        <${TimeChart} label=${`${metric.name} over time`} times=${times} series=${shown} format=${format}
+        <${TimeChart} label=${`${metric.name} over time`} times=${times} series=${shown} format=${format} isFromZero=${metric.type !== "gauge"}
           markers=${series.heatmap ? [] : markers} height=${series.heatmap ? 180 : 300} onSelect=${onSelect} syncKey="metrics" />
         <${Legend} series=${shown} format=${format} onHide=${setHidden} />
         ${lines.length > MOST_SERIES && html`<p class="muted">The ${MOST_SERIES} largest of ${formatCount(lines.length, "line")} are shown: group by fewer attributes, or filter.</p>`}
