@@ -11,6 +11,7 @@ The number is the writer slot's; slot 0 has none. In the directory of sealed fil
     traces-<first>-<last>-<id>.jsonl.zst    sealed (.jsonl.gz, .jsonl)
     traces-<first>-<last>-<id>.idx          the index of a sealed file (derived)
     traces-<first>-<last>-<id>.parquet      its Parquet copy (derived)
+    traces-<first>-<last>-<id>.rollup       its numbers by time and operation (derived)
     .traces-<id>.tmp-<pid>                  what a waiting file is being sealed into
     .<name>.parquet.tmp                     a Parquet copy that is being made
 
@@ -69,7 +70,7 @@ _SEALING = r"\.([a-z]+-[0-9a-f]{16})\.tmp-[0-9]+"
 _REWRITE = r"\..+\.tmp-[0-9]+"
 _COMPRESSIONS = {suffix.removeprefix(".jsonl"): name for name, suffix in SUFFIXES.items()}
 
-DERIVED_SUFFIXES = (".idx", ".parquet")
+DERIVED_SUFFIXES = (".idx", ".parquet", ".rollup")
 """How the names end of what is made of sealed files, and can be made again."""
 
 
@@ -216,7 +217,7 @@ class FileKind(Enum):
     #: Rotated, and not sealed yet.
     WAITING = "waiting"
     SEALED = "sealed"
-    #: Made of a sealed file: its index or its Parquet copy.
+    #: Made of a sealed file: its index, its Parquet copy or its rollup.
     DERIVED = "derived"
     #: Temporary: a waiting file is being sealed into it.
     SEALING = "sealing"

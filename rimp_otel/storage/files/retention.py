@@ -1,7 +1,7 @@
 """Retention: the oldest sealed files are deleted, so that a recording keeps within its bounds.
 
 Only regular files are deleted whose names are exactly those of sealed files, and what was derived
-from them: the same name with ``.idx`` or ``.parquet``. Never a link, never anything else.
+from them: the same name with ``.idx``, ``.parquet`` or ``.rollup``. Never a link, never anything else.
 
 What a destination has not acknowledged is kept beyond the bounds, up to one of its own. Past that a
 file is deleted all the same, after how many records it has was noted for the destination.

@@ -1,0 +1,371 @@
+"""The rollup of a sealed file, kept beside it: ``traces-<first>-<last>-<id>.rollup``.
+
+It is derived: whatever is wrong with it, it is made again. ``docs/format.md`` describes its parts, each of
+which is compressed, and has a checksum in the head, so that a reader checks what it uses and no more.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import blake2b
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rimp_otel.errors import StorageError
+from rimp_otel.fsutil import CREATE_NEW_FLAGS, READ_FLAGS
+from rimp_otel.storage.files.layout import Layout
+from rimp_otel.storage.files.lines import DataFile, open_data_file, open_regular_file, read_lines
+from rimp_otel.viewer.rollups import (
+    AttributeCounts,
+    AttributeTable,
+    CallKey,
+    CallTable,
+    FailureKey,
+    Level,
+    LogKey,
+    OpenCall,
+    OperationKey,
+    Rollup,
+    RollupBuilder,
+    RollupCell,
+    RollupFacts,
+    RollupKey,
+)
+
+__all__ = [
+    "DamagedRollupError",
+    "build_sealed_rollup",
+    "read_rollup",
+    "rollup_path",
+    "write_rollup",
+]
+
+_MAGIC = b"rimprol1"
+_START = struct.Struct("<8sII")
+_CALLER = struct.Struct("<II")
+_CALL = struct.Struct("<IIQH?")
+_CELL = struct.Struct("<qIIIII")
+_SAMPLE = 4_096
+_MAX_HEAD = 64 * 1024 * 1024
+_CACHE_SIZE = 128 * 1024 * 1024
+
+
+class DamagedRollupError(Exception):
+    """A rollup that was read before is damaged or gone: it is to be made again."""
+
+
+class _Section(msgspec.Struct, array_like=True):
+    """A part of the file: its offset and size in bytes, and its checksum."""
+
+    offset: int
+    size: int
+    check: int
+
+
+class _Head(msgspec.Struct):
+    """What the head says, as JSON."""
+
+    #: The name, the size in bytes, and a hash of both ends of the sealed file.
+    sealed: str
+    size: int
+    check: str
+    facts: list[int]
+    operations: list[tuple[int, str, str, str, bool]]
+    calls: list[tuple[int, str, str]]
+    logs: list[tuple[int, str, str]]
+    failures: list[tuple[int, str, str, str]]
+    #: By the step in nanoseconds.
+    levels: list[tuple[int, _Section]]
+    attributes: _Section
+    #: Names that calls refer to by their numbers.
+    services: list[str]
+    calls_left: _Section
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+_ATTRIBUTES = msgspec.json.Decoder(list[tuple[str, str, str, int, list[tuple[Any, int]]]])
+
+
+def rollup_path(content: DataFile) -> Path:
+    """Return the path of the rollup of a sealed file, which may not exist yet."""
+    assert content.name is not None
+    return content.path.with_name(content.name.stem + ".rollup")
+
+
+def build_sealed_rollup(
+    content: DataFile, layout: Layout, pause: Callable[[], None] = lambda: None
+) -> RollupBuilder | None:
+    """Return what has all lines of a file; None if the file is gone.
+
+    Args:
+        content: the file.
+        layout: of the recording.
+        pause: called now and then.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    found = open_data_file(content, layout.sealed)
+    if found is None:
+        return None
+    builder = RollupBuilder()
+    with found.file:
+        for line in read_lines(found, 0, 0, None, torn=True):
+            if line.text is None:
+                builder.damaged += 1
+            elif text := line.text.strip():
+                builder.add_line(text)
+            if not line.number % 64:
+                pause()
+    return builder
+
+
+def write_rollup(content: DataFile, rollup: Rollup) -> None:
+    """Write the rollup of a sealed file in its place. It needs no sync, since it is checked.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    assert content.name is not None
+    data = _encode(content, rollup)
+    made = content.path.with_name(
+        f".{content.name.signal.value}-{content.name.id}.tmp-{os.getpid()}"
+    )
+    made.unlink(missing_ok=True)
+    file = os.open(made, CREATE_NEW_FLAGS, 0o600)
+    try:
+        with os.fdopen(file, "wb") as target:
+            target.write(data)
+        if content.path.exists():  # else retention took it meanwhile
+            os.rename(made, rollup_path(content))
+        else:
+            made.unlink()
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
+
+
+def _encode(content: DataFile, rollup: Rollup) -> bytes:
+    sections: list[bytes] = []
+    place = 0
+    calls, services = _encode_calls(rollup.calls)
+
+    def add(data: bytes) -> _Section:
+        nonlocal place
+        packed = zlib.compress(data, 1)
+        sections.append(packed)
+        section = _Section(place, len(packed), zlib.crc32(packed))
+        place += len(packed)
+        return section
+
+    size, check = _identify(content.path)
+    numbered = list(enumerate(rollup.keys))
+    head = _Head(
+        str(content.name),
+        size,
+        check,
+        list(rollup.facts),
+        [(n, *key) for n, key in numbered if isinstance(key, OperationKey)],
+        [(n, *key) for n, key in numbered if isinstance(key, CallKey)],
+        [(n, *key) for n, key in numbered if isinstance(key, LogKey)],
+        [(n, *key) for n, key in numbered if isinstance(key, FailureKey)],
+        [(step, add(_encode_level(level))) for step, level in rollup.levels.items()],
+        add(_encode_attributes(rollup.attributes)),
+        services,
+        add(calls),
+    )
+    packed = zlib.compress(msgspec.json.encode(head), 1)
+    return b"".join([_START.pack(_MAGIC, len(packed), zlib.crc32(packed)), packed, *sections])
+
+
+def _encode_level(level: Level) -> bytes:
+    rows, bodies = [], []
+    for bucket, cells in level.items():
+        for number, cell in cells.items():
+            words = cell.histogram
+            # Only from the first to the last bin that is not empty.
+            low = ((words & -words).bit_length() - 1) // 32 if words else 0
+            words >>= 32 * low
+            body = words.to_bytes(-(-words.bit_length() // 32) * 4, "little")
+            rows.append(_CELL.pack(bucket, number, cell.records, cell.errors, low, len(body)))
+            bodies.append(body)
+    return b"".join([struct.pack("<I", len(rows)), *rows, *bodies])
+
+
+def _decode_level(data: bytes) -> Level:
+    (count,) = struct.unpack_from("<I", data)
+    level: Level = {}
+    at = 4 + count * _CELL.size
+    for bucket, number, spans, errors, low, size in _CELL.iter_unpack(data[4:at]):
+        words = int.from_bytes(data[at : at + size], "little") << (32 * low)
+        at += size
+        level.setdefault(bucket, {})[number] = RollupCell(spans, errors, words)
+    return level
+
+
+def _encode_attributes(table: AttributeTable) -> bytes:
+    rows = [
+        (*key, counts.records, [item for item in counts.values.items() if _fits(item[0])])
+        for key, counts in table.items()
+    ]
+    return msgspec.json.encode(rows)
+
+
+def _encode_calls(table: CallTable) -> tuple[bytes, list[str]]:
+    names = [*table.callers.values(), *(call.service for call in table.open_calls)]
+    services = list(dict.fromkeys(names))
+    numbers = {name: number for number, name in enumerate(services)}
+    callers = [_CALLER.pack(hashed, numbers[name]) for hashed, name in table.callers.items()]
+    calls = [
+        _CALL.pack(call.parent, numbers[call.service], call.start, call.bin, call.is_error)
+        for call in table.open_calls
+    ]
+    return b"".join([struct.pack("<I", len(callers)), *callers, *calls]), services
+
+
+def _decode_calls(data: bytes, services: list[str]) -> CallTable:
+    (count,) = struct.unpack_from("<I", data)
+    end = 4 + count * _CALLER.size
+    return CallTable(
+        {hashed: services[number] for hashed, number in _CALLER.iter_unpack(data[4:end])},
+        [
+            OpenCall(parent, services[number], *rest)
+            for parent, number, *rest in _CALL.iter_unpack(data[end:])
+        ],
+    )
+
+
+def _fits(value: Any) -> bool:
+    return not isinstance(value, float) or value - value == 0.0  # JSON has no other
+
+
+def _decode_attributes(data: bytes) -> AttributeTable:
+    table: AttributeTable = {}
+    for scope, key, kind, count, values in _ATTRIBUTES.decode(data):
+        convert = float if kind == "double" else lambda value: value
+        table[scope, key, kind] = AttributeCounts(count, {convert(v): n for v, n in values})
+    return table
+
+
+def _identify(path: Path) -> tuple[int, str]:
+    """Return the size of a sealed file, and a hash of both its ends."""
+    file = os.open(path, READ_FLAGS)
+    try:
+        size = os.fstat(file).st_size
+        ends = os.pread(file, _SAMPLE, 0) + os.pread(file, _SAMPLE, max(size - _SAMPLE, 0))
+    finally:
+        os.close(file)
+    return size, blake2b(ends, digest_size=8).hexdigest()
+
+
+def read_rollup(content: DataFile) -> Rollup | None:
+    """Return the rollup of a sealed file; None if there is none, or it is damaged or another file's.
+
+    Its parts are read when they are needed; ``DamagedRollupError`` is raised then if they are damaged or gone.
+    """
+    path = rollup_path(content)
+    try:
+        with open_regular_file(path) or BytesIO() as file:
+            data = file.read(_START.size)
+            magic, size, check = _START.unpack(data)
+            packed = file.read(min(size, _MAX_HEAD))
+        if magic != _MAGIC or zlib.crc32(packed) != check:
+            return None
+        head = _HEAD.decode(zlib.decompress(packed))
+        if head.sealed != str(content.name) or (head.size, head.check) != _identify(content.path):
+            return None
+    except (OSError, StorageError, ValueError, struct.error, zlib.error):
+        return None
+    start = _START.size + size
+
+    def attributes() -> AttributeTable:
+        return _decode_attributes(_read_section(path, start, head.attributes))
+
+    def calls() -> CallTable:
+        return _decode_calls(_read_section(path, start, head.calls_left), head.services)
+
+    keys: dict[int, RollupKey] = {}
+    keys |= {row[0]: OperationKey(*row[1:]) for row in head.operations}
+    keys |= {row[0]: CallKey(*row[1:]) for row in head.calls}
+    keys |= {row[0]: LogKey(*row[1:]) for row in head.logs}
+    keys |= {row[0]: FailureKey(*row[1:]) for row in head.failures}
+    return Rollup(
+        [keys[number] for number in range(len(keys))],
+        _StoredLevels(path, start, dict(head.levels)),
+        attributes,
+        calls,
+        RollupFacts(*head.facts),
+    )
+
+
+def _read_section(path: Path, start: int, section: _Section) -> bytes:
+    try:
+        with open(os.open(path, READ_FLAGS), "rb") as file:
+            file.seek(start + section.offset)
+            packed = file.read(section.size)
+        if len(packed) == section.size and zlib.crc32(packed) == section.check:
+            return zlib.decompress(packed)
+    except (OSError, zlib.error):
+        pass
+    raise DamagedRollupError(path)
+
+
+class _StoredLevels(Mapping[int, Level]):
+    """The levels of a rollup, each of which is read when it is needed; those used last stay in memory."""
+
+    def __init__(self, path: Path, start: int, sections: dict[int, _Section]) -> None:
+        self._path, self._start, self._sections = path, start, sections
+
+    def __getitem__(self, step: int) -> Level:
+        section = self._sections[step]
+        key = self._path, section.check, step
+        level = _LEVELS.get(key)
+        if level is None:
+            data = _read_section(self._path, self._start, section)
+            level = _decode_level(data)
+            _LEVELS.put(key, level, len(data))
+        return level
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._sections)
+
+    def __len__(self) -> int:
+        return len(self._sections)
+
+
+class _LevelCache:
+    """Levels that were used last, up to a size in bytes. Thread-safe."""
+
+    def __init__(self, size: int) -> None:
+        self._most = size
+        self._size = 0
+        self._lock = threading.Lock()
+        self._levels: OrderedDict[Any, tuple[Level, int]] = OrderedDict()
+
+    def get(self, key: Any) -> Level | None:
+        with self._lock:
+            found = self._levels.get(key)
+            if found is None:
+                return None
+            self._levels.move_to_end(key)
+            return found[0]
+
+    def put(self, key: Any, level: Level, size: int) -> None:
+        with self._lock:
+            _, before = self._levels.pop(key, (None, 0))
+            self._levels[key] = level, size
+            self._size += size - before
+            while self._size > self._most and len(self._levels) > 1:
+                _, (_, freed) = self._levels.popitem(last=False)
+                self._size -= freed
+
+
+_LEVELS = _LevelCache(_CACHE_SIZE)

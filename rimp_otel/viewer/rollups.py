@@ -1,0 +1,671 @@
+"""Rollups: the numbers of many records by time and by what they belong to, in a bounded space.
+
+A rollup has cells, each with a count, the failed ones and a histogram of durations: for each operation,
+call between services and severity, and each step of time. The finest step is such that there are a few
+hundred of them; coarser ones are sums. Besides, it has the attributes of the records with their most
+frequent values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgspec
+from msgspec import Raw
+
+from rimp_otel.errors import DecodeError
+from rimp_otel.models.times import Window
+from rimp_otel.otlp.decode_common import (
+    SEVERITIES,
+    SPAN_KINDS,
+    STATUS_CODES,
+    any_value,
+    enum_number,
+    resource_info_of,
+)
+from rimp_otel.otlp.messages import (
+    KeyValue,
+    PartialData,
+    PartialLine,
+    PartialMessage,
+    PartialMetric,
+    Resource,
+    check_one_signal,
+    decode_resource,
+    decode_scope,
+    decode_with_scopes,
+    no_recursion_error,
+)
+from rimp_otel.viewer.histogram import bin_of, make_histogram
+
+__all__ = [
+    "KINDS",
+    "SEVERITY_NAMES",
+    "STEPS",
+    "AttributeCounts",
+    "CallKey",
+    "CallTable",
+    "FailureKey",
+    "Level",
+    "LogKey",
+    "OpenCall",
+    "OperationKey",
+    "Rollup",
+    "RollupBuilder",
+    "RollupCell",
+    "coarsen_level",
+    "value_type",
+]
+
+_MILLISECOND = 10**6
+_SECOND = 10**9
+STEPS = (
+    10 * _MILLISECOND,
+    100 * _MILLISECOND,
+    _SECOND,
+    10 * _SECOND,
+    60 * _SECOND,
+    600 * _SECOND,
+    3_600 * _SECOND,
+    21_600 * _SECOND,
+    86_400 * _SECOND,
+)
+"""The steps of levels, in nanoseconds: each is a multiple of the one before."""
+
+_MAX_BUCKETS = 512
+_MAX_KEYS = 4_096
+_MAX_VALUES = 100
+_MAX_RAW_VALUES = 20_000
+_MAX_TEXT = 200
+
+KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer", "unrecognized")
+"""The names of OTLP's span kinds, by number."""
+_CALLERS = frozenset({3, 4})
+_CALLED = frozenset({2, 5})
+
+SEVERITY_NAMES = ("unspecified", "trace", "debug", "info", "warn", "error", "fatal")
+"""The classes of OTLP's severity numbers."""
+
+
+class OperationKey(NamedTuple):
+    """The spans of one name and kind in one service."""
+
+    service: str
+    name: str
+    #: One of ``KINDS``.
+    kind: str
+    #: True for those that a request began with: of kind server or consumer, and roots.
+    is_request: bool
+
+
+class CallKey(NamedTuple):
+    """Calls from one service to another: spans whose parent is another service's."""
+
+    caller: str
+    called: str
+
+
+class LogKey(NamedTuple):
+    """The log records of one class of severity in one service."""
+
+    service: str
+    #: One of ``SEVERITY_NAMES``.
+    severity: str
+
+
+class FailureKey(NamedTuple):
+    """Failed spans of one kind in one operation."""
+
+    service: str
+    name: str
+    #: The type of the exception, or else the message of the status.
+    text: str
+
+
+RollupKey = OperationKey | CallKey | LogKey | FailureKey
+OTHERS = "(others)"
+"""The name of all operations beyond the number that is told apart."""
+
+
+class RollupCell(NamedTuple):
+    """The numbers of one key in one step of time."""
+
+    records: int
+    errors: int
+    #: Of durations; see `rimp_otel.viewer.histogram`.
+    histogram: int
+
+    def plus(self, other: RollupCell) -> RollupCell:
+        """Return the sum of two cells."""
+        return RollupCell(
+            self.records + other.records,
+            self.errors + other.errors,
+            self.histogram + other.histogram,
+        )
+
+
+Level = dict[int, dict[int, RollupCell]]
+"""Cells by their time (the number of the step since the epoch) and by the number of their key."""
+
+
+class AttributeCounts(NamedTuple):
+    """How often a key stands in the records, and its most frequent values."""
+
+    records: int
+    values: Mapping[Any, int]
+
+
+AttributeTable = dict[tuple[str, str, str], AttributeCounts]
+"""By scope, key and type."""
+
+
+class CallTable(NamedTuple):
+    """What is left of calls whose two spans are not among the same records."""
+
+    #: The services of spans of kind client and producer, by the hash of trace and span.
+    callers: Mapping[int, str]
+    open_calls: list[OpenCall]
+
+
+class OpenCall(NamedTuple):
+    """A span whose parent is not among the records."""
+
+    #: A hash of its trace's id and its parent's.
+    parent: int
+    service: str
+    start: int
+    bin: int
+    is_error: bool
+
+
+def coarsen_level(level: Level, factor: int) -> Level:
+    """Return a level of longer steps.
+
+    Args:
+        level: with the shorter steps.
+        factor: how many of them are one.
+    """
+    made: Level = {}
+    for bucket, cells in level.items():
+        target = made.setdefault(bucket // factor, {})
+        for number, cell in cells.items():
+            known = target.get(number)
+            target[number] = cell if known is None else known.plus(cell)
+    return made
+
+
+class Rollup:
+    """The numbers of some records. Immutable, and safe to share between threads.
+
+    Args:
+        keys: what the cells belong to, by number.
+        levels: cells by their step, from the finest on.
+        attributes, calls: return those of the records.
+        facts: about all of them.
+    """
+
+    def __init__(
+        self,
+        keys: list[RollupKey],
+        levels: Mapping[int, Level],
+        attributes: Callable[[], AttributeTable],
+        calls: Callable[[], CallTable],
+        facts: RollupFacts,
+    ) -> None:
+        self.keys = keys
+        self.levels = levels
+        self.facts = facts
+        self._attributes = attributes
+        self._calls = calls
+
+    @property
+    def attributes(self) -> AttributeTable:
+        """The attributes of the records."""
+        return self._attributes()
+
+    @property
+    def calls(self) -> CallTable:
+        """The calls whose callers are not among the records, and who may have called others."""
+        return self._calls()
+
+    def step_for(self, step: int) -> int | None:
+        """Return the longest step of a level that ``step`` is a multiple of; None if all are longer,
+        or do not divide it."""
+        return max((own for own in self.levels if step % own == 0), default=None)
+
+    def cells(self, step: int, window: Window) -> Iterator[tuple[int, RollupKey, RollupCell]]:
+        """Yield the cells of a window with the time at which each begins.
+
+        Args:
+            step: of a level.
+            window: that begins and ends with a step.
+        """
+        level = self.levels[step]
+        first, end = window.start // step, -(-window.end // step)  # type: ignore[operator]
+        # Look at fewer: the buckets of the window, or of the level.
+        if end - first < len(level):
+            buckets: Iterable[int] = filter(level.__contains__, range(first, end))
+        else:
+            buckets = [bucket for bucket in level if first <= bucket < end]
+        for bucket in buckets:
+            for number, cell in level[bucket].items():
+                yield bucket * step, self.keys[number], cell
+
+
+class RollupFacts(NamedTuple):
+    """What a rollup says of all its records together."""
+
+    records: int = 0
+    #: The times of the first and of the last one, in nanoseconds since the epoch; 0 without records.
+    first: int = 0
+    last: int = 0
+    #: Spans that were open when their process died.
+    interrupted: int = 0
+    #: Lines that cannot be read.
+    damaged: int = 0
+
+
+# Building a rollup, line by line.
+
+
+class _StatusCode(PartialMessage):
+    code: int | str | None = None
+    message: str | None = None
+
+
+class _NamedItem(PartialMessage):
+    name: str | None = None
+    attributes: list[Raw] | None = None
+
+
+class _RolledSpan(PartialMessage):
+    trace_id: str | None = None
+    span_id: str | None = None
+    parent_span_id: str | None = None
+    name: str | None = None
+    kind: int | str | None = None
+    start_time_unix_nano: int | None = None
+    end_time_unix_nano: int | None = None
+    status: _StatusCode | None = None
+    attributes: list[Raw] | None = None
+    events: list[_NamedItem] | None = None
+
+
+class _RolledLog(PartialMessage):
+    time_unix_nano: int | None = None
+    observed_time_unix_nano: int | None = None
+    severity_number: int | str | None = None
+    attributes: list[Raw] | None = None
+
+
+class _RolledPoint(PartialMessage):
+    time_unix_nano: int | None = None
+    attributes: list[Raw] | None = None
+
+
+_RolledMetric = PartialMetric[PartialData[_RolledPoint]]
+_LINE = msgspec.json.Decoder(PartialLine[_RolledSpan, _RolledLog, _RolledMetric], strict=False)
+_ATTRIBUTE = msgspec.json.Decoder(KeyValue, strict=False)
+_NO_STATUS = _StatusCode()
+_EXCEPTION_TYPE = b'"exception.type"'
+_VARYING = re.compile(r"\b(?=[0-9a-fA-F-]*[0-9])[0-9a-fA-F-]{8,}\b|\d+(?:\.\d+)*")
+_INTERRUPTED = ("span", "rimp.interrupted", "bool")
+
+
+class RollupBuilder:
+    """Makes a rollup of lines that are added in any order. Use it in one thread at a time.
+
+    Args:
+        window: records of other times are left out; None for none.
+        step: the finest one. It grows with the number of steps, unless there is a window.
+    """
+
+    def __init__(self, window: Window | None = None, step: int = STEPS[0]) -> None:
+        self._window = window
+        self._step = step
+        self._numbers: dict[RollupKey, int] = {}
+        self._keys: list[RollupKey] = []
+        # By step of time and key: count, errors, and counts by bin.
+        self._cells: dict[int, dict[int, list[Any]]] = {}
+        # What was built last, and the steps of time that were added to since.
+        self._levels: dict[int, Level] = {}
+        self._touched: set[int] = set()
+        self._built: tuple[tuple[int, int], Rollup] | None = None
+        self._attributes: dict[str, _AttributeCounter] = {}
+        self._first, self._last = 2**64, 0
+        self._records = 0
+        #: Lines that cannot be read.
+        self.damaged = 0
+        # By the hash of trace and span: the services of all spans, and of those that call others.
+        self._services: dict[int, str] = {}
+        self._callers: dict[int, str] = {}
+        self._open_calls: list[OpenCall] = []
+
+    @property
+    def records(self) -> int:
+        """How many records were added."""
+        return self._records
+
+    def add_line(self, text: bytes) -> None:
+        """Add the records of a line; one that cannot be read is counted as damaged."""
+        try:
+            self._add(text)
+        except (DecodeError, ValueError):
+            self.damaged += 1
+
+    @no_recursion_error
+    def _add(self, text: bytes) -> None:
+        line = decode_with_scopes(_LINE, text)
+        check_one_signal(line)
+        for group in line.resources():
+            service = resource_info_of(group.resource, "").attributes.get("service.name")
+            service = service if isinstance(service, str) else ""
+            before = self._records
+            for scope in group.scopes():
+                begun = self._records
+                self._add_spans(service, scope.spans or ())
+                self._add_logs(service, scope.log_records or ())
+                self._add_metrics(scope.metrics or ())
+                if bytes(scope.scope):
+                    counter = self._counter("instrumentation")
+                    counter.add_owner(bytes(scope.scope), self._records - begun, decode_scope)
+            if bytes(group.resource):
+                counter = self._counter("resource")
+                counter.add_owner(bytes(group.resource), self._records - before, decode_resource)
+
+    def _counter(self, scope: str) -> _AttributeCounter:
+        counter = self._attributes.get(scope)
+        if counter is None:
+            counter = self._attributes[scope] = _AttributeCounter()
+        return counter
+
+    def _add_spans(self, service: str, spans: Iterable[_RolledSpan]) -> None:
+        window = self._window
+        own, events = self._counter("span"), self._counter("event")
+        for span in spans:
+            start, end = span.start_time_unix_nano or 0, span.end_time_unix_nano or 0
+            if window is not None and not window.contains(start):
+                continue
+            kind = (
+                span.kind if type(span.kind) is int else enum_number(span.kind, SPAN_KINDS, "kind")
+            )
+            status = span.status or _NO_STATUS
+            code = status.code
+            is_error = code is not None and enum_number(code, STATUS_CODES, "code") == 2
+            bin = bin_of(end - start) if start and end else 0
+            parent = span.parent_span_id
+            if parent and not parent.strip("0"):
+                parent = None
+            is_request = kind in _CALLED or not parent
+            kind_name = KINDS[kind] if 0 <= kind < 6 else KINDS[6]
+            key = OperationKey(service, span.name or "", kind_name, is_request)
+            self._count(key, start, bin, is_error)
+            self._note_call(span, parent, service, kind, start, bin, is_error)
+            if is_error:
+                failure = FailureKey(service, span.name or "", _failure_text(span))
+                self._add_to_cell(failure, start, bin, True)
+            if span.attributes:
+                own.add(span.attributes)
+            for event in span.events or ():
+                if event.attributes:
+                    events.add(event.attributes)
+
+    def _note_call(
+        self,
+        span: _RolledSpan,
+        parent: str | None,
+        service: str,
+        kind: int,
+        start: int,
+        bin: int,
+        is_error: bool,
+    ) -> None:
+        trace = crc32((span.trace_id or "").lower().encode())
+        own = _hash_span(trace, span.span_id or "")
+        self._services[own] = service
+        if kind in _CALLERS:
+            self._callers[own] = service
+        if parent:
+            hashed = _hash_span(trace, parent)
+            self._open_calls.append(OpenCall(hashed, service, start, bin, is_error))
+
+    def _add_logs(self, service: str, logs: Iterable[_RolledLog]) -> None:
+        window, own = self._window, self._counter("log")
+        for log in logs:
+            time = log.time_unix_nano or log.observed_time_unix_nano or 0
+            if window is not None and not window.contains(time):
+                continue
+            severity = enum_number(log.severity_number, SEVERITIES, "severityNumber")
+            name = SEVERITY_NAMES[(severity + 3) // 4 if 0 <= severity <= 24 else 0]
+            self._count(LogKey(service, name), time, 0, severity >= 17)
+            if log.attributes:
+                own.add(log.attributes)
+
+    def _add_metrics(self, metrics: Iterable[_RolledMetric]) -> None:
+        own = self._counter("metric")
+        for metric in metrics:
+            for data in metric.data():
+                for point in (data.data_points or ()) if data is not None else ():
+                    self._extend(point.time_unix_nano or 0)
+                    if point.attributes:
+                        own.add(point.attributes)
+
+    def _extend(self, time: int) -> None:
+        self._records += 1
+        if time < self._first:
+            self._first = time
+        if time > self._last:
+            self._last = time
+
+    def _count(self, key: RollupKey, time: int, bin: int, is_error: bool) -> None:
+        self._extend(time)
+        self._add_to_cell(key, time, bin, is_error)
+
+    def _add_to_cell(self, key: RollupKey, time: int, bin: int, is_error: bool) -> None:
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._number_of(key)
+        bucket = time // self._step
+        cells = self._cells.get(bucket)
+        if cells is None:
+            cells = self._cells[bucket] = {}
+        self._touched.add(bucket)
+        cell = cells.get(number)
+        if cell is None:
+            cell = cells[number] = [0, 0, {}]
+        cell[0] += 1
+        cell[1] += is_error
+        bins = cell[2]
+        bins[bin] = bins.get(bin, 0) + 1
+        if len(self._cells) > _MAX_BUCKETS and self._window is None:
+            self._coarsen()
+
+    def _number_of(self, key: RollupKey) -> int:
+        if len(self._keys) >= _MAX_KEYS:
+            if isinstance(key, OperationKey):
+                key = key._replace(name=OTHERS)
+            elif isinstance(key, FailureKey):
+                key = key._replace(name=OTHERS, text=OTHERS)
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self._keys)
+            self._keys.append(key)
+        return number
+
+    def _coarsen(self) -> None:
+        while len(self._cells) > _MAX_BUCKETS and self._step < STEPS[-1]:
+            following = next(step for step in STEPS if step > self._step)
+            factor, self._step = following // self._step, following
+            coarse: dict[int, dict[int, list[Any]]] = {}
+            for bucket, cells in self._cells.items():
+                target = coarse.setdefault(bucket // factor, {})
+                for number, (count, errors, bins) in cells.items():
+                    cell = target.setdefault(number, [0, 0, {}])
+                    cell[0] += count
+                    cell[1] += errors
+                    for bin, own in bins.items():
+                        cell[2][bin] = cell[2].get(bin, 0) + own
+            self._cells, self._levels = coarse, {}
+            self._touched = set(coarse)
+
+    def _resolve_calls(self) -> None:
+        """Count the calls whose callers are known by now."""
+        left = []
+        services = self._services
+        for call in self._open_calls:
+            caller = services.get(call.parent)
+            if caller is None:
+                left.append(call)
+            elif caller != call.service:
+                key = CallKey(caller, call.service)
+                self._add_to_cell(key, call.start, call.bin, call.is_error)
+        self._open_calls = left
+
+    def build(self) -> Rollup:
+        """Return the rollup of all that was added, the same one until there is more."""
+        state = self._records, self.damaged
+        if self._built is None or self._built[0] != state:
+            self._built = state, self._build()
+        return self._built[1]
+
+    def _build(self) -> Rollup:
+        self._resolve_calls()
+        step, changed, self._touched = self._step, self._touched, set()
+        level = dict(self._levels.get(step, {}))
+        for bucket in changed:
+            level[bucket] = {
+                number: RollupCell(count, errors, make_histogram(bins))
+                for number, (count, errors, bins) in self._cells[bucket].items()
+            }
+        levels = {step: level}
+        for longer in (longer for longer in STEPS if longer > self._step):
+            if len(level) <= 2 or self._window is not None:
+                break
+            factor, step = longer // step, longer
+            changed = {bucket // factor for bucket in changed}
+            coarse = dict(self._levels.get(longer, {}))
+            for bucket in changed:
+                parts = range(bucket * factor, (bucket + 1) * factor)
+                own = {part: level[part] for part in parts if part in level}
+                coarse |= coarsen_level(own, factor)
+            levels[step] = level = coarse
+        self._levels = levels
+        attributes = self.attributes()
+        marked = attributes.get(_INTERRUPTED)
+        facts = RollupFacts(
+            self._records,
+            self._first if self._records else 0,
+            self._last,
+            marked.values.get(True, 0) if marked is not None else 0,
+            self.damaged,
+        )
+        calls = CallTable(dict(self._callers), self._open_calls)
+        return Rollup(list(self._keys), levels, lambda: attributes, lambda: calls, facts)
+
+    def attributes(self) -> AttributeTable:
+        """Return the attributes of the records."""
+        return {
+            (scope, *key): counts
+            for scope, counter in self._attributes.items()
+            for key, counts in counter.table().items()
+        }
+
+    def add_call(self, caller: str, call: OpenCall) -> None:
+        """Add a call whose caller was found elsewhere."""
+        self._add_to_cell(CallKey(caller, call.service), call.start, call.bin, call.is_error)
+
+
+def _failure_text(span: _RolledSpan) -> str:
+    for event in span.events or ():
+        for raw in event.attributes or ():
+            if _EXCEPTION_TYPE in bytes(raw):
+                pair = _ATTRIBUTE.decode(raw)
+                if pair.key == "exception.type" and pair.value is not None:
+                    return str(any_value(pair.value, list))[:_MAX_TEXT]
+    message = span.status.message if span.status is not None else None
+    return _VARYING.sub("#", (message or "")[: 2 * _MAX_TEXT])[:_MAX_TEXT] or "error"
+
+
+def _hash_span(trace: int, span_id: str) -> int:
+    return crc32(span_id.lower().encode(), trace)
+
+
+class _AttributeCounter:
+    """Counts attributes as they stand in the text, and decodes each text once."""
+
+    def __init__(self) -> None:
+        self._raw: Counter[bytes] = Counter()
+        self._owners: Counter[bytes] = Counter()
+        self._decoders: dict[bytes, Callable[[Raw], Any]] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._values: dict[tuple[str, str], Counter[Any]] = {}
+
+    def add(self, attributes: list[Raw]) -> None:
+        """Count the attributes of one record."""
+        self._raw.update(map(bytes, attributes))
+        if len(self._raw) > _MAX_RAW_VALUES:
+            self._fold()
+
+    def add_owner(self, text: bytes, times: int, decode: Callable[[Raw], Any]) -> None:
+        """Count the attributes of a resource or a scope, which so many records belong to."""
+        self._owners[text] += times
+        self._decoders[text] = decode
+
+    def _fold(self) -> None:
+        raw, self._raw = self._raw, Counter()
+        for text, times in raw.items():
+            try:
+                pair = _ATTRIBUTE.decode(text)
+                self._add_value(pair.key or "", any_value(pair.value, list), times)
+            except (msgspec.MsgspecError, DecodeError, UnicodeError):
+                continue
+        owners, self._owners = self._owners, Counter()
+        for text, times in owners.items():
+            found: Resource = self._decoders[text](Raw(text))
+            for pair in found.attributes or ():
+                self._add_value(pair.key or "", any_value(pair.value, list), times)
+        for own in self._values.values():
+            if len(own) > 10 * _MAX_VALUES:
+                for value, _ in own.most_common()[_MAX_VALUES:]:
+                    del own[value]
+
+    def _add_value(self, key: str, value: Any, times: int) -> None:
+        kind = value_type(value)
+        if len(self._counts) >= _MAX_KEYS and (key, kind) not in self._counts:
+            return
+        self._counts[key, kind] += times
+        if kind in ("string", "int", "double", "bool"):
+            shown = value[:_MAX_TEXT] if isinstance(value, str) else value
+            self._values.setdefault((key, kind), Counter())[shown] += times
+
+    def table(self) -> dict[tuple[str, str], AttributeCounts]:
+        """Return what was counted, by key and type."""
+        self._fold()
+        return {
+            key: AttributeCounts(
+                count, dict(self._values.get(key, _NO_VALUES).most_common(_MAX_VALUES))
+            )
+            for key, count in self._counts.items()
+        }
+
+
+_NO_VALUES: Counter[Any] = Counter()
+
+_VALUE_TYPES: tuple[tuple[Any, str], ...] = (
+    (str, "string"),
+    (bool, "bool"),
+    (int, "int"),
+    (float, "double"),
+    (bytes, "bytes"),
+    (Mapping, "kvlist"),
+    ((list, tuple), "array"),
+)
+
+
+def value_type(value: Any) -> str:
+    """Return the name of the type of an attribute's value."""
+    return next((name for kind, name in _VALUE_TYPES if isinstance(value, kind)), "empty")
