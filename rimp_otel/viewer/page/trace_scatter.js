@@ -11,6 +11,14 @@ const RIGHT = 12;
 const TOP = 8;
 const BOTTOM = 22;
 const REACH = 12; // pixels around a point where the pointer finds it
+const LINE_DISTANCE = 16;
+const MINUTE = 60e9;
+const DAY = 86_400e9;
+const YEAR = 31_557_600e9;
+const ROUND_DURATIONS = [
+  ...Array.from({ length: 11 }, (_, decade) => 10 ** decade), MINUTE, 10 * MINUTE, 60 * MINUTE, 600 * MINUTE, DAY, 10 * DAY,
+  100 * DAY, ...[2, 10, 100, 1000].map((years) => years * YEAR),
+];
 const THIN = 8; // a drag that is thinner chooses by the other axis alone
 
 /**
@@ -149,17 +157,20 @@ function drawAxes(context, width, height, scale) {
   context.fillStyle = canvasColor("var(--muted)");
   context.strokeStyle = canvasColor("var(--line)");
   context.lineWidth = 1;
-  const decades = scale.high - scale.low;
-  const every = Math.max(1, Math.ceil((decades * 18) / (height - TOP - BOTTOM)));
   context.textAlign = "right";
   context.textBaseline = "middle";
-  for (let decade = scale.low; decade <= scale.high; decade += every) {
-    const y = Math.round(height - BOTTOM - ((decade - scale.low) / decades) * (height - TOP - BOTTOM)) + 0.5;
+  let last = Infinity;
+  for (const duration of ROUND_DURATIONS) {
+    const part = (Math.log10(duration) - scale.low) / (scale.high - scale.low);
+    const y = Math.round(height - BOTTOM - part * (height - TOP - BOTTOM)) + 0.5;
+    if (part < 0 || part > 1 || last - y < LINE_DISTANCE) continue;
+    last = y;
     context.beginPath();
     context.moveTo(LEFT, y);
     context.lineTo(width - RIGHT, y);
     context.stroke();
-    context.fillText(formatDuration(10 ** decade), LEFT - 8, y);
+    // "1 m", not "1 m 0 s".
+    context.fillText(formatDuration(duration).replace(/ 0 [a-z]$/, ""), LEFT - 8, y);
   }
   context.textBaseline = "top";
   context.textAlign = "center";
