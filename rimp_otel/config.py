@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,12 @@ COMPRESSIONS = ("zstd", "gzip", "none")
 
 SYNC_POLICIES = ("interval", "always", "never")
 """The policies of when files are forced to the device."""
+
+GAUGE_POLICIES = ("mostrecent", "sum", "min", "max", "mean", "all")
+"""How a gauge of several processes becomes one; with "all" it does not."""
+
+_MAX_PORT = 65_535
+_PROMETHEUS_PORT = 9_464
 
 
 class _DefaultBackend(str):
@@ -119,6 +125,11 @@ class TelemetryConfig:
         forward: URLs of destinations that the stream forwards the recording to, over HTTP or into files:
             ``otlp+http://``, ``otlp+https://``, ``file:``. Headers and certificates come from
             OTEL_EXPORTER_OTLP_*. In the environment: separated by commas.
+        prometheus_port: where this process serves `/metrics` for Prometheus, of all processes that record
+            into the path; None for no such server.
+        prometheus_host: the name or address that it listens at.
+        prometheus_gauges: how a gauge of several processes becomes one: "mostrecent", "sum", "min", "max",
+            "mean" or "all" (it does not) by the name of the metric, or by "*" for all others.
 
     Raises:
         ConfigurationError: a field has a value that is not allowed.
@@ -156,6 +167,9 @@ class TelemetryConfig:
     seal: bool | None = field(default=None, repr=False)
     # Not shown, since a URL may have a password.
     forward: Sequence[str] = field(default=(), repr=False)
+    prometheus_port: int | None = None
+    prometheus_host: str = "localhost"
+    prometheus_gauges: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -185,7 +199,8 @@ class TelemetryConfig:
 
         Each field is read from ``RIMP_<FIELD IN CAPITALS>``; empty means not set. A field that is not
         set there is taken from ``defaults``, then from OpenTelemetry's own variables
-        (OTEL_SDK_DISABLED, OTEL_SERVICE_NAME, OTEL_METRIC_EXPORT_INTERVAL), then from this class.
+        (OTEL_SDK_DISABLED, OTEL_SERVICE_NAME, OTEL_METRIC_EXPORT_INTERVAL, and with
+        OTEL_METRICS_EXPORTER=prometheus OTEL_EXPORTER_PROMETHEUS_HOST and _PORT), then from this class.
         OTEL_RESOURCE_ATTRIBUTES needs no field here: the SDK's resource honours it.
 
         Raises:
@@ -213,12 +228,13 @@ def _backend_of(path: str | os.PathLike[str]) -> str:
 
 # Settings that have no effect where others are as they are.
 
+_COMPANION_SETTINGS = {"forward", "prometheus_port", "prometheus_host", "prometheus_gauges"}
 _STORAGE_SETTINGS = {
     "file": {
         *("rotate_size", "rotate_age", "compression", "retain_size", "retain_age", "parquet"),
-        "forward",
+        *_COMPANION_SETTINGS,
     },
-    "sqlite": {"retain_size", "retain_age", "forward"},
+    "sqlite": {"retain_size", "retain_age", *_COMPANION_SETTINGS},
     "clickhouse": {"retain_age"},
     "memory": {"memory_max_records", "memory_max_bytes"},
 }
@@ -370,6 +386,31 @@ def _check_resource_attributes(name: str, value: Any) -> None:
         raise _invalid_setting(name, value, "a mapping with non-empty strings as keys")
 
 
+def _check_host(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        raise _invalid_setting(name, value, "the name or address of a host")
+
+
+def _check_port(name: str, value: Any) -> None:
+    is_port = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_PORT
+    if value is not None and not is_port:
+        raise _invalid_setting(name, value, f"a port of 0 to {_MAX_PORT}, or None")
+
+
+def check_gauges(name: str, value: Any) -> None:
+    """Check policies of gauges, by the names of metrics.
+
+    Raises:
+        ConfigurationError: one is not in ``GAUGE_POLICIES``.
+    """
+    if not isinstance(value, Mapping):
+        raise _invalid_setting(name, value, "a mapping of names to policies")
+    for metric, policy in value.items():
+        if not isinstance(metric, str) or policy not in GAUGE_POLICIES:
+            expected = f"one of {', '.join(GAUGE_POLICIES)}"
+            raise _invalid_setting(f"{name}[{metric!r}]", policy, expected)
+
+
 def _invalid_setting(name: str, value: object, expected: str) -> ConfigurationError:
     return ConfigurationError(f"{name} must be {expected}, got {value!r}")
 
@@ -402,13 +443,19 @@ _CHECKS: dict[str, FieldCheck] = {
     "consumer_queue_size": _check_count(1),
     "flush_timeout": _check_seconds,
     "forward": _check_forward,
+    "prometheus_port": _check_port,
+    "prometheus_host": _check_host,
+    "prometheus_gauges": check_gauges,
     "service_name": _check_text,
     "resource_attributes": _check_resource_attributes,
     "seal": _allow_none(_check_flag),
 }
 
 
-_DEFAULTS = {entry.name: entry.default for entry in fields(TelemetryConfig)}
+_DEFAULTS = {
+    entry.name: entry.default if entry.default_factory is MISSING else entry.default_factory()
+    for entry in fields(TelemetryConfig)
+}
 
 
 # The environment.
@@ -423,6 +470,13 @@ def _values_from_opentelemetry(env: Mapping[str, str]) -> dict[str, Any]:
         values["metric_interval"] = max(float(millis), 1.0) / 1_000
     except ValueError:
         pass  # OpenTelemetry's specification wants a wrong value of its variables ignored
+    exporters = {name.strip() for name in env.get("OTEL_METRICS_EXPORTER", "").split(",")}
+    if "prometheus" in exporters:
+        port = env.get("OTEL_EXPORTER_PROMETHEUS_PORT", "").strip()
+        is_port = port.isascii() and port.isdigit() and int(port) <= _MAX_PORT
+        values["prometheus_port"] = int(port) if is_port else _PROMETHEUS_PORT
+        if host := env.get("OTEL_EXPORTER_PROMETHEUS_HOST", "").strip():
+            values["prometheus_host"] = host
     return values
 
 
@@ -450,6 +504,8 @@ _EXAMPLES: dict[str, Any] = {
     "retain_size": 1,
     "retain_age": 1.0,
     "seal": False,
+    "prometheus_port": 1,
+    "prometheus_gauges": {},
 }
 
 

@@ -125,8 +125,9 @@ def _run_serve(args: argparse.Namespace, env: Mapping[str, str] = os.environ) ->
     addresses = _addresses_from_args(args, security)
     limits = IntakeLimits(args.max_request_size) if args.max_request_size else IntakeLimits()
     path = path_from_args(args, env)
-    intake = Intake(path, _config_from_args(args, env), limits)
-    receivers, notes = _make_receivers(args, path, addresses, security, intake)
+    config = _config_from_args(args, env)
+    intake = Intake(path, config, limits)
+    receivers, notes = _make_receivers(args, config, addresses, security, intake)
     server = TelemetryServer(intake, receivers)
     with StopSignals() as stopping:
         server.start()
@@ -185,6 +186,9 @@ def _config_from_args(args: argparse.Namespace, env: Mapping[str, str]) -> Telem
         "RIMP_ENABLED": "true",
         "RIMP_JOURNAL": "true",
         "OTEL_SDK_DISABLED": "",
+        # The page is among the others.
+        "RIMP_PROMETHEUS_PORT": "",
+        "OTEL_METRICS_EXPORTER": "",
     }
     if args.retain:
         ours["RIMP_RETAIN_SIZE"] = args.retain
@@ -193,7 +197,7 @@ def _config_from_args(args: argparse.Namespace, env: Mapping[str, str]) -> Telem
 
 def _make_receivers(
     args: argparse.Namespace,
-    path: Path,
+    config: TelemetryConfig,
     addresses: Mapping[str, ListenAddress],
     security: ServerSecurity,
     intake: Intake,
@@ -204,7 +208,7 @@ def _make_receivers(
     receivers: dict[str, tuple[ListenAddress, Receiver]] = {}
     notes = []
     if address := addresses.get(_HTTP):
-        viewer = _make_viewer(path)
+        viewer = _make_viewer(config)
         receivers[_HTTP] = address, HttpListener(intake, address, security, viewer)
     if address := addresses.get(_GRPC):
         try:
@@ -216,12 +220,12 @@ def _make_receivers(
     return receivers, notes
 
 
-def _make_viewer(path: Path) -> Shown | None:
+def _make_viewer(config: TelemetryConfig) -> Shown | None:
     try:
         from rimp_otel.viewer.server import Viewer
     except ImportError:
         return None  # without the extra ``server``, which the listener says
-    return Viewer(path)
+    return Viewer(config.path, gauges=config.prometheus_gauges)
 
 
 def _make_grpc_receiver(

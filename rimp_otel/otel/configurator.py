@@ -137,8 +137,8 @@ def _other_exporters_only() -> Iterator[None]:
 
 
 def _is_usable_exporter(signal: str, name: str) -> bool:
-    if name in {"", "none", "rimp"}:
-        return False
+    if name in {"", "none", "rimp"} or (signal, name) == ("metrics", "prometheus"):
+        return False  # the recorder itself serves Prometheus, for all processes
     if name != "otlp":
         return True
     protocol = (

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from rimp_otel.errors import DecodeError
+from rimp_otel.errors import DecodeError, StorageError
 from rimp_otel.models.records import Signal
 from rimp_otel.process import Reporter
 from rimp_otel.prometheus.families import Families, Family
@@ -20,6 +22,10 @@ from rimp_otel.storage.reading import count_line
 from rimp_otel.storage.recording import open_recording
 
 __all__ = ["RecordingMetrics"]
+
+# Seconds between two readings, and for how long after the last page.
+_FOLLOW_PAUSE = 1.0
+_MAX_FOLLOWED = 300.0
 
 
 class RecordingMetrics:
@@ -34,6 +40,7 @@ class RecordingMetrics:
         gauges: how gauges of several processes become one; see ``SeriesTable``.
         stale_after: seconds without a point after which a series is left out.
         clock: returns nanoseconds since the epoch.
+        patience: seconds to wait for another page, such as the first one, that is being made.
     """
 
     def __init__(
@@ -43,6 +50,7 @@ class RecordingMetrics:
         gauges: Mapping[str, str] | None = None,
         stale_after: float = 300.0,
         clock: Callable[[], int] = time.time_ns,
+        patience: float = 8.0,
     ) -> None:
         self._recording: Recording = open_recording(path, must_exist=False, decode=count_line)
         self._table = SeriesTable(gauges, stale_after)
@@ -52,18 +60,31 @@ class RecordingMetrics:
         self._measured: set[bytes] = set()
         self._clock = clock
         self._lock = threading.Lock()
+        self._patience = patience
+        # When a page was asked for last, in monotonic seconds.
+        self._asked = -math.inf
         self._reporter = Reporter()
         #: What the last page left out, by reason.
         self.dropped: Counter[str] = Counter()
 
-    def read(self) -> None:
-        """Read what was stored since the last time, so that the next page has less to read.
+    def follow(self) -> float | None:
+        """Read what was stored since the last time, so that the next page has little to read.
 
-        Raises:
-            StorageError: the recording cannot be read.
+        Nothing is read while nobody asks for pages, or while one is made. Raises nothing.
+
+        Returns:
+            Seconds after which to do so again; None if that is not before the next page.
         """
-        with self._lock:
-            self._read_stored()
+        if time.monotonic() - self._asked > _MAX_FOLLOWED:
+            return None
+        if self._lock.acquire(blocking=False):
+            try:
+                self._read_stored()
+            except StorageError:
+                pass  # the next page says it
+            finally:
+                self._lock.release()
+        return _FOLLOW_PAUSE
 
     def write_page(self, accept: str = "") -> MetricsPage:
         """Return the page, up to what was recorded until now.
@@ -72,19 +93,29 @@ class RecordingMetrics:
             accept: the request's header; empty for none.
 
         Raises:
-            StorageError: the recording cannot be read.
+            StorageError: the recording cannot be read, or not soon.
         """
-        with self._lock:
+        with self._reading():
             return self._pages.write(self._collect(), accept)
 
     def collect(self) -> list[Family]:
         """Return all series, up to what was recorded until now, by the names of their families.
 
         Raises:
-            StorageError: the recording cannot be read.
+            StorageError: the recording cannot be read, or not soon.
         """
-        with self._lock:
+        with self._reading():
             return self._collect()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        if not self._lock.acquire(timeout=self._patience):
+            raise StorageError(f"the metrics of {self._recording.path} are being read: ask again")
+        try:
+            yield
+            self._asked = time.monotonic()
+        finally:
+            self._lock.release()
 
     def _collect(self) -> list[Family]:
         self._read_stored()

@@ -19,20 +19,20 @@ from rimp_otel.prometheus.totals import (
     subtract_value,
 )
 
-__all__ = ["GAUGE_POLICIES", "PER_PROCESS", "Owner", "Process", "Series", "SeriesKey"]
+__all__ = ["PER_PROCESS", "Owner", "Process", "Series", "SeriesKey"]
 
-GAUGE_POLICIES: Mapping[str, Callable[[list[Any]], Any]] = {
+PER_PROCESS = "all"
+"""The policy of a gauge that stays one series for each process, told by ``service.instance.id``."""
+
+_POLICIES: Mapping[str, Callable[[list[Any]], Any]] = {
     "mostrecent": lambda values: values[-1],
     "sum": sum,
     "min": min,
     "max": max,
     "mean": lambda values: sum(values) / len(values),
+    PER_PROCESS: lambda values: values[-1],
 }
 """How a gauge of several processes becomes one value, given theirs, the newest last."""
-
-PER_PROCESS = "all"
-"""The policy of a gauge that stays one series for each process, told by ``service.instance.id``."""
-
 _MAX_EXEMPLARS = 32
 
 
@@ -233,7 +233,7 @@ class Series:
         Args:
             since: processes that were silent for longer, in nanoseconds since the epoch, count only
                 with what adds up.
-            policy: how those of a gauge become one; a key of ``GAUGE_POLICIES``.
+            policy: how those of a gauge become one; one of ``GAUGE_POLICIES``.
         """
         if self.is_changed or (self._oldest < since and not self.adds_up):
             self.is_changed = False
@@ -267,7 +267,7 @@ class Series:
         self._oldest = living[0].time
         values = [process.value for process in living]
         is_gauge = self.key.kind is MetricKind.GAUGE
-        return GAUGE_POLICIES[policy](values) if is_gauge else add_values(values)
+        return _POLICIES[policy](values) if is_gauge else add_values(values)
 
     def keep_exemplar(self, bucket: int, exemplar: OtlpExemplar) -> None:
         """Keep an exemplar, unless its bucket has a newer one, or too many buckets have one."""

@@ -18,7 +18,8 @@ import msgspec
 from msgspec import Raw
 
 from rimp_otel.analysis.metrics import distribution_of
-from rimp_otel.errors import ConfigurationError, DecodeError
+from rimp_otel.config import check_gauges
+from rimp_otel.errors import DecodeError
 from rimp_otel.models.records import Buckets, ExponentialHistogramPoint, MetricKind
 from rimp_otel.otlp.decode_common import TEMPORALITIES, attributes_of, enum_number
 from rimp_otel.otlp.messages import (
@@ -35,7 +36,6 @@ from rimp_otel.otlp.messages import (
 )
 from rimp_otel.process import BoundedCache
 from rimp_otel.prometheus.series import (
-    GAUGE_POLICIES,
     PER_PROCESS,
     Owner,
     Process,
@@ -44,7 +44,7 @@ from rimp_otel.prometheus.series import (
 )
 from rimp_otel.prometheus.totals import HistogramTotal, SummaryTotal, Value
 
-__all__ = ["SeriesTable", "check_gauges"]
+__all__ = ["SeriesTable"]
 
 _DELTA = TEMPORALITIES["AGGREGATION_TEMPORALITY_DELTA"]
 _NO_VALUE = 1  # a flag of data points
@@ -52,20 +52,6 @@ _NANOS = 10**9
 # Of the processes of a series that are silent, so many are kept one by one.
 _MAX_SILENT = 32
 _MAX_FOLDED = 100_000
-
-
-def check_gauges(gauges: Mapping[str, str]) -> None:
-    """Check policies of gauges.
-
-    Raises:
-        ConfigurationError: one is not known.
-    """
-    known = [*GAUGE_POLICIES, PER_PROCESS]
-    for name, policy in gauges.items():
-        if policy not in known:
-            raise ConfigurationError(
-                f"the policy of the gauge {name!r} must be one of {', '.join(known)}, got {policy!r}"
-            )
 
 
 class _KnownPoint(NamedTuple):
@@ -108,8 +94,8 @@ class SeriesTable:
     """All series of a recording, by what was read of it. For one thread at a time.
 
     Args:
-        gauges: the policies of gauges by the name of the metric, or by "*" for all others; keys of
-            ``GAUGE_POLICIES``, or ``PER_PROCESS``.
+        gauges: the policies of gauges by the name of the metric, or by "*" for all others; each in
+            ``GAUGE_POLICIES``.
         stale_after: seconds without a point after which a process, and a series, is gone.
 
     Raises:
@@ -118,7 +104,7 @@ class SeriesTable:
 
     def __init__(self, gauges: Mapping[str, str] | None = None, stale_after: float = 300.0) -> None:
         self._gauges = dict(gauges or {})
-        check_gauges(self._gauges)
+        check_gauges("gauges", self._gauges)
         self._stale_after = int(stale_after * _NANOS)
         self._series: dict[SeriesKey, Series] = {}
         # By the texts of a resource and a scope.
@@ -280,8 +266,7 @@ class SeriesTable:
         since = now - self._stale_after
         for series in self._series.values():
             if series.time >= since:
-                policy = self._policy_of(series.key.name)
-                value = series.value(since, policy if policy in GAUGE_POLICIES else "mostrecent")
+                value = series.value(since, self._policy_of(series.key.name))
                 if value is not None:
                     yield series, value
 

@@ -383,6 +383,12 @@ class RecordingLayout(ABC):
     def forward(self) -> Path:
         """The directory of what forwarders remember; see ``rimp_otel.storage.forwarding``."""
 
+    @property
+    def prometheus(self) -> Path:
+        """The directory of what is kept for `/metrics`."""
+        forward = self.forward
+        return forward.with_name(f"{forward.name.removesuffix('forward')}prometheus")
+
     @abstractmethod
     def _slot_of(self, name: str) -> int | None:
         """Return the slot that a name in ``directory`` belongs to; None if it is not our name."""

@@ -145,7 +145,7 @@ class TelemetryStream(MetricReader):
         # brought anything.
         self._collection = threading.local()
         self._worker = Worker(self._tick, "rimp-stream")
-        self._forwarding = _forwarding_for(config) if storage is None else None
+        self._companions = _companions_for(config) if storage is None else []
         call_in_forked_child(self._reset_after_fork)
         call_in_forked_child(self._start_after_fork, last=True)
         self._exit = AtExit(self._at_exit)
@@ -230,8 +230,8 @@ class TelemetryStream(MetricReader):
                 consumer.close()
             self._exit.release()
         has_ended = self._worker.join(deadline)
-        if self._forwarding is not None:
-            self._forwarding.stop(max(0.0, deadline - time.monotonic()))
+        for companion in self._companions:
+            companion.stop(max(0.0, deadline - time.monotonic()))
         return has_ended and done
 
     def __enter__(self) -> TelemetryStream:
@@ -378,8 +378,9 @@ class TelemetryStream(MetricReader):
         if self._worker.was_woken or now >= self._drain_due:
             self._drain.run_when_due()
             self._drain_due = time.monotonic() + self.interval
-        if self._forwarding is not None and self._wants_thread:
-            self._forwarding.run()
+        if self._wants_thread:
+            for companion in self._companions:
+                companion.run()
         due = [self._drain_due]
         if self._wants_thread:
             due.append(self._metrics_due)
@@ -562,24 +563,29 @@ class _StreamHooks:
         return stored and stream._wait_for_consumers(deadline)
 
 
-class _Forwarding(Protocol):
-    """What forwards a recording beside its stream."""
+class _Companion(Protocol):
+    """What works on a recording beside its stream, once its thread runs."""
 
     def run(self) -> None: ...
 
     def stop(self, timeout: float) -> None: ...
 
 
-def _forwarding_for(config: TelemetryConfig) -> _Forwarding | None:
-    """Return what forwards the recording that a configuration names; None if nothing does."""
-    is_recorded = config.storage_backend in DEFAULT_PATHS
-    if not config.enabled or not config.forward or not is_recorded:
-        return None
+def _companions_for(config: TelemetryConfig) -> list[_Companion]:
+    """Return what forwards, and what serves, the recording that a configuration names."""
+    if not config.enabled or config.storage_backend not in DEFAULT_PATHS:
+        return []
+    found: list[_Companion] = []
     with importing():
-        # By its name: what sends is above what records, and most recorders do not need it.
-        module = import_module("rimp_otel.transport.forwarding.in_process")
-    forwarding: _Forwarding = module.InProcessForwarding(config.path, config.forward)
-    return forwarding
+        # By their names: they are above what records, and most recorders need neither.
+        if config.forward:
+            module = import_module("rimp_otel.transport.forwarding.in_process")
+            found.append(module.InProcessForwarding(config.path, config.forward))
+        if config.prometheus_port is not None:
+            module = import_module("rimp_otel.prometheus.in_process")
+            port, host = config.prometheus_port, config.prometheus_host
+            found.append(module.InProcessMetrics(config.path, port, host, config.prometheus_gauges))
+    return found
 
 
 def _check_interval(interval: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from starlette.routing import BaseRoute
@@ -32,12 +32,15 @@ class Viewer:
     Args:
         path: of the recording, which need not exist yet.
         timeout: seconds for an answer.
+        gauges: how gauges of several processes become one in /metrics; by name, or by "*".
 
     Raises:
         NoRecordingError: the path is that of another file.
     """
 
-    def __init__(self, path: Path, timeout: float = 30.0) -> None:
+    def __init__(
+        self, path: Path, timeout: float = 30.0, gauges: Mapping[str, str] | None = None
+    ) -> None:
         open_recording(path, must_exist=False)
         self._questions = Questions(timeout=timeout)
         self._live = LiveChanges(path)
@@ -48,7 +51,7 @@ class Viewer:
             *self._api.routes(),
             *jaeger_routes(JaegerQueries(path), self._questions),
             *tempo_routes(TempoQueries(path), self._questions),
-            metrics_route(RecordingMetrics(path)),
+            metrics_route(RecordingMetrics(path, gauges=gauges)),
         ]
 
     @property

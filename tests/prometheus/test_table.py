@@ -131,7 +131,9 @@ def test_gauges_by_policy(policy, value):
 
 def test_an_unknown_policy():
     """The message names the gauge and what there is."""
-    with pytest.raises(ConfigurationError, match=r"gauge 'm' must be one of mostrecent, .*'best'"):
+    with pytest.raises(
+        ConfigurationError, match=r"gauges\['m'\] must be one of mostrecent, .*'best'"
+    ):
         SeriesTable({"m": "best"})
 
 
