@@ -371,19 +371,19 @@ class _MeasuredPoints(PartialMessage):
     is_monotonic: Any = None
 
 
-class _Numbers(_MeasuredPoints):
+class _NumberPoints(_MeasuredPoints):
     data_points: list[_MeasuredNumber] | None = None
 
 
-class _Histograms(_MeasuredPoints):
+class _HistogramPoints(_MeasuredPoints):
     data_points: list[_MeasuredHistogram] | None = None
 
 
-class _Exponentials(_MeasuredPoints):
+class _ExponentialPoints(_MeasuredPoints):
     data_points: list[_MeasuredExponential] | None = None
 
 
-class _Summaries(_MeasuredPoints):
+class _SummaryPoints(_MeasuredPoints):
     data_points: list[_MeasuredSummary] | None = None
 
 
@@ -393,11 +393,11 @@ class _MeasuredMetric(PartialMessage):
     name: str | None = None
     unit: str | None = None
     description: str | None = None
-    gauge: _Numbers | None = None
-    sum: _Numbers | None = None
-    histogram: _Histograms | None = None
-    exponential_histogram: _Exponentials | None = None
-    summary: _Summaries | None = None
+    gauge: _NumberPoints | None = None
+    sum: _NumberPoints | None = None
+    histogram: _HistogramPoints | None = None
+    exponential_histogram: _ExponentialPoints | None = None
+    summary: _SummaryPoints | None = None
 
     def data(self) -> tuple[_MeasuredPoints | None, ...]:
         """Return the points of each kind, in the order of ``MetricKind``."""
