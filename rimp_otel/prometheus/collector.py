@@ -22,7 +22,7 @@ from rimp_otel.prometheus.families import (
     numbers_in,
 )
 from rimp_otel.prometheus.recording_metrics import RecordingMetrics
-from rimp_otel.prometheus.text_format import format_number
+from rimp_otel.prometheus.text_format import format_sample
 
 __all__ = ["RecordingCollector", "to_metric"]
 
@@ -79,9 +79,9 @@ def _add_member(metric: core.Metric, family: Family, member: Member) -> None:
     for number, (bound, shown) in enumerate(zip((*bounds, math.inf), numbers, strict=False)):
         own, suffix = labels, ""
         if family.kind == "histogram":
-            own, suffix = {**labels, "le": format_number(bound)}, "_bucket"
+            own, suffix = {**labels, "le": format_sample(bound)}, "_bucket"
         elif family.kind == "summary":
-            own = {**labels, "quantile": format_number(bound)}
+            own = {**labels, "quantile": format_sample(bound)}
         exemplar = _to_exemplar(exemplars.get(number))
         metric.add_sample(f"{name}{suffix}", own, shown, exemplar=exemplar)
     if not isinstance(value, (int, float)):

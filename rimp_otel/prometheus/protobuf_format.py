@@ -43,11 +43,11 @@ class ProtobufWriter(PageWriter):
         for family in families:
             data = b"".join(
                 [
-                    _string(1, self._escape(family.name, True)),
-                    _string(2, family.help),
-                    _varint(3, _TYPES[family.kind]),
+                    _string_field(1, self._escape(family.name, True)),
+                    _string_field(2, family.help),
+                    _varint_field(3, _TYPES[family.kind]),
                     *self._write_members(family),
-                    _string(5, family.unit),
+                    _string_field(5, family.unit),
                 ]
             )
             parts += (length_prefix(data), data)
@@ -61,57 +61,59 @@ class ProtobufWriter(PageWriter):
 
     def _write_member(self, family: Family, member: Member) -> bytes:
         labels = b"".join([_label(self._escape(name, False), text) for name, text in member.labels])
-        return _message(4, labels + self._value(family.kind, member))
+        return _message_field(4, labels + self._value(family.kind, member))
 
     def _value(self, kind: str, member: Member) -> bytes:
         series, value = member.series, member.value
         if series is None:
-            return _message(2, _double(1, value))
+            return _message_field(2, _double_field(1, value))
         found = {bucket: exemplar_of(one) for bucket, one in series.exemplars.items()}
-        created = _timestamp(series.start) if series.start else None
+        created = _timestamp_data(series.start) if series.start else None
         if isinstance(value, HistogramTotal):
-            return _message(7, _histogram(value, found) + _optional(15, created))
+            return _message_field(7, _histogram_data(value, found) + _optional_field(15, created))
         if isinstance(value, Distribution):
             newest = [one for one in found.values() if one is not None and one.time]
-            return _message(7, _native_histogram(value, newest) + _optional(15, created))
+            return _message_field(
+                7, _native_histogram_data(value, newest) + _optional_field(15, created)
+            )
         if isinstance(value, SummaryTotal):
-            return _message(4, _summary(value) + _optional(4, created))
+            return _message_field(4, _summary_data(value) + _optional_field(4, created))
         if kind == "counter":
             exemplar = found.get(0)
-            shown = _optional(2, None if exemplar is None else _exemplar(exemplar))
-            return _message(3, _double(1, value) + shown + _optional(3, created))
-        return _message(2, _double(1, value))
+            shown = _optional_field(2, None if exemplar is None else _exemplar_data(exemplar))
+            return _message_field(3, _double_field(1, value) + shown + _optional_field(3, created))
+        return _message_field(2, _double_field(1, value))
 
 
 # Messages.
 
 
-def _histogram(value: HistogramTotal, exemplars: Mapping[int, ShownExemplar | None]) -> bytes:
-    parts = [_varint(1, value.count), _double(2, _known_sum(value.sum))]
+def _histogram_data(value: HistogramTotal, exemplars: Mapping[int, ShownExemplar | None]) -> bytes:
+    parts = [_varint_field(1, value.count), _double_field(2, _known_sum(value.sum))]
     total = 0
     for number, (bound, count) in enumerate(
         zip((*value.bounds, math.inf), value.counts, strict=True)
     ):
         total += count
         exemplar = exemplars.get(number)
-        shown = _optional(3, None if exemplar is None else _exemplar(exemplar))
-        parts.append(_message(3, _varint(1, total) + _double(2, bound) + shown))
+        shown = _optional_field(3, None if exemplar is None else _exemplar_data(exemplar))
+        parts.append(_message_field(3, _varint_field(1, total) + _double_field(2, bound) + shown))
     return b"".join(parts)
 
 
-def _native_histogram(value: Distribution, exemplars: Sequence[ShownExemplar]) -> bytes:
+def _native_histogram_data(value: Distribution, exemplars: Sequence[ShownExemplar]) -> bytes:
     if scale_of(value) > _MAX_SCHEMA:
         value = value.at_scale(_MAX_SCHEMA)
     return b"".join(
         [
-            _varint(1, value.count),
-            _double(2, _known_sum(value.sum)),
-            _varint(5, _zigzag(scale_of(value))),
-            _double(6, value.zero_threshold or _ZERO_THRESHOLD),
-            _varint(7, value.zeros),
+            _varint_field(1, value.count),
+            _double_field(2, _known_sum(value.sum)),
+            _varint_field(5, _zigzag(scale_of(value))),
+            _double_field(6, value.zero_threshold or _ZERO_THRESHOLD),
+            _varint_field(7, value.zeros),
             *_spans_and_deltas(9, value.negative),
             *_spans_and_deltas(12, value.counts),
-            *[_message(16, _exemplar(one)) for one in exemplars],
+            *[_message_field(16, _exemplar_data(one)) for one in exemplars],
         ]
     )
 
@@ -132,31 +134,35 @@ def _spans_and_deltas(field: int, counts: Mapping[int, int]) -> list[bytes]:
             spans.append((bucket - end, 1))
         deltas.append(encode_varint(_zigzag(count - before) & _MAX_UINT64))
         end, before = bucket + 1, count
-    parts = [_message(field, _varint(1, _zigzag(gap)) + _varint(2, size)) for gap, size in spans]
+    parts = [
+        _message_field(field, _varint_field(1, _zigzag(gap)) + _varint_field(2, size))
+        for gap, size in spans
+    ]
     if deltas:
-        parts.append(_message(field + 1, b"".join(deltas)))
+        parts.append(_message_field(field + 1, b"".join(deltas)))
     return parts
 
 
-def _summary(value: SummaryTotal) -> bytes:
+def _summary_data(value: SummaryTotal) -> bytes:
     quantiles = [
-        _message(3, _double(1, share) + _double(2, quantile)) for share, quantile in value.quantiles
+        _message_field(3, _double_field(1, share) + _double_field(2, quantile))
+        for share, quantile in value.quantiles
     ]
-    return _varint(1, value.count) + _double(2, value.sum) + b"".join(quantiles)
+    return _varint_field(1, value.count) + _double_field(2, value.sum) + b"".join(quantiles)
 
 
-def _exemplar(found: ShownExemplar) -> bytes:
+def _exemplar_data(found: ShownExemplar) -> bytes:
     labels = b"".join(_label(name, text) for name, text in found.labels)
-    time = _optional(3, _timestamp(found.time) if found.time else None)
-    return labels + _double(2, found.value) + time
+    time = _optional_field(3, _timestamp_data(found.time) if found.time else None)
+    return labels + _double_field(2, found.value) + time
 
 
 def _label(name: str, text: str) -> bytes:
-    return _message(1, _string(1, name) + _string(2, text))
+    return _message_field(1, _string_field(1, name) + _string_field(2, text))
 
 
-def _timestamp(nanos: int) -> bytes:
-    return _varint(1, nanos // _NANOS) + _varint(2, nanos % _NANOS)
+def _timestamp_data(nanos: int) -> bytes:
+    return _varint_field(1, nanos // _NANOS) + _varint_field(2, nanos % _NANOS)
 
 
 def _known_sum(found: float | None) -> float:
@@ -166,24 +172,24 @@ def _known_sum(found: float | None) -> float:
 # Fields.
 
 
-def _varint(field: int, value: int) -> bytes:
+def _varint_field(field: int, value: int) -> bytes:
     return encode_varint(field << 3) + encode_varint(value & _MAX_UINT64)
 
 
-def _double(field: int, value: float) -> bytes:
+def _double_field(field: int, value: float) -> bytes:
     return encode_varint(field << 3 | 1) + _pack_double(value)
 
 
-def _message(field: int, data: bytes) -> bytes:
+def _message_field(field: int, data: bytes) -> bytes:
     return b"".join((encode_varint(field << 3 | 2), length_prefix(data), data))
 
 
-def _optional(field: int, data: bytes | None) -> bytes:
-    return b"" if data is None else _message(field, data)
+def _optional_field(field: int, data: bytes | None) -> bytes:
+    return b"" if data is None else _message_field(field, data)
 
 
-def _string(field: int, text: str) -> bytes:
-    return _message(field, text.encode("utf-8", "replace")) if text else b""
+def _string_field(field: int, text: str) -> bytes:
+    return _message_field(field, text.encode("utf-8", "replace")) if text else b""
 
 
 def _zigzag(value: int) -> int:

@@ -50,7 +50,7 @@ class Escaping(Enum):
         """
         is_plain = (_METRIC_NAME if is_metric else _LABEL_NAME).fullmatch(name) is not None
         if self is Escaping.ALLOW_UTF8:
-            return name if is_plain else f'"{escape_text(name)}"'
+            return name if is_plain else f'"{quote_label(name)}"'
         if is_plain and self is not Escaping.DOTS:
             return name
         known = [_is_known(char, number, is_metric) for number, char in enumerate(name)]
@@ -76,12 +76,12 @@ def _code_of(char: str) -> str:
     return "FFFD" if 0xD800 <= ord(char) <= 0xDFFF else format(ord(char), "x")
 
 
-def escape_text(text: str) -> str:
+def quote_label(text: str) -> str:
     """Return a text as it stands between quotes."""
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def format_number(value: float) -> str:
+def format_sample(value: float) -> str:
     """Return a number as Go writes it, so that equal bounds are equal labels."""
     number = float(value)
     text = repr(number)
@@ -130,7 +130,7 @@ class TextWriter(PageWriter):
         """Return the page."""
         parts: list[bytes] = []
         for family in families:
-            parts.append(_encode(self._comments(family)))
+            parts.append(_to_utf8(self._comments(family)))
             parts += self._write_members(family)
         if self._is_openmetrics:
             parts.append(b"# EOF\n")
@@ -139,7 +139,7 @@ class TextWriter(PageWriter):
     def _comments(self, family: Family) -> str:
         kind = family.kind
         if self._is_openmetrics:
-            name, help = _openmetrics_name(family), escape_text(family.help)
+            name, help = _openmetrics_name(family), quote_label(family.help)
             if kind == "counter" and name == family.name:
                 kind = "unknown"  # without the suffix there are no counters
         else:
@@ -151,26 +151,26 @@ class TextWriter(PageWriter):
 
     def _write_member(self, family: Family, member: Member) -> bytes:
         if member.series is None:
-            line = f"{self._head(family.name, member.labels)}{format_number(member.value)}\n"
-            return _encode(line)
+            line = f"{self._head(family.name, member.labels)}{format_sample(member.value)}\n"
+            return _to_utf8(line)
         value = member.value
         bounds, counts = numbers_in(value)
         heads = self._heads.get(member.series)
         if heads is None or heads.bounds != bounds:
             heads = self._heads[member.series] = self._make_heads(family, member, bounds)
-        return _encode("".join(self._lines_of(family, member.series, value, heads, counts)))
+        return _to_utf8("".join(self._lines_of(family, member.series, value, heads, counts)))
 
     def _make_heads(self, family: Family, member: Member, bounds: tuple[float, ...]) -> _Heads:
         name, labels = family.name, member.labels
         first: list[str] = []
         if family.kind == "histogram":
             first = [
-                self._head(f"{name}_bucket", _with_label(labels, "le", format_number(bound)))
+                self._head(f"{name}_bucket", _with_label(labels, "le", format_sample(bound)))
                 for bound in (*bounds, math.inf)
             ]
         elif family.kind == "summary":
             first = [
-                self._head(name, _with_label(labels, "quantile", format_number(share)))
+                self._head(name, _with_label(labels, "quantile", format_sample(share)))
                 for share in bounds
             ]
         else:
@@ -197,18 +197,18 @@ class TextWriter(PageWriter):
             exemplars = exemplars_by_line(family, series, heads.bounds)
         for number, (head, shown) in enumerate(zip(heads.first, counts, strict=True)):
             exemplar = _format_exemplar(exemplars[number]) if number in exemplars else ""
-            yield f"{head}{format_number(shown)}{exemplar}\n"
+            yield f"{head}{format_sample(shown)}{exemplar}\n"
         if not isinstance(value, (int, float)):
-            yield f"{heads.of_count}{format_number(value.count)}\n"
+            yield f"{heads.of_count}{format_sample(value.count)}\n"
             if value.sum is not None:
-                yield f"{heads.of_sum}{format_number(value.sum)}\n"
+                yield f"{heads.of_sum}{format_sample(value.sum)}\n"
         if self._is_openmetrics and heads.of_created and series.start:
-            yield f"{heads.of_created}{format_number(series.start / _NANOS)}\n"
+            yield f"{heads.of_created}{format_sample(series.start / _NANOS)}\n"
 
     def _head(self, name: str, labels: Labels) -> str:
         """Return a line up to its value."""
         shown = self._escaping.escape(name, True)
-        own = ",".join([f'{self._label(label)}="{escape_text(text)}"' for label, text in labels])
+        own = ",".join([f'{self._label(label)}="{quote_label(text)}"' for label, text in labels])
         if shown.startswith('"'):
             return f"{{{shown},{own}}} " if own else f"{{{shown}}} "
         return f"{shown}{{{own}}} " if own else f"{shown} "
@@ -217,7 +217,7 @@ class TextWriter(PageWriter):
         return self._escaping.escape(name, False)
 
 
-def _encode(text: str) -> bytes:
+def _to_utf8(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
@@ -239,6 +239,6 @@ def _with_label(labels: Labels, name: str, value: str) -> Labels:
 def _format_exemplar(found: ShownExemplar | None) -> str:
     if found is None:
         return ""
-    labels = ",".join(f'{name}="{escape_text(text)}"' for name, text in sorted(found.labels))
+    labels = ",".join(f'{name}="{quote_label(text)}"' for name, text in sorted(found.labels))
     time = f" {found.time / _NANOS}" if found.time else ""
-    return f" # {{{labels}}} {format_number(found.value)}{time}"
+    return f" # {{{labels}}} {format_sample(found.value)}{time}"

@@ -80,7 +80,7 @@ def add_values(values: Sequence[Value]) -> Value:
     if isinstance(last, HistogramTotal):
         return _add_histograms(values)
     if isinstance(last, Distribution):
-        return _add_distributions(values)
+        return _add_exponentials(values)
     if isinstance(last, SummaryTotal):
         count = sum(value.count for value in values)
         return SummaryTotal(count, _add_floats([value.sum for value in values]), ())
@@ -116,7 +116,7 @@ def _add_histograms(values: Sequence[HistogramTotal]) -> HistogramTotal:
     )
 
 
-def _add_distributions(values: Sequence[Distribution]) -> Distribution:
+def _add_exponentials(values: Sequence[Distribution]) -> Distribution:
     scale = min(scale_of(one) for one in values)
     counts: Counter[int] = Counter()
     negative: Counter[int] = Counter()

@@ -17,7 +17,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from rimp_otel.prometheus.collector import to_metric
 from rimp_otel.prometheus.names import TranslationStrategy
-from rimp_otel.prometheus.text_format import Escaping, TextWriter, format_number
+from rimp_otel.prometheus.text_format import Escaping, TextWriter, format_sample
 from tests.prometheus.lines import (
     EXPONENTIAL,
     LINES,
@@ -194,7 +194,7 @@ def test_what_has_changed_is_written_anew():
 )
 def test_numbers(number, expected):
     """As Go writes them, whose exponents begin sooner."""
-    assert format_number(number) == expected
+    assert format_sample(number) == expected
 
 
 def test_hostile_text():
