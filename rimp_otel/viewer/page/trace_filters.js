@@ -1,8 +1,9 @@
 /** The filters of traces: each is chosen from what the recording holds. */
 
-import { Answer, Chip, html, Menu, OptionList, ServiceName, useAnswer, useState } from "./components.js";
+import { Answer, Chip, html, Menu, OptionList, ServiceName, useAnswer, useRef, useState } from "./components.js";
 import { AttributeMenu, buttonLabel } from "./filters.js";
 import { escapeText, formatDuration, parseDuration, writeDuration } from "./format.js";
+import { useKeys } from "./keys.js";
 
 const STATUSES = [
   { value: "error", text: "Error" },
@@ -62,7 +63,26 @@ export function TraceFilters({ source, state, navigate, info }) {
           ${(close) => html`<${TraceqlPanel} state=${state} onChoose=${(q) => choose({ q }, close)} />`}<//>`}
       <${FilterChips} state=${state} navigate=${navigate} />
       ${hasFilters(state) && html`<button type="button" class="bare" onClick=${clear}>Clear all</button>`}
+      <${TraceIdField} navigate=${navigate} />
     </div>`;
+}
+
+function TraceIdField({ navigate }) {
+  const field = useRef(null);
+  const [isWrong, setWrong] = useState(false);
+  useKeys("Traces", { "/": ["Open a trace by its id", () => field.current.focus()] });
+  const submit = (event) => {
+    event.preventDefault();
+    const id = field.current.value.trim().toLowerCase().replaceAll("-", "");
+    if (/^[0-9a-f]{32}$/.test(id)) navigate({ view: "trace", id });
+    else setWrong(true);
+  };
+  return html`
+    <form class="trace-id" onSubmit=${submit}>
+      <input ref=${field} class="mono" size="18" spellcheck="false" placeholder="Trace id" aria-label="Open a trace by its id"
+        aria-invalid=${isWrong} onInput=${() => setWrong(false)} />
+      ${isWrong && html`<span class="error-text" role="alert">32 hexadecimal digits</span>`}
+    </form>`;
 }
 
 function FilterChips({ state, navigate }) {

@@ -3,6 +3,7 @@
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm_preact.js";
 
 const SPARE_ROWS = 8;
+const MOST_PRINTED = 2000;
 
 /**
  * A list with rows of one height, moved through with arrows, Page Up and Down, Home and End.
@@ -24,6 +25,7 @@ export function VirtualList(props) {
   const { count, rowHeight, renderRow, rowProps, label, role = "listbox", selected = -1 } = props;
   const box = useRef(null);
   const [view, setView] = useState({ top: 0, height: 600 });
+  const isPrinting = usePrinting();
 
   useLayoutEffect(() => {
     const element = box.current;
@@ -51,8 +53,9 @@ export function VirtualList(props) {
     event.preventDefault();
   };
 
-  const first = Math.max(0, Math.floor(view.top / rowHeight) - SPARE_ROWS);
-  const last = Math.min(count, Math.ceil((view.top + view.height) / rowHeight) + SPARE_ROWS);
+  const inSight = Math.floor(view.top / rowHeight);
+  const first = isPrinting ? 0 : Math.max(0, inSight - SPARE_ROWS);
+  const last = Math.min(count, isPrinting ? MOST_PRINTED : inSight + Math.ceil(view.height / rowHeight) + 1 + SPARE_ROWS);
   const rowRole = role === "listbox" ? "option" : "row";
   const rows = [];
   for (let index = first; index < last; index++) {
@@ -85,8 +88,24 @@ export function VirtualList(props) {
       onKeyDown=${onKeyDown}
       onScroll=${(event) => setView({ top: event.target.scrollTop, height: event.target.clientHeight })}
     >
-      <div class="virtual-rows" role="presentation" style=${{ height: `${count * rowHeight}px` }}>${rows}</div>
+      <div class="virtual-rows" role="presentation" style=${{ height: `${(isPrinting ? last : count) * rowHeight}px` }}>${rows}</div>
     </div>`;
+}
+
+/** Return true while the page is being printed. */
+function usePrinting() {
+  const [isPrinting, setPrinting] = useState(false);
+  useEffect(() => {
+    const start = () => setPrinting(true);
+    const stop = () => setPrinting(false);
+    addEventListener("beforeprint", start);
+    addEventListener("afterprint", stop);
+    return () => {
+      removeEventListener("beforeprint", start);
+      removeEventListener("afterprint", stop);
+    };
+  }, []);
+  return isPrinting;
 }
 
 function scrollIntoSight(element, index, rowHeight) {

@@ -9,6 +9,7 @@ import { writeChromeTrace, writeOtlp } from "../trace_files.js";
 import { TraceMinimap } from "../trace_minimap.js";
 import { buildTrace, findCriticalPath, listRows, searchTextOf } from "../trace_model.js";
 import { TraceWaterfall } from "../trace_waterfall.js";
+import { tracesSeen } from "../traces_seen.js";
 import { linkTo } from "../url_state.js";
 
 const NONE = new Set();
@@ -96,6 +97,10 @@ function TracePage({ trace, data, source, state, navigate }) {
   };
   const zoomTo = (node) => setZoom({ from: node.offset - node.duration * 0.02, to: node.offset + node.duration * 1.02 });
   const collapseAll = () => setCollapsed(collapsed.size ? NONE : new Set(trace.nodes.filter((node) => node.children.length && node.parent).map((node) => node.index)));
+  useEffect(() => {
+    // The arrows move through the rows at once.
+    if (document.activeElement === document.body) document.querySelector(".waterfall .virtual-list")?.focus();
+  }, []);
   const onKey = (event, index) => handleTreeKey(event, rows, index, { collapsed, toggle, select, selectNode });
 
   useKeys("Trace", {
@@ -148,7 +153,7 @@ function TraceHeader({ trace, data, state }) {
   const name = `trace-${trace.id}`;
   return html`
     <header class="trace-header">
-      <a class="back" href=${linkTo(state, { view: "traces" })} aria-label="Back to the traces" title="Traces"><${Icon} name="left" /></a>
+      <a class="back" href=${tracesSeen.fragment || linkTo(state, { view: "traces" })} aria-label="Back to the traces" title="Traces"><${Icon} name="left" /></a>
       <h1 class="cut">${root ? html`<${ServiceName} name=${root.service} /> ${escapeText(root.name)}` : "Log records of a trace without spans"}</h1>
       ${trace.errors > 0 && html`<span class="badge error">${trace.errors} failed</span>`}
       ${trace.interrupted > 0 && html`<span class="badge warn">${trace.interrupted} interrupted</span>`}

@@ -1,13 +1,14 @@
 /** The view of many traces: filters, a scatter of durations over time, and a list. */
 
-import { Answer, EmptyState, html, Icon, ServiceName, useAnswer, useMemo, useState } from "../components.js";
+import { Answer, EmptyState, html, Icon, ServiceName, useAnswer, useEffect, useMemo, useState } from "../components.js";
 import { serviceColor } from "../colors.js";
 import { escapeText, formatCount, formatDuration, formatNear, formatNumber } from "../format.js";
 import { useKeys } from "../keys.js";
 import { ALL } from "../time_range.js";
 import { filtersOf, hasFilters, TraceFilters, FILTERS } from "../trace_filters.js";
+import { rememberTraces, tracesSeen } from "../traces_seen.js";
 import { TraceScatter } from "../trace_scatter.js";
-import { linkTo } from "../url_state.js";
+import { formatState, linkTo } from "../url_state.js";
 import { VirtualList } from "../virtual_list.js";
 
 const FIRST_LIMIT = 200;
@@ -27,6 +28,7 @@ export function TracesView({ source, state, navigate, info }) {
     (options) => source.findTraces({ ...state.range, ...filters, limit }, options),
     [state.range, filters, limit, state.revision],
   );
+  useEffect(() => rememberTraces(formatState(state)), [state]);
   return html`
     <div class="traces-page">
       <h1 class="hidden">Traces</h1>
@@ -36,19 +38,24 @@ export function TracesView({ source, state, navigate, info }) {
 }
 
 function FoundTraces({ found, state, navigate, info, limit }) {
-  const [selected, setSelected] = useState(-1);
-  const [marked, setMarked] = useState([]);
   const sort = SORTS[state.sort] ?? SORTS.newest;
   const traces = useMemo(() => [...found.traces].sort(sort.compare), [found, sort]);
+  // Who comes back from a trace finds it again, and so does who gets newer ones meanwhile.
+  const [selectedId, setSelectedId] = useState(tracesSeen.opened);
+  const selected = useMemo(() => traces.findIndex((trace) => trace.trace_id === selectedId), [traces, selectedId]);
+  const setSelected = (index) => setSelectedId(traces[index]?.trace_id);
+  const [marked, setMarked] = useState([]);
   const longest = useMemo(() => traces.reduce((most, trace) => Math.max(most, trace.duration), 1), [traces]);
-  const open = (trace) => navigate({ view: "trace", id: trace.trace_id, span: isRoot(trace) ? "" : trace.matched?.[0] });
+  const open = (trace) => {
+    tracesSeen.opened = trace.trace_id;
+    navigate({ view: "trace", id: trace.trace_id, span: hasFilters(state) ? trace.matched?.[0] : "" });
+  };
   const mark = (trace) => {
     const others = marked.filter((id) => id !== trace.trace_id);
     if (others.length < marked.length) setMarked(others);
     else if (marked.length === 1) navigate({ view: "compare", a: marked[0], b: trace.trace_id });
     else setMarked([trace.trace_id]);
   };
-  const isRoot = () => !hasFilters(state);
   useKeys("Traces", {
     j: ["Next trace", () => setSelected(Math.min(traces.length - 1, selected + 1))],
     k: ["Trace before", () => setSelected(Math.max(0, selected - 1))],
@@ -69,7 +76,7 @@ function FoundTraces({ found, state, navigate, info, limit }) {
         <button type="button" class="small" aria-pressed=${SORTS[name] === sort} onClick=${() => navigate({ sort: name === "newest" ? null : name }, { replace: true })}>${title}</button>`)}</span>
     </div>
     <${VirtualList} id="trace" role="grid" label="Traces" count=${traces.length} rowHeight=${ROW_HEIGHT} opensByClick
-      selected=${Math.min(selected, traces.length - 1)} onSelect=${setSelected} onOpen=${(index) => open(traces[index])}
+      selected=${selected} onSelect=${setSelected} onOpen=${(index) => open(traces[index])}
       rowProps=${() => ({ class: "trace-row" })}
       renderRow=${(index) => html`<${TraceRow} ...${{ trace: traces[index], longest, state, mark, isMarked: marked.includes(traces[index].trace_id) }} />`} />`;
 }
