@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -72,7 +71,10 @@ class ClickHouse:
             self.ask(f"TRUNCATE TABLE `{database}`.`{name}`")
 
     def control(self, **faults: int) -> dict:
-        """Have the next inserts ``hang`` or ``fail``; return what there was since the last call."""
+        """Have the next inserts ``hang`` or ``fail``; return what there was since the last call.
+
+        ``after`` is how many inserts go well before, and ``wait`` for how many that hang to wait.
+        """
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/control", json.dumps(faults).encode()
         )
@@ -80,12 +82,8 @@ class ClickHouse:
             return json.loads(answer.read())
 
     def kill(self) -> None:
-        """Kill it, as by a loss of power of the process."""
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
-
-    def end(self) -> None:
-        """End it."""
+        """Kill it, as nothing but a loss of power ends it otherwise."""
+        assert self._process.stdout is not None
         self._process.kill()
         self._process.wait()
         self._process.stdout.close()
@@ -111,8 +109,9 @@ class _Faults:
     """What was asked for at /control, and what came of it."""
 
     def __init__(self) -> None:
-        self.hang = self.fail = 0
+        self.hang = self.fail = self.after = 0
         self.seen = {"inserts": 0, "hanging": 0, "queries": 0}
+        self.changed = threading.Condition()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -166,8 +165,11 @@ class _Handler(BaseHTTPRequestHandler):
         faults = self.faults
         if "hang" in asked or "fail" in asked:
             faults.hang, faults.fail = asked.get("hang", 0), asked.get("fail", 0)
+            faults.after = asked.get("after", 0)
+        if "wait" in asked:
+            with faults.changed:
+                faults.changed.wait_for(lambda: faults.seen["hanging"] >= asked["wait"], 60)
         seen, faults.seen = faults.seen, dict.fromkeys(faults.seen, 0)
-        faults.seen["hanging"] = seen["hanging"]
         self._answer(200, json.dumps(seen).encode())
 
     def _run(self, parameters, body):
@@ -204,10 +206,13 @@ class _Handler(BaseHTTPRequestHandler):
         inserter = self.session.send_insert(statement, format)
         inserter.append(data)
         inserter.finish()
-        if not faults.hang:
+        if not faults.hang or faults.after:
+            faults.after -= faults.after > 0
             return b"", None
         faults.hang -= 1
-        faults.seen["hanging"] += 1
+        with faults.changed:
+            faults.seen["hanging"] += 1
+            faults.changed.notify_all()
         self.lock.release()
         try:
             with suppress(OSError):

@@ -46,4 +46,4 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]
     pytest.importorskip("clickhouse_connect")
     server = start_clickhouse(tmp_path_factory.mktemp("clickhouse"))
     yield server
-    server.end()
+    server.kill()

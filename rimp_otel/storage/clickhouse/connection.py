@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ __all__ = [
     "RefusedRowsError",
     "ServerAddress",
     "ServerError",
+    "import_client",
     "parse_server_url",
 ]
 
@@ -175,7 +177,7 @@ class ClickHouseConnection:
             return self._client
 
     def _make_client(self) -> Any:
-        connect, util = _import_client()
+        connect, util = import_client()
         address = self.address
         # A pool of our own: that of the library would take the environment's proxies.
         self._pool = util.get_pool_manager(**self._options)
@@ -194,6 +196,7 @@ class ClickHouseConnection:
             compress=False,
             query_limit=0,
             query_retries=0,
+            show_clickhouse_errors="scrub",
             settings=dict(_SETTINGS),
             headers=self._headers or None,
         )
@@ -210,7 +213,9 @@ class ClickHouseConnection:
 
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
-        """Turn what the library raises into errors of ours."""
+        """Turn what the library raises into errors of ours, and keep it from logging them."""
+        was_quiet = _quiet.is_on
+        _quiet.is_on = True
         try:
             yield
         except (StorageError, ConfigurationError, MissingExtraError):
@@ -222,9 +227,11 @@ class ClickHouseConnection:
             if code in _REFUSED_ROWS:
                 raise RefusedRowsError(str(self._error(doing, error))) from error
             raise self._error(doing, error, code) from error
+        finally:
+            _quiet.is_on = was_quiet
 
     def _error(self, doing: str, error: Exception, code: int | None = None) -> ServerError:
-        reason = " ".join(describe_error(error).split())
+        reason = " ".join(describe_error(_cause_of(error)).split())
         for secret in (self.address.password, *self._headers.values()):
             if len(secret) > 3:
                 reason = reason.replace(secret, "***")
@@ -318,12 +325,52 @@ class ClickHouseConnection:
             )
 
 
-def _import_client() -> tuple[Any, Any]:
+def _cause_of(error: BaseException) -> BaseException:
+    """Return what has no answer of the server at its root, such as a refused connection."""
+    seen: BaseException | None = error
+    while seen is not None and getattr(error, "code", None) is None:
+        error = seen
+        reason = getattr(seen, "reason", None)
+        seen = reason if isinstance(reason, Exception) else seen.__cause__ or seen.__context__
+    return error
+
+
+class _Quiet(threading.local):
+    """True in a thread that asks a server."""
+
+    is_on = False
+
+
+_quiet = _Quiet()
+
+
+class _QuietFilter(logging.Filter):
+    """Drops what the library logs when it raises an error: a log that is recorded would come back here."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _quiet.is_on
+
+
+_FILTER = _QuietFilter()
+
+
+def _keep_quiet() -> None:
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith(("clickhouse_connect", "urllib3")):
+            logging.getLogger(name).addFilter(_FILTER)
+
+
+def import_client() -> tuple[Any, Any]:
+    """Import the client library; return it, and its module that makes pools of connections.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     with importing():
         try:
-            return (
-                importlib.import_module("clickhouse_connect"),
-                importlib.import_module("clickhouse_connect.driver.httputil"),
-            )
+            client = importlib.import_module("clickhouse_connect")
+            util = importlib.import_module("clickhouse_connect.driver.httputil")
         except ImportError:
             raise MissingExtraError("clickhouse-connect", "clickhouse") from None
+    _keep_quiet()
+    return client, util

@@ -109,6 +109,8 @@ class Cursor:
         self.repeated = 0
         #: Lines of files that cannot be read, and that no count has.
         self.damaged = 0
+        #: Records of the portion that is being sent, for a destination that knows it by its name; 0 for none.
+        self.intended = 0
         try:
             found = read_json(path)
             if found is not None:
@@ -134,6 +136,7 @@ class Cursor:
             self.notes = [str(name) for name in found["notes"]]
             self.repeated = int(found["repeated"])
             self.damaged = int(found.get("damaged", 0))
+            self.intended = int(found.get("intended", 0))
         except (LookupError, TypeError) as error:
             raise ValueError(f"{error!r}") from None
 
@@ -157,6 +160,7 @@ class Cursor:
             "notes": self.notes,
             "repeated": self.repeated,
             "damaged": self.damaged,
+            "intended": self.intended,
         }
         write_json(self.path, found)
 

@@ -8,7 +8,7 @@ from rimp_otel.models.records import Signal
 from rimp_otel.storage.sqlite.stored import RecordPlace, StoredPage, last_stored, read_stored
 from rimp_otel.transport.forwarding.cursor import Cursor
 from rimp_otel.transport.forwarding.ledger import DAMAGED, Ledger
-from rimp_otel.transport.forwarding.sources import Portion, PortionLimits
+from rimp_otel.transport.forwarding.sources import Portion, PortionLimits, intended_limits
 
 __all__ = ["DatabaseSource"]
 
@@ -54,14 +54,14 @@ class DatabaseSource:
         if self._once and self._until is None:
             self._until = last_stored(self._path, self._timeout)
         place = RecordPlace(self._cursor.record, self._cursor.anchor)
-        size, records = self._limits
+        size, records = intended_limits(self._cursor, self._limits)
         self._page = page = read_stored(
             self._path, self._signal, place, self._until, size, records, self._timeout
         )
         if page is None:
             return None
         if page.records or page.damaged or page.expired:
-            return Portion(page.lines, page.records)
+            return Portion(page.lines, page.records, f"{place.record}:{place.anchor}")
         self.commit()  # past other signals' records, so that they are not read again
         return None
 

@@ -11,6 +11,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from itertools import chain
 from typing import NamedTuple, Protocol
 
@@ -249,6 +250,8 @@ class _Piece(NamedTuple):
     #: How often it was refused for the time being, and as one of throttling.
     delays: int = 0
     throttles: int = 0
+    #: The name of the portion that they are of.
+    portion: str = ""
 
 
 # Attempts after which a piece is split, since some destinations say of what is too large that they
@@ -278,6 +281,8 @@ class Delivery:
         self.signal = signal
         self.destination = destination
         self.pace = pace
+        #: True if the destination takes once what is sent twice under the same name.
+        self.knows_repetitions: bool = getattr(destination, "knows_repetitions", False)
         self._timeout = timeout
         self._selector = selector
         #: Called with the reason before each pause, and with its seconds.
@@ -291,7 +296,8 @@ class Delivery:
         """
         kept = self._select(portion)
         settled = _Settled(Ledger(not_kept=kept.not_kept))
-        pieces = deque(self._cut(kept.lines, kept.records))
+        cut = self._cut(kept.lines, kept.records)
+        pieces = deque(piece._replace(portion=portion.name) for piece in cut)
         while pieces:
             self.pace.check()
             self._deliver_piece(pieces.popleft(), pieces, settled)
@@ -351,11 +357,20 @@ class Delivery:
             self._delay(piece, outcome, pieces, settled)
 
     def _send(self, piece: _Piece) -> Outcome:
-        batch = Batch(self.signal, piece.lines, piece.records)
+        batch = Batch(self.signal, piece.lines, piece.records, self._token_of(piece))
         try:
             return self.destination.send(batch, self._timeout)
         except Exception as error:  # which a destination should not raise
             return RetryLater(f"the destination failed: {describe_error(error)}")
+
+    def _token_of(self, piece: _Piece) -> str:
+        """Return what the piece is called whenever it is sent, if the destination wants to know that."""
+        if not self.knows_repetitions or not piece.portion:
+            return ""
+        digest = blake2b(piece.portion.encode(), digest_size=16)
+        for line in piece.lines:
+            digest.update(line)
+        return f"forward-{self.signal.value}-{digest.hexdigest()}-{piece.records}"
 
     def _delay(
         self, piece: _Piece, outcome: RetryLater, pieces: deque[_Piece], settled: _Settled
@@ -387,7 +402,7 @@ class Delivery:
             lines = self._split(lines[0])
         middle = len(lines) // 2
         halves = [
-            _Piece(half, sum(map(count_line_records, half)))
+            _Piece(half, sum(map(count_line_records, half)), portion=piece.portion)
             for half in (lines[:middle], lines[middle:])
         ]
         is_whole = middle and sum(half.records for half in halves) == piece.records

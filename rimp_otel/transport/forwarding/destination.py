@@ -47,6 +47,8 @@ DESTINATION_GROUP = "rimp_otel_destination"
 """The group of entry points of further destinations; their names are schemes of URLs."""
 
 _BUILT_IN = {
+    "clickhouse+http": "rimp_otel.transport.forwarding.clickhouse:open_clickhouse",
+    "clickhouse+https": "rimp_otel.transport.forwarding.clickhouse:open_clickhouse",
     "file": "rimp_otel.transport.forwarding.otlp_file:open_file",
     "otlp+grpc": "rimp_otel.transport.forwarding.otlp_grpc:open_grpc",
     "otlp+grpcs": "rimp_otel.transport.forwarding.otlp_grpc:open_grpc",
@@ -66,6 +68,8 @@ class Batch(NamedTuple):
     lines: Sequence[bytes]
     #: In all lines.
     records: int
+    #: The same if the batch is sent again, also by the next process; for a destination that asks for that.
+    token: str = ""
 
 
 class Delivered(NamedTuple):
@@ -110,7 +114,12 @@ Outcome = Delivered | RetryLater | Refused | Stopped
 
 
 class Destination(Protocol):
-    """Takes batches. One thread for each signal may call ``send`` at the same time."""
+    """Takes batches. One thread for each signal may call ``send`` at the same time.
+
+    One that has ``knows_repetitions = True`` takes a batch that is sent again, under the same token, once: what
+    is about to be sent is noted in the cursor, so that after a death the same batch is sent again. One that
+    has ``portion_limits`` says how much is sent at once if the forwarder's options do not.
+    """
 
     @property
     def name(self) -> str:

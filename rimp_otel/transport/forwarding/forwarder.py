@@ -185,7 +185,7 @@ class Forwarder:
     ) -> _SignalTask:
         cursor = read_cursor(directory.path, signal)
         cursor.remove_notes()
-        source = self._make_source(signal, cursor)
+        source = self._make_source(signal, cursor, destination)
         stop = threading.Event()
         delivery = Delivery(
             signal, destination, self._make_pace(stop), self._options.timeout, self._selector
@@ -195,8 +195,10 @@ class Forwarder:
             self._clock, lambda reason: self._stop_destination(destination, reason),
         )  # fmt: skip
 
-    def _make_source(self, signal: Signal, cursor: Cursor) -> Source:
+    def _make_source(self, signal: Signal, cursor: Cursor, destination: Destination) -> Source:
         limits, once = self._options.limits, self._options.once
+        if limits == PortionLimits():
+            limits = getattr(destination, "portion_limits", limits)
         if isinstance(self.layout, Layout):
             return FileSource(self.layout, signal, cursor, limits, once)
         with importing():
@@ -436,10 +438,14 @@ class _SignalTask:
     def _forward(self, portion: Portion) -> None:
         settled = Settlement(Ledger(), [])
         if portion.records:
+            if self.delivery.knows_repetitions and self._cursor.intended != portion.records:
+                self._cursor.intended = portion.records
+                self._patiently(self._cursor.save)
             settled = self.delivery.deliver(portion)
         now = self._clock()
         self._patiently(lambda: self._letters.append(settled.letters, now))
         self._cursor.ledger += settled.ledger
+        self._cursor.intended = 0
         self._source.commit()
         if damaged := self._source.take_damaged():
             self._cursor.damaged += damaged

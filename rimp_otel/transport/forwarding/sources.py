@@ -7,6 +7,7 @@ costs is that the records of one portion are sent again.
 from __future__ import annotations
 
 import os
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
@@ -27,7 +28,15 @@ from rimp_otel.storage.files.stored import list_stored
 from rimp_otel.storage.forwarding import FilePosition, list_notes
 from rimp_otel.transport.forwarding.cursor import Cursor
 
-__all__ = ["FileSource", "Portion", "PortionLimits", "Source", "count_line_records", "tail_of"]
+__all__ = [
+    "FileSource",
+    "Portion",
+    "PortionLimits",
+    "Source",
+    "count_line_records",
+    "intended_limits",
+    "tail_of",
+]
 
 _TAIL = 64
 
@@ -47,6 +56,8 @@ class Portion(NamedTuple):
     lines: list[bytes]
     #: In all lines.
     records: int
+    #: Where they lie: the same for the same portion, and for no other one.
+    name: str = ""
 
 
 class Source(Protocol):
@@ -116,7 +127,7 @@ class FileSource:
             if reader is None:
                 return None
             try:
-                portion = reader.read(self._limits)
+                portion = reader.read(intended_limits(self._cursor, self._limits))
             except BaseException:
                 self._close_reader()  # it begins again where the cursor is
                 raise
@@ -293,8 +304,13 @@ class _FileReader:
             position = position._replace(is_complete=True)
         if position == self.position:
             return None
-        self.position = position
-        return Portion(lines, records)
+        start, self.position = self.position.offset, position
+        return Portion(lines, records, f"{self.id}:{start}")
+
+
+def intended_limits(cursor: Cursor, limits: PortionLimits) -> PortionLimits:
+    """Return the limits of the next portion: of the one that a dead process was sending, if it noted that."""
+    return PortionLimits(sys.maxsize, cursor.intended) if cursor.intended else limits
 
 
 def tail_of(text: bytes) -> str:
