@@ -38,7 +38,7 @@ from rimp_otel.viewer.conditions import All, Comparison, Condition, Either, Scop
 from rimp_otel.viewer.questions import NotFoundError, Questions, QuestionTimeoutError, open_watched
 from rimp_otel.viewer.trace_search import TraceQuery, TraceSearch
 
-__all__ = ["JaegerQueries", "jaeger_routes", "span_to_jaeger", "trace_to_jaeger"]
+__all__ = ["JaegerQueries", "jaeger_routes", "span_to_jaeger", "tag_condition", "trace_to_jaeger"]
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 20, 1_500
 _MAX_SPANS = 500_000  # that are read for dependencies
@@ -184,7 +184,7 @@ def _read_condition(query: QueryParams) -> Condition:
         duration = _read_duration(query, parameter)
         if duration is not None:
             parts.append(Comparison(Scope.INTRINSIC, "duration", operator, duration))
-    parts += [_has_tag(key, text) for key, text in _read_tags(query).items()]
+    parts += [tag_condition(key, text) for key, text in _read_tags(query).items()]
     return All(tuple(parts))
 
 
@@ -197,7 +197,7 @@ _INTRINSIC_TAGS = {
 }
 
 
-def _has_tag(key: str, text: str) -> Condition:
+def tag_condition(key: str, text: str) -> Condition:
     """Return the condition that a span is shown with a tag: its own, its resource's or an event's."""
     parts = [
         Comparison(scope, key, "=", value)

@@ -16,6 +16,7 @@ from rimp_otel.transport.receiving.security import ServerSecurity
 from rimp_otel.transport.receiving.server import connection_limit, make_application
 from rimp_otel.viewer.api import PageApi
 from rimp_otel.viewer.jaeger import JaegerQueries, jaeger_routes
+from rimp_otel.viewer.jaeger_v3 import JaegerV3Queries, jaeger_v3_routes
 from rimp_otel.viewer.live import LiveChanges
 from rimp_otel.viewer.page_files import PageFiles
 from rimp_otel.viewer.questions import Questions
@@ -49,6 +50,7 @@ class Viewer:
         self._routes = [
             *self._page.routes(),
             *self._api.routes(),
+            *jaeger_v3_routes(JaegerV3Queries(path), self._questions),
             *jaeger_routes(JaegerQueries(path), self._questions),
             *tempo_routes(TempoQueries(path), self._questions),
             metrics_route(RecordingMetrics(path, gauges=gauges)),
