@@ -30,13 +30,22 @@ _NODE = (
     ),
 )
 
+# They pin what others need newer, so that they have an environment of their own in that of the peers.
+_READERS = ("jaeger-mcp==0.6.1", "opentelemetry-mcp==0.2.2")
+
 
 def install(directory: Path) -> None:
-    """Make an environment of the peers: the extra ``peers``, and the SDK of Node where npm is there."""
+    """Make an environment of the peers: the extra ``peers``, readers of query APIs, and the SDK of Node
+    where npm is there."""
     if not (directory / "bin" / "python").exists():
         venv.create(directory, with_pip=True)
     pip = [directory / "bin" / "python", "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, f"{_ROOT}[peers]"], check=True)
+    readers = directory / "readers"
+    if not (readers / "bin" / "python").exists():
+        venv.create(readers, with_pip=True)
+    pip = [readers / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, *_READERS], check=True)
     if npm := shutil.which("npm"):
         options = ["--no-audit", "--no-fund", "--silent", "--prefix", str(directory / "node")]
         subprocess.run([npm, "install", *options, *_NODE], check=True)
@@ -50,7 +59,8 @@ def find_command(name: str) -> str:
         if name == "rotel":
             found = [*directory.glob("lib/python3*/site-packages/rotel/rotel-agent")]
         else:
-            found = [path for path in [directory / "bin" / name] if path.exists()]
+            places = [directory / "bin" / name, directory / "readers" / "bin" / name]
+            found = [path for path in places if path.exists()]
         if found:
             return str(found[0])
     pytest.skip(_reason(name))

@@ -39,7 +39,7 @@ def rimp_serve(path: Path, log: Path, *options: str) -> Iterator[Receiver]:
 def _ports(output: str) -> list[int]:
     lines = output.splitlines(keepends=True)
     ready = next((line for line in lines if "127.0.0.1:" in line and line.endswith("\n")), "")
-    return [int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", ready)]
+    return [int(port) for port in re.findall(r"OTLP/\w+ at (?:http://)?127\.0\.0\.1:(\d+)", ready)]
 
 
 @contextmanager
