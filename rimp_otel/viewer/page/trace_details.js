@@ -10,6 +10,7 @@ import { linkTo } from "./url_state.js";
 
 const LONG_VALUE = 300;
 const MANY_ATTRIBUTES = 8;
+const MARGIN_NANOS = 60_000_000_000n;
 
 /**
  * The panel beside a trace.
@@ -59,7 +60,7 @@ function SpanDetails({ node, trace, state, source, criticalPath, close, zoomTo, 
     <div class="details-tools">
       <${CopyMenu} span=${span} source=${source} />
       <button type="button" class="small" onClick=${() => zoomTo(node)}><${Icon} name="zoom" />Zoom</button>
-      <a class="small-text" href=${linkTo(state, { view: "logs", trace_id: span.traceId })}>Logs of this trace</a>
+      <a class="small-text" href=${linkTo(state, { view: "logs", trace: span.traceId, ...rangeAround(trace, state.range) })}>Logs of this trace</a>
     </div>
     ${span.isInterrupted && html`<p class="remark warn"><${Icon} name="broken" />Interrupted: its process died before it ended. Its end is the last sign of life.</p>`}
     ${node.flaw === "orphan" && html`<p class="remark warn"><${Icon} name="link" />Its parent is not in this recording: it was sampled out, lost, or recorded elsewhere.</p>`}
@@ -90,6 +91,13 @@ function SpanDetails({ node, trace, state, source, criticalPath, close, zoomTo, 
       ["Name", escapeText(span.scope.name) || "–"],
       span.scope.version && ["Version", escapeText(span.scope.version)],
     ]} /><${AttributeTable} attributes=${span.scope.attributes} /><//>`;
+}
+
+/** Return a range that has the trace in it: nothing if the current one does. */
+function rangeAround(trace, range) {
+  const end = trace.start + BigInt(trace.duration);
+  const isInside = (range.from === null || BigInt(range.from) <= trace.start) && (range.to === null || BigInt(range.to) >= end);
+  return isInside ? {} : { from: trace.start - MARGIN_NANOS, to: end + MARGIN_NANOS };
 }
 
 function EventDetails({ row, trace, state, close, select }) {

@@ -50,7 +50,7 @@ export function changeState(state, changes) {
     : { ...state };
   const { from, to, view: _view, ...parameters } = changes;
   if (from !== undefined || to !== undefined) {
-    base.rangeText = { from: from ?? "", to: to ?? "" };
+    base.rangeText = { from: String(from ?? ""), to: String(to ?? "") };
   }
   for (const [name, value] of Object.entries(parameters)) {
     if (REPEATED.includes(name)) base[name] = value ?? [];

@@ -58,7 +58,7 @@ function Summary({ overview, state }) {
       <${Tile} title="Slowest p99" value=${formatDuration(slowest?.p99)} note=${slowest ? html`<${ServiceName} name=${slowest.name} />` : ""}
         href=${linkTo(state, { view: "traces", service: slowest?.name, sort: "longest" })} series=${slowest?.series.p99 ?? []} kind="p99" />
       <${Tile} title="Errors in logs" value=${formatShort(logErrors)} note=${formatCount(logs.warn, "warning")} isBad=${logErrors > 0}
-        href=${linkTo(state, { view: "logs", min_severity: logErrors ? 17 : 13 })} />
+        href=${linkTo(state, { view: "logs", severity: logErrors ? 17 : 13 })} />
     </ul>`;
 }
 
