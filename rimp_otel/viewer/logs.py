@@ -238,7 +238,7 @@ class LogAnswers:
             tail = self._tails.get(name)
             if tail is not None:
                 self._tails.move_to_end(name)
-        if tail is None or tail.key != _key_of(wanted):
+        if tail is None or tail.key != _without_window(wanted):
             # It is forgotten: by their times.
             window = wanted.window._replace(start=int(since) + 1)
             return self.page(wanted._replace(window=window), max(limit, _FIRST_READ))
@@ -313,7 +313,7 @@ class _Tail:
     """
 
     def __init__(self, path: Path, wanted: LogQuery) -> None:
-        self.key = _key_of(wanted)
+        self.key = _without_window(wanted)
         self.newest = wanted.window.start or 0
         self._filter = wanted.filter
         self._matches = wanted.make_matcher()
@@ -367,7 +367,7 @@ class _Tail:
         return self._matches(event)
 
 
-def _key_of(wanted: LogQuery) -> LogQuery:
+def _without_window(wanted: LogQuery) -> LogQuery:
     # The window may move with the clock.
     return wanted._replace(window=Window())
 
@@ -403,10 +403,10 @@ def _has_text(event: TelemetryEvent, wanted: str) -> bool:
     texts = (event.message, event.event_name, event.source)
     if any(wanted in text.casefold() for text in texts):
         return True
-    return any(wanted in _text_of(value).casefold() for value in event.metadata.values())
+    return any(wanted in _searched_text(value).casefold() for value in event.metadata.values())
 
 
-def _text_of(value: Any) -> str:
+def _searched_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bool):

@@ -179,7 +179,7 @@ def _run_query(connection: Connection, sql: str, limit: int) -> dict[str, Any]:
     rows: list[list[Any]] = []
     size = 0
     with connection.limited(sql):
-        shown = ", ".join(_expression(at, column["type"]) for at, column in enumerate(columns, 1))
+        shown = ", ".join(_shown_column(at, column["type"]) for at, column in enumerate(columns, 1))
         with relation.project(shown).to_arrow_reader(_BATCH) as reader:
             for batch in reader:
                 values = [column.to_pylist() for column in batch.columns]
@@ -193,7 +193,7 @@ def _run_query(connection: Connection, sql: str, limit: int) -> dict[str, Any]:
     return {"columns": columns, "rows": rows, "is_truncated": False}
 
 
-def _expression(at: int, kind: str) -> str:
+def _shown_column(at: int, kind: str) -> str:
     """Return a column as a number, or as a text that is not too long."""
     if _NUMBER_TYPE.fullmatch(kind) or kind == "BOOLEAN":
         return f"#{at}"

@@ -115,10 +115,10 @@ def bounded_window(
     selection = Selection(window, None, Filter(signals))
     if start is None:
         first = next(iter(recording.iter_retrieve(selection, 1)), None)
-        start = _first_time(first) if first else None
+        start = _earliest_time(first) if first else None
     if end is None:
         newest = recording.retrieve(selection._replace(limit=1))
-        end = _first_time(newest) + 1 if newest else None
+        end = _earliest_time(newest) + 1 if newest else None
     if start is None:
         start = (end if end is not None else clock()) - 3_600 * _SECOND
     if end is None or end <= start:
@@ -126,5 +126,5 @@ def bounded_window(
     return Window(start, end)
 
 
-def _first_time(data: TelemetryData) -> int:
+def _earliest_time(data: TelemetryData) -> int:
     return min(time for time, _, _ in with_times(data))
