@@ -13,11 +13,14 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from rimp_otel.errors import ConfigurationError, QueryError, RimpError
+from rimp_otel.models.records import Signal
+from rimp_otel.viewer.conditions import All, Condition
 from rimp_otel.viewer.exceptions import find_exceptions
 from rimp_otel.viewer.live import LiveChanges
 from rimp_otel.viewer.logs import LogAnswers, LogQuery
 from rimp_otel.viewer.metrics import MetricQuery, list_metrics, read_metric
-from rimp_otel.viewer.parameters import Parameters
+from rimp_otel.viewer.overview import RecordingAnswers, trace_condition
+from rimp_otel.viewer.parameters import Parameters, parse_trace_id
 from rimp_otel.viewer.questions import (
     NotFoundError,
     PreparingError,
@@ -26,11 +29,16 @@ from rimp_otel.viewer.questions import (
     TooManyQuestionsError,
 )
 from rimp_otel.viewer.sql import SqlAnswers
+from rimp_otel.viewer.traceql import parse_traceql
+from rimp_otel.viewer.traceql_spans import condition_of
+from rimp_otel.viewer.traceql_tree import FilterStage
 
 __all__ = ["PageApi", "error_status"]
 
 _PREFIX = "/api"
 _RETRY_AFTER = "1"
+_TRACES, _MAX_TRACES = 100, 2_000
+_VALUES, _MAX_VALUES = 100, 1_000
 _LOGS, _MAX_LOGS = 200, 5_000
 _STEPS, _MAX_STEPS = 60, 500
 _KINDS, _MAX_KINDS = 200, 1_000
@@ -61,12 +69,23 @@ class PageApi:
         self._questions = questions
         self._live = live
         self._clock = clock
+        self._recording = RecordingAnswers(path, clock)
         self._logs = LogAnswers(path, clock=clock)
         self._sql = SqlAnswers(path)
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
+        recording = self._recording
         answers: dict[str, Answer] = {
+            "/info": lambda given: recording.info(),
+            "/overview": lambda given: recording.overview(given.window()),
+            "/operations": lambda given: recording.operations(
+                given.window(), given.text("service")
+            ),
+            "/map": lambda given: recording.map(given.window()),
+            "/traces": self._find_traces,
+            "/attributes": lambda given: recording.attributes(_signal(given), given.window()),
+            "/attributes/values": self._find_values,
             "/logs": self._find_logs,
             "/logs/histogram": self._count_logs,
             "/errors": self._find_errors,
@@ -76,6 +95,7 @@ class PageApi:
         }
         return [
             *(self._route(path, answer) for path, answer in answers.items()),
+            Route(f"{_PREFIX}/traces/{{trace_id}}", self._show_trace, methods=["GET"]),
             Route(f"{_PREFIX}/sql", self._run_sql, methods=["POST"]),
             Route(f"{_PREFIX}/live", self._follow, methods=["GET"]),
         ]
@@ -101,6 +121,37 @@ class PageApi:
             return _error_response(error)
 
     # Questions.
+
+    def _find_traces(self, given: Parameters) -> Any:
+        conditions = [
+            trace_condition(
+                given.text("service"),
+                given.text("operation"),
+                given.text("kind"),
+                given.text("status"),
+                given.integer("min_duration"),
+                given.integer("max_duration"),
+                given.attributes(),
+            ),
+            *map(_filter_of_traceql, given.texts("q")),
+        ]
+        parts = tuple(condition for condition in conditions if condition is not None)
+        limit = given.count("limit", _TRACES, _MAX_TRACES)
+        return self._recording.traces(given.window(), All(parts) if parts else None, limit)
+
+    async def _show_trace(self, request: Request) -> Response:
+        text = request.path_params["trace_id"]
+        return await self._answer(request, lambda: self._recording.trace(parse_trace_id(text)))
+
+    def _find_values(self, given: Parameters) -> Any:
+        return self._recording.attribute_values(
+            _signal(given),
+            given.required("scope"),
+            given.required("key"),
+            given.text("prefix") or "",
+            given.window(),
+            given.count("limit", _VALUES, _MAX_VALUES),
+        )
 
     def _find_logs(self, given: Parameters) -> Any:
         limit = given.count("limit", _LOGS, _MAX_LOGS)
@@ -170,11 +221,39 @@ async def _read_sql(request: Request) -> _SqlRequest:
         raise ConfigurationError(f'the body must be {{"sql": TEXT, "limit": N}}: {error}') from None
 
 
+def _signal(given: Parameters) -> Signal:
+    text = given.text("signal") or Signal.TRACES.value
+    try:
+        return Signal(text)
+    except ValueError:
+        known = ", ".join(signal.value for signal in Signal)
+        raise ConfigurationError(
+            f"parameter 'signal' must be one of {known}, got {text[:100]!r}"
+        ) from None
+
+
+def _filter_of_traceql(text: str) -> Condition | None:
+    """Return the condition of a TraceQL filter, which is about one span.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    query = parse_traceql(text)
+    stages = query.stages
+    if len(stages) == 1 and isinstance(stages[0], FilterStage) and query.measure is None:
+        needed = condition_of(stages[0].spanset)
+        if needed.is_enough:
+            return needed.condition
+    raise ConfigurationError(
+        "parameter 'q' must be a TraceQL filter of one span, such as { duration > 1s && status = error }"
+    )
+
+
 def _log_query(given: Parameters) -> LogQuery:
     return LogQuery(
         given.window(),
         given.text("service"),
-        given.integer("min_severity"),
+        given.integer("min_severity") or None,
         given.text("text"),
         tuple(given.attributes()),
         given.trace_id("trace_id"),

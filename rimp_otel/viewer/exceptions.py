@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,12 +14,15 @@ from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
 from rimp_otel.storage.base import Selection
+from rimp_otel.viewer.line_sieve import sieve_lines
 from rimp_otel.viewer.questions import check_time, open_watched
 from rimp_otel.viewer.time_steps import TimeSteps, bounded_window
 
 __all__ = ["find_exceptions"]
 
 _SIGNALS = frozenset({Signal.TRACES, Signal.LOGS})
+# A status, attributes, and whatever is written as escapes.
+_ERROR = re.compile(rb'"code"\s*:\s*(?:"?2|"STATUS_CODE_ERROR)|exception\.|\\u00[2-7]')
 _MAX_STACK = 20_000
 # Spans are stored by their start, and their exceptions come later.
 _LONGEST_SPAN = 3_600 * 10**9
@@ -43,8 +47,8 @@ def find_exceptions(
     Raises:
         StorageError: the recording cannot be read.
     """
-    recording = open_watched(path)
-    window = bounded_window(recording, _SIGNALS, window, clock)
+    recording = open_watched(path, sieve_lines(_may_have_error))
+    window = bounded_window(open_watched(path), _SIGNALS, window, clock)
     grid = TimeSteps.of(window)
     errors = _TimedErrors(window, grid)
     earlier = Window((window.start or 0) - _LONGEST_SPAN, window.end)
@@ -62,6 +66,10 @@ def find_exceptions(
         "from": str(grid.start),
         "step": grid.step,
     }
+
+
+def _may_have_error(text: bytes) -> bool:
+    return _ERROR.search(text) is not None
 
 
 class _TimedErrors(ErrorCollection):

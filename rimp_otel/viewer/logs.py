@@ -8,13 +8,13 @@ import secrets
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from msgspec import Raw
 
-from rimp_otel.batch import TelemetryData, decode_batch
+from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.accessors import time_of
 from rimp_otel.models.filters import Filter
@@ -24,8 +24,11 @@ from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.storage.base import Recording, Selection
 from rimp_otel.storage.reading import Decode
 from rimp_otel.viewer.attribute_tests import make_record_matcher
+from rimp_otel.viewer.line_sieve import sieve_lines
 from rimp_otel.viewer.parameters import AttributeTest
 from rimp_otel.viewer.questions import check_time, open_watched
+from rimp_otel.viewer.rollup_store import open_rollups
+from rimp_otel.viewer.rollups import SEVERITY_NAMES, LogKey
 from rimp_otel.viewer.time_steps import TimeSteps, bounded_window
 
 __all__ = ["LEVELS", "LogAnswers", "LogQuery", "otlp_data"]
@@ -66,6 +69,12 @@ class LogQuery(NamedTuple):
         return Filter(
             _LOGS, service=self.service, severity=self.severity or None, trace_id=self.trace_id
         )
+
+    @property
+    def is_counted_in_rollups(self) -> bool:
+        """True if rollups tell how many there are."""
+        is_plain = not (self.tests or self.text or self.trace_id)
+        return is_plain and (self.severity is None or self.severity % 4 == 1)
 
     def make_matcher(self) -> Callable[[TelemetryEvent], bool]:
         """Return a function that says whether a record meets the conditions that no filter has.
@@ -149,6 +158,9 @@ class LogAnswers:
         window = bounded_window(recording, _LOGS, wanted.window, self._clock)
         grid = TimeSteps.of(window, steps)
         series = {level: [0] * grid.count for level in LEVELS}
+        if wanted.is_counted_in_rollups:
+            self._add_rollups(wanted, grid, series)
+            return {"from": str(grid.start), "step": grid.step, "series": series}
         matches = wanted.make_matcher()
         for data in recording.batches(Selection(window, None, wanted.filter), check_time):
             for event in data.events:
@@ -158,6 +170,25 @@ class LogAnswers:
                 if wanted.filter.matches(event) and matches(event):
                     series[_level_of(event)][at] += 1
         return {"from": str(grid.start), "step": grid.step, "series": series}
+
+    def _add_rollups(
+        self, wanted: LogQuery, grid: TimeSteps, series: Mapping[str, list[int]]
+    ) -> None:
+        window = Window(grid.start, grid.end)
+        least = 0 if wanted.severity is None else (wanted.severity + 3) // 4
+        for rollup in open_rollups(self._path).rollups(Signal.LOGS, window, grid.step):
+            check_time()
+            step = rollup.step_for(grid.step)
+            if step is None:
+                continue
+            for begin, key, cell in rollup.cells(step, window):
+                at = grid.index(begin)
+                if at is None or not isinstance(key, LogKey):
+                    continue
+                if wanted.service not in (None, key.service):
+                    continue
+                if SEVERITY_NAMES.index(key.severity) >= least:
+                    series[key.severity][at] += cell.records
 
     # Pages.
 
@@ -390,13 +421,12 @@ def _decoder_of(wanted: LogQuery) -> Decode | None:
     if not needle:
         return None
 
-    def decode(line: bytes) -> TelemetryData:
+    def may_have(text: bytes) -> bool:
         # Of other alphabets, some letters become these in lower case.
-        if needle in line.lower() or not line.isascii() or _ESCAPE.search(line):
-            return decode_batch(line)
-        return TelemetryData()
+        return needle in text.lower() or not text.isascii() or _ESCAPE.search(text) is not None
 
-    return decode
+    # The source is the name of the scope.
+    return sieve_lines(may_have, may_have)
 
 
 def _has_text(event: TelemetryEvent, wanted: str) -> bool:

@@ -45,7 +45,7 @@ from rimp_otel.viewer.rollups import (
 )
 from rimp_otel.viewer.trace_search import FoundTrace, TraceQuery, TraceSearch
 
-__all__ = ["RecordingAnswers", "choose_step", "condition_of"]
+__all__ = ["RecordingAnswers", "choose_step", "trace_condition"]
 
 _STEPS = 60
 _NICE = (1, 2, 3, 5)
@@ -565,7 +565,7 @@ def _new_failures(before: _Numbers, after: _Numbers) -> list[dict[str, Any]]:
 # Traces.
 
 
-def condition_of(
+def trace_condition(
     service: str | None = None,
     operation: str | None = None,
     kind: str | None = None,

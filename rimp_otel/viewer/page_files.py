@@ -77,7 +77,7 @@ class PageFiles:
             "ETag": file.tag,
             "Vary": "Accept-Encoding",
         }
-        if _is_current(request.headers.get("if-none-match", ""), file.tag):
+        if _names_tag(request.headers.get("if-none-match", ""), file.tag):
             return Response(status_code=304, headers=headers)
         body = file.body
         if file.zipped is not None and _takes_gzip(request.headers.get("accept-encoding", "")):
@@ -101,7 +101,7 @@ def _read_files(directory: Path) -> Iterator[tuple[str, _File]]:
         yield f"/{name}", _File(content_type, tag, body, zipped)
 
 
-def _is_current(header: str, tag: str) -> bool:
+def _names_tag(header: str, tag: str) -> bool:
     wanted = {part.strip().removeprefix("W/") for part in header.split(",")}
     return "*" in wanted or tag.removeprefix("W/") in wanted
 

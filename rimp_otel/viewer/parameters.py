@@ -11,9 +11,10 @@ from starlette.datastructures import QueryParams
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.times import Window
 
-__all__ = ["AttributeTest", "Parameters"]
+__all__ = ["AttributeTest", "Parameters", "parse_trace_id"]
 
-_MAX_NANOS = 2**63 - 1
+# One more than the last time that OTLP has.
+_MAX_NUMBER = 2**64
 _TRACE_ID = re.compile("[0-9a-fA-F]{32}")
 _ATTRIBUTE = re.compile(
     r"\s*(?P<scope>[a-z]+)\.(?P<key>.+?)\s*(?:(?P<exists>\bexists)|(?P<operator>!=|>=|<=|=~|!~|=|>|<)\s*(?P<value>.*?))\s*",
@@ -69,7 +70,7 @@ class Parameters:
         text = self.text(name)
         if text is None:
             return default
-        if not text.isascii() or not text.isdecimal() or len(text) > 19 or int(text) > _MAX_NANOS:
+        if not text.isascii() or not text.isdecimal() or len(text) > 20 or int(text) > _MAX_NUMBER:
             raise ConfigurationError(
                 f"parameter {name!r} must be a whole number, got {text[:100]!r}"
             )

@@ -186,7 +186,7 @@ def _run_query(connection: Connection, sql: str, limit: int) -> dict[str, Any]:
                 for row in zip(*values, strict=True):
                     if len(rows) == limit or size > _MAX_SIZE:
                         return {"columns": columns, "rows": rows, "is_truncated": True}
-                    rows.append(list(map(_plain_value, row)))
+                    rows.append(list(map(_browser_value, row)))
                     size += sum(len(value) for value in row if isinstance(value, str)) + 8 * len(
                         row
                     )
@@ -203,7 +203,7 @@ def _shown_column(at: int, kind: str) -> str:
     return f"CASE WHEN length({text}) > {_MAX_TEXT} THEN left({text}, {_MAX_TEXT}) || '…' ELSE {text} END"
 
 
-def _plain_value(value: Any) -> Any:
+def _browser_value(value: Any) -> Any:
     """Return a value as JSON of a browser has it: a number that it would round as text."""
     if isinstance(value, bool):
         return value

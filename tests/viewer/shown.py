@@ -65,10 +65,10 @@ class Shown:
         finally:
             connection.close()
 
-    def get(self, target: str, status: int = 200, **query: Any) -> Any:
+    def get(self, target: str, expected: int = 200, /, **query: Any) -> Any:
         """Return the JSON of an answer."""
         text = f"?{urlencode(query, doseq=True)}" if query else ""
         response = self.request("GET", target + text)
-        assert response.status == status, response
+        assert response.status == expected, response
         assert response.headers["content-type"] == "application/json"
         return json.loads(response.body)

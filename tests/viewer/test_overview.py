@@ -15,7 +15,7 @@ from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
 from rimp_otel.storage.recording import open_storage
-from rimp_otel.viewer.overview import RecordingAnswers, choose_step, condition_of
+from rimp_otel.viewer.overview import RecordingAnswers, choose_step, trace_condition
 from rimp_otel.viewer.parameters import parse_attribute_test
 from rimp_otel.viewer.questions import NotFoundError, PreparingError
 from tests.viewer.recordings import START, S, log_line, span_json, span_line
@@ -178,7 +178,7 @@ def test_attributes_and_their_values(answers):
 
 def test_traces(answers):
     """The newest come first, each with its root and its services."""
-    condition = condition_of(service="pay", status="error")
+    condition = trace_condition(service="pay", status="error")
     found = answer(lambda: answers.traces(HOUR, condition, 2))
     assert [trace["trace_id"] for trace in found["traces"]] == [f"{n:032x}" for n in (159, 157)]
     assert found["is_complete"]
@@ -204,7 +204,7 @@ def test_traces(answers):
 )
 def test_traces_by_condition(answers, given, expected):
     """Conditions of all kinds go together."""
-    found = answer(lambda: answers.traces(Window(), condition_of(**given), 100))
+    found = answer(lambda: answers.traces(Window(), trace_condition(**given), 100))
     assert len(found["traces"]) == expected
 
 
@@ -212,9 +212,9 @@ def test_traces_by_condition(answers, given, expected):
 def test_an_impossible_condition(given):
     """It is refused."""
     with pytest.raises(ConfigurationError):
-        condition_of(**given)
+        trace_condition(**given)
     with pytest.raises(ConfigurationError):
-        condition_of(tests=[parse_attribute_test("log.x = 1")])
+        trace_condition(tests=[parse_attribute_test("log.x = 1")])
 
 
 def test_one_trace(answers):
