@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -40,6 +41,7 @@ from rimp_otel.otlp.messages import (
     decode_with_scopes,
     no_recursion_error,
 )
+from rimp_otel.otlp.scan import LATEST
 from rimp_otel.viewer.histogram import bin_of, make_histogram
 
 __all__ = [
@@ -81,6 +83,7 @@ _MAX_KEYS = 4_096
 _MAX_VALUES = 100
 _MAX_RAW_VALUES = 20_000
 _MAX_TEXT = 200
+_MAX_SPANS = 400_000
 
 KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer", "unrecognized")
 """The names of OTLP's span kinds, by number."""
@@ -310,7 +313,7 @@ class _RolledPoint(PartialMessage):
 _RolledMetric = PartialMetric[PartialData[_RolledPoint]]
 _LINE = msgspec.json.Decoder(PartialLine[_RolledSpan, _RolledLog, _RolledMetric], strict=False)
 _ATTRIBUTE = msgspec.json.Decoder(KeyValue, strict=False)
-_NO_STATUS = _StatusCode()
+_NO_ID = "0" * 16
 _EXCEPTION_TYPE = b'"exception.type"'
 _VARYING = re.compile(r"\b(?=[0-9a-fA-F-]*[0-9])[0-9a-fA-F-]{8,}\b|\d+(?:\.\d+)*")
 _INTERRUPTED = ("span", "rimp.interrupted", "bool")
@@ -340,10 +343,13 @@ class RollupBuilder:
         self._records = 0
         #: Lines that cannot be read.
         self.damaged = 0
-        # By the hash of trace and span: the services of all spans, and of those that call others.
+        # By service: the numbers of operations, by name, kind, and whether it is a root.
+        self._operations: dict[str, dict[tuple[str, int | str, bool], int]] = {}
+        # The services of spans by a hash of trace and span: of all, and of those that call others.
         self._services: dict[int, str] = {}
         self._callers: dict[int, str] = {}
-        self._open_calls: list[OpenCall] = []
+        # Trace and parent as text, and the rest of an ``OpenCall``.
+        self._open_calls: list[tuple[str, str, int, int, bool]] = []
 
     @property
     def records(self) -> int:
@@ -367,7 +373,7 @@ class RollupBuilder:
             before = self._records
             for scope in group.scopes():
                 begun = self._records
-                self._add_spans(service, scope.spans or ())
+                self._add_spans(service, scope.spans or [])
                 self._add_logs(service, scope.log_records or ())
                 self._add_metrics(scope.metrics or ())
                 if bytes(scope.scope):
@@ -383,106 +389,111 @@ class RollupBuilder:
             counter = self._attributes[scope] = _AttributeCounter()
         return counter
 
-    def _add_spans(self, service: str, spans: Iterable[_RolledSpan]) -> None:
+    def _add_spans(self, service: str, spans: Sequence[_RolledSpan]) -> None:
+        if not spans:
+            return
         window = self._window
-        own, events = self._counter("span"), self._counter("event")
+        if window is not None:
+            spans = [one for one in spans if window.contains(_bound(one.start_time_unix_nano))]
+        numbers = self._operations.setdefault(service, {})
+        services, open_calls, callers = self._services, self._open_calls, self._callers
+        add = self._add_to_cell
+        raws: list[Raw] = []
+        # One loop that touches each span once: most of the time is spent here.
         for span in spans:
-            start, end = span.start_time_unix_nano or 0, span.end_time_unix_nano or 0
-            if window is not None and not window.contains(start):
-                continue
-            kind = (
-                span.kind if type(span.kind) is int else enum_number(span.kind, SPAN_KINDS, "kind")
-            )
-            status = span.status or _NO_STATUS
-            code = status.code
-            is_error = code is not None and enum_number(code, STATUS_CODES, "code") == 2
-            bin = bin_of(end - start) if start and end else 0
+            start, end = _bound(span.start_time_unix_nano), _bound(span.end_time_unix_nano)
+            kind, name = span.kind or 0, span.name or ""
             parent = span.parent_span_id
-            if parent and not parent.strip("0"):
+            if parent == _NO_ID:
                 parent = None
-            is_request = kind in _CALLED or not parent
-            kind_name = KINDS[kind] if 0 <= kind < 6 else KINDS[6]
-            key = OperationKey(service, span.name or "", kind_name, is_request)
-            self._count(key, start, bin, is_error)
-            self._note_call(span, parent, service, kind, start, bin, is_error)
-            if is_error:
-                failure = FailureKey(service, span.name or "", _failure_text(span))
-                self._add_to_cell(failure, start, bin, True)
+            status = span.status
+            is_error = status is not None and _is_error(status.code)
+            bin = bin_of(end - start) if start and end else 0
+            number = numbers.get((name, kind, not parent))
+            if number is None:
+                number = self._number_of_operation(service, name, kind, not parent)
+            add(number, start, bin, is_error)
+            trace = span.trace_id or ""
+            own = trace + (span.span_id or "")
+            services[hash(own)] = service
+            if kind in _CALLERS:
+                callers[crc32(own.encode())] = service
+            if parent:
+                calling = trace + parent
+                caller = services.get(hash(calling))
+                if caller is None:
+                    open_calls.append((calling, service, start, bin, is_error))
+                elif caller != service:
+                    add(self._number_of(CallKey(caller, service)), start, bin, is_error)
             if span.attributes:
-                own.add(span.attributes)
+                raws += span.attributes
+            if is_error:
+                failure = FailureKey(service, name, _failure_text(span))
+                add(self._number_of(failure), start, bin, True)
             for event in span.events or ():
-                if event.attributes:
-                    events.add(event.attributes)
+                self._counter("event").add(event.attributes or ())
+        self._extend([_bound(span.start_time_unix_nano) for span in spans])
+        self._counter("span").add(raws)
+        if len(services) > _MAX_SPANS:
+            for known in list(islice(services, _MAX_SPANS // 2)):
+                del services[known]
 
-    def _note_call(
-        self,
-        span: _RolledSpan,
-        parent: str | None,
-        service: str,
-        kind: int,
-        start: int,
-        bin: int,
-        is_error: bool,
-    ) -> None:
-        trace = crc32((span.trace_id or "").lower().encode())
-        own = _hash_span(trace, span.span_id or "")
-        self._services[own] = service
-        if kind in _CALLERS:
-            self._callers[own] = service
-        if parent:
-            hashed = _hash_span(trace, parent)
-            self._open_calls.append(OpenCall(hashed, service, start, bin, is_error))
+    def _number_of_operation(self, service: str, name: str, kind: int | str, is_root: bool) -> int:
+        number = enum_number(kind, SPAN_KINDS, "kind")
+        kind_name = KINDS[number] if 0 <= number < 6 else KINDS[6]
+        key = OperationKey(service, name, kind_name, is_root or number in _CALLED)
+        found = self._number_of(key)
+        known = self._operations[service]
+        if len(known) < _MAX_KEYS:
+            known[name, kind, is_root] = found
+        return found
 
     def _add_logs(self, service: str, logs: Iterable[_RolledLog]) -> None:
         window, own = self._window, self._counter("log")
         for log in logs:
-            time = log.time_unix_nano or log.observed_time_unix_nano or 0
+            time = _bound(log.time_unix_nano) or _bound(log.observed_time_unix_nano)
             if window is not None and not window.contains(time):
                 continue
             severity = enum_number(log.severity_number, SEVERITIES, "severityNumber")
             name = SEVERITY_NAMES[(severity + 3) // 4 if 0 <= severity <= 24 else 0]
-            self._count(LogKey(service, name), time, 0, severity >= 17)
-            if log.attributes:
-                own.add(log.attributes)
+            number = self._number_of(LogKey(service, name))
+            self._add_to_cell(number, time, 0, severity >= 17)
+            self._extend([time])
+            own.add(log.attributes or ())
 
     def _add_metrics(self, metrics: Iterable[_RolledMetric]) -> None:
         own = self._counter("metric")
         for metric in metrics:
             for data in metric.data():
                 for point in (data.data_points or ()) if data is not None else ():
-                    self._extend(point.time_unix_nano or 0)
-                    if point.attributes:
-                        own.add(point.attributes)
+                    self._extend([_bound(point.time_unix_nano)])
+                    own.add(point.attributes or ())
 
-    def _extend(self, time: int) -> None:
-        self._records += 1
-        if time < self._first:
-            self._first = time
-        if time > self._last:
-            self._last = time
+    def _extend(self, times: list[int]) -> None:
+        if times:
+            self._records += len(times)
+            self._first = min(self._first, min(times))
+            self._last = max(self._last, max(times))
 
-    def _count(self, key: RollupKey, time: int, bin: int, is_error: bool) -> None:
-        self._extend(time)
-        self._add_to_cell(key, time, bin, is_error)
-
-    def _add_to_cell(self, key: RollupKey, time: int, bin: int, is_error: bool) -> None:
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._number_of(key)
+    def _add_to_cell(self, number: int, time: int, bin: int, is_error: bool) -> None:
         bucket = time // self._step
         cells = self._cells.get(bucket)
         if cells is None:
             cells = self._cells[bucket] = {}
+            if len(self._cells) > _MAX_BUCKETS and self._window is None:
+                cells[number] = [1, int(is_error), {bin: 1}]
+                self._coarsen()
+                return
         self._touched.add(bucket)
         cell = cells.get(number)
         if cell is None:
-            cell = cells[number] = [0, 0, {}]
+            cells[number] = [1, int(is_error), {bin: 1}]
+            return
         cell[0] += 1
-        cell[1] += is_error
+        if is_error:
+            cell[1] += 1
         bins = cell[2]
         bins[bin] = bins.get(bin, 0) + 1
-        if len(self._cells) > _MAX_BUCKETS and self._window is None:
-            self._coarsen()
 
     def _number_of(self, key: RollupKey) -> int:
         if len(self._keys) >= _MAX_KEYS:
@@ -515,14 +526,14 @@ class RollupBuilder:
     def _resolve_calls(self) -> None:
         """Count the calls whose callers are known by now."""
         left = []
-        services = self._services
         for call in self._open_calls:
-            caller = services.get(call.parent)
+            calling, service, start, bin, is_error = call
+            caller = self._services.get(hash(calling))
             if caller is None:
                 left.append(call)
-            elif caller != call.service:
-                key = CallKey(caller, call.service)
-                self._add_to_cell(key, call.start, call.bin, call.is_error)
+            elif caller != service:
+                number = self._number_of(CallKey(caller, service))
+                self._add_to_cell(number, start, bin, is_error)
         self._open_calls = left
 
     def build(self) -> Rollup:
@@ -563,7 +574,8 @@ class RollupBuilder:
             marked.values.get(True, 0) if marked is not None else 0,
             self.damaged,
         )
-        calls = CallTable(dict(self._callers), self._open_calls)
+        left = [OpenCall(crc32(call[0].encode()), *call[1:]) for call in self._open_calls]
+        calls = CallTable(dict(self._callers), left)
         return Rollup(list(self._keys), levels, lambda: attributes, lambda: calls, facts)
 
     def attributes(self) -> AttributeTable:
@@ -576,7 +588,13 @@ class RollupBuilder:
 
     def add_call(self, caller: str, call: OpenCall) -> None:
         """Add a call whose caller was found elsewhere."""
-        self._add_to_cell(CallKey(caller, call.service), call.start, call.bin, call.is_error)
+        number = self._number_of(CallKey(caller, call.service))
+        self._add_to_cell(number, call.start, call.bin, call.is_error)
+
+
+def _bound(time: int | None) -> int:
+    """Return a time that OTLP can express, whatever stands there."""
+    return max(0, min(time or 0, LATEST))
 
 
 def _failure_text(span: _RolledSpan) -> str:
@@ -590,8 +608,8 @@ def _failure_text(span: _RolledSpan) -> str:
     return _VARYING.sub("#", (message or "")[: 2 * _MAX_TEXT])[:_MAX_TEXT] or "error"
 
 
-def _hash_span(trace: int, span_id: str) -> int:
-    return crc32(span_id.lower().encode(), trace)
+def _is_error(code: int | str | None) -> bool:
+    return code == 2 or (isinstance(code, str) and enum_number(code, STATUS_CODES, "code") == 2)
 
 
 class _AttributeCounter:
@@ -604,8 +622,8 @@ class _AttributeCounter:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._values: dict[tuple[str, str], Counter[Any]] = {}
 
-    def add(self, attributes: list[Raw]) -> None:
-        """Count the attributes of one record."""
+    def add(self, attributes: Iterable[Raw]) -> None:
+        """Count the attributes of records."""
         self._raw.update(map(bytes, attributes))
         if len(self._raw) > _MAX_RAW_VALUES:
             self._fold()
