@@ -16,7 +16,6 @@ from rimp_otel.models.accessors import (
     has_failed,
     is_interrupted,
     service_of,
-    span_id_of,
     start_of,
     trace_id_of,
 )
@@ -33,6 +32,7 @@ from rimp_otel.viewer.conditions import (
     make_matcher,
     values_of,
 )
+from rimp_otel.viewer.span_scan import FoundSpans, SpanScan, open_scan
 
 __all__ = [
     "Aggregation",
@@ -48,9 +48,7 @@ __all__ = [
 ]
 
 _DEADLINE = 10.0
-_PAGE, _LARGEST_PAGE = 1_000, 16_000
 _SAMPLE = 5_000
-_TRACES = frozenset({Signal.TRACES})
 
 
 class TraceQuery(NamedTuple):
@@ -185,31 +183,23 @@ class TraceSearch:
             ConfigurationError: the condition is impossible.
             StorageError: the recording cannot be read.
         """
-        is_match = None if query.condition is None else make_matcher(query.condition)
-        until = self._monotonic() + query.deadline
-        recording = self._open()
-        found: list[FoundTrace] = []
-        seen: set[int] = set()
-        read = 0
         if query.limit <= 0:
             return FoundTraces([], True, 0)
-        for spans in self._newest_first(recording, query.window, filter_of(query.condition)):
-            for span in spans:
-                read += 1
-                trace_id = trace_id_of(span)
-                if not trace_id or trace_id in seen or (is_match and not is_match(span)):
-                    continue
-                seen.add(trace_id)
-                trace = summarize_trace(self._spans_of(recording, trace_id), query)
-                if trace is not None:
-                    found.append(trace)
-                if len(found) >= query.limit:
-                    return FoundTraces(_newest(found), True, read)
-                if self._monotonic() > until:
-                    return FoundTraces(_newest(found), False, read)
+        scan, search = open_scan(self._path), _Ranking(query)
+        until = self._monotonic() + query.deadline
+        read = 0
+        for found in scan.newest_first(query.window, query.condition):
+            read += found.looked_at
+            search.add(found)
+            if search.is_due(found.until):
+                search.settle(scan)
+                if search.is_full:
+                    return FoundTraces(search.traces(), True, read)
             if self._monotonic() > until:
-                return FoundTraces(_newest(found), False, read)
-        return FoundTraces(_newest(found), True, read)
+                search.settle(scan, all=True)
+                return FoundTraces(search.traces(), False, read)
+        search.settle(scan, all=True)
+        return FoundTraces(search.traces(), True, read)
 
     def trace(self, trace_id: int) -> list[ReadableSpan]:
         """Return the spans of a trace, oldest first; none of an unknown one.
@@ -217,7 +207,7 @@ class TraceSearch:
         Raises:
             StorageError: the recording cannot be read.
         """
-        return self._spans_of(self._open(), trace_id) if trace_id else []
+        return open_scan(self._path).traces([trace_id]).get(trace_id, []) if trace_id else []
 
     def keys(self, signal: Signal = Signal.TRACES, window: Window = Window()) -> list[AttributeKey]:  # noqa: B008
         """Return the keys of attributes, the most frequent first.
@@ -298,33 +288,73 @@ class TraceSearch:
     def _open(self) -> Recording:
         return open_recording(self._path, must_exist=False)
 
-    def _spans_of(self, recording: Recording, trace_id: int) -> list[ReadableSpan]:
-        selection = Selection(filter=Filter(signals=_TRACES, trace_id=trace_id))
-        return list(recording.retrieve(selection).spans)
-
     def _sample(self, signal: Signal, window: Window) -> list[Any]:
         selection = Selection(window, _SAMPLE, Filter(signals=frozenset({signal})))
         data = self._open().retrieve(selection)
         return [*data.spans, *data.events, *data.metrics]
 
-    def _newest_first(
-        self, recording: Recording, window: Window, wanted: Filter
-    ) -> Iterator[list[ReadableSpan]]:
-        """Iterate over the spans of a window that match a filter, in pages, the newest first."""
-        page, end = _PAGE, window.end
-        at_end: set[tuple[int, int]] = set()  # what was returned of the time at which the next ends
-        while True:
-            selection = Selection(Window(window.start, end), page, wanted)
-            spans = list(recording.retrieve(selection).spans)
-            fresh = [span for span in spans if _identity(span) not in at_end]
-            yield fresh[::-1]
-            if len(spans) < page:
+
+class _Ranking:
+    """The traces that a search has met, by their newest matching spans."""
+
+    def __init__(self, query: TraceQuery) -> None:
+        self._query = query
+        self._is_match = None if query.condition is None else make_matcher(query.condition)
+        #: The time of the newest matching span of each trace that was not looked at as a whole yet.
+        self._candidates: dict[int, int] = {}
+        self._settled: set[int] = set()
+        self._found: list[FoundTrace] = []
+        self._until = 0
+
+    def add(self, found: FoundSpans) -> None:
+        """Add the spans that match."""
+        is_match, candidates, settled = self._is_match, self._candidates, self._settled
+        for span in found.spans:
+            trace_id = trace_id_of(span)
+            if trace_id and trace_id not in settled and (is_match is None or is_match(span)):
+                start = start_of(span)
+                if start >= candidates.get(trace_id, 0):
+                    candidates[trace_id] = start
+
+    @property
+    def _missing(self) -> int:
+        return self._query.limit - len(self._found)
+
+    @property
+    def is_full(self) -> bool:
+        """True if there are as many traces as were asked for."""
+        return self._missing <= 0
+
+    def is_due(self, until: int) -> bool:
+        """Return True if enough candidates are certain to be the newest.
+
+        Args:
+            until: no span that follows starts later than this.
+        """
+        self._until = until
+        candidates = self._candidates
+        if len(candidates) < self._missing:
+            return False
+        return sum(start >= until for start in candidates.values()) >= self._missing
+
+    def settle(self, scan: SpanScan, all: bool = False) -> None:
+        """Look at the newest candidates as a whole; without ``all``, at those that are certain."""
+        while self._candidates and not self.is_full:
+            ranked = sorted(self._candidates.items(), key=lambda item: item[1], reverse=True)
+            due = [one for one, start in ranked[: self._missing] if all or start >= self._until]
+            if not due:
                 return
-            oldest = start_of(spans[0])
-            last = {_identity(span) for span in spans if start_of(span) == oldest}
-            at_end = last | at_end if end == oldest + 1 else last
-            page = page * 4 if end == oldest + 1 else min(page * 2, max(page, _LARGEST_PAGE))
-            end = oldest + 1
+            for trace_id in due:
+                del self._candidates[trace_id]
+            self._settled.update(due)
+            for spans in scan.traces(due).values():
+                trace = summarize_trace(spans, self._query)
+                if trace is not None:
+                    self._found.append(trace)
+
+    def traces(self) -> list[FoundTrace]:
+        """Return the traces that were found, the newest first."""
+        return sorted(self._found, key=lambda trace: trace.start, reverse=True)
 
 
 def summarize_trace(spans: list[ReadableSpan], query: TraceQuery) -> FoundTrace | None:
@@ -360,14 +390,6 @@ def summarize_trace(spans: list[ReadableSpan], query: TraceQuery) -> FoundTrace 
         any(map(is_interrupted, spans)),
         spans,
     )
-
-
-def _newest(traces: list[FoundTrace]) -> list[FoundTrace]:
-    return sorted(traces, key=lambda trace: trace.start, reverse=True)
-
-
-def _identity(span: ReadableSpan) -> tuple[int, int]:
-    return trace_id_of(span), span_id_of(span)
 
 
 # Attributes of any record.
