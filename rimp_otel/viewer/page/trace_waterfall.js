@@ -1,10 +1,9 @@
 /** The rows of a trace, over its time. */
 
 import { serviceColor } from "./colors.js";
-import { html, Icon, useMemo } from "./components.js";
+import { html, Icon, useMemo, useRef, useState } from "./components.js";
 import { escapeText, formatCount, formatDuration } from "./format.js";
-import { levelOf } from "./otlp.js";
-import { exceptionIn } from "./otlp.js";
+import { exceptionIn, levelOf } from "./otlp.js";
 import { hasFailed } from "./trace_model.js";
 import { VirtualList } from "./virtual_list.js";
 
@@ -12,6 +11,9 @@ export const ROW_HEIGHT = 24;
 const INDENT = 14;
 const MAX_DEPTH = 22;
 const TICKS = 5;
+const FIRST_NAME_WIDTH = 40; // per cent
+const LEAST_NAME_WIDTH = 15;
+const MOST_NAME_WIDTH = 85;
 
 const FLAWS = {
   orphan: "Its parent is not recorded",
@@ -34,6 +36,8 @@ const FLAWS = {
  */
 export function TraceWaterfall({ rows, zoom, criticalPath, collapsed, toggle, matches, ...list }) {
   const length = Math.max(zoom.to - zoom.from, 1);
+  const [nameWidth, setNameWidth] = useState(FIRST_NAME_WIDTH);
+  const box = useRef(null);
   const ticks = useMemo(() => Array.from({ length: TICKS }, (_, tick) => (zoom.from + (length * tick) / (TICKS - 1))), [zoom.from, zoom.to]);
   const renderRow = (index) => {
     const row = rows[index];
@@ -60,15 +64,40 @@ export function TraceWaterfall({ rows, zoom, criticalPath, collapsed, toggle, ma
     };
   };
   return html`
-    <div class="waterfall">
-      <div class="ruler" aria-hidden="true">
+    <div class="waterfall" ref=${box} style=${{ "--name-width": `${nameWidth}%` }}>
+      <div class="ruler">
         <div class="name">Service and operation</div>
-        <div class="time">${ticks.map((offset, tick) => html`
+        <${Splitter} box=${box} value=${nameWidth} setValue=${setNameWidth} />
+        <div class="time" aria-hidden="true">${ticks.map((offset, tick) => html`
           <span style=${{ left: `${(tick * 100) / (TICKS - 1)}%` }}>${formatDuration(offset)}</span>`)}</div>
       </div>
       <${VirtualList} id="trace-row" role="treegrid" label="Spans" count=${rows.length} rowHeight=${ROW_HEIGHT}
         renderRow=${renderRow} rowProps=${rowProps} ...${list} />
     </div>`;
+}
+
+/** The line between names and times, moved by dragging and with the arrows. */
+function Splitter({ box, value, setValue }) {
+  const set = (width) => setValue(Math.round(Math.max(LEAST_NAME_WIDTH, Math.min(MOST_NAME_WIDTH, width))));
+  const start = (event) => {
+    const { left, width } = box.current.getBoundingClientRect();
+    const handle = event.currentTarget;
+    handle.setPointerCapture(event.pointerId);
+    handle.onpointermove = (moved) => set(((moved.clientX - left) / width) * 100);
+    handle.onlostpointercapture = () => {
+      handle.onpointermove = null;
+    };
+  };
+  const onKeyDown = (event) => {
+    const step = { ArrowLeft: -2, ArrowRight: 2 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    set(value + step);
+  };
+  return html`
+    <div class="splitter" role="separator" tabindex="0" aria-orientation="vertical" aria-label="Width of the names"
+      aria-valuenow=${value} aria-valuemin=${LEAST_NAME_WIDTH} aria-valuemax=${MOST_NAME_WIDTH} title="Drag to make room for names or times"
+      onPointerDown=${start} onKeyDown=${onKeyDown}></div>`;
 }
 
 function SpanName({ row: { node }, isCollapsed, toggle }) {

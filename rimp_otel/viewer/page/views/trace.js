@@ -7,7 +7,7 @@ import { readLogs, readSpans } from "../otlp.js";
 import { TraceDetails } from "../trace_details.js";
 import { writeChromeTrace, writeOtlp } from "../trace_files.js";
 import { TraceMinimap } from "../trace_minimap.js";
-import { buildTrace, findCriticalPath, listRows, searchTextOf } from "../trace_model.js";
+import { buildTrace, findCriticalPath, hasFailed, listRows, searchTextOf } from "../trace_model.js";
 import { TraceWaterfall } from "../trace_waterfall.js";
 import { tracesSeen } from "../traces_seen.js";
 import { linkTo } from "../url_state.js";
@@ -84,6 +84,12 @@ function TracePage({ trace, data, source, state, navigate }) {
       : (found.findLast((index) => index < selected) ?? found.at(-1));
     select(next);
   };
+  const stepTo = (isWanted) => {
+    const wanted = spanRows.filter((one) => isWanted(one.node.span));
+    const at = spanRows.findIndex((one) => one.node === rows[selected]?.node);
+    const next = wanted.find((one) => spanRows.indexOf(one) > at) ?? wanted[0];
+    if (next) selectNode(next.node);
+  };
   const zoomBy = (factor) => {
     const length = zoom.to - zoom.from;
     const shown = rows[selected];
@@ -107,6 +113,8 @@ function TracePage({ trace, data, source, state, navigate }) {
     "/": ["Search within the trace", () => search.current.focus()],
     n: ["Next match", () => step(1)],
     N: ["Match before", () => step(-1)],
+    f: ["Next span that failed", () => stepTo(hasFailed)],
+    i: ["Next span that was interrupted", () => stepTo((span) => span.isInterrupted)],
     e: ["Show or hide events and logs", () => navigate({ events: hasEvents ? "no" : "" }, { replace: true })],
     c: ["Show or hide the critical path", () => navigate({ path: hasPath ? "no" : "" }, { replace: true })],
     x: ["Collapse or expand all", collapseAll],
@@ -122,7 +130,7 @@ function TracePage({ trace, data, source, state, navigate }) {
   const shownRow = selected >= 0 ? rows[selected] : null;
   return html`
     <div class="trace-page">
-      <${TraceHeader} ...${{ trace, data, state }} />
+      <${TraceHeader} ...${{ trace, data, state, stepTo }} />
       <div class="trace-tools">
         <div class="search-box">
           <${Icon} name="search" />
@@ -147,7 +155,7 @@ function TracePage({ trace, data, source, state, navigate }) {
     </div>`;
 }
 
-function TraceHeader({ trace, data, state }) {
+function TraceHeader({ trace, data, state, stepTo }) {
   const root = trace.roots[0]?.span;
   const logs = trace.nodes.reduce((sum, node) => sum + node.logs.length, trace.looseLogs.length);
   const name = `trace-${trace.id}`;
@@ -155,8 +163,8 @@ function TraceHeader({ trace, data, state }) {
     <header class="trace-header">
       <a class="back" href=${tracesSeen.fragment || linkTo(state, { view: "traces" })} aria-label="Back to the traces" title="Traces"><${Icon} name="left" /></a>
       <h1 class="cut">${root ? html`<${ServiceName} name=${root.service} /> ${escapeText(root.name)}` : "Log records of a trace without spans"}</h1>
-      ${trace.errors > 0 && html`<span class="badge error">${trace.errors} failed</span>`}
-      ${trace.interrupted > 0 && html`<span class="badge warn">${trace.interrupted} interrupted</span>`}
+      ${trace.errors > 0 && html`<button type="button" class="badge error" title="Go to the next of them (f)" onClick=${() => stepTo(hasFailed)}>${trace.errors} failed</button>`}
+      ${trace.interrupted > 0 && html`<button type="button" class="badge warn" title="Go to the next of them (i)" onClick=${() => stepTo((span) => span.isInterrupted)}>${trace.interrupted} interrupted</button>`}
       ${trace.roots.length > 1 && html`<span class="badge warn">${trace.roots.length} roots</span>`}
       <span class="trace-facts muted number">
         <strong>${formatDuration(trace.duration)}</strong>
