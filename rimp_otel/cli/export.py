@@ -1,4 +1,4 @@
-"""``rimp export``: export a trace and the records around it as OTLP JSON lines."""
+"""``rimp export``: export a trace and the records around it as OTLP JSON lines, or as a page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import os
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,13 +42,14 @@ from rimp_otel.trace import Trace
 if TYPE_CHECKING:
     from rimp_otel.batch import TelemetryData
 
-__all__ = ["add_export_arguments", "make_bundle", "window_around", "write_bundle"]
+__all__ = ["add_export_arguments", "make_bundle", "window_around", "write_bundle", "write_page"]
 
 _DEFAULT_MARGIN = 300 * 10**9
 _DESCRIPTION = """\
 Export a trace, with all log records and metrics around it, as a bundle of OTLP JSON lines: one
-file per signal, for any OTLP tool and for --path. Without --trace, export all records from --since
-to --until.
+file per signal, for any OTLP tool and for --path. Or, with --html, as one HTML file: the page of
+`rimp ui` with the records in it, which any browser opens without a server, to attach to a report.
+Without --trace, export all records from --since to --until.
 """
 
 
@@ -57,8 +59,15 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "out",
         metavar="OUT",
+        nargs="?",
         type=Path,
         help="directory, .tar.gz, .tgz or .zip to create; must not exist",
+    )
+    parser.add_argument(
+        "--html",
+        metavar="FILE",
+        type=Path,
+        help="HTML file to create instead of OUT; must not exist",
     )
     parser.add_argument(
         "--trace",
@@ -84,23 +93,22 @@ def _run_export(args: argparse.Namespace) -> int:
         raise UsageError("nothing to export: give --trace, or --since and --until")
     if args.trace is not None and window != Window():
         raise UsageError("--since and --until do not apply to --trace: give --window instead")
-    if os.path.lexists(args.out):
-        raise UsageError(f"{args.out} exists: give another name")
+    if (args.out is None) == (args.html is None):
+        raise UsageError("give either OUT or --html FILE")
+    out: Path = args.html or args.out
+    if os.path.lexists(out):
+        raise UsageError(f"{out} exists: give another name")
     recording = open_recording_at(path, is_wanted=args.trace and mentions_trace(args.trace))
-    if args.trace is None:
-        data = retrieve_records(recording, window)
-    else:
-        data = make_bundle(
-            find_trace(read_trace(recording, args.trace), args.trace, path), path, args.window
-        )
+    trace = args.trace and find_trace(read_trace(recording, args.trace), args.trace, path)
+    data = make_bundle(trace, path, args.window) if trace else retrieve_records(recording, window)
     if not data:
-        raise StorageError(f"no records in {path} in that time range: {args.out} was not written")
-    size = write_bundle(data, args.out)
+        raise StorageError(f"no records in {path} in that time range: {out} was not written")
+    size = write_page(data, out, trace) if args.html else write_bundle(data, out)
     records = {signal: data.count_of(signal) for signal in Signal}
     if args.json:
-        print(to_json({"out": str(args.out), "bytes": size, "records": counts_json(records)}))
+        print(to_json({"out": str(out), "bytes": size, "records": counts_json(records)}))
     else:
-        name = style_from_args(args).clean(args.out)
+        name = style_from_args(args).clean(out)
         print(f"{name}: {format_counts(records)} ({format_bytes(size)})")
     report_damage(recording)
     return 0
@@ -137,15 +145,42 @@ def write_bundle(data: TelemetryData, out: Path) -> int:
         for signal in Signal
         if data.count_of(signal)
     }
+    write = _writer_for(out)
+    with _written_whole(out) as unfinished:
+        write(texts, unfinished)
+    return sum(map(len, texts.values())) if out.is_dir() else out.stat().st_size
+
+
+def write_page(data: TelemetryData, out: Path, trace: Trace | None = None) -> int:
+    """Write the records as one HTML file, which shows the trace first if there is one; return its
+    bytes.
+
+    It is written as a whole or not at all, and readable by its owner only.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from rimp_otel.viewer.single_page import make_single_page
+
+    lines = (line for signal in Signal for line in data.otlp_json(signal))
+    view = f"#/trace?from=all&id={trace.trace_id:032x}" if trace else ""
+    page = make_single_page(lines, out.stem, view)
+    with _written_whole(out) as unfinished:
+        _write_private(unfinished, page)
+    return len(page)
+
+
+@contextmanager
+def _written_whole(out: Path) -> Iterator[Path]:
+    """Give a path to write to, which becomes ``out`` at the end, or is removed after a failure."""
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        _writer_for(out)(texts, unfinished)
+        yield unfinished
         os.rename(unfinished, out)
     except BaseException:
         shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink(missing_ok=True)
         raise
-    return sum(map(len, texts.values())) if out.is_dir() else out.stat().st_size
 
 
 _Texts = dict[str, bytes]
@@ -160,8 +195,7 @@ def _writer_for(out: Path) -> Callable[[_Texts, Path], None]:
 def _write_to_directory(texts: _Texts, path: Path) -> None:
     path.mkdir(mode=0o700)
     for name, text in texts.items():
-        with open(path / name, "xb", opener=_open_private) as file:
-            file.write(text)
+        _write_private(path / name, text)
 
 
 def _write_to_tar(texts: _Texts, path: Path) -> None:
@@ -182,6 +216,11 @@ def _write_to_zip(texts: _Texts, path: Path) -> None:
     ):
         for name, text in texts.items():
             archive.writestr(name, text)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    with open(path, "xb", opener=_open_private) as file:
+        file.write(content)
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -29,7 +29,7 @@ COMMANDS = {
     "top": "watch services and operations: rates, errors, latencies",
     "metrics": "list metrics, or show one over time",
     "diff": "compare two recordings: slower, failing, new calls, new errors",
-    "export": "export a trace and the records around it as a bundle",
+    "export": "export a trace and the records around it as a bundle, or as a page",
     "import": "add OTLP files to a recording",
     "replay": "give recorded records to an installed exporter",
     "stats": "summarize a recording",

@@ -1,4 +1,4 @@
-"""``rimp export``: bundles of a trace and the records around it."""
+"""``rimp export``: bundles of a trace and the records around it, and pages."""
 
 from __future__ import annotations
 
@@ -136,3 +136,43 @@ def test_failing_write(rimp: Any, busy: Path, monkeypatch: pytest.MonkeyPatch, n
     code, _, err = rimp("export", "--trace", f"{TRACE:032x}", name)
     assert (code, err) == (1, "rimp: [Errno 28] No space left on device\n")
     assert sorted(os.listdir()) == ["telemetry"]
+
+
+def test_page_of_trace(rimp: Any, busy: Path) -> None:
+    """A page has what a bundle has, is its owner's alone, and shows the trace first."""
+    code, out, err = rimp(
+        "export",
+        "--trace",
+        "4bf92f3577b34da6a3ce929d0e0e4736",
+        "--window",
+        "1m",
+        "--html",
+        "a/b.html",
+    )
+    assert (code, err) == (0, "")
+    assert out.startswith("a/b.html: 7 spans, 6 log records and 2 data points (")
+    assert os.listdir("a") == ["b.html"]
+    assert os.stat("a/b.html").st_mode & 0o777 == 0o600
+    page = Path("a/b.html").read_text()
+    assert (
+        'data-title="b" data-view="#/trace?from=all&amp;id=4bf92f3577b34da6a3ce929d0e0e4736"'
+        in page
+    )
+    assert "payment failed, order kept" in page
+
+
+def test_page_of_window(rimp: Any, busy: Path) -> None:
+    """A page of a time range has all of its records, and begins as a recording does."""
+    code, out, _ = rimp("export", "--since", "2000-01-01", "--html", "all.html", "--json")
+    assert code == 0
+    assert json.loads(out)["records"] == {"traces": 8, "logs": 7, "metrics": 3}
+    assert "data-view" not in Path("all.html").read_text().partition("module0")[0]
+
+
+@pytest.mark.parametrize("out", [[], ["out", "--html", "out.html"]])
+def test_one_output(rimp: Any, busy: Path, out: list[str]) -> None:
+    """Either a bundle or a page is written."""
+    code, _, err = rimp("export", "--trace", "4bf92f35", *out)
+    assert code == 2
+    assert "give either OUT or --html FILE" in err
+    assert not os.path.lexists("out.html")

@@ -51,7 +51,7 @@ function _shtab_rimp_using
 end
 
 set -g _shtab_rimp_commands run demo forward serve ui tail logs errors traces trace top metrics diff export import replay stats verify repair sql parquet completion
-set -g _shtab_rimp_opts_with_value --address --allow-host --allow-origin --at --attr --batch --by --ca-file --certificate --client-ca --color --compression --encoding --exporter --format --give-up --grep --grpc --header-file --hold --http --interval --keep --key --level --max-message --max-request-size --max-rows --max-unpacked --min-change --min-duration --name --not-name --not-scope --number --output --path --retain --service --severity --signal --signals --since --sort --timeout --token-file --trace --until --window --window-a --window-b -n
+set -g _shtab_rimp_opts_with_value --address --allow-host --allow-origin --at --attr --batch --by --ca-file --certificate --client-ca --color --compression --encoding --exporter --format --give-up --grep --grpc --header-file --hold --html --http --interval --keep --key --level --max-message --max-request-size --max-rows --max-unpacked --min-change --min-duration --name --not-name --not-scope --number --output --path --retain --service --severity --signal --signals --since --sort --timeout --token-file --trace --until --window --window-a --window-b -n
 
 complete -c rimp -e
 complete -c rimp -f
@@ -215,8 +215,9 @@ complete -c rimp -n '_shtab_rimp_using diff' -l json -d 'print the differences a
 complete -c rimp -n '_shtab_rimp_using diff' -l color -xka "auto always never" -d 'colour the output: auto, always or never (default: auto)'
 complete -c rimp -n '_shtab_rimp_using diff; and test $_shtab_rimp_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'first recording (before)'
 complete -c rimp -n '_shtab_rimp_using diff; and test $_shtab_rimp_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'second recording (after)'
-complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a export -d 'export a trace and the records around it as a bundle'
+complete -c rimp -n '_shtab_rimp_using; and test $_shtab_rimp_npos -eq 0' -a export -d 'export a trace and the records around it as a bundle, or as a page'
 complete -c rimp -n '_shtab_rimp_using export' -s h -l help -d 'show this help message and exit'
+complete -c rimp -n '_shtab_rimp_using export' -l html -xka "(__fish_complete_path (commandline -ct))" -d 'HTML file to create instead of OUT; must not exist'
 complete -c rimp -n '_shtab_rimp_using export' -l trace -x -d 'trace id, or enough of its first digits to be unique'
 complete -c rimp -n '_shtab_rimp_using export' -l window -x -d 'time before and after the trace to include, such as 30s (default: 5m)'
 complete -c rimp -n '_shtab_rimp_using export' -l since -x -d 'exclude records before T, such as 15m, 14:00, yesterday or ISO 8601'

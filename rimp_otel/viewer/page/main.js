@@ -67,7 +67,7 @@ function App({ firstSource }) {
 
   const hasRange = Boolean(state.rangeText.from || state.rangeText.to);
   useEffect(() => {
-    if (info.value && !hasRange) navigate(firstRange(info.value, Date.now()), { replace: true });
+    if (info.value && !hasRange) navigate(source.isLocal ? ALL : firstRange(info.value, Date.now()), { replace: true });
   }, [info.value, hasRange]);
   // Before the first view is drawn, so that each service has one colour in all of them.
   useMemo(() => info.value && setServices(info.value.services), [info.value]);
@@ -386,7 +386,10 @@ function focusMain(event) {
 
 async function openSource() {
   const recording = document.getElementById("recording");
-  if (recording) return LocalSource.fromElement(recording);
+  if (recording) {
+    if (!location.hash && recording.dataset.view) history.replaceState(null, "", recording.dataset.view);
+    return LocalSource.fromElement(recording);
+  }
   const { token, fragment } = takeToken(location.hash);
   if (token) {
     tokenStore.set(token);

@@ -6,6 +6,7 @@ import {
   useEffect, useMemo, useRef, useState,
 } from "../components.js";
 import { escapeLines, escapeText, formatAge, formatCount, formatNear, formatNumber, formatShort, formatTime } from "../format.js";
+import { AttributeMenu, buttonLabel, writeValue } from "../filters.js";
 import { useKeys } from "../keys.js";
 import { useLogPages } from "../log_pages.js";
 import { exceptionIn, levelOf, plainAttributes, readLogs, readSpans, textOfValue, toPlain } from "../otlp.js";
@@ -40,18 +41,18 @@ export function LogsView({ source, state, navigate, info }) {
     </div>`;
 }
 
-function filterOf({ range, service, severity, text, attr, trace }) {
-  return { ...range, service, min_severity: severity, text, attr, trace_id: trace };
+function filterOf({ range, service, min_severity, text, attr, trace }) {
+  return { ...range, service, min_severity, text, attr, trace_id: trace };
 }
 
-function keyOfFilter({ rangeText, service, severity, text, attr, trace }) {
-  return [rangeText, service, severity, text, attr, trace];
+function keyOfFilter({ rangeText, service, min_severity, text, attr, trace }) {
+  return [rangeText, service, min_severity, text, attr, trace];
 }
 
 // What is asked for.
 
 function Toolbar({ source, state, navigate, info, isErrors }) {
-  const level = LEVELS.find(({ least }) => String(least) === state.severity);
+  const level = LEVELS.find(({ least }) => String(least) === state.min_severity);
   const services = info?.services ?? [];
   return html`
     <div class="toolbar" role="search" aria-label="Filters">
@@ -61,16 +62,16 @@ function Toolbar({ source, state, navigate, info, isErrors }) {
       </div>
       ${!isErrors && html`
         <${SearchField} text=${state.text} onChange=${(text) => navigate({ text, record: null }, { replace: true })} />
-        <${LevelMenu} level=${level} onChoose=${(severity) => navigate({ severity, record: null })} />`}
-      <${Menu} title="Service" isActive=${Boolean(state.service)} label=${html`Service <${Icon} name="down" />`}>
+        <${LevelMenu} level=${level} onChoose=${(min_severity) => navigate({ min_severity, record: null })} />`}
+      <${Menu} title="Service" isActive=${Boolean(state.service)} label=${buttonLabel("Service")}>
         ${(close) => html`<${OptionList} label="Service" selected=${state.service}
           options=${services.map((name) => ({ value: name, label: html`<${ServiceName} name=${name} />` }))}
           onChoose=${(service) => { navigate({ service, record: null }); close(); }} />`}
       <//>
       ${!isErrors && html`
-        <${AttributeMenu} ...${{ source, state }} signal="logs"
+        <${AttributeMenu} source=${source} signal="logs" range=${state.range}
           onAdd=${(condition) => navigate({ attr: [...state.attr, condition], record: null })} />`}
-      ${!isErrors && level && html`<${Chip} label="level" value=${`${level.name} and above`} onRemove=${() => navigate({ severity: null })} />`}
+      ${!isErrors && level && html`<${Chip} label="level" value=${`${level.name} and above`} onRemove=${() => navigate({ min_severity: null })} />`}
       ${state.service && html`<${Chip} label="service" value=${escapeText(state.service)} onRemove=${() => navigate({ service: null })} />`}
       ${!isErrors && state.trace && html`<${Chip} label="trace" value=${state.trace.slice(0, 8)} onRemove=${() => navigate({ trace: null })} />`}
       ${!isErrors && state.attr.map((condition) => html`
@@ -102,69 +103,10 @@ function LevelMenu({ level, onChoose }) {
     label: html`<span class="level-name"><i style=${{ background: color }}></i>${name} and above</span>`,
   }));
   return html`
-    <${Menu} title="Level" isActive=${Boolean(level)} label=${html`Level <${Icon} name="down" />`}>
+    <${Menu} title="Level" isActive=${Boolean(level)} label=${buttonLabel("Level")}>
       ${(close) => html`<${OptionList} label="Least level" options=${options} selected=${level && String(level.least)}
         onChoose=${(value) => { onChoose(value); close(); }} />`}
     <//>`;
-}
-
-/**
- * A menu that leads from the attributes that exist to one of their values.
- * @param {object} props
- * @param {"traces"|"logs"|"metrics"} props.signal
- * @param {function(string)} props.onAdd called with a condition such as `log.user = "ada"`
- */
-export function AttributeMenu({ source, state, signal, name, onAdd }) {
-  return html`
-    <${Menu} title="Attribute" label=${html`Attribute <${Icon} name="down" />`}>
-      ${(close) => html`<${AttributeChoice} ...${{ source, range: state.range, signal, name }}
-        onAdd=${(condition) => { onAdd(condition); close(); }} />`}
-    <//>`;
-}
-
-function AttributeChoice({ source, range, signal, name, onAdd }) {
-  const [chosen, setChosen] = useState(null);
-  const answer = useAnswer(
-    (options) =>
-      chosen
-        ? source.attributeValues({ ...range, signal, name, scope: chosen.scope, key: chosen.key, limit: 200 }, options)
-        : source.attributes({ ...range, signal, name }, options),
-    [chosen],
-  );
-  const box = useRef(null);
-  const isCurrent = Boolean(chosen ? answer.value?.values : answer.value?.keys);
-  useEffect(() => box.current?.querySelector("input")?.focus(), [isCurrent, chosen]);
-  if (!isCurrent) return html`<${Answer} answer=${{ ...answer, value: undefined }}>${() => null}<//>`;
-  return html`<div ref=${box}><${chosen ? ValueList : KeyList} ...${{ answer, chosen, setChosen, onAdd }} /></div>`;
-}
-
-function KeyList({ answer, setChosen }) {
-  const keys = new Map();
-  for (const { scope, key, count } of answer.value.keys) {
-    const value = `${scope}.${key}`;
-    keys.set(value, { value, scope, key, count: (keys.get(value)?.count ?? 0) + count });
-  }
-  return html`<${OptionList} label="Attribute" options=${[...keys.values()]}
-    onChoose=${(path) => setChosen(keys.get(path))} />`;
-}
-
-function ValueList({ answer, chosen, setChosen, onAdd }) {
-  const path = `${chosen.scope}.${chosen.key}`;
-  const values = answer.value.values.map(({ type, value, count }) => ({
-    value: writeCondition(path, "=", type, value),
-    text: typeof value === "string" ? value : JSON.stringify(value),
-    count,
-  }));
-  const options = [{ value: `${path} exists`, text: "is there, with any value" }, ...values];
-  return html`
-    <div class="menu-title"><button type="button" class="bare" aria-label="Other attributes" onClick=${() => setChosen(null)}>
-      <${Icon} name="left" /></button><code class="cut">${escapeText(path)}</code></div>
-    <${OptionList} key=${path} label="Value" options=${options} onChoose=${onAdd} />`;
-}
-
-function writeCondition(path, operator, type, value) {
-  const isText = typeof value === "string" && type !== "int" && type !== "double";
-  return `${path} ${operator} ${isText ? JSON.stringify(value) : String(value)}`;
 }
 
 // Records.
@@ -182,7 +124,7 @@ function Records({ source, state, navigate }) {
   };
   useKeys("Logs", {
     ...(state.record ? { Escape: ["Close the record", close] } : {}),
-    "+": ["Only errors", () => navigate({ severity: state.severity === "17" ? null : "17", record: null })],
+    "+": ["Only errors", () => navigate({ min_severity: state.min_severity === "17" ? null : "17", record: null })],
   });
   // New records come in above: what is being read stays where it is.
   useEffect(() => {
@@ -255,11 +197,11 @@ function OlderRow({ load, isLoading }) {
 }
 
 function NoRecords({ state, navigate }) {
-  const isFiltered = state.text || state.severity || state.service || state.trace || state.attr.length;
+  const isFiltered = state.text || state.min_severity || state.service || state.trace || state.attr.length;
   return html`
     <${EmptyState} title=${isFiltered ? "No log record fulfils all filters" : "No log records in this time range"}>
       ${isFiltered
-        ? html`<p><button type="button" onClick=${() => navigate({ text: null, severity: null, service: null, trace: null, attr: [] })}>Remove all filters</button></p>`
+        ? html`<p><button type="button" onClick=${() => navigate({ text: null, min_severity: null, service: null, trace: null, attr: [] })}>Remove all filters</button></p>`
         : html`<p>Choose a longer range at the top. <code>rimp run -- python app.py</code> records what a program logs.</p>`}
     <//>`;
 }
@@ -384,7 +326,7 @@ function AttributeRow({ attribute, scope, onFilter }) {
   const { key, type } = attribute;
   const text = textOfValue(attribute);
   const isSimple = ["string", "bool", "int", "double"].includes(type);
-  const write = (operator) => writeCondition(`${scope}.${key}`, operator, type, toPlain(attribute));
+  const write = (operator) => `${scope}.${key} ${operator} ${writeValue(type, toPlain(attribute))}`;
   return html`
     <tr>
       <th scope="row"><span class="cut">${escapeText(key)}</span></th>
@@ -468,7 +410,7 @@ function ExceptionDetail({ source, state, navigate, error }) {
         <p><b>${formatNumber(error.count)}</b> times, first ${formatTime(error.first, 0)}, last ${formatTime(error.last, 0)}</p>
         <p class="detail-actions">
           ${error.trace_id && html`<a class="button" href=${linkTo(state, { view: "trace", id: error.trace_id, span: error.span_id })}>A trace with it</a>`}
-          <button type="button" class="small" onClick=${() => navigate({ tab: null, error: null, severity: null, attr: [], text: error.type })}>Log records with it</button>
+          <button type="button" class="small" onClick=${() => navigate({ tab: null, error: null, min_severity: null, attr: [], text: error.type })}>Log records with it</button>
         </p>
         <section><h3>Stack of the newest</h3>
           <${Answer} answer=${answer}>${(stack) => stack ? html`<${Stack} text=${stack} />` : html`<p class="muted">None is recorded.</p>`}<//></section>

@@ -2,13 +2,13 @@
 
 import { HeatMap, Legend, secondsOf, TimeChart, timesOfSteps } from "../charts.js";
 import { serviceColor } from "../colors.js";
-import { Answer, Chip, EmptyState, html, Icon, Menu, OptionList, ServiceName, useAnswer, useMemo, useState } from "../components.js";
+import { Answer, Chip, EmptyState, html, Menu, OptionList, ServiceName, useAnswer, useMemo, useState } from "../components.js";
 import { escapeText, formatClock, formatCount, formatDuration } from "../format.js";
+import { AttributeMenu, buttonLabel } from "../filters.js";
 import { useKeys } from "../keys.js";
 import { describeUnit, makeFormatter } from "../units.js";
 import { linkTo } from "../url_state.js";
 import { VirtualList } from "../virtual_list.js";
-import { AttributeMenu } from "./logs.js";
 
 const ROW_HEIGHT = 46;
 const MOST_SERIES = 30;
@@ -112,7 +112,7 @@ function MetricFilters({ source, state, navigate, metric, by }) {
   const services = metric.services ?? [];
   return html`
     <div class="toolbar" role="group" aria-label="Filters and groups">
-      <${Menu} title="Group by" isActive=${by.length > 0} label=${html`Group by <${Icon} name="down" />`}>
+      <${Menu} title="Group by" isActive=${by.length > 0} label=${buttonLabel("Group by")}>
         ${(close) => html`<${GroupChoice} ...${{ source, state, metric, by }}
           onChoose=${(key) => {
             navigate(key ? { by: [...new Set([...by, key])], all: null } : { by: [], all: "1" });
@@ -123,12 +123,12 @@ function MetricFilters({ source, state, navigate, metric, by }) {
         const left = by.filter((one) => one !== key);
         return html`<${Chip} label="by" value=${escapeText(key)} onRemove=${() => navigate({ by: left, all: left.length ? null : "1" })} />`;
       })}
-      <${Menu} title="Service" isActive=${Boolean(state.service)} label=${html`Service <${Icon} name="down" />`}>
+      <${Menu} title="Service" isActive=${Boolean(state.service)} label=${buttonLabel("Service")}>
         ${(close) => html`<${OptionList} label="Service" selected=${state.service}
           options=${services.map((name) => ({ value: name, label: html`<${ServiceName} name=${name} />` }))}
           onChoose=${(service) => { navigate({ service }); close(); }} />`}
       <//>
-      <${AttributeMenu} ...${{ source, state }} signal="metrics" name=${metric.name}
+      <${AttributeMenu} source=${source} signal="metrics" range=${{ ...state.range, name: metric.name }}
         onAdd=${(condition) => navigate({ attr: [...state.attr, condition] })} />
       ${state.service && html`<${Chip} label="service" value=${escapeText(state.service)} onRemove=${() => navigate({ service: null })} />`}
       ${state.attr.map((condition) => html`

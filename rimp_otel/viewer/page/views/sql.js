@@ -1,6 +1,7 @@
 /** The view SQL: an editor with completion, and the rows of a query as a grid or a chart. */
 
 import { CopyButton, EmptyState, ErrorNotice, html, Icon, Menu, Progress, saveFile, useAnswer, useEffect, useMemo, useRef, useState, Waiting } from "../components.js";
+import { buttonLabel } from "../filters.js";
 import { escapeLines, formatCount, formatDuration } from "../format.js";
 import { useKeys } from "../keys.js";
 import { chartOf, ResultChart, ResultGrid, toCsv, toJson } from "../sql_result.js";
@@ -110,7 +111,7 @@ function Outcome({ result, error, place, progress, isRunning, as, navigate }) {
 
 function QueryMenu({ label, queries, onChoose }) {
   return html`
-    <${Menu} title=${label} label=${html`${label} <${Icon} name="down" />`}>
+    <${Menu} title=${label} label=${buttonLabel(label)}>
       ${(close) => html`
         <ul class="queries">
           ${queries.map(({ title, sql }) => html`
