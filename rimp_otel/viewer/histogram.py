@@ -15,6 +15,7 @@ _BITS = 5
 _EXACT = 2 << _BITS
 _WIDTH = 4
 _WORD = "I"
+_WORD_BITS = 8 * _WIDTH
 
 
 def bin_of(nanos: int) -> int:
@@ -43,10 +44,14 @@ def make_histogram(counts: Mapping[int, int]) -> int:
     return int.from_bytes(_little_endian(words).tobytes(), "little")
 
 
-def bins_of(histogram: int) -> Sequence[int]:
-    """Return the counts of a histogram by bin."""
-    size = -(-histogram.bit_length() // (8 * _WIDTH)) * _WIDTH
-    return _little_endian(array(_WORD, histogram.to_bytes(size, "little")))
+def bins_of(histogram: int) -> tuple[int, Sequence[int]]:
+    """Return the number of a histogram's first bin that is not empty, and the counts from there on."""
+    if not histogram:
+        return 0, ()
+    low = ((histogram & -histogram).bit_length() - 1) // _WORD_BITS
+    words = histogram >> (_WORD_BITS * low)
+    size = -(-words.bit_length() // _WORD_BITS) * _WIDTH
+    return low, _little_endian(array(_WORD, words.to_bytes(size, "little")))
 
 
 def _little_endian(words: array[int]) -> array[int]:
@@ -57,7 +62,7 @@ def _little_endian(words: array[int]) -> array[int]:
 
 def total_of(histogram: int) -> int:
     """Return how many durations a histogram has."""
-    return sum(bins_of(histogram))
+    return sum(bins_of(histogram)[1])
 
 
 def quantiles(histogram: int, shares: Iterable[float]) -> list[int | None]:
@@ -67,7 +72,7 @@ def quantiles(histogram: int, shares: Iterable[float]) -> list[int | None]:
         histogram: of the durations.
         shares: in ascending order.
     """
-    counts = bins_of(histogram)
+    low, counts = bins_of(histogram)
     total = sum(counts)
     if not total:
         return [None for _ in shares]
@@ -78,5 +83,5 @@ def quantiles(histogram: int, shares: Iterable[float]) -> list[int | None]:
         while before <= rank:
             number += 1
             before += counts[number]
-        found.append(bin_middle(number))
+        found.append(bin_middle(low + number))
     return found

@@ -77,8 +77,23 @@ class _Steps(NamedTuple):
         return max(2 * self.start - self.end, 0)
 
 
-def choose_step(length: int, steps: int = _STEPS) -> int:
-    """Return the shortest round step of which no more than ``steps`` are needed for a length."""
+def choose_step(length: int, rollups: Iterable[Rollup] = ()) -> int:
+    """Return the shortest round step of which no more than 60 are needed for a length.
+
+    Args:
+        length: in nanoseconds.
+        rollups: a step of up to four times that is chosen, if all of them have a level for it.
+    """
+    shortest = _shortest_step(length, _STEPS)
+    with_levels = [rollup for rollup in rollups if rollup.levels]
+    for steps in (_STEPS, _STEPS // 2, _STEPS // 4):
+        step = _shortest_step(length, steps)
+        if all(rollup.step_for(step) is not None for rollup in with_levels):
+            return step
+    return shortest
+
+
+def _shortest_step(length: int, steps: int) -> int:
     for base, following in zip(STEPS, (*STEPS[1:], None), strict=True):
         factors = _NICE if following is not None else (1, 2, 7, 14, 28, 91, 364, 3_640)
         for factor in factors:
@@ -309,17 +324,16 @@ class RecordingAnswers:
     ) -> tuple[_Steps, list[Rollup]]:
         """Return a window in steps, and the rollups that it is counted from."""
         start, end = window
+        known = self._rollups.rollups(signal, window)
         if start is None or end is None:
-            facts = [
-                one.facts for one in self._rollups.rollups(signal, window) if one.facts.records
-            ]
+            facts = [one.facts for one in known if one.facts.records]
             now = self._clock()
             if start is None:
                 start = min((one.first for one in facts), default=(end or now) - 1)
             if end is None:
                 end = max((one.last + 1 for one in facts), default=now)
             end = max(end, start + 1)
-        step = choose_step(end - start)
+        step = choose_step(end - start, known)
         steps = _Steps(start // step * step, -(-end // step) * step, step)
         begin = steps.before if with_before else steps.start
         return steps, self._rollups.rollups(signal, Window(begin, steps.end), step)
@@ -518,11 +532,11 @@ def _activity_of(operations: dict[Operation, dict[int, RollupCell]]) -> Activity
 
 def _sample_durations(histogram: int, number: int) -> list[int]:
     """Return as many durations of a histogram, evenly over their ranks."""
-    counts = bins_of(histogram)
+    low, counts = bins_of(histogram)
     total = sum(counts)
     found: list[int] = []
     before = 0
-    for bin, count in enumerate(counts):
+    for bin, count in enumerate(counts, low):
         if count:
             before += count
             while len(found) < number and (len(found) + 0.5) * total < before * number:

@@ -48,9 +48,8 @@ __all__ = [
     "write_rollup",
 ]
 
-_MAGIC = b"rimprol1"
+_MAGIC = b"rimprol2"
 _START = struct.Struct("<8sII")
-_CALLER = struct.Struct("<II")
 _CALL = struct.Struct("<IIQH?")
 _CELL = struct.Struct("<qIIIII")
 _SAMPLE = 4_096
@@ -220,22 +219,28 @@ def _encode_attributes(table: AttributeTable) -> bytes:
 
 
 def _encode_calls(table: CallTable) -> tuple[bytes, list[str]]:
-    names = [*table.callers.values(), *(call.service for call in table.open_calls)]
-    services = list(dict.fromkeys(names))
+    services = list(dict.fromkeys([*table.services, *(call.service for call in table.open_calls)]))
     numbers = {name: number for number, name in enumerate(services)}
-    callers = [_CALLER.pack(hashed, numbers[name]) for hashed, name in table.callers.items()]
+    count = len(table.callers)
     calls = [
         _CALL.pack(call.parent, numbers[call.service], call.start, call.bin, call.is_error)
         for call in table.open_calls
     ]
-    return b"".join([struct.pack("<I", len(callers)), *callers, *calls]), services
+    parts = [
+        struct.pack("<I", count),
+        struct.pack(f"<{count}I", *table.callers),
+        struct.pack(f"<{count}I", *table.numbers),
+    ]
+    return b"".join([*parts, *calls]), services
 
 
 def _decode_calls(data: bytes, services: list[str]) -> CallTable:
     (count,) = struct.unpack_from("<I", data)
-    end = 4 + count * _CALLER.size
+    end = 4 + 8 * count
     return CallTable(
-        {hashed: services[number] for hashed, number in _CALLER.iter_unpack(data[4:end])},
+        struct.unpack_from(f"<{count}I", data, 4),
+        struct.unpack_from(f"<{count}I", data, 4 + 4 * count),
+        services,
         [
             OpenCall(parent, services[number], *rest)
             for parent, number, *rest in _CALL.iter_unpack(data[end:])

@@ -45,7 +45,7 @@ _PORTION = 100_000
 _MAX_NARROW = 64
 _MAX_RESOLVED = 1_024
 _WHAT = "summaries of sealed files"
-_NO_CALLS = CallTable({}, [])
+_NO_CALLS = CallTable((), (), (), [])
 _NOTHING = Rollup([], {}, dict, lambda: _NO_CALLS, RollupFacts(damaged=1))
 _SLACK = 60 * 10**9
 
@@ -124,11 +124,10 @@ def _join_calls(rollup: Rollup, near: list[Rollup], window: Window, step: int) -
     for other in near:
         if not left:
             break
-        callers = other.calls.callers
-        for hashed in left.keys() & callers.keys():
+        for hashed, caller in list(other.calls.find_callers(left.keys())):
             for call in left.pop(hashed):
-                if callers[hashed] != call.service:
-                    builder.add_call(callers[hashed], call)
+                if caller != call.service:
+                    builder.add_call(caller, call)
     return builder.build()
 
 

@@ -9,8 +9,10 @@ frequent values.
 from __future__ import annotations
 
 import re
+from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -169,9 +171,22 @@ AttributeTable = dict[tuple[str, str, str], AttributeCounts]
 class CallTable(NamedTuple):
     """What is left of calls whose two spans are not among the same records."""
 
-    #: The services of spans of kind client and producer, by the hash of trace and span.
-    callers: Mapping[int, str]
+    #: Hashes of trace and span of those of kind client and producer, in ascending order.
+    callers: Sequence[int]
+    #: The number of the service of each of them.
+    numbers: Sequence[int]
+    services: Sequence[str]
     open_calls: list[OpenCall]
+
+    def find_callers(self, hashes: Collection[int]) -> Iterator[tuple[int, str]]:
+        """Yield those of the hashes that are callers', each with the caller's service."""
+        callers = self.callers
+        if len(hashes) * 16 > len(callers):
+            hashes = set(hashes) & set(callers)
+        for hashed in hashes:
+            at = bisect_left(callers, hashed)
+            if at < len(callers) and callers[at] == hashed:
+                yield hashed, self.services[self.numbers[at]]
 
 
 class OpenCall(NamedTuple):
@@ -574,9 +589,14 @@ class RollupBuilder:
             marked.values.get(True, 0) if marked is not None else 0,
             self.damaged,
         )
-        left = [OpenCall(crc32(call[0].encode()), *call[1:]) for call in self._open_calls]
-        calls = CallTable(dict(self._callers), left)
-        return Rollup(list(self._keys), levels, lambda: attributes, lambda: calls, facts)
+        callers, left = dict(self._callers), list(self._open_calls)
+        return Rollup(
+            list(self._keys),
+            levels,
+            lambda: attributes,
+            lambda: _make_call_table(callers, left),
+            facts,
+        )
 
     def attributes(self) -> AttributeTable:
         """Return the attributes of the records."""
@@ -606,6 +626,20 @@ def _failure_text(span: _RolledSpan) -> str:
                     return str(any_value(pair.value, list))[:_MAX_TEXT]
     message = span.status.message if span.status is not None else None
     return _VARYING.sub("#", (message or "")[: 2 * _MAX_TEXT])[:_MAX_TEXT] or "error"
+
+
+def _make_call_table(
+    callers: dict[int, str], left: list[tuple[str, str, int, int, bool]]
+) -> CallTable:
+    services = list(dict.fromkeys(callers.values()))
+    numbers = {service: number for number, service in enumerate(services)}
+    rows = sorted(callers.items())
+    return CallTable(
+        array("I", [hashed for hashed, _ in rows]),
+        array("I", [numbers[service] for _, service in rows]),
+        services,
+        [OpenCall(crc32(call[0].encode()), *call[1:]) for call in left],
+    )
 
 
 def _is_error(code: int | str | None) -> bool:

@@ -30,6 +30,7 @@ from rimp_otel.otlp.messages import PartialLine, decode_with_scopes, repair_line
 from rimp_otel.otlp.scan import LATEST
 from rimp_otel.storage.base import Selection
 from rimp_otel.storage.files.chunks import Chunk, open_chunks
+from rimp_otel.storage.files.index import DamagedIndexError, open_index
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.lines import DataFile
 from rimp_otel.storage.files.snapshot import Snapshot
@@ -43,6 +44,7 @@ __all__ = ["FoundSpans", "SpanScan", "TextTest", "make_text_test", "open_scan"]
 
 _TRACES = frozenset({Signal.TRACES})
 _EVERYTHING = Filter()
+_SPANS = Filter(signals=_TRACES)
 _PAGE, _LARGEST_PAGE = 1_000, 16_000
 
 
@@ -334,18 +336,16 @@ class _FileScan(SpanScan):
         found: dict[int, list[ReadableSpan]],
         skipped: set[tuple[int, int]],
     ) -> None:
+        blocks = _blocks_of_traces(content, found)
+        if blocks is not None and not blocks:
+            return
         with open_chunks(content, snapshot.open) as chunked:
-            if chunked is None:
-                return
-            is_indexed = content.name is not None and not content.name.is_waiting
-            filters = [Filter(signals=_TRACES, trace_id=one) for one in found]
-            # Without an index, each line would be looked at once for each trace.
-            wanted = filters if is_indexed else [Filter(signals=_TRACES)]
-            chunks = {chunk.key: chunk for own in wanted for chunk in chunked.chunks(own)}
-            for chunk in chunks.values():
-                for line in chunked.lines(chunk, _EVERYTHING, _always):
-                    if line.text is not None:
-                        self._pick(line.text, test, found, skipped)
+            for chunk in chunked.chunks(_SPANS) if chunked is not None else ():
+                if chunked is not None and (blocks is None or chunk.key in blocks):
+                    check_time()
+                    for line in chunked.lines(chunk, _EVERYTHING, _always):
+                        if line.text is not None:
+                            self._pick(line.text, test, found, skipped)
 
     def _pick(
         self,
@@ -365,6 +365,20 @@ class _FileScan(SpanScan):
                 own.append(span)
                 picked.append(span)
         return picked
+
+
+def _blocks_of_traces(content: DataFile, trace_ids: Collection[int]) -> set[int] | None:
+    """Return the blocks of a file that may have spans of traces; None if that is not known."""
+    name = content.name
+    if name is None or name.is_waiting:
+        return None
+    with open_index(content.path, name) as index:
+        try:
+            if index is not None and not index.is_blank:
+                return set(index.blocks_of_traces(trace_ids))
+        except DamagedIndexError:
+            pass
+    return None
 
 
 def _always(first: int, last: int) -> bool:

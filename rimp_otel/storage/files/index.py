@@ -207,6 +207,27 @@ class SealedFileIndex:
                 found |= 1 << block
         return found
 
+    def blocks_of_traces(self, trace_ids: Iterable[int]) -> list[int]:
+        """Return the numbers of the blocks that can hold a span of one of the traces; not for a blank
+        index."""
+        fan = self._part(_FAN_AT, (self.head.buckets + 1) * FAN.size)
+        found: set[int] = set()
+        for trace_id in trace_ids:
+            hashed = hash_of_trace(trace_id)
+            bucket = hashed >> 16 & (self.head.buckets - 1)
+            start, end = struct.unpack_from("<II", fan, bucket * FAN.size)
+            offset = self._buckets_at + start * 4 + bucket * _CHECK.size
+            part = self._part(offset, (end - start) * 4)
+            print, middle = struct.pack("<H", hashed & 0xFFFF), len(part) // 2
+            at = part.find(print, 0, middle)
+            while at >= 0:
+                if at % 2 == 0:
+                    found.add(int.from_bytes(part[middle + at : middle + at + 2], "little"))
+                at = part.find(print, at + 1, middle)
+        if self.head.unknown:
+            found.update(i for i, block in enumerate(self.blocks) if not block.is_known)
+        return sorted(found)
+
     def operations(self) -> dict[str, set[str]] | None:
         """Return the names by service; None if the index does not know all of them.
 
