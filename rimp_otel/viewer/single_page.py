@@ -54,8 +54,8 @@ def make_single_page(lines: Iterable[bytes], title: str, view: str = "") -> byte
     Raises:
         PageSourceError: the page's files are not as they were installed.
     """
-    index = _read_text(_DIRECTORY / "index.html")
-    style = "\n".join(_read_text(_DIRECTORY / name) for name in _STYLE_LINK.findall(index))
+    index = _read_page_file(_DIRECTORY / "index.html")
+    style = "\n".join(_read_page_file(_DIRECTORY / name) for name in _STYLE_LINK.findall(index))
     script = bundle_modules(_DIRECTORY, _ENTRY)
     if index.count(_SCRIPT_LINK) != 1 or index.count(_END_OF_BODY) != 1 or "</style" in style:
         raise PageSourceError("index.html or a style of the page has an unknown form")
@@ -68,7 +68,7 @@ def make_single_page(lines: Iterable[bytes], title: str, view: str = "") -> byte
     return "".join([before, inside, _END_OF_BODY, after]).encode()
 
 
-def _read_text(path: Path) -> str:
+def _read_page_file(path: Path) -> str:
     return path.read_text("utf-8")
 
 
@@ -114,7 +114,7 @@ def bundle_modules(directory: Path, entry: str) -> str:
     """
     bundle = _Bundle(directory.resolve())
     bundle.add(bundle.root / entry, ())
-    licences = [_read_text(path).strip() for path in sorted(bundle.root.glob("vendor/*.LICENSE"))]
+    licences = [_read_page_file(path).strip() for path in sorted(bundle.root.glob("vendor/*.LICENSE"))]
     return "\n".join([*(f"/*!\n{licence}\n*/" for licence in licences), *bundle.parts])
 
 
@@ -134,7 +134,7 @@ class _Bundle:
             return self._added[path]
         if path in importers or not path.is_relative_to(self.root):
             raise PageSourceError(f"{path.name} imports itself, or lies outside of the page")
-        code = _read_text(path)
+        code = _read_page_file(path)
         heads = [
             self._import_statement(path, (*importers, path), names, target)
             for names, target in _IMPORT.findall(code)

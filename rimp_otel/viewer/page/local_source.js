@@ -632,6 +632,6 @@ function exceptionOf(attributes, name) {
   const [type, message, stack] = ["type", "message", "stacktrace"].map((part) => textAt(`exception.${part}`));
   if (!type && !message && !stack) return null;
   const frame = [...stack.matchAll(FRAME)].at(-1);
-  const place = frame ? `${frame[3]} (${frame[1].split("/").at(-1)}:${frame[2]})` : name;
+  const place = frame ? `in ${frame[3]}, ${frame[1].split("/").at(-1)}:${frame[2]}` : name;
   return { type, message, stack, place, name: frame ? "" : name };
 }
