@@ -114,7 +114,9 @@ def bundle_modules(directory: Path, entry: str) -> str:
     """
     bundle = _Bundle(directory.resolve())
     bundle.add(bundle.root / entry, ())
-    licences = [_read_page_file(path).strip() for path in sorted(bundle.root.glob("vendor/*.LICENSE"))]
+    licences = [
+        _read_page_file(path).strip() for path in sorted(bundle.root.glob("vendor/*.LICENSE"))
+    ]
     return "\n".join([*(f"/*!\n{licence}\n*/" for licence in licences), *bundle.parts])
 
 
