@@ -13,6 +13,7 @@ from tests.benchmarks.child import run_apart
 from tests.benchmarks.model import Case, Contender, Figures, Row
 
 _MODULES = {
+    "prometheus-client": "prometheus_client",
     "opentelemetry-exporter-otlp-json-file": "opentelemetry.exporter.otlp.json.file",
     "opentelemetry-exporter-otlp-proto-http": "opentelemetry.exporter.otlp.proto.http",
     "opentelemetry-instrumentation-logging": "opentelemetry.instrumentation.logging",

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 
@@ -16,15 +15,7 @@ import pytest
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
 from rimp_otel.prometheus.in_process import InProcessMetrics
 from tests.processes import ROOT
-
-DEADLINE = 60.0
-
-
-def free_port():
-    """Return a port that nobody listens at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+from tests.prometheus.prometheus_server import DEADLINE, free_port, wait_for
 
 
 def get(port, path="/metrics", host="localhost", **headers):
@@ -38,20 +29,6 @@ def get(port, path="/metrics", host="localhost", **headers):
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
-
-
-def wait_for(condition):
-    """Wait until it returns something; return that."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        try:
-            found = condition()
-        except OSError:
-            found = None
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("not in time")
 
 
 def value_in(body, name):

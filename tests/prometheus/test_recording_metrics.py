@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.parse
-import urllib.request
-from contextlib import contextmanager
 
 import pytest
 
@@ -29,7 +23,6 @@ from tests.prometheus.test_table import line, point
 from tests.transport.serving import Served
 
 DEADLINE = 60.0
-PROMETHEUS = shutil.which("prometheus") or os.environ.get("PROMETHEUS")
 WORKER = """
 import sys
 import rimp_otel
@@ -176,74 +169,3 @@ def test_in_the_server(tmp_path, start):
         )
         assert 'orders_total{job="shop",otel_scope_name="shop"} 1.0\n' in body
         assert server.request("POST", "/metrics", b"", headers).status == 405
-
-
-@pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed")
-def test_scraped_by_prometheus(tmp_path, start):
-    """What it makes of eight workers that are killed and restarted is what was counted."""
-    path, config = tmp_path / "recording", tmp_path / "prometheus.yml"
-    workers = [start(path) for _ in range(8)]
-    with Served(path) as server, prometheus(tmp_path, config, server) as url:
-        counted = len(workers)
-        wait_for_query(url, 'orders_total{job="shop"}', counted)
-        for round in range(4):
-            workers[round].end(signal.SIGKILL if round % 2 else signal.SIGTERM)
-            workers[round] = start(path)
-            for worker in workers:
-                worker.count(10)
-            counted += 1 + 10 * len(workers)
-            # What was measured within the last second of a process that is killed may be missing.
-            wait_for_query(url, 'orders_total{job="shop"}', counted)
-        assert query(url, 'resets(orders_total{job="shop"}[10m])') == 0
-        increase = query(
-            url, 'orders_total{job="shop"} - min_over_time(orders_total{job="shop"}[10m])'
-        )
-        assert increase == counted - 8
-        assert query(url, 'count(target_info{job="shop"})') == 1
-
-
-@contextmanager
-def prometheus(directory, config, server):
-    """Run a Prometheus that scrapes the server each second; yield its address."""
-    host, port = server.address
-    config.write_text(
-        f"""
-global: {{scrape_interval: 1s}}
-scrape_configs:
-  - job_name: rimp
-    honor_labels: true
-    static_configs: [{{targets: ["{host}:{port}"]}}]
-"""
-    )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [PROMETHEUS, f"--config.file={config}", f"--web.listen-address={address}"]
-    command += [f"--storage.tsdb.path={directory / 'tsdb'}", "--log.level=error"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(DEADLINE)
-
-
-def query(url, text):
-    """Return the value of a query of one series; None if it has none yet."""
-    asked = urllib.parse.urlencode({"query": text})
-    try:
-        with urllib.request.urlopen(f"{url}/api/v1/query?{asked}", timeout=10) as answer:
-            result = json.load(answer)["data"]["result"]
-    except OSError:  # it has not started yet
-        return None
-    assert len(result) < 2, result
-    return float(result[0]["value"][1]) if result else None
-
-
-def wait_for_query(url, text, value):
-    """Ask until that is the value."""
-    deadline, found = time.monotonic() + DEADLINE, None
-    while found != value:
-        assert time.monotonic() < deadline, found
-        found = query(url, text)
-        assert (found or 0) <= value

@@ -10,6 +10,7 @@ from tests.benchmarks.cases import (
     metrics,
     native,
     reading,
+    scraping,
     size,
     spans,
 )
@@ -21,7 +22,18 @@ ALL: tuple[Case, ...] = tuple(
     sorted(
         (
             case
-            for module in (spans, latency, logs, native, metrics, memory, imports, size, reading)
+            for module in (
+                spans,
+                latency,
+                logs,
+                native,
+                metrics,
+                memory,
+                imports,
+                size,
+                reading,
+                scraping,
+            )
             for case in module.CASES
         ),
         key=lambda case: case.number,
