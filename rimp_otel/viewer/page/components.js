@@ -5,6 +5,7 @@ import { serviceColor } from "./colors.js";
 import { escapeText, formatNumber } from "./format.js";
 
 const MOST_OPTIONS = 200;
+const MOST_JOINED = 5; // steps of a sparkline
 
 export { html, useCallback, useEffect, useMemo, useRef, useState };
 
@@ -60,12 +61,12 @@ export function Progress({ progress: { done = 0, total = 0, what = "Preparing" }
     </div>`;
 }
 
-/** Why a question failed, and a button that asks it again. */
+/** Why a question failed, and a button that asks it again where that may help. */
 export function ErrorNotice({ error, retry }) {
   return html`
     <div class="notice error" role="alert">
       <${Icon} name="warning" /><span>${escapeText(error.message)}</span>
-      ${retry && html`<button type="button" onClick=${retry}>Try again</button>`}
+      ${retry && error.status !== 400 && html`<button type="button" onClick=${retry}>Try again</button>`}
     </div>`;
 }
 
@@ -157,7 +158,7 @@ export function saveFile(name, text, type = "application/json") {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-/** A line without axes; null values are gaps. */
+/** A line without axes; more than a few null values in a row are a gap. */
 export function Sparkline({ values, kind = "requests", label, width = 96, height = 22 }) {
   const all = values ?? [];
   const most = all.reduce((found, value) => Math.max(found, value ?? 0), 0);
@@ -166,7 +167,7 @@ export function Sparkline({ values, kind = "requests", label, width = 96, height
   const pieces = [];
   all.forEach((value, index) => {
     if (value === null) return;
-    if (!index || all[index - 1] === null) pieces.push([]);
+    if (!pieces.length || index - pieces.at(-1).at(-1) > MOST_JOINED) pieces.push([]);
     pieces.at(-1).push(index);
   });
   const lineOf = (piece) => "M" + piece.map((index) => `${x(index)},${y(all[index])}`).join("L") + (piece.length === 1 ? "h1.5" : "");

@@ -391,7 +391,7 @@ async function openSource() {
     return LocalSource.fromElement(recording);
   }
   const { token, fragment } = takeToken(location.hash);
-  if (token) {
+  if (fragment !== location.hash) {
     tokenStore.set(token);
     history.replaceState(null, "", location.pathname + location.search + fragment);
   }

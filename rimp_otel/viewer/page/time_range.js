@@ -46,7 +46,8 @@ export function firstRange(info, nowMillis) {
   const hour = 3_600_000_000_000n;
   const now = BigInt(nowMillis) * 1_000_000n;
   if (now - last < hour / 4n) {
-    return { from: now - first < hour / 4n ? "now-15m" : "now-1h", to: "now" };
+    const age = now - first;
+    return { from: age < hour / 12n ? "now-5m" : age < hour / 4n ? "now-15m" : "now-1h", to: "now" };
   }
   // A whole second around, so that the edges are round.
   const second = 1_000_000_000n;

@@ -46,6 +46,7 @@ function FoundTraces({ found, state, navigate, info, limit }) {
   const setSelected = (index) => setSelectedId(traces[index]?.trace_id);
   const [marked, setMarked] = useState([]);
   const longest = useMemo(() => traces.reduce((most, trace) => Math.max(most, trace.duration), 1), [traces]);
+  const hasMore = !found.is_complete || traces.length >= limit;
   const open = (trace) => {
     tracesSeen.opened = trace.trace_id;
     navigate({ view: "trace", id: trace.trace_id, span: hasFilters(state) ? trace.matched?.[0] : "" });
@@ -68,8 +69,8 @@ function FoundTraces({ found, state, navigate, info, limit }) {
   return html`
     <${TraceScatter} traces=${traces} range=${state.range} onRange=${navigate} onOpen=${open} />
     <div class="list-head">
-      <span class="number" role="status">${found.is_complete ? "" : "The newest "}${formatCount(traces.length, "trace")}</span>
-      ${!found.is_complete && limit < MOST && html`<button type="button" class="small" onClick=${() => navigate({ limit: Math.min(limit * 4, MOST) }, { replace: true })}>Look for more</button>`}
+      <span class="number" role="status">${hasMore ? "The newest " : ""}${formatCount(traces.length, "trace")}</span>
+      ${hasMore && limit < MOST && html`<button type="button" class="small" onClick=${() => navigate({ limit: Math.min(limit * 4, MOST) }, { replace: true })}>Look for more</button>`}
       ${marked.length > 0 && html`<span class="badge">One is marked: mark another to compare the two</span>`}
       <span class="grow"></span>
       <span class="buttons" role="group" aria-label="Sort">${Object.entries(SORTS).map(([name, { title }]) => html`
