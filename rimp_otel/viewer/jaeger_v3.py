@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,11 @@ from rimp_otel.viewer.api import error_status
 from rimp_otel.viewer.catalog import OperationCatalog
 from rimp_otel.viewer.conditions import All, Comparison, Condition, Scope
 from rimp_otel.viewer.jaeger import tag_condition
-from rimp_otel.viewer.questions import NotFoundError, Questions
+from rimp_otel.viewer.overview import RecordingAnswers
+from rimp_otel.viewer.questions import NotFoundError, PreparingError, Questions, check_time
 from rimp_otel.viewer.tempo_answers import traces_data_json
 from rimp_otel.viewer.trace_search import (
-    Aggregation,
     FoundTrace,
-    SpanField,
     TraceQuery,
     TraceSearch,
 )
@@ -40,7 +40,7 @@ __all__ = ["JaegerV3Queries", "jaeger_v3_routes"]
 _DEFAULT_DEPTH, _MAX_DEPTH = 100, 1_500
 _KINDS = frozenset({"internal", "server", "client", "producer", "consumer"})
 _TRACE_ID = re.compile("[0-9a-fA-F]{1,32}")
-_EVER = Window(0, 2**63 - 1)
+_PAUSE = 0.05  # seconds
 
 
 class JaegerV3Queries:
@@ -53,6 +53,7 @@ class JaegerV3Queries:
     def __init__(self, path: Path) -> None:
         self._catalog = OperationCatalog(path)
         self._search = TraceSearch(path)
+        self._answers = RecordingAnswers(path)
 
     def services(self, query: QueryParams) -> bytes:
         """Return the names of the services, sorted."""
@@ -64,14 +65,14 @@ class JaegerV3Queries:
 
         Args:
             query: ``service``, and ``spanKind`` for those of one kind.
+
+        Raises:
+            StorageError: the recording cannot be read.
         """
         service, kind = query.get("service") or "", _read_either(query, "spanKind", "span_kind")
-        condition = Comparison(Scope.RESOURCE, "service.name", "=", service)
-        fields = (SpanField(Scope.INTRINSIC, "name"), SpanField(Scope.INTRINSIC, "kind"))
-        cells, _ = self._search.aggregate(Aggregation(_EVER, 2**63, condition, fields))
+        rows = _once_prepared(lambda: self._answers.operations(Window(), service))["operations"]
         found = {
-            (name, own_kind if own_kind in _KINDS else "internal")
-            for name, own_kind in (cell.group for cell in cells)
+            (row["name"], row["kind"] if row["kind"] in _KINDS else "internal") for row in rows
         }
         operations = [
             {"name": name, "spanKind": own_kind}
@@ -129,6 +130,16 @@ class JaegerV3Queries:
             raise ConfigurationError("query.startTimeMin and query.startTimeMax are required")
         question = TraceQuery(Window(start, end), _read_v3_condition(query), _read_depth(query), 0)
         return self._search.find(question).traces
+
+
+def _once_prepared(find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return an answer when all that it takes has been prepared: these clients do not ask again."""
+    while True:
+        try:
+            return find()
+        except PreparingError:
+            check_time()
+            time.sleep(_PAUSE)
 
 
 def _enveloped(spans: Sequence[ReadableSpan]) -> bytes:

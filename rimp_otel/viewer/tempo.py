@@ -20,10 +20,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from rimp_otel.errors import ConfigurationError, RimpError
+from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window, find_duration, to_unix_nano
 from rimp_otel.viewer.api import error_status
 from rimp_otel.viewer.conditions import All, Comparison, Condition, Scope
-from rimp_otel.viewer.questions import NotFoundError, Questions
+from rimp_otel.viewer.overview import RecordingAnswers
+from rimp_otel.viewer.questions import NotFoundError, PreparingError, Questions
 from rimp_otel.viewer.tempo_answers import (
     instant_series,
     range_series,
@@ -47,6 +49,7 @@ _DEFAULT_SPANS, _MAX_SPANS = 3, 1_000
 _DEFAULT_VALUES, _MAX_VALUES = 1_000, 10_000
 _DEFAULT_STEPS, _MAX_STEPS = 120, 11_000
 _DEFAULT_RANGE = 3_600 * _SECOND
+_VALUES_DEADLINE = 5.0  # seconds
 _EVER = Window(0, 2**63 - 1)
 _FOLLOWED = "2.9.0"  # the Tempo whose answers these are like
 
@@ -100,6 +103,7 @@ class TempoQueries:
         self._clock = clock
         self._spans = TraceSearch(path)
         self._search = TraceQLSearch(self._spans)
+        self._answers = RecordingAnswers(path, clock)
 
     def tags(self, query: QueryParams) -> dict[str, Any]:
         """Return the names of attributes by scope, and the intrinsics.
@@ -131,8 +135,13 @@ class TempoQueries:
 
     def _keys(self, window: Window) -> dict[str, list[str]]:
         found: dict[str, set[str]] = {}
-        for key in self._spans.keys(window=window):
-            found.setdefault(key.scope, set()).add(key.key)
+        try:
+            rows = self._answers.attributes(Signal.TRACES, window)["keys"]
+            keys = [(row["scope"], row["key"]) for row in rows]
+        except PreparingError:  # those of the newest spans, until all have been counted
+            keys = [(key.scope, key.key) for key in self._spans.keys(window=window)]
+        for scope, key in keys:
+            found.setdefault(scope, set()).add(key)
         return {scope: sorted(found[scope]) for scope in _ATTRIBUTE_SCOPES if scope in found}
 
     def tag_values(self, tag: str, query: QueryParams) -> dict[str, Any]:
@@ -172,21 +181,44 @@ class TempoQueries:
         most = _read_count(query, "limit", _DEFAULT_VALUES, _MAX_VALUES)
         window = _read_window(query)
         condition = _read_filter(query)
-        field, scope_of_roots = root_field(*field), root_field(*field) != field
-        if scope_of_roots:
+        of_root = root_field(*field)
+        if of_root != field:
             roots = Comparison(Scope.INTRINSIC, "nestedSetParent", "<", 0)
             condition = roots if condition is None else All((roots, condition))
         if condition is None:
-            found = [v.value for v in self._spans.values(*field, window=window, limit=most)]
+            found = self._all_values(*field, window, most)
         else:
-            bounded = Window(window.start or 0, window.end or _EVER.end)
-            step = 2**63
-            wanted = Aggregation(bounded, step, condition, (SpanField(*field),))
-            cells, _ = self._spans.aggregate(wanted)
-            cells.sort(key=lambda cell: -cell.count)
-            found = [cell.group[0] for cell in cells][:most]
+            found = self._filtered_values(*of_root, window, condition)[:most]
         plain = [_typed_value(v) for v in found if isinstance(v, (str, int, float)) and v != ""]
         return sorted(set(plain), key=lambda pair: (pair[0], _sort_key(pair[1])))
+
+    def _all_values(self, scope: Scope, key: str, window: Window, most: int) -> list[Any]:
+        """Return the most frequent values; those of the newest spans, until all have been counted."""
+        try:
+            if (scope, key) == (Scope.INTRINSIC, "name"):
+                rows = self._answers.operations(window)["operations"]
+                return list(dict.fromkeys(row["name"] for row in rows))[:most]
+            if scope is not Scope.INTRINSIC:
+                scopes = ("span", "resource") if scope is Scope.ANY else (scope.value,)
+                found = [
+                    self._answers.attribute_values(Signal.TRACES, one, key, "", window, most)
+                    for one in scopes
+                ]
+                return [row["value"] for answer in found for row in answer["values"]]
+        except PreparingError:
+            pass
+        return [v.value for v in self._spans.values(scope, key, window=window, limit=most)]
+
+    def _filtered_values(
+        self, scope: Scope, key: str, window: Window, condition: Condition
+    ) -> list[Any]:
+        """Return the values of spans that meet a condition, as many as are found in a short time."""
+        bounded = Window(window.start or 0, window.end or _EVER.end)
+        field = SpanField(scope, key)
+        wanted = Aggregation(bounded, 2**63, condition, (field,), deadline=_VALUES_DEADLINE)
+        cells, _ = self._spans.aggregate(wanted)
+        cells.sort(key=lambda cell: -cell.count)
+        return [cell.group[0] for cell in cells]
 
     def search(self, query: QueryParams) -> dict[str, Any]:
         """Return the newest traces that match.

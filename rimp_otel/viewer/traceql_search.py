@@ -18,6 +18,7 @@ from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.accessors import start_of
 from rimp_otel.models.times import Window
 from rimp_otel.viewer.conditions import TRACE_INTRINSICS, Condition, Scope
+from rimp_otel.viewer.questions import check_time
 from rimp_otel.viewer.trace_search import (
     Aggregation,
     Cell,
@@ -136,6 +137,7 @@ class TraceQLSearch:
             if candidate is None:
                 is_complete = False
                 break
+            check_time()
             tree = TraceTree(candidate.all_spans)
             sets = find_sets(query.stages, tree)
             if sets:
@@ -232,6 +234,7 @@ class TraceQLSearch:
         assert window.start is not None
         sums: dict[Any, _Sum] = {}
         for trace in found.traces:
+            check_time()
             tree = TraceTree(trace.all_spans)
             for at in {at for one in find_sets(query.stages, tree) for at in one.positions}:
                 start = start_of(tree.spans[at])
