@@ -10,10 +10,11 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -105,6 +106,19 @@ def _shortest_step(length: int, steps: int) -> int:
     return -(-length // steps // _DAY) * _DAY
 
 
+_AnswerT = TypeVar("_AnswerT", bound=Callable[..., Any])
+
+
+def _retried(answer: _AnswerT) -> _AnswerT:
+    """Decorate an answer to be found again if a rollup is deleted while it is looked into."""
+
+    @wraps(answer)
+    def found(self: RecordingAnswers, *args: Any, **options: Any) -> Any:
+        return self._rollups.retry(lambda: answer(self, *args, **options))
+
+    return found  # type: ignore[return-value]
+
+
 class RecordingAnswers:
     """Answers the page's questions about a recording. Thread-safe.
 
@@ -121,6 +135,7 @@ class RecordingAnswers:
         self._rollups = open_rollups(path)
         self._search = TraceSearch(path)
 
+    @_retried
     def info(self) -> dict[str, Any]:
         """Return what the recording is, from when to when it goes, and what was lost.
 
@@ -151,6 +166,7 @@ class RecordingAnswers:
             "losses": _losses(rollups),
         }
 
+    @_retried
     def overview(self, window: Window) -> dict[str, Any]:
         """Return the services of a window over time, and what has changed since the window before.
 
@@ -178,6 +194,7 @@ class RecordingAnswers:
             "losses": _losses(rollups),
         }
 
+    @_retried
     def operations(self, window: Window, service: str | None = None) -> dict[str, Any]:
         """Return the operations of a service, or of all, the most frequent first.
 
@@ -209,6 +226,7 @@ class RecordingAnswers:
         ]
         return {"operations": sorted(rows, key=lambda row: (-row["spans"], row["name"]))}
 
+    @_retried
     def map(self, window: Window) -> dict[str, Any]:
         """Return the services of a window, and which calls which.
 
@@ -277,6 +295,7 @@ class RecordingAnswers:
             "logs": {"resourceLogs": _groups_of(data, Signal.LOGS)},
         }
 
+    @_retried
     def attributes(self, signal: Signal, window: Window) -> dict[str, Any]:
         """Return the keys of attributes, the most frequent first.
 
@@ -296,6 +315,7 @@ class RecordingAnswers:
             ]
         }
 
+    @_retried
     def attribute_values(
         self, signal: Signal, scope: str, key: str, prefix: str, window: Window, limit: int
     ) -> dict[str, Any]:

@@ -274,7 +274,8 @@ def _identify(path: Path) -> tuple[int, str]:
 def read_rollup(content: DataFile) -> Rollup | None:
     """Return the rollup of a sealed file; None if there is none, or it is damaged or another file's.
 
-    Its parts are read when they are needed; ``DamagedRollupError`` is raised then if they are damaged or gone.
+    Its parts are checked now, and read when they are needed; ``DamagedRollupError`` is raised then if they
+    have been damaged or deleted since.
     """
     path = rollup_path(content)
     try:
@@ -287,7 +288,10 @@ def read_rollup(content: DataFile) -> Rollup | None:
         head = _HEAD.decode(zlib.decompress(packed))
         if head.sealed != str(content.name) or (head.size, head.check) != _identify(content.path):
             return None
-    except (OSError, StorageError, ValueError, struct.error, zlib.error):
+        sections = [*(section for _, section in head.levels), head.attributes, head.calls_left]
+        for section in sections:
+            _read_section(path, _START.size + size, section)
+    except (DamagedRollupError, OSError, StorageError, ValueError, struct.error, zlib.error):
         return None
     start = _START.size + size
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 from rimp_otel.errors import StorageError
@@ -38,6 +39,8 @@ from rimp_otel.viewer.rollup_file import (
 from rimp_otel.viewer.rollups import CallTable, OpenCall, Rollup, RollupBuilder, RollupFacts
 
 __all__ = ["RollupStore", "open_rollups"]
+
+_ResultT = TypeVar("_ResultT")
 
 _PATIENCE = 0.25
 _PORTION_TIME = 1.0
@@ -90,8 +93,29 @@ class RollupStore:
             StorageError: the recording cannot be read.
         """
         # A call may have begun just before.
-        rollups = self.rollups(Signal.TRACES, window.widened(_SLACK))
-        return [self._calls_of(rollup, rollups, window, step) for rollup in rollups]
+        wide = window.widened(_SLACK)
+
+        def join() -> list[Rollup]:
+            rollups = self.rollups(Signal.TRACES, wide)
+            return [self._calls_of(rollup, rollups, window, step) for rollup in rollups]
+
+        return self.retry(join)
+
+    def retry(self, ask: Callable[[], _ResultT]) -> _ResultT:
+        """Return what ``ask`` does, which looks into rollups; ask again if one was damaged or deleted.
+
+        Raises:
+            PreparingError: a rollup has to be made again.
+        """
+        for _ in range(3):
+            try:
+                return ask()
+            except DamagedRollupError as error:
+                self._forget(error.args[0])
+        raise PreparingError(0, 1, _WHAT)
+
+    def _forget(self, path: Path) -> None:
+        """Take a rollup's file for missing."""
 
     def _calls_of(self, rollup: Rollup, others: list[Rollup], window: Window, step: int) -> Rollup:
         """Return the calls of a rollup whose callers are in others, of about the same time."""
@@ -177,23 +201,9 @@ class _FileRollups(RollupStore):
         self._maker.close()
 
     def rollups(self, signal: Signal, window: Window, step: int | None = None) -> list[Rollup]:
-        for _ in range(2):
-            try:
-                return self._look(signal, window, step)
-            except DamagedRollupError as error:
-                self._forget(error)
-        raise PreparingError(0, 1, _WHAT)
+        return self.retry(lambda: self._look(signal, window, step))
 
-    def calls(self, window: Window, step: int) -> list[Rollup]:
-        for _ in range(2):
-            try:
-                return super().calls(window, step)
-            except DamagedRollupError as error:
-                self._forget(error)
-        raise PreparingError(0, 1, _WHAT)
-
-    def _forget(self, error: DamagedRollupError) -> None:
-        path: Path = error.args[0]
+    def _forget(self, path: Path) -> None:
         with self._lock:
             for key, (content, _) in list(self._sealed.items()):
                 if rollup_path(content) == path:

@@ -51,6 +51,7 @@ __all__ = [
     "SEVERITY_NAMES",
     "STEPS",
     "AttributeCounts",
+    "AttributeTable",
     "CallKey",
     "CallTable",
     "FailureKey",
@@ -572,8 +573,10 @@ class RollupBuilder:
             if len(level) <= 2 or self._window is not None:
                 break
             factor, step = longer // step, longer
-            changed = {bucket // factor for bucket in changed}
-            coarse = dict(self._levels.get(longer, {}))
+            known = self._levels.get(longer)
+            # A level that was not needed before is made of all steps.
+            changed = {bucket // factor for bucket in (level if known is None else changed)}
+            coarse = dict(known or {})
             for bucket in changed:
                 parts = range(bucket * factor, (bucket + 1) * factor)
                 own = {part: level[part] for part in parts if part in level}

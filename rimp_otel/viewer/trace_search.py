@@ -32,6 +32,9 @@ from rimp_otel.viewer.conditions import (
     make_matcher,
     values_of,
 )
+from rimp_otel.viewer.questions import PreparingError
+from rimp_otel.viewer.rollup_store import open_rollups
+from rimp_otel.viewer.rollups import AttributeTable
 from rimp_otel.viewer.span_scan import FoundSpans, SpanScan, open_scan
 
 __all__ = [
@@ -175,6 +178,7 @@ class TraceSearch:
     def __init__(self, path: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._monotonic = monotonic
+        self._rollups = open_rollups(path)
 
     def find(self, query: TraceQuery) -> FoundTraces:
         """Return the traces with the newest spans that meet the condition.
@@ -212,10 +216,18 @@ class TraceSearch:
     def keys(self, signal: Signal = Signal.TRACES, window: Window = Window()) -> list[AttributeKey]:  # noqa: B008
         """Return the keys of attributes, the most frequent first.
 
+        Where there are no rollups yet, those of the newest records.
+
         Raises:
             StorageError: the recording cannot be read.
         """
         counts: Counter[tuple[str, str, str]] = Counter()
+        tables = self._tables(signal, window)
+        if tables is not None:
+            for table in tables:
+                for place, own in table.items():
+                    counts[place] += own.records
+            return [AttributeKey(*key, count) for key, count in counts.most_common()]
         for record in self._sample(signal, window):
             for scope, attributes in _attributes_of(record, signal):
                 counts.update((scope, key, _type_of(value)) for key, value in attributes.items())
@@ -244,6 +256,17 @@ class TraceSearch:
             StorageError: the recording cannot be read.
         """
         counts: Counter[tuple[str, Any]] = Counter()
+        own_scope = signal_scope(signal) if scope is Scope.SPAN else scope.value
+        scopes = ("span", "resource") if scope is Scope.ANY else (own_scope,)
+        tables = None if scope is Scope.INTRINSIC else self._tables(signal, window)
+        for table in tables or ():
+            for (name, own_key, kind), own in table.items():
+                if own_key == key and name in scopes:
+                    for value, count in own.values.items():
+                        if value_text(value).startswith(prefix):
+                            counts[kind, value] += count
+        if counts:
+            return [AttributeValue(*value, count) for value, count in counts.most_common(limit)]
         for record in self._sample(signal, window):
             if signal is Signal.TRACES:
                 found = values_of(record, scope, key)
@@ -287,6 +310,15 @@ class TraceSearch:
 
     def _open(self) -> Recording:
         return open_recording(self._path, must_exist=False)
+
+    def _tables(self, signal: Signal, window: Window) -> list[AttributeTable] | None:
+        """Return the attributes of the rollups; None if some have to be made first."""
+        try:
+            return self._rollups.retry(
+                lambda: [one.attributes for one in self._rollups.rollups(signal, window)]
+            )
+        except PreparingError:
+            return None
 
     def _sample(self, signal: Signal, window: Window) -> list[Any]:
         selection = Selection(window, _SAMPLE, Filter(signals=frozenset({signal})))
@@ -408,6 +440,11 @@ _PLAIN_TYPES = frozenset({"string", "bool", "int", "double"})
 
 def _type_of(value: Any) -> str:
     return next((name for kind, name in _TYPES if isinstance(value, kind)), "empty")
+
+
+def signal_scope(signal: Signal) -> str:
+    """Return the scope of the attributes that records of a signal have themselves."""
+    return {Signal.TRACES: "span", Signal.LOGS: "log", Signal.METRICS: "metric"}[signal]
 
 
 def value_text(value: Any) -> str:
