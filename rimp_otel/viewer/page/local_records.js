@@ -4,6 +4,7 @@
  * Times are numbers of nanoseconds since `base`, the first time that was read: exact within 104 days of it.
  * @module
  */
+import { makePauses } from "./local_files.js";
 import { levelOf, readValue, toPlain } from "./otlp.js";
 
 const KINDS = ["unspecified", "internal", "server", "client", "producer", "consumer"];
@@ -90,13 +91,21 @@ export class LocalRecords {
   }
 
   /** Sort what was added: call it once, after the last line. */
-  sort() {
+  async sort() {
+    const pause = makePauses();
     this.spans.sort((a, b) => a.start - b.start);
+    await pause();
     this.logs.sort((a, b) => a.time - b.time);
     for (const metric of this.metrics.values()) {
-      for (const series of metric.series.values()) series.points.sort((a, b) => a.time - b.time);
+      for (const series of metric.series.values()) {
+        series.points.sort((a, b) => a.time - b.time);
+        await pause();
+      }
     }
-    for (const trace of this.traces.values()) describeTrace(trace);
+    for (const trace of this.traces.values()) {
+      describeTrace(trace);
+      await pause();
+    }
   }
 
   /**

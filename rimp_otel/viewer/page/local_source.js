@@ -5,7 +5,9 @@
  * @module
  */
 import { parseDuration } from "./format.js";
+import { findChanges } from "./local_changes.js";
 import { makeMatcher } from "./local_conditions.js";
+import { exceptionsIn } from "./local_exceptions.js";
 import { makePauses, readLines } from "./local_files.js";
 import { labelOf, metricSeries } from "./local_metrics.js";
 import { LocalRecords, plainAttribute, plainText, plainValue } from "./local_records.js";
@@ -13,7 +15,6 @@ import { levelOf, readValue } from "./otlp.js";
 
 const STEPS = 60;
 const MAX_VALUES = 1000;
-const FRAME = /^[ \t|+]*File "([^"\n]+)", line (\d+), in (.+)$/gm;
 const LEVELS = ["unspecified", "trace", "debug", "info", "warn", "error", "fatal"];
 
 /** Records in memory that answer the questions of the views. */
@@ -50,7 +51,7 @@ export class LocalSource {
       const reason = records.damaged ? `none of its ${records.damaged} lines can be read` : "there is no line in it";
       throw new Error(`${names} holds no records: ${reason}. Choose files of OTLP JSON lines (.jsonl, .jsonl.zst, .jsonl.gz).`);
     }
-    records.sort();
+    await records.sort();
     return new LocalSource(records, names);
   }
 
@@ -65,7 +66,7 @@ export class LocalSource {
     const records = new LocalRecords();
     const blob = new Blob([content]);
     records.damaged += await readLines(blob, (line) => records.addLine(line), () => {});
-    records.sort();
+    await records.sort();
     return new LocalSource(records, element.dataset.title ?? "");
   }
 
@@ -106,7 +107,7 @@ export class LocalSource {
     return {
       ...this.rangeOf(grid),
       services: services.sort((a, b) => b.requests - a.requests || compareText(a.name, b.name)),
-      changes: [],
+      changes: findChanges(this.spansIn({ from: 2 * window.from - window.to, to: window.from }), spans),
       logs: { warn: levels.warn, error: levels.error, fatal: levels.fatal },
       losses: this.losses(spans),
     };
@@ -582,56 +583,4 @@ function wrap(records, scopesName, recordsName) {
     last.inner[recordsName].push(raw);
   }
   return outer;
-}
-
-// Exceptions.
-
-/** Return each exception once: one that leaves nested spans, or is logged as well, is one. */
-function exceptionsIn(spans, logs, records) {
-  const found = [];
-  const places = new Set();
-  for (const span of spans) {
-    for (const error of exceptionsOfSpan(span, records)) {
-      found.push(error);
-      places.add(`${span.traceId} ${error.type} ${error.place}`);
-    }
-  }
-  const nested = new Set(
-    found.map(({ span, type, place }) => `${span.traceId} ${span.parentId} ${type} ${place}`),
-  );
-  const once = found.filter(
-    ({ traceId, spanId, type, place }) => !nested.has(`${traceId} ${spanId} ${type} ${place}`),
-  );
-  for (const log of logs) {
-    const error = exceptionOf(log.raw.attributes, log.scope.scope?.name ?? "");
-    if (!error || places.has(`${log.traceId} ${error.type} ${error.place}`)) continue;
-    const ids = { traceId: log.traceId, spanId: String(log.raw.spanId ?? "").toLowerCase() };
-    once.push({ ...error, ...ids, time: log.time, resource: log.resource });
-  }
-  return once.sort((a, b) => a.time - b.time);
-}
-
-function exceptionsOfSpan(span, records) {
-  const { raw, resource, traceId, spanId } = span;
-  const errors = [];
-  for (const event of raw.events ?? []) {
-    const error = exceptionOf(event.attributes, span.name);
-    const time = records.relative(event.timeUnixNano, span.start);
-    if (error) errors.push({ ...error, span, traceId, spanId, time, resource });
-  }
-  if (!errors.length && span.status === "error") {
-    const type = plainText(plainAttribute(raw.attributes, "error.type") ?? "");
-    const error = { type, message: raw.status?.message ?? "", stack: "", place: span.name, name: span.name };
-    errors.push({ ...error, span, traceId, spanId, time: span.start + span.duration, resource });
-  }
-  return errors;
-}
-
-function exceptionOf(attributes, name) {
-  const textAt = (key) => plainText(plainAttribute(attributes, key) ?? "");
-  const [type, message, stack] = ["type", "message", "stacktrace"].map((part) => textAt(`exception.${part}`));
-  if (!type && !message && !stack) return null;
-  const frame = [...stack.matchAll(FRAME)].at(-1);
-  const place = frame ? `in ${frame[3]}, ${frame[1].split("/").at(-1)}:${frame[2]}` : name;
-  return { type, message, stack, place, name: frame ? "" : name };
 }
