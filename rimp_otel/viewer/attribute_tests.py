@@ -10,12 +10,13 @@ from rimp_otel.models.records import TelemetryEvent, TelemetryMetric
 from rimp_otel.viewer.conditions import Comparison, Scope, make_value_test
 from rimp_otel.viewer.parameters import AttributeTest
 
-__all__ = ["condition_on_span", "make_record_matcher"]
+__all__ = ["OWN_SCOPES", "condition_on_span", "make_record_matcher"]
 
 PlainRecord = TelemetryEvent | TelemetryMetric
 RecordMatcher = Callable[[PlainRecord], bool]
 
-_OWN_SCOPES = ("log", "metric", "span")
+OWN_SCOPES = ("log", "metric", "span")
+"""The scopes that stand for a record's own attributes."""
 _SPAN_SCOPES = {scope.value: scope for scope in Scope}
 
 
@@ -59,7 +60,7 @@ def _make_matcher_of(test: AttributeTest) -> RecordMatcher:
 
 
 def _getter_of(scope: str) -> Callable[[PlainRecord], Iterable[Mapping[str, Any]]]:
-    if scope in _OWN_SCOPES:
+    if scope in OWN_SCOPES:
         return lambda record: (_own_attributes(record),)
     if scope == "resource":
         return lambda record: (_attributes_in(record.resource),)

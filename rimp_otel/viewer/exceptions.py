@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel.analysis.errors import ErrorCollection, ErrorKind, ErrorSummary
+from rimp_otel.models.accessors import start_of, time_of
 from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
 from rimp_otel.storage.base import Selection
 from rimp_otel.viewer.line_sieve import sieve_lines
 from rimp_otel.viewer.questions import check_time, open_watched
-from rimp_otel.viewer.time_steps import TimeSteps, bounded_window
+from rimp_otel.viewer.time_steps import NewestParts, TimeSteps, bounded_window
 
 __all__ = ["find_exceptions"]
 
@@ -25,7 +26,8 @@ _SIGNALS = frozenset({Signal.TRACES, Signal.LOGS})
 _ERROR = re.compile(rb'"code"\s*:\s*(?:"?2|"STATUS_CODE_ERROR)|exception\.|\\u00[2-7]')
 _MAX_STACK = 20_000
 # Spans are stored by their start, and their exceptions come later.
-_LONGEST_SPAN = 3_600 * 10**9
+_LONGEST_SPAN = 300 * 10**9
+_BUDGET = 2.0
 
 
 def find_exceptions(
@@ -34,6 +36,7 @@ def find_exceptions(
     service: str | None = None,
     limit: int = 200,
     clock: Callable[[], int] = time.time_ns,
+    budget: float = _BUDGET,
 ) -> dict[str, Any]:
     """Return the errors of spans and log records, the most frequent first; as ``rimp errors`` counts.
 
@@ -43,28 +46,31 @@ def find_exceptions(
         service: whose; None for all.
         limit: how many kinds.
         clock: returns nanoseconds since the epoch.
+        budget: seconds after which the answer is of the newest part of the window alone.
 
     Raises:
         StorageError: the recording cannot be read.
     """
-    recording = open_watched(path, sieve_lines(_may_have_error))
     window = bounded_window(open_watched(path), _SIGNALS, window, clock)
     grid = TimeSteps.of(window)
     errors = _TimedErrors(window, grid)
-    earlier = Window((window.start or 0) - _LONGEST_SPAN, window.end)
-    selection = Selection(earlier, None, Filter(_SIGNALS, service=service))
-    for data in recording.batches(selection, check_time):
-        for span in data.spans:
-            if selection.filter.matches(span):
-                errors.add_span(span)
-        for event in data.events:
-            if selection.filter.matches(event):
-                errors.add_event(event)
+    filter = Filter(_SIGNALS, service=service)
+    recording = open_watched(path, sieve_lines(_may_have_error))
+    parts = NewestParts(Window((window.start or 0) - _LONGEST_SPAN, window.end), budget)
+    for part in parts:
+        for data in recording.batches(Selection(part, None, filter), check_time):
+            for span in data.spans:
+                if part.contains(start_of(span)) and filter.matches(span):
+                    errors.add_span(span)
+            for event in data.events:
+                if part.contains(time_of(event)) and filter.matches(event):
+                    errors.add_event(event)
     found = sorted(errors.errors(), key=lambda error: (-error.count, -error.last))
     return {
         "errors": [_error_json(error, errors.series(error.kind)) for error in found[:limit]],
         "from": str(grid.start),
         "step": grid.step,
+        "is_complete": parts.is_complete,
     }
 
 

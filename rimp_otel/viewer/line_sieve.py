@@ -26,6 +26,7 @@ class _SievedScope(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     schema_url: Raw | UnsetType = UNSET
     spans: list[Raw] | UnsetType = UNSET
     log_records: list[Raw] | UnsetType = UNSET
+    metrics: list[Raw] | UnsetType = UNSET
 
 
 class _SievedResource(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -33,18 +34,20 @@ class _SievedResource(msgspec.Struct, forbid_unknown_fields=True, rename="camel"
     schema_url: Raw | UnsetType = UNSET
     scope_spans: list[_SievedScope] | UnsetType = UNSET
     scope_logs: list[_SievedScope] | UnsetType = UNSET
+    scope_metrics: list[_SievedScope] | UnsetType = UNSET
 
 
 class _SievedLine(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     resource_spans: list[_SievedResource] | UnsetType = UNSET
     resource_logs: list[_SievedResource] | UnsetType = UNSET
+    resource_metrics: list[_SievedResource] | UnsetType = UNSET
 
 
 _LINE = msgspec.json.Decoder(_SievedLine)
 
 
 def sieve_lines(may_want: MayWant, may_want_all: MayWant | None = None) -> Decode:
-    """Return what makes batches of lines of spans and log records, of the records that may be wanted.
+    """Return what makes batches of lines, of the spans, log records and metrics that may be wanted.
 
     A line of another form than ours is decoded as a whole.
 
@@ -60,11 +63,11 @@ def sieve_lines(may_want: MayWant, may_want_all: MayWant | None = None) -> Decod
             parts = _LINE.decode(line)
         except msgspec.DecodeError:
             return decode_batch(line)
-        for name in ("resource_spans", "resource_logs"):
+        for name in ("resource_spans", "resource_logs", "resource_metrics"):
             resources = getattr(parts, name)
             if resources:
                 setattr(parts, name, [one for one in resources if _sieve_resource(one)])
-        if not (parts.resource_spans or parts.resource_logs):
+        if not (parts.resource_spans or parts.resource_logs or parts.resource_metrics):
             return TelemetryData()
         return decode_batch(msgspec.json.encode(parts))
 
@@ -72,7 +75,7 @@ def sieve_lines(may_want: MayWant, may_want_all: MayWant | None = None) -> Decod
         if _is_wanted_whole(resource.resource):
             return True
         is_left = False
-        for name in ("scope_spans", "scope_logs"):
+        for name in ("scope_spans", "scope_logs", "scope_metrics"):
             scopes = getattr(resource, name)
             if scopes:
                 kept = [scope for scope in scopes if _sieve_scope(scope)]
@@ -84,7 +87,7 @@ def sieve_lines(may_want: MayWant, may_want_all: MayWant | None = None) -> Decod
         if _is_wanted_whole(scope.scope):
             return True
         is_left = False
-        for name in ("spans", "log_records"):
+        for name in ("spans", "log_records", "metrics"):
             records: Any = getattr(scope, name)
             if records:
                 kept = [record for record in records if may_want(bytes(record))]

@@ -23,13 +23,13 @@ from rimp_otel.models.times import Window
 from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.storage.base import Recording, Selection
 from rimp_otel.storage.reading import Decode
-from rimp_otel.viewer.attribute_tests import make_record_matcher
+from rimp_otel.viewer.attribute_tests import OWN_SCOPES, make_record_matcher
 from rimp_otel.viewer.line_sieve import sieve_lines
 from rimp_otel.viewer.parameters import AttributeTest
 from rimp_otel.viewer.questions import check_time, open_watched
 from rimp_otel.viewer.rollup_store import open_rollups
 from rimp_otel.viewer.rollups import SEVERITY_NAMES, LogKey
-from rimp_otel.viewer.time_steps import TimeSteps, bounded_window
+from rimp_otel.viewer.time_steps import NewestParts, TimeSteps, bounded_window
 
 __all__ = ["LEVELS", "LogAnswers", "LogQuery", "otlp_data"]
 
@@ -38,13 +38,10 @@ LEVELS = ("trace", "debug", "info", "warn", "error", "fatal", "unspecified")
 
 _LOGS = frozenset({Signal.LOGS})
 _FIRST_READ = 1_000
-# Of a search for what no index has: seconds for each part of the time, and how wide the first one is.
-_FAST, _SLOW = 0.25, 1.0
-_LEAST_WIDTH = 10**6
 _MAX_SAME_TIME = 200_000
 _MAX_PAGE_SIZE = 16_000_000
 # Seconds that one page may take: what it has found by then is shown, and where to go on.
-_PAGE_BUDGET = 3.0
+_PAGE_BUDGET = 2.0
 _MAX_TAILS = 32
 _MAX_PENDING = 50_000
 # Nanoseconds before now in which a page may end, so that what comes belongs to it.
@@ -148,7 +145,8 @@ class LogAnswers:
         return page.as_json(self._add(tail))
 
     def histogram(self, wanted: LogQuery, steps: int) -> dict[str, Any]:
-        """Return how many records of each level there are over time.
+        """Return how many records of each level there are over time; of a search that takes too long, only
+        in the newest part of it.
 
         Raises:
             ConfigurationError: a condition is impossible.
@@ -158,18 +156,17 @@ class LogAnswers:
         window = bounded_window(recording, _LOGS, wanted.window, self._clock)
         grid = TimeSteps.of(window, steps)
         series = {level: [0] * grid.count for level in LEVELS}
+        answer = {"from": str(grid.start), "step": grid.step, "series": series}
         if wanted.is_counted_in_rollups:
             self._add_rollups(wanted, grid, series)
-            return {"from": str(grid.start), "step": grid.step, "series": series}
-        matches = wanted.make_matcher()
-        for data in recording.batches(Selection(window, None, wanted.filter), check_time):
-            for event in data.events:
+            return {**answer, "is_complete": True}
+        parts = NewestParts(window, self._budget, monotonic=self._monotonic)
+        for part in parts:
+            for event in self._matching(wanted, part):
                 at = grid.index(time_of(event))
-                if at is None or not window.contains(time_of(event)):
-                    continue
-                if wanted.filter.matches(event) and matches(event):
+                if at is not None:
                     series[_level_of(event)][at] += 1
-        return {"from": str(grid.start), "step": grid.step, "series": series}
+        return {**answer, "is_complete": parts.is_complete}
 
     def _add_rollups(
         self, wanted: LogQuery, grid: TimeSteps, series: Mapping[str, list[int]]
@@ -194,7 +191,6 @@ class LogAnswers:
 
     def _newest(self, wanted: LogQuery, limit: int, end: int | None) -> _LogPage:
         """Return the newest records before ``end``."""
-        until = self._monotonic() + self._budget
         recording = open_watched(self._path)
         matches = wanted.make_matcher()
         is_plain = not wanted.tests and wanted.text is None
@@ -214,49 +210,33 @@ class LogAnswers:
         found = list(filter(matches, reversed(whole or read)))
         if is_plain or len(found) > limit:
             return _cut_page(found, limit, end)
-        width = max(4 * (time_of(read[-1]) - oldest), _LEAST_WIDTH)
-        first = bounded_window(recording, _LOGS, Window(window.start, end), self._clock).start
-        assert first is not None
-        return self._search(wanted, limit, found, Window(first, end), width, until)
+        width = 4 * (time_of(read[-1]) - oldest)
+        window = bounded_window(recording, _LOGS, Window(window.start, end), self._clock)
+        return self._search(wanted, limit, found, window, width)
 
     def _search(
-        self,
-        wanted: LogQuery,
-        limit: int,
-        found: list[TelemetryEvent],
-        window: Window,
-        width: int,
-        until: float,
+        self, wanted: LogQuery, limit: int, found: list[TelemetryEvent], window: Window, width: int
     ) -> _LogPage:
-        """Return a page of what was found and what is found before that, until the time is over.
+        """Return a page of what was found and what is found before that, until the time is over."""
+        parts = NewestParts(window, self._budget, width, self._monotonic)
+        for part in parts:
+            found += sorted(self._matching(wanted, part), key=time_of, reverse=True)
+            if len(found) > limit:
+                return _cut_page(found, limit, part.start if part.start != window.start else None)
+        if parts.is_complete:
+            return _cut_page(found, limit, None)
+        return _cut_page(found, limit, parts.reached)._replace(is_complete=False)
 
-        What is looked for may be rare: so parts of time are read from the newest on, the larger the
-        faster that goes.
-        """
-        first, end = window
-        assert first is not None
-        assert end is not None
-        recording = open_watched(self._path, _decoder_of(wanted))
+    def _matching(self, wanted: LogQuery, window: Window) -> list[TelemetryEvent]:
+        """Return the records of a window that meet all conditions, in any order."""
         matches = wanted.make_matcher()
-        while end > first and len(found) <= limit:
-            began = self._monotonic()
-            if began > until:
-                return _cut_page(found, limit, end)._replace(is_complete=False)
-            part = Window(max(end - width, first), end)
-            events = [
-                event
-                for data in recording.batches(Selection(part, None, wanted.filter), check_time)
-                for event in data.events
-                if part.contains(time_of(event)) and wanted.filter.matches(event) and matches(event)
-            ]
-            found += sorted(events, key=time_of, reverse=True)
-            end = end - width
-            took = self._monotonic() - began
-            if took < _FAST:
-                width *= 4
-            elif took > _SLOW:
-                width = max(width // 2, _LEAST_WIDTH)
-        return _cut_page(found, limit, end if end > first else None)
+        recording = open_watched(self._path, _decoder_of(wanted))
+        return [
+            event
+            for data in recording.batches(Selection(window, None, wanted.filter), check_time)
+            for event in data.events
+            if window.contains(time_of(event)) and wanted.filter.matches(event) and matches(event)
+        ]
 
     # What comes after a page.
 
@@ -411,22 +391,32 @@ def _end_of_cursor(cursor: str) -> int:
 
 # Conditions.
 
+_PLAIN_KEY = re.compile("[A-Za-z0-9_.:-]+")
 _PLAIN_TEXT = re.compile("[a-z0-9 _.,:;=+*#@!?$%&()<>{}|~^-]+")
 _ESCAPE = re.compile(rb"\\u00[2-7]")
 
 
 def _decoder_of(wanted: LogQuery) -> Decode | None:
-    """Return what decodes lines that may have the text, and no others; None to decode all."""
-    needle = max(_PLAIN_TEXT.findall((wanted.text or "").casefold()), key=len, default="").encode()
-    if not needle:
+    """Return what decodes records that may have the text and the attributes; None to decode all."""
+    own = [test for test in wanted.tests if test.scope in OWN_SCOPES]
+    # In an attribute's key, the case counts.
+    keys = [needle for test in own if (needle := _longest_plain(test.key, _PLAIN_KEY))]
+    text = _longest_plain((wanted.text or "").casefold(), _PLAIN_TEXT)
+    if not (keys or text):
         return None
 
-    def may_have(text: bytes) -> bool:
+    def may_have(found: bytes) -> bool:
+        if not (all(key in found for key in keys) or _ESCAPE.search(found)):
+            return False
         # Of other alphabets, some letters become these in lower case.
-        return needle in text.lower() or not text.isascii() or _ESCAPE.search(text) is not None
+        return text in found.lower() or not found.isascii() or _ESCAPE.search(found) is not None
 
     # The source is the name of the scope.
-    return sieve_lines(may_have, may_have)
+    return sieve_lines(may_have, may_have if text and not keys else None)
+
+
+def _longest_plain(text: str, plain: re.Pattern[str]) -> bytes:
+    return max(plain.findall(text), key=len, default="").encode()
 
 
 def _has_text(event: TelemetryEvent, wanted: str) -> bool:

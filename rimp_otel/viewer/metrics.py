@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,18 +17,23 @@ from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import MetricKind, Signal, TelemetryMetric
 from rimp_otel.models.times import Window
 from rimp_otel.storage.base import Recording, Selection
+from rimp_otel.storage.reading import Decode
 from rimp_otel.viewer.attribute_tests import make_record_matcher
+from rimp_otel.viewer.line_sieve import sieve_lines
 from rimp_otel.viewer.parameters import AttributeTest
 from rimp_otel.viewer.questions import NotFoundError, check_time, open_watched
-from rimp_otel.viewer.time_steps import TimeSteps, bounded_window
+from rimp_otel.viewer.time_steps import NewestParts, TimeSteps, bounded_window
 
 __all__ = ["MetricQuery", "list_metrics", "read_metric"]
 
 _METRICS = frozenset({Signal.METRICS})
 _STEPS = 120
+_BUDGET = 1.0
 _MAX_LINES = 200
 _MAX_BUCKETS = 60
 _MAX_EXEMPLARS = 500
+_PLAIN_NAME = re.compile("[A-Za-z0-9_. :-]+")
+_ESCAPED = re.compile(rb"\\u00[2-7]")
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 # Nanoseconds before a window in which the point lies that its first increase is counted from.
 _LONGEST_INTERVAL = 300 * 10**9
@@ -46,24 +52,34 @@ class MetricQuery(NamedTuple):
     step: int | None = None
 
 
-def list_metrics(path: Path, window: Window) -> dict[str, Any]:
+def list_metrics(
+    path: Path,
+    window: Window,
+    clock: Callable[[], int] = time.time_ns,
+    budget: float = _BUDGET,
+) -> dict[str, Any]:
     """Return the metrics that have points in a window, by name.
 
     Args:
         path: of the recording, which need not exist yet.
         window: the window.
+        clock: returns nanoseconds since the epoch.
+        budget: seconds after which the answer is of the newest part of the window alone.
 
     Raises:
         StorageError: the recording cannot be read.
     """
     found: dict[tuple[str, str, str], _MetricOverview] = {}
     recording = open_watched(path)
-    for data in recording.batches(Selection(window, None, Filter(_METRICS)), check_time):
-        for point in data.metrics:
-            if window.contains(point.time_unix_nano):
-                key = (point.name, point.kind.value, point.unit)
-                found.setdefault(key, _MetricOverview(point)).add(point)
-    return {"metrics": [found[key].as_json() for key in sorted(found)]}
+    parts = NewestParts(bounded_window(recording, _METRICS, window, clock), budget)
+    for part in parts:
+        for data in recording.batches(Selection(part, None, Filter(_METRICS)), check_time):
+            for point in data.metrics:
+                if part.contains(point.time_unix_nano):
+                    key = (point.name, point.kind.value, point.unit)
+                    found.setdefault(key, _MetricOverview(point)).add(point)
+    metrics = [found[key].as_json() for key in sorted(found)]
+    return {"metrics": metrics, "is_complete": parts.is_complete}
 
 
 def read_metric(
@@ -81,10 +97,10 @@ def read_metric(
         ConfigurationError: a condition is impossible, or the step too short.
         StorageError: the recording cannot be read.
     """
-    recording = open_watched(path)
-    window = bounded_window(recording, _METRICS, wanted.window, clock)
+    window = bounded_window(open_watched(path), _METRICS, wanted.window, clock)
     grid = TimeSteps.of(window, _STEPS, wanted.step)
     start = grid.start - max(_LONGEST_INTERVAL, grid.step)
+    recording = open_watched(path, _decoder_of_metric(wanted.name))
     points = _read_points(recording, wanted, Window(start, window.end), grid)
     if not points:
         raise NotFoundError(f"no points of a metric {wanted.name!r}: give another name or time")
@@ -155,6 +171,14 @@ def _read_points(
     if not any(point.time_unix_nano >= grid.start for point in found):
         return []
     return sorted(found, key=lambda point: point.time_unix_nano)
+
+
+def _decoder_of_metric(name: str) -> Decode | None:
+    """Return what decodes metrics that may have a name; None to decode all."""
+    needle = f'"{name}"'.encode()
+    if not _PLAIN_NAME.fullmatch(name):
+        return None
+    return sieve_lines(lambda text: needle in text or _ESCAPED.search(text) is not None)
 
 
 # Lines.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,10 +13,15 @@ from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
 from rimp_otel.storage.base import Recording, Selection, with_times
 
-__all__ = ["TimeSteps", "bounded_window", "nice_step"]
+__all__ = ["NewestParts", "TimeSteps", "bounded_window", "nice_step"]
 
 _SECOND = 10**9
 _MAX_STEPS = 2_000
+# Of a window in parts: how many there would be if all took as long as the first one, nanoseconds of the
+# shortest, and seconds for one.
+_PARTS = 64
+_LEAST_WIDTH = 10**6
+_FAST, _SLOW = 0.1, 0.5
 _NICE_SECONDS = (
     *(1, 2, 5, 10, 15, 30),
     *(60 * n for n in (1, 2, 5, 10, 15, 30)),
@@ -63,9 +69,9 @@ class TimeSteps:
         """The end of the last one."""
         return self.start + self.step * self.count
 
-    def index(self, time: int) -> int | None:
+    def index(self, time_unix_nano: int) -> int | None:
         """Return the number of the step that a time is in, from 0; None if it is in none."""
-        at = (time - self.start) // self.step
+        at = (time_unix_nano - self.start) // self.step
         return at if 0 <= at < self.count else None
 
     def spread(self, start: int, end: int) -> Iterator[tuple[int, float]]:
@@ -82,6 +88,56 @@ class TimeSteps:
             overlap = min(end, begin + self.step) - max(start, begin)
             if overlap > 0:
                 yield at, overlap / (end - start)
+
+
+class NewestParts:
+    """Divides a window, for work that may have to stop before its end: the newest part comes first.
+
+    The next part is the longer, the faster the work on the one before was. Iterable once.
+
+    Args:
+        window: with both ends.
+        budget: seconds after which no further part begins.
+        width: of the first part, in nanoseconds; None for one that suits the window.
+        monotonic: returns seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        window: Window,
+        budget: float,
+        width: int | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        start, end = window
+        assert start is not None
+        assert end is not None
+        self._start = start
+        #: The beginning of what was worked on.
+        self.reached = end
+        self._width = max((end - start) // _PARTS if width is None else width, _LEAST_WIDTH)
+        self._monotonic = monotonic
+        self._until = monotonic() + budget
+
+    @property
+    def is_complete(self) -> bool:
+        """True if all of the window was worked on."""
+        return self.reached <= self._start
+
+    def __iter__(self) -> Iterator[Window]:
+        """Iterate over the parts."""
+        while not self.is_complete:
+            began = self._monotonic()
+            if began > self._until:
+                return
+            part = Window(max(self.reached - self._width, self._start), self.reached)
+            yield part
+            self.reached = part.start or 0
+            took = self._monotonic() - began
+            if took < _FAST:
+                self._width *= 4
+            elif took > _SLOW:
+                self._width = max(self._width // 2, _LEAST_WIDTH)
 
 
 def nice_step(least: int) -> int:
@@ -127,4 +183,4 @@ def bounded_window(
 
 
 def _earliest_time(data: TelemetryData) -> int:
-    return min(time for time, _, _ in with_times(data))
+    return min(found for found, _, _ in with_times(data))
