@@ -49,6 +49,7 @@ _DEFAULT_SPANS, _MAX_SPANS = 3, 1_000
 _DEFAULT_VALUES, _MAX_VALUES = 1_000, 10_000
 _DEFAULT_STEPS, _MAX_STEPS = 120, 11_000
 _DEFAULT_RANGE = 3_600 * _SECOND
+_MAX_EXEMPLARS = 100
 _VALUES_DEADLINE = 5.0  # seconds
 _EVER = Window(0, 2**63 - 1)
 _FOLLOWED = "2.9.0"  # the Tempo whose answers these are like
@@ -256,7 +257,7 @@ class TempoQueries:
         """Return the series of a TraceQL query that measures, with a value for each step.
 
         Args:
-            query: ``q``; ``start`` and ``end``, or ``since``; ``step``.
+            query: ``q``; ``start`` and ``end``, or ``since``; ``step``; ``exemplars``, how many.
 
         Raises:
             ConfigurationError: a parameter is wrong.
@@ -268,7 +269,8 @@ class TempoQueries:
         if (end - start) // step > _MAX_STEPS:
             raise ConfigurationError(f"a step of {step} ns makes more than {_MAX_STEPS} points")
         # A sample tells of the step before it, with its end: a span that starts at 15:00:00 counts there.
-        series = self._search.measure(parsed, Window(start + 1, end + 1), step)
+        exemplars = _read_count(query, "exemplars", 0, _MAX_EXEMPLARS)
+        series = self._search.measure(parsed, Window(start + 1, end + 1), step, exemplars)
         found = range_series(series, start + step, step)
         return {"series": found, "metrics": search_metrics(True)}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rimp_otel.viewer.trace_search import Cell
+from rimp_otel.viewer.trace_search import Cell, bucket_of
 from rimp_otel.viewer.traceql_tree import (
     INTRINSICS,
     Attribute,
@@ -19,7 +19,24 @@ from rimp_otel.viewer.traceql_tree import (
     format_expression,
 )
 
-__all__ = ["WITH_BUCKETS", "ComparedCounts", "MeasuredSeries", "keep_top", "series_of"]
+__all__ = [
+    "WITH_BUCKETS",
+    "ComparedCounts",
+    "Exemplar",
+    "MeasuredSeries",
+    "add_exemplar",
+    "keep_top",
+    "series_of",
+]
+
+
+class Exemplar(NamedTuple):
+    """One of the spans that a series is about."""
+
+    trace_id: int
+    #: The span's start, in nanoseconds since the epoch.
+    time: int
+    value: float
 
 
 class MeasuredSeries(NamedTuple):
@@ -27,6 +44,7 @@ class MeasuredSeries(NamedTuple):
 
     labels: tuple[tuple[str, Any], ...]
     values: list[float | None]
+    exemplars: tuple[Exemplar, ...] = ()
 
 
 WITH_BUCKETS = frozenset({"quantile_over_time", "histogram_over_time"})
@@ -63,6 +81,35 @@ def series_of(
                 MeasuredSeries(named, _step_values(measure.function, own, unit, step, steps))
             )
     return found
+
+
+def add_exemplar(
+    series: list[MeasuredSeries],
+    measure: Measure,
+    group: Sequence[Any],
+    number: float,
+    one: Exemplar,
+) -> None:
+    """Add an exemplar to the series that its span counts in.
+
+    Args:
+        series: of the measure; the one in question is replaced.
+        measure: what is measured.
+        group: the span's values of what the measure is by.
+        number: what is measured of the span, which becomes the exemplar's value.
+        one: the exemplar.
+    """
+    unit = _SECOND if _is_duration(measure.attribute) else 1.0
+    names = [format_expression(attribute) for attribute in measure.by]
+    labels = tuple(zip(names, group, strict=True)) or (("__name__", measure.function),)
+    if measure.function == "histogram_over_time":
+        labels = (*labels[: len(names)], ("__bucket", 2.0 ** bucket_of(number) / unit))
+    elif measure.function == "quantile_over_time":
+        labels = (*labels[: len(names)], ("p", measure.quantiles[0]))
+    for at, own in enumerate(series):
+        if own.labels == labels:
+            exemplars = (*own.exemplars, one._replace(value=number / unit))
+            series[at] = own._replace(exemplars=exemplars)
 
 
 def _is_duration(attribute: Attribute | None) -> bool:

@@ -32,7 +32,9 @@ from rimp_otel.viewer.traceql import parse_traceql
 from rimp_otel.viewer.traceql_metrics import (
     WITH_BUCKETS,
     ComparedCounts,
+    Exemplar,
     MeasuredSeries,
+    add_exemplar,
     keep_top,
     series_of,
 )
@@ -65,6 +67,7 @@ from rimp_otel.viewer.traceql_tree import (
 __all__ = ["MatchedSpan", "MatchedTrace", "SearchBounds", "TraceQLSearch", "parse_filter"]
 
 _DEADLINE = 20.0
+_EXEMPLARS_DEADLINE = 2.0
 _MAX_CANDIDATES = 20_000
 _MAX_MEASURED_TRACES = 10_000
 _MAX_COMPARED_KEYS = 200
@@ -186,13 +189,16 @@ class TraceQLSearch:
                 return
             number = min(4 * number, _MAX_CANDIDATES)
 
-    def measure(self, query: Query, window: Window, step: int) -> list[MeasuredSeries]:
+    def measure(
+        self, query: Query, window: Window, step: int, exemplars: int = 0
+    ) -> list[MeasuredSeries]:
         """Return the series of a query that measures.
 
         Args:
             query: the query.
             window: the times, in nanoseconds; a span counts when it starts in it.
             step: the length of a step in nanoseconds.
+            exemplars: the most spans to name, of measures of a number.
 
         Raises:
             ConfigurationError: the query does not measure, or cannot be answered (in time).
@@ -209,7 +215,30 @@ class TraceQLSearch:
         series = series_of(query.measure, cells, step, steps)
         for top in query.tops:
             series = keep_top(series, top, steps)
+        if exemplars and series and query.measure.attribute is not None:
+            self._add_exemplars(series, query, query.measure, window, exemplars)
         return series
+
+    def _add_exemplars(
+        self,
+        series: list[MeasuredSeries],
+        query: Query,
+        measure: Measure,
+        window: Window,
+        number: int,
+    ) -> None:
+        assert measure.attribute is not None
+        shown = Select((measure.attribute, *measure.by))
+        traces, _ = self.find(
+            Query((*query.stages, shown)), SearchBounds(window, number, 1, _EXEMPLARS_DEADLINE)
+        )
+        for trace in traces:
+            for found in trace.sets[0].spans:
+                value, start = found.values.get(measure.attribute), start_of(found.span)
+                if isinstance(value, (int, float)) and window.contains(start):
+                    group = [found.values.get(attribute) for attribute in measure.by]
+                    one = Exemplar(trace.trace.trace_id, start, 0.0)
+                    add_exemplar(series, measure, group, value, one)
 
     def _cells(self, query: Query, measure: Measure, window: Window, step: int) -> list[Cell]:
         needed = _needed(query)

@@ -328,6 +328,23 @@ def test_measures(server, query, expected):
     } == expected
 
 
+def test_exemplars(server):
+    """Spans that a histogram counts, in their bucket, lead to their traces."""
+    query = "{} | histogram_over_time(duration)"
+    path = "/api/metrics/query_range"
+    fast, slow = ask(server, path, q=query, exemplars=2, **RANGE)["series"]
+    assert "exemplars" not in fast
+    assert slow["exemplars"] == [
+        {
+            "labels": [{"key": "trace:id", "value": {"stringValue": trace}}],
+            "value": 0.05,
+            "timestampMs": str(start // 10**6),
+        }
+        for trace, start in ((TRACE.hex(), START), *((t, s) for t, (_, s) in [*OTHERS.items()][:1]))
+    ]
+    assert "exemplars" not in ask(server, path, q="{} | rate()", exemplars=2, **RANGE)["series"][0]
+
+
 def test_an_instant(server):
     """One value for the whole time."""
     found = ask(server, "/api/metrics/query", q="{} | rate()", start=1795878600, end=1795878660)
