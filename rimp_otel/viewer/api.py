@@ -73,6 +73,11 @@ class PageApi:
         self._logs = LogAnswers(path, clock=clock)
         self._sql = SqlAnswers(path)
 
+    @property
+    def sql(self) -> SqlAnswers:
+        """What asks DuckDB: one connection serves all."""
+        return self._sql
+
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
         recording = self._recording

@@ -52,7 +52,7 @@ class Viewer:
             *self._api.routes(),
             *jaeger_v3_routes(JaegerV3Queries(path), self._questions),
             *jaeger_routes(JaegerQueries(path), self._questions),
-            *tempo_routes(TempoQueries(path), self._questions),
+            *tempo_routes(TempoQueries(path, self._api.sql), self._questions),
             metrics_route(RecordingMetrics(path, gauges=gauges)),
         ]
 

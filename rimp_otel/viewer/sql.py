@@ -81,6 +81,27 @@ class SqlAnswers:
         answer["millis"] = round((time.monotonic() - began) * 1_000, 1)
         return answer
 
+    def fetch(self, sql: str, parameters: list[Any], limit: int) -> list[tuple[Any, ...]]:
+        """Return the first rows of a statement of ours.
+
+        Args:
+            sql: the statement.
+            parameters: for its ``?``.
+            limit: the most rows.
+
+        Raises:
+            QueryError: it is wrong.
+            PreparingError: copies are being made, without which it would take too long.
+            MissingExtraError: the extra ``sql`` is not installed.
+            StorageError: the recording cannot be read.
+        """
+        connection = self._take_connection(sql)
+        try:
+            with interrupting(connection.interrupt):
+                return connection.execute(sql, parameters).fetchmany(limit)
+        finally:
+            self._lock.release()
+
     def schema(self) -> dict[str, Any]:
         """Return the views with their columns.
 

@@ -26,6 +26,8 @@ from rimp_otel.viewer.api import error_status
 from rimp_otel.viewer.conditions import All, Comparison, Condition, Scope
 from rimp_otel.viewer.overview import RecordingAnswers
 from rimp_otel.viewer.questions import NotFoundError, PreparingError, Questions
+from rimp_otel.viewer.span_numbers import SpanNumbers
+from rimp_otel.viewer.sql import SqlAnswers
 from rimp_otel.viewer.tempo_answers import (
     instant_series,
     range_series,
@@ -97,13 +99,17 @@ class TempoQueries:
 
     Args:
         path: of the recording, which need not exist yet.
+        sql: asks DuckDB for the numbers of many spans; None to do without.
         clock: returns nanoseconds since the epoch.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, path: Path, sql: SqlAnswers | None = None, clock: Callable[[], int] = time.time_ns
+    ) -> None:
         self._clock = clock
         self._spans = TraceSearch(path)
-        self._search = TraceQLSearch(self._spans)
+        self._numbers = SpanNumbers(self._spans, sql)
+        self._search = TraceQLSearch(self._spans, self._numbers)
         self._answers = RecordingAnswers(path, clock)
 
     def tags(self, query: QueryParams) -> dict[str, Any]:
@@ -217,7 +223,7 @@ class TempoQueries:
         bounded = Window(window.start or 0, window.end or _EVER.end)
         field = SpanField(scope, key)
         wanted = Aggregation(bounded, 2**63, condition, (field,), deadline=_VALUES_DEADLINE)
-        cells, _ = self._spans.aggregate(wanted)
+        cells, _ = self._numbers.aggregate(wanted)
         cells.sort(key=lambda cell: -cell.count)
         return [cell.group[0] for cell in cells]
 

@@ -19,6 +19,7 @@ from rimp_otel.models.accessors import start_of
 from rimp_otel.models.times import Window
 from rimp_otel.viewer.conditions import TRACE_INTRINSICS, Condition, Scope
 from rimp_otel.viewer.questions import check_time
+from rimp_otel.viewer.span_numbers import SpanNumbers
 from rimp_otel.viewer.trace_search import (
     Aggregation,
     Cell,
@@ -111,14 +112,19 @@ class TraceQLSearch:
     """Answers TraceQL queries. Thread-safe.
 
     Args:
-        search: of the recording.
+        search: finds traces of the recording.
+        numbers: aggregates its spans.
         monotonic: returns seconds that never go back, for deadlines.
     """
 
     def __init__(
-        self, search: TraceSearch, monotonic: Callable[[], float] = time.monotonic
+        self,
+        search: TraceSearch,
+        numbers: SpanNumbers,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._search = search
+        self._numbers = numbers
         self._monotonic = monotonic
 
     def find(self, query: Query, selection: SearchBounds) -> tuple[list[MatchedTrace], bool]:
@@ -248,7 +254,7 @@ class TraceQLSearch:
         return self._cells_of_traces(query, measure, window, step, needed)
 
     def _aggregate(self, aggregation: Aggregation, with_buckets: bool = False) -> list[Cell]:
-        cells, is_complete = self._search.aggregate(aggregation, with_buckets)
+        cells, is_complete = self._numbers.aggregate(aggregation, with_buckets)
         if not is_complete:
             raise _too_much("spans")
         return cells
@@ -442,7 +448,9 @@ def _add_span(sums: dict[Any, _Sum], measure: Measure, tree: TraceTree, at: int,
         values = [
             value
             for value in tree.values(at, measure.attribute)
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+            if isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and math.isfinite(value)
         ]
         if not values:
             return
