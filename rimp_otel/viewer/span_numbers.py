@@ -59,7 +59,7 @@ class SpanNumbers:
         return cells, is_complete
 
 
-class _Statement(NamedTuple):
+class _Parameterized(NamedTuple):
     text: str
     values: list[Any]
 
@@ -71,7 +71,7 @@ _MAPS = {
 }
 
 
-def _statement_of(wanted: Aggregation, with_buckets: bool) -> _Statement | None:
+def _statement_of(wanted: Aggregation, with_buckets: bool) -> _Parameterized | None:
     """Return the query for an aggregation; None if one of its fields is in events or links."""
     start, end = wanted.window
     columns: list[str] = []
@@ -82,7 +82,7 @@ def _statement_of(wanted: Aggregation, with_buckets: bool) -> _Statement | None:
             return None
         columns += [found.text, _type_in_sql(field)]
         values += [*found.values, *_type_values(field)]
-    number = _Statement("0.0", [])
+    number = _Parameterized("0.0", [])
     if wanted.value is not None:
         found = _number_in_sql(wanted.value)
         if found is None:
@@ -101,7 +101,7 @@ def _statement_of(wanted: Aggregation, with_buckets: bool) -> _Statement | None:
         f"SELECT {keys}, count(*), sum(v), min(v), max(v) FROM ({inner})"
         f" WHERE isfinite(v) GROUP BY ALL LIMIT {_MAX_ROWS}"
     )
-    return _Statement(text, [*values, *number.values, start, end, *parameters])
+    return _Parameterized(text, [*values, *number.values, start, end, *parameters])
 
 
 # The smallest exponent of a power of two that is no less; the logarithm may be off by one.
@@ -112,20 +112,20 @@ _BUCKET = (
 )
 
 
-def _field_in_sql(field: SpanField) -> _Statement | None:
+def _field_in_sql(field: SpanField) -> _Parameterized | None:
     scope, key = field
     if scope is Scope.INTRINSIC:
         intrinsic = INTRINSICS.get(key)
         if intrinsic is None:
             return None
-        return _Statement(f"({intrinsic.sql}){'[1]' if intrinsic.is_list else ''}", [])
+        return _Parameterized(f"({intrinsic.sql}){'[1]' if intrinsic.is_list else ''}", [])
     if scope is Scope.ANY:
         text = (
             "CASE WHEN map_contains(SpanAttributes, ?) THEN SpanAttributes[?]"
             " ELSE ResourceAttributes[?] END"
         )
-        return _Statement(text, [key] * 3)
-    return _Statement(f"{_MAPS[scope][0]}[?]", [key]) if scope in _MAPS else None
+        return _Parameterized(text, [key] * 3)
+    return _Parameterized(f"{_MAPS[scope][0]}[?]", [key]) if scope in _MAPS else None
 
 
 def _type_in_sql(field: SpanField) -> str:
@@ -145,14 +145,14 @@ def _type_values(field: SpanField) -> list[str]:
     return [field.key] * {Scope.INTRINSIC: 0, Scope.ANY: 3}.get(field.scope, 1)
 
 
-def _number_in_sql(field: SpanField) -> _Statement | None:
+def _number_in_sql(field: SpanField) -> _Parameterized | None:
     found = _field_in_sql(field)
     if found is None or field.scope is Scope.INTRINSIC:
         is_text = found is not None and INTRINSICS[field.key].is_text
-        return _Statement("NULL", []) if is_text else found
+        return _Parameterized("NULL", []) if is_text else found
     kind = _type_in_sql(field)
     text = f"CASE WHEN {kind} IN ('int', 'double') THEN TRY_CAST({found.text} AS DOUBLE) END"
-    return _Statement(text, [*_type_values(field), *found.values])
+    return _Parameterized(text, [*_type_values(field), *found.values])
 
 
 def _cells_of(rows: Sequence[Sequence[Any]], fields: int) -> list[Cell]:

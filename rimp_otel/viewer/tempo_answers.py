@@ -28,7 +28,7 @@ from rimp_otel.otlp.encode_spans import encode_span
 from rimp_otel.otlp.lines import join_lines
 from rimp_otel.otlp.outgoing import request_from_lines
 from rimp_otel.otlp.requests import RequestFormat
-from rimp_otel.viewer.traceql_metrics import Exemplar, MeasuredSeries
+from rimp_otel.viewer.traceql_metrics import MeasuredSeries, SpanExemplar
 from rimp_otel.viewer.traceql_search import MatchedSet, MatchedSpan, MatchedTrace
 from rimp_otel.viewer.traceql_tree import Attribute
 
@@ -287,7 +287,7 @@ def range_series(series: Iterable[MeasuredSeries], first: int, step: int) -> lis
     ]
 
 
-def _exemplar(one: Exemplar) -> dict[str, Any]:
+def _exemplar(one: SpanExemplar) -> dict[str, Any]:
     trace_id = {"key": "trace:id", "value": any_value_json(f"{one.trace_id:032x}")}
     found = {"labels": [trace_id], **_sample_value(one.value)}
     return {**found, "timestampMs": str(one.time // 1_000_000)}

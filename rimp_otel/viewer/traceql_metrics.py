@@ -22,15 +22,15 @@ from rimp_otel.viewer.traceql_tree import (
 __all__ = [
     "WITH_BUCKETS",
     "ComparedCounts",
-    "Exemplar",
     "MeasuredSeries",
+    "SpanExemplar",
     "add_exemplar",
     "keep_top",
     "series_of",
 ]
 
 
-class Exemplar(NamedTuple):
+class SpanExemplar(NamedTuple):
     """One of the spans that a series is about."""
 
     trace_id: int
@@ -44,7 +44,7 @@ class MeasuredSeries(NamedTuple):
 
     labels: tuple[tuple[str, Any], ...]
     values: list[float | None]
-    exemplars: tuple[Exemplar, ...] = ()
+    exemplars: tuple[SpanExemplar, ...] = ()
 
 
 WITH_BUCKETS = frozenset({"quantile_over_time", "histogram_over_time"})
@@ -88,7 +88,7 @@ def add_exemplar(
     measure: Measure,
     group: Sequence[Any],
     number: float,
-    one: Exemplar,
+    one: SpanExemplar,
 ) -> None:
     """Add an exemplar to the series that its span counts in.
 

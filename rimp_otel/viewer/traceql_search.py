@@ -33,8 +33,8 @@ from rimp_otel.viewer.traceql import parse_traceql
 from rimp_otel.viewer.traceql_metrics import (
     WITH_BUCKETS,
     ComparedCounts,
-    Exemplar,
     MeasuredSeries,
+    SpanExemplar,
     add_exemplar,
     keep_top,
     series_of,
@@ -243,7 +243,7 @@ class TraceQLSearch:
                 value, start = found.values.get(measure.attribute), start_of(found.span)
                 if isinstance(value, (int, float)) and window.contains(start):
                     group = [found.values.get(attribute) for attribute in measure.by]
-                    one = Exemplar(trace.trace.trace_id, start, 0.0)
+                    one = SpanExemplar(trace.trace.trace_id, start, 0.0)
                     add_exemplar(series, measure, group, value, one)
 
     def _cells(self, query: Query, measure: Measure, window: Window, step: int) -> list[Cell]:
