@@ -5,7 +5,7 @@ import { forgetCanvasColors, setServices } from "./colors.js";
 import { Answer, EmptyState, ErrorNotice, html, Icon, useAnswer, useEffect, useMemo, useRef, useState } from "./components.js";
 import { escapeText, formatBytes, setUtc as showUtc } from "./format.js";
 import { boundKeys, listenToKeys, useKeys } from "./keys.js";
-import { LocalSource } from "./local_source.js";
+import { LocalSource } from "./local/source.js";
 import { answerOtherTabs, askOtherTabs, RemoteSource, tokenStore } from "./source.js";
 import { ALL, firstRange, isRelative, moveRange, resolveRange } from "./time_range.js";
 import { TimeRangePicker } from "./time_range_picker.js";

@@ -2,7 +2,7 @@
  * Lines of text of files that a person has dropped: plain, gzip or zstd, of many members or frames.
  * @module
  */
-import { Decompress } from "./vendor/fzstd.js";
+import { Decompress } from "../vendor/fzstd.js";
 
 const PIECE = 1 << 18;
 const MAX_LINE = 1 << 28;

@@ -2,8 +2,8 @@
  * Conditions on records in memory: `scope.key OP value`, as the page's filters have them.
  * @module
  */
-import { parseDuration } from "./format.js";
-import { plainAttribute, plainText, plainValue } from "./local_records.js";
+import { parseDuration } from "../format.js";
+import { plainAttribute, plainText, plainValue } from "./records.js";
 
 const CONDITION = /^\s*(.+?)\s*(=~|!~|!=|>=|<=|=|>|<|\sexists\b)\s*(.*)$/s;
 const SCOPES = ["resource", "span", "event", "link", "instrumentation", "log", "metric", "intrinsic"];

@@ -2,7 +2,7 @@
  * Exceptions of spans and log records in memory.
  * @module
  */
-import { plainAttribute, plainText } from "./local_records.js";
+import { plainAttribute, plainText } from "./records.js";
 
 const FRAME = /^[ \t|+]*File "([^"\n]+)", line (\d+), in (.+)$/gm;
 
@@ -11,7 +11,7 @@ const FRAME = /^[ \t|+]*File "([^"\n]+)", line (\d+), in (.+)$/gm;
  *
  * @param {object[]} spans
  * @param {object[]} logs
- * @param {import("./local_records.js").LocalRecords} records
+ * @param {import("./records.js").LocalRecords} records
  * @returns {{type: string, message: string, stack: string, place: string, name: string, time: number, traceId: string,
  *   spanId: string, resource: object}[]} in the order of their times
  */

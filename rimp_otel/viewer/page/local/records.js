@@ -4,8 +4,8 @@
  * Times are numbers of nanoseconds since `base`, the first time that was read: exact within 104 days of it.
  * @module
  */
-import { makePauses } from "./local_files.js";
-import { levelOf, readValue, toPlain } from "./otlp.js";
+import { makePauses } from "./files.js";
+import { levelOf, readValue, toPlain } from "../otlp.js";
 
 const KINDS = ["unspecified", "internal", "server", "client", "producer", "consumer"];
 const STATUSES = ["unset", "ok", "error"];

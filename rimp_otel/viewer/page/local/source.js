@@ -4,14 +4,14 @@
  * It answers as `RemoteSource` does, out of memory.
  * @module
  */
-import { parseDuration } from "./format.js";
-import { findChanges } from "./local_changes.js";
-import { makeMatcher } from "./local_conditions.js";
-import { exceptionsIn } from "./local_exceptions.js";
-import { makePauses, readLines } from "./local_files.js";
-import { labelOf, metricSeries } from "./local_metrics.js";
-import { LocalRecords, plainAttribute, plainText, plainValue } from "./local_records.js";
-import { levelOf, readValue } from "./otlp.js";
+import { parseDuration } from "../format.js";
+import { findChanges } from "./changes.js";
+import { makeMatcher } from "./conditions.js";
+import { exceptionsIn } from "./exceptions.js";
+import { makePauses, readLines } from "./files.js";
+import { labelOf, metricSeries } from "./metrics.js";
+import { LocalRecords, plainAttribute, plainText, plainValue } from "./records.js";
+import { levelOf, readValue } from "../otlp.js";
 
 const STEPS = 60;
 const MAX_VALUES = 1000;

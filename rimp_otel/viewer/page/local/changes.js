@@ -2,7 +2,7 @@
  * What is new or different in one time of records in memory, against the time before it.
  * @module
  */
-import { formatCount, formatDuration, formatPercent } from "./format.js";
+import { formatCount, formatDuration, formatPercent } from "../format.js";
 
 const LEAST_SPANS = 20;
 const LEAST_CHANGE = 1.25;

@@ -2,14 +2,14 @@
  * Metrics in memory as lines over time: rates, values, heat maps, percentiles.
  * @module
  */
-import { plainAttribute, plainText, plainValue } from "./local_records.js";
+import { plainAttribute, plainText, plainValue } from "./records.js";
 
 const MAX_BUCKETS = 60;
 const MAX_EXEMPLARS = 500;
 
 /**
  * Return the series of one metric, as `/api/metrics/series` answers.
- * @param {import("./local_records.js").LocalRecords} records
+ * @param {import("./records.js").LocalRecords} records
  * @param {object} metric of `records.metrics`
  * @param {object[]} chosen those of its series that are wanted
  * @param {{from: number, to: number, step: number, by: string[]}} options times since `records.base`
