@@ -14,7 +14,6 @@ from starlette.routing import BaseRoute, Route
 
 from rimp_otel.errors import ConfigurationError, QueryError, RimpError
 from rimp_otel.models.records import Signal
-from rimp_otel.viewer.conditions import All, Condition
 from rimp_otel.viewer.exceptions import find_exceptions
 from rimp_otel.viewer.live import LiveChanges
 from rimp_otel.viewer.logs import LogAnswers, LogQuery
@@ -28,6 +27,7 @@ from rimp_otel.viewer.questions import (
     QuestionTimeoutError,
     TooManyQuestionsError,
 )
+from rimp_otel.viewer.search.conditions import All, Condition
 from rimp_otel.viewer.sql import SqlAnswers
 from rimp_otel.viewer.traceql import parse_traceql
 from rimp_otel.viewer.traceql_spans import condition_of

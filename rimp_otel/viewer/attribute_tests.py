@@ -7,8 +7,8 @@ from typing import Any
 
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.records import TelemetryEvent, TelemetryMetric
-from rimp_otel.viewer.conditions import Comparison, Scope, make_value_test
 from rimp_otel.viewer.parameters import AttributeTest
+from rimp_otel.viewer.search.conditions import Comparison, Scope, make_value_test
 
 __all__ = ["OWN_SCOPES", "condition_on_span", "make_record_matcher"]
 

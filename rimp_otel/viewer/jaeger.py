@@ -33,10 +33,10 @@ from rimp_otel.models.accessors import (
 )
 from rimp_otel.models.times import Window, parse_duration
 from rimp_otel.storage.base import Selection
-from rimp_otel.viewer.catalog import OperationCatalog
-from rimp_otel.viewer.conditions import All, Comparison, Condition, Either, Scope
 from rimp_otel.viewer.questions import NotFoundError, Questions, QuestionTimeoutError, open_watched
-from rimp_otel.viewer.trace_search import TraceQuery, TraceSearch
+from rimp_otel.viewer.search.catalog import OperationCatalog
+from rimp_otel.viewer.search.conditions import All, Comparison, Condition, Either, Scope
+from rimp_otel.viewer.search.trace_search import TraceQuery, TraceSearch
 
 __all__ = ["JaegerQueries", "jaeger_routes", "span_to_jaeger", "tag_condition", "trace_to_jaeger"]
 

@@ -29,12 +29,10 @@ from rimp_otel.models.times import Window
 from rimp_otel.render.format import format_duration
 from rimp_otel.storage.base import Selection
 from rimp_otel.storage.recording import is_database
-from rimp_otel.viewer.conditions import All, Comparison, Condition, Scope
-from rimp_otel.viewer.histogram import bin_middle, bins_of, quantiles
 from rimp_otel.viewer.parameters import AttributeTest
 from rimp_otel.viewer.questions import NotFoundError, check_time, open_watched, time_left
-from rimp_otel.viewer.rollup_store import open_rollups
-from rimp_otel.viewer.rollups import (
+from rimp_otel.viewer.rollups.histogram import bin_middle, bins_of, quantiles
+from rimp_otel.viewer.rollups.rollup import (
     KINDS,
     STEPS,
     CallKey,
@@ -44,7 +42,9 @@ from rimp_otel.viewer.rollups import (
     Rollup,
     RollupCell,
 )
-from rimp_otel.viewer.trace_search import FoundTrace, TraceQuery, TraceSearch
+from rimp_otel.viewer.rollups.store import open_rollups
+from rimp_otel.viewer.search.conditions import All, Comparison, Condition, Scope
+from rimp_otel.viewer.search.trace_search import FoundTrace, TraceQuery, TraceSearch
 
 __all__ = ["RecordingAnswers", "choose_step", "trace_condition"]
 

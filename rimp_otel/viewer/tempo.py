@@ -23,9 +23,10 @@ from rimp_otel.errors import ConfigurationError, RimpError
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window, find_duration, to_unix_nano
 from rimp_otel.viewer.api import error_status
-from rimp_otel.viewer.conditions import All, Comparison, Condition, Scope
 from rimp_otel.viewer.overview import RecordingAnswers
 from rimp_otel.viewer.questions import NotFoundError, PreparingError, Questions
+from rimp_otel.viewer.search.conditions import All, Comparison, Condition, Scope
+from rimp_otel.viewer.search.trace_search import Aggregation, SpanField, TraceSearch
 from rimp_otel.viewer.span_numbers import SpanNumbers
 from rimp_otel.viewer.sql import SqlAnswers
 from rimp_otel.viewer.tempo_answers import (
@@ -37,7 +38,6 @@ from rimp_otel.viewer.tempo_answers import (
     trace_in_protobuf,
     traces_in_proto_json,
 )
-from rimp_otel.viewer.trace_search import Aggregation, SpanField, TraceSearch
 from rimp_otel.viewer.traceql import TraceQLError, parse_traceql, parse_traceql_field
 from rimp_otel.viewer.traceql_search import SearchBounds, TraceQLSearch
 from rimp_otel.viewer.traceql_spans import condition_of, field_of, root_field

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rimp_otel.viewer.trace_search import Cell, bucket_of
+from rimp_otel.viewer.search.trace_search import Cell, bucket_of
 from rimp_otel.viewer.traceql_tree import (
     INTRINSICS,
     Attribute,

@@ -17,10 +17,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.accessors import start_of
 from rimp_otel.models.times import Window
-from rimp_otel.viewer.conditions import TRACE_INTRINSICS, Condition, Scope
 from rimp_otel.viewer.questions import check_time
-from rimp_otel.viewer.span_numbers import SpanNumbers
-from rimp_otel.viewer.trace_search import (
+from rimp_otel.viewer.search.conditions import TRACE_INTRINSICS, Condition, Scope
+from rimp_otel.viewer.search.trace_search import (
     Aggregation,
     Cell,
     FoundTrace,
@@ -29,6 +28,7 @@ from rimp_otel.viewer.trace_search import (
     TraceSearch,
     bucket_of,
 )
+from rimp_otel.viewer.span_numbers import SpanNumbers
 from rimp_otel.viewer.traceql import parse_traceql
 from rimp_otel.viewer.traceql_metrics import (
     WITH_BUCKETS,

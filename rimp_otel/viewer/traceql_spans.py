@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from opentelemetry.sdk.trace import ReadableSpan
 
 from rimp_otel.models.accessors import end_of, parent_id_of, service_of, span_id_of, start_of
-from rimp_otel.viewer.conditions import (
+from rimp_otel.viewer.search.conditions import (
     TRACE_INTRINSICS,
     All,
     Comparison,

@@ -11,7 +11,7 @@ pytest.importorskip("starlette")
 
 from rimp_otel import TelemetryData
 from rimp_otel.storage.recording import open_storage
-from rimp_otel.viewer.catalog import OperationCatalog
+from rimp_otel.viewer.search.catalog import OperationCatalog
 from tests.transport.serving import Served
 
 S = 10**9

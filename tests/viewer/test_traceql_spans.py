@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("lark")
 
 from rimp_otel import TelemetryData
-from rimp_otel.viewer.conditions import WholeTrace, make_matcher
+from rimp_otel.viewer.search.conditions import WholeTrace, make_matcher
 from rimp_otel.viewer.traceql import parse_traceql
 from rimp_otel.viewer.traceql_spans import TraceTree, condition_of, find_sets
 from tests.viewer.test_jaeger import DETAILED, line, span

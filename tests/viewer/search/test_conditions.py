@@ -12,7 +12,7 @@ from rimp_otel.batch import TelemetryData
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import Signal
-from rimp_otel.viewer.conditions import (
+from rimp_otel.viewer.search.conditions import (
     INTRINSICS,
     All,
     Comparison,

@@ -25,7 +25,10 @@ from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
 from rimp_otel.storage.base import Recording, Selection
 from rimp_otel.storage.recording import open_recording
-from rimp_otel.viewer.conditions import (
+from rimp_otel.viewer.questions import PreparingError
+from rimp_otel.viewer.rollups.rollup import AttributeTable
+from rimp_otel.viewer.rollups.store import open_rollups
+from rimp_otel.viewer.search.conditions import (
     Condition,
     Scope,
     WholeTrace,
@@ -33,10 +36,7 @@ from rimp_otel.viewer.conditions import (
     make_matcher,
     values_of,
 )
-from rimp_otel.viewer.questions import PreparingError
-from rimp_otel.viewer.rollup_store import open_rollups
-from rimp_otel.viewer.rollups import AttributeTable
-from rimp_otel.viewer.span_scan import FoundSpans, SpanScan, open_scan
+from rimp_otel.viewer.search.span_scan import FoundSpans, SpanScan, open_scan
 
 __all__ = [
     "Aggregation",

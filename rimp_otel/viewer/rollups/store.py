@@ -29,14 +29,15 @@ from rimp_otel.storage.recording import is_database
 from rimp_otel.storage.sqlite.recording import SQLiteRecording
 from rimp_otel.storage.sqlite.schema import open_for_reading
 from rimp_otel.viewer.questions import PreparingError, check_time
-from rimp_otel.viewer.rollup_file import (
+from rimp_otel.viewer.rollups.builder import RollupBuilder
+from rimp_otel.viewer.rollups.rollup import CallTable, OpenCall, Rollup, RollupFacts
+from rimp_otel.viewer.rollups.rollup_file import (
     DamagedRollupError,
     build_sealed_rollup,
     read_rollup,
     rollup_path,
     write_rollup,
 )
-from rimp_otel.viewer.rollups import CallTable, OpenCall, Rollup, RollupBuilder, RollupFacts
 
 __all__ = ["RollupStore", "open_rollups"]
 

@@ -37,8 +37,8 @@ from rimp_otel.storage.files.snapshot import Snapshot
 from rimp_otel.storage.reading import LineDecoder
 from rimp_otel.storage.recording import is_database
 from rimp_otel.storage.sqlite.recording import SQLiteRecording
-from rimp_otel.viewer.conditions import All, Comparison, Condition, Scope, filter_of
 from rimp_otel.viewer.questions import check_time
+from rimp_otel.viewer.search.conditions import All, Comparison, Condition, Scope, filter_of
 
 __all__ = ["FoundSpans", "SpanScan", "TextTest", "make_text_test", "open_scan"]
 

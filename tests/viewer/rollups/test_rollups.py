@@ -18,18 +18,18 @@ from rimp_otel.models.times import Window
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.lines import list_data_files
 from rimp_otel.storage.recording import open_storage
-from rimp_otel.viewer.histogram import bin_middle, bin_of, bins_of, make_histogram, quantiles
 from rimp_otel.viewer.questions import PreparingError
-from rimp_otel.viewer.rollup_file import read_rollup, rollup_path, write_rollup
-from rimp_otel.viewer.rollup_store import open_rollups
-from rimp_otel.viewer.rollups import (
-    STEPS,
-    CallKey,
-    FailureKey,
-    LogKey,
-    OperationKey,
-    RollupBuilder,
+from rimp_otel.viewer.rollups.builder import RollupBuilder
+from rimp_otel.viewer.rollups.histogram import (
+    bin_middle,
+    bin_of,
+    bins_of,
+    make_histogram,
+    quantiles,
 )
+from rimp_otel.viewer.rollups.rollup import STEPS, CallKey, FailureKey, LogKey, OperationKey
+from rimp_otel.viewer.rollups.rollup_file import read_rollup, rollup_path, write_rollup
+from rimp_otel.viewer.rollups.store import open_rollups
 from tests.viewer.recordings import START, S, log_line, span_json, span_line
 
 EVER = Window(0, 2**64)

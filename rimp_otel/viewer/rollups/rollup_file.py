@@ -23,7 +23,8 @@ from rimp_otel.errors import StorageError
 from rimp_otel.fsutil import CREATE_NEW_FLAGS, READ_FLAGS
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.lines import DataFile, open_data_file, open_regular_file, read_lines
-from rimp_otel.viewer.rollups import (
+from rimp_otel.viewer.rollups.builder import RollupBuilder
+from rimp_otel.viewer.rollups.rollup import (
     AttributeCounts,
     AttributeTable,
     CallKey,
@@ -34,7 +35,6 @@ from rimp_otel.viewer.rollups import (
     OpenCall,
     OperationKey,
     Rollup,
-    RollupBuilder,
     RollupCell,
     RollupFacts,
     RollupKey,
