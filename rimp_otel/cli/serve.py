@@ -225,7 +225,7 @@ def _make_viewer(config: TelemetryConfig) -> Shown | None:
         from rimp_otel.viewer.server import Viewer
     except ImportError:
         return None  # without the extra ``server``, which the listener says
-    return Viewer(config.path, gauges=config.prometheus_gauges)
+    return Viewer(config.path, gauges=config.prometheus_gauges, keeps_metrics=True)
 
 
 def _make_grpc_receiver(

@@ -154,7 +154,20 @@ class InProcessMetrics:
         self.port = listener.getsockname()[1]
         is_local = listener.getsockname()[0] in ("127.0.0.1", "::1")
         hosts = {*_LOCAL_NAMES, self._host.lower()} if is_local else None
-        metrics = RecordingMetrics(self._path, gauges=self._gauges)
+        metrics = RecordingMetrics(self._path, gauges=self._gauges, keeps_state=True)
+        try:
+            self._accept(listener, metrics, hosts, stop)
+        finally:
+            metrics.save()
+
+    def _accept(
+        self,
+        listener: socket.socket,
+        metrics: RecordingMetrics,
+        hosts: set[str] | None,
+        stop: threading.Event,
+    ) -> None:
+        assert self._wake is not None
         requests = threading.BoundedSemaphore(_MAX_REQUESTS)
         while not stop.is_set():
             select.select([listener, self._wake[0]], [], [], metrics.follow())

@@ -8,24 +8,29 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rimp_otel.errors import DecodeError, StorageError
 from rimp_otel.models.records import Signal
-from rimp_otel.process import Reporter
+from rimp_otel.process import Reporter, describe_error
 from rimp_otel.prometheus.families import Families, Family
 from rimp_otel.prometheus.names import TranslationStrategy
 from rimp_otel.prometheus.pages import MetricsPage, Pages
+from rimp_otel.prometheus.state import load_state, save_state
 from rimp_otel.prometheus.table import SeriesTable
 from rimp_otel.storage.base import Recording
 from rimp_otel.storage.reading import count_line
-from rimp_otel.storage.recording import open_recording
+from rimp_otel.storage.recording import layout_of, open_recording
 
 __all__ = ["RecordingMetrics"]
 
 # Seconds between two readings, and for how long after the last page.
 _FOLLOW_PAUSE = 1.0
 _MAX_FOLLOWED = 300.0
+_SAVE_PAUSE = 60.0
+_MAX_SAVE_WAIT = 2.0
+_STATE = "state"
 
 
 class RecordingMetrics:
@@ -41,6 +46,8 @@ class RecordingMetrics:
         stale_after: seconds without a point after which a series is left out.
         clock: returns nanoseconds since the epoch.
         patience: seconds to wait for another page, such as the first one, that is being made.
+        keeps_state: True to note beside the recording what was counted, so that whoever serves it next
+            goes on from there, whatever retention has deleted.
     """
 
     def __init__(
@@ -51,9 +58,15 @@ class RecordingMetrics:
         stale_after: float = 300.0,
         clock: Callable[[], int] = time.time_ns,
         patience: float = 8.0,
+        keeps_state: bool = False,
     ) -> None:
-        self._recording: Recording = open_recording(path, must_exist=False, decode=count_line)
-        self._table = SeriesTable(gauges, stale_after)
+        self._path = path
+        self._new_table = partial(SeriesTable, gauges, stale_after)
+        self._open()
+        self._state = layout_of(path).prometheus / _STATE if keeps_state else None
+        self._has_begun = False
+        # When the state was saved, in monotonic seconds.
+        self._saved = 0.0
         self._families = Families(strategy)
         self._pages = Pages()
         # What processes had measured and not stored when that was read last.
@@ -66,6 +79,10 @@ class RecordingMetrics:
         self._reporter = Reporter()
         #: What the last page left out, by reason.
         self.dropped: Counter[str] = Counter()
+
+    def _open(self) -> None:
+        self._recording: Recording = open_recording(self._path, must_exist=False, decode=count_line)
+        self._table: SeriesTable = self._new_table()
 
     def follow(self) -> float | None:
         """Read what was stored since the last time, so that the next page has little to read.
@@ -129,11 +146,41 @@ class RecordingMetrics:
             self._reporter.warn("metrics", f"left out of /metrics: {counts}")
         return families
 
+    def save(self) -> None:
+        """Note what was counted, if that is to be kept. Raises nothing."""
+        if self._lock.acquire(timeout=_MAX_SAVE_WAIT):
+            try:
+                self._save()
+            finally:
+                self._lock.release()
+
+    def _save(self) -> None:
+        state, self._saved = self._state, time.monotonic()
+        if state is None or not self._has_begun:
+            return
+        try:
+            state.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            save_state(state, self._table, self._recording.position())
+        except (OSError, TypeError, ValueError, OverflowError) as error:
+            self._reporter.warn("state", f"cannot keep {state}: {describe_error(error)}")
+
+    def _load(self) -> None:
+        self._has_begun, self._saved = True, time.monotonic()
+        if self._state is None:
+            return
+        position = load_state(self._state, self._table)
+        if position is not None and not self._recording.resume(position):
+            self._open()  # it is of another recording
+
     def _read_stored(self) -> None:
+        if not self._has_begun:
+            self._load()
         for data in self._recording.poll(signal=Signal.METRICS):
             if data.count_of(Signal.METRICS):  # journals hold other signals too
                 for line in data.otlp_json(Signal.METRICS):
                     self._add(line)
+        if time.monotonic() - self._saved > _SAVE_PAUSE:
+            self._save()
 
     def _read_measured(self) -> None:
         lines = self._recording.measured

@@ -81,15 +81,15 @@ class Series:
     """
 
     __slots__ = (
-        "_base",
         "_oldest",
-        "_processes",
         "_shown",
         "adds_up",
+        "base",
         "description",
         "exemplars",
         "is_changed",
         "key",
+        "processes",
         "start",
         "time",
     )
@@ -101,9 +101,10 @@ class Series:
         self.adds_up = key.kind is not MetricKind.GAUGE and (
             key.kind is not MetricKind.SUM or key.is_monotonic
         )
-        # What processes had counted that ended or began anew.
-        self._base: Value = None
-        self._processes: dict[Hashable, Process] = {}
+        #: What processes had counted that ended or began anew; None for nothing.
+        self.base: Value = None
+        #: Those that are known one by one.
+        self.processes: dict[Hashable, Process] = {}
         #: When the first process began to count; 0 if that is not known.
         self.start = 0
         #: When the newest point was measured.
@@ -115,11 +116,6 @@ class Series:
         self._shown: Value = None
         # Of the processes in the value that was asked for last, the oldest time.
         self._oldest = 0
-
-    @property
-    def process_count(self) -> int:
-        """The number of processes that are known one by one."""
-        return len(self._processes)
 
     def update(
         self,
@@ -143,12 +139,12 @@ class Series:
         if start and self.adds_up and not is_delta:
             # Also where resources do not tell processes apart, as those of older SDKs.
             process = (process, start)
-        found = self._processes.get(process)
+        found = self.processes.get(process)
         if found is None:
             if has_returned is not None and self.adds_up and not is_delta and has_returned(process):
                 # What it had counted is in the base, nobody knows how much; it goes on from here.
-                self._base = subtract_value(self._base, value)
-            found = self._processes[process] = Process(start, time, value)
+                self.base = subtract_value(self.base, value)
+            found = self.processes[process] = Process(start, time, value)
         elif time <= found.time:
             # The same point again, or an older one. Of deltas nobody knows which.
             is_known = not is_delta or (start, time) == (found.start, found.time)
@@ -197,7 +193,7 @@ class Series:
             start: of the point that says so.
             time: of that point.
         """
-        found = self._processes.get((process, start)) or self._processes.get(process)
+        found = self.processes.get((process, start)) or self.processes.get(process)
         if found is not None and time >= found.time:
             found.is_absent, found.time = True, time
             self.is_changed = True
@@ -210,20 +206,20 @@ class Series:
             most: how many of those are kept, the newest.
             on_fold: called with each that is not kept.
         """
-        if len(self._processes) <= most:
+        if len(self.processes) <= most:
             return
-        silent = [key for key, found in self._processes.items() if found.time < before]
-        silent.sort(key=lambda key: self._processes[key].time)
+        silent = [key for key, found in self.processes.items() if found.time < before]
+        silent.sort(key=lambda key: self.processes[key].time)
         for key in silent[: max(0, len(silent) - most)]:
-            found = self._processes.pop(key)
+            found = self.processes.pop(key)
             if self.adds_up:
                 self._add_to_base(found)
                 on_fold(key)
         self.is_changed = True
 
     def _add_to_base(self, process: Process) -> None:
-        base = self._base
-        self._base = process.value if base is None else add_values([base, process.value])
+        base = self.base
+        self.base = process.value if base is None else add_values([base, process.value])
 
     def value(self, since: int, policy: str = "mostrecent") -> Value:
         """Return the value of all processes; None if there is none.
@@ -244,21 +240,21 @@ class Series:
         return self._shown
 
     def _total(self) -> Value:
-        found: Any = self._processes.values()
+        found: Any = self.processes.values()
         if all(process.is_absent for process in found):
             return None
         if self.key.kind is MetricKind.HISTOGRAM:
             # The bounds are those of who began last.
             found = sorted(found, key=attrgetter("start"))
         values = [process.value for process in found]
-        if self._base is not None:
-            values.insert(0, self._base)
+        if self.base is not None:
+            values.insert(0, self.base)
         return add_values(values)
 
     def _measured(self, since: int, policy: str) -> Value:
         living = [
             process
-            for process in self._processes.values()
+            for process in self.processes.values()
             if process.time >= since and not process.is_absent
         ]
         if not living:

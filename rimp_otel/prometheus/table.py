@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -51,7 +51,7 @@ _NO_VALUE = 1  # a flag of data points
 _NANOS = 10**9
 # Of the processes of a series that are silent, so many are kept one by one.
 _MAX_SILENT = 32
-_MAX_FOLDED = 100_000
+_MAX_FOLDED = 50_000
 
 
 class _KnownPoint(NamedTuple):
@@ -109,8 +109,8 @@ class SeriesTable:
         self._series: dict[SeriesKey, Series] = {}
         # By the texts of a resource and a scope.
         self._sources: dict[tuple[bytes, bytes], _ProcessScope] = {}
-        # Processes of series that are not known one by one any more.
-        self._folded: BoundedCache[int, None] = BoundedCache(_MAX_FOLDED)
+        #: Processes of series that are not known one by one any more.
+        self.folded: BoundedCache[int, None] = BoundedCache(_MAX_FOLDED)
         self._folded_until = 0
         #: The attributes of resources, by service: the newest resource of each.
         self.resources: dict[str, dict[str, Any]] = {}
@@ -227,7 +227,7 @@ class SeriesTable:
         if value is None:
             self.dropped["no_value"] += 1
             return None
-        has_returned = partial(self._has_folded, series) if self._folded else None
+        has_returned = partial(self._has_folded, series) if self.folded.entries else None
         found = series.update(source.id, start, time, value, is_delta, has_returned)
         if found is None:
             self.dropped["overlapping_delta"] += 1
@@ -237,7 +237,7 @@ class SeriesTable:
         return _KnownPoint(attributes, series, found)
 
     def _has_folded(self, series: Series, process: Hashable) -> bool:
-        return hash((id(series), process)) in self._folded.entries
+        return _folded_id(series, process) in self.folded.entries
 
     def _find_series(
         self, source: _ProcessScope, metric: _ProcessMetric, identity: tuple[Any, ...], text: bytes
@@ -256,6 +256,15 @@ class SeriesTable:
 
     def _policy_of(self, name: str) -> str:
         return self._gauges.get(name) or self._gauges.get("*", "mostrecent")
+
+    @property
+    def series(self) -> Iterable[Series]:
+        """All series, also those that are not measured any more."""
+        return self._series.values()
+
+    def restore(self, series: Series) -> None:
+        """Take in a series that there is nothing of yet."""
+        self._series[series.key] = series
 
     def current(self, now: int) -> Iterator[tuple[Series, Value]]:
         """Iterate over the series that are measured still, with their values.
@@ -283,14 +292,20 @@ class SeriesTable:
             return
         self._folded_until = before
         for series in self._series.values():
-            if series.process_count > _MAX_SILENT:
+            if len(series.processes) > _MAX_SILENT:
                 series.fold(before, _MAX_SILENT, partial(self._note_folded, series))
         ended = [key for key, source in self._sources.items() if source.time < before]
         for key in ended:
             del self._sources[key]
 
     def _note_folded(self, series: Series, process: Hashable) -> None:
-        self._folded[hash((id(series), process))] = None
+        self.folded[_folded_id(series, process)] = None
+
+
+def _folded_id(series: Series, process: Hashable) -> int:
+    """Return a number for a process of a series, the same in every program."""
+    text = repr((series.key, process)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
 
 
 def _sorted_attributes(attributes: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -503,6 +503,21 @@ class Recording(Protocol):
             StorageError: something cannot be read.
         """
 
+    def position(self) -> Any:
+        """Return how far the polls have come with what is stored: what JSON can hold."""
+
+    def resume(self, position: Any) -> bool:
+        """Go on where another object was; return False if that was not in this recording.
+
+        To be called before the first poll. What the journals held then is returned once more.
+
+        Args:
+            position: as ``position`` returned it.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+
 
 class RecordedStorage(FilteringStorage):
     """A storage whose records are read as a recording: in files or in SQLite."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from starlette.routing import BaseRoute
 
-from rimp_otel.prometheus.endpoint import metrics_route
+from rimp_otel.prometheus.endpoint import MetricsEndpoint
 from rimp_otel.prometheus.recording_metrics import RecordingMetrics
 from rimp_otel.storage.recording import open_recording
 from rimp_otel.transport.receiving.address import ListenAddress, open_sockets
@@ -34,26 +34,34 @@ class Viewer:
         path: of the recording, which need not exist yet.
         timeout: seconds for an answer.
         gauges: how gauges of several processes become one in /metrics; by name, or by "*".
+        keeps_metrics: True to note beside the recording what the counters of /metrics are.
 
     Raises:
         NoRecordingError: the path is that of another file.
     """
 
     def __init__(
-        self, path: Path, timeout: float = 30.0, gauges: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        timeout: float = 30.0,
+        gauges: Mapping[str, str] | None = None,
+        keeps_metrics: bool = False,
     ) -> None:
         open_recording(path, must_exist=False)
         self._questions = Questions(timeout=timeout)
         self._live = LiveChanges(path)
         self._page = PageFiles()
         self._api = PageApi(path, self._questions, self._live)
+        self._metrics = MetricsEndpoint(
+            RecordingMetrics(path, gauges=gauges, keeps_state=keeps_metrics)
+        )
         self._routes = [
             *self._page.routes(),
             *self._api.routes(),
             *jaeger_v3_routes(JaegerV3Queries(path), self._questions),
             *jaeger_routes(JaegerQueries(path), self._questions),
             *tempo_routes(TempoQueries(path, self._api.sql), self._questions),
-            metrics_route(RecordingMetrics(path, gauges=gauges)),
+            self._metrics.route(),
         ]
 
     @property
@@ -76,6 +84,7 @@ class Viewer:
         self._live.close()
         self._questions.close()
         self._api.close()
+        self._metrics.close()
 
 
 class ViewerServer:

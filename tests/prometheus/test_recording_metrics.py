@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ pytest.importorskip("starlette")
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from rimp_otel import TelemetryData
+from rimp_otel import StorageError, TelemetryData
 from rimp_otel.prometheus.recording_metrics import RecordingMetrics
 from rimp_otel.storage.recording import open_storage
 from tests.processes import ROOT
@@ -114,6 +115,74 @@ def test_workers_that_die(tmp_path, start, name):
         worker.process.communicate(timeout=DEADLINE)  # it ends with its input
     wait_for_orders(metrics, 123)
     assert orders(RecordingMetrics(path).write_page()) == 123
+
+
+@pytest.mark.parametrize("name", ["recording", "recording.db"])
+def test_retention_takes_nothing_from_the_counters(tmp_path, name):
+    """Who serves them next goes on where the one before was, also if what was counted is deleted."""
+    path = tmp_path / name
+
+    def store(number, process):
+        with open_storage(path) as storage:
+            one = line("sum", point(number), name="orders", process=process)
+            storage.store(TelemetryData.from_otlp_json([one]))
+
+    def serve():
+        return RecordingMetrics(path, clock=lambda: 1_000 * 10**9, keeps_state=True)
+
+    metrics = serve()
+    store(5, "1")
+    assert orders(metrics.write_page()) == 5
+    store(7, "2")
+    assert orders(metrics.write_page()) == 12
+    metrics.save()
+    if name == "recording":
+        for file in path.rglob("metrics*"):
+            file.unlink()
+    else:
+        with sqlite3.connect(path) as db:
+            db.execute("DELETE FROM records")
+        db.close()
+    metrics = serve()
+    assert orders(metrics.write_page()) == 12
+    store(9, "3")
+    assert orders(metrics.write_page()) == 21
+    assert orders(serve().write_page()) == 21
+    assert orders(RecordingMetrics(path, clock=lambda: 1_000 * 10**9).write_page()) == 9
+
+
+def test_another_database_is_read_anew(tmp_path):
+    """A state beside it is of the one that is gone."""
+    path = tmp_path / "recording.db"
+    for number in (5, 7):
+        with open_storage(path) as storage:
+            one = line("sum", point(number), name="orders", process=str(number))
+            storage.store(TelemetryData.from_otlp_json([one]))
+        metrics = RecordingMetrics(path, clock=lambda: 1_000 * 10**9, keeps_state=True)
+        assert orders(metrics.write_page()) == number
+        metrics.save()
+        path.rename(tmp_path / f"{number}.old")
+
+
+def test_who_asks_while_it_is_being_read(tmp_path):
+    """The answer comes in time, and says to ask again."""
+    metrics = RecordingMetrics(tmp_path / "recording", patience=0.01)
+    with metrics._reading(), pytest.raises(StorageError, match="are being read: ask again"):
+        metrics.write_page()
+    assert metrics.write_page().body == b""
+
+
+def test_following(tmp_path):
+    """What is stored between two pages is read then, while somebody asks for pages."""
+    path = tmp_path / "recording"
+    metrics = RecordingMetrics(path, clock=lambda: 1_000 * 10**9)
+    assert metrics.follow() is None
+    metrics.write_page()
+    with open_storage(path) as storage:
+        storage.store(TelemetryData.from_otlp_json([line("sum", point(5), name="orders")]))
+    assert metrics.follow() == 1.0
+    (path / "metrics.jsonl").unlink()
+    assert orders(metrics.write_page()) == 5
 
 
 def test_what_cannot_be_read_costs_itself(tmp_path):

@@ -217,3 +217,52 @@ def test_no_counter_goes_back(steps):
         number = point(counted[process], time, starts[process])
         table.add_line(line("sum", number, process=str(process)))
         assert [value for _, value in table.current(60 * S)] == [total]
+
+
+def test_memory_does_not_grow_with_ended_processes():
+    """What ten thousand processes have counted stays, and few of them are known one by one."""
+    table, sizes = SeriesTable(), []
+    for number in range(10_000):
+        now = (1_000 + 10 * number) * S
+        table.add_line(line("sum", point(2, now, now - S), process=str(number)))
+        if number % 50 == 49:
+            table.fold_ended(now)
+            sizes.append(max(len(series.processes) for series in table.series))
+    assert [value for _, value in table.current(now)] == [20_000]
+    assert max(sizes) < 150  # of five minutes, and those that are silent
+    assert len(table.folded.entries) > 9_000
+
+
+def folded():
+    """Return a table in which the first of many processes is not known by itself any more."""
+    table = SeriesTable()
+    for number in range(100):
+        table.add_line(line("sum", point(5, 100 + number, 1), process=str(number)))
+    table.fold_ended(NOW)
+    assert [len(series.processes) for series in table.series] == [32]
+    return table
+
+
+def test_a_process_that_returns():
+    """It was not dead: what it had counted is not counted again, what it counts now is."""
+    table = folded()
+    table.add_line(line("sum", point(8, 990, 1), process="0"))
+    assert [value for _, value in table.current(NOW)] == [500]
+    table.add_line(line("sum", point(11, 995, 1), process="0"))
+    assert [value for _, value in table.current(NOW)] == [503]
+    table.add_line(line("sum", point(1, 996, 996), process="0"))
+    assert [value for _, value in table.current(NOW)] == [504]
+
+
+def test_other_bounds():
+    """Processes of a newer version have other buckets; no bucket that both have goes back."""
+
+    def histogram(bounds, counts, start, process):
+        buckets = {"bucketCounts": counts, "explicitBounds": bounds, "count": str(sum(counts))}
+        return line("histogram", point(None, 990, start, **buckets), process=process)
+
+    lines = [histogram([1.0, 5.0], [1, 2, 3], 1, "1")]
+    assert values(*lines) == {"m": HistogramTotal((1.0, 5.0), (1, 2, 3), 6, None)}
+    lines.append(histogram([1.0, 2.0, 5.0], [1, 1, 1, 1], 500, "2"))
+    for order in (lines, lines[::-1]):
+        assert values(*order) == {"m": HistogramTotal((1.0, 2.0, 5.0), (2, 1, 3, 4), 10, None)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.models.records import Signal
@@ -189,6 +189,27 @@ class FileRecording:
                     with found.file, reading_errors(found.path):
                         self._positions[data_file.key] = _position_after(data_file, found)
             self._seen.skip()
+
+    def position(self) -> Any:
+        """Return how far the polls have come with the files: what JSON can hold."""
+        return [[*key, *position] for key, position in self._positions.items()]
+
+    def resume(self, position: Any) -> bool:
+        """Go on where another object was; return False if that is no position.
+
+        To be called before the first poll. What the journals held then is returned once more.
+
+        Args:
+            position: as ``position`` returned it.
+        """
+        try:
+            self._positions = {
+                (Signal(signal), str(id)): _Position(int(offset), int(lines), bool(is_complete))
+                for signal, id, offset, lines, is_complete in position
+            }
+        except (TypeError, ValueError):
+            return False
+        return True
 
     def _begin(self, snapshot: Snapshot) -> None:
         self._seen.begin(snapshot.journal)

@@ -200,6 +200,35 @@ class SQLiteRecording:
                 self._last = following - 1
         self._seen.skip()
 
+    def position(self) -> Any:
+        """Return how far the polls have come with the database: what JSON can hold."""
+        return [self._inode, self._last]
+
+    def resume(self, position: Any) -> bool:
+        """Go on where another object was; return False if that was another database.
+
+        To be called before the first poll. What the journals held then is returned once more.
+
+        Args:
+            position: as ``position`` returned it.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        try:
+            inode, last = position
+            inode, last = int(inode), int(last)
+            if os.stat(self.layout.path).st_ino != inode:
+                return False
+        except (OSError, TypeError, ValueError):
+            return False
+        with open_for_reading(self.layout.path, self._timeout) as db:
+            ((following,),) = [(0,)] if db is None else db.execute("SELECT next_id FROM state")
+        if following <= last:
+            return False
+        self._inode, self._last = inode, last
+        return True
+
     def _read_journals(self, with_measured: bool = False) -> list[JournalLine]:
         lines: list[JournalLine] = []
         damaged: list[Damage] = []
