@@ -20,6 +20,7 @@ PUBLIC = [
     "rimp_otel.convert",
     "rimp_otel.models",
     "rimp_otel.otlp",
+    "rimp_otel.prometheus",
     "rimp_otel.sql",
     "rimp_otel.storage",
     "rimp_otel.streaming",

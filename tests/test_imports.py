@@ -107,7 +107,16 @@ that may be."""
 EXTRAS = {"dateutil", "importlib.metadata", "rimp_otel.sql.connection"}
 """What no recorder imports, of ``FUNCTION_LEVEL``, outside of the command line and ``otel``."""
 
-LAZY_PACKAGES = ["collector", "convert", "models", "otlp", "sql", "storage", "streaming"]
+LAZY_PACKAGES = [
+    "collector",
+    "convert",
+    "models",
+    "otlp",
+    "prometheus",
+    "sql",
+    "storage",
+    "streaming",
+]
 """Those that give their names by ``lazy_exports``."""
 
 UPWARD = {("models/__init__.py", "rimp_otel.batch"), ("models/__init__.py", "rimp_otel.trace")}

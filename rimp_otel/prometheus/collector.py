@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from prometheus_client import core
-from prometheus_client.registry import Collector
-
+from rimp_otel.errors import MissingExtraError
 from rimp_otel.prometheus.families import (
     Family,
     Member,
@@ -23,6 +21,12 @@ from rimp_otel.prometheus.families import (
 )
 from rimp_otel.prometheus.recording_metrics import RecordingMetrics
 from rimp_otel.prometheus.text_format import format_sample
+
+try:
+    from prometheus_client import core
+    from prometheus_client.registry import Collector
+except ImportError:
+    raise MissingExtraError("prometheus-client", "prometheus") from None
 
 __all__ = ["RecordingCollector", "to_metric"]
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from rimp_otel import TelemetryData
-from rimp_otel.prometheus.collector import RecordingCollector
+from rimp_otel.prometheus import RecordingCollector
 from rimp_otel.storage.recording import open_storage
 from tests.prometheus.lines import LINES, read_openmetrics, samples
 from tests.prometheus.test_table import line, point
