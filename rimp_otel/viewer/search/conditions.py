@@ -20,6 +20,7 @@ from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.accessors import parent_id_of, span_id_of, start_of, trace_id_of
 from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import Signal
+from rimp_otel.viewer.patterns import compile_full_match
 
 __all__ = [
     "INTRINSICS",
@@ -309,9 +310,9 @@ def make_value_test(wanted: Comparison) -> Test:
     if operator == "exists":
         return lambda found: True
     if operator in ("=~", "!~"):
-        match = _compile_pattern(value).fullmatch
+        match = compile_full_match(value)
         is_wanted = operator == "=~"
-        return lambda found: isinstance(found, str) and (match(found) is not None) is is_wanted
+        return lambda found: isinstance(found, str) and match(found) is is_wanted
     order = _ORDERS[operator]
     if isinstance(value, bool):
         return lambda found: isinstance(found, bool) and order(found, value)
@@ -345,13 +346,6 @@ def _check_comparison(wanted: Comparison) -> tuple[str, Any]:
     if not is_possible:
         raise ConfigurationError(f"{wanted.key} {operator} {value!r} compares nothing")
     return operator, value
-
-
-def _compile_pattern(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ConfigurationError(f"not a regular expression: {pattern!r}: {error}") from None
 
 
 # As a filter, by which whole files and lines are left out.
@@ -497,7 +491,7 @@ def _attribute_in_sql(map: str, types: str, key: str, operator: str, value: Any)
 def _compare_text(found: _Sql, operator: str, value: str) -> _Sql:
     if operator not in ("=~", "!~"):
         return _fill(f"{{}} {operator} {{}}", found, value)
-    _compile_pattern(value)
+    compile_full_match(value)
     negation = "NOT " if operator == "!~" else ""
     return _fill(f"{negation}regexp_full_match({{}}, {{}})", found, value)
 
