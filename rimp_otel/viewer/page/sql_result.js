@@ -1,8 +1,10 @@
 /** Rows that a query returned: as a grid, as a chart, and as text to take away. */
 
 import { Legend, TimeChart } from "./charts.js";
-import { html, useMemo, useRef, useState } from "./components.js";
-import { escapeText, formatNumber, formatShort } from "./format.js";
+import { CopyButton, html, Icon, useMemo, useRef, useState } from "./components.js";
+import { escapeLines, escapeText, formatNumber, formatShort } from "./format.js";
+import { useKeys } from "./keys.js";
+import { linkTo } from "./url_state.js";
 import { VirtualList } from "./virtual_list.js";
 
 const ROW_HEIGHT = 26;
@@ -12,6 +14,7 @@ const MOST_TEXT = 500;
 const MOST_MEASURED = 200;
 const MOST_BARS = 40;
 const MOST_LINES = 24;
+const NESTED_TYPE = /^(STRUCT|MAP|UNION|JSON)|\[\d*\]$/;
 const NUMBER_TYPE = /^(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DOUBLE|FLOAT|DECIMAL.*)$/;
 
 /** Return a value of a row as text; empty for NULL. */
@@ -37,10 +40,14 @@ export function toJson({ columns, rows }) {
 }
 
 /**
- * The rows as a grid: a click on a column sorts by it, the arrow keys move through the rows.
- * @param {{result: {columns: {name: string, type: string}[], rows: any[][]}}} props
+ * The rows as a grid: a click on a column sorts by it, the arrow keys move through the rows, and the selected one is shown
+ * in full.
+ *
+ * @param {object} props
+ * @param {{columns: {name: string, type: string}[], rows: any[][]}} props.result
+ * @param {object} props.state for links to traces
  */
-export function ResultGrid({ result }) {
+export function ResultGrid({ result, state }) {
   const { columns, rows } = result;
   const [order, setOrder] = useState(null);
   const [selected, setSelected] = useState(-1);
@@ -53,7 +60,8 @@ export function ResultGrid({ result }) {
   const cell = (value, index) => html`
     <span role="gridcell" class=${`cut ${isNumber(columns[index]) ? "right number" : ""} ${value === null ? "muted" : ""}`} title=${textOfCell(value).slice(0, 2000)}>${
       value === null ? "NULL" : shortText(value)}</span>`;
-  return html`
+  const shown = sorted[selected];
+  return html`<div class=${`split ${shown ? "open" : ""}`}>
     <div class="grid" onScrollCapture=${(event) => (head.current.scrollLeft = event.target.scrollLeft)}>
       <div class="grid-head" ref=${head} role="presentation">
         <div role="row" class="grid-row" style=${{ gridTemplateColumns: template, width: `${total}px` }}>
@@ -66,7 +74,39 @@ export function ResultGrid({ result }) {
         count=${sorted.length} rowHeight=${ROW_HEIGHT} selected=${selected} onSelect=${setSelected}
         rowProps=${(index) => ({ class: "sql-row", onClick: () => setSelected(index) })}
         renderRow=${(index) => html`<div class="grid-row" role="presentation" style=${{ gridTemplateColumns: template, width: `${total}px` }}>${sorted[index].map(cell)}</div>`} />
-    </div>`;
+    </div>
+    ${shown && html`<${RowDetail} ...${{ columns, state }} row=${shown} close=${() => setSelected(-1)} />`}</div>`;
+}
+
+function RowDetail({ columns, row, state, close }) {
+  useKeys("SQL", { Escape: ["Close the row", close] });
+  return html`
+    <aside class="detail" aria-label="Row">
+      <header><h2>Row</h2>
+        <button type="button" class="bare" aria-label="Close" title="Close (Escape)" onClick=${close}><${Icon} name="close" /></button></header>
+      <div class="detail-body"><table class="log-attributes"><tbody>
+        ${columns.map(({ name, type }, index) => html`
+          <tr><th scope="row"><span class="cut" title=${type}>${escapeText(name)}</span></th>
+            <td><${FullValue} ...${{ name, type, state }} value=${row[index]} /></td>
+            <td class="row-tools"><${CopyButton} text=${textOfCell(row[index])} title=${`Copy ${name}`} /></td></tr>`)}
+      </tbody></table></div>
+    </aside>`;
+}
+
+function FullValue({ name, type, value, state }) {
+  if (value === null) return html`<em>NULL</em>`;
+  if (/trace_?id/i.test(name) && /^[0-9a-f]{32}$/.test(value)) {
+    return html`<a class="value" href=${linkTo(state, { view: "trace", id: value })}>${value}</a>`;
+  }
+  return html`<span class="value">${escapeLines(NESTED_TYPE.test(type) ? indent(value) : textOfCell(value))}</span>`;
+}
+
+function indent(value) {
+  try {
+    return JSON.stringify(typeof value === "string" ? JSON.parse(value) : value, null, 2);
+  } catch {
+    return textOfCell(value);
+  }
 }
 
 function shortText(value) {

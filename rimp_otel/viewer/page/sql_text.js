@@ -112,7 +112,7 @@ function rankOf({ text, kind }, wanted) {
 }
 
 /**
- * Return where an error says that it is: `LINE 2: …` with a caret below, or `at or near "…"`.
+ * Return where an error says that it is: `LINE 2: …` with a caret below, or a name that it quotes.
  *
  * @param {string} message of the database
  * @param {string} sql
@@ -143,7 +143,11 @@ function startOfCaret(message, sql) {
   return lineStart + partStart + blanks.length - head.length - (isCut ? 3 : 0);
 }
 
+/** Return where the first name stands that the message quotes. */
 function startOfNear(message, sql) {
-  const near = /at or near "([^"]+)"/.exec(message)?.[1];
-  return near ? sql.indexOf(near) : null;
+  const name = /(?:near|column|table|function|named?)\s+"([^"]+)"|\bwith name (\S+)/i.exec(message)?.slice(1).find(Boolean);
+  if (!name) return null;
+  const token = tokenize(sql).find(({ kind, text }) => kind !== "string" && text.toLowerCase() === name.toLowerCase());
+  const start = token ? token.start : sql.indexOf(name);
+  return start < 0 ? null : start;
 }

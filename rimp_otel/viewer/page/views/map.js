@@ -14,7 +14,7 @@ const ZOOM_STEP = 1.25;
 const FEW_EDGES = 16;
 const WARN_RATE = 0.01;
 const ERROR_RATE = 0.05;
-const MAX_NAME = 22;
+const NAME_FONT = "600 13px system-ui, sans-serif";
 const LABEL_CHARACTER = 6.3;
 
 /** The view. */
@@ -186,10 +186,22 @@ function Service({ name, service, place, rate, isSelected, isFaint, onChoose }) 
       <title>${escapeText(shown)}</title>
       <rect width=${BOX.width} height=${BOX.height} rx="8" />
       <rect class="colour" width="5" height=${BOX.height - 16} x="8" y="8" rx="2.5" style=${{ fill: serviceColor(name) }} />
-      <text class="name" x="20" y="21">${escapeText(shown.length > MAX_NAME ? `${shown.slice(0, MAX_NAME - 1)}…` : shown)}</text>
+      <text class="name" x="20" y="21">${cutToWidth(escapeText(shown), BOX.width - 32)}</text>
       <text class="figures" x="20" y="40">${rate(requests)}${errors > 0 && html`<tspan dx="8" class="errors">${
         formatPercent(errors / requests)}</tspan>`}<tspan dx="8">${formatDuration(p99)}</tspan></text>
     </g>`;
+}
+
+let measuring = null;
+
+/** Return the text with its end cut off where it is wider than so many pixels. */
+function cutToWidth(text, width) {
+  const context = (measuring ??= document.createElement("canvas").getContext("2d"));
+  context.font = NAME_FONT;
+  if (context.measureText(text).width <= width) return text;
+  let kept = Math.min(text.length - 1, width);
+  while (kept > 0 && context.measureText(`${text.slice(0, kept)}…`).width > width) kept -= 1;
+  return `${text.slice(0, kept)}…`;
 }
 
 // The tables, and one service.

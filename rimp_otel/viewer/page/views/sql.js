@@ -10,6 +10,8 @@ import { completionsAt, positionOfError, tokenize } from "../sql_text.js";
 const HISTORY_KEY = "rimp-sql-history";
 const MOST_HISTORY = 50;
 const ROW_LIMIT = 10_000;
+/** Kinds that are offered before anything of them is typed: after FROM, and in the brackets of a map. */
+const AT_ONCE = ["table", "attribute"];
 
 /** The view. */
 export function SqlView({ source, state, navigate, info }) {
@@ -75,11 +77,11 @@ function Sql({ source, state, navigate }) {
           <${QueryMenu} label="History" queries=${history.map((sql) => ({ title: sql.replace(/\s+/g, " ").slice(0, 90), sql }))} onChoose=${show} />
         </div>
       </div>
-      <${Outcome} ...${outcome} as=${state.as} navigate=${navigate} />
+      <${Outcome} ...${outcome} ...${{ state, navigate }} />
     </div>`;
 }
 
-function Outcome({ result, error, place, progress, isRunning, as, navigate }) {
+function Outcome({ result, error, place, progress, isRunning, state, navigate }) {
   const chart = useMemo(() => (result ? chartOf(result) : null), [result]);
   if (error) {
     return html`<${ErrorNotice} error=${{ message: place ? `Line ${place.line}, column ${place.column}` : "The query failed" }} />
@@ -87,7 +89,7 @@ function Outcome({ result, error, place, progress, isRunning, as, navigate }) {
   }
   if (progress && isRunning) return html`<${Progress} progress=${progress} />`;
   if (!result) return isRunning ? html`<${Waiting} />` : html`<p class="muted pad">Nothing has been run yet.</p>`;
-  const isChart = as === "chart" && chart !== null;
+  const isChart = state.as === "chart" && chart !== null;
   const seen = `${formatCount(result.rows.length, "row")}${result.is_truncated ? ", cut off there" : ""} in ${formatDuration(result.millis * 1e6)}`;
   return html`
     <div class="toolbar">
@@ -105,7 +107,7 @@ function Outcome({ result, error, place, progress, isRunning, as, navigate }) {
     ${isChart
       ? html`<${ResultChart} ...${{ result, chart }} />`
       : result.rows.length
-        ? html`<${ResultGrid} key=${result.columns.map(({ name }) => name).join()} result=${result} />`
+        ? html`<${ResultGrid} key=${result.columns.map(({ name }) => name).join()} ...${{ result, state }} />`
         : html`<${EmptyState} title="No rows" />`}`;
 }
 
@@ -139,7 +141,7 @@ function Editor({ source, state, text, setText, place, onRun }) {
 
   const suggest = (value, position, isAsked) => {
     const found = completionsAt(value, position, tables, attributes);
-    const isWanted = isAsked || position > found.from || found.options.every(({ kind }) => kind === "table");
+    const isWanted = isAsked || position > found.from || found.options.every(({ kind }) => AT_ONCE.includes(kind));
     setCompletion(found.options.length && isWanted ? { ...found, at: 0 } : null);
   };
   const accept = ({ text: option }) => {
@@ -209,17 +211,10 @@ function colourTokens(text, place) {
   });
 }
 
-/** Return the keys of attributes, for completion; they are asked for once. */
+/** Return the keys of attributes that are known by now, for completion. */
 function useAttributeKeys(source, range) {
-  const answer = useAnswer(
-    async (options) => {
-      const answers = ["traces", "logs", "metrics"].map((signal) => source.attributes({ ...range, signal }, options));
-      const settled = await Promise.allSettled(answers);
-      return settled.flatMap(({ value }) => value?.keys ?? []);
-    },
-    [],
-  );
-  return answer.value ?? [];
+  const useKeysOf = (signal) => useAnswer((options) => source.attributes({ ...range, signal }, options), []).value?.keys ?? [];
+  return [...useKeysOf("traces"), ...useKeysOf("logs"), ...useKeysOf("metrics")];
 }
 
 // Queries.
