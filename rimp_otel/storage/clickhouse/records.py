@@ -55,7 +55,16 @@ def _expression(name: str, wanted: str, type: str | None) -> str:
     if wanted == "Array(DateTime64(9))":
         item = _nanoseconds("x", type.removeprefix("Array(").removesuffix(")"))
         return f"arrayMap(x -> {item}, {quoted})"
+    if wanted == "Float64":
+        return _double(quoted)
+    if wanted == "Array(Float64)":
+        return f"arrayMap(x -> {_double('x')}, {quoted})"
     return quoted
+
+
+def _double(quoted: str) -> str:
+    # As a JSON number, a negative zero is written as an integer, which has no sign.
+    return f"replaceRegexpOne(toString({quoted}), '^-0$', '-0.0')"
 
 
 def _nanoseconds(quoted: str, type: str) -> str:

@@ -9,6 +9,7 @@ has a value, since a column has no null.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -31,8 +32,9 @@ from rimp_otel.otlp.decode_common import (
 )
 from rimp_otel.otlp.messages import AnyValue, KeyValue, OtlpMessage, no_recursion_error
 from rimp_otel.otlp.values import value_json
+from rimp_otel.process import BoundedCache
 
-__all__ = ["KIND_NAMES", "MAX_TIME", "STATUS_NAMES", "Rest", "rows_of_line"]
+__all__ = ["KIND_NAMES", "MAX_TIME", "STATUS_NAMES", "Rest", "TimedRow", "rows_of_line"]
 
 MAX_TIME = 2**63 - 1
 """The last time that a column can hold, in 2262; later ones are in the rest."""
@@ -43,6 +45,11 @@ STATUS_NAMES = ("Unset", "Ok", "Error")
 
 # Floats hold all integers up to this.
 _EXACT = 2**53
+
+
+TimedRow = tuple[int, list[Any]]
+"""The time of a record, and its values in the order of the table's columns; the slice's hash and the order are
+left at 0."""
 
 
 class Rest(OtlpMessage):
@@ -62,10 +69,8 @@ class Rest(OtlpMessage):
 @no_recursion_error
 def rows_of_line(
     line: bytes, in_seconds: Collection[MetricKind] = ()
-) -> Iterator[tuple[Signal, MetricKind | None, int, list[Any]]]:
-    """Yield each record of a line as the table's signal and kind, its time and the row.
-
-    A row has its values in the order of the table's columns; the slice's hash and the order are left at 0.
+) -> Iterator[tuple[Signal, MetricKind | None, list[TimedRow]]]:
+    """Yield the records of a line, some at a time, with the table's signal and kind.
 
     Args:
         line: the line.
@@ -79,20 +84,19 @@ def rows_of_line(
         for resource_spans in found.resource_spans or ():
             for scope_spans in resource_spans.scope_spans or ():
                 origin = _Origin(resource_spans, scope_spans, _TRACE_FIELDS)
-                for span in scope_spans.spans or ():
-                    yield (signal, None, *_row_of_span(span, origin))
+                yield signal, None, [_row_of_span(s, origin) for s in scope_spans.spans or ()]
     elif signal is Signal.LOGS:
         for resource_logs in found.resource_logs or ():
             for scope_logs in resource_logs.scope_logs or ():
                 origin = _Origin(resource_logs, scope_logs, _LOG_FIELDS)
-                for log in scope_logs.log_records or ():
-                    yield (signal, None, *_row_of_log(log, origin))
+                yield signal, None, [_row_of_log(r, origin) for r in scope_logs.log_records or ()]
     else:
         for resource_metrics in found.resource_metrics or ():
             for scope_metrics in resource_metrics.scope_metrics or ():
                 origin = _Origin(resource_metrics, scope_metrics, _METRIC_FIELDS)
                 for metric in scope_metrics.metrics or ():
-                    yield from _rows_of_metric(metric, origin, in_seconds)
+                    for kind, rows in _rows_of_metric(metric, origin, in_seconds):
+                        yield signal, kind, rows
 
 
 # What stands around records.
@@ -121,8 +125,7 @@ class _Origin:
         if "scope attributes" in fields:
             self.scope_attributes, scope.attributes = _split_attributes(scope.attributes)
         else:
-            _, typed = _split_attributes(scope.attributes, verbatim=True)
-            scope.attributes = typed
+            scope.attributes = _verbatim_attributes(scope.attributes)
         if "scope dropped" in fields:
             self.scope_dropped, scope.dropped_attributes_count = (
                 scope.dropped_attributes_count or 0,
@@ -133,22 +136,26 @@ class _Origin:
         rest.resource = resource if resource != _NO_RESOURCE else None
         rest.scope = scope if scope != _NO_SCOPE else None
         self._rest = rest
-        self._known: dict[tuple[bytes, str], str] = {}
+        self._known: dict[bytes, str] = {}
 
     def rest(self, record: OtlpMessage, absent: list[str] | None = None) -> str:
         """Return the rest of a record, whose message has only what is not in columns."""
         text = _encode(record)
-        key = text, ",".join(absent) if absent else ""
-        known = self._known.get(key)
+        if absent:
+            return self._make_rest(text, absent)
+        known = self._known.get(text)
         if known is None:
-            rest = self._rest
-            rest.record = Raw(text) if text != b"{}" else msgspec.UNSET
-            rest.absent = absent
-            known = _encode(rest).decode()
-            known = "" if known == "{}" else known
+            known = self._make_rest(text, None)
             if len(self._known) < _MOST_KNOWN:
-                self._known[key] = known
+                self._known[text] = known
         return known
+
+    def _make_rest(self, text: bytes, absent: list[str] | None) -> str:
+        rest = self._rest
+        rest.record = Raw(text) if text != b"{}" else msgspec.UNSET
+        rest.absent = absent
+        made = _encode(rest).decode()
+        return "" if made == "{}" else made
 
     def set_metric(self, metric: messages.Metric | None) -> None:
         """Have the rests of what follows say what a metric has no columns for."""
@@ -169,44 +176,71 @@ _DOUBLE = AnyValue(double_value=0.0)
 _BOOL = AnyValue(bool_value=True)
 
 
-def _split_attributes(
-    pairs: list[KeyValue] | None, verbatim: bool = False
-) -> tuple[dict[str, str], list[KeyValue] | None]:
-    """Return attributes as a column of texts, and what it does not say.
+# By key: what says that an attribute is an integer, for the keys that come all the time.
+_int_pairs: BoundedCache[str, KeyValue] = BoundedCache(4_096)
 
-    Args:
-        pairs: the attributes.
-        verbatim: True to have all values in the second part, for attributes without a column.
-    """
+
+def _int_pair(key: str) -> KeyValue:
+    pair = _int_pairs.get(key)
+    return _int_pairs.setdefault(key, KeyValue(key, _INT)) if pair is None else pair
+
+
+def _split_attributes(
+    pairs: list[KeyValue] | None,
+) -> tuple[dict[str, str], list[KeyValue] | None]:
+    """Return attributes as a column of texts, and what says which of them are no texts."""
     if not pairs:
         return {}, None
-    texts: dict[str, str] = {}
-    typed: dict[str, KeyValue] = {}
+    texts: dict[Any, str] = {}
+    typed: list[KeyValue] | None = None
     for pair in pairs:
-        key, value = pair.key or "", pair.value
-        if value is not None and (text := value.string_value) is not None:
-            texts[key] = text
-            if verbatim:
-                typed[key] = pair
-            elif typed:
-                typed.pop(key, None)
+        value, key = pair.value, pair.key
+        if value is not None:
+            text = value.string_value
+            if text is not None:
+                texts[key] = text
+                continue
+            number = value.int_value
+            if number is not None:
+                texts[key] = str(number)
+                kept = _int_pair(key or "")
+            else:
+                texts[key], type = _split_value(value)
+                kept = KeyValue(key, type)
         else:
-            texts[key], kept = _split_value(value, verbatim)
-            typed[key] = KeyValue(key, kept)
-    return texts, list(typed.values()) or None
+            texts[key], kept = "", KeyValue(key, AnyValue())
+        if typed is None:
+            typed = [kept]
+        else:
+            typed.append(kept)
+    if len(texts) < len(pairs) or None in texts:
+        return _split_attributes(_last_of_each_key(pairs))
+    return texts, typed
 
 
-def _split_value(value: AnyValue | None, verbatim: bool = False) -> tuple[str, AnyValue]:
+def _last_of_each_key(pairs: list[KeyValue]) -> list[KeyValue]:
+    """Return pairs with different keys, which are texts: the last one of a key counts."""
+    return [
+        KeyValue(key, value)
+        for key, value in {pair.key or "": pair.value for pair in pairs}.items()
+    ]
+
+
+def _verbatim_attributes(pairs: list[KeyValue] | None) -> list[KeyValue] | None:
+    """Return attributes that have no column, as they stand in the rest."""
+    return [KeyValue(pair.key, _verbatim(pair.value)) for pair in pairs] if pairs else None
+
+
+def _split_value(value: AnyValue | None) -> tuple[str, AnyValue]:
     """Return a value that is no string as text, and what says its type, or all of it."""
     if value is not None:
         if value.int_value is not None:
-            return str(value.int_value), value if verbatim else _INT
+            return str(value.int_value), _INT
         if value.double_value is not None:
-            text = _double_text(value.double_value)
-            return text, _verbatim(value) if verbatim else _DOUBLE
+            return _double_text(value.double_value), _DOUBLE
         if value.bool_value is not None:
             is_true = check_boolean(value.bool_value, "boolValue")
-            return "true" if is_true else "false", value if verbatim else _BOOL
+            return "true" if is_true else "false", _BOOL
     plain = any_value(value, list)
     if plain is None:
         return "", AnyValue()
@@ -234,8 +268,11 @@ def _number(value: float) -> Any:
 
 
 def _time_text(time: int) -> str:
-    seconds, nanoseconds = divmod(time if time <= MAX_TIME else MAX_TIME, 1_000_000_000)
-    return f"{seconds:010d}.{nanoseconds:09d}"
+    """Return a time as ClickHouse reads it, whatever its settings say: seconds, of ten digits at least."""
+    text = str(time)
+    if len(text) != 19 or time > MAX_TIME:
+        text = f"{min(time, MAX_TIME):019d}"
+    return f"{text[:-9]}.{text[-9:]}"
 
 
 def _kept_time(time: int | None) -> int | None:
@@ -243,26 +280,37 @@ def _kept_time(time: int | None) -> int | None:
     return time if time is not None and time > MAX_TIME else None
 
 
-_last_id: tuple[str | None, str] = (None, "")
+_is_span_id = re.compile(r"[0-9a-f]{16}", re.ASCII).fullmatch
+_NO_SPAN_ID = "0" * 16
+_last_trace_id: tuple[str | None, str] = (None, "")
 
 
-def _id_text(text: str | None, size: int, field: str) -> str:
-    """Return an id as hexadecimal digits in lower case; empty for none.
+def _trace_id_text(text: str | None) -> str:
+    """Return a trace's id as hexadecimal digits in lower case; empty for none.
 
     Raises:
         DecodeError: it is no id.
     """
-    global _last_id
+    global _last_trace_id
     if not text:
         return ""
-    last, known = _last_id
-    if text == last and len(text) == 2 * size:
+    last, known = _last_trace_id
+    if text == last:
         return known
-    found = id_bytes(text, size, field)
+    found = id_bytes(text, 16, "traceId")
     known = found.hex() if any(found) else ""
-    if size == 16:
-        _last_id = text, known
+    _last_trace_id = text, known
     return known
+
+
+def _span_id_text(text: str | None, field: str = "spanId") -> str:
+    """Return a span's id as ``_trace_id_text`` does."""
+    if not text:
+        return ""
+    if _is_span_id(text) and text != _NO_SPAN_ID:
+        return text
+    found = id_bytes(text, 8, field)
+    return found.hex() if any(found) else ""
 
 
 # Spans.
@@ -270,48 +318,57 @@ def _id_text(text: str | None, size: int, field: str) -> str:
 _NO_EVENT, _NO_LINK = messages.SpanEvent(), messages.Link()
 
 
-def _row_of_span(span: messages.Span, origin: _Origin) -> tuple[int, list[Any]]:
-    start = check_uint64(span.start_time_unix_nano, "startTimeUnixNano")
-    end = check_uint64(span.end_time_unix_nano, "endTimeUnixNano")
+def _row_of_span(span: messages.Span, origin: _Origin) -> TimedRow:
+    # Written for speed: calls that most spans do not need are left out.
+    start, end = span.start_time_unix_nano or 0, span.end_time_unix_nano or 0
+    if start > MAX_TIME or end > MAX_TIME:
+        check_uint64(max(start, end), "startTimeUnixNano" if start > end else "endTimeUnixNano")
     absent = None
-    duration = end - start if end >= start else 0
-    if end >= start:
+    duration = end - start
+    if duration >= 0:
         span.end_time_unix_nano = None
-    elif not end:
-        span.end_time_unix_nano = None
-        absent = ["end_time_unix_nano"]
-    kind = span.kind if type(span.kind) is int else enum_number(span.kind, SPAN_KINDS, "kind")
-    status, message = 0, ""
-    if span.status is not None:
-        status = enum_number(span.status.code, STATUS_CODES, "code")
-        message = span.status.message or ""
+    else:
+        duration = 0
+        if not end:
+            span.end_time_unix_nano = None
+            absent = ["end_time_unix_nano"]
+    kind = span.kind
+    if type(kind) is not int:
+        kind = enum_number(kind, SPAN_KINDS, "kind")
+    known_kind = kind < len(KIND_NAMES)
+    status, code, message = span.status, 0, ""
+    if status is not None:
+        code, message = enum_number(status.code, STATUS_CODES, "code"), status.message or ""
         span.status = None
     attributes, span.attributes = _split_attributes(span.attributes)
-    event_columns, span.events = _split_events(span.events)
-    link_columns, span.links = _split_links(span.links)
+    event_columns, link_columns = _NO_EVENTS, _NO_LINKS
+    if span.events is not None:
+        event_columns, span.events = _split_events(span.events)
+    if span.links is not None:
+        link_columns, span.links = _split_links(span.links)
     row = [
         _time_text(start),
-        _id_text(span.trace_id, 16, "traceId"),
-        _id_text(span.span_id, 8, "spanId"),
-        _id_text(span.parent_span_id, 8, "parentSpanId"),
+        _trace_id_text(span.trace_id),
+        _span_id_text(span.span_id),
+        _span_id_text(span.parent_span_id, "parentSpanId"),
         span.trace_state or "",
         span.name or "",
-        KIND_NAMES[kind] if kind < len(KIND_NAMES) else KIND_NAMES[0],
+        KIND_NAMES[kind] if known_kind else KIND_NAMES[0],
         origin.service,
         origin.attributes,
         origin.scope_name,
         origin.scope_version,
         attributes,
         duration,
-        STATUS_NAMES[status],
+        STATUS_NAMES[code],
         message,
         *event_columns,
         *link_columns,
         0,
         0,
     ]
-    span.start_time_unix_nano = _kept_time(start)
-    span.kind = kind if kind >= len(KIND_NAMES) else None
+    span.start_time_unix_nano = start if start > MAX_TIME else None
+    span.kind = None if known_kind else kind
     span.trace_id = span.span_id = span.parent_span_id = span.trace_state = span.name = None
     row.append(origin.rest(span, absent))
     return start, row
@@ -345,8 +402,8 @@ def _split_links(
         return _NO_LINKS, None
     traces, spans, states, maps = [], [], [], []
     for link in links:
-        traces.append(_id_text(link.trace_id, 16, "traceId"))
-        spans.append(_id_text(link.span_id, 8, "spanId"))
+        traces.append(_trace_id_text(link.trace_id))
+        spans.append(_span_id_text(link.span_id))
         states.append(link.trace_state or "")
         texts, link.attributes = _split_attributes(link.attributes)
         maps.append(texts)
@@ -358,7 +415,7 @@ def _split_links(
 # Log records.
 
 
-def _row_of_log(log: messages.LogRecord, origin: _Origin) -> tuple[int, list[Any]]:
+def _row_of_log(log: messages.LogRecord, origin: _Origin) -> TimedRow:
     time = check_uint64(log.time_unix_nano, "timeUnixNano")
     observed = check_uint64(log.observed_time_unix_nano, "observedTimeUnixNano")
     absent: list[str] = []
@@ -371,8 +428,8 @@ def _row_of_log(log: messages.LogRecord, origin: _Origin) -> tuple[int, list[Any
     shown = time or observed
     row = [
         _time_text(shown),
-        _id_text(log.trace_id, 16, "traceId"),
-        _id_text(log.span_id, 8, "spanId"),
+        _trace_id_text(log.trace_id),
+        _span_id_text(log.span_id),
         flags & 0xFF,
         log.severity_text or "",
         min(severity, 0xFF),
@@ -414,14 +471,14 @@ _NO_EXEMPLARS: tuple[Any, ...] = (_EMPTY,) * 5
 
 def _rows_of_metric(
     metric: messages.Metric, origin: _Origin, in_seconds: Collection[MetricKind]
-) -> Iterator[tuple[Signal, MetricKind, int, list[Any]]]:
+) -> Iterator[tuple[MetricKind, list[TimedRow]]]:
     rest = None
     if metric.metadata:
-        _, pairs = _split_attributes(metric.metadata, verbatim=True)
-        rest = messages.Metric(metadata=pairs)
+        rest = messages.Metric(metadata=_verbatim_attributes(metric.metadata))
     origin.set_metric(rest)
     for kind, split in _POINTS.items():
         data = getattr(metric, kind.value)
+        rows: list[TimedRow] = []
         for point in (data and data.data_points) or ():
             absent: list[str] = []
             times = _point_times(point) if kind in in_seconds else None
@@ -454,7 +511,9 @@ def _rows_of_metric(
             if times is not None:
                 _keep_times(point, *times)
             row.append(origin.rest(point, absent or None))
-            yield Signal.METRICS, kind, time, row
+            rows.append((time, row))
+        if rows:
+            yield kind, rows
 
 
 _Times = tuple[Any, Any, list[messages.OtlpExemplar], list[Any]]
@@ -511,8 +570,8 @@ def _split_exemplars(point: Any) -> tuple[Any, ...]:
         maps.append(texts)
         times.append(_time_text(time))
         values.append(_split_number(exemplar, None))
-        spans.append(_id_text(exemplar.span_id, 8, "spanId"))
-        traces.append(_id_text(exemplar.trace_id, 16, "traceId"))
+        spans.append(_span_id_text(exemplar.span_id))
+        traces.append(_trace_id_text(exemplar.trace_id))
         exemplar.time_unix_nano = _kept_time(time)
         exemplar.span_id = exemplar.trace_id = None
     if all(exemplar == _NO_EXEMPLAR for exemplar in exemplars):

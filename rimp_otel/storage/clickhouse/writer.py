@@ -21,7 +21,7 @@ from rimp_otel.errors import StorageError
 from rimp_otel.models.records import MetricKind, Signal
 from rimp_otel.process import Reporter, call_in_forked_child
 from rimp_otel.storage.clickhouse.connection import ClickHouseConnection
-from rimp_otel.storage.clickhouse.rows import MAX_TIME, rows_of_line
+from rimp_otel.storage.clickhouse.rows import MAX_TIME, TimedRow, rows_of_line
 from rimp_otel.storage.clickhouse.schema import (
     ORDER,
     REST,
@@ -298,18 +298,16 @@ def _kinds_in_seconds(found: Iterable[ExistingTable]) -> frozenset[MetricKind]:
 
 def _gather(lines: Sequence[bytes], in_seconds: frozenset[MetricKind]) -> _Batches:
     """Return the rows of each table, with the times of the first and the last one."""
-    found: dict[tuple[Signal, MetricKind | None], list[tuple[int, list[Any]]]] = {}
+    found: dict[tuple[Signal, MetricKind | None], list[TimedRow]] = {}
     for line in lines:
-        for signal, kind, when, row in rows_of_line(line, in_seconds):
-            found.setdefault((signal, kind), []).append((when, row))
-    return {
-        key: (
-            [row for _, row in timed],
-            min(when for when, _ in timed),
-            max(when for when, _ in timed),
-        )
-        for key, timed in found.items()
-    }
+        for signal, kind, rows in rows_of_line(line, in_seconds):
+            found.setdefault((signal, kind), []).extend(rows)
+    batches: _Batches = {}
+    for key, timed in found.items():
+        if timed:
+            times = [when for when, _ in timed]
+            batches[key] = [row for _, row in timed], min(times), max(times)
+    return batches
 
 
 def _find(
