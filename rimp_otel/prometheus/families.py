@@ -49,6 +49,12 @@ _KINDS = {
     MetricKind.EXPONENTIAL_HISTOGRAM: "histogram",
     MetricKind.SUMMARY: "summary",
 }
+_SUFFIXES = {
+    "counter": ("_total", "_created"),
+    "histogram": ("_bucket", "_count", "_sum", "_created"),
+    "summary": ("_count", "_sum", "_created"),
+}
+_TARGET = "target"
 _LABELS_OF_KINDS = {"histogram": "le", "summary": "quantile"}
 
 
@@ -114,6 +120,8 @@ class Families:
         found: dict[str, Family] = {}
         labels: dict[str, set[Labels]] = {}
         services = set()
+        # The names of all samples.
+        taken = {_TARGET, f"{_TARGET}_info"}
         for series, value in table.current(now):
             if isinstance(value, Distribution) and scale_of(value) < MIN_SCHEMA:
                 self.dropped["scale_below_-4"] += 1
@@ -124,6 +132,11 @@ class Families:
             name = place.family
             family = found.get(name)
             if family is None:
+                names = {name, *(f"{name}{suffix}" for suffix in _SUFFIXES.get(place.kind, ()))}
+                if taken & names:
+                    self.dropped["name_conflict"] += 1
+                    continue
+                taken |= names
                 help = series.description
                 family = found[name] = Family(place.name, place.kind, place.unit, help, [])
                 labels[name] = set()
@@ -140,7 +153,7 @@ class Families:
             services.add(series.key.owner.service)
             family.members.append(Member(series, place.labels, value))
         if services:
-            found["target"] = self._targets(table.resources, services)
+            found[_TARGET] = self._targets(table.resources, services)
         return [found[name] for name in sorted(found)]
 
     def _targets(self, resources: Mapping[str, Mapping[str, Any]], services: set[str]) -> Family:
@@ -154,7 +167,7 @@ class Families:
             }
             labels = _with_reserved(self._join_labels(own.items()), _job(service))
             members.append(Member(None, labels, 1))
-        return Family("target_info", "info", "", "Target metadata", members)
+        return Family(f"{_TARGET}_info", "info", "", "Target metadata", members)
 
     def _place_of(self, series: Series) -> _Naming:
         key = series.key
@@ -196,7 +209,11 @@ class Families:
 def _with_reserved(own: Mapping[str, str], reserved: Mapping[str, str]) -> Labels:
     """Return labels with those that say where they come from; one of that name is renamed, as
     Prometheus does it."""
-    kept = {f"{_EXPORTED}{name}" if name in reserved else name: text for name, text in own.items()}
+    kept = {
+        f"{_EXPORTED}{name}" if name in reserved else name: text
+        for name, text in own.items()
+        if text  # to Prometheus, a label without a value is none
+    }
     return tuple(sorted({**kept, **reserved}.items()))
 
 

@@ -92,7 +92,10 @@ class InProcessMetrics:
         self._stop.set()
         wake, thread = self._wake, self._thread
         if wake is not None:
-            wake[1].send(b"\0")
+            try:
+                wake[1].send(b"\0")
+            except OSError:  # it ends just now
+                pass
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
         self._stop, self._thread = threading.Event(), None
@@ -169,8 +172,12 @@ class InProcessMetrics:
     ) -> None:
         assert self._wake is not None
         requests = threading.BoundedSemaphore(_MAX_REQUESTS)
+        poll = select.poll()  # which knows descriptors beyond 1,024
+        for waited in (listener, self._wake[0]):
+            poll.register(waited, select.POLLIN)
         while not stop.is_set():
-            select.select([listener, self._wake[0]], [], [], metrics.follow())
+            pause = metrics.follow()
+            poll.poll(None if pause is None else pause * 1_000)
             if stop.is_set():
                 return
             try:

@@ -53,6 +53,25 @@ def test_labels_that_prometheus_needs():
     )
 
 
+def test_names_of_samples_that_collide():
+    """A metric that is named like a sample of another one is left out, and counted."""
+    families, dropped = collect(
+        line("histogram", point(None, count="1", sum=1.0), name="latency"),
+        line("gauge", point(1), name="latency.count"),
+        line("gauge", point(1), name="target.info"),
+    )
+    assert [family.name for family in families] == ["latency", "target_info"]
+    assert families[1].kind == "info"
+    assert dropped == {"name_conflict": 2}
+
+
+def test_labels_without_a_value():
+    """They are none to Prometheus: a series with one is the same as without."""
+    empty = point(1) | {"attributes": [text("a", ""), text("b", "c")]}
+    families, _ = collect(line("gauge", empty))
+    assert [name for name, _ in families[0].members[0].labels] == ["b", "job", "otel_scope_name"]
+
+
 def test_too_coarse():
     """Prometheus has no exponential histogram of a scale below -4: it is left out, and counted."""
     coarse = EXPONENTIAL | {"scale": -5}
