@@ -8,6 +8,8 @@ import { escapeText, formatClock, formatDay, formatShort, formatTime } from "./f
 const MARKER_REACH = 9;
 const MAX_TIP_ROWS = 12;
 const DAY = 86_400;
+const YEAR = 365 * DAY;
+const WHOLE_STEPS = Array.from({ length: 15 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 
 /**
  * @typedef {object} ChartSeries
@@ -248,6 +250,7 @@ function plotOptions({ box, height, syncKey, setAt, latest }) {
         ...axis,
         size: (_plot, values) => widthOfLabels(values),
         values: (_plot, marks) => marks.map((mark) => latest.current.format(mark)),
+        incrs: isStacked ? WHOLE_STEPS : undefined,
         splits: splits && ((_plot, _axis, least, greatest) => splits(least, greatest)),
       },
     ],
@@ -316,6 +319,7 @@ function timeLabels(marks) {
   return marks.map((mark) => {
     const nanos = nanosOf(mark);
     const clock = formatClock(nanos, digits);
+    if (step >= YEAR / 2) return formatDay(nanos).slice(0, 7);
     const text = step >= DAY ? formatDay(nanos).slice(5) : step >= 60 ? clock.slice(0, 5) : clock;
     if (day === null || step >= DAY || formatDay(nanos) === day) return text;
     day = formatDay(nanos);
