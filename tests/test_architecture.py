@@ -20,7 +20,7 @@ SMALL_WITH_ONE_IMPORTER = {
     "cli.screen": "a full-screen terminal, whoever draws on it",
     "viewer.api": "HTTP: the only place that knows the paths of the page's questions",
     "viewer.page_files": "files over HTTP, whatever is in them",
-    "viewer.exceptions": "one question of the page, as logs and metrics are others",
+    "viewer.answers.exceptions": "one question of the page, as logs and metrics are others",
     "viewer.search.catalog": "what the choices of a query page are, whichever API asks",
     "cli.timespec": "how people type times",
     "convert.logs": "start-up: reading does not load the SDK's logs",

@@ -1,5 +1,6 @@
-"""A recording for eyes in other programs: query APIs that existing tools speak.
+"""A recording for eyes: the page in the browser, and query APIs that existing tools speak.
 
-``jaeger`` answers as Jaeger's query service does; ``catalog`` knows which services and operations there
-are. Imports everything below; needs the extra ``server`` for its routes. No telemetry logic of its own.
+``server`` composes all routes, for ``rimp ui`` and ``rimp serve``; ``api`` are those that the page asks,
+``page_files`` the page itself, ``live`` tells of changes. ``questions`` limits what answers cost. What is
+answered lies in folders. Imports everything below; needs the extra ``server``. No telemetry logic of its own.
 """

@@ -14,11 +14,12 @@ from starlette.routing import BaseRoute, Route
 
 from rimp_otel.errors import ConfigurationError, QueryError, RimpError
 from rimp_otel.models.records import Signal
-from rimp_otel.viewer.exceptions import find_exceptions
+from rimp_otel.viewer.answers.exceptions import find_exceptions
+from rimp_otel.viewer.answers.logs import LogAnswers, LogQuery
+from rimp_otel.viewer.answers.metrics import MetricQuery, list_metrics, read_metric
+from rimp_otel.viewer.answers.overview import RecordingAnswers, trace_condition
+from rimp_otel.viewer.answers.sql import SqlAnswers
 from rimp_otel.viewer.live import LiveChanges
-from rimp_otel.viewer.logs import LogAnswers, LogQuery
-from rimp_otel.viewer.metrics import MetricQuery, list_metrics, read_metric
-from rimp_otel.viewer.overview import RecordingAnswers, trace_condition
 from rimp_otel.viewer.parameters import Parameters, parse_trace_id
 from rimp_otel.viewer.questions import (
     NotFoundError,
@@ -28,7 +29,6 @@ from rimp_otel.viewer.questions import (
     TooManyQuestionsError,
 )
 from rimp_otel.viewer.search.conditions import All, Condition
-from rimp_otel.viewer.sql import SqlAnswers
 from rimp_otel.viewer.traceql import parse_traceql
 from rimp_otel.viewer.traceql_spans import condition_of
 from rimp_otel.viewer.traceql_tree import FilterStage

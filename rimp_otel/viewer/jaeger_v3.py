@@ -22,9 +22,9 @@ from starlette.routing import BaseRoute, Route
 from rimp_otel.errors import ConfigurationError, RimpError
 from rimp_otel.models.accessors import parent_id_of, span_id_of
 from rimp_otel.models.times import Window, find_duration, to_unix_nano
+from rimp_otel.viewer.answers.overview import RecordingAnswers
 from rimp_otel.viewer.api import error_status
 from rimp_otel.viewer.jaeger import tag_condition
-from rimp_otel.viewer.overview import RecordingAnswers
 from rimp_otel.viewer.questions import NotFoundError, PreparingError, Questions, check_time
 from rimp_otel.viewer.search.catalog import OperationCatalog
 from rimp_otel.viewer.search.conditions import All, Comparison, Condition, Scope

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rimp_otel.errors import MissingExtraError, QueryError
+from rimp_otel.viewer.answers.sql import SqlAnswers
 from rimp_otel.viewer.questions import PreparingError
 from rimp_otel.viewer.search.conditions import INTRINSICS, Scope, to_sql
 from rimp_otel.viewer.search.trace_search import Aggregation, Cell, SpanField, TraceSearch
-from rimp_otel.viewer.sql import SqlAnswers
 
 __all__ = ["SpanNumbers"]
 

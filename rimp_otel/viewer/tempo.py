@@ -22,13 +22,13 @@ from starlette.routing import BaseRoute, Mount, Route
 from rimp_otel.errors import ConfigurationError, RimpError
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window, find_duration, to_unix_nano
+from rimp_otel.viewer.answers.overview import RecordingAnswers
+from rimp_otel.viewer.answers.sql import SqlAnswers
 from rimp_otel.viewer.api import error_status
-from rimp_otel.viewer.overview import RecordingAnswers
 from rimp_otel.viewer.questions import NotFoundError, PreparingError, Questions
 from rimp_otel.viewer.search.conditions import All, Comparison, Condition, Scope
 from rimp_otel.viewer.search.trace_search import Aggregation, SpanField, TraceSearch
 from rimp_otel.viewer.span_numbers import SpanNumbers
-from rimp_otel.viewer.sql import SqlAnswers
 from rimp_otel.viewer.tempo_answers import (
     instant_series,
     range_series,

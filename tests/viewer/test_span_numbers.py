@@ -10,11 +10,11 @@ pytest.importorskip("duckdb")
 from rimp_otel import TelemetryData
 from rimp_otel.models.times import Window
 from rimp_otel.storage.recording import open_storage
+from rimp_otel.viewer.answers.sql import SqlAnswers
 from rimp_otel.viewer.questions import PreparingError
 from rimp_otel.viewer.search.conditions import Comparison, Scope
 from rimp_otel.viewer.search.trace_search import Aggregation, SpanField, TraceSearch
 from rimp_otel.viewer.span_numbers import SpanNumbers
-from rimp_otel.viewer.sql import SqlAnswers
 from tests.viewer.test_jaeger import DETAILED, START, S, attribute, line, span
 
 

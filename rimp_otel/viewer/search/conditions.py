@@ -20,7 +20,7 @@ from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.accessors import parent_id_of, span_id_of, start_of, trace_id_of
 from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import Signal
-from rimp_otel.viewer.patterns import compile_full_match
+from rimp_otel.viewer.search.patterns import compile_full_match
 
 __all__ = [
     "INTRINSICS",

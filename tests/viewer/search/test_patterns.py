@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rimp_otel.errors import ConfigurationError
-from rimp_otel.viewer.patterns import compile_full_match
+from rimp_otel.viewer.search.patterns import compile_full_match
 
 ATOMS = st.sampled_from(["a", "b", ".", "[ab]", "[^a]", r"\d", r"\w", r"\s", "1", "-", "[a-c1]"])
 PATTERNS = st.recursive(

@@ -15,7 +15,7 @@ from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
 from rimp_otel.storage.recording import open_storage
-from rimp_otel.viewer.overview import RecordingAnswers, choose_step, trace_condition
+from rimp_otel.viewer.answers.overview import RecordingAnswers, choose_step, trace_condition
 from rimp_otel.viewer.parameters import parse_attribute_test
 from rimp_otel.viewer.questions import NotFoundError, PreparingError
 from tests.viewer.recordings import START, S, log_line, span_json, span_line

@@ -11,7 +11,7 @@ pytest.importorskip("starlette")
 
 from rimp_otel import TelemetryData
 from rimp_otel.storage.recording import open_storage
-from rimp_otel.viewer.logs import LogAnswers, LogQuery
+from rimp_otel.viewer.answers.logs import LogAnswers, LogQuery
 from rimp_otel.viewer.parameters import AttributeTest
 from tests.transport.serving import Served
 from tests.viewer.shown import Shown

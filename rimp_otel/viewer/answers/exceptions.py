@@ -15,9 +15,9 @@ from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
 from rimp_otel.storage.base import Selection
-from rimp_otel.viewer.line_sieve import sieve_lines
+from rimp_otel.viewer.answers.line_sieve import sieve_lines
+from rimp_otel.viewer.answers.time_steps import NewestParts, TimeSteps, bounded_window
 from rimp_otel.viewer.questions import check_time, open_watched
-from rimp_otel.viewer.time_steps import NewestParts, TimeSteps, bounded_window
 
 __all__ = ["find_exceptions"]
 

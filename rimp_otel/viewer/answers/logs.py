@@ -23,13 +23,13 @@ from rimp_otel.models.times import Window
 from rimp_otel.otlp.lines import EncodedRecord, join_lines
 from rimp_otel.storage.base import Recording, Selection
 from rimp_otel.storage.reading import Decode
-from rimp_otel.viewer.attribute_tests import OWN_SCOPES, make_record_matcher
-from rimp_otel.viewer.line_sieve import sieve_lines
+from rimp_otel.viewer.answers.attribute_tests import OWN_SCOPES, make_record_matcher
+from rimp_otel.viewer.answers.line_sieve import sieve_lines
+from rimp_otel.viewer.answers.time_steps import NewestParts, TimeSteps, bounded_window
 from rimp_otel.viewer.parameters import AttributeTest
 from rimp_otel.viewer.questions import check_time, open_watched
 from rimp_otel.viewer.rollups.rollup import SEVERITY_NAMES, LogKey
 from rimp_otel.viewer.rollups.store import open_rollups
-from rimp_otel.viewer.time_steps import NewestParts, TimeSteps, bounded_window
 
 __all__ = ["LEVELS", "LogAnswers", "LogQuery", "otlp_data"]
 

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("starlette")
 
-from rimp_otel.viewer.line_sieve import sieve_lines
+from rimp_otel.viewer.answers.line_sieve import sieve_lines
 from tests.transport.serving import span, traces
 
 
