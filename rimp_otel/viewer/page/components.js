@@ -70,6 +70,12 @@ export function ErrorNotice({ error, retry }) {
     </div>`;
 }
 
+/** Says that an answer is of a part of the time range: not all could be read in time. */
+export function PartlyRead() {
+  return html`<p class="partly-read warn-text small-text" role="status">Of the newest part of this time range: there was no time to read all of it. A
+    shorter range has it all.</p>`;
+}
+
 /** What to say and do where there is nothing to show. */
 export function EmptyState({ title, children }) {
   return html`<div class="empty"><h2>${title}</h2>${children}</div>`;

@@ -15,8 +15,8 @@ const EMPTY = { records: [], older: null, newer: null, added: 0, isComplete: tru
  * @param {any[]} key what the filter is, besides a time range that moves with the clock
  * @param {number} revision grows when there may be new records
  * @returns {{records: import("./otlp.js").LogRecord[], added: number, isLoading: boolean, error: Error|null,
- *   progress: object|null, hasOlder: boolean, loadOlder: function, retry: function}}
- *   `added`: how many records the last answer put before the others
+ *   progress: object|null, hasOlder: boolean, isComplete: boolean, loadOlder: function, retry: function}}
+ *   `added`: how many records the last answer put before the others; `isComplete`: it could search as far as it had to
  */
 export function useLogPages(source, filter, key, revision) {
   const [pages, setPages] = useState(EMPTY);
@@ -67,8 +67,8 @@ function replaceAll(_old, records, { older, newer, is_complete: isComplete }) {
   return { records, older, newer, added: 0, isComplete };
 }
 
-function addOlder(old, records, { older }) {
-  return { ...old, records: [...old.records, ...records], older, added: 0 };
+function addOlder(old, records, { older, is_complete: isComplete }) {
+  return { ...old, records: [...old.records, ...records], older, added: 0, isComplete };
 }
 
 function addNewer(old, records, { newer }) {

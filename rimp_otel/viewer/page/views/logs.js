@@ -2,7 +2,7 @@
 
 import { TimeChart, timesOfSteps } from "../charts.js";
 import {
-  Answer, Chip, CopyButton, EmptyState, ErrorNotice, html, Icon, Menu, OptionList, Progress, ServiceName, Sparkline, useAnswer,
+  Answer, Chip, CopyButton, EmptyState, ErrorNotice, html, Icon, Menu, OptionList, PartlyRead, Progress, ServiceName, Sparkline, useAnswer,
   useEffect, useMemo, useRef, useState,
 } from "../components.js";
 import { escapeLines, escapeText, formatAge, formatCount, formatNear, formatNumber, formatShort, formatTime } from "../format.js";
@@ -149,7 +149,7 @@ function Records({ source, state, navigate }) {
               renderRow=${(index) =>
                 records[index]
                   ? html`<${LogRow} record=${records[index]} now=${now} />`
-                  : html`<${OlderRow} load=${pages.loadOlder} isLoading=${pages.isLoading} key=${count} />`} />`
+                  : html`<${OlderRow} load=${pages.loadOlder} isLoading=${pages.isLoading} isComplete=${pages.isComplete} key=${count} />`} />`
           : !pages.isLoading && !pages.error && html`<${NoRecords} ...${{ state, navigate }} />`}
       </div>
       ${state.record && html`<${OpenRecord} ...${{ source, state, navigate, close }} record=${records[selected]} />`}
@@ -160,7 +160,7 @@ function Records({ source, state, navigate }) {
 function describeCount({ records, hasOlder, isLoading, isComplete }) {
   if (isLoading && !records.length) return "Reading…";
   const count = formatCount(records.length, "record");
-  return `${hasOlder ? `The newest ${count}` : count}${isComplete ? "" : "; not all could be searched in time"}`;
+  return `${hasOlder ? `The newest ${count}` : count}${isComplete ? "" : ", as far as could be searched in time"}`;
 }
 
 /** Return what tells the record from others in the URL. */
@@ -188,12 +188,13 @@ function firstLine(text) {
   return line.length > 400 ? `${line.slice(0, 400)}…` : line;
 }
 
-/** The last row: it asks for older records as soon as it comes into sight. */
-function OlderRow({ load, isLoading }) {
+/** The last row: it asks for older records as soon as it comes into sight; for long searches, by a press. */
+function OlderRow({ load, isLoading, isComplete }) {
   useEffect(() => {
-    load();
+    if (isComplete) load();
   }, [isLoading]);
-  return html`<span class="muted">${isLoading ? "Reading older records…" : html`<button type="button" class="small" onClick=${load}>Older records</button>`}</span>`;
+  if (isLoading) return html`<span class="muted">Reading older records…</span>`;
+  return html`<button type="button" class="small" onClick=${load}>${isComplete ? "Older records" : "Search further back"}</button>`;
 }
 
 function NoRecords({ state, navigate }) {
@@ -211,7 +212,7 @@ function LevelHistogram({ source, state, navigate, filter }) {
   const [hidden, setHidden] = useState([]);
   return html`
     <${Answer} answer=${answer}>
-      ${({ from, step, series }) => {
+      ${({ from, step, series, is_complete: isComplete }) => {
         const totals = LEVELS.map(({ name }) => (series[name] ?? []).reduce((sum, count) => sum + count, 0));
         const known = LEVELS.filter((_level, index) => totals[index] > 0);
         const steps = Math.max(...Object.values(series).map((values) => values.length), 1);
@@ -222,6 +223,7 @@ function LevelHistogram({ source, state, navigate, filter }) {
               times=${timesOfSteps({ from, step }, steps)} step=${step / 1e9} format=${formatShort}
               series=${[...known].reverse().map(({ name, color }) => ({ label: name, color, values: series[name], isHidden: hidden.includes(name) }))}
               onSelect=${(range) => navigate({ ...range, record: null })} />
+            ${isComplete === false && html`<${PartlyRead} />`}
             <ul class="levels" aria-label="Levels">
               ${known.map(({ name, color }) => html`
                 <li><button type="button" class="bare" aria-pressed=${!hidden.includes(name)} title="Hide or show in the chart"
@@ -352,10 +354,11 @@ function Exceptions({ source, state, navigate }) {
   );
   return html`
     <${Answer} answer=${answer}>
-      ${({ errors }) =>
-        errors.length
+      ${({ errors, is_complete: isComplete }) => html`
+        ${isComplete === false && html`<${PartlyRead} />`}
+        ${errors.length
           ? html`<${ExceptionTable} ...${{ source, state, navigate, errors }} />`
-          : html`<${EmptyState} title="No exceptions in this time range"><p>Neither a span nor a log record has one.</p><//>`}
+          : html`<${EmptyState} title="No exceptions in this time range"><p>Neither a span nor a log record has one.</p><//>`}`}
     <//>`;
 }
 

@@ -208,7 +208,7 @@ function cutToWidth(text, width) {
 
 function MapTables({ map, rate, state, navigate, isHidden = false }) {
   const nameCell = (name) =>
-    isHidden ? name || "no service name" : html`<button type="button" class="row-button" onClick=${() => navigate({ service: name })}><${ServiceName} name=${name} /></button>`;
+    isHidden ? escapeText(name || "no service name") : html`<button type="button" class="row-button" onClick=${() => navigate({ service: name })}><${ServiceName} name=${name} /></button>`;
   return html`
     <table class="map-table"><caption>Services</caption>
       <thead><tr><th scope="col">Service</th><th scope="col" class="number">Requests</th><th scope="col" class="number">Rate</th>
@@ -221,7 +221,7 @@ function MapTables({ map, rate, state, navigate, isHidden = false }) {
       <thead><tr><th scope="col">From</th><th scope="col">To</th><th scope="col" class="number">Calls</th><th scope="col" class="number">Rate</th>
         <th scope="col" class="number">Errors</th><th scope="col" class="number">p50</th><th scope="col" class="number">p99</th></tr></thead>
       <tbody>${map.edges.map(({ from, to, calls, errors, p50, p99 }) => html`
-        <tr><td>${isHidden ? from : html`<${ServiceName} name=${from} />`}</td><td>${isHidden ? to : html`<${ServiceName} name=${to} />`}</td>
+        <tr><td>${isHidden ? escapeText(from) : html`<${ServiceName} name=${from} />`}</td><td>${isHidden ? escapeText(to) : html`<${ServiceName} name=${to} />`}</td>
           <td class="number">${formatNumber(calls)}</td><td class="number">${rate(calls)}</td>
           <td class=${`number ${gradeText(errors, calls)}`}>${formatPercent(calls ? errors / calls : 0)}</td>
           <td class="number">${formatDuration(p50)}</td><td class="number">${formatDuration(p99)}</td></tr>`)}</tbody></table>`;

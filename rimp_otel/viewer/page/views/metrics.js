@@ -2,7 +2,7 @@
 
 import { HeatMap, Legend, secondsOf, TimeChart, timesOfSteps } from "../charts.js";
 import { serviceColor } from "../colors.js";
-import { Answer, Chip, EmptyState, html, Menu, OptionList, ServiceName, useAnswer, useMemo, useState } from "../components.js";
+import { Answer, Chip, EmptyState, html, Menu, OptionList, PartlyRead, ServiceName, useAnswer, useMemo, useState } from "../components.js";
 import { escapeText, formatClock, formatCount, formatDuration } from "../format.js";
 import { AttributeMenu, buttonLabel } from "../filters.js";
 import { useKeys } from "../keys.js";
@@ -36,16 +36,16 @@ export function MetricsView({ source, state, navigate, info }) {
   return html`
     <div class="metrics">
       <${Answer} answer=${answer}>
-        ${({ metrics }) =>
+        ${({ metrics, is_complete: isComplete }) =>
           metrics.length
-            ? html`<${Metrics} ...${{ source, state, navigate, info, metrics }} />`
+            ? html`<${Metrics} ...${{ source, state, navigate, info, metrics, isComplete }} />`
             : html`<${EmptyState} title="No metrics in this time range">
                 <p>Choose a longer range at the top. <code>rimp run -- python app.py</code> records a program's metrics.</p><//>`}
       <//>
     </div>`;
 }
 
-function Metrics({ source, state, navigate, info, metrics }) {
+function Metrics({ source, state, navigate, info, metrics, isComplete }) {
   const [typed, setTyped] = useState("");
   const wanted = typed.trim().toLowerCase();
   const found = useMemo(
@@ -66,6 +66,7 @@ function Metrics({ source, state, navigate, info, metrics }) {
             rowProps=${(index) => ({ class: "metric", onClick: () => choose(index), title: found[index].description })}
             renderRow=${(index) => html`<${MetricRow} metric=${found[index]} />`} />`
         : html`<p class="muted pad">No metric has this in its name or description.</p>`}
+      ${isComplete === false && html`<${PartlyRead} />`}
     </div>
     <div class="metric-detail">
       ${shown
