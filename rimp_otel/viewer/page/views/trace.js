@@ -35,7 +35,7 @@ export function TraceView({ source, state, navigate }) {
         <p>${escapeText(answer.error.message)}</p>
         <p><a href=${linkTo(state, { view: "traces" })}>Look for others</a></p><//>`;
   }
-  return html`<${Answer} answer=${answer}>${(value) => html`<${TracePage} ...${{ trace, data: value, source, state, navigate }} />`}<//>`;
+  return html`<${Answer} answer=${answer}>${(value) => html`<${TracePage} key=${trace.id} ...${{ trace, data: value, source, state, navigate }} />`}<//>`;
 }
 
 function TracePage({ trace, data, source, state, navigate }) {
