@@ -21,7 +21,7 @@ from rimp_otel.otlp.decode_metrics import decode_metrics
 from rimp_otel.otlp.decode_spans import decode_spans
 from rimp_otel.otlp.messages import AnyValue, KeyValue
 from rimp_otel.otlp.values import attributes_json
-from rimp_otel.storage.clickhouse.rows import KIND_NAMES, STATUS_NAMES, Rest
+from rimp_otel.storage.clickhouse.rows import KIND_NAMES, MAX_TIME, STATUS_NAMES, Rest
 from rimp_otel.storage.clickhouse.schema import TABLES, ExistingTable, TableDefinition, quote_name
 
 __all__ = ["RowDecoder", "selected_columns"]
@@ -247,7 +247,9 @@ def _span_group(row: Any) -> messages.ResourceSpans:
     start = row.Timestamp if span.start_time_unix_nano is None else span.start_time_unix_nano
     span.start_time_unix_nano = max(start, 0)
     if span.end_time_unix_nano is None:
-        span.end_time_unix_nano = max(start + row.Duration, 0)
+        # Of a span without an end, other exporters have written a negative duration.
+        has_ended = 0 <= row.Duration <= MAX_TIME
+        span.end_time_unix_nano = max(start + row.Duration, 0) if has_ended else 0
     span.trace_id, span.span_id = row.TraceId, row.SpanId
     span.parent_span_id, span.trace_state = row.ParentSpanId, row.TraceState
     span.name = row.SpanName

@@ -325,10 +325,10 @@ def _row_of_span(span: messages.Span, origin: _Origin) -> TimedRow:
         check_uint64(max(start, end), "startTimeUnixNano" if start > end else "endTimeUnixNano")
     absent = None
     duration = end - start
-    if duration >= 0:
+    if 0 <= duration <= MAX_TIME:
         span.end_time_unix_nano = None
     else:
-        duration = 0
+        duration = 0 if duration < 0 else duration
         if not end:
             span.end_time_unix_nano = None
             absent = ["end_time_unix_nano"]
