@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("starlette")
 
-from tests.processes import ROOT, run_process
+from tests.processes import ROOT, run, run_process
 from tests.transport.serving import DEADLINE
 
 LINE = re.compile(
@@ -111,3 +111,33 @@ def test_no_recording(tmp_path):
     (tmp_path / "x.jsonl").write_text("{}")
     done = ui("--path", str(tmp_path / "x.jsonl"))
     assert (done.returncode, "no recording" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(("missing", "named"), [("starlette", "Starlette"), ("uvicorn", "uvicorn")])
+def test_without_the_extra(tmp_path, missing, named):
+    """It says what to install."""
+    script = f"""
+import sys
+sys.modules[{missing!r}] = None
+from rimp_otel.cli.main import main
+sys.exit(main(["ui", "--no-open", "--path", sys.argv[1]]))
+"""
+    done = run_process([sys.executable, "-c", script, str(tmp_path / "t")])
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"rimp: {named} is not installed. Install it with: pip install 'rimp-otel[ui]'\n",
+    )
+
+
+def test_help_loads_nothing_more():
+    """Neither the SDK nor a server is imported for the help."""
+    script = """
+import sys
+from rimp_otel.cli.main import main
+try:
+    main(["ui", "--help"])
+except SystemExit:
+    pass
+print([name for name in ("opentelemetry", "starlette", "uvicorn", "duckdb") if name in sys.modules])
+"""
+    assert run(script).splitlines()[-1] == "[]"
