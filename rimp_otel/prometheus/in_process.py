@@ -21,6 +21,7 @@ from rimp_otel.fsutil import CREATE_FLAGS, lock_file, unlock_file
 from rimp_otel.process import Reporter, call_in_forked_child, describe_error
 from rimp_otel.prometheus.recording_metrics import RecordingMetrics
 from rimp_otel.storage.recording import layout_of
+from rimp_otel.streaming.worker import QuietThread, suppress_instrumentation
 
 __all__ = ["InProcessMetrics"]
 
@@ -80,7 +81,7 @@ class InProcessMetrics:
         """Begin to serve, unless that was done. Waits for nothing, and raises nothing."""
         if self._thread is not None or self._stop.is_set():
             return
-        thread = threading.Thread(target=self._supervise, name="rimp-metrics", daemon=True)
+        thread = QuietThread(target=self._supervise, name="rimp-metrics", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # no more threads, or the interpreter ends
@@ -113,6 +114,7 @@ class InProcessMetrics:
 
     def _supervise(self) -> None:
         stop = self._stop
+        suppress_instrumentation()
         while not stop.is_set():
             try:
                 if self._take_lock():
@@ -203,6 +205,7 @@ class InProcessMetrics:
         self._connections.add(connection)
 
         def answer() -> None:
+            suppress_instrumentation()
             try:
                 connection.settimeout(_MAX_WAIT)
                 _RequestHandler(connection, metrics, hosts)
@@ -216,7 +219,7 @@ class InProcessMetrics:
                 requests.release()
 
         try:
-            threading.Thread(target=answer, name="rimp-metrics-answer", daemon=True).start()
+            QuietThread(target=answer, name="rimp-metrics-answer", daemon=True).start()
         except RuntimeError:  # no more threads, or the interpreter ends
             self._connections.discard(connection)
             connection.close()

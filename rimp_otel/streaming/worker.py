@@ -20,6 +20,7 @@ __all__ = [
     "Consumer",
     "ConsumerFunction",
     "ConsumerStats",
+    "QuietThread",
     "Task",
     "Worker",
     "suppress_instrumentation",
@@ -45,7 +46,7 @@ class ConsumerStats(NamedTuple):
     last_error: str | None = None
 
 
-class _NamedThread(threading.Thread):
+class QuietThread(threading.Thread):
     """A daemon thread that ends without a word where gevent or eventlet came after its start.
 
     They replace the function that tells one thread from another, so that ``threading`` does not find the
@@ -141,7 +142,7 @@ class Consumer:
         if self._thread is not None and self._thread.is_alive():
             return True
         self._closed = False
-        thread = _NamedThread(target=self._run, name="rimp-consumer", daemon=True)
+        thread = QuietThread(target=self._run, name="rimp-consumer", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the interpreter is exiting, and starts no thread any more
@@ -314,7 +315,7 @@ class Worker:
             if self.is_running:
                 return True
             inbox: queue.SimpleQueue[Task | _EndOfThread | None] = queue.SimpleQueue()
-            thread = _NamedThread(target=self._run, args=(inbox,), name=self._name, daemon=True)
+            thread = QuietThread(target=self._run, args=(inbox,), name=self._name, daemon=True)
             self._inbox, self._woken = inbox, False
             try:
                 thread.start()
@@ -441,7 +442,7 @@ class Worker:
             suppress_instrumentation()
             self._run_here(task)
 
-        thread = _NamedThread(target=run, name="rimp-aside", daemon=True)
+        thread = QuietThread(target=run, name="rimp-aside", daemon=True)
         try:
             thread.start()
         except RuntimeError:

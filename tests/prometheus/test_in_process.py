@@ -9,12 +9,13 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import suppress
 
 import pytest
 
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
 from rimp_otel.prometheus.in_process import InProcessMetrics
-from tests.processes import ROOT
+from tests.processes import ROOT, run, skip_without
 from tests.prometheus.prometheus_server import DEADLINE, free_port, wait_for
 
 
@@ -162,7 +163,31 @@ def test_prefork_workers(tmp_path):
         finally:
             parent.kill()
             for child in children:
-                os.kill(child, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+
+
+INSTRUMENTED = """
+import sys, urllib.request
+import rimp_otel
+from opentelemetry.instrumentation.sqlite3 import SQLite3Instrumentor
+
+with rimp_otel.install(path=sys.argv[1], quiet=True, prometheus_port=int(sys.argv[2])):
+    SQLite3Instrumentor().instrument()
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[2]}/metrics").read()
+            break
+        except OSError:
+            pass
+print(len(rimp_otel.SQLiteStorage(sys.argv[1]).retrieve().spans))
+"""
+
+
+def test_no_spans_of_its_own(tmp_path):
+    """What reads a database here is not traced, also where the program's queries are."""
+    skip_without("opentelemetry.instrumentation.sqlite3")
+    assert run(INSTRUMENTED, tmp_path / "recording.db", free_port()) == "0\n"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pathlib import Path
 from rimp_otel.collector.stats import is_self_observability_enabled
 from rimp_otel.errors import RimpError
 from rimp_otel.process import Reporter, call_in_forked_child, describe_error
+from rimp_otel.streaming.worker import QuietThread
 from rimp_otel.transport.forwarding.cursor import DestinationLockedError
 from rimp_otel.transport.forwarding.destination import (
     Destination,
@@ -89,7 +90,7 @@ class InProcessForwarding:
         """Begin to forward, unless that was done. Waits for nothing."""
         if self._thread is not None or self._stop.is_set():
             return
-        thread = threading.Thread(target=self._supervise, name="rimp-forward-start", daemon=True)
+        thread = QuietThread(target=self._supervise, name="rimp-forward-start", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # no more threads, or the interpreter ends
