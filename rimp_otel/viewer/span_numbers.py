@@ -112,8 +112,13 @@ _BUCKET = (
 )
 
 
+_SERVICE = SpanField(Scope.RESOURCE, "service.name")  # which has a column of its own
+
+
 def _field_in_sql(field: SpanField) -> _Parameterized | None:
     scope, key = field
+    if field == _SERVICE:
+        return _Parameterized("nullif(ServiceName, '')", [])
     if scope is Scope.INTRINSIC:
         intrinsic = INTRINSICS.get(key)
         if intrinsic is None:
@@ -131,6 +136,8 @@ def _field_in_sql(field: SpanField) -> _Parameterized | None:
 def _type_in_sql(field: SpanField) -> str:
     """Return the type of a field's value, as the views have it: NULL for a text."""
     scope, key = field
+    if field == _SERVICE:
+        return "NULL"
     if scope is Scope.INTRINSIC:
         return "NULL" if INTRINSICS[key].is_text else "'int'"
     if scope is Scope.ANY:
@@ -142,6 +149,8 @@ def _type_in_sql(field: SpanField) -> str:
 
 
 def _type_values(field: SpanField) -> list[str]:
+    if field == _SERVICE:
+        return []
     return [field.key] * {Scope.INTRINSIC: 0, Scope.ANY: 3}.get(field.scope, 1)
 
 
