@@ -11,7 +11,7 @@ from rimp_otel.viewer.questions import PreparingError
 from rimp_otel.viewer.search.conditions import INTRINSICS, Scope, to_sql
 from rimp_otel.viewer.search.trace_search import Aggregation, Cell, SpanField, TraceSearch
 
-__all__ = ["SpanNumbers"]
+__all__ = ["SpanNumbers", "typed_group_value"]
 
 _QUICK = 0.3  # seconds
 _MAX_ROWS = 200_000
@@ -174,7 +174,7 @@ def _cells_of(rows: Sequence[Sequence[Any]], fields: int) -> list[Cell]:
 
 def _cell_of(key: Sequence[Any], parts: Sequence[Sequence[Any]]) -> Cell:
     step, *pairs = key
-    group = tuple(map(_typed_group_value, pairs[::2], pairs[1::2]))
+    group = tuple(map(typed_group_value, pairs[::2], pairs[1::2]))
     buckets: dict[int, int] = {}
     for exponent, count, *_ in parts:
         buckets[exponent] = buckets.get(exponent, 0) + count
@@ -189,7 +189,8 @@ def _cell_of(key: Sequence[Any], parts: Sequence[Sequence[Any]]) -> Cell:
     )
 
 
-def _typed_group_value(value: Any, kind: str | None) -> Any:
+def typed_group_value(value: Any, kind: str | None) -> Any:
+    """Return a value of the views as what it was recorded as, by its type there: None for a text."""
     if value is None or not isinstance(value, str):
         return value
     if kind == "bool":

@@ -39,6 +39,7 @@ from rimp_otel.viewer.tempo_answers import (
     traces_in_proto_json,
 )
 from rimp_otel.viewer.traceql import TraceQLError, parse_traceql, parse_traceql_field
+from rimp_otel.viewer.traceql_comparison import SpanComparison
 from rimp_otel.viewer.traceql_search import SearchBounds, TraceQLSearch
 from rimp_otel.viewer.traceql_spans import condition_of, field_of, root_field
 from rimp_otel.viewer.traceql_tree import INTRINSICS, Attribute, FilterStage
@@ -109,7 +110,7 @@ class TempoQueries:
         self._clock = clock
         self._spans = TraceSearch(path)
         self._numbers = SpanNumbers(self._spans, sql)
-        self._search = TraceQLSearch(self._spans, self._numbers)
+        self._search = TraceQLSearch(self._spans, self._numbers, SpanComparison(path, sql))
         self._answers = RecordingAnswers(path, clock)
 
     def tags(self, query: QueryParams) -> dict[str, Any]:

@@ -1,19 +1,18 @@
 """Series of a TraceQL query that measures, of the numbers of spans by step and group.
 
 As Tempo makes them: labels, powers of two as the buckets of histograms and quantiles, durations in
-seconds, and what ``compare()`` tells of all attributes.
+seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from rimp_otel.viewer.search.trace_search import Cell, bucket_of
 from rimp_otel.viewer.traceql_tree import (
     INTRINSICS,
     Attribute,
-    Compare,
     Measure,
     TopSeries,
     format_expression,
@@ -21,7 +20,6 @@ from rimp_otel.viewer.traceql_tree import (
 
 __all__ = [
     "WITH_BUCKETS",
-    "ComparedCounts",
     "MeasuredSeries",
     "SpanExemplar",
     "add_exemplar",
@@ -188,57 +186,3 @@ def keep_top(series: Sequence[MeasuredSeries], top: TopSeries, steps: int) -> li
         for value, negative in ranked[: top.number]:
             kept[-negative].values[step] = value
     return [one for one in kept if any(value is not None for value in one.values)]
-
-
-# Comparisons of a selection with the rest.
-
-
-class ComparedCounts:
-    """Counts of values by attribute, of all spans and of the selected ones."""
-
-    def __init__(self, wanted: Compare, steps: int) -> None:
-        self._top, self._steps = wanted.top, steps
-        self._counts: dict[tuple[str, bool], dict[Any, list[float]]] = {}
-
-    def add(self, name: str, is_selected: bool, cells: Sequence[Cell], offset: int) -> None:
-        """Add cells, whose steps are counted from ``offset`` on."""
-        own = self._counts.setdefault((name, is_selected), {})
-        for cell in cells:
-            (value,) = cell.group
-            if value not in (None, "") and 0 <= cell.step + offset < self._steps:
-                key = type(value), value if isinstance(value, (str, int, float)) else str(value)
-                own.setdefault(key, [0.0] * self._steps)[cell.step + offset] += cell.count
-
-    def series(self) -> list[MeasuredSeries]:
-        """Return them as Tempo does: the most frequent values of both, and their totals."""
-        found = []
-        for name in {name: None for name, _ in self._counts}:
-            chosen = self._counts.get((name, True), {})
-            others = self._without(self._counts.get((name, False), {}), chosen)
-            for kind, values in (("baseline", others), ("selection", chosen)):
-                ranked = sorted(values.items(), key=lambda item: -sum(item[1]))
-                for (_, value), counts in ranked[: self._top]:
-                    found.append(_compared_series(kind, name, value, counts))
-                if values:
-                    total = [sum(counts) for counts in zip(*values.values(), strict=True)]
-                    found.append(_compared_series(f"{kind}_total", name, None, total))
-            if max(len(others), len(chosen)) > self._top:
-                labels = (("__meta_error", "__too_many_values__"), (name, None))
-                found.append(MeasuredSeries(labels, []))
-        return found
-
-    @staticmethod
-    def _without(
-        everything: Mapping[Any, list[float]], selected: Mapping[Any, list[float]]
-    ) -> dict[Any, list[float]]:
-        rest = {}
-        for key, counts in everything.items():
-            chosen = selected.get(key, [0.0] * len(counts))
-            left = [max(count - part, 0.0) for count, part in zip(counts, chosen, strict=True)]
-            if any(left):
-                rest[key] = left
-        return rest
-
-
-def _compared_series(kind: str, name: str, value: Any, counts: Sequence[float]) -> MeasuredSeries:
-    return MeasuredSeries((("__meta_type", kind), (name, value)), list(counts))

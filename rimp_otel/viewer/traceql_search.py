@@ -30,9 +30,9 @@ from rimp_otel.viewer.search.trace_search import (
 )
 from rimp_otel.viewer.span_numbers import SpanNumbers
 from rimp_otel.viewer.traceql import parse_traceql
+from rimp_otel.viewer.traceql_comparison import ComparedSpans, SpanComparison
 from rimp_otel.viewer.traceql_metrics import (
     WITH_BUCKETS,
-    ComparedCounts,
     MeasuredSeries,
     SpanExemplar,
     add_exemplar,
@@ -43,7 +43,6 @@ from rimp_otel.viewer.traceql_spans import (
     NeededCondition,
     SpanSet,
     TraceTree,
-    all_of,
     attributes_in,
     condition_of,
     field_of,
@@ -62,7 +61,6 @@ from rimp_otel.viewer.traceql_tree import (
     Query,
     Select,
     SpansetFilter,
-    format_expression,
 )
 
 __all__ = ["MatchedSpan", "MatchedTrace", "SearchBounds", "TraceQLSearch", "parse_filter"]
@@ -71,7 +69,6 @@ _DEADLINE = 20.0
 _EXEMPLARS_DEADLINE = 2.0
 _MAX_CANDIDATES = 20_000
 _MAX_MEASURED_TRACES = 10_000
-_MAX_COMPARED_KEYS = 200
 
 
 class SearchBounds(NamedTuple):
@@ -114,6 +111,7 @@ class TraceQLSearch:
     Args:
         search: finds traces of the recording.
         numbers: aggregates its spans.
+        comparison: compares them.
         monotonic: returns seconds that never go back, for deadlines.
     """
 
@@ -121,10 +119,12 @@ class TraceQLSearch:
         self,
         search: TraceSearch,
         numbers: SpanNumbers,
+        comparison: SpanComparison,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._search = search
         self._numbers = numbers
+        self._comparison = comparison
         self._monotonic = monotonic
 
     def find(self, query: Query, selection: SearchBounds) -> tuple[list[MatchedTrace], bool]:
@@ -216,7 +216,7 @@ class TraceQLSearch:
         if query.measure is None:
             raise ConfigurationError("this query makes no numbers: add one such as | rate()")
         if isinstance(query.measure, Compare):
-            return self._compare(query, query.measure, window, step, steps)
+            return self._compare(query, query.measure, window, step)
         cells = self._cells(query, query.measure, window, step)
         series = series_of(query.measure, cells, step, steps)
         for top in query.tops:
@@ -278,39 +278,24 @@ class TraceQLSearch:
         return [one.finish() for one in sums.values()]
 
     def _compare(
-        self, query: Query, wanted: Compare, window: Window, step: int, steps: int
+        self, query: Query, wanted: Compare, window: Window, step: int
     ) -> list[MeasuredSeries]:
         base, chosen = _needed(query), condition_of(wanted.selection)
-        both = all_of([base, chosen]).condition
-        conditions = [base.condition, both]
-        if is_about_roots(base.condition):
-            conditions = [root_condition(c) for c in conditions if c is not None]
         is_enough = base.is_enough and _is_simple(query) and chosen.is_enough
-        if not is_enough or any(map(is_about_traces, conditions)):
-            raise ConfigurationError("compare() takes filters that look at single spans only")
-        until = self._monotonic() + _DEADLINE
-        counts = ComparedCounts(wanted, steps)
-        for attribute in self._compared_attributes(window):
-            fields = (SpanField(Scope(attribute.scope), attribute.key),)
-            name = format_expression(attribute)
-            for is_chosen, condition in ((False, conditions[0]), (True, conditions[1])):
-                for part in _parts_of(wanted, window, step) if is_chosen else [window]:
-                    left = max(until - self._monotonic(), 0.0)
-                    cells = self._aggregate(Aggregation(part, step, condition, fields, None, left))
-                    assert part.start is not None
-                    assert window.start is not None
-                    offset = (part.start - window.start) // step
-                    counts.add(name, is_chosen, cells, offset)
-        return counts.series()
-
-    def _compared_attributes(self, window: Window) -> list[Attribute]:
-        keys: dict[Attribute, None] = {
-            Attribute("intrinsic", key): None for key in ("name", "kind", "status", "statusMessage")
-        }
-        for found in self._search.keys(window=window)[:_MAX_COMPARED_KEYS]:
-            if found.scope in ("span", "resource", "instrumentation", "event", "link"):
-                keys[Attribute(found.scope, found.key)] = None
-        return list(keys)
+        if not is_enough:
+            raise _about_traces()
+        start, end = wanted.start or None, wanted.end or None
+        conditions = [base.condition, chosen.condition]
+        if is_about_roots(base.condition):
+            conditions = [None if c is None else root_condition(c) for c in conditions]
+        if any(map(is_about_traces, conditions)):
+            raise _about_traces()
+        everything, selected = conditions
+        spans = ComparedSpans(window, step, everything, selected, Window(start, end), wanted.top)
+        series = self._comparison.compare(spans)
+        if series is None:
+            raise _too_much("spans")
+        return series
 
 
 def _aggregation_of(
@@ -332,6 +317,10 @@ def _aggregation_of(
     names = [SpanField(*field) for field in fields]
     value = None if measure.attribute is None else names.pop()
     return Aggregation(window, step, condition, tuple(names), value, _DEADLINE)
+
+
+def _about_traces() -> ConfigurationError:
+    return ConfigurationError("compare() takes filters that look at single spans only")
 
 
 def _too_much(what: str) -> ConfigurationError:
@@ -460,20 +449,3 @@ def _add_span(sums: dict[Any, _Sum], measure: Measure, tree: TraceTree, at: int,
     if key not in sums:
         sums[key] = _Sum(step, group)
     sums[key].add(number)
-
-
-def _parts_of(wanted: Compare, window: Window, step: int) -> list[Window]:
-    """Return the part of a window in which spans are selected, from a step's start on."""
-    if not wanted.end:
-        return [window]
-    assert window.start is not None
-    assert window.end is not None
-    start, end = max(wanted.start, window.start), min(wanted.end, window.end)
-    if start >= end:
-        return []
-    first = window.start + -(-(start - window.start) // step) * step
-    # The rest of the first step, and what comes after it: cells are counted from a window's start.
-    parts = [Window(start, min(first, end)), Window(first, end)]
-    return [
-        part for part in parts if part.start != part.end and (part.start or 0) < (part.end or 0)
-    ]

@@ -52,7 +52,6 @@ __all__ = [
     "NeededCondition",
     "SpanSet",
     "TraceTree",
-    "all_of",
     "attributes_in",
     "condition_of",
     "field_of",
@@ -106,7 +105,7 @@ def _condition_of(expression: Expression) -> NeededCondition:
         return _compare(expression, "=", Literal("bool", True))
     if isinstance(expression, Logic):
         parts = [_condition_of(operand) for operand in expression.operands]
-        return all_of(parts) if expression.operator == "&&" else _either(parts)
+        return _all(parts) if expression.operator == "&&" else _either(parts)
     if isinstance(expression, BinaryOperation) and expression.operator in (*_FLIPPED, "=~", "!~"):
         left, operator, right = expression.left, expression.operator, expression.right
         if isinstance(left, Attribute) and isinstance(right, Literal):
@@ -116,8 +115,7 @@ def _condition_of(expression: Expression) -> NeededCondition:
     return _NONE
 
 
-def all_of(parts: Sequence[NeededCondition]) -> NeededCondition:
-    """Return what is needed to meet all of several conditions."""
+def _all(parts: Sequence[NeededCondition]) -> NeededCondition:
     conditions = [part.condition for part in parts if part.condition is not None]
     joined = conditions[0] if len(conditions) == 1 else All(tuple(conditions))
     return NeededCondition(joined if conditions else None, all(part.is_enough for part in parts))
