@@ -86,7 +86,7 @@ FUNCTION_LEVEL = {
     ("transport/receiving/server.py", "rimp_otel.transport.receiving.http_receiver"),
     ("transport/receiving/server.py", "rimp_otel.transport.receiving.http_server"),
     ("transport/receiving/server.py", "starlette.routing"),
-    ("viewer/traceql.py", "lark"),
+    ("viewer/tempo/traceql.py", "lark"),
     # Pictures, in notebooks.
     ("batch.py", "rimp_otel.render.html"),
     ("batch.py", "rimp_otel.trace"),

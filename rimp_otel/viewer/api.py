@@ -29,9 +29,9 @@ from rimp_otel.viewer.questions import (
     TooManyQuestionsError,
 )
 from rimp_otel.viewer.search.conditions import All, Condition
-from rimp_otel.viewer.traceql import parse_traceql
-from rimp_otel.viewer.traceql_spans import condition_of
-from rimp_otel.viewer.traceql_tree import FilterStage
+from rimp_otel.viewer.tempo.span_sets import condition_of
+from rimp_otel.viewer.tempo.traceql import parse_traceql
+from rimp_otel.viewer.tempo.traceql_tree import FilterStage
 
 __all__ = ["PageApi", "error_status"]
 

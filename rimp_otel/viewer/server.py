@@ -15,12 +15,12 @@ from rimp_otel.transport.receiving.http_server import ConnectionLimits, HttpServ
 from rimp_otel.transport.receiving.security import ServerSecurity
 from rimp_otel.transport.receiving.server import connection_limit, make_application
 from rimp_otel.viewer.api import PageApi
-from rimp_otel.viewer.jaeger import JaegerQueries, jaeger_routes
-from rimp_otel.viewer.jaeger_v3 import JaegerV3Queries, jaeger_v3_routes
+from rimp_otel.viewer.jaeger.v1 import JaegerQueries, jaeger_routes
+from rimp_otel.viewer.jaeger.v3 import JaegerV3Queries, jaeger_v3_routes
 from rimp_otel.viewer.live import LiveChanges
 from rimp_otel.viewer.page_files import PageFiles
 from rimp_otel.viewer.questions import Questions
-from rimp_otel.viewer.tempo import TempoQueries, tempo_routes
+from rimp_otel.viewer.tempo.queries import TempoQueries, tempo_routes
 
 __all__ = ["Viewer", "ViewerServer"]
 

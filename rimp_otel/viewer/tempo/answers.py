@@ -28,9 +28,9 @@ from rimp_otel.otlp.encode_spans import encode_span
 from rimp_otel.otlp.lines import join_lines
 from rimp_otel.otlp.outgoing import request_from_lines
 from rimp_otel.otlp.requests import RequestFormat
-from rimp_otel.viewer.traceql_metrics import MeasuredSeries, SpanExemplar
-from rimp_otel.viewer.traceql_search import MatchedSet, MatchedSpan, MatchedTrace
-from rimp_otel.viewer.traceql_tree import Attribute
+from rimp_otel.viewer.tempo.measures import MeasuredSeries, SpanExemplar
+from rimp_otel.viewer.tempo.traceql_search import MatchedSet, MatchedSpan, MatchedTrace
+from rimp_otel.viewer.tempo.traceql_tree import Attribute
 
 __all__ = [
     "any_value_json",
@@ -39,7 +39,6 @@ __all__ = [
     "search_answer",
     "trace_for_models",
     "trace_in_protobuf",
-    "traces_data_json",
     "traces_in_proto_json",
 ]
 
@@ -54,11 +53,6 @@ def trace_in_protobuf(spans: Iterable[ReadableSpan]) -> bytes:
     return _encode_trace(spans, RequestFormat.PROTOBUF)
 
 
-def traces_data_json(spans: Iterable[ReadableSpan]) -> bytes:
-    """Return the spans as OTLP JSON."""
-    return _encode_trace(spans, RequestFormat.JSON)
-
-
 def _encode_trace(spans: Iterable[ReadableSpan], format: RequestFormat) -> bytes:
     lines = join_lines(Signal.TRACES, map(encode_span, spans))
     return request_from_lines(Signal.TRACES, lines, format)
@@ -70,7 +64,7 @@ _STATUS_NAMES = {number: name for name, number in STATUS_CODES.items()}
 
 def traces_in_proto_json(spans: Iterable[ReadableSpan]) -> list[dict[str, Any]]:
     """Return the list ``resourceSpans`` of the spans, in protobuf's own JSON mapping."""
-    data = msgspec.json.decode(traces_data_json(spans))
+    data = msgspec.json.decode(_encode_trace(spans, RequestFormat.JSON))
     found: list[dict[str, Any]] = data["resourceSpans"]
     for resource in found:
         for scope in resource["scopeSpans"]:

@@ -18,7 +18,7 @@ from rimp_otel.otlp.protobuf import line_from_protobuf
 from rimp_otel.storage.recording import open_storage
 from tests.transport.serving import Served
 
-ANSWERS = Path(__file__).parents[3] / "shared" / "conformance" / "tempo" / "answers.jsonl"
+ANSWERS = Path(__file__).parents[4] / "shared" / "conformance" / "tempo" / "answers.jsonl"
 # The trace that the Tempo had, and when it began; two more were alike.
 TRACE = bytes.fromhex("aa288231b1eccadaf2beeea592bd2273")
 SPANS = [bytes.fromhex("7e86045723ef4702"), bytes.fromhex("bafbea815926fbfb")]

@@ -14,8 +14,8 @@ from rimp_otel.viewer.answers.sql import SqlAnswers
 from rimp_otel.viewer.questions import PreparingError
 from rimp_otel.viewer.search.conditions import Comparison, Scope
 from rimp_otel.viewer.search.trace_search import Aggregation, SpanField, TraceSearch
-from rimp_otel.viewer.span_numbers import SpanNumbers
-from tests.viewer.test_jaeger import DETAILED, START, S, attribute, line, span
+from rimp_otel.viewer.tempo.span_numbers import SpanNumbers
+from tests.viewer.jaeger.test_v1 import DETAILED, START, S, attribute, line, span
 
 
 class Impatient(TraceSearch):

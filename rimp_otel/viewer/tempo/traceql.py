@@ -14,7 +14,8 @@ from typing import Any
 
 from rimp_otel.errors import ConfigurationError, MissingExtraError
 from rimp_otel.process import importing
-from rimp_otel.viewer.traceql_tree import (
+from rimp_otel.viewer.search.patterns import compile_full_match
+from rimp_otel.viewer.tempo.traceql_tree import (
     ALIASES,
     INTRINSICS,
     Aggregate,
@@ -569,9 +570,9 @@ def _check_regex(expression: BinaryOperation, types: Sequence[str | None]) -> No
     if not isinstance(right, Literal) or not {*types} <= {None, "string"}:
         raise _no_meaning(expression)
     try:
-        re.compile(str(right.value))
-    except (re.error, OverflowError, RecursionError, Warning) as error:
-        raise TraceQLError(f"invalid regular expression {right.value!r}: {error}") from None
+        compile_full_match(str(right.value))
+    except (ConfigurationError, Warning) as error:
+        raise TraceQLError(str(error)) from None
 
 
 def _no_meaning(expression: Expression) -> TraceQLError:

@@ -9,9 +9,9 @@ pytest.importorskip("duckdb")
 
 from rimp_otel.models.times import Window
 from rimp_otel.viewer.search.conditions import Comparison, Scope
-from rimp_otel.viewer.traceql_comparison import ComparedSpans, SpanComparison
-from tests.viewer.test_jaeger import START, S
-from tests.viewer.test_span_numbers import recording, sql  # noqa: F401 (fixtures)
+from rimp_otel.viewer.tempo.comparison import ComparedSpans, SpanComparison
+from tests.viewer.jaeger.test_v1 import START, S
+from tests.viewer.tempo.test_span_numbers import recording, sql  # noqa: F401 (fixtures)
 
 LONG = Comparison(Scope.INTRINSIC, "duration", ">", 1_000_000)
 ROOTS = Comparison(Scope.INTRINSIC, "nestedSetParent", "<", 0)

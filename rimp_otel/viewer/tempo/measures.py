@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from rimp_otel.viewer.search.trace_search import Cell, bucket_of
-from rimp_otel.viewer.traceql_tree import (
+from rimp_otel.viewer.tempo.traceql_tree import (
     INTRINSICS,
     Attribute,
     Measure,

@@ -28,10 +28,8 @@ from rimp_otel.viewer.search.trace_search import (
     TraceSearch,
     bucket_of,
 )
-from rimp_otel.viewer.span_numbers import SpanNumbers
-from rimp_otel.viewer.traceql import parse_traceql
-from rimp_otel.viewer.traceql_comparison import ComparedSpans, SpanComparison
-from rimp_otel.viewer.traceql_metrics import (
+from rimp_otel.viewer.tempo.comparison import ComparedSpans, SpanComparison
+from rimp_otel.viewer.tempo.measures import (
     WITH_BUCKETS,
     MeasuredSeries,
     SpanExemplar,
@@ -39,7 +37,8 @@ from rimp_otel.viewer.traceql_metrics import (
     keep_top,
     series_of,
 )
-from rimp_otel.viewer.traceql_spans import (
+from rimp_otel.viewer.tempo.span_numbers import SpanNumbers
+from rimp_otel.viewer.tempo.span_sets import (
     NeededCondition,
     SpanSet,
     TraceTree,
@@ -53,7 +52,8 @@ from rimp_otel.viewer.traceql_spans import (
     root_condition,
     root_field,
 )
-from rimp_otel.viewer.traceql_tree import (
+from rimp_otel.viewer.tempo.traceql import parse_traceql
+from rimp_otel.viewer.tempo.traceql_tree import (
     Attribute,
     Compare,
     FilterStage,

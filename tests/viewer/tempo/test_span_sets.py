@@ -8,9 +8,9 @@ pytest.importorskip("lark")
 
 from rimp_otel import TelemetryData
 from rimp_otel.viewer.search.conditions import WholeTrace, make_matcher
-from rimp_otel.viewer.traceql import parse_traceql
-from rimp_otel.viewer.traceql_spans import TraceTree, condition_of, find_sets
-from tests.viewer.test_jaeger import DETAILED, line, span
+from rimp_otel.viewer.tempo.span_sets import TraceTree, condition_of, find_sets
+from rimp_otel.viewer.tempo.traceql import parse_traceql
+from tests.viewer.jaeger.test_v1 import DETAILED, line, span
 
 # root ─┬─ a ─┬─ aa ── aaa
 #       │     └─ ab

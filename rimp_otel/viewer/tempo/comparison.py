@@ -16,6 +16,7 @@ from rimp_otel.errors import MissingExtraError, QueryError
 from rimp_otel.models.accessors import start_of
 from rimp_otel.models.times import Window
 from rimp_otel.storage.base import Selection
+from rimp_otel.viewer.answers.sql import SqlAnswers
 from rimp_otel.viewer.questions import PreparingError, open_watched
 from rimp_otel.viewer.search.conditions import (
     Condition,
@@ -25,10 +26,9 @@ from rimp_otel.viewer.search.conditions import (
     to_sql,
     values_of,
 )
-from rimp_otel.viewer.span_numbers import typed_group_value
-from rimp_otel.viewer.sql import SqlAnswers
-from rimp_otel.viewer.traceql_metrics import MeasuredSeries
-from rimp_otel.viewer.traceql_tree import Attribute, format_expression
+from rimp_otel.viewer.tempo.measures import MeasuredSeries
+from rimp_otel.viewer.tempo.span_numbers import typed_group_value
+from rimp_otel.viewer.tempo.traceql_tree import Attribute, format_expression
 
 __all__ = ["ComparedSpans", "SpanComparison"]
 

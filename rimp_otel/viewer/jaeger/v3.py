@@ -21,10 +21,15 @@ from starlette.routing import BaseRoute, Route
 
 from rimp_otel.errors import ConfigurationError, RimpError
 from rimp_otel.models.accessors import parent_id_of, span_id_of
+from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window, find_duration, to_unix_nano
+from rimp_otel.otlp.encode_spans import encode_span
+from rimp_otel.otlp.lines import join_lines
+from rimp_otel.otlp.outgoing import request_from_lines
+from rimp_otel.otlp.requests import RequestFormat
 from rimp_otel.viewer.answers.overview import RecordingAnswers
 from rimp_otel.viewer.api import error_status
-from rimp_otel.viewer.jaeger import tag_condition
+from rimp_otel.viewer.jaeger.v1 import tag_condition
 from rimp_otel.viewer.questions import NotFoundError, PreparingError, Questions, check_time
 from rimp_otel.viewer.search.catalog import OperationCatalog
 from rimp_otel.viewer.search.conditions import All, Comparison, Condition, Scope
@@ -33,7 +38,6 @@ from rimp_otel.viewer.search.trace_search import (
     TraceQuery,
     TraceSearch,
 )
-from rimp_otel.viewer.tempo_answers import traces_data_json
 
 __all__ = ["JaegerV3Queries", "jaeger_v3_routes"]
 
@@ -145,7 +149,8 @@ def _once_prepared(find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _enveloped(spans: Sequence[ReadableSpan]) -> bytes:
     if not spans:
         raise NotFoundError("No traces found")
-    return b'{"result":%b}' % traces_data_json(spans)
+    lines = join_lines(Signal.TRACES, map(encode_span, spans))
+    return b'{"result":%b}' % request_from_lines(Signal.TRACES, lines, RequestFormat.JSON)
 
 
 def _summary_of(trace: FoundTrace) -> dict[str, Any]:

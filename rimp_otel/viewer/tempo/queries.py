@@ -28,8 +28,7 @@ from rimp_otel.viewer.api import error_status
 from rimp_otel.viewer.questions import NotFoundError, PreparingError, Questions
 from rimp_otel.viewer.search.conditions import All, Comparison, Condition, Scope
 from rimp_otel.viewer.search.trace_search import Aggregation, SpanField, TraceSearch
-from rimp_otel.viewer.span_numbers import SpanNumbers
-from rimp_otel.viewer.tempo_answers import (
+from rimp_otel.viewer.tempo.answers import (
     instant_series,
     range_series,
     search_answer,
@@ -38,11 +37,12 @@ from rimp_otel.viewer.tempo_answers import (
     trace_in_protobuf,
     traces_in_proto_json,
 )
-from rimp_otel.viewer.traceql import TraceQLError, parse_traceql, parse_traceql_field
-from rimp_otel.viewer.traceql_comparison import SpanComparison
-from rimp_otel.viewer.traceql_search import SearchBounds, TraceQLSearch
-from rimp_otel.viewer.traceql_spans import condition_of, field_of, root_field
-from rimp_otel.viewer.traceql_tree import INTRINSICS, Attribute, FilterStage
+from rimp_otel.viewer.tempo.comparison import SpanComparison
+from rimp_otel.viewer.tempo.span_numbers import SpanNumbers
+from rimp_otel.viewer.tempo.span_sets import condition_of, field_of, root_field
+from rimp_otel.viewer.tempo.traceql import TraceQLError, parse_traceql, parse_traceql_field
+from rimp_otel.viewer.tempo.traceql_search import SearchBounds, TraceQLSearch
+from rimp_otel.viewer.tempo.traceql_tree import INTRINSICS, Attribute, FilterStage
 
 __all__ = ["TempoQueries", "tempo_routes"]
 

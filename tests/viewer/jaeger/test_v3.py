@@ -12,7 +12,7 @@ pytest.importorskip("starlette")
 from rimp_otel import TelemetryData
 from rimp_otel.storage.recording import open_storage
 from tests.transport.serving import Served
-from tests.viewer.test_jaeger import DATABASE, DETAILED, SERVICE, TRACE, line, span
+from tests.viewer.jaeger.test_v1 import DATABASE, DETAILED, SERVICE, TRACE, line, span
 
 FROM, TO = "2026-11-24T12:00:00Z", "2026-11-24T12:01:00Z"
 TIMES = {"query.startTimeMin": FROM, "query.startTimeMax": TO}

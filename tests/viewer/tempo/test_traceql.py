@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rimp_otel.viewer.traceql import TraceQLError, parse_traceql, parse_traceql_field
-from rimp_otel.viewer.traceql_tree import (
+from rimp_otel.viewer.tempo.traceql import TraceQLError, parse_traceql, parse_traceql_field
+from rimp_otel.viewer.tempo.traceql_tree import (
     INTRINSICS,
     Aggregate,
     Attribute,
@@ -197,7 +197,7 @@ def test_pipelines():
         ("{ name && true }", "illegal operation for the given types: name && true"),
         ("{ duration =~ `1` }", "must operate on the same type"),
         ("{ name =~ .x }", "illegal operation for the given types: name =~ .x"),
-        ("{ name =~ `(` }", r"invalid regular expression '\('"),
+        ("{ name =~ `(` }", r"not a regular expression: '\('"),
         ("{} | avg(name) > 1", r"avg\(\) needs a number, not name"),
         ("{} | min_over_time(status)", r"min_over_time\(\) needs a number, not status"),
         ("{} | compare({}, 0)", "a number of values of at least 1"),

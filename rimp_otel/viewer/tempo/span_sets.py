@@ -7,7 +7,6 @@ traces: relations of spans, fields of parents, arithmetic, pipelines.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -25,7 +24,8 @@ from rimp_otel.viewer.search.conditions import (
     WholeTrace,
     values_of,
 )
-from rimp_otel.viewer.traceql_tree import (
+from rimp_otel.viewer.search.patterns import compile_full_match
+from rimp_otel.viewer.tempo.traceql_tree import (
     INTRINSICS,
     Aggregate,
     Attribute,
@@ -462,6 +462,7 @@ def _unary_evaluator(expression: Unary) -> Evaluator:
 
 
 _NIL = Literal("nil", None)
+_NO_TRACE = TraceTree(())  # to ask a constant for its value
 
 
 def _operation_evaluator(expression: BinaryOperation) -> Evaluator:
@@ -474,8 +475,17 @@ def _operation_evaluator(expression: BinaryOperation) -> Evaluator:
         return lambda trace, at: _calculate(calculate, left(trace, at), right(trace, at))
     if not _can_be_equal(expression.left, expression.right):
         return lambda trace, at: (False,)
+    if operator in ("=~", "!~"):
+        return _regex_evaluator(left, operator == "=~", str(right(_NO_TRACE, 0)[0]))
     compare = _COMPARISONS[operator]
     return lambda trace, at: (_compare_any(compare, left(trace, at), right(trace, at)),)
+
+
+def _regex_evaluator(evaluate: Evaluator, is_wanted: bool, pattern: str) -> Evaluator:
+    matches = compile_full_match(pattern)
+    return lambda trace, at: (
+        any(isinstance(v, str) and matches(v) is is_wanted for v in evaluate(trace, at)),
+    )
 
 
 def _nil_evaluator(expression: BinaryOperation) -> Evaluator:
@@ -511,8 +521,6 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": lambda left, right: left >= right,
     "<": lambda left, right: left < right,
     "<=": lambda left, right: left <= right,
-    "=~": lambda left, right: re.fullmatch(right, left) is not None,
-    "!~": lambda left, right: re.fullmatch(right, left) is None,
 }
 
 

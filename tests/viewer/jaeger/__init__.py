@@ -1,0 +1,1 @@
+"""Tests of ``rimp_otel/viewer/jaeger``."""
