@@ -35,6 +35,9 @@ export function listenToKeys() {
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
     if (isField(event.target) && event.key !== "Escape") return;
+    // A focused button has Enter for itself, an open dialog has all keys.
+    if (event.key === "Enter" && event.target.matches?.("button, a, summary")) return;
+    if (document.querySelector("dialog[open]")) return;
     const isSequence = pending.prefix && event.timeStamp - pending.at < SEQUENCE_MILLIS;
     const key = isSequence ? `${pending.prefix} ${event.key}` : event.key;
     pending = { prefix: "", at: 0 };
