@@ -425,6 +425,7 @@ def _latency_lines(page: _Page) -> Iterator[str]:
 def _next_lines(trace_id: int, path: Path, page: _Page) -> Iterator[str]:
     path_option = f"--path {shlex.quote(str(path))}"
     commands = [
+        (f"rimp ui {path_option}", "look at all of it in the browser"),
         (f"rimp traces {path_option}", "list all requests, the newest first"),
         (f"rimp trace {_short_id(trace_id)} {path_option}", "show one of them"),
         (f"rimp tail {path_option}", "print all records in the order of time; -f follows"),
