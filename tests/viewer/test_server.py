@@ -162,9 +162,42 @@ def test_under_rimp_serve(tmp_path):
         assert served.request("GET", ANSWER, headers=OURS).status == 200
         assert served.request("POST", "/", headers={}).status == 401
         served.end()
-    with Served(tmp_path / "t") as served:
+    with Served(tmp_path / "t", "--allow-origin", "https://app.example") as served:
         assert served.request("GET", ANSWER, headers={}).status == 200
+        page = {"Origin": "https://app.example"}
+        assert served.request("POST", "/v1/logs", "{}", {**JSON, **page}).status == 200
+        # It may send; what is recorded is not its.
+        assert served.request("GET", ANSWER, headers=page).status == 403
         for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
             assert served.request("GET", ANSWER, headers=headers).status == 403
             assert served.request("GET", "/", headers=headers).status == 403
         served.end()
+
+
+QUESTIONS = [
+    *("/api/info", "/api/overview", "/api/operations", "/api/map", "/api/traces", "/api/logs"),
+    *("/api/logs/histogram", "/api/errors", "/api/metrics", "/api/metrics/series?name=x"),
+    *("/api/attributes", "/api/attributes/values?scope=span&key=x", "/api/sql/schema"),
+    f"/api/traces/{1:032x}",
+    *("/jaeger/api/services", "/jaeger/api/traces?service=x", "/jaeger/api/dependencies"),
+    *("/jaeger/api/services/x/operations", f"/jaeger/api/traces/{1:032x}"),
+    *("/jaeger/api/v3/services", "/jaeger/api/v3/operations?service=x"),
+    *("/tempo/api/search?q=%7B%7D", "/tempo/api/v2/search/tags", f"/tempo/api/traces/{1:032x}"),
+    *("/tempo/api/v2/search/tag/name/values", f"/tempo/api/v2/traces/{1:032x}"),
+    "/tempo/api/metrics/query_range?q=%7B%7D%7Crate()&start=1&end=2",
+]
+
+
+@pytest.mark.parametrize("target", QUESTIONS)
+def test_every_answer_has_a_limit_of_time(hurried, target):
+    """Whichever API asks; and each needs the token."""
+    response = hurried.request("GET", target)
+    assert (response.status, b"stopped after 1e-06 s" in response.body) == (504, True), response
+    assert hurried.request("GET", target, {}).status == 401
+
+
+@pytest.fixture(scope="module")
+def hurried(tmp_path_factory):
+    """Show a recording so that no answer has the time for it."""
+    with Shown(tmp_path_factory.mktemp("hurried") / "t", timeout=1e-6) as running:
+        yield running

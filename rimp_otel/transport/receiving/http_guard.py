@@ -90,9 +90,13 @@ class HttpGuard:
             await self._refuse("origin", scope, receive, sender, 403, message)
             return
         if origin:
-            is_listed = self._security.is_allowed_origin(origin)
+            # Other pages may be let send, but not read what is recorded.
+            is_sent = scope["path"].startswith(_OTLP_PREFIX)
+            is_listed = is_sent and self._security.is_allowed_origin(origin)
             if not is_listed and origin.lower() != f"{scope['scheme']}://{host}".lower():
-                cure = self._security.describe_origin(origin)
+                cure = "only the page itself may ask"
+                if is_sent:
+                    cure = f"start rimp serve with --allow-origin {origin}"
                 message = f"the origin {origin!r} is not allowed: {cure}"
                 await self._refuse("origin", scope, receive, sender, 403, message)
                 return

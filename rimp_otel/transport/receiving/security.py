@@ -197,12 +197,6 @@ class ServerSecurity:
             return "open the link as it was printed, which is of this machine"
         return f"start rimp serve with --allow-host {host}, or send to the server's IP address"
 
-    def describe_origin(self, origin: str) -> str:
-        """Return what to do about an origin that is not allowed."""
-        if self.is_local:
-            return "only the page itself may ask"
-        return f"start rimp serve with --allow-origin {origin}"
-
     def is_allowed_origin(self, origin: str) -> bool:
         """Return True if web pages of this origin may send."""
         return origin.lower() in {allowed.lower() for allowed in self.allowed_origins}
