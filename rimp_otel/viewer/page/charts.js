@@ -33,7 +33,7 @@ export function secondsOf(nanos) {
 }
 
 /** Return seconds since the epoch as nanoseconds (text). */
-export function nanosOf(seconds) {
+function nanosOf(seconds) {
   return (BigInt(Math.round(seconds * 1e6)) * 1000n).toString();
 }
 

@@ -219,27 +219,6 @@ function placeOthers(names, placed) {
 }
 
 /**
- * Return points of the curve that goes through the points, from its start to its end.
- *
- * @param {{x: number, y: number}[]} points
- * @param {number} count of points for each of its parts
- */
-export function pointsOnCurve(points, count) {
-  const found = [];
-  for (let at = 1; at < points.length; at++) {
-    const [from, to] = [points[at - 1], points[at]];
-    for (let part = 0; part < count; part++) {
-      const t = (part + 0.5) / count;
-      // A cubic curve whose two control points stand half way, at the heights of the ends.
-      const rise = t * t * (3 - 2 * t);
-      const run = 1.5 * t * (1 - t) + t ** 3;
-      found.push({ x: from.x + (to.x - from.x) * run, y: from.y + (to.y - from.y) * rise });
-    }
-  }
-  return found;
-}
-
-/**
  * Return where labels can stand on their curves without covering a service or each other.
  *
  * @param {{points: {x: number, y: number}[], width: number}[]} labels with the points of their curves
@@ -269,4 +248,20 @@ export function placeLabels(labels, places) {
 
 function isOverlapping(a, b) {
   return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+}
+
+/** Return points of the curve that goes through the points, so many for each of its parts. */
+function pointsOnCurve(points, count) {
+  const found = [];
+  for (let at = 1; at < points.length; at++) {
+    const [from, to] = [points[at - 1], points[at]];
+    for (let part = 0; part < count; part++) {
+      const t = (part + 0.5) / count;
+      // A cubic curve whose two control points stand half way, at the heights of the ends.
+      const rise = t * t * (3 - 2 * t);
+      const run = 1.5 * t * (1 - t) + t ** 3;
+      found.push({ x: from.x + (to.x - from.x) * run, y: from.y + (to.y - from.y) * rise });
+    }
+  }
+  return found;
 }

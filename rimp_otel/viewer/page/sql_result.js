@@ -18,7 +18,7 @@ const NESTED_TYPE = /^(STRUCT|MAP|UNION|JSON)|\[\d*\]$/;
 const NUMBER_TYPE = /^(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DOUBLE|FLOAT|DECIMAL.*)$/;
 
 /** Return a value of a row as text; empty for NULL. */
-export function textOfCell(value) {
+function textOfCell(value) {
   if (value === null || value === undefined) return "";
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
@@ -58,7 +58,8 @@ export function ResultGrid({ result, state }) {
   const template = widths.map((width) => `${width}px`).join(" ");
   const toggle = (index) => setOrder(order?.index === index ? (order.isDown ? null : { index, isDown: true }) : { index, isDown: false });
   const cell = (value, index) => html`
-    <span role="gridcell" class=${`cut ${isNumber(columns[index]) ? "right number" : ""} ${value === null ? "muted" : ""}`} title=${textOfCell(value).slice(0, 2000)}>${
+    <span role="gridcell" class=${`cut ${isNumber(columns[index]) ? "right number" : ""} ${value === null ? "muted" : ""}`}
+      title=${textOfCell(value).slice(0, 2000)}>${
       value === null ? "NULL" : shortText(value)}</span>`;
   const shown = sorted[selected];
   return html`<div class=${`split ${shown ? "open" : ""}`}>
@@ -66,14 +67,17 @@ export function ResultGrid({ result, state }) {
       <div class="grid-head" ref=${head} role="presentation">
         <div role="row" class="grid-row" style=${{ gridTemplateColumns: template, width: `${total}px` }}>
           ${columns.map(({ name, type }, index) => html`
-            <button type="button" class=${`bare ${isNumber(columns[index]) ? "right" : ""}`} onClick=${() => toggle(index)} title=${`${name} ${type}: sort`}
+            <button type="button" class=${`bare ${isNumber(columns[index]) ? "right" : ""}`} onClick=${() => toggle(index)}
+              title=${`${name} ${type}: sort`}
               aria-label=${`Sort by ${name}${order?.index === index ? (order.isDown ? ", now descending" : ", now ascending") : ""}`}>
               <span class="cut">${escapeText(name)}</span>${order?.index === index ? (order.isDown ? " ↓" : " ↑") : ""}</button>`)}
         </div></div>
-      <${VirtualList} id="sql-rows" role="grid" label=${`Result: ${rows.length} rows of ${columns.map(({ name }) => name).join(", ")}`}
+      <${VirtualList} id="sql-rows" role="grid"
+        label=${`Result: ${rows.length} rows of ${columns.map(({ name }) => name).join(", ")}`}
         count=${sorted.length} rowHeight=${ROW_HEIGHT} selected=${selected} onSelect=${setSelected}
         rowProps=${(index) => ({ class: "sql-row", onClick: () => setSelected(index) })}
-        renderRow=${(index) => html`<div class="grid-row" role="presentation" style=${{ gridTemplateColumns: template, width: `${total}px` }}>${sorted[index].map(cell)}</div>`} />
+        renderRow=${(index) => html`<div class="grid-row" role="presentation"
+          style=${{ gridTemplateColumns: template, width: `${total}px` }}>${sorted[index].map(cell)}</div>`} />
     </div>
     ${shown && html`<${RowDetail} ...${{ columns, state }} row=${shown} close=${() => setSelected(-1)} />`}</div>`;
 }
@@ -83,7 +87,8 @@ function RowDetail({ columns, row, state, close }) {
   return html`
     <aside class="detail" aria-label="Row">
       <header><h2>Row</h2>
-        <button type="button" class="bare" aria-label="Close" title="Close (Escape)" onClick=${close}><${Icon} name="close" /></button></header>
+        <button type="button" class="bare" aria-label="Close" title="Close (Escape)" onClick=${close}><${Icon}
+          name="close" /></button></header>
       <div class="detail-body"><table class="log-attributes"><tbody>
         ${columns.map(({ name, type }, index) => html`
           <tr><th scope="row"><span class="cut" title=${type}>${escapeText(name)}</span></th>
@@ -158,7 +163,8 @@ function Lines({ result, chart }) {
   const { times, series } = useMemo(() => linesOf(result, chart), [result]);
   const shown = series.map((one) => ({ ...one, isHidden: hidden.includes(one.label) }));
   return html`
-    <div class="charts"><${TimeChart} label="Chart of the result" times=${times} series=${shown} height=${300} format=${formatNumber} />
+    <div class="charts"><${TimeChart} label="Chart of the result" times=${times} series=${shown} height=${300}
+      format=${formatNumber} />
       <${Legend} series=${shown} format=${formatShort} onHide=${setHidden} /></div>`;
 }
 
@@ -191,10 +197,12 @@ function Bars({ result, chart }) {
   const bars = rows.slice(0, MOST_BARS).map((row) => ({ name: textOfCell(row[chart.name]) || "NULL", value: Number(row[number] ?? 0) }));
   const most = bars.reduce((found, { value }) => Math.max(found, Math.abs(value)), 0) || 1;
   return html`
-    <div class="charts"><table class="bars"><caption class="muted">${escapeText(columns[number].name)} by ${escapeText(columns[chart.name].name)}</caption><tbody>
+    <div class="charts"><table class="bars"><caption
+      class="muted">${escapeText(columns[number].name)} by ${escapeText(columns[chart.name].name)}</caption><tbody>
       ${bars.map(({ name, value }) => html`
         <tr><th scope="row"><span class="cut">${escapeText(name)}</span></th>
-          <td><i style=${{ width: `${(Math.abs(value) / most) * 100}%` }}></i></td><td class="number">${formatNumber(value)}</td></tr>`)}
+          <td><i style=${{ width: `${(Math.abs(value) / most) * 100}%` }}></i></td>
+            <td class="number">${formatNumber(value)}</td></tr>`)}
     </tbody></table>
     ${rows.length > MOST_BARS && html`<p class="muted">The first ${MOST_BARS} of ${rows.length} rows.</p>`}</div>`;
 }

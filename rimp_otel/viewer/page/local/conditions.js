@@ -19,12 +19,8 @@ export function makeMatcher(texts) {
   return (record) => conditions.every((condition) => isFulfilled(condition, record));
 }
 
-/**
- * Return the parts of a condition.
- * @param {string} text
- * @returns {{scope: string, key: string, operator: string, value: *}} an empty scope: any
- */
-export function parseCondition(text) {
+/** Return the parts of a condition: scope (empty for any), key, operator and value. */
+function parseCondition(text) {
   const parts = CONDITION.exec(text);
   if (!parts) throw new Error(`"${text}" is no condition: write scope.key OP value, such as span.http.route = "/x"`);
   const [, path, operator, value] = parts;

@@ -2,7 +2,7 @@
  * Metrics in memory as lines over time: rates, values, heat maps, percentiles.
  * @module
  */
-import { plainAttribute, plainText, plainValue } from "./records.js";
+import { groupBy, plainAttribute, plainText, plainValue } from "./records.js";
 
 const MAX_BUCKETS = 60;
 const MAX_EXEMPLARS = 500;
@@ -37,28 +37,14 @@ export function metricSeries(records, metric, chosen, { from, to, step, by }) {
   };
 }
 
-/**
- * Return the value of an attribute of a point, or else of its resource, as text.
- * @param {{attributes: object[], resource: object}} series
- * @param {string} key
- */
-export function labelOf(series, key) {
+/** Return the value of an attribute of a point, or else of its resource, as text. */
+function labelOf(series, key) {
   const value = plainAttribute(series.attributes, key) ?? plainAttribute(series.resource.attributes, key);
   return value === undefined ? "" : plainText(value);
 }
 
 function labelsOf(series, by) {
   return Object.fromEntries(by.map((key) => [key, labelOf(series, key)]));
-}
-
-function groupBy(items, keyOf) {
-  const groups = new Map();
-  for (const item of items) {
-    const key = keyOf(item);
-    if (!groups.has(key)) groups.set(key, []);
-    groups.get(key).push(item);
-  }
-  return groups;
 }
 
 function combine(metric, members, grid) {

@@ -44,6 +44,23 @@ export function plainAttribute(attributes, key) {
   return found && plainValue(found.value);
 }
 
+/**
+ * Return the items by their keys, in the order of the first of each.
+ * @param {any[]} items
+ * @param {function(any): string} keyOf
+ * @returns {Map<string, any[]>}
+ */
+export function groupBy(items, keyOf) {
+  const groups = new Map();
+  for (const item of items) {
+    const key = keyOf(item);
+    const group = groups.get(key);
+    if (group) group.push(item);
+    else groups.set(key, [item]);
+  }
+  return groups;
+}
+
 function enumName(value, names, prefix) {
   if (typeof value === "string" && value.startsWith(prefix)) {
     return value.slice(prefix.length).toLowerCase();

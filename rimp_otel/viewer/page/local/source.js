@@ -9,8 +9,8 @@ import { findChanges } from "./changes.js";
 import { makeMatcher } from "./conditions.js";
 import { exceptionsIn } from "./exceptions.js";
 import { makePauses, readLines } from "./files.js";
-import { labelOf, metricSeries } from "./metrics.js";
-import { LocalRecords, plainAttribute, plainText, plainValue } from "./records.js";
+import { metricSeries } from "./metrics.js";
+import { groupBy, LocalRecords, plainAttribute, plainText, plainValue } from "./records.js";
 import { levelOf, readValue } from "../otlp.js";
 
 const STEPS = 60;
@@ -433,17 +433,6 @@ function isRequest({ kind, isRoot }) {
 
 function isOfService(service) {
   return ({ resource }) => !service || resource.service === service;
-}
-
-function groupBy(items, keyOf) {
-  const groups = new Map();
-  for (const item of items) {
-    const key = keyOf(item);
-    const group = groups.get(key);
-    if (group) group.push(item);
-    else groups.set(key, [item]);
-  }
-  return groups;
 }
 
 function compareText(a, b) {

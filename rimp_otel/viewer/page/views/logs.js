@@ -58,7 +58,8 @@ function Toolbar({ source, state, navigate, info, isErrors }) {
     <div class="toolbar" role="search" aria-label="Filters">
       <div class="buttons" role="group" aria-label="What is shown">
         <button type="button" aria-pressed=${!isErrors} onClick=${() => navigate({ tab: null })}>Records</button>
-        <button type="button" aria-pressed=${isErrors} onClick=${() => navigate({ tab: "exceptions", record: null })}>Exceptions</button>
+        <button type="button" aria-pressed=${isErrors}
+          onClick=${() => navigate({ tab: "exceptions", record: null })}>Exceptions</button>
       </div>
       ${!isErrors && html`
         <${SearchField} text=${state.text} onChange=${(text) => navigate({ text, record: null }, { replace: true })} />
@@ -71,9 +72,12 @@ function Toolbar({ source, state, navigate, info, isErrors }) {
       ${!isErrors && html`
         <${AttributeMenu} source=${source} signal="logs" range=${state.range}
           onAdd=${(condition) => navigate({ attr: [...state.attr, condition], record: null })} />`}
-      ${!isErrors && level && html`<${Chip} label="level" value=${`${level.name} and above`} onRemove=${() => navigate({ min_severity: null })} />`}
-      ${state.service && html`<${Chip} label="service" value=${escapeText(state.service)} onRemove=${() => navigate({ service: null })} />`}
-      ${!isErrors && state.trace && html`<${Chip} label="trace" value=${state.trace.slice(0, 8)} onRemove=${() => navigate({ trace: null })} />`}
+      ${!isErrors && level && html`<${Chip} label="level" value=${`${level.name} and above`}
+        onRemove=${() => navigate({ min_severity: null })} />`}
+      ${state.service && html`<${Chip} label="service" value=${escapeText(state.service)}
+        onRemove=${() => navigate({ service: null })} />`}
+      ${!isErrors && state.trace && html`<${Chip} label="trace" value=${state.trace.slice(0, 8)}
+        onRemove=${() => navigate({ trace: null })} />`}
       ${!isErrors && state.attr.map((condition) => html`
         <${Chip} label="" value=${escapeText(condition)}
           onRemove=${() => navigate({ attr: state.attr.filter((one) => one !== condition) })} />`)}
@@ -149,7 +153,8 @@ function Records({ source, state, navigate }) {
               renderRow=${(index) =>
                 records[index]
                   ? html`<${LogRow} record=${records[index]} now=${now} />`
-                  : html`<${OlderRow} load=${pages.loadOlder} isLoading=${pages.isLoading} isComplete=${pages.isComplete} key=${count} />`} />`
+                  : html`<${OlderRow} load=${pages.loadOlder} isLoading=${pages.isLoading} isComplete=${pages.isComplete}
+                    key=${count} />`} />`
           : !pages.isLoading && !pages.error && html`<${NoRecords} ...${{ state, navigate }} />`}
       </div>
       ${state.record && html`<${OpenRecord} ...${{ source, state, navigate, close }} record=${records[selected]} />`}
@@ -202,7 +207,8 @@ function NoRecords({ state, navigate }) {
   return html`
     <${EmptyState} title=${isFiltered ? "No log record fulfils all filters" : "No log records in this time range"}>
       ${isFiltered
-        ? html`<p><button type="button" onClick=${() => navigate({ text: null, min_severity: null, service: null, trace: null, attr: [] })}>Remove all filters</button></p>`
+        ? html`<p><button type="button"
+          onClick=${() => navigate({ text: null, min_severity: null, service: null, trace: null, attr: [] })}>Remove all filters</button></p>`
         : html`<p>Choose a longer range at the top. <code>rimp run -- python app.py</code> records what a program logs.</p>`}
     <//>`;
 }
@@ -252,7 +258,8 @@ function OpenRecord({ source, state, navigate, record, close }) {
   return html`
     <aside class="detail" aria-label="Log record">
       <header><h2>Log record</h2>
-        <button type="button" class="bare" aria-label="Close" title="Close (Escape)" onClick=${close}><${Icon} name="close" /></button></header>
+        <button type="button" class="bare" aria-label="Close" title="Close (Escape)" onClick=${close}><${Icon}
+          name="close" /></button></header>
       ${found
         ? html`<${RecordDetail} ...${{ state, navigate }} record=${found} />`
         : !answer.isLoading && html`<p class="muted pad">This record is not in the recording any more.</p>`}
@@ -276,21 +283,24 @@ function RecordDetail({ state, navigate, record }) {
   };
   return html`
     <div class="detail-body">
-      <p class="detail-line"><span class=${`log-level ${level}`}>${record.severityText ? escapeText(record.severityText) : level}</span>
+      <p class="detail-line"><span
+        class=${`log-level ${level}`}>${record.severityText ? escapeText(record.severityText) : level}</span>
         <${ServiceName} name=${record.service} />
         <span class="number">${formatTime(record.time.toString(), 6)}</span></p>
       <pre class="log-text">${escapeLines(record.text)}</pre>
       <p class="detail-actions">
         ${record.traceId && html`
           <a class="button" href=${linkTo(state, { view: "trace", id: record.traceId, span: record.spanId })}>Its trace</a>
-          <button type="button" class="small" onClick=${() => navigate({ trace: record.traceId, record: null })}>Logs of this trace</button>`}
+          <button type="button" class="small"
+            onClick=${() => navigate({ trace: record.traceId, record: null })}>Logs of this trace</button>`}
         <button type="button" class="small" onClick=${() => navigate(rangeAround(record.time))}>A minute around it</button>
         <${CopyButton} text=${() => JSON.stringify(plain, null, 2)} label="Copy as JSON" title="Copy as JSON" />
       </p>
       ${raised && html`<section><h3>Exception</h3>
         <p class="error-text"><b>${escapeText(raised.type)}</b> ${escapeText(raised.message)}</p>
         ${raised.stack && html`<${Stack} text=${raised.stack} />`}</section>`}
-      <${AttributeTable} title="Attributes" scope="log" attributes=${record.attributes.filter(({ key }) => !key.startsWith("exception."))} onFilter=${add} />
+      <${AttributeTable} title="Attributes" scope="log"
+        attributes=${record.attributes.filter(({ key }) => !key.startsWith("exception."))} onFilter=${add} />
       <${AttributeTable} title="Resource" scope="resource" attributes=${record.resource.attributes} onFilter=${add} />
       <${AttributeTable} title="Instrumentation" scope="instrumentation" onFilter=${add}
         attributes=${[
@@ -299,7 +309,8 @@ function RecordDetail({ state, navigate, record }) {
           ...record.scope.attributes,
         ].filter(({ value }) => value !== "")} />
       ${record.eventName && html`<p class="muted">event ${escapeText(record.eventName)}</p>`}
-      ${record.dropped > 0 && html`<p class="warn-text">${formatCount(record.dropped, "attribute")} more were dropped where it was made.</p>`}
+      ${record.dropped > 0 && html`<p
+        class="warn-text">${formatCount(record.dropped, "attribute")} more were dropped where it was made.</p>`}
     </div>`;
 }
 
@@ -332,7 +343,8 @@ function AttributeRow({ attribute, scope, onFilter }) {
   return html`
     <tr>
       <th scope="row"><span class="cut">${escapeText(key)}</span></th>
-      <td><span class=${`value ${type}`}>${escapeLines(text)}</span> ${type !== "string" && html`<span class="type">${type}</span>`}</td>
+      <td><span class=${`value ${type}`}>${escapeLines(text)}</span> ${type !== "string" && html`<span
+        class="type">${type}</span>`}</td>
       <td class="row-tools">
         ${isSimple && html`
           <button type="button" class="bare" title="Only records with this value" aria-label=${`Only records with this ${key}`}
@@ -382,7 +394,8 @@ function ExceptionTable({ source, state, navigate, errors }) {
                   <span class="cut">${escapeText(firstLine(error.message ?? ""))}</span>
                   <span class="muted cut mono">${escapeText(error.place)}</span></button></td>
               <td><${ServiceName} name=${error.service} /></td>
-              <td><${Sparkline} values=${error.series} kind="errors" label=${`${error.type}: ${error.count} over this time range`} /></td>
+              <td><${Sparkline} values=${error.series} kind="errors"
+                label=${`${error.type}: ${error.count} over this time range`} /></td>
               <td class="number">${formatNumber(error.count)}</td>
               <td class="number muted">${formatAge(error.last, now)}</td>
             </tr>`)}</tbody>
@@ -405,18 +418,22 @@ function ExceptionDetail({ source, state, navigate, error }) {
   return html`
     <aside class="detail" aria-label="Exception">
       <header><h2>Exception</h2>
-        <button type="button" class="bare" aria-label="Close" title="Close (Escape)" onClick=${close}><${Icon} name="close" /></button></header>
+        <button type="button" class="bare" aria-label="Close" title="Close (Escape)" onClick=${close}><${Icon}
+          name="close" /></button></header>
       <div class="detail-body">
         <p class="error-text"><b>${escapeText(error.type || "Failed span")}</b></p>
         <pre class="log-text">${escapeLines(error.message ?? "")}</pre>
         <p class="detail-line"><${ServiceName} name=${error.service} /><span class="mono muted">${escapeText(error.place)}</span></p>
         <p><b>${formatNumber(error.count)}</b> times, first ${formatTime(error.first, 0)}, last ${formatTime(error.last, 0)}</p>
         <p class="detail-actions">
-          ${error.trace_id && html`<a class="button" href=${linkTo(state, { view: "trace", id: error.trace_id, span: error.span_id })}>A trace with it</a>`}
-          <button type="button" class="small" onClick=${() => navigate({ tab: null, error: null, min_severity: null, attr: [], text: error.type })}>Log records with it</button>
+          ${error.trace_id && html`<a class="button"
+            href=${linkTo(state, { view: "trace", id: error.trace_id, span: error.span_id })}>A trace with it</a>`}
+          <button type="button" class="small"
+            onClick=${() => navigate({ tab: null, error: null, min_severity: null, attr: [], text: error.type })}>Log records with it</button>
         </p>
         <section><h3>Stack of the newest</h3>
-          <${Answer} answer=${answer}>${(stack) => stack ? html`<${Stack} text=${stack} />` : html`<p class="muted">None is recorded.</p>`}<//></section>
+          <${Answer} answer=${answer}>${(stack) => stack ? html`<${Stack} text=${stack} />` : html`<p
+            class="muted">None is recorded.</p>`}<//></section>
       </div>
     </aside>`;
 }

@@ -102,14 +102,17 @@ function Drawing({ map, rate, state, navigate, zoom, setZoom }) {
     setZoom(Math.max(0.2, Math.min(3, scale * (event.deltaY < 0 ? ZOOM_STEP : 1 / ZOOM_STEP))));
   };
   return html`
-    <div class="map-drawing grow" ref=${box} onWheel=${onWheel} onClick=${(event) => event.target.closest(".map-service") || navigate({ service: null })}>
+    <div class="map-drawing grow" ref=${box} onWheel=${onWheel}
+      onClick=${(event) => event.target.closest(".map-service") || navigate({ service: null })}>
       <svg viewBox=${`${-MARGIN} ${-MARGIN} ${size.width} ${size.height}`} width=${size.width * scale} height=${size.height * scale}
         role="group" aria-label="Map of services. The tables say the same.">
         <defs>${["ok", "warn", "error"].map((grade) => html`
           <marker id=${`arrow-${grade}`} viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8"
             markerUnits="userSpaceOnUse" orient="auto"><path class=${`map-arrow ${grade}`} d="M0 0 8 4 0 8z" /></marker>`)}</defs>
-        ${edges.map((edge) => html`<${Edge} key=${`${edge.from} ${edge.to}`} ...${{ edge, layout, most }} isFaint=${!isNear(edge)} />`)}
-        ${names.map((name) => html`<${Service} key=${name} ...${{ name, rate }} place=${layout.places.get(name)} service=${services.get(name)}
+        ${edges.map((edge) => html`<${Edge} key=${`${edge.from} ${edge.to}`} ...${{ edge, layout, most }}
+          isFaint=${!isNear(edge)} />`)}
+        ${names.map((name) => html`<${Service} key=${name} ...${{ name, rate }} place=${layout.places.get(name)}
+          service=${services.get(name)}
           isSelected=${name === state.service} isFaint=${near !== null && !near.has(name)}
           onChoose=${() => navigate({ service: name === state.service ? null : name })} />`)}
         <${EdgeLabels} edges=${edges.filter(hasLabel)} ...${{ layout, rate }} />
@@ -180,7 +183,8 @@ function Service({ name, service, place, rate, isSelected, isFaint, onChoose }) 
     onChoose();
   };
   return html`
-    <g class=${`map-service ${grade} ${isSelected ? "selected" : ""} ${isFaint ? "faint" : ""}`} transform=${`translate(${place.x} ${place.y})`}
+    <g class=${`map-service ${grade} ${isSelected ? "selected" : ""} ${isFaint ? "faint" : ""}`}
+      transform=${`translate(${place.x} ${place.y})`}
       role="button" tabindex="0" aria-pressed=${isSelected} onClick=${onChoose} onKeyDown=${onKeyDown}
       aria-label=${`${shown}: ${rate(requests)}, ${formatPercent(requests ? errors / requests : 0)} errors, p99 ${formatDuration(p99)}`}>
       <title>${escapeText(shown)}</title>
@@ -208,20 +212,26 @@ function cutToWidth(text, width) {
 
 function MapTables({ map, rate, state, navigate, isHidden = false }) {
   const nameCell = (name) =>
-    isHidden ? escapeText(name || "no service name") : html`<button type="button" class="row-button" onClick=${() => navigate({ service: name })}><${ServiceName} name=${name} /></button>`;
+    isHidden ? escapeText(name || "no service name") : html`<button type="button" class="row-button"
+      onClick=${() => navigate({ service: name })}><${ServiceName} name=${name} /></button>`;
   return html`
     <table class="map-table"><caption>Services</caption>
       <thead><tr><th scope="col">Service</th><th scope="col" class="number">Requests</th><th scope="col" class="number">Rate</th>
         <th scope="col" class="number">Errors</th><th scope="col" class="number">p99</th></tr></thead>
       <tbody>${map.services.map(({ name, requests, errors, p99 }) => html`
-        <tr class=${name === state.service ? "open" : ""}><th scope="row">${nameCell(name)}</th><td class="number">${formatNumber(requests)}</td>
-          <td class="number">${rate(requests)}</td><td class=${`number ${gradeText(errors, requests)}`}>${formatPercent(requests ? errors / requests : 0)}</td>
+        <tr class=${name === state.service ? "open" : ""}><th scope="row">${nameCell(name)}</th>
+          <td class="number">${formatNumber(requests)}</td>
+          <td class="number">${rate(requests)}</td>
+            <td class=${`number ${gradeText(errors, requests)}`}>${formatPercent(requests ? errors / requests : 0)}</td>
           <td class="number">${formatDuration(p99)}</td></tr>`)}</tbody></table>
     <table class="map-table"><caption>Calls between services</caption>
-      <thead><tr><th scope="col">From</th><th scope="col">To</th><th scope="col" class="number">Calls</th><th scope="col" class="number">Rate</th>
-        <th scope="col" class="number">Errors</th><th scope="col" class="number">p50</th><th scope="col" class="number">p99</th></tr></thead>
+      <thead><tr><th scope="col">From</th><th scope="col">To</th><th scope="col" class="number">Calls</th>
+        <th scope="col" class="number">Rate</th>
+        <th scope="col" class="number">Errors</th><th scope="col" class="number">p50</th>
+          <th scope="col" class="number">p99</th></tr></thead>
       <tbody>${map.edges.map(({ from, to, calls, errors, p50, p99 }) => html`
-        <tr><td>${isHidden ? escapeText(from) : html`<${ServiceName} name=${from} />`}</td><td>${isHidden ? escapeText(to) : html`<${ServiceName} name=${to} />`}</td>
+        <tr><td>${isHidden ? escapeText(from) : html`<${ServiceName} name=${from} />`}</td>
+          <td>${isHidden ? escapeText(to) : html`<${ServiceName} name=${to} />`}</td>
           <td class="number">${formatNumber(calls)}</td><td class="number">${rate(calls)}</td>
           <td class=${`number ${gradeText(errors, calls)}`}>${formatPercent(calls ? errors / calls : 0)}</td>
           <td class="number">${formatDuration(p50)}</td><td class="number">${formatDuration(p99)}</td></tr>`)}</tbody></table>`;
@@ -238,7 +248,8 @@ function ServiceDetail({ map, rate, state, navigate, service }) {
   return html`
     <aside class="detail narrow" aria-label="Service">
       <header><h2><${ServiceName} name=${name} /></h2>
-        <button type="button" class="bare" aria-label="Close" title="Close (Escape)" onClick=${() => navigate({ service: null })}><${Icon} name="close" /></button></header>
+        <button type="button" class="bare" aria-label="Close" title="Close (Escape)" onClick=${() => navigate({ service: null })}>
+          <${Icon} name="close" /></button></header>
       <div class="detail-body">
         <dl class="figures-list">
           <div><dt>Requests</dt><dd>${formatNumber(requests)}</dd></div><div><dt>Rate</dt><dd>${rate(requests)}</dd></div>
@@ -261,8 +272,10 @@ function Neighbours({ title, edges, end, rate, navigate }) {
   return html`
     <section><h3>${title}</h3><table><tbody>
       ${edges.map((edge) => html`
-        <tr><th scope="row"><button type="button" class="row-button" onClick=${() => navigate({ service: edge[end] })}><${ServiceName} name=${edge[end]} /></button></th>
-          <td class="number">${rate(edge.calls)}</td><td class=${`number ${gradeText(edge.errors, edge.calls)}`}>${formatPercent(edge.calls ? edge.errors / edge.calls : 0)}</td>
+        <tr><th scope="row"><button type="button" class="row-button" onClick=${() => navigate({ service: edge[end] })}>
+          <${ServiceName} name=${edge[end]} /></button></th>
+          <td class="number">${rate(edge.calls)}</td>
+            <td class=${`number ${gradeText(edge.errors, edge.calls)}`}>${formatPercent(edge.calls ? edge.errors / edge.calls : 0)}</td>
           <td class="number">${formatDuration(edge.p99)}</td></tr>`)}
     </tbody></table></section>`;
 }

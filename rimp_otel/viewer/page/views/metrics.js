@@ -57,7 +57,8 @@ function Metrics({ source, state, navigate, info, metrics, isComplete }) {
     found[index] && navigate({ metric: found[index].name, by: [], attr: [], service: null, all: null }, { replace: true });
   return html`
     <div class="metric-list">
-      <input type="search" id="metric-search" placeholder=${`Search ${formatCount(metrics.length, "metric")} ( / )`} aria-label="Search metrics"
+      <input type="search" id="metric-search" placeholder=${`Search ${formatCount(metrics.length, "metric")} ( / )`}
+        aria-label="Search metrics"
         value=${typed} spellcheck="false" onInput=${(event) => setTyped(event.target.value)}
         onKeyDown=${(event) => event.key === "Enter" && choose(0)} />
       ${found.length
@@ -71,7 +72,8 @@ function Metrics({ source, state, navigate, info, metrics, isComplete }) {
     <div class="metric-detail">
       ${shown
         ? html`<${Metric} key=${shown.name} ...${{ source, state, navigate, info }} metric=${shown} />`
-        : html`<${EmptyState} title="This metric has no points in this time range"><p><code>${escapeText(state.metric ?? "")}</code></p><//>`}
+        : html`<${EmptyState} title="This metric has no points in this time range"><p>
+          <code>${escapeText(state.metric ?? "")}</code></p><//>`}
     </div>`;
 }
 
@@ -122,7 +124,8 @@ function MetricFilters({ source, state, navigate, metric, by }) {
       <//>
       ${by.map((key) => {
         const left = by.filter((one) => one !== key);
-        return html`<${Chip} label="by" value=${escapeText(key)} onRemove=${() => navigate({ by: left, all: left.length ? null : "1" })} />`;
+        return html`<${Chip} label="by" value=${escapeText(key)}
+          onRemove=${() => navigate({ by: left, all: left.length ? null : "1" })} />`;
       })}
       <${Menu} title="Service" isActive=${Boolean(state.service)} label=${buttonLabel("Service")}>
         ${(close) => html`<${OptionList} label="Service" selected=${state.service}
@@ -131,9 +134,11 @@ function MetricFilters({ source, state, navigate, metric, by }) {
       <//>
       <${AttributeMenu} source=${source} signal="metrics" range=${{ ...state.range, name: metric.name }}
         onAdd=${(condition) => navigate({ attr: [...state.attr, condition] })} />
-      ${state.service && html`<${Chip} label="service" value=${escapeText(state.service)} onRemove=${() => navigate({ service: null })} />`}
+      ${state.service && html`<${Chip} label="service" value=${escapeText(state.service)}
+        onRemove=${() => navigate({ service: null })} />`}
       ${state.attr.map((condition) => html`
-        <${Chip} label="" value=${escapeText(condition)} onRemove=${() => navigate({ attr: state.attr.filter((one) => one !== condition) })} />`)}
+        <${Chip} label="" value=${escapeText(condition)}
+          onRemove=${() => navigate({ attr: state.attr.filter((one) => one !== condition) })} />`)}
     </div>`;
 }
 
@@ -147,7 +152,8 @@ function GroupChoice({ source, state, metric, by, onChoose }) {
       ${({ keys }) => {
         const names = [...new Set(keys.filter(({ scope }) => scope !== "instrumentation").map(({ key }) => key))];
         const options = names.filter((name) => !by.includes(name)).map((name) => ({ value: name }));
-        return html`<${OptionList} label="Attribute" options=${[{ value: "", text: "Nothing: one line" }, ...options]} onChoose=${onChoose} />`;
+        return html`<${OptionList} label="Attribute" options=${[{ value: "", text: "Nothing: one line" }, ...options]}
+          onChoose=${onChoose} />`;
       }}
     <//>`;
 }
@@ -184,10 +190,12 @@ function MetricCharts({ state, navigate, metric, series, by }) {
       <section aria-label=${isRate ? "Rate" : "Value"}>
         <h2>${isCount ? "Rate of values" : isRate ? "Rate" : "Value"} <span class="muted small-text">${escapeText(name)}${
           name ? ", " : ""}a point each ${formatDuration(series.step)}</span></h2>
-        <${TimeChart} label=${`${metric.name} over time`} times=${times} series=${shown} format=${format} isFromZero=${metric.type !== "gauge"}
+        <${TimeChart} label=${`${metric.name} over time`} times=${times} series=${shown} format=${format}
+          isFromZero=${metric.type !== "gauge"}
           markers=${series.heatmap ? [] : markers} height=${series.heatmap ? 180 : 300} onSelect=${onSelect} syncKey="metrics" />
         <${Legend} series=${shown} format=${format} onHide=${setHidden} />
-        ${lines.length > MOST_SERIES && html`<p class="muted">The ${MOST_SERIES} largest of ${formatCount(lines.length, "line")} are shown: group by fewer attributes, or filter.</p>`}
+        ${lines.length > MOST_SERIES && html`<p
+          class="muted">The ${MOST_SERIES} largest of ${formatCount(lines.length, "line")} are shown: group by fewer attributes, or filter.</p>`}
       </section>
       ${series.exemplars.length > 0 && html`<${Exemplars} ...${{ state, exemplars: series.exemplars, formatValue }} />`}
     </div>`;
@@ -244,10 +252,12 @@ function Exemplars({ state, exemplars, formatValue }) {
     <section aria-label="Exemplars">
       <h2>Exemplars <span class="muted small-text">measurements with their trace, the newest first</span></h2>
       <div class="table-scroll"><table class="exemplars">
-        <thead><tr><th scope="col">Time</th><th scope="col" class="number">Value</th><th scope="col">Trace</th><th scope="col">Attributes</th></tr></thead>
+        <thead><tr><th scope="col">Time</th><th scope="col" class="number">Value</th><th scope="col">Trace</th>
+          <th scope="col">Attributes</th></tr></thead>
         <tbody>${newest.map(({ time, value, trace_id: id, span_id: span, attributes }) => html`
           <tr><td class="time">${formatClock(time, 3)}</td><td class="number">${formatValue(value)}</td>
-            <td class="mono">${id ? html`<a href=${linkTo(state, { view: "trace", id, span })}>${id.slice(0, 16)}</a>` : html`<em>outside of any</em>`}</td>
+            <td class="mono">${id ? html`<a
+              href=${linkTo(state, { view: "trace", id, span })}>${id.slice(0, 16)}</a>` : html`<em>outside of any</em>`}</td>
             <td class="muted">${Object.entries(attributes ?? {}).map(([key, one]) => html`<span>${escapeText(key)}=${escapeText(String(one))} </span>`)}</td></tr>`)}</tbody>
       </table></div>
     </section>`;

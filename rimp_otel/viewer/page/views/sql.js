@@ -1,6 +1,7 @@
 /** The view SQL: an editor with completion, and the rows of a query as a grid or a chart. */
 
-import { CopyButton, EmptyState, ErrorNotice, html, Icon, Menu, Progress, saveFile, useAnswer, useEffect, useMemo, useRef, useState, Waiting } from "../components.js";
+import { CopyButton, EmptyState, ErrorNotice, html, Icon, Menu, Progress, saveFile, useAnswer, useEffect, useMemo, useRef,
+  useState, Waiting } from "../components.js";
 import { buttonLabel } from "../filters.js";
 import { escapeLines, formatCount, formatDuration } from "../format.js";
 import { useKeys } from "../keys.js";
@@ -72,9 +73,11 @@ function Sql({ source, state, navigate }) {
         <div class="toolbar">
           ${outcome.isRunning
             ? html`<button type="button" onClick=${stop}><${Icon} name="close" />Stop</button>`
-            : html`<button type="button" class="primary" onClick=${() => run(text)} title="Run (Ctrl+Enter)">Run <kbd>Ctrl Enter</kbd></button>`}
+            : html`<button type="button" class="primary" onClick=${() => run(text)}
+              title="Run (Ctrl+Enter)">Run <kbd>Ctrl Enter</kbd></button>`}
           <${QueryMenu} label="Examples" queries=${examplesFor(state.range)} onChoose=${show} />
-          <${QueryMenu} label="History" queries=${history.map((sql) => ({ title: sql.replace(/\s+/g, " ").slice(0, 90), sql }))} onChoose=${show} />
+          <${QueryMenu} label="History" queries=${history.map((sql) => ({ title: sql.replace(/\s+/g, " ").slice(0, 90), sql }))}
+            onChoose=${show} />
         </div>
       </div>
       <${Outcome} ...${outcome} ...${{ state, navigate }} />
@@ -95,14 +98,16 @@ function Outcome({ result, error, place, progress, isRunning, state, navigate })
     <div class="toolbar">
       <div class="buttons" role="group" aria-label="What is shown">
         <button type="button" aria-pressed=${!isChart} onClick=${() => navigate({ as: null })}>Rows</button>
-        <button type="button" aria-pressed=${isChart} disabled=${!chart} title=${chart ? "" : "A chart needs a time or a name, and a number"}
+        <button type="button" aria-pressed=${isChart} disabled=${!chart}
+          title=${chart ? "" : "A chart needs a time or a name, and a number"}
           onClick=${() => navigate({ as: "chart" })}>Chart</button>
       </div>
       <span class="muted number" role="status">${isRunning ? "Running…" : seen}</span>
       <span class="grow"></span>
       <${CopyButton} text=${() => toCsv(result)} label="CSV" title="Copy as CSV" />
       <${CopyButton} text=${() => toJson(result)} label="JSON" title="Copy as JSON" />
-      <button type="button" class="small" onClick=${() => saveFile("result.csv", toCsv(result), "text/csv")}><${Icon} name="download" />Save</button>
+      <button type="button" class="small" onClick=${() => saveFile("result.csv", toCsv(result), "text/csv")}><${Icon}
+        name="download" />Save</button>
     </div>
     ${isChart
       ? html`<${ResultChart} ...${{ result, chart }} />`
@@ -117,7 +122,8 @@ function QueryMenu({ label, queries, onChoose }) {
       ${(close) => html`
         <ul class="queries">
           ${queries.map(({ title, sql }) => html`
-            <li><button type="button" class="bare" title=${sql} onClick=${() => { close(); onChoose(sql); }}><span class="cut">${title}</span></button></li>`)}
+            <li><button type="button" class="bare" title=${sql} onClick=${() => { close(); onChoose(sql); }}><span
+              class="cut">${title}</span></button></li>`)}
           ${!queries.length && html`<li class="muted pad">Nothing yet.</li>`}
         </ul>`}
     <//>`;
@@ -165,7 +171,8 @@ function Editor({ source, state, text, setText, place, onRun }) {
   return html`
     <div class="editor">
       <pre class="colours" aria-hidden="true" ref=${colours}>${colourTokens(text, place)}${"\n"}</pre>
-      <textarea ref=${area} value=${text} rows=${Math.min(Math.max(text.split("\n").length, 5), 16)} spellcheck="false" autocomplete="off"
+      <textarea ref=${area} value=${text} rows=${Math.min(Math.max(text.split("\n").length, 5), 16)} spellcheck="false"
+        autocomplete="off"
         autocapitalize="off" aria-label="SQL" role="combobox" aria-expanded=${Boolean(completion)} aria-autocomplete="list"
         aria-controls="sql-completions" aria-activedescendant=${completion ? `sql-completion-${completion.at}` : null}
         onKeyDown=${onKeyDown} onBlur=${() => setCompletion(null)}
@@ -173,7 +180,8 @@ function Editor({ source, state, text, setText, place, onRun }) {
         onInput=${(event) => { setText(event.target.value); suggest(event.target.value, event.target.selectionStart, false); }}></textarea>
       ${completion && html`<${Completions} ...${{ completion, accept }} ...${placeOfCaret(text, completion.from)} />`}
     </div>
-    <p class="muted small-text editor-help"><kbd>Ctrl Space</kbd> completes tables, columns, attributes and functions; <kbd>Tab</kbd> takes one.</p>`;
+    <p class="muted small-text editor-help">
+      <kbd>Ctrl Space</kbd> completes tables, columns, attributes and functions; <kbd>Tab</kbd> takes one.</p>`;
 }
 
 function onCompletionKey(key, completion, setCompletion, accept) {
