@@ -52,7 +52,6 @@ from rimp_otel.viewer.tempo.span_sets import (
     root_condition,
     root_field,
 )
-from rimp_otel.viewer.tempo.traceql import parse_traceql
 from rimp_otel.viewer.tempo.traceql_tree import (
     Attribute,
     Compare,
@@ -63,7 +62,7 @@ from rimp_otel.viewer.tempo.traceql_tree import (
     SpansetFilter,
 )
 
-__all__ = ["MatchedSpan", "MatchedTrace", "SearchBounds", "TraceQLSearch", "parse_filter"]
+__all__ = ["MatchedSpan", "MatchedTrace", "SearchBounds", "TraceQLSearch"]
 
 _DEADLINE = 20.0
 _EXEMPLARS_DEADLINE = 2.0
@@ -327,22 +326,6 @@ def _too_much(what: str) -> ConfigurationError:
     return ConfigurationError(
         f"too many {what} to measure in time: ask for a shorter time, or filter"
     )
-
-
-def parse_filter(text: str) -> Condition | None:
-    """Return the condition of a TraceQL query that is one filter of single spans; None for ``{}``.
-
-    Raises:
-        ConfigurationError: it is another query, or none.
-        MissingExtraError: lark is not installed.
-    """
-    query = parse_traceql(text)
-    needed = _needed(query)
-    if not needed.is_enough or not _is_simple(query) or query.measure is not None:
-        raise ConfigurationError(
-            f"not a TraceQL filter of single spans, such as {{ status = error }}: {text[:200]!r}"
-        )
-    return needed.condition
 
 
 def _needed(query: Query) -> NeededCondition:

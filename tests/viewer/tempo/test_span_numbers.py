@@ -8,6 +8,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("duckdb")
 
 from rimp_otel import TelemetryData
+from rimp_otel.errors import MissingExtraError, QueryError
 from rimp_otel.models.times import Window
 from rimp_otel.storage.recording import open_storage
 from rimp_otel.viewer.answers.sql import SqlAnswers
@@ -116,6 +117,26 @@ def test_without_sql_and_without_time(recording):
     """What could not be read in time is not complete."""
     wanted = Aggregation(Window(START, START + 60 * S), 60 * S)
     assert SpanNumbers(Impatient(recording)).aggregate(wanted) == ([], False)
+
+
+@pytest.mark.parametrize(
+    "error", [MissingExtraError("DuckDB", "sql"), QueryError("too much memory")]
+)
+def test_without_the_extra(recording, error):
+    """All is read, as far as there is time."""
+
+    class Failing(SqlAnswers):
+        def fetch(self, sql, parameters, limit):
+            raise error
+
+    class Slow(TraceSearch):
+        def aggregate(self, wanted, with_buckets=False):
+            cells, is_complete = super().aggregate(wanted, with_buckets)
+            return cells, is_complete and wanted.deadline > 1
+
+    wanted = Aggregation(Window(START, START + 60 * S), 60 * S)
+    cells, is_complete = SpanNumbers(Slow(recording), Failing(recording)).aggregate(wanted)
+    assert ([cell.count for cell in cells], is_complete) == ([32], True)
 
 
 def test_while_copies_are_made(recording):

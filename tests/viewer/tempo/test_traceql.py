@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("lark")
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +33,7 @@ from rimp_otel.viewer.tempo.traceql_tree import (
     Unary,
     format_query,
 )
+from tests.processes import run
 
 NAME, STATUS = Attribute("intrinsic", "name"), Attribute("intrinsic", "status")
 DURATION = Attribute("intrinsic", "duration")
@@ -220,6 +225,23 @@ def test_a_long_chain_is_not_deep():
     """Hundreds of filters are joined as a builder does it."""
     text = " && ".join(f"span.a{number} = {number}" for number in range(500))
     assert len(only(f"{{ {text} }}").operands) == 500
+
+
+def test_without_the_extra():
+    """What is missing is named, and how to get it."""
+    script = """
+    import sys
+    sys.modules["lark"] = None
+    from rimp_otel.errors import MissingExtraError
+    from rimp_otel.viewer.tempo.traceql import parse_traceql
+    try:
+        parse_traceql("{}")
+    except MissingExtraError as error:
+        print(error)
+    """
+    assert (
+        run(script) == "lark is not installed. Install it with: pip install 'rimp-otel[server]'\n"
+    )
 
 
 # Any text, and any tree.
