@@ -290,7 +290,7 @@ function RecordDetail({ state, navigate, record }) {
       <pre class="log-text">${escapeLines(record.text)}</pre>
       <p class="detail-actions">
         ${record.traceId && html`
-          <a class="button" href=${linkTo(state, { view: "trace", id: record.traceId, span: record.spanId })}>Its trace</a>
+          <a class="button small" href=${linkTo(state, { view: "trace", id: record.traceId, span: record.spanId })}>Its trace</a>
           <button type="button" class="small"
             onClick=${() => navigate({ trace: record.traceId, record: null })}>Logs of this trace</button>`}
         <button type="button" class="small" onClick=${() => navigate(rangeAround(record.time))}>A minute around it</button>

@@ -257,9 +257,9 @@ function ServiceDetail({ map, rate, state, navigate, service }) {
           <div><dt>p99</dt><dd>${formatDuration(p99)}</dd></div>
         </dl>
         <p class="detail-actions">
-          <a class="button" href=${linkTo(state, { view: "traces", service: name })}>Traces</a>
-          <a class="button" href=${linkTo(state, { view: "traces", service: name, status: "error" })}>Failed traces</a>
-          <a class="button" href=${linkTo(state, { view: "logs", service: name })}>Logs</a>
+          <a class="button small" href=${linkTo(state, { view: "traces", service: name })}>Traces</a>
+          <a class="button small" href=${linkTo(state, { view: "traces", service: name, status: "error" })}>Failed traces</a>
+          <a class="button small" href=${linkTo(state, { view: "logs", service: name })}>Logs</a>
         </p>
         <${Neighbours} title="Called by" edges=${incoming} end="from" ...${{ rate, navigate }} />
         <${Neighbours} title="Calls" edges=${outgoing} end="to" ...${{ rate, navigate }} />
