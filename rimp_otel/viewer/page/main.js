@@ -57,7 +57,8 @@ function App({ firstSource }) {
   };
   const navigate = (changes, { replace = false } = {}) => {
     setNow(Date.now());
-    setFragment(formatState(changeState(parsed, changes)), replace);
+    // From what the address says now: it may have changed since the last drawing.
+    setFragment(formatState(changeState(parseState(location.hash), changes)), replace);
   };
   const openFiles = async (files, onProgress) => {
     const opened = await LocalSource.fromFiles(files, onProgress);
@@ -67,7 +68,8 @@ function App({ firstSource }) {
 
   const hasRange = Boolean(state.rangeText.from || state.rangeText.to);
   useEffect(() => {
-    if (info.value && !hasRange) navigate(source.isLocal ? ALL : firstRange(info.value, Date.now()), { replace: true });
+    const { from, to } = parseState(location.hash).rangeText;
+    if (info.value && !from && !to) navigate(source.isLocal ? ALL : firstRange(info.value, Date.now()), { replace: true });
   }, [info.value, hasRange]);
   // Before the first view is drawn, so that each service has one colour in all of them.
   useMemo(() => info.value && setServices(info.value.services), [info.value]);

@@ -4,7 +4,7 @@ import { Answer, EmptyState, html, Icon, ServiceName, useAnswer, useMemo, useSta
 import { escapeText, formatCount, formatDuration, formatNear, formatNumber, formatPercent, formatTime } from "../format.js";
 import { useKeys } from "../keys.js";
 import { readSpans } from "../otlp.js";
-import { buildTrace, mergeTraces } from "../trace_model.js";
+import { buildTrace, mergeTraces } from "../trace/model.js";
 import { linkTo } from "../url_state.js";
 import { VirtualList } from "../virtual_list.js";
 

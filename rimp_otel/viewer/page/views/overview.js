@@ -58,7 +58,7 @@ function Summary({ overview, state }) {
       <${Tile} title="Slowest p99" value=${formatDuration(slowest?.p99)} note=${slowest ? html`<${ServiceName} name=${slowest.name} />` : ""}
         href=${linkTo(state, { view: "traces", service: slowest?.name, sort: "longest" })} series=${slowest?.series.p99 ?? []} kind="p99" />
       <${Tile} title="Errors in logs" value=${formatShort(logErrors)} note=${formatCount(logs.warn, "warning")} isBad=${logErrors > 0}
-        href=${linkTo(state, { view: "logs", severity: logErrors ? 17 : 13 })} />
+        href=${linkTo(state, { view: "logs", min_severity: logErrors ? 17 : 13 })} />
     </ul>`;
 }
 
@@ -175,6 +175,6 @@ function NothingRecorded({ info }) {
     <${EmptyState} title="Nothing is recorded here yet">
       <p>This page shows what programs do as it happens. Record one into <code>${escapeText(info.path ?? "")}</code>, and it appears here by itself:</p>
       <pre>${escapeText(command)} <${CopyButton} text=${command} title="Copy the command" /></pre>
-      <p>No program at hand? <code>rimp demo</code> records a small shop.</p>
+      <p>No program at hand? <code>rimp demo</code> records a small shop. Or drop files of a recording on this page.</p>
     <//>`;
 }

@@ -4,12 +4,12 @@ import { Answer, EmptyState, html, Icon, Menu, saveFile, ServiceName, useAnswer,
 import { escapeText, formatCount, formatDuration, formatTime } from "../format.js";
 import { useKeys } from "../keys.js";
 import { readLogs, readSpans } from "../otlp.js";
-import { TraceDetails } from "../trace_details.js";
-import { writeChromeTrace, writeOtlp } from "../trace_files.js";
-import { TraceMinimap } from "../trace_minimap.js";
-import { buildTrace, findCriticalPath, hasFailed, listRows, searchTextOf } from "../trace_model.js";
-import { TraceWaterfall } from "../trace_waterfall.js";
-import { tracesSeen } from "../traces_seen.js";
+import { TraceDetails } from "../trace/details.js";
+import { writeChromeTrace, writeOtlp } from "../trace/files.js";
+import { TraceMinimap } from "../trace/minimap.js";
+import { buildTrace, findCriticalPath, hasFailed, listRows, searchTextOf } from "../trace/model.js";
+import { TraceWaterfall } from "../trace/waterfall.js";
+import { tracesSeen } from "../traces/seen.js";
 import { linkTo } from "../url_state.js";
 
 const NONE = new Set();

@@ -5,9 +5,9 @@ import { serviceColor } from "../colors.js";
 import { escapeText, formatCount, formatDuration, formatNear, formatNumber } from "../format.js";
 import { useKeys } from "../keys.js";
 import { ALL } from "../time_range.js";
-import { filtersOf, hasFilters, TraceFilters, FILTERS } from "../trace_filters.js";
-import { rememberTraces, tracesSeen } from "../traces_seen.js";
-import { TraceScatter } from "../trace_scatter.js";
+import { filtersOf, hasFilters, TraceFilters, FILTERS } from "../traces/filters.js";
+import { rememberTraces, tracesSeen } from "../traces/seen.js";
+import { TraceScatter } from "../traces/scatter.js";
 import { formatState, linkTo } from "../url_state.js";
 import { VirtualList } from "../virtual_list.js";
 

@@ -1,12 +1,12 @@
 /** What is recorded of one span, log record or event. */
 
-import { CopyButton, html, Icon, Menu, ServiceName, useState } from "./components.js";
-import { writeValue } from "./filters.js";
-import { escapeLines, escapeText, formatCount, formatDuration, formatPercent, formatTime } from "./format.js";
-import { exceptionIn, levelOf, plainAttributes, textOfValue } from "./otlp.js";
-import { queryTextOf, writeAttributeSql, writeRequestCurl, writeSpanJson, writeSpanSql, writeTraceCurl } from "./trace_files.js";
-import { exceptionOf, selfTimeOf } from "./trace_model.js";
-import { linkTo } from "./url_state.js";
+import { CopyButton, html, Icon, Menu, ServiceName, useState } from "../components.js";
+import { writeValue } from "../filters.js";
+import { escapeLines, escapeText, formatCount, formatDuration, formatPercent, formatTime } from "../format.js";
+import { exceptionIn, levelOf, plainAttributes, textOfValue } from "../otlp.js";
+import { queryTextOf, writeAttributeSql, writeRequestCurl, writeSpanJson, writeSpanSql, writeTraceCurl } from "./files.js";
+import { exceptionOf, selfTimeOf } from "./model.js";
+import { linkTo } from "../url_state.js";
 
 const LONG_VALUE = 300;
 const MANY_ATTRIBUTES = 8;
@@ -17,7 +17,7 @@ const MARGIN_NANOS = 60_000_000_000n;
  *
  * @param {object} props
  * @param {object} props.row of `listRows`
- * @param {import("./trace_model.js").Trace} props.trace
+ * @param {import("./model.js").Trace} props.trace
  * @param {object} props.source whose address the commands name
  * @param {function} props.close
  */

@@ -1,10 +1,10 @@
 /** Traces as points: when they started, and how long they took. */
 
-import { followDrag, useCanvas } from "./canvas.js";
-import { canvasColor } from "./colors.js";
-import { html, useMemo, useState } from "./components.js";
-import { escapeText, formatClock, formatCount, formatDuration } from "./format.js";
-import { timeTicks } from "./time_range.js";
+import { followDrag, useCanvas } from "../canvas.js";
+import { canvasColor } from "../colors.js";
+import { html, useMemo, useState } from "../components.js";
+import { escapeText, formatClock, formatCount, formatDuration } from "../format.js";
+import { timeTicks } from "../time_range.js";
 
 const LEFT = 64;
 const RIGHT = 12;

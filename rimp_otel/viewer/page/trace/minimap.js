@@ -1,14 +1,14 @@
 /** The whole trace in little, where a part of its time is chosen. */
 
-import { canvasColor, serviceColor } from "./colors.js";
-import { followDrag, useCanvas } from "./canvas.js";
-import { html, useState } from "./components.js";
-import { formatDuration } from "./format.js";
-import { hasFailed } from "./trace_model.js";
+import { canvasColor, serviceColor } from "../colors.js";
+import { followDrag, useCanvas } from "../canvas.js";
+import { html, useState } from "../components.js";
+import { formatDuration } from "../format.js";
+import { hasFailed } from "./model.js";
 
 /**
  * @param {object} props
- * @param {import("./trace_model.js").Trace} props.trace
+ * @param {import("./model.js").Trace} props.trace
  * @param {object[]} props.rows all rows of spans, from top to bottom
  * @param {{from: number, to: number}} props.zoom the part that is shown, in offsets
  * @param {function({from: number, to: number}|null)} props.setZoom null for the whole trace

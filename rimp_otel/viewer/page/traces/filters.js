@@ -1,9 +1,9 @@
 /** The filters of traces: each is chosen from what the recording holds. */
 
-import { Answer, Chip, html, Menu, OptionList, ServiceName, useAnswer, useRef, useState } from "./components.js";
-import { AttributeMenu, buttonLabel } from "./filters.js";
-import { escapeText, formatDuration, parseDuration, writeDuration } from "./format.js";
-import { useKeys } from "./keys.js";
+import { Answer, Chip, html, Menu, OptionList, ServiceName, useAnswer, useRef, useState } from "../components.js";
+import { AttributeMenu, buttonLabel } from "../filters.js";
+import { escapeText, formatDuration, parseDuration, writeDuration } from "../format.js";
+import { useKeys } from "../keys.js";
 
 const STATUSES = [
   { value: "error", text: "Error" },

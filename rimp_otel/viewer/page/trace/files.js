@@ -1,6 +1,6 @@
 /** Traces and spans as texts for other tools: files, queries, requests. */
 
-import { attributeOf, plainAttributes, textOfValue } from "./otlp.js";
+import { attributeOf, plainAttributes, textOfValue } from "../otlp.js";
 
 /** Return a trace as lines of OTLP JSON, which `rimp import` and this page read. */
 export function writeOtlp({ traces, logs }) {
@@ -12,7 +12,7 @@ export function writeOtlp({ traces, logs }) {
  * Return a trace in Chrome's Trace Event Format, for ui.perfetto.dev and speedscope: a process for each service, and as
  * many threads as it takes that spans nest.
  *
- * @param {import("./trace_model.js").Trace} trace
+ * @param {import("./model.js").Trace} trace
  */
 export function writeChromeTrace(trace) {
   const events = [];

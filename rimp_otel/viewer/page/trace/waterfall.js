@@ -1,11 +1,11 @@
 /** The rows of a trace, over its time. */
 
-import { serviceColor } from "./colors.js";
-import { html, Icon, useMemo, useRef, useState } from "./components.js";
-import { escapeText, formatCount, formatDuration } from "./format.js";
-import { exceptionIn, levelOf } from "./otlp.js";
-import { hasFailed } from "./trace_model.js";
-import { VirtualList } from "./virtual_list.js";
+import { serviceColor } from "../colors.js";
+import { html, Icon, useMemo, useRef, useState } from "../components.js";
+import { escapeText, formatCount, formatDuration } from "../format.js";
+import { exceptionIn, levelOf } from "../otlp.js";
+import { hasFailed } from "./model.js";
+import { VirtualList } from "../virtual_list.js";
 
 export const ROW_HEIGHT = 24;
 const INDENT = 14;

@@ -1,17 +1,17 @@
 /** One trace as trees, rows and a critical path. Any recording can be laid out, as in trace_layout.py: with
  * missing parents, several roots, circles, spans that never ended, clocks that disagree. */
 
-import { exceptionIn } from "./otlp.js";
+import { exceptionIn } from "../otlp.js";
 
 /**
  * @typedef {object} Node a span in its place
- * @property {import("./otlp.js").Span} span
+ * @property {import("../otlp.js").Span} span
  * @property {number} index in the order of time
  * @property {string} flaw "orphan" (its parent is not recorded), "circle" (its ancestors are its descendants),
  *   "skewed" (it starts before its parent), or empty
  * @property {Node|null} parent
  * @property {Node[]} children in the order of time
- * @property {import("./otlp.js").LogRecord[]} logs
+ * @property {import("../otlp.js").LogRecord[]} logs
  * @property {number} offset of its start from the trace's, in nanoseconds
  * @property {number} duration in nanoseconds; 0 if its end is not known
  * @property {number} depth
