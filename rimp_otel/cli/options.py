@@ -355,12 +355,22 @@ def line_test_of(wanted: Filter) -> Callable[[bytes], bool] | None:
 
 
 def path_from_args(args: argparse.Namespace, env: Mapping[str, str] = os.environ) -> Path:
-    """Return the path of the recording, by ``--path``, the environment or the default."""
-    from rimp_otel.config import DEFAULT_PATHS
+    """Return the path of the recording, by ``--path``, the environment or the default.
 
+    Raises:
+        UsageError: it is the URL of a server.
+    """
+    from rimp_otel.config import DEFAULT_PATHS, is_server_url
+
+    given = args.path or env.get("RIMP_STORAGE_PATH", "").strip()
+    if given and is_server_url(str(given)):
+        raise UsageError(
+            "the path is a server's URL: commands read and write recordings on this machine; record into one,"
+            " and have rimp forward send it there"
+        )
     backend = env.get("RIMP_STORAGE_BACKEND", "").strip()
     default = DEFAULT_PATHS.get(backend, "telemetry")
-    return Path(args.path or env.get("RIMP_STORAGE_PATH", "").strip() or default)
+    return Path(given or default)
 
 
 def style_from_args(

@@ -97,6 +97,13 @@ def test_count() -> None:
             parse_count(text)
 
 
+def test_a_server_is_no_path():
+    """The URL of a server is refused: commands read and write on this machine."""
+    nothing = argparse.Namespace(path=None)
+    with pytest.raises(UsageError, match="the path is a server's URL"):
+        path_from_args(nothing, {"RIMP_STORAGE_PATH": "clickhouse+http://host/db"})
+
+
 def test_times_and_durations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ages are relative to now, and argparse reports what is malformed."""
     monkeypatch.setattr(time, "time_ns", lambda: 200_000 * 10**9)

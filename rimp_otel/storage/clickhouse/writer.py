@@ -41,6 +41,7 @@ _WINDOW = "non_replicated_deduplication_window = "
 _ENGINES = (
     "SELECT name, engine, create_table_query FROM system.tables WHERE database = {database:String}"
 )
+_DATABASE = "SELECT name FROM system.databases WHERE name = {database:String}"
 _COLUMNS = "SELECT table, name, type FROM system.columns WHERE database = {database:String}"
 
 
@@ -91,10 +92,12 @@ class ClickHouseTables:
         if self._made is not None:
             return self._made
         found, address = self.existing(), self._connection.address
+        database = {"database": address.database}
         missing = [table for table in TABLES if table.suffix not in found]
         if missing and address.creates:
             cluster = f" ON CLUSTER {quote_name(address.cluster)}" if address.cluster else ""
-            if not found and address.database != "default":
+            # Not every user that may make tables may make a database.
+            if not found and not self._connection.ask(_DATABASE, database, in_database=False):
                 self._connection.command(
                     f"CREATE DATABASE IF NOT EXISTS {quote_name(address.database)}{cluster}",
                     in_database=False,
