@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from importlib.metadata import requires
 
-TOOLS = ("test", "peers")
+TOOLS = ("test", "peers", "browser")
 """The extras whose packages run in no program of a user's."""
 
 

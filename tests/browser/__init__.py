@@ -1,0 +1,1 @@
+"""The viewer's page in a real Chromium, over a real ``rimp ui``."""
