@@ -58,6 +58,7 @@ from rimp_otel.viewer.rollups.rollup import (
     RollupKey,
     coarsen_level,
 )
+from rimp_otel.viewer.rollups.terms import TermTableBuilder
 
 __all__ = ["RollupBuilder", "value_type"]
 
@@ -108,6 +109,7 @@ class _RolledPoint(PartialMessage):
 
 _RolledMetric = PartialMetric[PartialData[_RolledPoint]]
 _LINE = msgspec.json.Decoder(PartialLine[_RolledSpan, _RolledLog, _RolledMetric], strict=False)
+_RESOURCE = msgspec.json.Decoder(_NamedItem, strict=False)
 _ATTRIBUTE = msgspec.json.Decoder(KeyValue, strict=False)
 _NO_ID = "0" * 16
 _EXCEPTION_TYPE = b'"exception.type"'
@@ -121,10 +123,18 @@ class RollupBuilder:
     Args:
         window: records of other times are left out; None for none.
         step: the finest one. It grows with the number of steps, unless there is a window.
+        terms: is given the attributes of spans, too.
     """
 
-    def __init__(self, window: Window | None = None, step: int = STEPS[0]) -> None:
+    def __init__(
+        self,
+        window: Window | None = None,
+        step: int = STEPS[0],
+        terms: TermTableBuilder | None = None,
+    ) -> None:
         self._window = window
+        self._terms = terms
+        self._resources: dict[bytes, list[bytes]] = {}
         self._step = step
         self._numbers: dict[RollupKey, int] = {}
         self._keys: list[RollupKey] = []
@@ -178,6 +188,16 @@ class RollupBuilder:
             if bytes(group.resource):
                 counter = self._counter("resource")
                 counter.add_owner(bytes(group.resource), self._records - before, decode_resource)
+                if self._terms is not None:
+                    self._terms.add(self._attributes_of(bytes(group.resource)))
+
+    def _attributes_of(self, resource: bytes) -> list[bytes]:
+        found = self._resources.get(resource)
+        if found is None:
+            found = [bytes(raw) for raw in _RESOURCE.decode(resource).attributes or ()]
+            if len(self._resources) < _MAX_KEYS:
+                self._resources[resource] = found
+        return found
 
     def _counter(self, scope: str) -> _AttributeCounter:
         counter = self._attributes.get(scope)
@@ -195,6 +215,7 @@ class RollupBuilder:
         services, open_calls, callers = self._services, self._open_calls, self._callers
         add = self._add_to_cell
         raws: list[Raw] = []
+        events: list[Raw] = []
         # One loop that touches each span once: most of the time is spent here.
         for span in spans:
             start, end = _bound(span.start_time_unix_nano), _bound(span.end_time_unix_nano)
@@ -227,9 +248,14 @@ class RollupBuilder:
                 failure = FailureKey(service, name, _failure_text(span))
                 add(self._number_of(failure), start, bin, True)
             for event in span.events or ():
-                self._counter("event").add(event.attributes or ())
+                if event.attributes:
+                    events += event.attributes
         self._extend([_bound(span.start_time_unix_nano) for span in spans])
-        self._counter("span").add(raws)
+        for scope, found in (("span", raws), ("event", events)):
+            texts = list(map(bytes, found))
+            self._counter(scope).add(texts)
+            if self._terms is not None:
+                self._terms.add(texts)
         if len(services) > _MAX_SPANS:
             for known in list(islice(services, _MAX_SPANS // 2)):
                 del services[known]
@@ -439,7 +465,7 @@ class _AttributeCounter:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._values: dict[tuple[str, str], Counter[Any]] = {}
 
-    def add(self, attributes: Iterable[Raw]) -> None:
+    def add(self, attributes: Iterable[Raw | bytes]) -> None:
         """Count the attributes of records."""
         self._raw.update(map(bytes, attributes))
         if len(self._raw) > _MAX_RAW_VALUES:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, NamedTuple
 
 from rimp_otel.models.times import Window
+from rimp_otel.viewer.rollups.terms import TermIndex
 
 __all__ = [
     "KINDS",
@@ -185,6 +186,7 @@ class Rollup:
         levels: cells by their step, from the finest on.
         attributes, calls: return those of the records.
         facts: about all of them.
+        terms: finds blocks of a sealed file; None where that is not known.
     """
 
     def __init__(
@@ -194,10 +196,12 @@ class Rollup:
         attributes: Callable[[], AttributeTable],
         calls: Callable[[], CallTable],
         facts: RollupFacts,
+        terms: TermIndex | None = None,
     ) -> None:
         self.keys = keys
         self.levels = levels
         self.facts = facts
+        self.terms = terms
         self._attributes = attributes
         self._calls = calls
 

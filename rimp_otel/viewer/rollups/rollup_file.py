@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from rimp_otel.errors import StorageError
 from rimp_otel.fsutil import CREATE_NEW_FLAGS, READ_FLAGS
+from rimp_otel.models.records import Signal
+from rimp_otel.storage.files.index import DamagedIndexError, open_index
 from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.lines import DataFile, open_data_file, open_regular_file, read_lines
 from rimp_otel.viewer.rollups.builder import RollupBuilder
@@ -39,16 +41,18 @@ from rimp_otel.viewer.rollups.rollup import (
     RollupFacts,
     RollupKey,
 )
+from rimp_otel.viewer.rollups.terms import TermIndex, TermTable, TermTableBuilder, read_at
 
 __all__ = [
     "DamagedRollupError",
-    "build_sealed_rollup",
+    "SealedCounts",
+    "count_sealed_file",
     "read_rollup",
     "rollup_path",
     "write_rollup",
 ]
 
-_MAGIC = b"rimprol2"
+_MAGIC = b"rimprol3"
 _START = struct.Struct("<8sII")
 _CALL = struct.Struct("<IIQH?")
 _CELL = struct.Struct("<qIIIII")
@@ -87,6 +91,10 @@ class _Head(msgspec.Struct):
     #: Names that calls refer to by their numbers.
     services: list[str]
     calls_left: _Section
+    #: Bits and blocks of the table of terms; 0 without one.
+    term_bits: int
+    term_blocks: int
+    terms: _Section
 
 
 _HEAD = msgspec.json.Decoder(_Head)
@@ -99,10 +107,18 @@ def rollup_path(content: DataFile) -> Path:
     return content.path.with_name(content.name.stem + ".rollup")
 
 
-def build_sealed_rollup(
+class SealedCounts(NamedTuple):
+    """What was counted of a sealed file."""
+
+    rollup: Rollup
+    #: None if the file is not divided into blocks.
+    terms: TermTable | None
+
+
+def count_sealed_file(
     content: DataFile, layout: Layout, pause: Callable[[], None] = lambda: None
-) -> RollupBuilder | None:
-    """Return what has all lines of a file; None if the file is gone.
+) -> SealedCounts | None:
+    """Return what is counted of a file; None if it is gone.
 
     Args:
         content: the file.
@@ -115,26 +131,45 @@ def build_sealed_rollup(
     found = open_data_file(content, layout.sealed)
     if found is None:
         return None
-    builder = RollupBuilder()
+    ends = _ends_of_blocks(content) if content.signal is Signal.TRACES else []
+    terms = TermTableBuilder(len(ends)) if ends else None
+    builder = RollupBuilder(terms=terms)
     with found.file:
         for line in read_lines(found, 0, 0, None, torn=True):
+            if terms is not None:
+                while line.number > ends[terms.block] and terms.block + 1 < len(ends):
+                    terms.block += 1
             if line.text is None:
                 builder.damaged += 1
             elif text := line.text.strip():
                 builder.add_line(text)
             if not line.number % 64:
                 pause()
-    return builder
+    # A line that cannot be read may be counted as several.
+    is_whole = terms is not None and not builder.damaged
+    return SealedCounts(builder.build(), terms.build() if terms and is_whole else None)
 
 
-def write_rollup(content: DataFile, rollup: Rollup) -> None:
+def _ends_of_blocks(content: DataFile) -> list[int]:
+    """Return the number of the last line of each block; none if that is not known."""
+    assert content.name is not None
+    with open_index(content.path, content.name) as index:
+        try:
+            if index is None or index.is_blank:
+                return []
+            return [block.number + block.lines - 1 for block in index.blocks]
+        except DamagedIndexError:
+            return []
+
+
+def write_rollup(content: DataFile, counts: SealedCounts) -> None:
     """Write the rollup of a sealed file in its place. It needs no sync, since it is checked.
 
     Raises:
         OSError: it cannot be written.
     """
     assert content.name is not None
-    data = _encode(content, rollup)
+    data = _encode(content, *counts)
     made = content.path.with_name(
         f".{content.name.signal.value}-{content.name.id}.tmp-{os.getpid()}"
     )
@@ -152,14 +187,14 @@ def write_rollup(content: DataFile, rollup: Rollup) -> None:
         raise
 
 
-def _encode(content: DataFile, rollup: Rollup) -> bytes:
+def _encode(content: DataFile, rollup: Rollup, terms: TermTable | None) -> bytes:
     sections: list[bytes] = []
     place = 0
     calls, services = _encode_calls(rollup.calls)
 
-    def add(data: bytes) -> _Section:
+    def add(data: bytes, level: int = 1) -> _Section:
         nonlocal place
-        packed = zlib.compress(data, 1)
+        packed = zlib.compress(data, level) if level else data
         sections.append(packed)
         section = _Section(place, len(packed), zlib.crc32(packed))
         place += len(packed)
@@ -180,6 +215,9 @@ def _encode(content: DataFile, rollup: Rollup) -> bytes:
         add(_encode_attributes(rollup.attributes)),
         services,
         add(calls),
+        0 if terms is None else terms.bits,
+        0 if terms is None else terms.blocks,
+        add(b"" if terms is None else terms.data, 0),
     )
     packed = zlib.compress(msgspec.json.encode(head), 1)
     return b"".join([_START.pack(_MAGIC, len(packed), zlib.crc32(packed)), packed, *sections])
@@ -291,6 +329,7 @@ def read_rollup(content: DataFile) -> Rollup | None:
         sections = [*(section for _, section in head.levels), head.attributes, head.calls_left]
         for section in sections:
             _read_section(path, _START.size + size, section)
+        _read_packed(path, _START.size + size, head.terms)
     except (DamagedRollupError, OSError, StorageError, ValueError, struct.error, zlib.error):
         return None
     start = _START.size + size
@@ -312,19 +351,33 @@ def read_rollup(content: DataFile) -> Rollup | None:
         attributes,
         calls,
         RollupFacts(*head.facts),
+        _term_index(path, start + head.terms.offset, head),
     )
+
+
+def _term_index(path: Path, start: int, head: _Head) -> TermIndex | None:
+    if not head.term_bits:
+        return None
+    return TermIndex(head.term_bits, head.term_blocks, read_at(path, start))
 
 
 def _read_section(path: Path, start: int, section: _Section) -> bytes:
     try:
+        return zlib.decompress(_read_packed(path, start, section))
+    except zlib.error:
+        raise DamagedRollupError(path) from None
+
+
+def _read_packed(path: Path, start: int, section: _Section) -> bytes:
+    try:
         with open(os.open(path, READ_FLAGS), "rb") as file:
             file.seek(start + section.offset)
             packed = file.read(section.size)
-        if len(packed) == section.size and zlib.crc32(packed) == section.check:
-            return zlib.decompress(packed)
-    except (OSError, zlib.error):
-        pass
-    raise DamagedRollupError(path)
+    except OSError:
+        raise DamagedRollupError(path) from None
+    if len(packed) != section.size or zlib.crc32(packed) != section.check:
+        raise DamagedRollupError(path)
+    return packed
 
 
 class _StoredLevels(Mapping[int, Level]):

@@ -33,11 +33,12 @@ from rimp_otel.viewer.rollups.builder import RollupBuilder
 from rimp_otel.viewer.rollups.rollup import CallTable, OpenCall, Rollup, RollupFacts
 from rimp_otel.viewer.rollups.rollup_file import (
     DamagedRollupError,
-    build_sealed_rollup,
+    count_sealed_file,
     read_rollup,
     rollup_path,
     write_rollup,
 )
+from rimp_otel.viewer.rollups.terms import TermIndex
 
 __all__ = ["RollupStore", "open_rollups"]
 
@@ -101,6 +102,10 @@ class RollupStore:
             return [self._calls_of(rollup, rollups, window, step) for rollup in rollups]
 
         return self.retry(join)
+
+    def terms(self, content: DataFile) -> TermIndex | None:
+        """Return what finds blocks of a sealed file; None where there is none yet."""
+        return None
 
     def retry(self, ask: Callable[[], _ResultT]) -> _ResultT:
         """Return what ``ask`` does, which looks into rollups; ask again if one was damaged or deleted.
@@ -204,6 +209,21 @@ class _FileRollups(RollupStore):
     def rollups(self, signal: Signal, window: Window, step: int | None = None) -> list[Rollup]:
         return self.retry(lambda: self._look(signal, window, step))
 
+    def terms(self, content: DataFile) -> TermIndex | None:
+        if content.name is None or content.name.is_waiting:
+            return None
+        with self._lock:
+            known = self._sealed.get(content.key)
+            if known is not None and known[0].name == content.name:
+                rollup: Rollup | None = known[1]
+                if known[1].terms is None:
+                    rollup = self._maker.take(content.key) or rollup
+            else:
+                rollup = read_rollup(content)
+            if rollup is not None:
+                self._sealed[content.key] = content, rollup
+        return None if rollup is None else rollup.terms
+
     def _forget(self, path: Path) -> None:
         with self._lock:
             for key, (content, _) in list(self._sealed.items()):
@@ -260,7 +280,7 @@ class _FileRollups(RollupStore):
         if rollup is None and content.key in self._growing:
             # It was read while it was written.
             rollup = self._grow(snapshot, content)
-            _keep_beside(content, rollup)
+            self._maker.begin([content])
         if rollup is not None:
             self._growing.pop(content.key, None)
             self._sealed[content.key] = content, rollup
@@ -338,13 +358,6 @@ def _may_have(content: DataFile, window: Window) -> bool:
     return window.overlaps(name.first, name.last)
 
 
-def _keep_beside(content: DataFile, rollup: Rollup) -> None:
-    try:
-        write_rollup(content, rollup)
-    except OSError:
-        pass  # somebody else's recording, or no space: it is made again next time
-
-
 class _RollupMaker:
     """Makes the rollups of sealed files, on a thread that runs as long as there are some to make."""
 
@@ -365,12 +378,8 @@ class _RollupMaker:
         """
         until = time.monotonic() + patience
         keys = {content.key for content in contents}
+        self.begin(contents)
         with self._changed:
-            for content in reversed(contents):  # the newest first
-                if content.key not in self._made and content.key not in self._waiting:
-                    self._waiting[content.key] = content
-                    self._total += 1
-            self._start()
             while not keys <= self._made.keys():
                 left = until - time.monotonic()
                 if left <= 0 or self._is_closed:
@@ -378,6 +387,20 @@ class _RollupMaker:
                     raise PreparingError(done, max(self._total, 1), _WHAT)
                 self._changed.wait(left)
             return {key: self._made.pop(key) for key in keys}
+
+    def begin(self, contents: list[DataFile]) -> None:
+        """Have the rollups of files made."""
+        with self._changed:
+            for content in reversed(contents):  # the newest first
+                if content.key not in self._made and content.key not in self._waiting:
+                    self._waiting[content.key] = content
+                    self._total += 1
+            self._start()
+
+    def take(self, key: FileKey) -> Rollup | None:
+        """Return a rollup that was made and not asked for yet."""
+        with self._changed:
+            return self._made.pop(key, None)
 
     def close(self) -> None:
         """End the thread after the file that it is reading."""
@@ -406,14 +429,16 @@ class _RollupMaker:
 
     def _make_one(self, content: DataFile) -> Rollup:
         try:
-            builder = build_sealed_rollup(content, self._layout, lambda: time.sleep(0))
+            counts = count_sealed_file(content, self._layout, lambda: time.sleep(0))
         except StorageError:
             return _NOTHING
-        if builder is None:
+        if counts is None:
             return _NOTHING
-        rollup = builder.build()
-        _keep_beside(content, rollup)
-        return read_rollup(content) or rollup
+        try:
+            write_rollup(content, counts)
+        except OSError:
+            return counts.rollup  # somebody else's recording, or no space: made again next time
+        return read_rollup(content) or counts.rollup
 
 
 class _DatabaseRollups(RollupStore):

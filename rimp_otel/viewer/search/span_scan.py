@@ -38,6 +38,8 @@ from rimp_otel.storage.reading import LineDecoder
 from rimp_otel.storage.recording import is_database
 from rimp_otel.storage.sqlite.recording import SQLiteRecording
 from rimp_otel.viewer.questions import check_time
+from rimp_otel.viewer.rollups.store import open_rollups
+from rimp_otel.viewer.rollups.terms import TermIndex, hash_of_term
 from rimp_otel.viewer.search.conditions import All, Comparison, Condition, Scope, filter_of
 
 __all__ = ["FoundSpans", "SpanScan", "TextTest", "make_text_test", "open_scan"]
@@ -45,6 +47,7 @@ __all__ = ["FoundSpans", "SpanScan", "TextTest", "make_text_test", "open_scan"]
 _TRACES = frozenset({Signal.TRACES})
 _EVERYTHING = Filter()
 _SPANS = Filter(signals=_TRACES)
+_TERM_SCOPES = frozenset({Scope.SPAN, Scope.RESOURCE, Scope.EVENT, Scope.ANY})
 _PAGE, _LARGEST_PAGE = 1_000, 16_000
 
 
@@ -191,6 +194,20 @@ def _fields(**raws: Raw) -> bytes:
     return b"{" + b"".join(parts)
 
 
+def _find_blocks(terms: TermIndex, condition: Condition) -> int:
+    """Return the blocks that may have a span which meets a condition, as bits."""
+    if isinstance(condition, Comparison):
+        hashed = None
+        if condition.operator == "=" and condition.scope in _TERM_SCOPES:
+            hashed = hash_of_term(condition.key, condition.value)
+        return terms.everywhere if hashed is None else terms.find(hashed)
+    parts = [_find_blocks(terms, part) for part in condition.parts]
+    found = terms.everywhere if isinstance(condition, All) else 0
+    for part in parts:
+        found = found & part if isinstance(condition, All) else found | part
+    return found
+
+
 # Files.
 
 
@@ -215,11 +232,12 @@ class _OpenedChunks:
     def close(self) -> None:
         self._stack.close()
 
-    def chunks(self, wanted: Filter, window: Window) -> list[Chunk]:
+    def chunks(self, wanted: Filter, window: Window, blocks: int | None) -> list[Chunk]:
         found = [
             chunk
             for chunk in (self._file.chunks(wanted) if self._file is not None else ())
             if window.overlaps(chunk.first, chunk.last)
+            and (blocks is None or not chunk.size or blocks >> chunk.key & 1)
         ]
         self._left = len(found)
         if not found:
@@ -240,6 +258,7 @@ class _FileScan(SpanScan):
     def __init__(self, path: Path) -> None:
         self._layout = Layout(path)
         self._decoder = LineDecoder()
+        self._rollups = open_rollups(path)
 
     def newest_first(self, window: Window, condition: Condition | None) -> Iterator[FoundSpans]:
         wanted, test = filter_of(condition), make_text_test(condition)
@@ -258,14 +277,31 @@ class _FileScan(SpanScan):
                 place = heappop(heap)
                 number = place.number
                 if place.chunk is None:
+                    blocks = self._blocks_with(files[number], condition)
+                    if blocks == 0:
+                        continue
                     opening = _OpenedChunks(files[number], snapshot)
                     stack.callback(opening.close)
-                    for chunk in opening.chunks(wanted, window):
+                    for chunk in opening.chunks(wanted, window, blocks):
                         heappush(heap, _Place(-chunk.last, number, chunk))
                     opened[number] = opening
                     continue
                 until = -heap[0].order if heap else 0
                 yield self._in_chunk(opened[number], place.chunk, window, wanted, test, until)
+
+    def _blocks_with(self, content: DataFile, condition: Condition | None) -> int | None:
+        """Return the blocks of a file that may have a span which meets a condition, as bits; None if
+        all of them may."""
+        if condition is None:
+            return None
+        terms = self._rollups.terms(content)
+        if terms is None:
+            return None
+        try:
+            found = _find_blocks(terms, condition)
+        except OSError:
+            return None
+        return None if found == terms.everywhere else found
 
     def _in_journals(
         self, snapshot: Snapshot, window: Window, wanted: Filter, test: TextTest | None

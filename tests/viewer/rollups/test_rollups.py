@@ -28,7 +28,12 @@ from rimp_otel.viewer.rollups.histogram import (
     quantiles,
 )
 from rimp_otel.viewer.rollups.rollup import STEPS, CallKey, FailureKey, LogKey, OperationKey
-from rimp_otel.viewer.rollups.rollup_file import read_rollup, rollup_path, write_rollup
+from rimp_otel.viewer.rollups.rollup_file import (
+    SealedCounts,
+    read_rollup,
+    rollup_path,
+    write_rollup,
+)
 from rimp_otel.viewer.rollups.store import open_rollups
 from tests.viewer.recordings import START, S, log_line, span_json, span_line
 
@@ -268,7 +273,7 @@ def test_a_replaced_file_has_another_rollup(sealed, tmp_path_factory):
     data[-1] ^= 1
     content.path.write_bytes(data)
     assert read_rollup(content) is None
-    write_rollup(content, rollup)
+    write_rollup(content, SealedCounts(rollup, None))
     assert read_rollup(content) is not None
 
 
