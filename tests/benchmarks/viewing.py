@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rimp_otel.viewer.overview import RecordingAnswers
 from starlette.datastructures import QueryParams
 
 from rimp_otel.models.accessors import has_failed, service_of
@@ -26,7 +27,6 @@ from rimp_otel.models.times import Window
 from rimp_otel.storage.base import Selection
 from rimp_otel.storage.recording import open_recording
 from rimp_otel.viewer.jaeger import JaegerQueries
-from rimp_otel.viewer.overview import RecordingAnswers
 from rimp_otel.viewer.questions import PreparingError
 from rimp_otel.viewer.rollups.store import open_rollups
 from rimp_otel.viewer.search.conditions import All, Comparison, Scope
