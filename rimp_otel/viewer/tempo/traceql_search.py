@@ -66,8 +66,8 @@ __all__ = ["MatchedSpan", "MatchedTrace", "SearchBounds", "TraceQLSearch"]
 
 _DEADLINE = 20.0
 _EXEMPLARS_DEADLINE = 2.0
-_MAX_CANDIDATES = 20_000
-_MAX_MEASURED_TRACES = 10_000
+_MAX_CANDIDATES = 5_000
+_MAX_MEASURED_TRACES = 5_000
 
 
 class SearchBounds(NamedTuple):
