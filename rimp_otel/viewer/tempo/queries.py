@@ -334,6 +334,7 @@ def _read_count(query: QueryParams, name: str, default: int, most: int) -> int:
     return min(number, most) if number else default
 
 
+_MAX_CUTS = 20
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _MOST_SECONDS = 10**11
 
@@ -381,12 +382,19 @@ def _read_step(query: QueryParams, length: int) -> int:
 
 
 def _read_filter(query: QueryParams) -> Condition | None:
-    """Return what a query's filter needs; None for one that is being typed."""
-    try:
-        stage = parse_traceql(query.get("q") or "{}").stages[0]
-    except TraceQLError:
-        return None
-    return condition_of(stage.spanset).condition if isinstance(stage, FilterStage) else None
+    """Return what a query's filter needs; of one that is being typed, what comes before that."""
+    text = query.get("q") or "{}"
+    for _ in range(_MAX_CUTS):
+        try:
+            stage = parse_traceql(text).stages[0]
+        except TraceQLError:
+            before, joint, _ = text.rpartition("&&")
+            if not joint:
+                return None
+            text = before + "}"
+        else:
+            return condition_of(stage.spanset).condition if isinstance(stage, FilterStage) else None
+    return None
 
 
 _LOGFMT = re.compile(r'\s*([^\s="]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s"]*))')

@@ -250,10 +250,12 @@ def test_values_of_the_first_version(server):
 
 
 def test_values_that_a_filter_leaves(server):
-    """A filter that is complete limits the values of others."""
+    """A filter limits the values of others; of one that is being typed, what is complete."""
     path = "/api/v2/search/tag/name/values"
-    found = ask(server, path, q="{status=error}")["tagValues"]
-    assert found == [{"type": "string", "value": "GET /checkout"}]
+    checkout = [{"type": "string", "value": "GET /checkout"}]
+    assert ask(server, path, q="{status=error}")["tagValues"] == checkout
+    assert ask(server, path, q="{status=error && kind=server && name=}")["tagValues"] == checkout
+    assert len(ask(server, path, q="{name= && status=error}")["tagValues"]) == 2
 
 
 # Metrics.
