@@ -39,6 +39,7 @@ Labels = tuple[tuple[str, str], ...]
 
 _MAX_EXEMPLAR = 128  # characters of its labels
 _MAX_BUCKETS = 40
+_MAX_FILLED = 300
 _OWN_RESOURCE_KEYS = ("service.name", "service.namespace", "service.instance.id")
 _EXPORTED = "exported_"
 
@@ -126,6 +127,9 @@ class Families:
             if isinstance(value, Distribution) and scale_of(value) < MIN_SCHEMA:
                 self.dropped["scale_below_-4"] += 1
                 continue
+            if series.adds_up and isinstance(value, (int, float)) and not value >= 0:
+                self.dropped["counter_below_zero"] += 1
+                continue
             place = self._places.get(series)
             if place is None:
                 place = self._places[series] = self._place_of(series)
@@ -152,8 +156,9 @@ class Families:
             labels[name].add(place.labels)
             services.add(series.key.owner.service)
             family.members.append(Member(series, place.labels, value))
-        if services:
-            found[_TARGET] = self._targets(table.resources, services)
+        targets = self._targets(table.resources, services)
+        if targets.members:
+            found[_TARGET] = targets
         return [found[name] for name in sorted(found)]
 
     def _targets(self, resources: Mapping[str, Mapping[str, Any]], services: set[str]) -> Family:
@@ -166,7 +171,8 @@ class Families:
                 if key not in _OWN_RESOURCE_KEYS
             }
             labels = _with_reserved(self._join_labels(own.items()), _job(service))
-            members.append(Member(None, labels, 1))
+            if labels:
+                members.append(Member(None, labels, 1))
         return Family(f"{_TARGET}_info", "info", "", "Target metadata", members)
 
     def _place_of(self, series: Series) -> _Naming:
@@ -300,12 +306,16 @@ def _buckets_of(value: Distribution) -> tuple[tuple[float, ...], tuple[int, ...]
     """
     while _width(value) > _MAX_BUCKETS and scale_of(value) > MIN_SCHEMA:
         value = value.at_scale(scale_of(value) - 1)
-    filled = replace(value, counts=_filled(value.counts), negative=_filled(value.negative))
-    bounds, counts = [], []
+    if _width(value) <= _MAX_FILLED:  # at the coarsest scale, all numbers that there are
+        value = replace(value, counts=_filled(value.counts), negative=_filled(value.negative))
+    bounds: list[float] = []
+    counts: list[int] = []
     beyond = 0
-    for one in filled.ranges():
+    for one in value.ranges():
         if math.isinf(one.upper):
             beyond += one.values
+        elif bounds and one.upper <= bounds[-1]:  # within the threshold of zero
+            counts[-1] += one.values
         else:
             bounds.append(one.upper)
             counts.append(one.values)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,6 +29,7 @@ from rimp_otel.otlp.messages import (
     OtlpExemplar,
     PartialLine,
     PartialMessage,
+    UInt64,
     ValueAtQuantile,
     decode_resource,
     decode_scope,
@@ -73,7 +75,8 @@ class _ProcessMetric:
         #: In the order of the points of a line, which is mostly that of the next one.
         self.places: list[_KnownPoint | None] = []
         self.bounds_text = b""
-        self.bounds: tuple[float, ...] = ()
+        #: None if they are no bounds.
+        self.bounds: tuple[float, ...] | None = ()
 
 
 class _ProcessScope:
@@ -153,7 +156,7 @@ class SeriesTable:
             service,
             found.name or "",
             found.version or "",
-            url or "",
+            str(url or ""),
             _sorted_attributes(attributes_of(found.attributes, tuple)),
         )
         instance = attributes.get("service.instance.id") or attributes.get("process.pid") or ""
@@ -225,7 +228,7 @@ class SeriesTable:
             return None
         value = _value_in_point(series.key.kind, point, metric)
         if value is None:
-            self.dropped["no_value"] += 1
+            self.dropped["invalid_value"] += 1
             return None
         has_returned = partial(self._has_folded, series) if self.folded.entries else None
         found = series.update(source.id, start, time, value, is_delta, has_returned)
@@ -353,19 +356,19 @@ class _MeasuredNumber(_MeasuredPoint):
 class _MeasuredHistogram(_MeasuredPoint):
     """A point of a histogram with explicit bounds."""
 
-    count: int | None = None
+    count: UInt64 | None = None
     sum: float | None = None
-    bucket_counts: tuple[int, ...] | None = None
+    bucket_counts: tuple[UInt64, ...] | None = None
     explicit_bounds: Raw = Raw()
 
 
 class _MeasuredExponential(_MeasuredPoint):
     """A point of an exponential histogram."""
 
-    count: int | None = None
+    count: UInt64 | None = None
     sum: float | None = None
     scale: int | None = None
-    zero_count: int | None = None
+    zero_count: UInt64 | None = None
     zero_threshold: float | None = None
     positive: OtlpBuckets | None = None
     negative: OtlpBuckets | None = None
@@ -374,7 +377,7 @@ class _MeasuredExponential(_MeasuredPoint):
 class _MeasuredSummary(_MeasuredPoint):
     """A point of a summary."""
 
-    count: int | None = None
+    count: UInt64 | None = None
     sum: float | None = None
     quantile_values: list[ValueAtQuantile] | None = None
 
@@ -428,30 +431,41 @@ def _value_in_point(kind: MetricKind, point: Any, metric: _ProcessMetric) -> Val
     """Return the value of a point; None if it has none."""
     if kind is MetricKind.GAUGE or kind is MetricKind.SUM:
         return point.as_double if point.as_double is not None else point.as_int
-    count = point.count or 0
+    total = None if point.sum is None or point.sum != point.sum else point.sum
     if kind is MetricKind.HISTOGRAM:
         text = bytes(point.explicit_bounds)
         if text != metric.bounds_text:
-            metric.bounds = (_BOUNDS.decode(text) or ()) if text else ()
+            metric.bounds = _check_bounds((_BOUNDS.decode(text) or ()) if text else ())
             metric.bounds_text = text
-        bounds, counts = metric.bounds, point.bucket_counts or (count,)
-        if len(counts) != len(bounds) + 1:
+        bounds, counts = metric.bounds, point.bucket_counts or (point.count or 0,)
+        if bounds is None or len(counts) != len(bounds) + 1:
             return None
-        return HistogramTotal(bounds, counts, count, point.sum)
+        return HistogramTotal(bounds, counts, sum(counts), total)
     if kind is MetricKind.SUMMARY:
-        quantiles = tuple((q.quantile or 0.0, q.value or 0.0) for q in point.quantile_values or ())
-        return SummaryTotal(count, point.sum or 0.0, quantiles)
+        found = sorted((q.quantile or 0.0, q.value or 0.0) for q in point.quantile_values or ())
+        quantiles = tuple(pair for pair in found if 0 <= pair[0] <= 1)
+        return SummaryTotal(point.count or 0, total or 0.0, quantiles)
+    positive, negative = _buckets(point.positive), _buckets(point.negative)
+    zeros = point.zero_count or 0
+    # Prometheus refuses a page with a histogram whose buckets have not as many values as it says.
+    count = zeros + sum(positive.bucket_counts) + sum(negative.bucket_counts)
     return distribution_of(
         ExponentialHistogramPoint(
             count=count,
-            sum=point.sum,
+            sum=total,
             scale=point.scale or 0,
-            zero_count=point.zero_count or 0,
+            zero_count=zeros,
             zero_threshold=point.zero_threshold or 0.0,
-            positive=_buckets(point.positive),
-            negative=_buckets(point.negative),
+            positive=positive,
+            negative=negative,
         )
     )
+
+
+def _check_bounds(bounds: tuple[float, ...]) -> tuple[float, ...] | None:
+    """Return bounds of a histogram; None if they do not rise, or are not finite."""
+    is_rising = all(left < right for left, right in pairwise(bounds))
+    return bounds if is_rising and all(map(math.isfinite, bounds)) else None
 
 
 def _buckets(found: OtlpBuckets | None) -> Buckets:

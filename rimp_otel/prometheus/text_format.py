@@ -199,8 +199,14 @@ class TextWriter(PageWriter):
             exemplar = _format_exemplar(exemplars[number]) if number in exemplars else ""
             yield f"{head}{format_sample(shown)}{exemplar}\n"
         if not isinstance(value, (int, float)):
-            yield f"{heads.of_count}{format_sample(value.count)}\n"
-            if value.sum is not None:
+            has_sum = value.sum is not None
+            if has_sum and self._is_openmetrics:
+                # It has no sum of values below zero, and no count without a sum.
+                is_below = family.kind == "histogram" and heads.bounds and heads.bounds[0] < 0
+                has_sum = value.sum >= 0 and not is_below
+            if has_sum or not self._is_openmetrics:
+                yield f"{heads.of_count}{format_sample(value.count)}\n"
+            if has_sum:
                 yield f"{heads.of_sum}{format_sample(value.sum)}\n"
         if self._is_openmetrics and heads.of_created and series.start:
             yield f"{heads.of_created}{format_sample(series.start / _NANOS)}\n"

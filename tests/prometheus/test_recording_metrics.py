@@ -120,15 +120,15 @@ def test_workers_that_die(tmp_path, start, name):
 @pytest.mark.parametrize("name", ["recording", "recording.db"])
 def test_retention_takes_nothing_from_the_counters(tmp_path, name):
     """Who serves them next goes on where the one before was, also if what was counted is deleted."""
-    path = tmp_path / name
+    path, now = tmp_path / name, time.time_ns()
 
     def store(number, process):
         with open_storage(path) as storage:
-            one = line("sum", point(number), name="orders", process=process)
+            one = line("sum", point(number, now, now), name="orders", process=process)
             storage.store(TelemetryData.from_otlp_json([one]))
 
     def serve():
-        return RecordingMetrics(path, clock=lambda: 1_000 * 10**9, keeps_state=True)
+        return RecordingMetrics(path, keeps_state=True)
 
     metrics = serve()
     store(5, "1")
@@ -148,7 +148,7 @@ def test_retention_takes_nothing_from_the_counters(tmp_path, name):
     store(9, "3")
     assert orders(metrics.write_page()) == 21
     assert orders(serve().write_page()) == 21
-    assert orders(RecordingMetrics(path, clock=lambda: 1_000 * 10**9).write_page()) == 9
+    assert orders(RecordingMetrics(path).write_page()) == 9
 
 
 def test_another_database_is_read_anew(tmp_path):

@@ -197,6 +197,76 @@ def test_numbers(number, expected):
     assert format_sample(number) == expected
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields", "expected"),
+    [
+        # A sum that may go down is none in OpenMetrics, nor is a count without it.
+        (
+            "histogram",
+            {"explicitBounds": [-1.0], "bucketCounts": ["1", "2"], "count": "3", "sum": 4.0},
+            {("m_bucket", ("le", "-1.0")): 1.0, ("m_bucket", ("le", "+Inf")): 3.0},
+        ),
+        (
+            "histogram",
+            {"explicitBounds": [1.0], "bucketCounts": ["1", "2"], "count": "3", "sum": "NaN"},
+            {("m_bucket", ("le", "1.0")): 1.0, ("m_bucket", ("le", "+Inf")): 3.0},
+        ),
+        # What the buckets hold counts.
+        (
+            "histogram",
+            {"explicitBounds": [1.0], "bucketCounts": ["1", "2"], "count": "7", "sum": 4.0},
+            {
+                ("m_bucket", ("le", "1.0")): 1.0,
+                ("m_bucket", ("le", "+Inf")): 3.0,
+                ("m_count",): 3.0,
+                ("m_sum",): 4.0,
+            },
+        ),
+        # A threshold of zero that is wider than a bucket.
+        (
+            "exponentialHistogram",
+            {
+                "zeroCount": "1",
+                "zeroThreshold": 1.0,
+                "positive": {"offset": -1, "bucketCounts": ["2", "4"]},
+                "sum": 9.0,
+            },
+            {
+                ("m_bucket", ("le", "1.0")): 3.0,
+                ("m_bucket", ("le", "2.0")): 7.0,
+                ("m_bucket", ("le", "+Inf")): 7.0,
+                ("m_count",): 7.0,
+                ("m_sum",): 9.0,
+            },
+        ),
+        # Indexes that no float reaches.
+        (
+            "exponentialHistogram",
+            {
+                "scale": -4,
+                "positive": {"offset": 2**31 - 1, "bucketCounts": ["2"]},
+                "negative": {"offset": -(2**31), "bucketCounts": ["1"]},
+                "sum": 9.0,
+            },
+            {
+                ("m_bucket", ("le", "-0.0")): 1.0,
+                ("m_bucket", ("le", "+Inf")): 3.0,
+                ("m_count",): 3.0,
+                ("m_sum",): 9.0,
+            },
+        ),
+        ("histogram", {"explicitBounds": [2.0, 1.0], "bucketCounts": ["1", "2", "3"]}, {}),
+        ("sum", {"asInt": "-5"}, {}),
+    ],
+)
+def test_odd_histograms(kind, fields, expected):
+    """A page that a strict parser takes is made of whatever is recorded."""
+    body = page(line(kind, point(None, 990, 0, **fields)), accept=OPENMETRICS).body.decode()
+    found = {key: sample.value for key, sample in samples(read_openmetrics(body)).items()}
+    found.pop(("target_info",), None)
+    assert found == expected
+
+
 def test_hostile_text():
     """Quotes, line ends and braces in names, labels and help do not break the page."""
     nasty = 'a"b\\c\nd{e}'
