@@ -382,3 +382,17 @@ def test_health(server):
     """What a data source, or who starts it, looks at first."""
     assert ask(server, "/ready") == "ready\n"
     assert ask(server, "/api/status/buildinfo").keys() == {"version", "revision"}
+
+
+def test_a_token_is_wanted(tmp_path):
+    """As of whoever sends, where the server has tokens."""
+    file = tmp_path / "token"
+    file.write_text("a-token-of-the-tests")
+    file.chmod(0o600)
+    with Served(tmp_path / "recording", "--token-file", str(file)) as served:
+        path = "/tempo/api/search?q=%7B%7D"
+        assert served.request("GET", path, headers={}).status == 401
+        headers = {"Authorization": "Bearer a-token-of-the-tests"}
+        found = served.request("GET", path, headers=headers)
+        assert (found.status, found.json["traces"]) == (200, [])
+        assert served.request("POST", path, headers=headers).status == 405

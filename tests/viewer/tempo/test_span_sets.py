@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 pytest.importorskip("lark")
 
 from rimp_otel import TelemetryData
 from rimp_otel.viewer.search.conditions import WholeTrace, make_matcher
-from rimp_otel.viewer.tempo.span_sets import TraceTree, condition_of, find_sets
+from rimp_otel.viewer.tempo.span_sets import TraceTree, condition_of, find_sets, is_about_traces
 from rimp_otel.viewer.tempo.traceql import parse_traceql
+from rimp_otel.viewer.tempo.traceql_tree import FilterStage
 from tests.viewer.jaeger.test_v1 import DETAILED, line, span
+from tests.viewer.tempo.test_traceql import QUERIES
 
 # root ─┬─ a ─┬─ aa ── aaa
 #       │     └─ ab
@@ -182,3 +185,17 @@ def test_what_conditions_cannot_say_they_do_not_leave_out(query):
     assert not needed.is_enough
     if needed.condition is not None and find_sets(query.stages, DETAILS):
         assert any(map(make_matcher(needed.condition), DETAILS.spans))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(QUERIES)
+def test_any_query_can_be_asked(query):
+    """Nothing is raised, whatever is compared, calculated or grouped; and no trace is left out that matches."""
+    first = query.stages[0]
+    for tree in (TREE, DETAILS):
+        found = find_sets(query.stages, tree)
+        if found and isinstance(first, FilterStage):
+            needed = condition_of(first.spanset)
+            facts = WholeTrace("GET /cart", "shop", 10**9)
+            if needed.condition is not None and not is_about_traces(needed.condition):
+                assert any(map(make_matcher(needed.condition, facts), tree.spans))
