@@ -31,7 +31,7 @@ from rimp_otel.storage.base import Selection
 from rimp_otel.storage.recording import is_database
 from rimp_otel.viewer.parameters import AttributeTest
 from rimp_otel.viewer.questions import NotFoundError, check_time, open_watched, time_left
-from rimp_otel.viewer.rollups.histogram import bin_middle, bins_of, quantiles
+from rimp_otel.viewer.rollups.histogram import bin_middle, bin_start, bins_of, quantiles
 from rimp_otel.viewer.rollups.rollup import (
     KINDS,
     STEPS,
@@ -158,8 +158,8 @@ class RecordingAnswers:
             "path": str(self._path),
             "backend": "sqlite" if is_database(self._path) else "files",
             "version": version("rimp-otel"),
-            "first": _time_text(min((one.first for one in facts), default=0)),
-            "last": _time_text(max((one.last for one in facts), default=0)),
+            "first": _nanos_text(min((one.first for one in facts), default=0)),
+            "last": _nanos_text(max((one.last for one in facts), default=0)),
             "now": str(self._clock()),
             "services": sorted(map(str, services)),
             "has_sql": _has_sql(),
@@ -220,7 +220,7 @@ class RecordingAnswers:
                 "spans": cell.records,
                 "errors": cell.errors,
                 "rate": cell.records / seconds,
-                **_quantiles_json(cell),
+                **_percentiles(cell),
             }
             for (own, name, kind), cell in found.items()
         ]
@@ -260,6 +260,60 @@ class RecordingAnswers:
                 }
             )
         return {"services": services, "edges": edges}
+
+    @_retried
+    def trace_durations(
+        self,
+        window: Window,
+        service: str | None = None,
+        operation: str | None = None,
+        kind: str | None = None,
+        status: str | None = None,
+    ) -> dict[str, Any]:
+        """Return how many spans took how long over a window, and how many of them failed.
+
+        Args:
+            window: when they started.
+            service, operation, kind: of which spans; without operation and kind, of requests.
+            status: "error", or "unset" or "ok" for those that did not fail.
+
+        Raises:
+            PreparingError: rollups have to be made first.
+            StorageError: the recording cannot be read.
+        """
+        steps, rollups = self._divide(Signal.TRACES, window)
+        numbers = _Numbers(steps)
+        for rollup in rollups:
+            numbers.add(rollup)
+
+        def is_wanted(key: Any) -> bool:
+            return (
+                service in (None, key.service)
+                and operation in (None, key.name)
+                and (kind == key.kind if kind else bool(operation) or key.is_request)
+            )
+
+        every = numbers.histograms(OperationKey, is_wanted)
+        failed = numbers.histograms(FailureKey, is_wanted)
+        total = sum(every) + sum(failed)
+        bounds, counts = _rows_of(every, total)
+        _, errors = _rows_of(failed, total)
+        if status == "error":
+            counts = errors
+        elif status:
+            counts = [
+                [max(own - other, 0) for own, other in zip(*rows, strict=True)]
+                for rows in zip(counts, errors, strict=True)
+            ]
+            errors = [[0] * len(row) for row in counts]
+        return {
+            "from": str(steps.start),
+            "to": str(steps.end),
+            "step": steps.step,
+            "bounds": bounds,
+            "counts": counts,
+            "errors": errors,
+        }
 
     def traces(self, window: Window, condition: Condition | None, limit: int) -> dict[str, Any]:
         """Return the newest traces that have a span as asked for.
@@ -398,6 +452,15 @@ class _Numbers:
             if isinstance(key, kind)
         }
 
+    def histograms(self, kind: type[Any], is_wanted: Callable[[Any], bool]) -> list[int]:
+        """Return the durations of the keys that are wanted, for each step."""
+        found = [0] * self._steps.number
+        for key, cells in self.cells.items():
+            if isinstance(key, kind) and is_wanted(key):
+                for number, cell in cells.items():
+                    found[number] += cell.histogram
+        return found
+
     def services(self) -> list[str]:
         """Return the names of the services that have spans, sorted."""
         return sorted({key.service for key in self.cells if isinstance(key, OperationKey)})
@@ -431,7 +494,7 @@ class _Numbers:
             "errors": total.errors,
             "rate": total.records / seconds,
             "error_rate": total.errors / total.records if total.records else 0.0,
-            **_quantiles_json(total),
+            **_percentiles(total),
             "operations": len({(key.name, key.kind) for key, _ in own}),
             "series": {
                 "requests": [cell.records for cell in series],
@@ -439,6 +502,25 @@ class _Numbers:
                 "p99": [quantiles(cell.histogram, (0.99,))[0] for cell in series],
             },
         }
+
+
+_ROW = 16
+
+
+def _rows_of(histograms: list[int], total: int) -> tuple[list[int], list[list[int]]]:
+    """Return the edges of rows that hold all of ``total``, and the counts of each histogram by row."""
+    first, counts = bins_of(total)
+    if not counts:
+        return [], [[] for _ in histograms]
+    low, high = first // _ROW, (first + len(counts) - 1) // _ROW
+    rows = []
+    for histogram in histograms:
+        row = [0] * (high - low + 1)
+        start, own = bins_of(histogram)
+        for bin, count in enumerate(own, start):
+            row[bin // _ROW - low] += count
+        rows.append(row)
+    return [bin_start(number * _ROW) for number in range(low, high + 2)], rows
 
 
 def _sum_cells(cells: Iterable[RollupCell]) -> RollupCell:
@@ -450,7 +532,7 @@ def _sum_cells(cells: Iterable[RollupCell]) -> RollupCell:
     return RollupCell(records, errors, histogram)
 
 
-def _quantiles_json(cell: RollupCell) -> dict[str, int | None]:
+def _percentiles(cell: RollupCell) -> dict[str, int | None]:
     return dict(zip(("p50", "p90", "p99"), quantiles(cell.histogram, _SHARES), strict=True))
 
 
@@ -582,18 +664,19 @@ def _appeared(
 
 
 def _new_failures(before: _Numbers, after: _Numbers) -> list[dict[str, Any]]:
-    known = before.totals(FailureKey)
-    new = {key: cell for key, cell in after.totals(FailureKey).items() if key not in known}
+    known, new = _count_failures(before), _count_failures(after)
     return [
-        _change(
-            "new_failure",
-            Operation(key.service, key.name),
-            0,
-            cell.records,
-            f"{key.text}: {cell.records:,} times",
-        )
-        for key, cell in sorted(new.items(), key=lambda item: -item[1].records)
+        _change("new_failure", operation, 0, times, f"{text}: {times:,} times")
+        for (operation, text), times in new.most_common()
+        if (operation, text) not in known
     ]
+
+
+def _count_failures(numbers: _Numbers) -> Counter[tuple[Operation, str]]:
+    counts: Counter[tuple[Operation, str]] = Counter()
+    for key, cell in numbers.totals(FailureKey).items():
+        counts[Operation(key.service, key.name), key.text] += cell.records
+    return counts
 
 
 # Traces.
@@ -681,7 +764,7 @@ def _groups_of(data: TelemetryData, signal: Signal) -> list[msgspec.Raw]:
 # Values.
 
 
-def _time_text(time_unix_nano: int) -> str | None:
+def _nanos_text(time_unix_nano: int) -> str | None:
     return str(time_unix_nano) if time_unix_nano else None
 
 

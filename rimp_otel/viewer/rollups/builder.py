@@ -245,7 +245,9 @@ class RollupBuilder:
             if span.attributes:
                 raws += span.attributes
             if is_error:
-                failure = FailureKey(service, name, _failure_text(span))
+                operation = self._keys[number]
+                assert isinstance(operation, OperationKey)
+                failure = FailureKey(service, name, _text_of_failure(span), *operation[2:])
                 add(self._number_of(failure), start, bin, True)
             for event in span.events or ():
                 if event.attributes:
@@ -426,7 +428,7 @@ def _bound(time: int | None) -> int:
     return max(0, min(time or 0, LATEST))
 
 
-def _failure_text(span: _RolledSpan) -> str:
+def _text_of_failure(span: _RolledSpan) -> str:
     for event in span.events or ():
         for raw in event.attributes or ():
             if _EXCEPTION_TYPE in bytes(raw):

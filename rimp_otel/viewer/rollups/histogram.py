@@ -9,7 +9,15 @@ import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["bin_middle", "bin_of", "bins_of", "make_histogram", "quantiles", "total_of"]
+__all__ = [
+    "bin_middle",
+    "bin_of",
+    "bin_start",
+    "bins_of",
+    "make_histogram",
+    "quantiles",
+    "total_of",
+]
 
 _BITS = 5
 _EXACT = 2 << _BITS
@@ -32,6 +40,14 @@ def bin_middle(number: int) -> int:
         return number
     shift = (number >> _BITS) - 1
     return ((number - (shift << _BITS)) << shift) + ((1 << shift) >> 1)
+
+
+def bin_start(number: int) -> int:
+    """Return the shortest duration in a bin."""
+    if number < _EXACT:
+        return number
+    shift = (number >> _BITS) - 1
+    return (number - (shift << _BITS)) << shift
 
 
 def make_histogram(counts: Mapping[int, int]) -> int:

@@ -91,6 +91,8 @@ class FailureKey(NamedTuple):
     name: str
     #: The type of the exception, or else the message of the status.
     text: str
+    kind: str
+    is_request: bool
 
 
 RollupKey = OperationKey | CallKey | LogKey | FailureKey

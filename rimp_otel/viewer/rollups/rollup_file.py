@@ -52,7 +52,7 @@ __all__ = [
     "write_rollup",
 ]
 
-_MAGIC = b"rimprol3"
+_MAGIC = b"rimprol4"
 _START = struct.Struct("<8sII")
 _CALL = struct.Struct("<IIQH?")
 _CELL = struct.Struct("<qIIIII")
@@ -84,7 +84,7 @@ class _Head(msgspec.Struct):
     operations: list[tuple[int, str, str, str, bool]]
     calls: list[tuple[int, str, str]]
     logs: list[tuple[int, str, str]]
-    failures: list[tuple[int, str, str, str]]
+    failures: list[tuple[int, str, str, str, str, bool]]
     #: By the step in nanoseconds.
     levels: list[tuple[int, _Section]]
     attributes: _Section
@@ -212,7 +212,7 @@ def _encode(content: DataFile, rollup: Rollup, terms: TermTable | None) -> bytes
         [(n, *key) for n, key in numbered if isinstance(key, LogKey)],
         [(n, *key) for n, key in numbered if isinstance(key, FailureKey)],
         [(step, add(_encode_level(level))) for step, level in rollup.levels.items()],
-        add(_encode_attributes(rollup.attributes)),
+        add(_pack_attributes(rollup.attributes)),
         services,
         add(calls),
         0 if terms is None else terms.bits,
@@ -248,7 +248,7 @@ def _decode_level(data: bytes) -> Level:
     return level
 
 
-def _encode_attributes(table: AttributeTable) -> bytes:
+def _pack_attributes(table: AttributeTable) -> bytes:
     rows = [
         (*key, counts.records, [item for item in counts.values.items() if _fits(item[0])])
         for key, counts in table.items()
@@ -290,7 +290,7 @@ def _fits(value: Any) -> bool:
     return not isinstance(value, float) or value - value == 0.0  # JSON has no other
 
 
-def _decode_attributes(data: bytes) -> AttributeTable:
+def _unpack_attributes(data: bytes) -> AttributeTable:
     table: AttributeTable = {}
     for scope, key, kind, count, values in _ATTRIBUTES.decode(data):
         convert = float if kind == "double" else lambda value: value
@@ -335,7 +335,7 @@ def read_rollup(content: DataFile) -> Rollup | None:
     start = _START.size + size
 
     def attributes() -> AttributeTable:
-        return _decode_attributes(_read_section(path, start, head.attributes))
+        return _unpack_attributes(_read_section(path, start, head.attributes))
 
     def calls() -> CallTable:
         return _decode_calls(_read_section(path, start, head.calls_left), head.services)

@@ -267,7 +267,7 @@ class _FileScan(SpanScan):
             opened: dict[int, _OpenedChunks] = {}
             heap: list[_Place] = []
             for number, one in enumerate(files):
-                first, last = _times_of(one)
+                first, last = _range_of(one)
                 if window.overlaps(first, last):
                     heap.append(_Place(-last, number, None))
             heapify(heap)
@@ -443,7 +443,7 @@ def _is_of_spans(content: DataFile) -> bool:
     return content.signal is Signal.TRACES
 
 
-def _times_of(content: DataFile) -> tuple[int, int]:
+def _range_of(content: DataFile) -> tuple[int, int]:
     name = content.name
     if name is None or name.first is None or name.last is None:
         return 0, LATEST

@@ -230,7 +230,7 @@ class TraceSearch:
                     counts[place] += own.records
             return [AttributeKey(*key, count) for key, count in counts.most_common()]
         for record in self._sample(signal, window):
-            for scope, attributes in _attributes_of(record, signal):
+            for scope, attributes in _attributes_in(record, signal):
                 counts.update((scope, key, _type_of(value)) for key, value in attributes.items())
         return [AttributeKey(*key, count) for key, count in counts.most_common()]
 
@@ -274,7 +274,7 @@ class TraceSearch:
             else:
                 found = [
                     attributes[key]
-                    for name, attributes in _attributes_of(record, signal)
+                    for name, attributes in _attributes_in(record, signal)
                     if key in attributes and (name == scope.value or scope is Scope.SPAN)
                 ]
             for value in found:
@@ -453,7 +453,7 @@ def value_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _attributes_of(record: Any, signal: Signal) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _attributes_in(record: Any, signal: Signal) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the attributes of a record, its resource, its scope, its events and links, by scope."""
     scope = record.instrumentation_scope if signal is Signal.TRACES else record.scope
     if signal is Signal.TRACES:
@@ -507,22 +507,22 @@ def _add_to_cells(
 ) -> None:
     number = 0.0
     if wanted.value is not None:
-        found = [v for v in values_of(span, *wanted.value) if _is_number(v)]
+        found = [v for v in values_of(span, *wanted.value) if _is_numeric(v)]
         if not found:
             return
         number = found[0]
     group = tuple(next(iter(values_of(span, *field)), None) for field in wanted.by)
     # A tuple would take 1, 1.0 and True for one.
-    key = step, tuple((type(value), value) for value in map(_hashable, group))
+    key = step, tuple((type(value), value) for value in map(_as_dict_key, group))
     cell = cells.get(key)
     if cell is None:
         cell = cells[key] = _CellSum(step, group)
     cell.add(number)
 
 
-def _hashable(value: Any) -> Any:
+def _as_dict_key(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bytes, type(None))) else repr(value)
 
 
-def _is_number(value: Any) -> bool:
+def _is_numeric(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -147,6 +147,31 @@ def test_operations(answers):
     assert sum(one["errors"] for one in everything) == 15
 
 
+def test_how_long_traces_take_over_time(answers):
+    """Rows are half powers of two; of requests, or of an operation; failures apart."""
+    found = answer(lambda: answers.trace_durations(HOUR, "pay"))
+    assert (found["from"], found["step"]) == (str(START), 60 * S)
+    assert len(found["counts"]) == len(found["errors"]) == 60
+    assert [sum(row) for row in found["counts"]] == [1] * 60
+    assert [sum(row) for row in found["errors"]] == [0, 0] * 15 + [0, 1] * 15
+    bounds = found["bounds"]
+    assert len(bounds) == len(found["counts"][0]) + 1
+    first = found["counts"][0].index(1)
+    assert bounds[first] <= 0.1 * S < bounds[first + 1]
+    last = found["errors"][59].index(1)
+    assert bounds[last] <= 0.4059 * S < bounds[last + 1]
+    for given, total in (
+        ({}, 120),
+        ({"operation": "POST /pay"}, 120),
+        ({"kind": "client"}, 60),
+        ({"status": "error"}, 15),
+        ({"service": "pay", "status": "unset"}, 45),
+        ({"service": "nobody"}, 0),
+    ):
+        rows = answer(lambda given=given: answers.trace_durations(HOUR, **given))["counts"]
+        assert sum(map(sum, rows)) == total
+
+
 def test_the_map(answers):
     """A call counts where a span's parent is another service's."""
     found = answer(lambda: answers.map(HOUR))

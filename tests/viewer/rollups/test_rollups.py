@@ -132,7 +132,7 @@ def naive_counts(spans, step):
         key = OperationKey(one["service"], one["name"], kinds[one["kind"]], is_request)
         count(key, one, one["is_error"])
         if one["is_error"]:
-            count(FailureKey(one["service"], one["name"], "no"), one, True)
+            count(FailureKey(one["service"], one["name"], "no", *key[2:]), one, True)
         if 0 < parent <= len(spans) and spans[parent - 1]["service"] != one["service"]:
             count(CallKey(spans[parent - 1]["service"], one["service"]), one, one["is_error"])
     return found
