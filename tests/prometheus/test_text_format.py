@@ -278,11 +278,12 @@ def test_hostile_text():
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
 def test_promtool():
-    """Prometheus' own linter reads it, and misses nothing but help."""
-    body = page(*LINES).body
+    """Prometheus' own linter finds nothing, where what is measured has a description."""
+    described = [one.replace(b'"unit"', b'"description":"Help","unit"') for one in LINES[1:]]
     done = subprocess.run(
-        [PROMTOOL, "check", "metrics"], input=body, capture_output=True, timeout=60
+        [PROMTOOL, "check", "metrics"],
+        input=page(LINES[0], *described).body,
+        capture_output=True,
+        timeout=60,
     )
-    assert b"error while linting" not in done.stderr, done.stderr
-    complaints = [row for row in done.stdout.decode().splitlines() if "no help text" not in row]
-    assert complaints == []
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
