@@ -103,7 +103,7 @@ class Families:
         self, strategy: TranslationStrategy = TranslationStrategy.UNDERSCORES_WITH_SUFFIXES
     ) -> None:
         self._strategy = strategy
-        self._places: dict[Series, _Naming] = {}
+        self._namings: dict[Series, _Naming] = {}
         #: Series that were left out the last time, by reason.
         self.dropped: Counter[str] = Counter()
 
@@ -124,38 +124,35 @@ class Families:
         # The names of all samples.
         taken = {_TARGET, f"{_TARGET}_info"}
         for series, value in table.current(now):
-            if isinstance(value, Distribution) and scale_of(value) < MIN_SCHEMA:
-                self.dropped["scale_below_-4"] += 1
+            if reason := _reason_to_drop(series, value):
+                self.dropped[reason] += 1
                 continue
-            if series.adds_up and isinstance(value, (int, float)) and not value >= 0:
-                self.dropped["counter_below_zero"] += 1
-                continue
-            place = self._places.get(series)
-            if place is None:
-                place = self._places[series] = self._place_of(series)
-            name = place.family
+            naming = self._namings.get(series)
+            if naming is None:
+                naming = self._namings[series] = self._naming_of(series)
+            name = naming.family
             family = found.get(name)
             if family is None:
-                names = {name, *(f"{name}{suffix}" for suffix in _SUFFIXES.get(place.kind, ()))}
+                names = {name, *(f"{name}{suffix}" for suffix in _SUFFIXES.get(naming.kind, ()))}
                 if taken & names:
                     self.dropped["name_conflict"] += 1
                     continue
                 taken |= names
                 help = series.description
-                family = found[name] = Family(place.name, place.kind, place.unit, help, [])
+                family = found[name] = Family(naming.name, naming.kind, naming.unit, help, [])
                 labels[name] = set()
-            elif (family.kind, family.name) != (place.kind, place.name):
+            elif (family.kind, family.name) != (naming.kind, naming.name):
                 self.dropped["type_conflict"] += 1
                 continue
             elif series.description != family.help:
                 help = min(filter(None, (family.help, series.description)), default="")
                 family = found[name] = family._replace(help=help)
-            if place.labels in labels[name]:
+            if naming.labels in labels[name]:
                 self.dropped["same_name_and_labels"] += 1
                 continue
-            labels[name].add(place.labels)
+            labels[name].add(naming.labels)
             services.add(series.key.owner.service)
-            family.members.append(Member(series, place.labels, value))
+            family.members.append(Member(series, naming.labels, value))
         targets = self._targets(table.resources, services)
         if targets.members:
             found[_TARGET] = targets
@@ -175,7 +172,7 @@ class Families:
                 members.append(Member(None, labels, 1))
         return Family(f"{_TARGET}_info", "info", "", "Target metadata", members)
 
-    def _place_of(self, series: Series) -> _Naming:
+    def _naming_of(self, series: Series) -> _Naming:
         key = series.key
         is_counter = key.kind is MetricKind.SUM and key.is_monotonic
         kind = "counter" if is_counter else _KINDS[key.kind]
@@ -210,6 +207,15 @@ class Families:
             text = _label_text(value)
             labels[name] = f"{labels[name]};{text}" if name in labels else text
         return labels
+
+
+def _reason_to_drop(series: Series, value: Value) -> str:
+    """Return why Prometheus has no such value; empty if it has."""
+    if isinstance(value, Distribution) and scale_of(value) < MIN_SCHEMA:
+        return "scale_below_-4"
+    if series.adds_up and isinstance(value, (int, float)) and not value >= 0:
+        return "counter_below_zero"
+    return ""
 
 
 def _with_reserved(own: Mapping[str, str], reserved: Mapping[str, str]) -> Labels:
@@ -286,7 +292,7 @@ def numbers_in(value: Value) -> tuple[tuple[float, ...], Sequence[float]]:
 def exemplars_by_line(
     family: Family, series: Series, bounds: Sequence[float]
 ) -> dict[int, ShownExemplar]:
-    """Return the exemplars that OpenMetrics has a place for, by the number of the line."""
+    """Return the exemplars that OpenMetrics has a naming for, by the number of the line."""
     is_histogram = family.kind == "histogram"
     if not is_histogram and not (family.kind == "counter" and family.name.endswith("_total")):
         return {}

@@ -34,6 +34,7 @@ _POLICIES: Mapping[str, Callable[[list[Any]], Any]] = {
 }
 """How a gauge of several processes becomes one value, given theirs, the newest last."""
 _MAX_EXEMPLARS = 32
+_NEVER = 2**64
 
 
 class Owner(NamedTuple):
@@ -164,13 +165,16 @@ class Series:
         return found
 
     def go_on(self, process: Process, time: int, value: Value) -> bool:
-        """Take in the next cumulative point of a process; return False if it may have begun anew.
+        """Take in the next cumulative point of a process; return False if it is not that simple: it may have
+        begun anew, or returned.
 
         Args:
             process: as ``update`` returned it.
             time: later than that of the process.
             value: what was measured, or counted.
         """
+        if process.is_absent:
+            return False
         if value != process.value:
             if self.adds_up and count_in(value) < count_in(process.value):
                 return False
@@ -215,6 +219,7 @@ class Series:
             if self.adds_up:
                 self._add_to_base(found)
                 on_fold(key)
+            found.time = _NEVER
         self.is_changed = True
 
     def _add_to_base(self, process: Process) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -56,24 +56,14 @@ _MAX_SILENT = 32
 _MAX_FOLDED = 50_000
 
 
-class _KnownPoint(NamedTuple):
-    """Where the points of a metric with some attributes go, as those of the last line did."""
-
-    attributes: bytes
-    series: Series
-    process: Process
-
-
 class _ProcessMetric:
     """A metric of one process."""
 
-    __slots__ = ("bounds", "bounds_text", "places", "series")
+    __slots__ = ("bounds", "bounds_text", "places")
 
     def __init__(self) -> None:
-        #: By the text of attributes.
-        self.series: dict[bytes, Series] = {}
-        #: In the order of the points of a line, which is mostly that of the next one.
-        self.places: list[_KnownPoint | None] = []
+        #: By the text of attributes: the series, and what the process has said of it.
+        self.places: dict[bytes, tuple[Series, Process | None]] = {}
         self.bounds_text = b""
         #: None if they are no bounds.
         self.bounds: tuple[float, ...] | None = ()
@@ -183,68 +173,59 @@ class SeriesTable:
         data: Any,
         is_delta: bool,
     ) -> None:
-        kind = identity[2]
-        places = known.places
-        points = data.data_points or ()
+        kind, places = identity[2], known.places
         newest = 0
-        places += [None] * (len(points) - len(places))
-        for number, point in enumerate(points):
+        for point in data.data_points or ():
             attributes = bytes(point.attributes)
-            time, start = point.time_unix_nano or 0, point.start_time_unix_nano or 0
+            time = point.time_unix_nano or 0
             if time > newest:
                 newest = time
-            place = places[number]
-            if place is not None and place.attributes == attributes and not is_delta:
-                series, process = place.series, place.process
-                if start == process.start and time > process.time and not point.flags:
-                    # The usual case: the process goes on counting.
-                    value = _value_in_point(kind, point, known)
-                    if value is not None and series.go_on(process, time, value):
-                        if point.exemplars:
-                            _keep_exemplars(series, point, value)
-                        continue
+            place = places.get(attributes)
+            if place is None:
+                series, process = self._find_series(source, identity, attributes), None
             else:
-                series = known.series.get(attributes) or self._find_series(
-                    source, known, identity, attributes
-                )
-            places[number] = self._add_point(source, series, known, attributes, point, is_delta)
+                series, process = place
+            if (
+                process is not None
+                and time > process.time
+                and (point.start_time_unix_nano or 0) == process.start
+                and not (point.flags or is_delta)
+            ):
+                # The usual case: the process goes on counting.
+                value = _value_in_point(kind, point, known)
+                if value is not None and series.go_on(process, time, value):
+                    if point.exemplars:
+                        _keep_exemplars(series, point, value)
+                    continue
+            places[attributes] = series, self._add_point(source.id, series, known, point, is_delta)
             if metric.description and series.description != metric.description:
                 series.description = metric.description
         source.time = max(source.time, newest)
 
     def _add_point(
-        self,
-        source: _ProcessScope,
-        series: Series,
-        metric: _ProcessMetric,
-        attributes: bytes,
-        point: Any,
-        is_delta: bool,
-    ) -> _KnownPoint | None:
-        """Take in a point; return where the next one of its kind may go at once."""
+        self, id: bytes, series: Series, metric: _ProcessMetric, point: Any, is_delta: bool
+    ) -> Process | None:
+        """Take in a point; return what its process has said of the series; None if it is left out."""
         start, time = point.start_time_unix_nano or 0, point.time_unix_nano or 0
         if point.flags and point.flags & _NO_VALUE:
-            series.remove(source.id, start, time)
+            series.remove(id, start, time)
             return None
         value = _value_in_point(series.key.kind, point, metric)
         if value is None:
             self.dropped["invalid_value"] += 1
             return None
         has_returned = partial(self._has_folded, series) if self.folded.entries else None
-        found = series.update(source.id, start, time, value, is_delta, has_returned)
+        found = series.update(id, start, time, value, is_delta, has_returned)
         if found is None:
             self.dropped["overlapping_delta"] += 1
-            return None
-        if point.exemplars:
+        elif point.exemplars:
             _keep_exemplars(series, point, value)
-        return _KnownPoint(attributes, series, found)
+        return found
 
     def _has_folded(self, series: Series, process: Hashable) -> bool:
         return _folded_id(series, process) in self.folded.entries
 
-    def _find_series(
-        self, source: _ProcessScope, metric: _ProcessMetric, identity: tuple[Any, ...], text: bytes
-    ) -> Series:
+    def _find_series(self, source: _ProcessScope, identity: tuple[Any, ...], text: bytes) -> Series:
         name, unit, kind, is_monotonic = identity
         found = attributes_of(_ATTRIBUTES.decode(text) if text else None, tuple)
         if kind is MetricKind.GAUGE and self._policy_of(name) == PER_PROCESS:
@@ -254,7 +235,6 @@ class SeriesTable:
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = Series(key)
-        metric.series[text] = series
         return series
 
     def _policy_of(self, name: str) -> str:

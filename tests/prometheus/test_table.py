@@ -254,6 +254,35 @@ def test_a_process_that_returns():
     assert [value for _, value in table.current(NOW)] == [504]
 
 
+def test_a_series_that_is_silent_in_a_process_that_is_not():
+    """It goes on, also if it is not known one by one any more."""
+    table = SeriesTable()
+    silent = line("sum", point(5, 100, 1), process="0")
+    table.add_line(silent)
+    for number in range(1, 100):
+        table.add_line(line("sum", point(5, 100 + number, 1), process=str(number)))
+    table.add_line(line("sum", point(1, 1_000, 1), process="0", name="other"))
+    table.fold_ended(NOW)
+    for value in (6, 8):
+        table.add_line(line("sum", point(value, 1_000 + value, 1), process="0"))
+    found = {series.key.name: value for series, value in table.current(1_010 * S)}
+    assert found == {"m": 502, "other": 1}
+
+
+def test_a_value_that_was_absent():
+    """It is there again, wherever in a line its point stands."""
+
+    def points(*found):
+        return line("sum", *[p | {"attributes": [text("n", n)]} for n, p in found])
+
+    table = SeriesTable()
+    table.add_line(points(("a", point(1, 900)), ("b", point(2, 900))))
+    table.add_line(points(("b", point(time=910, flags=1))))
+    assert [value for _, value in table.current(NOW)] == [1]
+    table.add_line(points(("a", point(1, 920)), ("b", point(3, 920))))
+    assert [value for _, value in table.current(NOW)] == [1, 3]
+
+
 def test_other_bounds():
     """Processes of a newer version have other buckets; no bucket that both have goes back."""
 
