@@ -106,6 +106,18 @@ class Filter:
     def __bool__(self) -> bool:
         return self != _EVERYTHING
 
+    @property
+    def has_conditions(self) -> bool:
+        """True if there are any besides the signals."""
+        return (
+            self.service is not None
+            or self.name is not None
+            or self.trace_id is not None
+            or self.min_duration is not None
+            or self.severity is not None
+            or bool(self.attributes)
+        )
+
     def __repr__(self) -> str:
         """Show the conditions that there are, always in the same order."""
         texts = []

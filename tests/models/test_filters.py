@@ -201,3 +201,21 @@ def test_representation():
     assert repr(Filter.of(signals=["traces", "logs"], name="x")) == (
         "Filter(signals=['logs', 'traces'], name='x')"
     )
+
+
+@pytest.mark.parametrize(
+    ("conditions", "has_conditions"),
+    [
+        ({}, False),
+        ({"signals": "logs"}, False),
+        ({"service": "a"}, True),
+        ({"name": "a"}, True),
+        ({"trace_id": 1}, True),
+        ({"min_duration": 0}, True),
+        ({"severity": "info"}, True),
+        ({"attributes": {"a": 1}}, True),
+    ],
+)
+def test_conditions_besides_the_signals(conditions, has_conditions):
+    """Each field is one but the signals."""
+    assert Filter.of(**conditions).has_conditions is has_conditions

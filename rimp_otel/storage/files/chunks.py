@@ -176,7 +176,8 @@ class _IndexedFile(_OpenedFile):
 
 
 def _may_match(filter: Filter, text: bytes, start: int, end: int) -> bool:
-    return not filter or summarize_line(text[start:end]).may_match(filter)
+    # All records of a file are of one signal, which has been looked at.
+    return not filter.has_conditions or summarize_line(text[start:end]).may_match(filter)
 
 
 class _PlainFile(_OpenedFile):
