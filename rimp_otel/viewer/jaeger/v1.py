@@ -33,7 +33,14 @@ from rimp_otel.models.accessors import (
 )
 from rimp_otel.models.times import Window, parse_duration
 from rimp_otel.storage.base import Selection
-from rimp_otel.viewer.questions import NotFoundError, Questions, QuestionTimeoutError, open_watched
+from rimp_otel.viewer.answers.overview import RecordingAnswers
+from rimp_otel.viewer.questions import (
+    NotFoundError,
+    PreparingError,
+    Questions,
+    QuestionTimeoutError,
+    open_watched,
+)
 from rimp_otel.viewer.search.catalog import OperationCatalog
 from rimp_otel.viewer.search.conditions import All, Comparison, Condition, Either, Scope
 from rimp_otel.viewer.search.trace_search import TraceQuery, TraceSearch
@@ -60,6 +67,7 @@ class JaegerQueries:
         self._clock = clock
         self._catalog = OperationCatalog(path)
         self._search = TraceSearch(path)
+        self._answers = RecordingAnswers(path, clock)
 
     def services(self) -> list[str]:
         """Return the names of the services, sorted."""
@@ -102,7 +110,9 @@ class JaegerQueries:
         return [trace_to_jaeger(trace.all_spans) for trace in found.traces]
 
     def dependencies(self, query: QueryParams) -> list[dict[str, Any]]:
-        """Return which service called which, and how often, among the newest 500,000 spans of a time.
+        """Return which service called which, and how often.
+
+        Until there are summaries of all sealed files, among the newest 500,000 spans.
 
         Args:
             query: ``endTs`` and ``lookback``, in milliseconds.
@@ -112,20 +122,29 @@ class JaegerQueries:
         """
         end = _read_int(query, "endTs", self._clock() // 1_000_000) * 1_000_000
         lookback = _read_int(query, "lookback", _DAY_MS) * 1_000_000
+        window = Window(max(end - lookback, 0), max(end, 1))
+        try:
+            calls = {
+                (edge["from"], edge["to"]): edge["calls"]
+                for edge in self._answers.map(window)["edges"]
+            }
+        except PreparingError:
+            calls = self._count_calls(window)
+        return [
+            {"parent": parent, "child": child, "callCount": count}
+            for (parent, child), count in sorted(calls.items())
+        ]
+
+    def _count_calls(self, window: Window) -> dict[tuple[str, str], int]:
         selection = Selection.of(limit=_MAX_SPANS, signals="traces")
-        window = Window(end - lookback, end)
-        recording = open_watched(self._path)
-        spans = recording.retrieve(selection._replace(window=window)).spans
+        spans = open_watched(self._path).retrieve(selection._replace(window=window)).spans
         services = {(trace_id_of(span), span_id_of(span)): service_of(span) for span in spans}
         calls: Counter[tuple[str, str]] = Counter()
         for span in spans:
             parent = services.get((trace_id_of(span), parent_id_of(span)))
             if parent and parent != service_of(span):
                 calls[parent, service_of(span)] += 1
-        return [
-            {"parent": parent, "child": child, "callCount": count}
-            for (parent, child), count in sorted(calls.items())
-        ]
+        return calls
 
 
 # Parameters.

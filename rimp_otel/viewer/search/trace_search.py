@@ -53,6 +53,7 @@ __all__ = [
 
 _DEADLINE = 10.0
 _SAMPLE = 5_000
+_LARGEST_BATCH = 500
 
 
 class TraceQuery(NamedTuple):
@@ -197,14 +198,14 @@ class TraceSearch:
             read += found.looked_at
             search.add(found)
             if search.is_due(found.until):
-                search.settle(scan)
+                search.settle(scan, lambda: self._monotonic() > until)
                 if search.is_full:
                     return FoundTraces(search.traces(), True, read)
             if self._monotonic() > until:
-                search.settle(scan, all=True)
+                search.settle(scan, lambda: True, all=True)
                 return FoundTraces(search.traces(), False, read)
-        search.settle(scan, all=True)
-        return FoundTraces(search.traces(), True, read)
+        search.settle(scan, lambda: self._monotonic() > until, all=True)
+        return FoundTraces(search.traces(), search.is_settled, read)
 
     def trace(self, trace_id: int) -> list[ReadableSpan]:
         """Return the spans of a trace, oldest first; none of an unknown one.
@@ -336,7 +337,9 @@ class _Ranking:
         #: The time of the newest matching span of each trace that was not looked at as a whole yet.
         self._candidates: dict[int, int] = {}
         self._settled: set[int] = set()
-        self._found: list[FoundTrace] = []
+        # With the time of the newest matching span of each.
+        self._found: list[tuple[int, FoundTrace]] = []
+        self._batch = 1
         self._until = 0
 
     def add(self, found: FoundSpans) -> None:
@@ -370,24 +373,44 @@ class _Ranking:
             return False
         return sum(start >= until for start in candidates.values()) >= self._missing
 
-    def settle(self, scan: SpanScan, all: bool = False) -> None:
-        """Look at the newest candidates as a whole; without ``all``, at those that are certain."""
-        while self._candidates and not self.is_full:
+    @property
+    def is_settled(self) -> bool:
+        """True if there are enough traces, or no candidates left."""
+        return self.is_full or not self._candidates
+
+    def settle(self, scan: SpanScan, is_over: Callable[[], bool], all: bool = False) -> None:
+        """Look at the newest candidates as a whole, until there are enough or it is over.
+
+        Args:
+            scan: reads them.
+            is_over: returns True when no more is to be read than once.
+            all: False for only those that are certain to be the newest.
+        """
+        while not self.is_settled:
             ranked = sorted(self._candidates.items(), key=lambda item: item[1], reverse=True)
-            due = [one for one, start in ranked[: self._missing] if all or start >= self._until]
+            most = max(self._missing, self._batch)
+            due = {one: at for one, at in ranked[:most] if all or at >= self._until}
             if not due:
                 return
             for trace_id in due:
                 del self._candidates[trace_id]
             self._settled.update(due)
-            for spans in scan.traces(due).values():
+            before = len(self._found)
+            for trace_id, spans in scan.traces(due).items():
                 trace = summarize_trace(spans, self._query)
                 if trace is not None:
-                    self._found.append(trace)
+                    self._found.append((due[trace_id], trace))
+            # Of conditions on whole traces, few candidates may meet them.
+            is_rare = len(self._found) == before
+            self._batch = min(2 * most, _LARGEST_BATCH) if is_rare else self._batch
+            if is_over():
+                return
 
     def traces(self) -> list[FoundTrace]:
         """Return the traces that were found, the newest first."""
-        return sorted(self._found, key=lambda trace: trace.start, reverse=True)
+        ranked = sorted(self._found, key=lambda found: found[0], reverse=True)
+        traces = [trace for _, trace in ranked[: self._query.limit]]
+        return sorted(traces, key=lambda trace: trace.start, reverse=True)
 
 
 def summarize_trace(spans: list[ReadableSpan], query: TraceQuery) -> FoundTrace | None:
