@@ -8,14 +8,16 @@ import { parseDuration } from "../format.js";
 import { findChanges } from "./changes.js";
 import { makeMatcher } from "./conditions.js";
 import { exceptionsIn } from "./exceptions.js";
+import {
+  countDurations, countLevels, isRequest, LEVELS, makeGrid, niceStep, seriesOf, stepOf, summarize,
+} from "./figures.js";
 import { makePauses, readLines } from "./files.js";
 import { metricSeries } from "./metrics.js";
 import { groupBy, LocalRecords, plainAttribute, plainText, plainValue } from "./records.js";
-import { levelOf, readValue } from "../otlp.js";
+import { readValue } from "../otlp.js";
 
 const STEPS = 60;
 const MAX_VALUES = 1000;
-const LEVELS = ["unspecified", "trace", "debug", "info", "warn", "error", "fatal"];
 
 /** Records in memory that answer the questions of the views. */
 export class LocalSource {
@@ -153,6 +155,17 @@ export class LocalSource {
       matched: matched.get(trace.id),
     }));
     return { traces, is_complete: found.length <= limit, spans_read: spans.length };
+  }
+
+  /** How many spans took how long over time: of an operation or a kind, or else of requests. */
+  async traceDurations(parameters) {
+    const { operation, kind, status } = parameters;
+    const grid = makeGrid(this.windowOf(parameters), STEPS);
+    const matches = spanMatcher(parameters);
+    const spans = this.spansIn(grid).filter((span) => matches(span) && (operation || kind || isRequest(span)));
+    const rows = countDurations(spans, grid);
+    if (status && status !== "error") rows.errors = rows.errors.map((row) => row.map(() => 0));
+    return { ...this.rangeOf(grid), ...rows };
   }
 
   /** One trace with its log records, in OTLP JSON. */
@@ -425,11 +438,7 @@ function bytesOfBase64(text) {
   return Uint8Array.from(atob(text.trim()), (character) => character.charCodeAt(0));
 }
 
-// Groups and figures.
-
-function isRequest({ kind, isRoot }) {
-  return kind === "server" || kind === "consumer" || isRoot;
-}
+// Order and choice.
 
 function isOfService(service) {
   return ({ resource }) => !service || resource.service === service;
@@ -447,45 +456,6 @@ function greatest(values) {
   return values.reduce((found, value) => Math.max(found, value), -Infinity);
 }
 
-function summarize(spans, { from, to }) {
-  const durations = spans.map(({ duration }) => duration).sort((a, b) => a - b);
-  const errors = spans.filter(({ status }) => status === "error").length;
-  return {
-    errors,
-    rate: (spans.length * 1e9) / Math.max(to - from, 1),
-    error_rate: spans.length ? errors / spans.length : 0,
-    p50: percentile(durations, 0.5),
-    p90: percentile(durations, 0.9),
-    p99: percentile(durations, 0.99),
-  };
-}
-
-function percentile(sorted, share) {
-  if (!sorted.length) return null;
-  return sorted[Math.min(Math.ceil(share * sorted.length), sorted.length) - 1];
-}
-
-function seriesOf(spans, grid) {
-  const requests = new Array(grid.steps).fill(0);
-  const errors = new Array(grid.steps).fill(0);
-  const durations = Array.from({ length: grid.steps }, () => []);
-  for (const span of spans) {
-    const at = stepOf(grid, span.start);
-    if (at === null) continue;
-    requests[at] += 1;
-    errors[at] += Number(span.status === "error");
-    durations[at].push(span.duration);
-  }
-  const p99 = durations.map((values) => percentile(values.sort((a, b) => a - b), 0.99));
-  return { requests, errors, p99 };
-}
-
-function countLevels(logs) {
-  const counts = Object.fromEntries(LEVELS.map((level) => [level, 0]));
-  for (const { severity } of logs) counts[levelOf(severity)] += 1;
-  return counts;
-}
-
 /** Return the index of the first item whose key is not below `key`. */
 function lowerBound(items, key, keyOf) {
   let [low, high] = [0, items.length];
@@ -495,24 +465,6 @@ function lowerBound(items, key, keyOf) {
     else high = middle;
   }
   return low;
-}
-
-// Steps of time.
-
-function makeGrid({ from, to }, steps) {
-  const step = Math.max(Math.ceil((to - from) / steps), 1);
-  return { from, to, step, steps: Math.max(Math.ceil((to - from) / step), 1) };
-}
-
-function stepOf({ from, step, steps }, time) {
-  const at = Math.floor((time - from) / step);
-  return at >= 0 && at < steps ? at : null;
-}
-
-/** Return the shortest of the usual intervals that is as long. */
-function niceStep(least) {
-  const seconds = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 86_400];
-  return (seconds.find((one) => one * 1e9 >= least) ?? Math.ceil(least / 86_400e9) * 86_400) * 1e9;
 }
 
 // Conditions.
