@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -221,15 +221,18 @@ class ClickHouseWriter:
         """
         if not lines:
             return
-        existing = self._tables.make()
-        batches = _gather(lines, _kinds_in_seconds(existing.values()))
+        digest = 0
+        if token:
+            digest = int.from_bytes(blake2b(token.encode(), digest_size=8).digest(), "big") or 1
+        blocks = self._make_blocks(lines, self._tables.make(), digest)
         # A slice's name ends in where it starts and stops.
         journal = token.rsplit("-", 2)[0] if token else ""
-        is_certain = journal in self._certain
+        is_certain = not token or journal in self._certain
         self._certain.discard(journal)
         try:
-            for (signal, kind), (rows, first, last) in batches.items():
-                self._insert(_find(existing, signal, kind), rows, (first, last), token, is_certain)
+            for block in blocks:
+                if is_certain or not self._has_slice(block, digest):
+                    self._insert(block, token)
         except BaseException:
             self._tables.forget()  # perhaps it was that they are not as they were
             raise
@@ -238,37 +241,46 @@ class ClickHouseWriter:
                 self._certain.clear()
             self._certain.add(journal)
 
-    def _insert(
-        self,
-        existing: ExistingTable,
-        rows: list[list[Any]],
-        times: tuple[int, int],
-        token: str | None,
-        is_certain: bool,
-    ) -> None:
-        digest = 0
-        if token:
-            digest = int.from_bytes(blake2b(token.encode(), digest_size=8).digest(), "big") or 1
-            if not is_certain and self._has_slice(existing, digest, times):
-                return
-        order = self._take_order(len(rows))
-        for number, row in enumerate(rows, order):
-            row[-3], row[-2] = digest, number
-        columns = existing.columns
-        if len(columns) < len(existing.table.columns) or not existing.has_nanoseconds:
-            rows = _fit_rows(existing, rows)
+    def _make_blocks(
+        self, lines: Sequence[bytes], tables: dict[str, ExistingTable], digest: int
+    ) -> list[_Block]:
+        """Return the rows of each table, encoded line by line: thousands of lists would keep the garbage
+        collector busy."""
+        in_seconds = frozenset(
+            existing.table.kind
+            for existing in tables.values()
+            if existing.table.kind is not None and not existing.has_nanoseconds
+        )
+        blocks: dict[str, _Block] = {}
+        for line in lines:
+            for signal, kind, timed in rows_of_line(line, in_seconds):
+                if not timed:
+                    continue
+                existing = _find(tables, signal, kind)
+                block = blocks.get(existing.name)
+                if block is None:
+                    block = blocks[existing.name] = _Block(existing)
+                number = self._take_order(len(timed))
+                for _, row in timed:
+                    row[-3], row[-2] = digest, number
+                    number += 1
+                block.add(timed)
+        return list(blocks.values())
+
+    def _insert(self, block: _Block, token: str | None) -> None:
         self._connection.insert(
-            quote_name(existing.name),
-            [column.name for column in columns],
-            _encode_lines(rows),
+            quote_name(block.existing.name),
+            [column.name for column in block.existing.columns],
+            b"".join(block.chunks),
             {"insert_deduplication_token": token or uuid.uuid4().hex},
         )
 
-    def _has_slice(self, existing: ExistingTable, digest: int, times: tuple[int, int]) -> bool:
+    def _has_slice(self, block: _Block, digest: int) -> bool:
+        existing = block.existing
         if not existing.has(SLICE):
             return False
         # Two seconds more, for tables of whole seconds.
-        first, last = max(times[0] - 10**9, 0), min(times[1] + 10**9, MAX_TIME)
+        first, last = max(block.first - 10**9, 0), min(block.last + 10**9, MAX_TIME)
         time = existing.table.time
         query = (
             f"SELECT 1 FROM {quote_name(existing.name)} WHERE {SLICE} = {{slice:UInt64}}"
@@ -288,29 +300,27 @@ class ClickHouseWriter:
 
 _encode_lines = msgspec.json.Encoder().encode_lines
 
-_Batches = dict[tuple[Signal, MetricKind | None], tuple[list[list[Any]], int, int]]
 
+class _Block:
+    """What is inserted into one table at once."""
 
-def _kinds_in_seconds(found: Iterable[ExistingTable]) -> frozenset[MetricKind]:
-    return frozenset(
-        existing.table.kind
-        for existing in found
-        if existing.table.kind is not None and not existing.has_nanoseconds
-    )
+    def __init__(self, existing: ExistingTable) -> None:
+        self.existing = existing
+        #: JSON arrays, one a line.
+        self.chunks: list[bytes] = []
+        #: The times of the first and the last row.
+        self.first, self.last = MAX_TIME, 0
+        lacks = len(existing.columns) < len(existing.table.columns)
+        self._must_fit = lacks or not existing.has_nanoseconds
 
-
-def _gather(lines: Sequence[bytes], in_seconds: frozenset[MetricKind]) -> _Batches:
-    """Return the rows of each table, with the times of the first and the last one."""
-    found: dict[tuple[Signal, MetricKind | None], list[TimedRow]] = {}
-    for line in lines:
-        for signal, kind, rows in rows_of_line(line, in_seconds):
-            found.setdefault((signal, kind), []).extend(rows)
-    batches: _Batches = {}
-    for key, timed in found.items():
-        if timed:
-            times = [when for when, _ in timed]
-            batches[key] = [row for _, row in timed], min(times), max(times)
-    return batches
+    def add(self, timed: list[TimedRow]) -> None:
+        """Add rows."""
+        times = [when for when, _ in timed]
+        self.first, self.last = min(self.first, *times), max(self.last, *times)
+        rows = [row for _, row in timed]
+        self.chunks.append(
+            _encode_lines(_fit_rows(self.existing, rows) if self._must_fit else rows)
+        )
 
 
 def _find(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from rimp_otel import (
     ClickHouseStorage,
     ConfigurationError,
+    MissingExtraError,
     StorageError,
     TelemetryConfig,
     TelemetryData,
@@ -15,6 +19,7 @@ from rimp_otel import (
 from rimp_otel.batch import set_slice_id
 from tests.clickhouse import unused_database
 from tests.contract.samples import NOON, everything, span
+from tests.crash.running import call_in_child
 
 
 @pytest.fixture
@@ -165,3 +170,47 @@ def test_a_configuration_names_it(tmp_path):
     assert repr(storage) == "ClickHouseStorage('clickhouse+https://host/db')"
     with pytest.raises(ConfigurationError, match="needs storage_path='clickhouse"):
         ClickHouseStorage.from_config(TelemetryConfig(storage_backend="clickhouse"))
+
+
+def test_forked_child(storage):
+    """A child that was forked from a process with connections makes its own."""
+    event = TelemetryEvent("a", "b", time_unix_nano=NOON)
+    storage.store(TelemetryData([event]))
+    assert call_in_child(storage.store, TelemetryData([event])) is None
+    storage.store(TelemetryData([event]))
+    assert storage.retrieve().events == [event] * 3
+
+
+def test_without_the_client_library(monkeypatch):
+    """The extra is named where the client library is not installed."""
+    monkeypatch.setitem(sys.modules, "clickhouse_connect", None)
+    storage = ClickHouseStorage("clickhouse+http://host/db")
+    with pytest.raises(MissingExtraError, match=r"pip install 'rimp-otel\[clickhouse\]'"):
+        storage.store(TelemetryData(spans=[span()]))
+
+
+def test_threads_at_once(storage):
+    """Threads store and retrieve at the same time; every record is there once."""
+    storage.store(TelemetryData([TelemetryEvent("a", "first")]))
+
+    def work(number):
+        for i in range(5):
+            storage.store(TelemetryData([TelemetryEvent("a", f"{number}-{i}")]))
+            storage.retrieve(limit=1)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    expected = ["first", *(f"{number}-{i}" for number in range(4) for i in range(5))]
+    assert sorted(event.message for event in storage.retrieve().events) == sorted(expected)
+
+
+def test_errors_are_not_logged(clickhouse, storage, caplog):
+    """The client library logs nothing of an error that is raised: a log that is recorded would come back."""
+    storage.store(TelemetryData(spans=[span()]))
+    clickhouse.control(fail=1)
+    with pytest.raises(StorageError):
+        storage.store(TelemetryData(spans=[span()]))
+    nobody = ClickHouseStorage("clickhouse+http://127.0.0.1:9/db")
+    with pytest.raises(StorageError):
+        nobody.retrieve()
+    assert caplog.records == []
