@@ -18,7 +18,7 @@ from typing import Any
 
 from rimp_otel.errors import RimpError
 from rimp_otel.fsutil import CREATE_FLAGS, lock_file, unlock_file
-from rimp_otel.process import Reporter, call_in_forked_child, describe_error
+from rimp_otel.process import Reporter, call_in_forked_child, describe_error, importing
 from rimp_otel.prometheus.recording_metrics import RecordingMetrics
 from rimp_otel.storage.recording import layout_of
 from rimp_otel.streaming.worker import QuietThread, suppress_instrumentation
@@ -71,8 +71,7 @@ class InProcessMetrics:
         self._connections: set[socket.socket] = set()
         self._wake: tuple[socket.socket, socket.socket] | None = None
         self._stop = threading.Event()
-        self._has_warned = False
-        # A message is said once, however long it stays true.
+        # What keeps this process from serving is said once, however long it stays true.
         self._reporter = Reporter(pause=float("inf"))
         #: The port that this process serves at; None while it does not.
         self.port: int | None = None
@@ -129,12 +128,15 @@ class InProcessMetrics:
         """Return True if no other process serves this recording."""
         directory = layout_of(self._path).prometheus
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = os.open(directory / _LOCK, CREATE_FLAGS, 0o600)
-        if not lock_file(file):
+        with (
+            importing()
+        ):  # which holds off forks: a child would keep a lock that it does not know of
+            file = os.open(directory / _LOCK, CREATE_FLAGS, 0o600)
+            if lock_file(file):
+                self._lock = file
+                return True
             os.close(file)
             return False
-        self._lock = file
-        return True
 
     def _release(self) -> None:
         listener, self._listener = self._listener, None
@@ -149,11 +151,13 @@ class InProcessMetrics:
 
     def _serve(self, stop: threading.Event) -> None:
         try:
-            listener = self._listener = _listen(self._host, self._port)
+            address = _resolve(self._host, self._port)
+            with importing():  # as above
+                listener = self._listener = _listen(*address)
         except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else None
-            address = f"{self._host}:{self._port}"
-            self._warn(f"cannot listen at {address}: {reason or error}; it is tried again")
+            reason = getattr(error, "strerror", None) or error
+            where = f"{self._host}:{self._port}"
+            self._warn(f"cannot listen at {where}: {reason}; it is tried again")
             return
         self._wake = socket.socketpair()
         self.port = listener.getsockname()[1]
@@ -226,20 +230,27 @@ class InProcessMetrics:
             requests.release()
 
     def _warn(self, message: str) -> None:
-        if not self._has_warned:
-            self._has_warned = True
-            self._reporter.warn("metrics", f"no /metrics for Prometheus in this process: {message}")
+        self._reporter.warn("metrics", f"no /metrics for Prometheus in this process: {message}")
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens, by IPv4 if the host has both.
+def _resolve(host: str, port: int) -> tuple[int, Any]:
+    """Return the family and the address to listen at: IPv4 if the host has both.
 
     Raises:
-        OSError: the port is taken, or there is no such host.
+        OSError: there is no such host.
         OverflowError: there is no such port.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    return family, address
+
+
+def _listen(family: int, address: Any) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        OSError: the port is taken.
+    """
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
