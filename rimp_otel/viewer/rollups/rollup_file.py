@@ -13,7 +13,6 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +40,14 @@ from rimp_otel.viewer.rollups.rollup import (
     RollupFacts,
     RollupKey,
 )
-from rimp_otel.viewer.rollups.terms import TermIndex, TermTable, TermTableBuilder, read_at
+from rimp_otel.viewer.rollups.terms import (
+    FileState,
+    TermIndex,
+    TermTable,
+    TermTableBuilder,
+    file_state,
+    read_unchanged,
+)
 
 __all__ = [
     "DamagedRollupError",
@@ -58,7 +64,7 @@ _CALL = struct.Struct("<IIQH?")
 _CELL = struct.Struct("<qIIIII")
 _SAMPLE = 4_096
 _MAX_HEAD = 64 * 1024 * 1024
-_CACHE_SIZE = 128 * 1024 * 1024
+_CACHE_SIZE = 48 * 1024 * 1024
 
 
 class DamagedRollupError(Exception):
@@ -170,16 +176,15 @@ def write_rollup(content: DataFile, counts: SealedCounts) -> None:
     """
     assert content.name is not None
     data = _encode(content, *counts)
-    made = content.path.with_name(
-        f".{content.name.signal.value}-{content.name.id}.tmp-{os.getpid()}"
-    )
+    path = rollup_path(content)
+    made = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     made.unlink(missing_ok=True)
     file = os.open(made, CREATE_NEW_FLAGS, 0o600)
     try:
         with os.fdopen(file, "wb") as target:
             target.write(data)
         if content.path.exists():  # else retention took it meanwhile
-            os.rename(made, rollup_path(content))
+            os.rename(made, path)
         else:
             made.unlink()
     except BaseException:
@@ -317,10 +322,14 @@ def read_rollup(content: DataFile) -> Rollup | None:
     """
     path = rollup_path(content)
     try:
-        with open_regular_file(path) or BytesIO() as file:
+        opened = open_regular_file(path)
+        if opened is None:
+            return None
+        with opened as file:
             data = file.read(_START.size)
             magic, size, check = _START.unpack(data)
             packed = file.read(min(size, _MAX_HEAD))
+            state = file_state(file.fileno())
         if magic != _MAGIC or zlib.crc32(packed) != check:
             return None
         head = _HEAD.decode(zlib.decompress(packed))
@@ -351,14 +360,14 @@ def read_rollup(content: DataFile) -> Rollup | None:
         attributes,
         calls,
         RollupFacts(*head.facts),
-        _term_index(path, start + head.terms.offset, head),
+        _term_index(path, start + head.terms.offset, state, head),
     )
 
 
-def _term_index(path: Path, start: int, head: _Head) -> TermIndex | None:
+def _term_index(path: Path, start: int, state: FileState, head: _Head) -> TermIndex | None:
     if not head.term_bits:
         return None
-    return TermIndex(head.term_bits, head.term_blocks, read_at(path, start))
+    return TermIndex(head.term_bits, head.term_blocks, read_unchanged(path, start, state))
 
 
 def _read_section(path: Path, start: int, section: _Section) -> bytes:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
-from rimp_otel.errors import StorageError
 from rimp_otel.models.filters import Filter
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
@@ -291,9 +290,10 @@ class _FileRollups(RollupStore):
         opened = snapshot.open(content)
         if opened is None:
             return growing.rollup or _NOTHING
-        begun = growing.offset
+        begun, until = growing.offset, time.monotonic() + _PORTION_TIME
         with opened.file:
             is_whole = content.name is not None
+            size = os.fstat(opened.file.fileno()).st_size
             for line in read_lines(
                 opened, growing.offset, growing.lines, content.limit, torn=is_whole
             ):
@@ -301,6 +301,11 @@ class _FileRollups(RollupStore):
                 if line.text is not None and (text := line.text.strip()):
                     growing.builder.add_line(text)
                 check_time()
+                if time.monotonic() > until:
+                    growing.rollup = None
+                    raise PreparingError(
+                        min(growing.offset, size) >> 20, max(size >> 20, 1), "summaries (MB read)"
+                    )
         if growing.rollup is None or growing.offset != begun:
             growing.rollup = growing.builder.build()
         return growing.rollup
@@ -430,13 +435,13 @@ class _RollupMaker:
     def _make_one(self, content: DataFile) -> Rollup:
         try:
             counts = count_sealed_file(content, self._layout, lambda: time.sleep(0))
-        except StorageError:
+        except Exception:  # whatever it is, the others are made all the same
             return _NOTHING
         if counts is None:
             return _NOTHING
         try:
             write_rollup(content, counts)
-        except OSError:
+        except Exception:
             return counts.rollup  # somebody else's recording, or no space: made again next time
         return read_rollup(content) or counts.rollup
 

@@ -7,9 +7,11 @@ is not found has no such attribute; of those that are found, one in some hundred
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -19,7 +21,15 @@ from rimp_otel.errors import DecodeError
 from rimp_otel.otlp.decode_common import any_value
 from rimp_otel.otlp.messages import KeyValue
 
-__all__ = ["TermIndex", "TermTable", "TermTableBuilder", "hash_of_term", "read_at"]
+__all__ = [
+    "FileState",
+    "TermIndex",
+    "TermTable",
+    "TermTableBuilder",
+    "file_state",
+    "hash_of_term",
+    "read_unchanged",
+]
 
 _HASHES = 5
 _BITS_PER_TERM = 12
@@ -155,11 +165,26 @@ class TermIndex:
         return found
 
 
-def read_at(path: os.PathLike[str], start: int) -> Callable[[int, int], bytes]:
-    """Return what reads so many bytes of a file from an offset on, which is counted from ``start``."""
+FileState = tuple[int, int, int]
+"""What tells that a file was replaced or changed: its inode, its size, when it was changed."""
+
+
+def file_state(file: int) -> FileState:
+    """Return the state of an open file."""
+    status = os.fstat(file)
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def read_unchanged(path: Path, start: int, state: FileState) -> Callable[[int, int], bytes]:
+    """Return what reads so many bytes of a file from an offset on, which is counted from ``start``.
+
+    It raises an OSError if the file has another state by then.
+    """
 
     def read(offset: int, size: int) -> bytes:
-        with open(path, "rb", buffering=0) as file:
+        with path.open("rb", buffering=0) as file:
+            if file_state(file.fileno()) != state:
+                raise OSError(errno.ESTALE, "the file was replaced", path)
             return os.pread(file.fileno(), size, start + offset)
 
     return read
