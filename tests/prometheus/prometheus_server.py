@@ -97,6 +97,12 @@ scrape_configs:
         found = result[0]["values"] if result else []
         return [(float(time), float(value)) for time, value in found]
 
+    def exemplars(self, query: str) -> list[tuple[dict[str, str], float]]:
+        """Return the exemplars of all series of a query: their labels and their values."""
+        now = time.time()
+        found = self._ask("query_exemplars", query=query, start=str(now - 3_600), end=str(now + 60))
+        return [(e["labels"], float(e["value"])) for one in found for e in one["exemplars"]]
+
     def failed_scrapes(self) -> list[str]:
         """Return what the newest scrape of each target complained of."""
         return [t["lastError"] for t in self._ask("targets")["activeTargets"] if t["lastError"]]

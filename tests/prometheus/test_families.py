@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 pytest.importorskip("prometheus_client")
 
-from tests.prometheus.lines import EXPONENTIAL, OPENMETRICS, collect, page
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
+from opentelemetry.sdk.resources import Resource
+
+from rimp_otel import TelemetryData
+from rimp_otel.models.records import Signal
+from rimp_otel.prometheus.families import Families
+from rimp_otel.prometheus.pages import Pages
+from rimp_otel.prometheus.table import SeriesTable
+from tests.prometheus.lines import EXPONENTIAL, OPENMETRICS, collect, page, read_openmetrics
 from tests.prometheus.test_table import line, point, text
 
 
@@ -51,6 +63,45 @@ def test_labels_that_prometheus_needs():
         ("job", "shop"),
         ("otel_scope_name", "test"),
     )
+
+
+def test_what_the_official_exporter_gets_wrong():
+    """Version 0.66b2 of it: a view with exponential histograms fails the scrape, two instruments make
+    two types of one name, a ratio is not named so, and only one resource is told of."""
+    lines = []
+    for service in ("shop", "db"):
+        reader = InMemoryMetricReader()
+        provider = MeterProvider(
+            [reader],
+            Resource({"service.name": service, "host.name": "box"}),
+            views=[
+                View(instrument_name="size", aggregation=ExponentialBucketHistogramAggregation())
+            ],
+            shutdown_on_exit=False,
+        )
+        meter = provider.get_meter("test")
+        meter.create_histogram("size", "By").record(3.0)
+        meter.create_counter("requests").add(1)
+        meter.create_counter("requests.total").add(2)
+        meter.create_gauge("cpu.utilization", "1").set(0.5)
+        data = TelemetryData.from_metrics_data(reader.get_metrics_data())
+        lines += data.otlp_json(Signal.METRICS)
+    table, families = SeriesTable(), Families()
+    for one in lines:
+        table.add_line(one)
+    body = Pages().write(families.collect(table, time.time_ns()), OPENMETRICS).body.decode()
+    found = {family.name: family for family in read_openmetrics(body)}
+    assert {name: family.type for name, family in found.items()} == {
+        "size_bytes": "histogram",
+        "requests": "counter",
+        "cpu_utilization_ratio": "gauge",
+        "target": "info",
+    }
+    assert families.dropped == {"same_name_and_labels": 2}
+    assert [sample.labels["job"] for sample in found["target"].samples] == ["db", "shop"]
+    assert {sample.labels["host_name"] for sample in found["target"].samples} == {"box"}
+    sizes = [s.value for s in found["size_bytes"].samples if s.name == "size_bytes_count"]
+    assert sizes == [1.0, 1.0]
 
 
 def test_names_of_samples_that_collide():

@@ -13,6 +13,7 @@ from tests.processes import skip_without
 from tests.prometheus.prometheus_server import DEADLINE, PROMETHEUS, Prometheus, wait_for
 from tests.prometheus.scraping import scrape_workers
 from tests.prometheus.test_table import line, point, text
+from tests.transport.serving import Served
 
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed")
 
@@ -27,8 +28,9 @@ def test_workers_that_are_killed_under_load(tmp_path):
     assert len(found.kills) >= 3
 
 
-def test_all_formats(tmp_path):
-    """Native histograms where they are asked for, buckets where not; hostile text in both."""
+@pytest.fixture
+def recorded(tmp_path):
+    """Return the path of a recording with an exponential histogram, an exemplar, and hostile text."""
     now = time.time_ns()
     nasty = 'a"b\\c\nd{e}'
     exponential = {
@@ -37,35 +39,47 @@ def test_all_formats(tmp_path):
         "sum": 40.0,
         "positive": {"offset": 1, "bucketCounts": ["4", "0", "4"]},
     }
+    exemplar = {"timeUnixNano": str(now), "asDouble": 1.0, "traceId": "ab" * 16}
     lines = [
         line("exponentialHistogram", point(None, now, now - 10**10, **exponential), name="size"),
-        line("sum", point(5, now, now - 10**10), name="orders"),
+        line("sum", point(5, now, now - 10**10, exemplars=[exemplar]), name="orders"),
         line("gauge", point(7, now) | {"attributes": [text(nasty, nasty)]}, name="queue"),
     ]
     with open_storage(tmp_path / "recording") as storage:
         storage.store(TelemetryData.from_otlp_json(lines))
-    server = InProcessMetrics(tmp_path / "recording", 0)
+    return tmp_path / "recording"
+
+
+def test_native_histograms(recorded, tmp_path):
+    """In protobuf, which Prometheus asks for then, out of the process that records."""
+    server = InProcessMetrics(recorded, 0)
     server.run()
     address = f"127.0.0.1:{wait_for(lambda: server.port)}"
+    option = "--enable-feature=native-histograms"
     try:
-        for option in ("native-histograms", "exemplar-storage"):
-            directory = tmp_path / option
-            directory.mkdir()
-            with Prometheus(
-                directory, address, f"--enable-feature={option}", interval="250ms"
-            ) as prometheus:
-                wait_for(lambda: prometheus.value('orders_total{job="shop"}') == 5.0)
-                assert prometheus.failed_scrapes() == []
-                assert prometheus.value('queue{job="shop"}') == 7.0
-                if option == "native-histograms":
-                    assert prometheus.value("histogram_count(size)") == 8.0
-                    assert prometheus.value("histogram_sum(size)") == 40.0
-                    # The values are in (2, 4] and (8, 16].
-                    assert prometheus.value("histogram_quantile(0.25, size)") == 3.0
-                    assert prometheus.value("histogram_quantile(1, size)") == 16.0
-                    assert prometheus.value("size_count") is None
-                else:
-                    assert prometheus.value("size_count") == 8.0
-                    assert prometheus.value('size_bucket{le="4.0"}') == 4.0
+        with Prometheus(tmp_path, address, option, interval="250ms") as prometheus:
+            wait_for(lambda: prometheus.value("histogram_count(size)") == 8.0)
+            assert prometheus.failed_scrapes() == []
+            assert prometheus.value("histogram_sum(size)") == 40.0
+            # The values are in (2, 4] and (8, 16].
+            assert prometheus.value("histogram_quantile(0.25, size)") == 3.0
+            assert prometheus.value("histogram_quantile(1, size)") == 16.0
+            assert prometheus.value("size_count") is None
+            assert prometheus.value('orders_total{job="shop"}') == 5.0
+            assert prometheus.value('queue{job="shop"}') == 7.0
     finally:
         server.stop(DEADLINE)
+
+
+def test_openmetrics_with_exemplars(recorded, tmp_path):
+    """Out of `rimp serve`; exponential histograms are buckets."""
+    with Served(recorded) as served:
+        address = ":".join(map(str, served.address))
+        option = "--enable-feature=exemplar-storage"
+        with Prometheus(tmp_path, address, option, interval="250ms") as prometheus:
+            wait_for(lambda: prometheus.value('orders_total{job="shop"}') == 5.0)
+            assert prometheus.failed_scrapes() == []
+            assert prometheus.value("size_count") == 8.0
+            assert prometheus.value('size_bucket{le="4.0"}') == 4.0
+            assert prometheus.value('queue{job="shop"}') == 7.0
+            assert prometheus.exemplars("orders_total") == [({"trace_id": "ab" * 16}, 1.0)]
