@@ -7,6 +7,8 @@ import { escapeText, formatClock, formatDay, formatShort, formatTime } from "./f
 
 const MARKER_REACH = 9;
 const MAX_TIP_ROWS = 12;
+/** So wide that charts above each other have their times above each other, mostly. */
+const LEAST_AXIS = 56;
 const DAY = 86_400;
 const YEAR = 365 * DAY;
 const WHOLE_STEPS = Array.from({ length: 15 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
@@ -46,7 +48,7 @@ function nanosOf(seconds) {
  * @param {ChartSeries[]} props.series
  * @param {function(number|null): string} [props.format] of a value
  * @param {"line"|"bars"} [props.kind] bars are stacked
- * @param {number} [props.step] seconds from one time to the next, for bars
+ * @param {number} [props.step] seconds from one time to the next
  * @param {boolean} [props.isFromZero] the axis begins at 0, as for rates and counts
  * @param {Marker[]} [props.markers]
  * @param {function({from: string, to: string})} [props.onSelect] called with the range that was dragged
@@ -70,7 +72,7 @@ export function TimeChart({ label, times, series, format = formatShort, kind = "
   return html`
     <${Plot} ...${{ label, data, tip, height, format, makeSeries, isStacked, ...rest }}
       yRange=${isStacked || isFromZero ? rangeFromZero : rangeOfLines}
-      xPadding=${isStacked ? (rest.step ?? 0) : 0}
+      xPadding=${rest.step ?? 0}
       styleKey=${JSON.stringify([kind, shown.map((one) => one.label), colors, series.length])} />`;
 }
 
@@ -329,7 +331,7 @@ function timeLabels(marks) {
 
 function widthOfLabels(values) {
   const longest = (values ?? []).reduce((most, value) => Math.max(most, value.length), 0);
-  return Math.max(40, 14 + longest * 6.4);
+  return Math.max(LEAST_AXIS, 14 + longest * 6.4);
 }
 
 function reportSelection(plot, latest) {

@@ -182,7 +182,7 @@ function MetricCharts({ state, navigate, metric, series, by }) {
   return html`
     <div class="charts">
       ${series.heatmap?.bounds.length > 0 && html`
-        <section aria-label="Distribution"><h2>Distribution <span class="muted small-text">darker: more values</span></h2>
+        <section aria-label="Distribution"><h2>Distribution <span class="muted small-text">stronger: more values</span></h2>
           <${HeatMap} label=${`Distribution of ${metric.name} over time`} times=${times} step=${series.step / 1e9}
             bounds=${series.heatmap.bounds} counts=${series.heatmap.counts} series=${quantiles} format=${formatValue}
             markers=${markers} onSelect=${onSelect} syncKey="metrics" />
@@ -190,7 +190,7 @@ function MetricCharts({ state, navigate, metric, series, by }) {
       <section aria-label=${isRate ? "Rate" : "Value"}>
         <h2>${isCount ? "Rate of values" : isRate ? "Rate" : "Value"} <span class="muted small-text">${escapeText(name)}${
           name ? ", " : ""}a point each ${formatDuration(series.step)}</span></h2>
-        <${TimeChart} label=${`${metric.name} over time`} times=${times} series=${shown} format=${format}
+        <${TimeChart} label=${`${metric.name} over time`} times=${times} step=${series.step / 1e9} series=${shown} format=${format}
           isFromZero=${metric.type !== "gauge"}
           markers=${series.heatmap ? [] : markers} height=${series.heatmap ? 180 : 300} onSelect=${onSelect} syncKey="metrics" />
         <${Legend} series=${shown} format=${format} onHide=${setHidden} />
