@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rimp_otel.batch import TelemetryData
 from rimp_otel.models.records import Signal
+from rimp_otel.models.times import Window
 from rimp_otel.otlp.scan import summarize_line
 from rimp_otel.storage.base import Selection
 from rimp_otel.storage.files.index import DamagedIndexError, open_index
@@ -15,6 +16,9 @@ from rimp_otel.storage.files.layout import Layout
 from rimp_otel.storage.files.lines import DataFile, FileKey, open_data_file, read_lines
 from rimp_otel.storage.files.stored import list_stored
 from rimp_otel.storage.recording import is_database, open_recording
+from rimp_otel.viewer.questions import PreparingError
+from rimp_otel.viewer.rollups.rollup import OperationKey
+from rimp_otel.viewer.rollups.store import open_rollups
 
 __all__ = ["OperationCatalog"]
 
@@ -24,7 +28,8 @@ _MAX_SPANS = 200_000  # that are read of a database
 class OperationCatalog:
     """The services and operations of a recording's spans. Thread-safe.
 
-    Sealed files are known by their indexes; each other line is read once.
+    They are those of its rollups. Until all of these are made, sealed files are known by their indexes,
+    and each other line is read once.
 
     Args:
         path: of the recording, which need not exist.
@@ -33,6 +38,7 @@ class OperationCatalog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._rollups = open_rollups(path)
         # What each file has, and up to where it was read; None once there is nothing more to come.
         self._operations: dict[FileKey, dict[str, set[str]]] = {}
         self._offsets: dict[FileKey, tuple[int, int] | None] = {}
@@ -40,11 +46,23 @@ class OperationCatalog:
     def operations(self) -> dict[str, set[str]]:
         """Return the names of spans by service, up to now.
 
-        Of a database, those of the newest 200,000 spans; of files, all.
+        Until there are rollups, of a database those of the newest 200,000 spans, and of a sealed file a
+        name counts for each service that it shares a block with.
 
         Raises:
             StorageError: the recording cannot be read.
         """
+        try:
+            found: dict[str, set[str]] = {}
+            for rollup in self._rollups.rollups(Signal.TRACES, Window()):
+                for key in rollup.keys:
+                    if isinstance(key, OperationKey):
+                        found.setdefault(key.service, set()).add(key.name)
+            return found
+        except PreparingError:
+            return self._read_operations()
+
+    def _read_operations(self) -> dict[str, set[str]]:
         with self._lock:
             if is_database(self._path):
                 return self._read_database()
