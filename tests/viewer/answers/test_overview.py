@@ -9,8 +9,10 @@ import pytest
 pytest.importorskip("starlette")
 
 import msgspec
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
 
-from rimp_otel import TelemetryData
+from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryData, TelemetryStream
 from rimp_otel.errors import ConfigurationError
 from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
@@ -256,6 +258,30 @@ def test_one_trace(answers):
     assert len(group["scopeLogs"][0]["logRecords"]) == 2
     with pytest.raises(NotFoundError):
         answers.trace(99)
+
+
+def test_what_is_in_a_journal_counts(tmp_path):
+    """A span is there as soon as it has ended, and once, wherever it moves to."""
+    config = TelemetryConfig(
+        storage_backend="file", storage_path=tmp_path, flush_interval=3_600, buffer_size=10_000
+    )
+    stream = TelemetryStream(TelemetryCollector(config))
+    answers = RecordingAnswers(tmp_path)
+    provider = TracerProvider(resource=Resource({"service.name": "live"}), shutdown_on_exit=False)
+    provider.add_span_processor(stream.collector)
+    stream.start()
+    try:
+        tracer = provider.get_tracer("test")
+        for number in range(1, 4):
+            tracer.start_span("work").end()
+            (service,) = answer(lambda: answers.overview(Window()))["services"]
+            assert (service["name"], service["requests"]) == ("live", number)
+            if number == 2:
+                stream.flush()
+    finally:
+        stream.stop()
+    (service,) = answer(lambda: answers.overview(Window()))["services"]
+    assert service["requests"] == 3
 
 
 def test_an_empty_recording(tmp_path):
