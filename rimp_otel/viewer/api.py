@@ -89,6 +89,7 @@ class PageApi:
             ),
             "/map": lambda given: recording.map(given.window()),
             "/traces": self._find_traces,
+            "/traces/durations": self._count_durations,
             "/attributes": lambda given: recording.attributes(_signal(given), given.window()),
             "/attributes/values": self._find_values,
             "/logs": self._find_logs,
@@ -143,6 +144,14 @@ class PageApi:
         parts = tuple(condition for condition in conditions if condition is not None)
         limit = given.count("limit", _TRACES, _MAX_TRACES)
         return self._recording.traces(given.window(), All(parts) if parts else None, limit)
+
+    def _count_durations(self, given: Parameters) -> Any:
+        service, operation, kind = map(given.text, ("service", "operation", "kind"))
+        # Refuses kinds and states that there are not.
+        trace_condition(kind=kind, status=given.text("status"))
+        return self._recording.trace_durations(
+            given.window(), service, operation, kind, given.text("status")
+        )
 
     async def _show_trace(self, request: Request) -> Response:
         text = request.path_params["trace_id"]

@@ -12,12 +12,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from rimp_otel.viewer.single_page import bundle_modules
+
 __all__ = ["PAGE_DIRECTORY", "PageFiles"]
 
 PAGE_DIRECTORY = Path(__file__).with_name("page")
 """Where the page's files lie."""
 
 _INDEX = "index.html"
+_ENTRY = "main.js"
 _TEXT = "; charset=utf-8"
 _TYPES = {
     ".css": "text/css" + _TEXT,
@@ -44,12 +47,19 @@ class _File(NamedTuple):
 class PageFiles:
     """The files of a page, in memory.
 
+    ``main.js`` is answered with all that it imports: a page of many modules would ask for them one
+    level after the other.
+
     Args:
         directory: where they lie; those that are changed later are served as they were.
     """
 
     def __init__(self, directory: Path = PAGE_DIRECTORY) -> None:
         self._files = dict(_read_files(directory))
+        self._has_bundle = f"/{_ENTRY}" in self._files
+        if self._has_bundle:
+            script = bundle_modules(directory, _ENTRY).encode()
+            self._files[f"/{_ENTRY}"] = _make_file(".js", script)
         if (index := self._files.get(f"/{_INDEX}")) is not None:
             self._files["/"] = index
 
@@ -60,10 +70,15 @@ class PageFiles:
 
     @property
     def transfer_size(self) -> int:
-        """Bytes of all files as they are sent, each once."""
+        """Bytes of all files that the page asks for, as they are sent, each once."""
         return sum(
-            len(file.zipped or file.body) for path, file in self._files.items() if path != "/"
+            len(file.zipped or file.body)
+            for path, file in self._files.items()
+            if path != "/" and not self._is_bundled(path)
         )
+
+    def _is_bundled(self, path: str) -> bool:
+        return self._has_bundle and path.endswith(".js") and path != f"/{_ENTRY}"
 
     def routes(self) -> list[BaseRoute]:
         """Return a route for each path."""
@@ -88,17 +103,18 @@ class PageFiles:
 
 def _read_files(directory: Path) -> Iterator[tuple[str, _File]]:
     for path in sorted(directory.rglob("*")):
-        content_type = _TYPES.get(path.suffix)
-        if content_type is None or not path.is_file():
-            continue
-        body = path.read_bytes()
-        zipped = None if path.suffix in _COMPRESSED else gzip.compress(body, 9, mtime=0)
-        if zipped is not None and len(zipped) >= len(body):
-            zipped = None
-        # Weak: of the same file compressed and not, the bytes differ.
-        tag = f'W/"{hashlib.sha256(body).hexdigest()[:20]}"'
-        name = path.relative_to(directory).as_posix()
-        yield f"/{name}", _File(content_type, tag, body, zipped)
+        if path.suffix in _TYPES and path.is_file():
+            name = path.relative_to(directory).as_posix()
+            yield f"/{name}", _make_file(path.suffix, path.read_bytes())
+
+
+def _make_file(suffix: str, body: bytes) -> _File:
+    zipped = None if suffix in _COMPRESSED else gzip.compress(body, 9, mtime=0)
+    if zipped is not None and len(zipped) >= len(body):
+        zipped = None
+    # Weak: of the same file compressed and not, the bytes differ.
+    tag = f'W/"{hashlib.sha256(body).hexdigest()[:20]}"'
+    return _File(_TYPES[suffix], tag, body, zipped)
 
 
 def _names_tag(header: str, tag: str) -> bool:

@@ -68,6 +68,17 @@ def test_traces(shown, query, found):
     assert find(shown, **query) == found
 
 
+def test_durations(shown):
+    """Spans are counted by step and duration: requests, or those of an operation; wrong kinds are refused."""
+
+    def count(**query: str) -> int:
+        return sum(map(sum, shown.get("/api/traces/durations", **query)["counts"]))
+
+    assert count(operation="pay") == len(find(shown, operation="pay"))
+    assert count(service="nobody") == 0
+    assert "'kind' must be one of" in shown.get("/api/traces/durations", 400, kind="x")["error"]
+
+
 def test_a_trace(shown):
     """As OTLP JSON; 404 for an unknown one."""
     answer = shown.get(f"/api/traces/{3:032x}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import contextmanager
 
 import pytest
 
@@ -30,9 +31,16 @@ def server(tmp_path_factory):
     (page / "icon.svg").write_bytes(ICON)
     (page / "LICENSE").write_bytes(b"not served")
     (tmp_path / "secret.json").write_bytes(b"{}")
-    sockets = open_sockets(ListenAddress("127.0.0.1", 0))
     files = PageFiles(page)
     assert files.paths == {"/", "/index.html", "/views/main.js", "/icon.svg"}
+    with serving(files) as client:
+        yield client
+
+
+@contextmanager
+def serving(files):
+    """Serve the files, and yield a client."""
+    sockets = open_sockets(ListenAddress("127.0.0.1", 0))
     running = HttpServer(Router(routes=files.routes(), redirect_slashes=False), sockets)
     address = sockets[0].getsockname()
     running.start()
@@ -103,6 +111,15 @@ def test_head_and_other_methods(server):
 def test_nothing_else(server, path):
     """Only the names of the page's files lead anywhere."""
     assert get(server, path).status == 404
+
+
+def test_the_first_module_brings_all_others(tmp_path):
+    """main.js is sent with all that it imports, which each other module still is on its own."""
+    (tmp_path / "main.js").write_text('import { greet } from "./greet.js";\ngreet();\n')
+    (tmp_path / "greet.js").write_text("export function greet() {}\n")
+    with serving(PageFiles(tmp_path)) as server:
+        assert b"function greet() {}" in get(server, "/main.js").body
+        assert get(server, "/greet.js").body == b"export function greet() {}\n"
 
 
 def test_the_size_of_the_page():

@@ -73,7 +73,7 @@ function App({ firstSource }) {
   }, [info.value, hasRange]);
   // Before the first view is drawn, so that each service has one colour in all of them.
   useMemo(() => info.value && setServices(info.value.services), [info.value]);
-  const isKnown = info.value !== undefined || info.error !== null;
+  const isKnown = info.value !== undefined || info.error !== null || info.progress !== null;
 
   const isLive = !isPaused && !source.isLocal && isRelative(state.rangeText);
   const isConnected = useLive(source, isLive, refresh);

@@ -50,6 +50,7 @@ export class RemoteSource {
   overview = (parameters, options) => this.#get("overview", parameters, options);
   operations = (parameters, options) => this.#get("operations", parameters, options);
   findTraces = (parameters, options) => this.#get("traces", parameters, options);
+  traceDurations = (parameters, options) => this.#get("traces/durations", parameters, options);
   attributes = (parameters, options) => this.#get("attributes", parameters, options);
   attributeValues = (parameters, options) => this.#get("attributes/values", parameters, options);
   logs = (parameters, options) => this.#get("logs", parameters, options);

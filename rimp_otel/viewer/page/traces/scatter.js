@@ -3,8 +3,9 @@
 import { followDrag, useCanvas } from "../canvas.js";
 import { canvasColor } from "../colors.js";
 import { html, useMemo, useState } from "../components.js";
-import { escapeText, formatClock, formatCount, formatDuration } from "../format.js";
+import { escapeText, formatClock, formatCount, formatDuration, formatNumber } from "../format.js";
 import { timeTicks } from "../time_range.js";
+import { drawCells } from "./heat.js";
 
 const LEFT = 64;
 const RIGHT = 12;
@@ -24,21 +25,27 @@ const THIN = 8; // a drag that is thinner chooses by the other axis alone
 /**
  * @param {object} props
  * @param {object[]} props.traces of the API
+ * @param {import("./heat.js").Cell[]} props.cells of all spans in the range, where not all traces were read; else empty
  * @param {{from: string|null, to: string|null}} props.range
  * @param {function({from: string, to: string, min_duration: number, max_duration: number})} props.onRange called with what a
  *   drag has chosen; an axis that it did not choose by is left out
  * @param {function(object)} props.onOpen a trace
  */
-export function TraceScatter({ traces, range, onRange, onOpen }) {
+export function TraceScatter({ traces, cells, range, onRange, onOpen }) {
   const [drag, setDrag] = useState(null);
   const [hovered, setHovered] = useState(null);
-  const scale = useMemo(() => makeScale(traces, range), [traces, range.from, range.to]);
-  const canvas = useCanvas((context, width, height) => draw(context, width, height, traces, scale, hovered), [traces, scale, hovered]);
+  const scale = useMemo(() => makeScale(traces, cells, range), [traces, cells, range.from, range.to]);
+  const canvas = useCanvas(
+    (context, width, height) => draw(context, width, height, { traces, cells, scale, hovered }),
+    [traces, cells, scale, hovered],
+  );
 
   const nearest = (event) => {
     const box = canvas.current.getBoundingClientRect();
     const point = { x: event.clientX - box.left, y: event.clientY - box.top };
-    return findNearest(traces, scale, box.width, box.height, point);
+    return (
+      findNearest(traces, scale, box.width, box.height, point) ?? findCell(cells, scale, box.width, box.height, point)
+    );
   };
   const start = (event) => {
     const { width, height } = canvas.current.getBoundingClientRect();
@@ -50,31 +57,48 @@ export function TraceScatter({ traces, range, onRange, onOpen }) {
       (one, other) => {
         setDrag(null);
         if (other) onRange(chosenBy(rectangleOf(one, other, width, height), scale, width, height));
-        else if (pressed) onOpen(pressed);
+        else if (pressed?.trace_id) onOpen(pressed);
+        else if (pressed) onRange(rangeOfCell(pressed));
       },
     );
   };
   const errors = traces.filter((trace) => trace.errors > 0).length;
-  const hoveredAt = hovered && canvas.current && placeOf(hovered, scale, canvas.current.clientWidth, canvas.current.clientHeight);
+  const hoveredAt = hovered && canvas.current && tipPlaceOf(hovered, scale, canvas.current.clientWidth, canvas.current.clientHeight);
   return html`
     <div class=${`scatter ${hovered ? "over-point" : ""}`} onPointerDown=${start} onPointerMove=${(event) => drag || setHovered(nearest(event))}
       onPointerLeave=${() => setHovered(null)}>
-      <canvas ref=${canvas} role="img" aria-label=${`Duration over time of ${formatCount(traces.length, "trace")}, ${errors} with errors; the list below has the same`}></canvas>
+      <canvas ref=${canvas} role="img" aria-label=${`Duration over time of ${formatCount(traces.length, "trace")}, ${errors} with errors${cells.length ? ", over those of all spans in this time range" : ""}; the list below has the same traces`}></canvas>
       ${drag && html`<div class="drag" style=${{ left: `${drag.left}px`, top: `${drag.top}px`, width: `${drag.right - drag.left}px`, height: `${drag.bottom - drag.top}px` }}></div>`}
       ${hoveredAt && html`
         <div class=${`scatter-tip ${hoveredAt.x > canvas.current.clientWidth / 2 ? "to-left" : ""}`} style=${{ left: `${hoveredAt.x}px`, top: `${hoveredAt.y}px` }}>
-          <strong>${escapeText(hovered.root_service)} ${escapeText(hovered.root_name)}</strong>
-          <span class="number">${formatDuration(hovered.duration)} · ${formatCount(hovered.spans, "span")}${hovered.errors > 0 && html` · <span class="error-text">${hovered.errors} failed</span>`}</span>
-          <span class="muted number">${formatClock(hovered.start)}</span></div>`}
+          ${hovered.trace_id ? html`<${TraceTip} trace=${hovered} />` : html`<${CellTip} cell=${hovered} />`}</div>`}
     </div>`;
 }
 
-function makeScale(traces, range) {
-  const starts = traces.map((trace) => BigInt(trace.start));
+function TraceTip({ trace }) {
+  return html`
+    <strong>${escapeText(trace.root_service)} ${escapeText(trace.root_name)}</strong>
+    <span class="number">${formatDuration(trace.duration)} · ${formatCount(trace.spans, "span")}${
+      trace.errors > 0 && html` · <span class="error-text">${trace.errors} failed</span>`}</span>
+    <span class="muted number">${formatClock(trace.start)}</span>`;
+}
+
+function CellTip({ cell }) {
+  return html`
+    <strong class="number">${formatDuration(cell.low)} – ${formatDuration(cell.high)}</strong>
+    <span class="number">${formatCount(cell.count, "span")}${
+      cell.errors > 0 && html` · <span class="error-text">${formatNumber(cell.errors)} failed</span>`}</span>
+    <span class="muted number">${formatClock(cell.from, 0)} – ${formatClock(cell.to, 0)}</span>`;
+}
+
+function makeScale(traces, cells, range) {
+  const starts = [...traces.map((trace) => BigInt(trace.start)), ...cells.flatMap((cell) => [cell.from, cell.to])];
   const edge = (pick) => starts.reduce((found, start) => (pick(start, found) ? start : found), starts[0] ?? 0n);
   const from = range.from === null ? edge((one, other) => one < other) : BigInt(range.from);
   const to = range.to === null ? edge((one, other) => one > other) : BigInt(range.to);
-  const durations = traces.map((trace) => Math.max(trace.duration, 1));
+  const durations = [
+    ...traces.map((trace) => Math.max(trace.duration, 1)), ...cells.flatMap((cell) => [Math.max(cell.low, 1), cell.high]),
+  ];
   const least = durations.reduce((one, other) => Math.min(one, other), Infinity);
   const most = durations.reduce((one, other) => Math.max(one, other), 0);
   return {
@@ -86,10 +110,37 @@ function makeScale(traces, range) {
   };
 }
 
-function placeOf(trace, scale, width, height) {
-  const x = LEFT + (Number(BigInt(trace.start) - scale.from) / scale.length) * (width - LEFT - RIGHT);
-  const part = (Math.log10(Math.max(trace.duration, 1)) - scale.low) / (scale.high - scale.low);
+function placeOf({ start, duration }, scale, width, height) {
+  const x = LEFT + (Number(BigInt(start) - scale.from) / scale.length) * (width - LEFT - RIGHT);
+  const part = (Math.log10(Math.max(duration, 1)) - scale.low) / (scale.high - scale.low);
   return { x, y: height - BOTTOM - part * (height - TOP - BOTTOM) };
+}
+
+function rectangleOfCell(cell, scale, width, height) {
+  const lower = placeOf({ start: cell.from, duration: cell.low }, scale, width, height);
+  const upper = placeOf({ start: cell.to, duration: cell.high }, scale, width, height);
+  const left = Math.max(lower.x, LEFT);
+  // A pixel between cells, where there is room.
+  const right = Math.min(upper.x, width - RIGHT);
+  return { left, top: upper.y, width: Math.max(right - left - (right - left > 3), 0), height: Math.max(lower.y - upper.y - 1, 1) };
+}
+
+function tipPlaceOf(item, scale, width, height) {
+  if (item.trace_id) return placeOf(item, scale, width, height);
+  const { left, top, width: across } = rectangleOfCell(item, scale, width, height);
+  return { x: left + across, y: top };
+}
+
+function findCell(cells, scale, width, height, { x, y }) {
+  const isIn = (cell) => {
+    const { left, top, width: across, height: down } = rectangleOfCell(cell, scale, width, height);
+    return x >= left && x <= left + across && y >= top && y <= top + down;
+  };
+  return cells.find(isIn) ?? null;
+}
+
+function rangeOfCell({ from, to, low, high }) {
+  return { from: from.toString(), to: to.toString(), min_duration: Math.floor(low), max_duration: Math.ceil(high) };
 }
 
 function findNearest(traces, scale, width, height, point) {
@@ -125,8 +176,9 @@ function chosenBy(rectangle, scale, width, height) {
   };
 }
 
-function draw(context, width, height, traces, scale, hovered) {
+function draw(context, width, height, { traces, cells, scale, hovered }) {
   drawAxes(context, width, height, scale);
+  drawCells(context, cells, (cell) => rectangleOfCell(cell, scale, width, height));
   const accent = canvasColor("var(--accent)");
   const error = canvasColor("var(--error)");
   context.globalAlpha = 0.6;
@@ -142,7 +194,7 @@ function draw(context, width, height, traces, scale, hovered) {
     }
   }
   context.globalAlpha = 1;
-  if (hovered) {
+  if (hovered?.trace_id) {
     const { x, y } = placeOf(hovered, scale, width, height);
     context.strokeStyle = canvasColor("var(--text)");
     context.lineWidth = 1.5;

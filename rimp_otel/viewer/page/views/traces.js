@@ -7,6 +7,7 @@ import { useKeys } from "../keys.js";
 import { ALL } from "../time_range.js";
 import { filtersOf, hasFilters, TraceFilters, FILTERS } from "../traces/filters.js";
 import { rememberTraces, tracesSeen } from "../traces/seen.js";
+import { readCells } from "../traces/heat.js";
 import { TraceScatter } from "../traces/scatter.js";
 import { formatState, linkTo } from "../url_state.js";
 import { VirtualList } from "../virtual_list.js";
@@ -33,11 +34,11 @@ export function TracesView({ source, state, navigate, info }) {
     <div class="traces-page">
       <h1 class="hidden">Traces</h1>
       <${TraceFilters} ...${{ source, state, navigate, info }} />
-      <${Answer} answer=${answer}>${(found) => html`<${FoundTraces} ...${{ found, state, navigate, info, limit }} />`}<//>
+      <${Answer} answer=${answer}>${(found) => html`<${FoundTraces} ...${{ found, source, state, navigate, info, limit }} />`}<//>
     </div>`;
 }
 
-function FoundTraces({ found, state, navigate, info, limit }) {
+function FoundTraces({ found, source, state, navigate, info, limit }) {
   const sort = SORTS[state.sort] ?? SORTS.newest;
   const traces = useMemo(() => [...found.traces].sort(sort.compare), [found, sort]);
   // Who comes back from a trace finds it again, and so does who gets newer ones meanwhile.
@@ -47,6 +48,7 @@ function FoundTraces({ found, state, navigate, info, limit }) {
   const [marked, setMarked] = useState([]);
   const longest = useMemo(() => traces.reduce((most, trace) => Math.max(most, trace.duration), 1), [traces]);
   const hasMore = !found.is_complete || traces.length >= limit;
+  const cells = useCells(source, state, hasMore);
   const open = (trace) => {
     tracesSeen.opened = trace.trace_id;
     navigate({ view: "trace", id: trace.trace_id, span: hasFilters(state) ? trace.matched?.[0] : "" });
@@ -67,7 +69,7 @@ function FoundTraces({ found, state, navigate, info, limit }) {
   });
   if (!traces.length) return html`<${NoTraces} ...${{ found, state, navigate, info }} />`;
   return html`
-    <${TraceScatter} traces=${traces} range=${state.range} onRange=${navigate} onOpen=${open} />
+    <${TraceScatter} traces=${traces} cells=${cells} range=${state.range} onRange=${navigate} onOpen=${open} />
     <div class="list-head">
       <span class="number" role="status">${hasMore ? "The newest " : ""}${formatCount(traces.length, "trace")}</span>
       ${hasMore && limit < MOST && html`<button type="button" class="small" onClick=${() => navigate({ limit: Math.min(limit * 4, MOST) }, { replace: true })}>Look for more</button>`}
@@ -80,6 +82,19 @@ function FoundTraces({ found, state, navigate, info, limit }) {
       selected=${selected} onSelect=${setSelected} onOpen=${(index) => open(traces[index])}
       rowProps=${() => ({ class: "trace-row" })}
       renderRow=${(index) => html`<${TraceRow} ...${{ trace: traces[index], longest, state, mark, isMarked: marked.includes(traces[index].trace_id) }} />`} />`;
+}
+
+/** Return what is known of all spans where there are more traces than were read; no cells where that is nothing. */
+function useCells(source, state, hasMore) {
+  const { range, service, operation, kind, status } = state;
+  // Attributes and TraceQL are asked of each span, which takes as long as reading them.
+  const isKnown = hasMore && !source.isLocal && !state.attr.length && !state.q;
+  const answer = useAnswer(
+    async (options) => (isKnown ? source.traceDurations({ ...range, service, operation, kind, status }, options) : null),
+    [isKnown, range, service, operation, kind, status, state.revision],
+  );
+  const limits = { least: Number(state.min_duration) || 0, most: Number(state.max_duration) || Infinity };
+  return useMemo(() => (isKnown && answer.value ? readCells(answer.value, limits) : []), [isKnown, answer.value, limits.least, limits.most]);
 }
 
 function TraceRow({ trace, longest, state, mark, isMarked }) {
@@ -104,7 +119,8 @@ function NoTraces({ found, state, navigate, info }) {
   const clear = () => navigate(Object.fromEntries(FILTERS.map((name) => [name, null])));
   return html`
     <${EmptyState} title=${hasFilters(state) ? "No trace fits these filters" : "No traces in this time range"}>
-      <p>${formatCount(found.spans_read, "span")} ${found.spans_read === 1 ? "was" : "were"} looked at.${!found.is_complete && " There was not time for all of them: narrow the time range."}</p>
+      ${found.spans_read > 0 && html`<p>${formatCount(found.spans_read, "span")} ${found.spans_read === 1 ? "was" : "were"} looked at.</p>`}
+      ${!found.is_complete && html`<p>There was not time for all of them: narrow the time range.</p>`}
       <p class="empty-buttons">
         ${hasFilters(state) && html`<button type="button" onClick=${clear}>Clear the filters</button>`}
         ${info?.first && html`<button type="button" onClick=${() => navigate(ALL)}>Look through all of the recording</button>`}
