@@ -243,7 +243,7 @@ class ClickHouseWriter:
 
     def _make_blocks(
         self, lines: Sequence[bytes], tables: dict[str, ExistingTable], digest: int
-    ) -> list[_Block]:
+    ) -> list[_RowBlock]:
         """Return the rows of each table, encoded line by line: thousands of lists would keep the garbage
         collector busy."""
         in_seconds = frozenset(
@@ -251,7 +251,7 @@ class ClickHouseWriter:
             for existing in tables.values()
             if existing.table.kind is not None and not existing.has_nanoseconds
         )
-        blocks: dict[str, _Block] = {}
+        blocks: dict[str, _RowBlock] = {}
         for line in lines:
             for signal, kind, timed in rows_of_line(line, in_seconds):
                 if not timed:
@@ -259,7 +259,7 @@ class ClickHouseWriter:
                 existing = _find(tables, signal, kind)
                 block = blocks.get(existing.name)
                 if block is None:
-                    block = blocks[existing.name] = _Block(existing)
+                    block = blocks[existing.name] = _RowBlock(existing)
                 number = self._take_order(len(timed))
                 for _, row in timed:
                     row[-3], row[-2] = digest, number
@@ -267,7 +267,7 @@ class ClickHouseWriter:
                 block.add(timed)
         return list(blocks.values())
 
-    def _insert(self, block: _Block, token: str | None) -> None:
+    def _insert(self, block: _RowBlock, token: str | None) -> None:
         self._connection.insert(
             quote_name(block.existing.name),
             [column.name for column in block.existing.columns],
@@ -275,7 +275,7 @@ class ClickHouseWriter:
             {"insert_deduplication_token": token or uuid.uuid4().hex},
         )
 
-    def _has_slice(self, block: _Block, digest: int) -> bool:
+    def _has_slice(self, block: _RowBlock, digest: int) -> bool:
         existing = block.existing
         if not existing.has(SLICE):
             return False
@@ -301,7 +301,7 @@ class ClickHouseWriter:
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-class _Block:
+class _RowBlock:
     """What is inserted into one table at once."""
 
     def __init__(self, existing: ExistingTable) -> None:
