@@ -177,7 +177,7 @@ class TraceQLSearch:
         """Yield the traces that may match, the newest first, and None at last if time was too short."""
         until = self._monotonic() + selection.deadline
         seen: set[int] = set()
-        number = max(4 * selection.limit, 50)
+        number = max(selection.limit, 20)
         while True:
             left = until - self._monotonic()
             found = self._search.find(
