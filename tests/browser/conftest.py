@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,31 +11,19 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.browser import recordings
+from tests.browser.chromium import find_chromium, run_chromium
 from tests.browser.visits import Server, Visit, visiting
-
-# Read at once: the tests run without variables of ours.
-_NAMED = os.environ.get("RIMP_CHROMIUM")
-_OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """Chromium as Debian has it; skip where it or Playwright is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra browser")
-    path = _NAMED or shutil.which("chromium") or shutil.which("google-chrome")
+    pytest.importorskip("playwright.sync_api", reason="needs the extra browser")
+    path = find_chromium()
     if not path:
         pytest.skip("needs Chromium: apt-get install chromium, or RIMP_CHROMIUM=PATH")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path, args=_OPTIONS)
+    with run_chromium(path) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

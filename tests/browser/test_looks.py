@@ -144,7 +144,7 @@ def test_contrast_and_names(visit: Any, theme: str) -> None:
     for view in VIEWS:
         page = _look_at(opened, view)
         found[view] = page.evaluate(_PALE), page.evaluate(_NAMELESS)
-        if theme == "light" or view == "overview":
+        if view == "overview" or (theme == "light" and view != "exceptions"):
             _take_picture(page, view if theme == "light" else f"{view}-dark")
     good = [], {"used": [], "twice": [], "references": []}
     assert {view: faults for view, faults in found.items() if faults != good} == {}
