@@ -301,6 +301,15 @@ def test_lines_that_go_on_in_the_next_block(storage, sealed, index):
     assert answers(storage.layout.path) == EXPECTED
 
 
+def test_the_blocks_of_many_traces(storage, sealed):
+    """They are those of each."""
+    with open_index(sealed, SealedName.parse(sealed.name)) as opened:
+        each = [opened.candidates(Filter.of(trace_id=number)) for number in range(1, 40)]
+        assert opened.blocks_of_traces(range(1, 40)) == sorted({n for own in each for n in own})
+        assert opened.blocks_of_traces([14]) == each[13]
+        assert opened.blocks_of_traces([]) == []
+
+
 def test_too_many_names(tmp_path, monkeypatch):
     """Too many names are not noted; the rest is."""
     monkeypatch.setattr(indexing, "_MAX_LABELS", 8)
