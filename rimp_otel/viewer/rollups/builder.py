@@ -111,6 +111,7 @@ _RolledMetric = PartialMetric[PartialData[_RolledPoint]]
 _LINE = msgspec.json.Decoder(PartialLine[_RolledSpan, _RolledLog, _RolledMetric], strict=False)
 _RESOURCE = msgspec.json.Decoder(_NamedItem, strict=False)
 _ATTRIBUTE = msgspec.json.Decoder(KeyValue, strict=False)
+_PLAIN_TEXT = re.compile(rb'\{"key":"([^"\\]*)","value":\{"stringValue":"([^"\\]*)"\}\}')
 _NO_ID = "0" * 16
 _EXCEPTION_TYPE = b'"exception.type"'
 _VARYING = re.compile(r"\b(?=[0-9a-fA-F-]*[0-9])[0-9a-fA-F-]{8,}\b|\d+(?:\.\d+)*")
@@ -214,11 +215,15 @@ class RollupBuilder:
         numbers = self._operations.setdefault(service, {})
         services, open_calls, callers = self._services, self._open_calls, self._callers
         add = self._add_to_cell
+        starts: list[int] = []
         raws: list[Raw] = []
         events: list[Raw] = []
         # One loop that touches each span once: most of the time is spent here.
         for span in spans:
-            start, end = _bound(span.start_time_unix_nano), _bound(span.end_time_unix_nano)
+            start, end = span.start_time_unix_nano or 0, span.end_time_unix_nano or 0
+            if not 0 <= start <= LATEST or not 0 <= end <= LATEST:
+                start, end = _bound(start), _bound(end)
+            starts.append(start)
             kind, name = span.kind or 0, span.name or ""
             parent = span.parent_span_id
             if parent == _NO_ID:
@@ -252,7 +257,7 @@ class RollupBuilder:
             for event in span.events or ():
                 if event.attributes:
                     events += event.attributes
-        self._extend([_bound(span.start_time_unix_nano) for span in spans])
+        self._extend(starts)
         for scope, found in (("span", raws), ("event", events)):
             texts = list(map(bytes, found))
             self._counter(scope).add(texts)
@@ -481,7 +486,11 @@ class _AttributeCounter:
     def _fold(self) -> None:
         raw, self._raw = self._raw, Counter()
         for text, times in raw.items():
+            plain = _PLAIN_TEXT.fullmatch(text)
             try:
+                if plain is not None:  # what most of them are
+                    self._add_plain(plain[1].decode(), plain[2].decode(), times)
+                    continue
                 pair = _ATTRIBUTE.decode(text)
                 self._add_value(pair.key or "", any_value(pair.value, list), times)
             except (msgspec.MsgspecError, DecodeError, UnicodeError):
@@ -496,14 +505,23 @@ class _AttributeCounter:
                 for value, _ in own.most_common()[_MAX_VALUES:]:
                     del own[value]
 
+    def _add_plain(self, key: str, value: Any, times: int, kind: str = "string") -> None:
+        place = key, kind
+        values = self._values.get(place)
+        if values is None:
+            if len(self._counts) >= _MAX_KEYS:
+                return
+            values = self._values[place] = Counter()
+        self._counts[place] += times
+        shown = value[:_MAX_TEXT] if isinstance(value, str) else value
+        values[shown] += times
+
     def _add_value(self, key: str, value: Any, times: int) -> None:
         kind = value_type(value)
-        if len(self._counts) >= _MAX_KEYS and (key, kind) not in self._counts:
-            return
-        self._counts[key, kind] += times
         if kind in ("string", "int", "double", "bool"):
-            shown = value[:_MAX_TEXT] if isinstance(value, str) else value
-            self._values.setdefault((key, kind), Counter())[shown] += times
+            self._add_plain(key, value, times, kind)
+        elif len(self._counts) < _MAX_KEYS or (key, kind) in self._counts:
+            self._counts[key, kind] += times
 
     def table(self) -> dict[tuple[str, str], AttributeCounts]:
         """Return what was counted, by key and type."""
