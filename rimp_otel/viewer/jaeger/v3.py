@@ -44,7 +44,8 @@ __all__ = ["JaegerV3Queries", "jaeger_v3_routes"]
 _DEFAULT_DEPTH, _MAX_DEPTH = 100, 1_500
 _KINDS = frozenset({"internal", "server", "client", "producer", "consumer"})
 _TRACE_ID = re.compile("[0-9a-fA-F]{1,32}")
-_PAUSE = 0.05  # seconds
+# Seconds.
+_PAUSE, _PATIENCE = 0.05, 2.0
 
 
 class JaegerV3Queries:
@@ -52,12 +53,13 @@ class JaegerV3Queries:
 
     Args:
         path: of the recording, which need not exist yet.
+        answers: tell which operations there are; those of the recording by default.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, answers: RecordingAnswers | None = None) -> None:
         self._catalog = OperationCatalog(path)
         self._search = TraceSearch(path)
-        self._answers = RecordingAnswers(path)
+        self._answers = answers or RecordingAnswers(path)
 
     def services(self, query: QueryParams) -> bytes:
         """Return the names of the services, sorted."""
@@ -68,18 +70,23 @@ class JaegerV3Queries:
         """Return the names of a service's spans, with their kinds.
 
         Args:
-            query: ``service``, and ``spanKind`` for those of one kind.
+            query: ``service``, and ``spanKind`` for those of one kind. A kind that is not known, or not
+                yet, is "internal", as in Jaeger.
 
         Raises:
+            PreparingError: kinds are not known yet, and asked for.
             StorageError: the recording cannot be read.
         """
         service, kind = query.get("service") or "", _read_either(query, "spanKind", "span_kind")
-        rows = _once_prepared(lambda: self._answers.operations(Window(), service))["operations"]
-        found = {
-            (row["name"], row["kind"] if row["kind"] in _KINDS else "internal") for row in rows
-        }
+        try:
+            rows = _once_prepared(lambda: self._answers.operations(Window(), service))["operations"]
+            found = {(row["name"], row["kind"]) for row in rows}
+        except PreparingError:
+            if kind:
+                raise
+            found = {(name, "") for name in self._catalog.operations().get(service, ())}
         operations = [
-            {"name": name, "spanKind": own_kind}
+            {"name": name, "spanKind": own_kind if own_kind in _KINDS else "internal"}
             for name, own_kind in sorted(found)
             if not kind or own_kind == kind.lower()
         ]
@@ -137,12 +144,19 @@ class JaegerV3Queries:
 
 
 def _once_prepared(find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return an answer when all that it takes has been prepared: these clients do not ask again."""
+    """Return an answer when all that it takes has been prepared: these clients do not ask again.
+
+    Raises:
+        PreparingError: that takes too long.
+    """
+    until = time.monotonic() + _PATIENCE
     while True:
         try:
             return find()
         except PreparingError:
             check_time()
+            if time.monotonic() > until:
+                raise
             time.sleep(_PAUSE)
 
 

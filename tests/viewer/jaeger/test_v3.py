@@ -9,8 +9,13 @@ import pytest
 
 pytest.importorskip("starlette")
 
+from starlette.datastructures import QueryParams
+
 from rimp_otel import TelemetryData
 from rimp_otel.storage.recording import open_storage
+from rimp_otel.viewer.answers.overview import RecordingAnswers
+from rimp_otel.viewer.jaeger import v3
+from rimp_otel.viewer.questions import PreparingError
 from tests.transport.serving import Served
 from tests.viewer.jaeger.test_v1 import DATABASE, DETAILED, SERVICE, TRACE, line, span
 
@@ -148,3 +153,26 @@ def test_summaries(server):
             ],
         }
     ]
+
+
+class Preparing(RecordingAnswers):
+    """Answers that have not been prepared yet."""
+
+    def operations(self, window, service=None):
+        """Raise what says so."""
+        raise PreparingError(1, 2, "summaries")
+
+
+def test_operations_while_summaries_are_made(tmp_path, monkeypatch):
+    """They are those that the indexes know, with Jaeger's kind for unknown ones; a kind has to wait."""
+    monkeypatch.setattr(v3, "_PATIENCE", 0.0)
+    with open_storage(tmp_path) as storage:
+        storage.store(TelemetryData.from_otlp_json([line(SERVICE, span(1), span(2, "poll"))]))
+    queries = v3.JaegerV3Queries(tmp_path, Preparing(tmp_path))
+    found = json.loads(queries.operations(QueryParams({"service": SERVICE})))["operations"]
+    assert found == [
+        {"name": "GET /cart", "spanKind": "internal"},
+        {"name": "poll", "spanKind": "internal"},
+    ]
+    with pytest.raises(PreparingError):
+        queries.operations(QueryParams({"service": SERVICE, "spanKind": "server"}))
