@@ -15,7 +15,7 @@ import pytest
 
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
 from rimp_otel.prometheus.in_process import InProcessMetrics
-from tests.processes import ROOT, run, skip_without
+from tests.processes import ROOT, run
 from tests.prometheus.prometheus_server import DEADLINE, free_port, wait_for
 
 
@@ -186,7 +186,7 @@ print(len(rimp_otel.SQLiteStorage(sys.argv[1]).retrieve().spans))
 
 def test_no_spans_of_its_own(tmp_path):
     """What reads a database here is not traced, also where the program's queries are."""
-    skip_without("opentelemetry.instrumentation.sqlite3")
+    pytest.importorskip("opentelemetry.instrumentation.sqlite3")
     assert run(INSTRUMENTED, tmp_path / "recording.db", free_port()) == "0\n"
 
 
