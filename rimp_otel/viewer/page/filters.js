@@ -28,14 +28,16 @@ export function buttonLabel(text) {
 export function AttributeMenu({ source, signal, range, onAdd }) {
   return html`
     <${Menu} title="Attribute" label=${buttonLabel("Attribute")}>
-      ${(close) => html`<${KeyPanel} ...${{ source, signal, range }} onChoose=${(comparison) => { onAdd(comparison); close(); }} />`}
+      ${(close) => html`<${KeyPanel} ...${{ source, signal, range }}
+        onChoose=${(comparison) => { onAdd(comparison); close(); }} />`}
     <//>`;
 }
 
 function KeyPanel({ source, signal, range, onChoose }) {
   const [attribute, setAttribute] = useState(null);
   const answer = useAnswer((options) => source.attributes({ signal, ...range }, options), [signal]);
-  if (attribute) return html`<${ValuePanel} ...${{ source, signal, range, attribute, onChoose }} back=${() => setAttribute(null)} />`;
+  if (attribute) return html`<${ValuePanel} ...${{ source, signal, range, attribute, onChoose }}
+    back=${() => setAttribute(null)} />`;
   return html`<${Answer} answer=${answer}>${({ keys }) => html`
     <${OptionList} label="Keys of attributes" options=${keys.map((key) => ({
       value: JSON.stringify([key.scope, key.key, key.type]), text: `${key.scope}.${key.key}`, count: key.count, attribute: key,
@@ -68,7 +70,8 @@ function ValuePanel({ source, signal, range, attribute, onChoose, back }) {
           onClick=${() => (one === "exists" ? onChoose(`${scope}.${key} exists`) : setOperator(one))}>${one}</button>`)}</span>
     </div>
     ${answer.error && html`<p class="panel-body error-text">${answer.error.message}</p>`}
-    <${OptionList} label=${operator.includes("~") ? "Regular expression" : "Values"} options=${options} isOpenEnded prefersTyped=${operator.includes("~")} onType=${setPrefix} onChoose=${choose} />`;
+    <${OptionList} label=${operator.includes("~") ? "Regular expression" : "Values"} options=${options} isOpenEnded
+      prefersTyped=${operator.includes("~")} onType=${setPrefix} onChoose=${choose} />`;
 }
 
 /** Return a value as the API's conditions have it: strings as JSON. */

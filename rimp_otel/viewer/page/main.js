@@ -102,11 +102,13 @@ function App({ firstSource }) {
             else navigate({ from: "now-15m", to: "now" });
           }
         }} />
-        <button type="button" class="bare" title="Read again (r)" aria-label="Read again" onClick=${refresh}><${Icon} name="reload" /></button>
-        <${OpenButton} openFiles=${openFiles} />
+        <button type="button" class="bare" title="Read again (r)" aria-label="Read again"
+          onClick=${refresh}><${Icon} name="reload" /></button>
+        <${OpenButton} />
         <button type="button" class="bare" title=${`Theme: ${theme} (d)`} aria-label=${`Theme: ${theme}`}
           onClick=${() => setTheme(nextTheme(theme))}><${Icon} name="theme" /></button>
-        <button type="button" class="bare" title="Keys (?)" aria-label="Keys" onClick=${() => setHelpOpen(true)}><${Icon} name="help" /></button>
+        <button type="button" class="bare" title="Keys (?)" aria-label="Keys"
+          onClick=${() => setHelpOpen(true)}><${Icon} name="help" /></button>
       </div>
     </header>
     <main id="main" tabindex="-1">
@@ -203,7 +205,8 @@ function KeyHelp({ close }) {
     <dialog ref=${dialog} class="key-help" aria-labelledby="key-help-title" onClose=${close}
       onClick=${(event) => event.target === dialog.current && dialog.current.close()}>
       <header><h2 id="key-help-title">Keys</h2>
-        <button type="button" class="bare" aria-label="Close" onClick=${() => dialog.current.close()}><${Icon} name="close" /></button></header>
+        <button type="button" class="bare" aria-label="Close"
+          onClick=${() => dialog.current.close()}><${Icon} name="close" /></button></header>
       <div class="key-groups">
         ${boundKeys().map(({ title, bindings }) => html`
           <section><h3>${title}</h3><dl>
@@ -253,13 +256,17 @@ function NoServer({ error, retry }) {
     <//>`;
 }
 
-function OpenButton({ openFiles }) {
+function chooseFiles(files) {
+  if (files.length) document.dispatchEvent(new CustomEvent("open-files", { detail: files }));
+}
+
+function OpenButton() {
   const input = useRef(null);
   return html`
     <button type="button" class="bare" title="Open files of a recording" aria-label="Open files of a recording"
       onClick=${() => input.current.click()}><${Icon} name="folder" /></button>
     <input ref=${input} type="file" multiple hidden accept=".jsonl,.json,.zst,.gz" aria-label="Files of a recording"
-      onChange=${(event) => event.target.files.length && document.dispatchEvent(new CustomEvent("open-files", { detail: [...event.target.files] }))} />`;
+      onChange=${(event) => chooseFiles([...event.target.files])} />`;
 }
 
 /** Takes files that are dropped anywhere on the page, or chosen, and shows how far their reading is. */

@@ -59,7 +59,8 @@ function RangePanel({ state, isUtc, setUtc, info, choose }) {
         <label>To<input value=${to} onInput=${(event) => setTo(event.target.value)} spellcheck="false" /></label>
         ${problem && html`<p class="problem" role="alert">${problem}</p>`}
         <button type="submit" class="primary">Show this range</button>
-        <label class="check"><input type="checkbox" checked=${isUtc} onChange=${(event) => setUtc(event.target.checked)} />
+        <label class="check"><input type="checkbox" checked=${isUtc}
+          onChange=${(event) => setUtc(event.target.checked)} />
           Times in UTC</label>
         ${info?.first && html`
           <p class="muted small-text">Recorded from<br />${formatTime(info.first, 0)}<br />to ${formatTime(info.last, 0)}</p>`}

@@ -88,7 +88,8 @@ export function VirtualList(props) {
       onKeyDown=${onKeyDown}
       onScroll=${(event) => setView({ top: event.target.scrollTop, height: event.target.clientHeight })}
     >
-      <div class="virtual-rows" role="presentation" style=${{ height: `${(isPrinting ? last : count) * rowHeight}px` }}>${rows}</div>
+      <div class="virtual-rows" role="presentation"
+        style=${{ height: `${(isPrinting ? last : count) * rowHeight}px` }}>${rows}</div>
     </div>`;
 }
 

@@ -25,7 +25,8 @@ export function TraceDetails({ row, trace, state, source, criticalPath, close, z
   return html`
     <aside class="details" aria-label="Details">
       ${row.kind === "span"
-        ? html`<${SpanDetails} key=${row.node.index} ...${{ node: row.node, trace, state, source, criticalPath, close, zoomTo, select }} />`
+        ? html`<${SpanDetails} key=${row.node.index}
+          ...${{ node: row.node, trace, state, source, criticalPath, close, zoomTo, select }} />`
         : html`<${EventDetails} ...${{ row, trace, state, close, select }} />`}
     </aside>`;
 }
@@ -46,28 +47,33 @@ function SpanDetails({ node, trace, state, source, criticalPath, close, zoomTo, 
     ["Kind", span.kind],
     span.status !== "unset" && ["Status", html`<span class=${span.status === "error" ? "error-text" : ""}>${span.status}${
       span.statusMessage && `: ${escapeText(span.statusMessage)}`}</span>`],
-    ["Span", html`<code>${escapeText(span.spanId)}</code> <${CopyButton} text=${span.spanId} title="Copy the span's id" />`],
+    ["Span", html`<code>${escapeText(span.spanId)}</code> <${CopyButton} text=${span.spanId}
+      title="Copy the span's id" />`],
     span.parentId && ["Parent", node.parent
-      ? html`<button type="button" class="link" onClick=${() => select(node.parent)}>${escapeText(node.parent.span.name)}</button>`
+      ? html`<button type="button" class="link"
+        onClick=${() => select(node.parent)}>${escapeText(node.parent.span.name)}</button>`
       : html`<code>${escapeText(span.parentId)}</code> <span class="warn-text">not recorded</span>`],
     span.traceState && ["Trace state", html`<code>${escapeText(span.traceState)}</code>`],
   ];
   return html`
     <header>
       <h2>${escapeText(span.name) || "No name"}</h2>
-      <button type="button" class="bare" aria-label="Close the details" title="Close (Esc)" onClick=${close}><${Icon} name="close" /></button>
+      <button type="button" class="bare" aria-label="Close the details" title="Close (Esc)"
+        onClick=${close}><${Icon} name="close" /></button>
     </header>
     <div class="details-tools">
       <${CopyMenu} span=${span} source=${source} />
       <button type="button" class="small" onClick=${() => zoomTo(node)}><${Icon} name="zoom" />Zoom</button>
-      <a class="small-text" href=${linkTo(state, { view: "logs", trace: span.traceId, ...rangeAround(trace, state.range) })}>Logs of this trace</a>
+      <a class="small-text"
+        href=${linkTo(state, { view: "logs", trace: span.traceId, ...rangeAround(trace, state.range) })}>Logs of this trace</a>
     </div>
     ${span.isInterrupted && html`<p class="remark warn"><${Icon} name="broken" />Interrupted: its process died before it ended. Its end is the last sign of life.</p>`}
     ${node.flaw === "orphan" && html`<p class="remark warn"><${Icon} name="link" />Its parent is not in this recording: it was sampled out, lost, or recorded elsewhere.</p>`}
     ${node.flaw === "skewed" && html`<p class="remark warn"><${Icon} name="clock" />It starts before its parent: the clocks of two machines differ.</p>`}
     ${raised && html`<${Exception} raised=${raised} />`}
     <${Facts} facts=${facts} />
-    ${hasMany && html`<input type="search" class="narrow-input" placeholder="Search keys and values" aria-label="Search keys and values"
+    ${hasMany && html`<input type="search" class="narrow-input" placeholder="Search keys and values"
+      aria-label="Search keys and values"
       value=${wanted} onInput=${(event) => setWanted(event.target.value)} />`}
     <${AttributeSection} title="Attributes" scope="span" attributes=${span.attributes} dropped=${span.droppedAttributes}
       ...${{ wanted, state }} column="SpanAttributes" isOpen />
@@ -86,7 +92,8 @@ function SpanDetails({ node, trace, state, source, criticalPath, close, zoomTo, 
         ${span.links.map((link) => html`
           <div class="block"><a href=${linkTo(state, { view: "trace", id: link.traceId, span: link.spanId })}><code>${escapeText(link.traceId)}</code></a>
             <${AttributeTable} attributes=${link.attributes} /></div>`)}<//>`}
-    <${AttributeSection} title="Resource" scope="resource" attributes=${span.resource.attributes} ...${{ wanted, state }} column="ResourceAttributes" />
+    <${AttributeSection} title="Resource" scope="resource" attributes=${span.resource.attributes}
+      ...${{ wanted, state }} column="ResourceAttributes" />
     <${Section} title="Scope"><${Facts} facts=${[
       ["Name", escapeText(span.scope.name) || "–"],
       span.scope.version && ["Version", escapeText(span.scope.version)],
@@ -108,18 +115,21 @@ function EventDetails({ row, trace, state, close, select }) {
     ["Time", html`${formatTime((log ?? event).time, 6)} <span class="muted">(+${formatDuration(row.offset)})</span>`],
     log && ["Service", html`<${ServiceName} name=${log.service} />`],
     log && ["Severity", html`<span class=${`trace-level ${levelOf(log.severity)}`}>${escapeText(log.severityText) || levelOf(log.severity)}</span>`],
-    row.node && ["Span", html`<button type="button" class="link" onClick=${() => select(row.node)}>${escapeText(row.node.span.name)}</button>`],
+    row.node && ["Span", html`<button type="button" class="link"
+      onClick=${() => select(row.node)}>${escapeText(row.node.span.name)}</button>`],
   ];
   return html`
     <header>
       <h2>${log ? "Log record" : escapeText(event.name) || "Event"}</h2>
-      <button type="button" class="bare" aria-label="Close the details" title="Close (Esc)" onClick=${close}><${Icon} name="close" /></button>
+      <button type="button" class="bare" aria-label="Close the details" title="Close (Esc)"
+        onClick=${close}><${Icon} name="close" /></button>
     </header>
     ${log && html`<pre class="text body">${escapeLines(log.text)}</pre>`}
     ${raised && html`<${Exception} raised=${raised} />`}
     <${Facts} facts=${facts} />
     <${AttributeSection} title="Attributes" attributes=${attributes} wanted="" state=${state} isOpen />
-    ${log && html`<${AttributeSection} title="Resource" scope="resource" attributes=${log.resource.attributes} wanted="" state=${state} />`}`;
+    ${log && html`<${AttributeSection} title="Resource" scope="resource" attributes=${log.resource.attributes} wanted=""
+      state=${state} />`}`;
 }
 
 function CopyMenu({ span, source }) {
@@ -137,7 +147,8 @@ function CopyMenu({ span, source }) {
   ].filter(Boolean);
   return html`
     <${Menu} title="Copy" label=${html`<${Icon} name="copy" />Copy as<${Icon} name="down" />`}>
-      ${() => html`<ul class="copy-list">${texts.map(([label, text]) => html`<li><${CopyButton} label=${label} text=${text} /></li>`)}</ul>`}
+      ${() => html`<ul class="copy-list">${texts.map(([label, text]) => html`<li><${CopyButton} label=${label}
+        text=${text} /></li>`)}</ul>`}
     <//>`;
 }
 
@@ -155,7 +166,8 @@ export function Exception({ raised }) {
   return html`
     <div class="exception">
       <p><strong>${escapeText(raised.type)}</strong>${raised.message && html`: ${escapeLines(raised.message)}`}</p>
-      ${raised.stack && html`<details><summary>Stack <${CopyButton} text=${raised.stack} title="Copy the stack" /></summary><pre>${escapeLines(raised.stack)}</pre></details>`}
+      ${raised.stack && html`<details><summary>Stack <${CopyButton} text=${raised.stack}
+        title="Copy the stack" /></summary><pre>${escapeLines(raised.stack)}</pre></details>`}
     </div>`;
 }
 
@@ -177,7 +189,8 @@ function AttributeSection({ title, attributes, dropped = 0, wanted, state, scope
     : attributes;
   if (!attributes.length && !dropped) return null;
   return html`
-    <${Section} title=${`${title} (${text ? `${found.length} of ` : ""}${attributes.length})`} isOpen=${isOpen || Boolean(text)}>
+    <${Section} title=${`${title} (${text ? `${found.length} of ` : ""}${attributes.length})`}
+      isOpen=${isOpen || Boolean(text)}>
       <${AttributeTable} attributes=${found} ...${{ state, scope, column }} />
       ${dropped > 0 && html`<p class="muted">${formatCount(dropped, "attribute")} dropped by the SDK</p>`}
     <//>`;
@@ -195,9 +208,11 @@ export function AttributeTable({ attributes, state, scope, column }) {
             <span class="attribute-tools">
               <${CopyButton} text=${() => textOfValue(attribute)} title=${`Copy the value of ${attribute.key}`} />
               ${state && scope && isComparable(attribute) && html`
-                <a class="tool" title="Traces with this value" aria-label=${`Traces with this value of ${attribute.key}`}
+                <a class="tool" title="Traces with this value"
+                  aria-label=${`Traces with this value of ${attribute.key}`}
                   href=${linkTo(state, { view: "traces", attr: [`${scope}.${attribute.key} = ${writeValue(attribute.type, attribute.value)}`] })}><${Icon} name="search" /></a>`}
-              ${column && html`<${CopyButton} text=${() => writeAttributeSql(attribute, column)} label="SQL" title=${`Copy SQL that finds this value of ${attribute.key}`} />`}
+              ${column && html`<${CopyButton} text=${() => writeAttributeSql(attribute, column)} label="SQL"
+                title=${`Copy SQL that finds this value of ${attribute.key}`} />`}
             </span></td>
         </tr>`)}
     </tbody></table>`;

@@ -78,7 +78,8 @@ export function writeSpanSql(span) {
 
 /** Return the query for `rimp sql` that finds spans with this attribute. */
 export function writeAttributeSql(attribute, column) {
-  return `SELECT * FROM otel_traces\nWHERE ${column}[${quoteSql(attribute.key)}] = ${quoteSql(textOfValue(attribute))}\nORDER BY Timestamp DESC LIMIT 100`;
+  const condition = `${column}[${quoteSql(attribute.key)}] = ${quoteSql(textOfValue(attribute))}`;
+  return `SELECT * FROM otel_traces\nWHERE ${condition}\nORDER BY Timestamp DESC LIMIT 100`;
 }
 
 function quoteSql(text) {

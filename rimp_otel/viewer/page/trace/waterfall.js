@@ -1,7 +1,7 @@
 /** The rows of a trace, over its time. */
 
 import { serviceColor } from "../colors.js";
-import { html, Icon, useMemo, useRef, useState } from "../components.js";
+import { html, Icon, useRef, useState } from "../components.js";
 import { escapeText, formatCount, formatDuration } from "../format.js";
 import { exceptionIn, levelOf } from "../otlp.js";
 import { hasFailed } from "./model.js";
@@ -38,12 +38,13 @@ export function TraceWaterfall({ rows, zoom, criticalPath, collapsed, toggle, ma
   const length = Math.max(zoom.to - zoom.from, 1);
   const [nameWidth, setNameWidth] = useState(FIRST_NAME_WIDTH);
   const box = useRef(null);
-  const ticks = useMemo(() => Array.from({ length: TICKS }, (_, tick) => (zoom.from + (length * tick) / (TICKS - 1))), [zoom.from, zoom.to]);
+  const ticks = Array.from({ length: TICKS }, (_, tick) => zoom.from + (length * tick) / (TICKS - 1));
   const renderRow = (index) => {
     const row = rows[index];
     const isSpan = row.kind === "span";
     return html`
-      <div class="name" role="gridcell" style=${{ paddingLeft: `${(isSpan ? 6 : 27) + Math.min(row.depth, MAX_DEPTH) * INDENT}px` }}>
+      <div class="name" role="gridcell"
+        style=${{ paddingLeft: `${(isSpan ? 6 : 27) + Math.min(row.depth, MAX_DEPTH) * INDENT}px` }}>
         ${isSpan
           ? html`<${SpanName} row=${row} isCollapsed=${collapsed.has(row.node.index)} toggle=${toggle} />`
           : html`<${EventName} row=${row} />`}
@@ -96,7 +97,8 @@ function Splitter({ box, value, setValue }) {
   };
   return html`
     <div class="splitter" role="separator" tabindex="0" aria-orientation="vertical" aria-label="Width of the names"
-      aria-valuenow=${value} aria-valuemin=${LEAST_NAME_WIDTH} aria-valuemax=${MOST_NAME_WIDTH} title="Drag to make room for names or times"
+      aria-valuenow=${value} aria-valuemin=${LEAST_NAME_WIDTH} aria-valuemax=${MOST_NAME_WIDTH}
+        title="Drag to make room for names or times"
       onPointerDown=${start} onKeyDown=${onKeyDown}></div>`;
 }
 
@@ -108,15 +110,19 @@ function SpanName({ row: { node }, isCollapsed, toggle }) {
     toggle(node.index);
   };
   return html`
-    <button type="button" class="twist" tabindex="-1" disabled=${!isParent} onClick=${press} onDblClick=${(event) => event.stopPropagation()}
+    <button type="button" class="twist" tabindex="-1" disabled=${!isParent} onClick=${press}
+      onDblClick=${(event) => event.stopPropagation()}
       aria-label=${isCollapsed ? "Show what is below" : "Hide what is below"}>
       ${isParent && html`<${Icon} name=${isCollapsed ? "right" : "down"} />`}</button>
     <i class="dot" style=${{ background: serviceColor(span.service) }}></i>
     ${hasFailed(span) && html`<span class="error-text"><${Icon} name="warning" label="failed" /></span>`}
-    ${span.isInterrupted && html`<span class="warn-text" title="Its process died before it ended"><${Icon} name="broken" label="interrupted" /></span>`}
-    ${node.flaw && html`<span class="warn-text" title=${FLAWS[node.flaw]}><${Icon} name="link" label=${FLAWS[node.flaw]} /></span>`}
+    ${span.isInterrupted && html`<span class="warn-text" title="Its process died before it ended"><${Icon} name="broken"
+      label="interrupted" /></span>`}
+    ${node.flaw && html`<span class="warn-text" title=${FLAWS[node.flaw]}><${Icon} name="link"
+      label=${FLAWS[node.flaw]} /></span>`}
     <span class="cut"><span class="muted">${escapeText(span.service)}</span> <span class=${hasFailed(span) ? "error-text" : ""}>${escapeText(span.name) || html`<em>no name</em>`}</span></span>
-    ${isCollapsed && html`<span class="badge" title=${formatCount(node.descendants, "span")}>+${node.descendants}</span>`}
+    ${isCollapsed && html`<span class="badge"
+      title=${formatCount(node.descendants, "span")}>+${node.descendants}</span>`}
     ${isCollapsed && node.errors > (hasFailed(span) ? 1 : 0) && html`<span class="badge error">${node.errors} failed</span>`}
     ${node.depth > MAX_DEPTH && html`<span class="badge" title="its depth">${node.depth}</span>`}`;
 }
@@ -136,7 +142,8 @@ function SpanBar({ node, zoom, length, pieces }) {
   const { span } = node;
   const left = ((node.offset - zoom.from) / length) * 100;
   const right = ((node.offset + node.duration - zoom.from) / length) * 100;
-  if (right < 0 || left > 100) return html`<span class=${`beyond ${right < 0 ? "left" : "right"}`} aria-hidden="true"></span>`;
+  if (right < 0 || left > 100) return html`<span class=${`beyond ${right < 0 ? "left" : "right"}`}
+    aria-hidden="true"></span>`;
   const from = Math.max(left, 0);
   const to = Math.min(right, 100);
   const hasRoom = to < 82;
@@ -148,13 +155,16 @@ function SpanBar({ node, zoom, length, pieces }) {
     ${pieces?.map(([start, end]) => {
       const pieceFrom = Math.max(0, ((start - zoom.from) / length) * 100);
       const pieceTo = Math.min(100, ((end - zoom.from) / length) * 100);
-      return pieceTo > 0 && pieceFrom < 100 && html`<span class="critical" style=${{ left: `${pieceFrom}%`, width: `${pieceTo - pieceFrom}%` }}></span>`;
+      return pieceTo > 0 && pieceFrom < 100 && html`<span class="critical"
+        style=${{ left: `${pieceFrom}%`, width: `${pieceTo - pieceFrom}%` }}></span>`;
     })}
     ${span.events.slice(0, 50).map((event) => {
       const at = ((node.offset + Number(event.time - span.start) - zoom.from) / length) * 100;
-      return at >= 0 && at <= 100 && html`<span class=${`tick ${exceptionIn(event.attributes) ? "error" : ""}`} style=${{ left: `${at}%` }}></span>`;
+      return at >= 0 && at <= 100 && html`<span class=${`tick ${exceptionIn(event.attributes) ? "error" : ""}`}
+        style=${{ left: `${at}%` }}></span>`;
     })}
-    <span class=${`duration number ${isInside ? "inside" : ""}`} style=${isInside ? { right: `calc(${100 - to}% + 6px)` } : place}>${
+    <span class=${`duration number ${isInside ? "inside" : ""}`}
+      style=${isInside ? { right: `calc(${100 - to}% + 6px)` } : place}>${
       node.duration || span.end ? formatDuration(node.duration) : "no end"}</span>`;
 }
 

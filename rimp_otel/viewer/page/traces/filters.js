@@ -57,7 +57,8 @@ export function TraceFilters({ source, state, navigate, info }) {
           onChoose=${(kind) => choose({ kind }, close)} />`}<//>
       <${Menu} title="Duration" label=${buttonLabel("Duration")}>
         ${(close) => html`<${DurationPanel} state=${state} onChoose=${(changes) => choose(changes, close)} />`}<//>
-      <${AttributeMenu} ...${{ source, signal: "traces", range: state.range }} onAdd=${(comparison) => navigate({ attr: [...state.attr, comparison] })} />
+      <${AttributeMenu} ...${{ source, signal: "traces", range: state.range }}
+        onAdd=${(comparison) => navigate({ attr: [...state.attr, comparison] })} />
       ${!source.isLocal && html`
         <${Menu} title="TraceQL" label=${buttonLabel("TraceQL")}>
           ${(close) => html`<${TraceqlPanel} state=${state} onChoose=${(q) => choose({ q }, close)} />`}<//>`}
@@ -79,7 +80,8 @@ function TraceIdField({ navigate }) {
   };
   return html`
     <form class="trace-id" onSubmit=${submit}>
-      <input ref=${field} class="mono" size="18" spellcheck="false" placeholder="Trace id" aria-label="Open a trace by its id"
+      <input ref=${field} class="mono" size="18" spellcheck="false" placeholder="Trace id"
+        aria-label="Open a trace by its id"
         aria-invalid=${isWrong} onInput=${() => setWrong(false)} />
       ${isWrong && html`<span class="error-text" role="alert">32 hexadecimal digits</span>`}
     </form>`;
@@ -126,11 +128,15 @@ function DurationPanel({ state, onChoose }) {
   return html`
     <form class="panel-body" onSubmit=${submit}>
       <div class="buttons" role="group" aria-label="At least">
-        ${DURATIONS.map((text) => html`<button type="button" onClick=${() => onChoose({ min_duration: parseDuration(text) })}>≥ ${formatDuration(parseDuration(text))}</button>`)}
+        ${DURATIONS.map((text) => html`<button type="button"
+          onClick=${() => onChoose({ min_duration: parseDuration(text) })}>≥ ${formatDuration(parseDuration(text))}</button>`)}
       </div>
-      <label>At least <input value=${least} placeholder="200ms" aria-invalid=${isWrong(least)} onInput=${(event) => setLeast(event.target.value)} /></label>
-      <label>At most <input value=${most} placeholder="1.5s" aria-invalid=${isWrong(most)} onInput=${(event) => setMost(event.target.value)} /></label>
-      ${(isWrong(least) || isWrong(most)) && html`<p class="error-text" role="alert">Write a number with ns, us, ms, s, m or h: 1.5s</p>`}
+      <label>At least <input value=${least} placeholder="200ms" aria-invalid=${isWrong(least)}
+        onInput=${(event) => setLeast(event.target.value)} /></label>
+      <label>At most <input value=${most} placeholder="1.5s" aria-invalid=${isWrong(most)}
+        onInput=${(event) => setMost(event.target.value)} /></label>
+      ${(isWrong(least) || isWrong(most)) && html`<p class="error-text"
+        role="alert">Write a number with ns, us, ms, s, m or h: 1.5s</p>`}
       <button type="submit" class="primary">Filter</button>
     </form>`;
 }
@@ -144,7 +150,8 @@ function TraceqlPanel({ state, onChoose }) {
   return html`
     <form class="panel-body" onSubmit=${submit}>
       <label>A filter in TraceQL
-        <textarea rows="3" value=${text} spellcheck="false" class="mono" placeholder=${'{ span.http.response.status_code >= 500 && duration > 200ms }'}
+        <textarea rows="3" value=${text} spellcheck="false" class="mono"
+          placeholder=${'{ span.http.response.status_code >= 500 && duration > 200ms }'}
           onInput=${(event) => setText(event.target.value)}
           onKeyDown=${(event) => event.key === "Enter" && !event.shiftKey && submit(event)}></textarea></label>
       <button type="submit" class="primary">Filter</button>

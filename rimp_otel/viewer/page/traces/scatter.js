@@ -62,17 +62,25 @@ export function TraceScatter({ traces, cells, range, onRange, onOpen }) {
       },
     );
   };
-  const errors = traces.filter((trace) => trace.errors > 0).length;
   const hoveredAt = hovered && canvas.current && tipPlaceOf(hovered, scale, canvas.current.clientWidth, canvas.current.clientHeight);
   return html`
-    <div class=${`scatter ${hovered ? "over-point" : ""}`} onPointerDown=${start} onPointerMove=${(event) => drag || setHovered(nearest(event))}
+    <div class=${`scatter ${hovered ? "over-point" : ""}`} onPointerDown=${start}
+      onPointerMove=${(event) => drag || setHovered(nearest(event))}
       onPointerLeave=${() => setHovered(null)}>
-      <canvas ref=${canvas} role="img" aria-label=${`Duration over time of ${formatCount(traces.length, "trace")}, ${errors} with errors${cells.length ? ", over those of all spans in this time range" : ""}; the list below has the same traces`}></canvas>
-      ${drag && html`<div class="drag" style=${{ left: `${drag.left}px`, top: `${drag.top}px`, width: `${drag.right - drag.left}px`, height: `${drag.bottom - drag.top}px` }}></div>`}
+      <canvas ref=${canvas} role="img" aria-label=${describe(traces, cells)}></canvas>
+      ${drag && html`<div class="drag"
+        style=${{ left: `${drag.left}px`, top: `${drag.top}px`, width: `${drag.right - drag.left}px`, height: `${drag.bottom - drag.top}px` }}></div>`}
       ${hoveredAt && html`
-        <div class=${`scatter-tip ${hoveredAt.x > canvas.current.clientWidth / 2 ? "to-left" : ""}`} style=${{ left: `${hoveredAt.x}px`, top: `${hoveredAt.y}px` }}>
+        <div class=${`scatter-tip ${hoveredAt.x > canvas.current.clientWidth / 2 ? "to-left" : ""}`}
+          style=${{ left: `${hoveredAt.x}px`, top: `${hoveredAt.y}px` }}>
           ${hovered.trace_id ? html`<${TraceTip} trace=${hovered} />` : html`<${CellTip} cell=${hovered} />`}</div>`}
     </div>`;
+}
+
+function describe(traces, cells) {
+  const errors = traces.filter((trace) => trace.errors > 0).length;
+  const behind = cells.length ? ", over those of all spans in this time range" : "";
+  return `Duration over time of ${formatCount(traces.length, "trace")}, ${errors} with errors${behind}; the list below has the same traces`;
 }
 
 function TraceTip({ trace }) {

@@ -23,7 +23,8 @@ export function CompareView({ source, state, navigate }) {
       <h1 class="hidden">Compare two traces</h1>
       <div class="compare-heads">
         <${Answer} answer=${before}>${(trace) => html`<${TraceCard} ...${{ letter: "A", trace, state }} />`}<//>
-        <button type="button" disabled=${!state.b} title="Swap A and B" aria-label="Swap A and B" onClick=${() => navigate({ a: state.b, b: state.a }, { replace: true })}><${Icon} name="compare" /></button>
+        <button type="button" disabled=${!state.b} title="Swap A and B" aria-label="Swap A and B"
+          onClick=${() => navigate({ a: state.b, b: state.a }, { replace: true })}><${Icon} name="compare" /></button>
         ${state.b
           ? html`<${Answer} answer=${after}>${(trace) => html`<${TraceCard} ...${{ letter: "B", trace, state, other: before.value, change: () => navigate({ b: null }) }} />`}<//>`
           : html`<div class="trace-card"><strong>B</strong><p class="muted">Choose the trace to compare with.</p></div>`}
@@ -46,7 +47,8 @@ function TraceCard({ letter, trace, state, other, change }) {
     <div class="trace-card">
       <strong class=${`letter ${letter}`}>${letter}</strong>
       <div class="grow">
-        <a class="cut" href=${linkTo(state, { view: "trace", id: trace.id })}>${root ? html`<${ServiceName} name=${root.service} /> ${escapeText(root.name)}` : "no spans"}</a>
+        <a class="cut"
+          href=${linkTo(state, { view: "trace", id: trace.id })}>${root ? html`<${ServiceName} name=${root.service} /> ${escapeText(root.name)}` : "no spans"}</a>
         <p class="muted number"><strong>${formatDuration(trace.duration)}</strong>${other && html` <${Difference} before=${other.duration} after=${trace.duration} />`}${" · "}${formatCount(trace.nodes.length, "span")}${trace.errors > 0 && html` · <span class="error-text">${trace.errors} failed</span>`} · ${formatTime(trace.start)}</p>
       </div>
       ${change && html`<button type="button" class="small" onClick=${change}>Another</button>`}
@@ -67,7 +69,8 @@ function Candidates({ source, state, navigate, trace }) {
   return html`
     <form class="list-head" onSubmit=${submit}>
       <span>Traces of <strong>${escapeText(root?.name ?? "")}</strong> in this time range</span><span class="grow"></span>
-      <label>or the id of another <input class="mono" size="34" spellcheck="false" value=${typed} onInput=${(event) => setTyped(event.target.value)} /></label>
+      <label>or the id of another <input class="mono" size="34" spellcheck="false" value=${typed}
+        onInput=${(event) => setTyped(event.target.value)} /></label>
       <button type="submit">Compare</button>
     </form>
     <${Answer} answer=${answer}>${({ traces }) => {
@@ -77,7 +80,8 @@ function Candidates({ source, state, navigate, trace }) {
         <ul class="candidates">${others.map((one) => html`
           <li><a href=${linkTo(state, { b: one.trace_id })}>
             <span class="number muted">${formatNear(one.start, Date.now())}</span>
-            <span class="number">${formatDuration(one.duration)} <${Difference} before=${trace.duration} after=${one.duration} /></span>
+            <span class="number">${formatDuration(one.duration)} <${Difference} before=${trace.duration}
+              after=${one.duration} /></span>
             <span class="number muted">${formatCount(one.spans, "span")}</span>
             ${one.errors > 0 && html`<span class="badge error">${one.errors} failed</span>`}</a></li>`)}</ul>`;
     }}<//>`;
@@ -103,34 +107,41 @@ function Differences({ before, after, state, navigate }) {
     <div class="list-head">
       <span class="number">${formatCount(rows.length, "path")}${isShort && html` <span class="muted">of ${formatNumber(all.length)}</span>`}</span>
       <span class="grow"></span>
-      <button type="button" class="small" aria-pressed=${isShort} onClick=${() => navigate({ only: isShort ? "" : "changes" }, { replace: true })}>Only what differs</button>
+      <button type="button" class="small" aria-pressed=${isShort}
+        onClick=${() => navigate({ only: isShort ? "" : "changes" }, { replace: true })}>Only what differs</button>
     </div>
     <div class="compare-row head" aria-hidden="true">
       <span>Service and operation</span><span>Duration, A above B</span><span class="right">A</span><span class="right">B</span><span class="right">Difference</span><span class="right">Spans A → B</span>
     </div>
     ${rows.length === 0
       ? html`<${EmptyState} title="Nothing differs by much"><p>Every path has the same spans, and none took longer or shorter by a tenth of the trace.</p><//>`
-      : html`<${VirtualList} id="path" role="treegrid" label="Paths of both traces" count=${rows.length} rowHeight=${ROW_HEIGHT}
+      : html`<${VirtualList} id="path" role="treegrid" label="Paths of both traces" count=${rows.length}
+        rowHeight=${ROW_HEIGHT}
           selected=${selected} onSelect=${setSelected} onOpen=${open}
           rowProps=${(index) => ({ class: `compare-row ${sideOf(rows[index])}`, "aria-level": rows[index].depth + 1 })}
           renderRow=${(index) => html`<${PathRow} ...${{ row: rows[index], scale, before, after, state }} />`} />`}`;
 }
 
 function PathRow({ row, scale, before, after, state }) {
-  const bar = (letter, { duration }) => html`<i class=${letter} style=${{ width: `${(duration / scale) * 100}%` }}></i>`;
+  const bar = (letter, { duration }) => html`<i class=${letter}
+    style=${{ width: `${(duration / scale) * 100}%` }}></i>`;
   const cell = (trace, { count, duration, spanId }) => (count
-    ? html`<a tabindex="-1" href=${linkTo(state, { view: "trace", id: trace.id, span: spanId })}>${formatDuration(duration)}</a>`
+    ? html`<a tabindex="-1"
+      href=${linkTo(state, { view: "trace", id: trace.id, span: spanId })}>${formatDuration(duration)}</a>`
     : html`<span class="muted">–</span>`);
   const errors = row.after.errors - row.before.errors;
   return html`
-    <span class="path" role="gridcell" style=${{ paddingLeft: `${Math.min(row.depth, MAX_DEPTH) * INDENT}px` }}><${ServiceName} name=${row.service} /> <span class="cut">${escapeText(row.name)}</span>
+    <span class="path" role="gridcell"
+      style=${{ paddingLeft: `${Math.min(row.depth, MAX_DEPTH) * INDENT}px` }}><${ServiceName} name=${row.service} /> <span class="cut">${escapeText(row.name)}</span>
       ${sideOf(row) === "gone" && html`<span class="badge">only in A</span>`}${sideOf(row) === "new" && html`<span class="badge warn">only in B</span>`}
       ${errors > 0 && html`<span class="badge error">+${errors} failed</span>`}${errors < 0 && html`<span class="badge">−${-errors} failed</span>`}</span>
     <span class="pair" role="gridcell">${bar("A", row.before)}${bar("B", row.after)}</span>
     <span class="number right" role="gridcell">${cell(before, row.before)}</span>
     <span class="number right" role="gridcell">${cell(after, row.after)}</span>
-    <span class="number right" role="gridcell"><${Difference} before=${row.before.duration} after=${row.after.duration} whole=${Math.max(before.duration, after.duration)} /></span>
-    <span class="number right muted" role="gridcell">${row.before.count === row.after.count ? row.after.count : html`${row.before.count} → <strong>${row.after.count}</strong>`}</span>`;
+    <span class="number right" role="gridcell"><${Difference} before=${row.before.duration} after=${row.after.duration}
+      whole=${Math.max(before.duration, after.duration)} /></span>
+    <span class="number right muted"
+      role="gridcell">${row.before.count === row.after.count ? row.after.count : html`${row.before.count} → <strong>${row.after.count}</strong>`}</span>`;
 }
 
 /** By how much a duration has grown or shrunk, coloured if that is notable beside the whole. */

@@ -51,13 +51,18 @@ function Summary({ overview, state }) {
   const logErrors = logs.error + logs.fatal;
   return html`
     <ul class="tiles">
-      <${Tile} title="Requests" value=${formatRate(sum((service) => service.rate))} note=${formatCount(requests, "request")}
+      <${Tile} title="Requests" value=${formatRate(sum((service) => service.rate))}
+        note=${formatCount(requests, "request")}
         href=${linkTo(state, { view: "traces" })} series=${addSeries("requests")} kind="requests" />
-      <${Tile} title="Failed" value=${formatPercent(requests ? errors / requests : 0)} note=${formatCount(errors, "request")} isBad=${errors > 0}
+      <${Tile} title="Failed" value=${formatPercent(requests ? errors / requests : 0)}
+        note=${formatCount(errors, "request")} isBad=${errors > 0}
         href=${linkTo(state, { view: "traces", status: "error" })} series=${addSeries("errors")} kind="errors" />
-      <${Tile} title="Slowest p99" value=${formatDuration(slowest?.p99)} note=${slowest ? html`<${ServiceName} name=${slowest.name} />` : ""}
-        href=${linkTo(state, { view: "traces", service: slowest?.name, sort: "longest" })} series=${slowest?.series.p99 ?? []} kind="p99" />
-      <${Tile} title="Errors in logs" value=${formatShort(logErrors)} note=${formatCount(logs.warn, "warning")} isBad=${logErrors > 0}
+      <${Tile} title="Slowest p99" value=${formatDuration(slowest?.p99)}
+        note=${slowest ? html`<${ServiceName} name=${slowest.name} />` : ""}
+        href=${linkTo(state, { view: "traces", service: slowest?.name, sort: "longest" })}
+          series=${slowest?.series.p99 ?? []} kind="p99" />
+      <${Tile} title="Errors in logs" value=${formatShort(logErrors)} note=${formatCount(logs.warn, "warning")}
+        isBad=${logErrors > 0}
         href=${linkTo(state, { view: "logs", min_severity: logErrors ? 17 : 13 })} />
     </ul>`;
 }
@@ -68,7 +73,8 @@ function Tile({ title, value, note, href, series, kind, isBad }) {
       <span class="muted">${title}</span>
       <strong class=${`number ${isBad ? "error-text" : ""}`}>${value}</strong>
       <span class="muted number small-text cut">${note}</span>
-      ${series?.length > 0 && html`<${Sparkline} values=${series} kind=${kind} width=${110} height=${40} label=${`${title} over time`} />`}
+      ${series?.length > 0 && html`<${Sparkline} values=${series} kind=${kind} width=${110} height=${40}
+        label=${`${title} over time`} />`}
     </a></li>`;
 }
 
@@ -85,14 +91,20 @@ function Services({ overview, state, navigate }) {
       <table class="services">
         <caption class="hidden">Services</caption>
         <thead><tr>${COLUMNS.map((column) => html`
-          <th scope="col" class=${column.isNumber ? "number" : ""} aria-sort=${column === order ? (column.isNumber ? "descending" : "ascending") : null}>
-            <button type="button" class=${column === order ? "sorted" : ""} onClick=${() => navigate({ order: column === COLUMNS[1] ? null : column.name }, { replace: true })}>${column.title}${
+          <th scope="col" class=${column.isNumber ? "number" : ""}
+            aria-sort=${column === order ? (column.isNumber ? "descending" : "ascending") : null}>
+            <button type="button" class=${column === order ? "sorted" : ""}
+              onClick=${() => navigate({ order: column === COLUMNS[1] ? null : column.name }, { replace: true })}>${column.title}${
               column === order && html`<${Icon} name="down" />`}</button></th>
-          ${column.name === "rate" && html`<th scope="col" class="trend"><span class="hidden">Requests over time</span></th>`}
-          ${column.name === "error_rate" && html`<th scope="col" class="trend"><span class="hidden">Errors over time</span></th>`}
-          ${column.name === "p99" && html`<th scope="col" class="trend"><span class="hidden">p99 over time</span></th>`}`)}
+          ${column.name === "rate" && html`<th scope="col"
+            class="trend"><span class="hidden">Requests over time</span></th>`}
+          ${column.name === "error_rate" && html`<th scope="col"
+            class="trend"><span class="hidden">Errors over time</span></th>`}
+          ${column.name === "p99" && html`<th scope="col"
+            class="trend"><span class="hidden">p99 over time</span></th>`}`)}
         </tr></thead>
-        <tbody>${services.map((service) => html`<${ServiceRow} key=${service.name} ...${{ service, state, navigate, unit }} />`)}</tbody>
+        <tbody>${services.map((service) => html`<${ServiceRow} key=${service.name}
+          ...${{ service, state, navigate, unit }} />`)}</tbody>
       </table>
     </section>`;
 }
@@ -132,7 +144,8 @@ function Changes({ changes, state }) {
               change.text && html` <span class="muted">${escapeText(change.text)}</span>`}</span>
           ${ratioOf(change) && html`<span class=${`number ${CHANGES[change.kind]?.level === "" ? "ok-text" : "warn-text"}`}>${ratioOf(change)}</span>`}
         </a></li>`)}</ul>
-      ${changes.length > shown.length && html`<button type="button" class="small" onClick=${() => setWhole(true)}>All ${changes.length}</button>`}
+      ${changes.length > shown.length && html`<button type="button" class="small"
+        onClick=${() => setWhole(true)}>All ${changes.length}</button>`}
     </section>`;
 }
 
@@ -165,7 +178,8 @@ function NoSpans({ overview, state, navigate, info }) {
   return html`
     <${EmptyState} title="No spans in this time range">
       ${logs > 0 && html`<p><a href=${linkTo(state, { view: "logs" })}>There are logs</a> in it.</p>`}
-      ${info?.first && html`<p><button type="button" onClick=${() => navigate(ALL)}>Show all of the recording</button></p>`}
+      ${info?.first && html`<p><button type="button"
+        onClick=${() => navigate(ALL)}>Show all of the recording</button></p>`}
     <//>`;
 }
 

@@ -35,7 +35,8 @@ export function TraceView({ source, state, navigate }) {
         <p>${escapeText(answer.error.message)}</p>
         <p><a href=${linkTo(state, { view: "traces" })}>Look for others</a></p><//>`;
   }
-  return html`<${Answer} answer=${answer}>${(value) => html`<${TracePage} key=${trace.id} ...${{ trace, data: value, source, state, navigate }} />`}<//>`;
+  return html`<${Answer} answer=${answer}>${(value) => html`<${TracePage} key=${trace.id}
+    ...${{ trace, data: value, source, state, navigate }} />`}<//>`;
 }
 
 function TracePage({ trace, data, source, state, navigate }) {
@@ -93,7 +94,8 @@ function TracePage({ trace, data, source, state, navigate }) {
   const zoomBy = (factor) => {
     const length = zoom.to - zoom.from;
     const shown = rows[selected];
-    const middle = shown ? Math.max(zoom.from, Math.min(zoom.to, shown.offset + (shown.kind === "span" ? shown.node.duration / 2 : 0))) : zoom.from + length / 2;
+    const wanted = shown ? shown.offset + (shown.kind === "span" ? shown.node.duration / 2 : 0) : zoom.from + length / 2;
+    const middle = Math.max(zoom.from, Math.min(zoom.to, wanted));
     setZoom({ from: middle - (length * factor) / 2, to: middle + (length * factor) / 2 });
   };
   const pan = (part) => {
@@ -102,7 +104,10 @@ function TracePage({ trace, data, source, state, navigate }) {
     setZoom({ from, to: from + length });
   };
   const zoomTo = (node) => setZoom({ from: node.offset - node.duration * 0.02, to: node.offset + node.duration * 1.02 });
-  const collapseAll = () => setCollapsed(collapsed.size ? NONE : new Set(trace.nodes.filter((node) => node.children.length && node.parent).map((node) => node.index)));
+  const collapseAll = () => {
+    const parents = trace.nodes.filter((node) => node.children.length && node.parent);
+    setCollapsed(collapsed.size ? NONE : new Set(parents.map((node) => node.index)));
+  };
   useEffect(() => {
     // The arrows move through the rows at once.
     if (document.activeElement === document.body) document.querySelector(".waterfall .virtual-list")?.focus();
@@ -134,37 +139,52 @@ function TracePage({ trace, data, source, state, navigate }) {
       <div class="trace-tools">
         <div class="search-box">
           <${Icon} name="search" />
-          <input ref=${search} type="search" placeholder="Search names, values, logs" aria-label="Search within the trace" value=${state.find ?? ""}
+          <input ref=${search} type="search" placeholder="Search names, values, logs"
+            aria-label="Search within the trace" value=${state.find ?? ""}
             onInput=${(event) => navigate({ find: event.target.value }, { replace: true })}
             onKeyDown=${(event) => event.key === "Enter" && (event.preventDefault(), step(event.shiftKey ? -1 : 1))} />
-          ${matches && html`<span class="muted number" role="status">${formatCount(matches.size, "match").replace("matchs", "matches")}</span>
-            <button type="button" class="bare" aria-label="Match before" onClick=${() => step(-1)}><${Icon} name="left" /></button>
-            <button type="button" class="bare" aria-label="Next match" onClick=${() => step(1)}><${Icon} name="right" /></button>`}
+          ${matches && html`<span class="muted number"
+            role="status">${formatCount(matches.size, "match").replace("matchs", "matches")}</span>
+            <button type="button" class="bare" aria-label="Match before"
+              onClick=${() => step(-1)}><${Icon} name="left" /></button>
+            <button type="button" class="bare" aria-label="Next match"
+              onClick=${() => step(1)}><${Icon} name="right" /></button>`}
         </div>
         <span class="grow"></span>
-        <button type="button" class="small" aria-pressed=${hasEvents} onClick=${() => navigate({ events: hasEvents ? "no" : "" }, { replace: true })}>Events and logs</button>
-        <button type="button" class="small" aria-pressed=${hasPath} onClick=${() => navigate({ path: hasPath ? "no" : "" }, { replace: true })}>Critical path</button>
-        <button type="button" class="small" onClick=${collapseAll}>${collapsed.size ? "Expand all" : "Collapse all"}</button>
+        <button type="button" class="small" aria-pressed=${hasEvents}
+          onClick=${() => navigate({ events: hasEvents ? "no" : "" }, { replace: true })}>Events and logs</button>
+        <button type="button" class="small" aria-pressed=${hasPath}
+          onClick=${() => navigate({ path: hasPath ? "no" : "" }, { replace: true })}>Critical path</button>
+        <button type="button" class="small"
+          onClick=${collapseAll}>${collapsed.size ? "Expand all" : "Collapse all"}</button>
         ${state.zoom && html`<button type="button" class="small" onClick=${() => setZoom(null)}>Whole trace</button>`}
       </div>
       <${TraceMinimap} ...${{ trace, rows: spanRows, zoom, setZoom }} />
       <div class="trace-body">
-        <${TraceWaterfall} ...${{ rows, zoom, criticalPath, collapsed, toggle, matches, selected, onKey }} onSelect=${select} onOpen=${() => document.querySelector(".details button")?.focus()} />
+        <${TraceWaterfall} ...${{ rows, zoom, criticalPath, collapsed, toggle, matches, selected, onKey }}
+          onSelect=${select} onOpen=${() => document.querySelector(".details button")?.focus()} />
         ${shownRow && html`<${TraceDetails} ...${{ row: shownRow, trace, state, source, criticalPath: allPath, close, zoomTo, select: selectNode }} />`}
       </div>
     </div>`;
 }
 
 function TraceHeader({ trace, data, state, stepTo }) {
+  const name = `trace-${trace.id}`;
+  const downloads = [
+    ["OTLP JSON, for rimp import and others", () => saveFile(`${name}.jsonl`, writeOtlp(data), "application/x-ndjson")],
+    ["Chrome trace, for Perfetto and speedscope", () => saveFile(`${name}.chrome.json`, writeChromeTrace(trace))],
+  ];
   const root = trace.roots[0]?.span;
   const logs = trace.nodes.reduce((sum, node) => sum + node.logs.length, trace.looseLogs.length);
-  const name = `trace-${trace.id}`;
   return html`
     <header class="trace-header">
-      <a class="back" href=${tracesSeen.fragment || linkTo(state, { view: "traces" })} aria-label="Back to the traces" title="Traces"><${Icon} name="left" /></a>
+      <a class="back" href=${tracesSeen.fragment || linkTo(state, { view: "traces" })} aria-label="Back to the traces"
+        title="Traces"><${Icon} name="left" /></a>
       <h1 class="cut">${root ? html`<${ServiceName} name=${root.service} /> ${escapeText(root.name)}` : "Log records of a trace without spans"}</h1>
-      ${trace.errors > 0 && html`<button type="button" class="badge error" title="Go to the next of them (f)" onClick=${() => stepTo(hasFailed)}>${trace.errors} failed</button>`}
-      ${trace.interrupted > 0 && html`<button type="button" class="badge warn" title="Go to the next of them (i)" onClick=${() => stepTo((span) => span.isInterrupted)}>${trace.interrupted} interrupted</button>`}
+      ${trace.errors > 0 && html`<button type="button" class="badge error" title="Go to the next of them (f)"
+        onClick=${() => stepTo(hasFailed)}>${trace.errors} failed</button>`}
+      ${trace.interrupted > 0 && html`<button type="button" class="badge warn" title="Go to the next of them (i)"
+        onClick=${() => stepTo((span) => span.isInterrupted)}>${trace.interrupted} interrupted</button>`}
       ${trace.roots.length > 1 && html`<span class="badge warn">${trace.roots.length} roots</span>`}
       <span class="trace-facts muted number">
         <strong>${formatDuration(trace.duration)}</strong>
@@ -175,10 +195,10 @@ function TraceHeader({ trace, data, state, stepTo }) {
       </span>
       <span class="trace-actions">
         <a class="button" href=${linkTo(state, { view: "compare", a: trace.id })}><${Icon} name="compare" />Compare</a>
-        <${Menu} title="Download" align="right" label=${html`<${Icon} name="download" />Download<${Icon} name="down" />`}>
-          ${(close) => html`<ul class="copy-list">
-            <li><button type="button" onClick=${() => { saveFile(`${name}.jsonl`, writeOtlp(data), "application/x-ndjson"); close(); }}>OTLP JSON, for rimp import and others</button></li>
-            <li><button type="button" onClick=${() => { saveFile(`${name}.chrome.json`, writeChromeTrace(trace)); close(); }}>Chrome trace, for Perfetto and speedscope</button></li></ul>`}
+        <${Menu} title="Download" align="right"
+          label=${html`<${Icon} name="download" />Download<${Icon} name="down" />`}>
+          ${(close) => html`<ul class="copy-list">${downloads.map(([label, save]) => html`
+            <li><button type="button" onClick=${() => { save(); close(); }}>${label}</button></li>`)}</ul>`}
         <//>
       </span>
     </header>

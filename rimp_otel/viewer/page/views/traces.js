@@ -72,11 +72,13 @@ function FoundTraces({ found, source, state, navigate, info, limit }) {
     <${TraceScatter} traces=${traces} cells=${cells} range=${state.range} onRange=${navigate} onOpen=${open} />
     <div class="list-head">
       <span class="number" role="status">${hasMore ? "The newest " : ""}${formatCount(traces.length, "trace")}</span>
-      ${hasMore && limit < MOST && html`<button type="button" class="small" onClick=${() => navigate({ limit: Math.min(limit * 4, MOST) }, { replace: true })}>Look for more</button>`}
+      ${hasMore && limit < MOST && html`<button type="button" class="small"
+        onClick=${() => navigate({ limit: Math.min(limit * 4, MOST) }, { replace: true })}>Look for more</button>`}
       ${marked.length > 0 && html`<span class="badge">One is marked: mark another to compare the two</span>`}
       <span class="grow"></span>
       <span class="buttons" role="group" aria-label="Sort">${Object.entries(SORTS).map(([name, { title }]) => html`
-        <button type="button" class="small" aria-pressed=${SORTS[name] === sort} onClick=${() => navigate({ sort: name === "newest" ? null : name }, { replace: true })}>${title}</button>`)}</span>
+        <button type="button" class="small" aria-pressed=${SORTS[name] === sort}
+          onClick=${() => navigate({ sort: name === "newest" ? null : name }, { replace: true })}>${title}</button>`)}</span>
     </div>
     <${VirtualList} id="trace" role="grid" label="Traces" count=${traces.length} rowHeight=${ROW_HEIGHT} opensByClick
       selected=${selected} onSelect=${setSelected} onOpen=${(index) => open(traces[index])}
@@ -88,7 +90,7 @@ function FoundTraces({ found, source, state, navigate, info, limit }) {
 function useCells(source, state, hasMore) {
   const { range, service, operation, kind, status } = state;
   // Attributes and TraceQL are asked of each span, which takes as long as reading them.
-  const isKnown = hasMore && !source.isLocal && !state.attr.length && !state.q;
+  const isKnown = hasMore && !state.attr.length && !state.q;
   const answer = useAnswer(
     async (options) => (isKnown ? source.traceDurations({ ...range, service, operation, kind, status }, options) : null),
     [isKnown, range, service, operation, kind, status, state.revision],
@@ -104,14 +106,21 @@ function TraceRow({ trace, longest, state, mark, isMarked }) {
   };
   return html`
     <span class="when number muted" role="gridcell">${formatNear(trace.start, Date.now())}</span>
-    <span class="what" role="gridcell"><${ServiceName} name=${trace.root_service} /><a class="cut name-link" tabindex="-1" href=${linkTo(state, { view: "trace", id: trace.trace_id })}
+    <span class="what" role="gridcell"><${ServiceName} name=${trace.root_service} /><a class="cut name-link"
+      tabindex="-1" href=${linkTo(state, { view: "trace", id: trace.trace_id })}
       onClick=${(event) => event.stopPropagation()}>${escapeText(trace.root_name) || "no name"}</a>
-      ${trace.is_interrupted && html`<span class="badge warn" title="A span of it was open when its process died">interrupted</span>`}</span>
-    <span class="how-long" role="gridcell"><span class=${`length ${trace.errors ? "failed" : ""}`} style=${{ width: `${(trace.duration / longest) * 100}%` }}></span><span class="number">${formatDuration(trace.duration)}</span></span>
-    <span class="number muted spans" role="gridcell">${formatNumber(trace.spans)} <span class="unit">span${trace.spans === 1 ? "" : "s"}</span></span>
-    <span class="failures" role="gridcell">${trace.errors > 0 && html`<span class="badge error">${formatNumber(trace.errors)} failed</span>`}</span>
-    <span class="dots" role="gridcell" title=${trace.services.map(({ name, spans }) => `${name}: ${spans}`).join("\n")}>${trace.services.slice(0, 8).map(({ name }) => html`<i style=${{ background: serviceColor(name) }}></i>`)}</span>
-    <span role="gridcell"><button type="button" class=${`bare mark ${isMarked ? "marked" : ""}`} tabindex="-1" aria-pressed=${isMarked} title="Mark it, to compare it with another (m)"
+      ${trace.is_interrupted && html`<span class="badge warn"
+        title="A span of it was open when its process died">interrupted</span>`}</span>
+    <span class="how-long" role="gridcell"><span class=${`length ${trace.errors ? "failed" : ""}`}
+      style=${{ width: `${(trace.duration / longest) * 100}%` }}></span><span class="number">${formatDuration(trace.duration)}</span></span>
+    <span class="number muted spans"
+      role="gridcell">${formatNumber(trace.spans)} <span class="unit">span${trace.spans === 1 ? "" : "s"}</span></span>
+    <span class="failures"
+      role="gridcell">${trace.errors > 0 && html`<span class="badge error">${formatNumber(trace.errors)} failed</span>`}</span>
+    <span class="dots" role="gridcell"
+      title=${trace.services.map(({ name, spans }) => `${name}: ${spans}`).join("\n")}>${trace.services.slice(0, 8).map(({ name }) => html`<i style=${{ background: serviceColor(name) }}></i>`)}</span>
+    <span role="gridcell"><button type="button" class=${`bare mark ${isMarked ? "marked" : ""}`} tabindex="-1"
+      aria-pressed=${isMarked} title="Mark it, to compare it with another (m)"
       aria-label="Mark it, to compare it with another" onClick=${press}><${Icon} name="compare" /></button></span>`;
 }
 
@@ -123,7 +132,8 @@ function NoTraces({ found, state, navigate, info }) {
       ${!found.is_complete && html`<p>There was not time for all of them: narrow the time range.</p>`}
       <p class="empty-buttons">
         ${hasFilters(state) && html`<button type="button" onClick=${clear}>Clear the filters</button>`}
-        ${info?.first && html`<button type="button" onClick=${() => navigate(ALL)}>Look through all of the recording</button>`}
+        ${info?.first && html`<button type="button"
+          onClick=${() => navigate(ALL)}>Look through all of the recording</button>`}
       </p>
     <//>`;
 }
