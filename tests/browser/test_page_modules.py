@@ -289,6 +289,10 @@ def test_the_first_range_shows_what_there_is(ask: Ask) -> None:
         "from": str(now - 10 * hour - 1_000_000_000),
         "to": str(now - 9 * hour + 1_000_000_000),
     }
+    assert range_of(now, now + 2 * hour) == {
+        "from": str(now),
+        "to": str(now + 2 * hour + 1_000_000_000),
+    }
     assert range_of(now - 48 * hour, now - 24 * hour) == {
         "from": str(now - 25 * hour + 1_000_000_000),
         "to": str(now - 24 * hour + 1_000_000_000),

@@ -20,7 +20,7 @@ export function resolveTime(text, nowMillis) {
   const found = /^now(?:-(\d+)([smhdw]))?$/.exec(text);
   if (!found) return null;
   const back = found[1] ? Number(found[1]) * UNITS[found[2]] : 0;
-  return (BigInt(nowMillis - back) * 1_000_000n).toString();
+  return (BigInt(Math.max(nowMillis - back, 0)) * 1_000_000n).toString();
 }
 
 /** Return the range in nanoseconds: texts, or null for an open end. */
@@ -45,7 +45,8 @@ export function firstRange(info, nowMillis) {
   const last = BigInt(info.last);
   const hour = 3_600_000_000_000n;
   const now = BigInt(nowMillis) * 1_000_000n;
-  if (now - last < hour / 4n) {
+  // A last record far ahead of the clock is of a clock that is wrong: one of the two.
+  if (now - last < hour / 4n && last - now < hour) {
     const age = now - first;
     return { from: age < hour / 12n ? "now-5m" : age < hour / 4n ? "now-15m" : "now-1h", to: "now" };
   }
