@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rimp_otel.viewer.overview import RecordingAnswers
 from starlette.datastructures import QueryParams
 
 from rimp_otel.models.accessors import has_failed, service_of
@@ -26,11 +25,12 @@ from rimp_otel.models.records import Signal
 from rimp_otel.models.times import Window
 from rimp_otel.storage.base import Selection
 from rimp_otel.storage.recording import open_recording
-from rimp_otel.viewer.jaeger import JaegerQueries
+from rimp_otel.viewer.answers.overview import RecordingAnswers
+from rimp_otel.viewer.jaeger.v1 import JaegerQueries
 from rimp_otel.viewer.questions import PreparingError
 from rimp_otel.viewer.rollups.store import open_rollups
 from rimp_otel.viewer.search.conditions import All, Comparison, Scope
-from rimp_otel.viewer.tempo import TempoQueries
+from rimp_otel.viewer.tempo.queries import TempoQueries
 from tests.benchmarks.recording import sample_path
 from tests.benchmarks.shop import DAY, START, shop_path
 
