@@ -194,6 +194,23 @@ def test_a_chrome_trace_nests_on_each_thread(ask: Ask) -> None:
     ]
 
 
+def test_cells_of_durations_have_their_times_and_limits(ask: Ask) -> None:
+    """Empty cells are left out, and so are those beyond the limits of the durations that are asked for."""
+    durations = {
+        "from": "1795521600000000000",
+        "step": 60_000_000_000,
+        "bounds": [10, 20, 40, 80],
+        "counts": [[1, 0, 2], [0, 3, 0]],
+        "errors": [[0, 0, 1], [0, 0, 0]],
+    }
+    cells = "m.readCells(given, { least: 20, most: 100 }).map((cell) => ({ ...cell, from: `${cell.from}`, to: `${cell.to}` }))"
+    minutes = [f"{1_795_521_600 + 60 * minute}000000000" for minute in range(3)]
+    assert ask("traces/heat", cells, durations) == [
+        {"from": minutes[0], "to": minutes[1], "low": 40, "high": 80, "count": 2, "errors": 1},
+        {"from": minutes[1], "to": minutes[2], "low": 20, "high": 40, "count": 3, "errors": 0},
+    ]
+
+
 def test_what_is_pasted_into_a_shell_is_one_word(ask: Ask) -> None:
     """Recorded text can neither end its quotes nor become an option of curl."""
     pairs = [
