@@ -16,10 +16,15 @@ __all__ = ["AttributeTest", "Parameters", "parse_trace_id"]
 # One more than the last time that OTLP has.
 _MAX_NUMBER = 2**64
 _TRACE_ID = re.compile("[0-9a-fA-F]{32}")
-_ATTRIBUTE = re.compile(
-    r"\s*(?P<scope>[a-z]+)\.(?P<key>.+?)\s*(?:(?P<exists>\bexists)|(?P<operator>!=|>=|<=|=~|!~|=|>|<)\s*(?P<value>.*?))\s*",
-    re.DOTALL,
+_SCOPE, _OPERATOR = r"\s*(?P<scope>[a-z]+)\.", r"(?P<operator>!=|>=|<=|=~|!~|=|>|<)"
+# As the page writes them, with blanks around the operator: keys may have anything in them. As people write them.
+_WRITTEN = re.compile(
+    rf'{_SCOPE}(?P<key>.+?)\s+{_OPERATOR}\s+(?P<value>"(?:[^"\\]|\\.)*"|[^\s"]+)\s*', re.DOTALL
 )
+_EXISTS = re.compile(
+    rf"{_SCOPE}(?P<key>(?:(?!\s(?:!=|>=|<=|=~|!~|=|>|<)\s).)+?)\s+exists\s*", re.DOTALL
+)
+_LOOSE = re.compile(rf"{_SCOPE}(?P<key>.+?)\s*{_OPERATOR}\s*(?P<value>.*?)\s*", re.DOTALL)
 
 
 class AttributeTest(NamedTuple):
@@ -137,14 +142,14 @@ def parse_attribute_test(text: str) -> AttributeTest:
     Raises:
         ConfigurationError: it has another form.
     """
-    match = _ATTRIBUTE.fullmatch(text)
+    if match := _EXISTS.fullmatch(text):
+        return AttributeTest(match["scope"], match["key"], "exists", None)
+    match = _WRITTEN.fullmatch(text) or _LOOSE.fullmatch(text)
     if match is None:
         raise ConfigurationError(
             f"parameter 'attr' must be SCOPE.KEY OPERATOR VALUE, such as span.http.status_code >= 500, "
             f"got {text[:200]!r}"
         )
-    if match["exists"]:
-        return AttributeTest(match["scope"], match["key"], "exists", None)
     return AttributeTest(
         match["scope"], match["key"], match["operator"], _parse_value(match["value"])
     )

@@ -79,7 +79,8 @@ class Visit:
         page.on("dialog", self._note_dialog)
         page.on("popup", lambda popup: self.problems.append(f"opened {popup.url}"))
         page.context.on("request", self._note_request)
-        page.set_default_timeout(10_000)
+        # Longer than anything takes, also where much else runs.
+        page.set_default_timeout(30_000)
 
     def open(self, url: str) -> Page:
         """Open a URL, also where only the fragment differs, and return the page."""
