@@ -46,7 +46,11 @@ function App({ firstSource }) {
   useTheme(theme);
 
   const parsed = useMemo(() => parseState(fragment), [fragment]);
-  const info = useAnswer((options) => source.info(options), [sourceNumber(source), Math.floor(now / INFO_EVERY_MILLIS)]);
+  // Seldom once there is something; before that, whenever something comes.
+  const hasRecords = useRef(false);
+  const due = hasRecords.current ? Math.floor(now / INFO_EVERY_MILLIS) : -revision;
+  const info = useAnswer((options) => source.info(options), [sourceNumber(source), due]);
+  hasRecords.current = Boolean(info.value?.last);
   const state = useMemo(
     () => ({ ...parsed, range: resolveRange(parsed.rangeText, now), revision }),
     [parsed, revision],
