@@ -47,10 +47,13 @@ def test_what_has_changed(visit: Any) -> None:
 
 
 def test_what_is_missing(visit: Any) -> None:
-    """Spans that their process's death interrupted are told."""
+    """Spans that their process's death interrupted are told, and lead to their traces."""
     page = visit("shop", "overview", **WHOLE).page
     missing = page.get_by_role("region", name="What is missing")
     missing.get_by_text("1 span interrupted").wait_for()
+    missing.get_by_role("link", name="1 span interrupted").click()
+    page.get_by_role("status").filter(has_text="1 trace").first.wait_for()
+    assert page.get_by_text("span.rimp.interrupted exists").first.is_visible()
 
 
 def test_errors_in_logs_lead_to_them(visit: Any) -> None:

@@ -36,7 +36,7 @@ export function OverviewView({ source, state, navigate, info }) {
         : html`<${NoSpans} ...${{ overview, state, navigate, info }} />`}
       <div class="overview-below">
         <${Changes} ...${{ changes: overview.changes, state }} />
-        <${Losses} losses=${overview.losses} />
+        <${Losses} losses=${overview.losses} state=${state} />
       </div>
     </div>`}<//>`;
 }
@@ -159,10 +159,11 @@ function ratioOf({ kind, before, after }) {
   return `${Number((after / before).toPrecision(2))}×`;
 }
 
-function Losses({ losses }) {
+function Losses({ losses, state }) {
   const dropped = Object.entries(losses?.dropped ?? {}).filter(([, count]) => count > 0);
   const lines = [
-    losses?.interrupted > 0 && html`<li><${Icon} name="broken" /><span><strong class="number">${formatCount(losses.interrupted, "span")}</strong> interrupted: their process died while they were open.</span></li>`,
+    losses?.interrupted > 0 && html`<li><${Icon} name="broken" /><span><a
+      href=${linkTo(state, { view: "traces", attr: ["span.rimp.interrupted exists"] })}><strong class="number">${formatCount(losses.interrupted, "span")}</strong> interrupted</a>: their process died while they were open.</span></li>`,
     ...dropped.map(([reason, count]) => html`<li><${Icon} name="warning" /><span><strong class="number">${formatCount(count, "record")}</strong> not stored: ${escapeText(reason.replaceAll("_", " "))}.</span></li>`),
     losses?.damaged > 0 && html`<li><${Icon} name="warning" /><span><strong class="number">${formatCount(losses.damaged, "damaged place")}</strong> in files: <code>rimp verify</code> lists them, <code>rimp repair</code> mends them.</span></li>`,
   ].filter(Boolean);
