@@ -6,7 +6,8 @@ passes through several spans is recognized.
 
 from __future__ import annotations
 
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -36,6 +37,9 @@ _MAX_KINDS = 10_000
 _MAX_OCCURRENCES = 200_000
 _MAX_TYPE_LENGTH = 200
 _MAX_EXAMPLE_LENGTH = 100_000
+# How long after it has left a span an exception is logged outside of all traces: servers such as
+# uvicorn log it when the span has ended. Nanoseconds.
+_LONGEST_WAY_TO_LOG = 10**9
 
 
 class ErrorKind(NamedTuple):
@@ -115,12 +119,16 @@ class _Occurrence(NamedTuple):
 _Place = tuple[int, int, ErrorKind]
 """Trace id, span id and kind."""
 
+_Said = tuple[ErrorKind, int]
+"""A kind, and the hash of the message."""
+
 
 class ErrorCollection:
     """The errors of spans and log records that are added in any order.
 
     An exception that leaves several nested spans, or that is also logged in the trace in which it is
-    recorded, counts once. Use it in one thread.
+    recorded, counts once; so does one that is logged with the same message outside of all traces
+    within a second after it has left a span. Use it in one thread.
 
     Args:
         window: errors outside of this time are left out.
@@ -143,6 +151,10 @@ class ErrorCollection:
         self._in_spans: Counter[_Place] = Counter()
         self._parents: dict[_Place, None] = {}
         self._in_logs: Counter[_Place] = Counter()
+        # Of each message, when it was logged outside of traces, and when it left which traces' spans.
+        self._logged_outside: defaultdict[_Said, list[int]] = defaultdict(list)
+        self._left_spans: defaultdict[_Said, dict[int, int]] = defaultdict(dict)
+        self._outside = 0
 
     def add_span(self, span: models.ReadableSpan) -> None:
         """Add the exceptions of a span's events; without any, the failure of the span itself."""
@@ -168,10 +180,13 @@ class ErrorCollection:
                 self._in_logs[event.trace_id, event.span_id, kind] += 1
                 self._settle_oldest()
             else:
-                self._errors[kind].count += 1
+                self._logged_outside[kind, hash(raised.message)].append(error.time)
+                self._outside += 1
+                self._settle_oldest()
 
     def errors(self) -> list[ErrorSummary]:
         """Return the errors, each kind once, in no particular order."""
+        self._settle_outside()
         self._settle(self._in_logs, len(self._in_logs))
         self._settle(self._in_spans, len(self._in_spans))
         return [error for error in self._errors.values() if error.count]
@@ -179,6 +194,9 @@ class ErrorCollection:
     def _add_in_span(self, span: models.ReadableSpan, error: _Occurrence) -> None:
         if self._note(error):
             self._in_spans[error.trace_id, error.span_id, error.kind] += 1
+            if error.stack and error.trace_id:
+                left = self._left_spans[error.kind, hash(error.message)]
+                left[error.trace_id] = max(error.time, left.get(error.trace_id, 0))
             if parent_id := parent_id_of(span):
                 self._parents[error.trace_id, parent_id, error.kind] = None
             self._settle_oldest()
@@ -206,11 +224,26 @@ class ErrorCollection:
         """
 
     def _settle_oldest(self) -> None:
-        if len(self._in_logs) + len(self._in_spans) > self._max_occurrences:
+        if len(self._in_logs) + len(self._in_spans) + self._outside > self._max_occurrences:
+            self._settle_outside()
             self._settle(self._in_logs, (len(self._in_logs) + 1) // 2)
             self._settle(self._in_spans, (len(self._in_spans) + 1) // 2)
             for place in list(islice(self._parents, len(self._parents) // 2)):
                 del self._parents[place]
+
+    def _settle_outside(self) -> None:
+        """Count what was logged outside of traces, unless it has just left the spans of a trace."""
+        for said, logged in self._logged_outside.items():
+            left = sorted(self._left_spans.get(said, {}).values())
+            for time in sorted(logged):
+                newest = bisect_left(left, time + 1) - 1
+                if newest >= 0 and time - left[newest] <= _LONGEST_WAY_TO_LOG:
+                    del left[newest]
+                else:
+                    self._errors[said[0]].count += 1
+        self._logged_outside.clear()
+        self._left_spans.clear()
+        self._outside = 0
 
     def _settle(self, places: Counter[_Place], number: int) -> None:
         """Count the first ``number`` places, unless the same error is counted elsewhere."""

@@ -76,6 +76,23 @@ def test_logged_exceptions_count_where_no_span_has_them() -> None:
     assert counts(charge(1), log(trace_id=TRACE + 1)) == {REFUSED: 2}
 
 
+def test_what_is_logged_after_its_trace_has_ended() -> None:
+    """It counts once if a span had it within the second before, each log record with a span of its own."""
+
+    def left(at: int, trace_id: int = TRACE) -> ReadableSpan:
+        refused = raised("ConnectionError", "refused", at, STACK)
+        return span(
+            *("charge card", 1, 0, at, at + 1, "payment", "refused", trace_id), events=(refused,)
+        )
+
+    assert counts(left(0), log(5, 0)) == counts(log(5, 0), left(0)) == {REFUSED: 1}
+    assert counts(left(0), left(2, TRACE + 1), log(5, 0), log(6, 0)) == {REFUSED: 2}
+    assert counts(left(0), log(5, 0), log(6, 0)) == {REFUSED: 2}
+    assert counts(left(0), log(1001, 0)) == {REFUSED: 2}
+    assert counts(left(5), log(4, 0)) == {REFUSED: 2}
+    assert counts(charge(1), log(5, 0)) == {REFUSED: 2}  # another message
+
+
 def test_a_failed_span_without_an_exception() -> None:
     """Its place is its name, its type the attribute ``error.type``; one that is well is no error."""
     failed = span("GET /", 1, error="bad gateway", **{"error.type": "502"})

@@ -369,3 +369,21 @@ def test_invisible_characters_are_shown_as_escapes(ask: Ask) -> None:
         "a\\x1b[31m\\u202eb\\u200b\\n\\U000e0041 \u200d\U0001f469"
     )
     assert ask("format", "m.escapeText('\\ud800x')") == "\\ud800x"
+
+
+def test_an_exception_that_is_logged_after_its_trace_counts_once(ask: Ask) -> None:
+    """In files: if it is logged outside of all traces, with the same message, within a second after."""
+    counted = """((at, message) => {
+      const texts = (...pairs) => pairs.map(([key, value]) => ({ key: `exception.${key}`, value: { stringValue: value } }));
+      const stack = 'Traceback\\n  File "/srv/shop.py", line 7, in pay\\n';
+      const raised = texts(["type", "KeyError"], ["message", "5"], ["stacktrace", stack]);
+      const left = { traceId: "t1", spanId: "a", parentId: "", name: "pay", status: "error", start: 0, duration: 9,
+        resource: {}, raw: { events: [{ timeUnixNano: "7", attributes: raised }] } };
+      const logged = texts(["type", "KeyError"], ["message", message], ["stacktrace", stack]);
+      const log = { traceId: "", time: at, resource: {}, scope: {}, raw: { attributes: logged } };
+      return m.exceptionsIn([left], [log], { relative: Number }).length;
+    })(...given)"""
+    assert ask("local/exceptions", counted, [9, "5"]) == 1
+    assert ask("local/exceptions", counted, [9, "6"]) == 2
+    assert ask("local/exceptions", counted, [6, "5"]) == 2
+    assert ask("local/exceptions", counted, [1_000_000_008, "5"]) == 2

@@ -5,9 +5,11 @@
 import { plainAttribute, plainText } from "./records.js";
 
 const FRAME = /^[ \t|+]*File "([^"\n]+)", line (\d+), in (.+)$/gm;
+const LONGEST_WAY_TO_LOG = 1e9;
 
 /**
- * Return each exception once: one that leaves nested spans, or is logged as well, is one.
+ * Return each exception once: one that leaves nested spans, or is logged as well, is one. Outside of all traces, as servers
+ * log it when the span has ended, that is one with the same message within a second.
  *
  * @param {object[]} spans
  * @param {object[]} logs
@@ -30,13 +32,37 @@ export function exceptionsIn(spans, logs, records) {
   const once = found.filter(
     ({ traceId, spanId, type, place }) => !nested.has(`${traceId} ${spanId} ${type} ${place}`),
   );
-  for (const log of logs) {
+  const leaving = timesOfLeaving(found);
+  for (const log of [...logs].sort((a, b) => a.time - b.time)) {
     const error = exceptionOf(log.raw.attributes, log.scope.scope?.name ?? "");
     if (!error || places.has(`${log.traceId} ${error.type} ${error.place}`)) continue;
+    if (!log.traceId && takeNewest(leaving.get(sayingOf(error)), log.time)) continue;
     const ids = { traceId: log.traceId, spanId: String(log.raw.spanId ?? "").toLowerCase() };
     once.push({ ...error, ...ids, time: log.time, resource: log.resource });
   }
   return once.sort((a, b) => a.time - b.time);
+}
+
+function timesOfLeaving(found) {
+  const times = new Map();
+  for (const error of found) {
+    if (!error.stack) continue;
+    const ofTraces = times.get(sayingOf(error)) ?? new Map();
+    ofTraces.set(error.traceId, Math.max(error.time, ofTraces.get(error.traceId) ?? error.time));
+    times.set(sayingOf(error), ofTraces);
+  }
+  return new Map([...times].map(([saying, ofTraces]) => [saying, [...ofTraces.values()].sort((a, b) => a - b)]));
+}
+
+function takeNewest(times, now) {
+  const index = times?.findLastIndex((time) => time <= now) ?? -1;
+  if (index < 0 || now - times[index] > LONGEST_WAY_TO_LOG) return false;
+  times.splice(index, 1);
+  return true;
+}
+
+function sayingOf({ type, place, message }) {
+  return JSON.stringify([type, place, message]);
 }
 
 function exceptionsOfSpan(span, records) {
