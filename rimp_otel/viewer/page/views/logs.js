@@ -370,8 +370,18 @@ function Exceptions({ source, state, navigate }) {
         ${isComplete === false && html`<${PartlyRead} />`}
         ${errors.length
           ? html`<${ExceptionTable} ...${{ source, state, navigate, errors }} />`
-          : html`<${EmptyState} title="No exceptions in this time range"><p>Neither a span nor a log record has one.</p><//>`}`}
+          : html`<${NoExceptions} isComplete=${isComplete !== false} />`}`}
     <//>`;
+}
+
+function NoExceptions({ isComplete }) {
+  return isComplete
+    ? html`<${EmptyState} title="No exceptions in this time range">
+        <p>Neither a span nor a log record has one.</p>
+      <//>`
+    : html`<${EmptyState} title="No exceptions in what was read">
+        <p>A shorter range is read as a whole.</p>
+      <//>`;
 }
 
 function ExceptionTable({ source, state, navigate, errors }) {
