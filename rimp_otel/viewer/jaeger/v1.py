@@ -112,7 +112,7 @@ class JaegerQueries:
     def dependencies(self, query: QueryParams) -> list[dict[str, Any]]:
         """Return which service called which, and how often.
 
-        Until there are summaries of all sealed files, among the newest 500,000 spans.
+        Until there are rollups of all sealed files, among the newest 500,000 spans.
 
         Args:
             query: ``endTs`` and ``lookback``, in milliseconds.
