@@ -39,6 +39,7 @@ __all__ = [
     "SIGNAL_NOUNS",
     "Progress",
     "counts_json",
+    "describe_database_beside",
     "format_counts",
     "open_recording_at",
     "raise_if_unread",
@@ -208,11 +209,24 @@ def open_recording_at(
     return recording
 
 
+def describe_database_beside(path: Path) -> str:
+    """Return that there is a database, the SQLite backend's default, instead of a recording at the path.
+
+    Empty if there is something at the path, or no database.
+    """
+    database = path.with_name(f"{path.name}.db") if path.name else path
+    if path.exists() or not database.is_file():
+        return ""
+    return f"no recording at {path}, but there is {database}: give --path {database}"
+
+
 def _describe_missing(path: Path) -> str:
     if path.is_file():
         if path.suffix == ".jsonl" and path.stem.split(".")[0] in set(Signal):
             return f"{path} is one file of a recording: give its directory, {path.parent}"
         return f"{path} is a file, not a recording: 'rimp import' converts OTLP files to one"
+    if found := describe_database_beside(path):
+        return found
     if path.is_dir() and any(path.iterdir()):
         return (
             f"no recording at {path}, but other files: convert OTLP files with 'rimp import', "

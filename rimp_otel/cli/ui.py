@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rimp_otel.cli.options import UsageError, add_path_option, path_from_args
-from rimp_otel.cli.output import warn
+from rimp_otel.cli.output import describe_database_beside, warn
 from rimp_otel.cli.signals import StopSignals
 from rimp_otel.errors import MissingExtraError
 
@@ -59,6 +59,8 @@ def _run_ui(args: argparse.Namespace, env: Mapping[str, str] = os.environ) -> in
         server, taken = _start_server(path, address, args.address is None, token)
         link = f"http://{taken}/#token={token}"
         warn(f"showing {path} at {link} (Ctrl+C ends it)")
+        if database := describe_database_beside(path):
+            warn(database)
         if not args.no_open and _has_display(env):
             webbrowser.open(link)
         stopping.wait()

@@ -28,6 +28,17 @@ def test_no_recording() -> None:
     )
 
 
+def test_a_database_of_the_same_name(tmp_path: Path) -> None:
+    """The recording of the SQLite backend, whose default path is another one, is told."""
+    (tmp_path / "telemetry.db").touch()
+    with pytest.raises(UsageError) as caught:
+        open_recording_at(tmp_path / "telemetry")
+    assert str(caught.value) == (
+        f"no recording at {tmp_path}/telemetry, but there is {tmp_path}/telemetry.db: "
+        f"give --path {tmp_path}/telemetry.db"
+    )
+
+
 def test_waiting_for_a_recording(capsys: pytest.CaptureFixture[str]) -> None:
     """A command that waits says what for, with control characters escaped."""
     open_recording_at(Path("no\x1bwhere"), wait=True)

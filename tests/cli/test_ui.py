@@ -113,6 +113,15 @@ def test_no_recording(tmp_path):
     assert (done.returncode, "no recording" in done.stderr) == (1, True)
 
 
+def test_a_database_of_the_same_name(tmp_path):
+    """It is told where the page would stay empty."""
+    (tmp_path / "t.db").touch()
+    with running(tmp_path / "t", "--address", "127.0.0.1:0") as (process, _, _):
+        assert process.stderr.readline() == (
+            f"rimp: no recording at {tmp_path}/t, but there is {tmp_path}/t.db: give --path {tmp_path}/t.db\n"
+        )
+
+
 @pytest.mark.parametrize(("missing", "named"), [("starlette", "Starlette"), ("uvicorn", "uvicorn")])
 def test_without_the_extra(tmp_path, missing, named):
     """It says what to install."""
