@@ -181,7 +181,7 @@ def encode_interrupted_spans(
     last_record_unix_nano: int,
     is_finished: Callable[[str], bool],
 ) -> Iterator[EncodedRecord]:
-    """Encode the spans that really were interrupted.
+    """Encode the spans that really were interrupted. None ends before one that is open below it started.
 
     Args:
         left: what was found.
@@ -191,9 +191,16 @@ def encode_interrupted_spans(
             Called only for those that were being recorded when the process died, which are few.
     """
     sign = max(left.alive_unix_nano, last_record_unix_nano)
+    # By span id, when the last open one below it started: a parent starts, and stands, before its children.
+    below: dict[int, int] = {}
+    for span in reversed(left.spans):
+        entry = span.entry
+        started = max(entry.start_time_unix_nano, below.get(entry.span_id, 0))
+        if entry.parent_span_id:
+            below[entry.parent_span_id] = max(started, below.get(entry.parent_span_id, 0))
     for span in left.spans:
         if not (span.is_ending and is_finished(span.span_id)):
-            yield encode_interrupted_span(span, sign)
+            yield encode_interrupted_span(span, max(sign, below.get(span.entry.span_id, 0)))
 
 
 def encode_interrupted_span(span: InterruptedSpan, end_time_unix_nano: int) -> EncodedRecord:

@@ -220,6 +220,20 @@ def test_the_end_is_the_last_sign_of_life(tmp_path):
     table.close()
 
 
+def test_a_parent_ends_no_earlier_than_its_open_children_began():
+    """A span that began after the last sign of life is one of the spans above it, and of no other."""
+    chain = [(1, 0, 10), (2, 1, 20), (3, 2, 3_000), (4, 0, 30)]  # id, parent and start
+    spans = [
+        InterruptedSpan(
+            entry_of_span(span_id=i, parent_span_id=above, start_time_unix_nano=start), None, False
+        )
+        for i, above, start in chain
+    ]
+    left = OpenSpansLeft(spans, 0, 1_000, 7)
+    found = spans_of(encode_interrupted_spans(left, 0, never))
+    assert [span.end_time for span in found] == [3_000, 3_000, 3_000, 1_000]
+
+
 def test_a_span_that_was_being_recorded(tmp_path):
     """A span whose end was recorded is left out; the others are not looked up."""
     table, spans = table_with(tmp_path, ["a", "b", "c"])
