@@ -46,6 +46,13 @@ def test_what_has_changed(visit: Any) -> None:
     page.wait_for_function("() => location.hash.includes('operation=POST')")
 
 
+def test_nothing_before_to_compare_with(visit: Any) -> None:
+    """Where the recording begins in the range, nothing is said to be unchanged."""
+    page = visit("shop", "overview", **WHOLE).page
+    changes = page.get_by_role("region", name="New or changed")
+    changes.get_by_text("Nothing is recorded before this time range").wait_for()
+
+
 def test_what_is_missing(visit: Any) -> None:
     """Spans that their process's death interrupted are told, and lead to their traces."""
     page = visit("shop", "overview", **WHOLE).page

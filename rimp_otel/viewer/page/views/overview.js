@@ -35,7 +35,7 @@ export function OverviewView({ source, state, navigate, info }) {
         ? html`<${Summary} ...${{ overview, state }} /><${Services} ...${{ overview, state, navigate }} />`
         : html`<${NoSpans} ...${{ overview, state, navigate, info }} />`}
       <div class="overview-below">
-        <${Changes} ...${{ changes: overview.changes, state }} />
+        <${Changes} ...${{ changes: overview.changes, state, isFirst: startsBefore(overview, info) }} />
         <${Losses} losses=${overview.losses} state=${state} />
       </div>
     </div>`}<//>`;
@@ -130,13 +130,19 @@ function ServiceRow({ service, state, navigate, unit }) {
     </tr>`;
 }
 
-function Changes({ changes, state }) {
+function startsBefore(overview, info) {
+  return Boolean(info?.first) && BigInt(overview.from) <= BigInt(info.first);
+}
+
+function Changes({ changes, state, isFirst }) {
   const [isWhole, setWhole] = useState(false);
   const shown = isWhole ? changes : changes.slice(0, FIRST_CHANGES);
   return html`
     <section class="changes" aria-labelledby="changes-title">
       <h2 id="changes-title">New or changed <span class="muted">against the time range before</span></h2>
-      ${changes.length === 0 && html`<p class="muted">Nothing is new, slower or failing more often than in the time range before.</p>`}
+      ${changes.length === 0 && html`<p class="muted">${isFirst
+        ? "Nothing is recorded before this time range that it could be compared with."
+        : "Nothing is new, slower or failing more often than in the time range before."}</p>`}
       <ul>${shown.map((change) => html`
         <li><a href=${linkTo(state, { view: "traces", service: change.service, operation: change.operation, ...filtersOf(change) })}>
           <span class=${`badge ${CHANGES[change.kind]?.level ?? ""}`}>${CHANGES[change.kind]?.title ?? change.kind}</span>
