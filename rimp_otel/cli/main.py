@@ -131,7 +131,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     parser = build_parser(argv)
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        # argparse names the help of `rimp` for them, not that of the command.
+        command = next((word for word in argv if word in COMMANDS), "")
+        parser.prog = f"rimp {command}".rstrip()
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if not hasattr(args, "command"):
         parser.print_help()
         return 0

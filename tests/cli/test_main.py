@@ -38,6 +38,16 @@ def test_help_of_every_command(rimp: Any) -> None:
         assert rimp(name, "--help").out.startswith(f"usage: rimp {name} [-h]")
 
 
+def test_an_unknown_option(rimp: Any) -> None:
+    """The help that is named is that of the command."""
+    assert rimp("ui", "--port", "80") == (
+        2,
+        "",
+        "rimp: unrecognized arguments: --port 80; see 'rimp ui --help'\n",
+    )
+    assert rimp("--prot").err == "rimp: unrecognized arguments: --prot; see 'rimp --help'\n"
+
+
 @pytest.mark.parametrize(
     "command", ["tail", "logs", "traces", "stats", "trace 4b", "verify", "repair"]
 )
