@@ -58,7 +58,8 @@ class ErrorKind(NamedTuple):
 class ErrorSummary:
     """An error in a few words. Times are in nanoseconds since the epoch.
 
-    Message, stack and ids are those of the newest occurrence that has a stack, or of the newest.
+    Message, stack and ids are those of the newest occurrence of those that have a stack, and among these
+    a trace; where there are none, of the newest.
     """
 
     kind: ErrorKind
@@ -70,15 +71,15 @@ class ErrorSummary:
     #: 0 if it happened outside of any trace.
     trace_id: int = 0
     span_id: int = 0
-    #: Whether the example has a stack, and its time.
-    _example: tuple[bool, int] = field(default=(False, -1), init=False, repr=False)
+    #: Whether the example has a stack, whether it has a trace, and its time.
+    _example: tuple[bool, bool, int] = field(default=(False, False, -1), init=False, repr=False)
 
     def note(self, error: _Occurrence) -> None:
         """Extend the time of the error, and take over the occurrence as an example if it is a better
         one."""
         self.first = min(self.first or error.time, error.time)
         self.last = max(self.last, error.time)
-        rank = (bool(error.stack), error.time)
+        rank = (bool(error.stack), bool(error.trace_id), error.time)
         if rank > self._example:
             self._example = rank
             self.message = error.message[:_MAX_EXAMPLE_LENGTH]

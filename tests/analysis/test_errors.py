@@ -57,6 +57,16 @@ def test_kind_times_and_example() -> None:
     assert (error.trace_id, error.span_id) == (TRACE + 2, 9)
 
 
+def test_an_example_has_a_trace_if_one_has() -> None:
+    """A newer log record outside of all traces is no better one."""
+    errors = ErrorCollection()
+    errors.add_event(log(9, 0))
+    errors.add_span(charge(1, at=5))
+    errors.add_event(log(10, 0))
+    (error,) = errors.errors()
+    assert (error.trace_id, error.span_id, error.last) == (TRACE, 1, T0 + 10 * MS)
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 def test_an_exception_that_leaves_several_spans_counts_once(order: tuple[int, ...]) -> None:
     """That is so in any order of the records, and if it is logged in its trace too."""
