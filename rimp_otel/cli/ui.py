@@ -61,6 +61,8 @@ def _run_ui(args: argparse.Namespace, env: Mapping[str, str] = os.environ) -> in
         warn(f"showing {path} at {link} (Ctrl+C ends it)")
         if database := describe_database_beside(path):
             warn(database)
+        elif not path.exists():
+            warn(f"nothing is recorded at {path} yet: what comes is shown")
         if not args.no_open and _has_display(env):
             webbrowser.open(link)
         stopping.wait()

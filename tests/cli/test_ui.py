@@ -55,9 +55,13 @@ def status(port, token=""):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_from_its_line_to_its_end(tmp_path, number):
-    """The link has the token; nothing else is printed, and nothing is made on disk."""
-    with running(tmp_path / "t", "--address", "127.0.0.1:0") as (process, port, token):
+    """The link has the token; besides, what is missing is said, and nothing is made on disk."""
+    path = tmp_path / "t"
+    with running(path, "--address", "127.0.0.1:0") as (process, port, token):
         assert (status(port), status(port, token)) == (401, 200)
+        assert process.stderr.readline() == (
+            f"rimp: nothing is recorded at {path} yet: what comes is shown\n"
+        )
         process.send_signal(number)
         assert process.communicate(timeout=DEADLINE) == ("", "")
         assert process.returncode == 0
