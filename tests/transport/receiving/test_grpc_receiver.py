@@ -487,7 +487,7 @@ def test_nothing_is_written_whatever_is_sent(tmp_path):
             caller.send(caller.begin(), framed(trace_request("half"))[:10], end=False)
         with channel_to(server.address) as channel:
             assert call(channel, trace_request("a")).code == "OK"
-        assert server.kill() == ""
+        assert server.end() == ""
         assert server.process.returncode == 0
     assert recorded(tmp_path) == ["a"]
 
