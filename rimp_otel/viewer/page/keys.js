@@ -1,6 +1,6 @@
 /** Keys: what a view binds, and the one listener that calls it. */
 
-import { useEffect } from "./vendor/htm_preact.js";
+import { useLayoutEffect } from "./vendor/htm_preact.js";
 
 /**
  * @typedef {Record<string, [string, function]>} Bindings
@@ -15,7 +15,8 @@ let pending = { prefix: "", at: 0 };
 /** Bind keys while the component is shown; `?` lists them under the title. */
 export function useKeys(title, bindings) {
   const group = { title, bindings };
-  useEffect(() => {
+  // Before the picture is drawn: a key that comes sooner would find what was bound to the state before.
+  useLayoutEffect(() => {
     groups.push(group);
     return () => groups.splice(groups.indexOf(group), 1);
   });
