@@ -65,7 +65,7 @@ def test_a_version_that_does_not_fit(tmp_path: Path) -> None:
     install_library(tmp_path, "shoplib", "shoplib.name = 'instrumented'", "shoplib >= 2")
     code = "import shoplib; print(shoplib.name)"
     assert run_recorded(tmp_path, code) == ("plain\n", "")
-    _, err = run_recorded(tmp_path, code, "--path=x")
+    _, err = run_recorded(tmp_path, code, f"--path={tmp_path / 'x'}")
     said = "; instr-shoplib 1.0 does not instrument shoplib 1.0, it wants shoplib>=2\n"
     assert err.endswith(said)
 
