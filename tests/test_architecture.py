@@ -6,9 +6,14 @@ import ast
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 import rimp_otel
 from tests.architecture import MAX_SMALL_MODULE, measure, read_package
 from tests.test_imports import LAYERS
+
+# What is read is the source.
+pytestmark = pytest.mark.one_python
 
 PACKAGE = Path(rimp_otel.__file__).parent
 MODULES = read_package("rimp_otel", PACKAGE)

@@ -28,11 +28,12 @@ pytestmark = pytest.mark.skipif(
         "full",
         "readers",
         "receiver",
-        "receiver --backend sqlite",
+        # The other one of the pair runs on each Python.
+        pytest.param("receiver --backend sqlite", marks=pytest.mark.one_python),
         pytest.param("simulate", marks=pytest.mark.one_python),
-        "forwarder",
+        pytest.param("forwarder", marks=pytest.mark.one_python),
         "forwarder --backend sqlite",
-        "forwarder --expire",
+        pytest.param("forwarder --expire", marks=pytest.mark.one_python),
     ],
 )
 def test_short_form(suite):
