@@ -8,16 +8,13 @@ view is for is on the screen: medians.
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from tests.benchmarks.shop import DAY, START, shop_path
+from tests.benchmarks.shop import DAY, START, parse_arguments, shop_path
 from tests.browser.chromium import find_chromium, run_chromium
 from tests.browser.visits import Server, visiting
 
@@ -45,17 +42,7 @@ class Paint(NamedTuple):
 
 def main() -> int:
     """Measure, and print the figures; the exit code is 1 if a target is missed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.first_paint")
-    parser.add_argument("--spans", type=int, default=10_000_000)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        metavar="DIR",
-        default=Path(tempfile.gettempdir()) / f"rimp-benchmark-{os.getuid()}",
-        help="where the recording is kept",
-    )
-    arguments = parser.parse_args()
+    arguments = parse_arguments("python -m tests.benchmarks.first_paint")
     chromium = find_chromium()
     if not chromium:
         print("needs Chromium: apt-get install chromium, or RIMP_CHROMIUM=PATH", file=sys.stderr)

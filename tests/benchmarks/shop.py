@@ -7,9 +7,12 @@ In the last two hours payment takes longer, and fails more often.
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import random
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +21,7 @@ from rimp_otel.models.records import Signal
 from rimp_otel.storage.files.layout import SealedName, fingerprint
 from rimp_otel.storage.files.sealed_file import make_sealed_file
 
-__all__ = ["DAY", "START", "shop_path"]
+__all__ = ["DAY", "START", "parse_arguments", "shop_path"]
 
 START = 1_767_225_600 * 10**9
 """2026-01-01T00:00:00Z, in nanoseconds since the epoch."""
@@ -215,3 +218,18 @@ if __name__ == "__main__":
     import sys
 
     print(shop_path(Path(sys.argv[1]), int(sys.argv[2])))
+
+
+def parse_arguments(prog: str) -> argparse.Namespace:
+    """Return the arguments of a command that measures over the recording: ``spans``, ``rounds``, ``cache``."""
+    parser = argparse.ArgumentParser(prog=prog)
+    parser.add_argument("--spans", type=int, default=10_000_000)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        default=Path(tempfile.gettempdir()) / f"rimp-benchmark-{os.getuid()}",
+        help="where the recording is kept",
+    )
+    return parser.parse_args()

@@ -8,11 +8,8 @@ search is compared with a full scan: decoding every span, and looking at it.
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +29,7 @@ from rimp_otel.viewer.rollups.store import open_rollups
 from rimp_otel.viewer.search.conditions import All, Comparison, Scope
 from rimp_otel.viewer.tempo.queries import TempoQueries
 from tests.benchmarks.recording import sample_path
-from tests.benchmarks.shop import DAY, START, shop_path
+from tests.benchmarks.shop import DAY, START, parse_arguments, shop_path
 
 _MILLIS = 300.0
 _SHARE = 1 / 50
@@ -61,17 +58,7 @@ Row = tuple[str, str, str, bool]
 
 def main() -> int:
     """Measure, and print the figures; the exit code is 1 if a target is missed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.viewing")
-    parser.add_argument("--spans", type=int, default=10_000_000)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        metavar="DIR",
-        default=Path(tempfile.gettempdir()) / f"rimp-benchmark-{os.getuid()}",
-        help="where the recording is kept",
-    )
-    arguments = parser.parse_args()
+    arguments = parse_arguments("python -m tests.benchmarks.viewing")
     rows = measure(shop_path(arguments.cache, arguments.spans), arguments.spans, arguments.rounds)
     for what, figure, target, is_met in rows:
         print(f"{what:46}  {figure:34}  {target:12}  {'met' if is_met else 'NOT MET'}")

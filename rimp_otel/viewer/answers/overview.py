@@ -175,13 +175,8 @@ class RecordingAnswers:
             StorageError: the recording cannot be read.
         """
         steps, rollups = self._divide(Signal.TRACES, window, with_before=True)
-        numbers, before = (
-            _Numbers(steps),
-            _Numbers(steps._replace(start=steps.before, end=steps.start)),
-        )
-        for rollup in rollups:
-            numbers.add(rollup)
-            before.add(rollup)
+        numbers = _Numbers(steps, rollups)
+        before = _Numbers(steps._replace(start=steps.before, end=steps.start), rollups)
         logs = self._rollups.rollups(Signal.LOGS, Window(steps.start, steps.end), steps.step)
         seconds = self._seconds(window, steps)
         return {
@@ -203,9 +198,7 @@ class RecordingAnswers:
             StorageError: the recording cannot be read.
         """
         steps, rollups = self._divide(Signal.TRACES, window)
-        numbers = _Numbers(steps)
-        for rollup in rollups:
-            numbers.add(rollup)
+        numbers = _Numbers(steps, rollups)
         seconds = self._seconds(window, steps)
         found: dict[tuple[str, str, str], RollupCell] = {}
         for key, cell in numbers.totals(OperationKey).items():
@@ -236,9 +229,7 @@ class RecordingAnswers:
         """
         steps, rollups = self._divide(Signal.TRACES, window)
         rollups += self._rollups.calls(Window(steps.start, steps.end), steps.step)
-        numbers = _Numbers(steps)
-        for rollup in rollups:
-            numbers.add(rollup)
+        numbers = _Numbers(steps, rollups)
         services = []
         for name in numbers.services():
             cell = numbers.requests_of(name)
@@ -282,9 +273,7 @@ class RecordingAnswers:
             StorageError: the recording cannot be read.
         """
         steps, rollups = self._divide(Signal.TRACES, window)
-        numbers = _Numbers(steps)
-        for rollup in rollups:
-            numbers.add(rollup)
+        numbers = _Numbers(steps, rollups)
 
         def is_wanted(key: Any) -> bool:
             return (
@@ -422,13 +411,14 @@ class RecordingAnswers:
 class _Numbers:
     """The sums of rollups over the steps of a window."""
 
-    def __init__(self, steps: _Steps) -> None:
+    def __init__(self, steps: _Steps, rollups: Iterable[Rollup]) -> None:
         self._steps = steps
         #: By key and number of the step.
         self.cells: dict[Any, dict[int, RollupCell]] = {}
+        for rollup in rollups:
+            self._add(rollup)
 
-    def add(self, rollup: Rollup) -> None:
-        """Add the cells of a rollup."""
+    def _add(self, rollup: Rollup) -> None:
         start, end, step = self._steps
         own = rollup.step_for(step)
         if own is None or end <= start:
@@ -537,9 +527,7 @@ def _percentiles(cell: RollupCell) -> dict[str, int | None]:
 
 
 def _log_counts(rollups: list[Rollup], steps: _Steps, names: Sequence[str]) -> dict[str, int]:
-    numbers = _Numbers(steps)
-    for rollup in rollups:
-        numbers.add(rollup)
+    numbers = _Numbers(steps, rollups)
     counts = dict.fromkeys(names, 0)
     for key, cell in numbers.totals(LogKey).items():
         if key.severity in counts:

@@ -9,6 +9,7 @@ nothing: it only exists. Regular expressions match whole texts.
 from __future__ import annotations
 
 import math
+import operator as operators
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
@@ -23,6 +24,7 @@ from rimp_otel.models.records import Signal
 from rimp_otel.viewer.search.patterns import compile_full_match
 
 __all__ = [
+    "COMPARISONS",
     "INTRINSICS",
     "OPERATORS",
     "TRACE_INTRINSICS",
@@ -257,14 +259,15 @@ def _intrinsic_of(key: str) -> _Intrinsic:
 Test = Callable[[Any], bool]
 Matcher = Callable[[ReadableSpan], bool]
 
-_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
-    "=": lambda left, right: left == right,
-    "!=": lambda left, right: left != right,
-    ">": lambda left, right: left > right,
-    ">=": lambda left, right: left >= right,
-    "<": lambda left, right: left < right,
-    "<=": lambda left, right: left <= right,
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operators.eq,
+    "!=": operators.ne,
+    ">": operators.gt,
+    ">=": operators.ge,
+    "<": operators.lt,
+    "<=": operators.le,
 }
+"""What an operator that compares two values does; the caller sees to their types."""
 
 
 def make_matcher(condition: Condition, trace: WholeTrace | None = None) -> Matcher:
@@ -313,7 +316,7 @@ def make_value_test(wanted: Comparison) -> Test:
         match = compile_full_match(value)
         is_wanted = operator == "=~"
         return lambda found: isinstance(found, str) and match(found) is is_wanted
-    order = _ORDERS[operator]
+    order = COMPARISONS[operator]
     if isinstance(value, bool):
         return lambda found: isinstance(found, bool) and order(found, value)
     if isinstance(value, str):
@@ -499,7 +502,7 @@ def _compare_text(found: _Sql, operator: str, value: str) -> _Sql:
 def _compare_integer(found: _Sql, operator: str, value: float) -> _Sql:
     """Return the exact comparison of a 64-bit integer with any number."""
     if math.isinf(value):
-        return _fill("({} IS NOT NULL) = {}", found, _ORDERS[operator](0.0, value))
+        return _fill("({} IS NOT NULL) = {}", found, COMPARISONS[operator](0.0, value))
     if value != math.floor(value):
         if operator in ("=", "!="):
             return _fill("({} IS NOT NULL) = {}", found, operator == "!=")

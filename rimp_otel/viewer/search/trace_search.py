@@ -26,6 +26,7 @@ from rimp_otel.models.times import Window
 from rimp_otel.storage.base import Recording, Selection
 from rimp_otel.storage.recording import open_recording
 from rimp_otel.viewer.questions import PreparingError
+from rimp_otel.viewer.rollups.builder import value_type
 from rimp_otel.viewer.rollups.rollup import AttributeTable
 from rimp_otel.viewer.rollups.store import open_rollups
 from rimp_otel.viewer.search.conditions import (
@@ -232,7 +233,7 @@ class TraceSearch:
             return [AttributeKey(*key, count) for key, count in counts.most_common()]
         for record in self._sample(signal, window):
             for scope, attributes in _attributes_in(record, signal):
-                counts.update((scope, key, _type_of(value)) for key, value in attributes.items())
+                counts.update((scope, key, value_type(value)) for key, value in attributes.items())
         return [AttributeKey(*key, count) for key, count in counts.most_common()]
 
     def values(
@@ -279,7 +280,7 @@ class TraceSearch:
                     if key in attributes and (name == scope.value or scope is Scope.SPAN)
                 ]
             for value in found:
-                kind = _type_of(value)
+                kind = value_type(value)
                 if kind in _PLAIN_TYPES and value_text(value).startswith(prefix):
                     counts[kind, value] += 1
         return [AttributeValue(*value, count) for value, count in counts.most_common(limit)]
@@ -450,20 +451,7 @@ def summarize_trace(spans: list[ReadableSpan], query: TraceQuery) -> FoundTrace 
 
 # Attributes of any record.
 
-_TYPES: tuple[tuple[type | tuple[type, ...], str], ...] = (
-    (str, "string"),
-    (bool, "bool"),
-    (int, "int"),
-    (float, "double"),
-    (bytes, "bytes"),
-    (Mapping, "kvlist"),
-    ((list, tuple), "array"),
-)
 _PLAIN_TYPES = frozenset({"string", "bool", "int", "double"})
-
-
-def _type_of(value: Any) -> str:
-    return next((name for kind, name in _TYPES if isinstance(value, kind)), "empty")
 
 
 def signal_scope(signal: Signal) -> str:

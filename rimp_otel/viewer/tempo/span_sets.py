@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from rimp_otel.models.accessors import end_of, parent_id_of, service_of, span_id_of, start_of
 from rimp_otel.viewer.search.conditions import (
+    COMPARISONS,
     TRACE_INTRINSICS,
     All,
     Comparison,
@@ -477,7 +478,7 @@ def _operation_evaluator(expression: BinaryOperation) -> Evaluator:
         return lambda trace, at: (False,)
     if operator in ("=~", "!~"):
         return _regex_evaluator(left, operator == "=~", str(right(_NO_TRACE, 0)[0]))
-    compare = _COMPARISONS[operator]
+    compare = COMPARISONS[operator]
     return lambda trace, at: (_compare_any(compare, left(trace, at), right(trace, at)),)
 
 
@@ -512,16 +513,6 @@ def _keyword_type(expression: Expression) -> bool:
 
 def _is_calculable(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
-
-
-_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "=": lambda left, right: left == right,
-    "!=": lambda left, right: left != right,
-    ">": lambda left, right: left > right,
-    ">=": lambda left, right: left >= right,
-    "<": lambda left, right: left < right,
-    "<=": lambda left, right: left <= right,
-}
 
 
 def _compare_any(
@@ -576,7 +567,7 @@ def _filter_by_number(stage: ScalarFilter, one: SpanSet, trace: TraceTree) -> It
     seen: dict[str, Any] = {}
     left = _scalar(stage.left, one, trace, seen)
     right = _scalar(stage.right, one, trace, seen)
-    if _compare_any(_COMPARISONS[stage.operator], left, right):
+    if _compare_any(COMPARISONS[stage.operator], left, right):
         known = dict(one.attributes)
         known |= seen
         yield one._replace(attributes=tuple(known.items()))
