@@ -1,7 +1,12 @@
 """The bytes of a segment: a header of 4 KiB, then frames of text, then zeros.
 
-A frame is a line: the signal's tag and a number, a space, a record's OTLP JSON. The number stands for
-a resource, a scope and perhaps a metric; a definition before its first use says which.
+A frame is the signal's tag and a number, a space, a record's OTLP JSON. The number stands for a resource,
+a scope and perhaps a metric; a definition before its first use says which. A line is what was written
+at once: a frame, or more of them, with an ASCII record separator (0x1E) between two.
+
+A death in the middle of a write leaves NULs anywhere in its line, and whole frames around them: memcpy
+copies in no certain order, and mostly stores the first bytes last. Since one thread writes at a time,
+that is the last line. NULs in a line before it are damage.
 
 The header says how much of the segment has been stored, in words of eight bytes. Each word is one
 aligned store, which a death of the process cannot cut in half. Order does the rest: an intent is
@@ -31,6 +36,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 import zlib
 from collections.abc import Iterable, MutableSequence, Sequence
 from typing import Final, NamedTuple
@@ -45,6 +51,8 @@ from rimp_otel.otlp.values import to_bytes
 from rimp_otel.process import importing
 
 __all__ = [
+    "FRAME_ENDS",
+    "FRAME_SEPARATOR",
     "HEADER_SIZE",
     "SEGMENT_MAGIC",
     "SIGNAL_TAGS",
@@ -52,6 +60,7 @@ __all__ = [
     "Definitions",
     "Frame",
     "Frames",
+    "FramesEnd",
     "Header",
     "HeaderState",
     "Intent",
@@ -75,14 +84,22 @@ SIGNAL_TAGS: Final = {Signal.TRACES: "t", Signal.LOGS: "l", Signal.METRICS: "m"}
 TAGGED_SIGNALS: Final = {tag.encode(): signal for signal, tag in SIGNAL_TAGS.items()}
 """The signals by their tags."""
 
+FRAME_SEPARATOR: Final = "\x1e"
+"""Ends each frame of a write but the last one, which ends in a line end. JSON has neither."""
+
+FRAME_ENDS: Final = (b"\n", FRAME_SEPARATOR.encode())
+"""The bytes that end a frame."""
+
+_SEPARATOR: Final = FRAME_SEPARATOR.encode()
+
 _DEFINITION_TAG = b"d"
 
 
 def encode_definition(number: int, envelopes: RecordEnvelopes) -> str:
-    """Return the frame that says what a number stands for."""
+    """Return the frame that says what a number stands for, to be followed by one that uses it."""
     # Repaired as in a line: JSON with a lone surrogate could not be read.
     parts = [to_bytes(part).decode() for envelope in envelopes if envelope for part in envelope]
-    return f"d{number} {json.dumps(parts)}\n"
+    return f"d{number} {json.dumps(parts)}{FRAME_SEPARATOR}"
 
 
 def encode_frames(records: Iterable[tuple[Signal, EncodedRecord]]) -> bytes:
@@ -144,47 +161,68 @@ class Frames(NamedTuple):
         return [frame for frame in self.records if frame.signal is signal and frame.offset >= since]
 
 
-def parse_frames(data: bytes, offset: int, definitions: Definitions) -> Frames:
+class FramesEnd(NamedTuple):
+    """Where the frames end in what a process has left of a segment."""
+
+    #: After the last frame that has an end.
+    stop: int
+    #: Where the write begins that a death broke off: what is no frame from here on is not damaged, but was
+    #: never written. ``stop`` if there is none.
+    torn: int
+
+
+def parse_frames(
+    data: bytes, offset: int, definitions: Definitions, torn: int = sys.maxsize
+) -> Frames:
     """Return the frames of a chunk that begins at a frame's start.
 
-    Tolerates anything: what is no frame is damaged, and ends at the next line end.
+    Tolerates anything: what is no frame is damaged, and ends at the next frame's start.
 
     Args:
         data: the chunk.
         offset: where it begins in its segment.
         definitions: those of the frames before it; those in it are added.
+        torn: what is no frame is not damaged from this offset in the segment on; see ``FramesEnd``.
     """
     frames = Frames([], [])
-    for raw in data.split(b"\n"):
-        if raw:
-            _parse_frame(raw, offset, definitions, frames)
+    for raw in data.replace(_SEPARATOR, b"\n").split(b"\n"):
+        if raw and not _parse_frame(raw, offset, definitions, frames) and offset < torn:
+            frames.damaged.append(offset)
         offset += len(raw) + 1
     return frames
 
 
-def find_frames_end(data: bytes) -> int:
+def find_frames_end(data: bytes, offset: int = 0) -> FramesEnd:
     """Return where the frames end in what a process that is gone has left of a segment.
 
     That is not the first NUL: after a loss of power, pages may be missing in the middle. The last
-    frame was being written when the process died if it has no line end, or a NUL within.
+    line was being written when the process died if it has no line end, or a NUL within.
+
+    Args:
+        data: all of the frames.
+        offset: where they begin in the segment.
     """
-    end = data.rfind(b"\n") + 1
-    last = data.rfind(b"\n", 0, max(end - 1, 0)) + 1
-    return last if b"\0" in data[last:end] else end
+    line_end = data.rfind(b"\n") + 1
+    separated = data.rfind(_SEPARATOR, line_end) + 1
+    if separated:
+        return FramesEnd(offset + separated, offset + line_end)
+    last = data.rfind(b"\n", 0, max(line_end - 1, 0)) + 1
+    is_torn = data.find(b"\0", last, line_end) >= 0
+    return FramesEnd(offset + line_end, offset + (last if is_torn else line_end))
 
 
-def _parse_frame(raw: bytes, offset: int, definitions: Definitions, frames: Frames) -> None:
+def _parse_frame(raw: bytes, offset: int, definitions: Definitions, frames: Frames) -> bool:
+    """Add a frame, or learn a definition; return False if it is neither."""
     head, _, text = raw.partition(b" ")
     tag, number = head[:1], head[1:]
     signal, envelopes = TAGGED_SIGNALS.get(tag), definitions.get(number)
     if signal is not None and envelopes is not None and b"\0" not in text:
         try:
             frames.records.append(Frame(offset, signal, envelopes, text.decode()))
-            return
+            return True
         except UnicodeDecodeError:
             pass
-    if tag != _DEFINITION_TAG or not definitions.add(number, text):
-        frames.damaged.append(offset)
+    return tag == _DEFINITION_TAG and definitions.add(number, text)
 
 
 def line_of_frames(signal: Signal, frames: Iterable[Frame]) -> bytes:

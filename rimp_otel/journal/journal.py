@@ -59,7 +59,12 @@ from typing import Any
 
 from rimp_otel.errors import StorageError
 from rimp_otel.journal.checkpoint import MetricCheckpoint, encode_checkpoint
-from rimp_otel.journal.format import HEADER_SIZE, SIGNAL_TAGS, encode_definition
+from rimp_otel.journal.format import (
+    FRAME_SEPARATOR,
+    HEADER_SIZE,
+    SIGNAL_TAGS,
+    encode_definition,
+)
 from rimp_otel.journal.interrupted import CrashFile
 from rimp_otel.journal.open_spans import OpenSpanTable
 from rimp_otel.journal.recovery import Recovered, next_file_number, recover_slot
@@ -659,7 +664,8 @@ def _join_frames(
                     defined[envelopes] = known
                     parts.append(definition)
             head = known
-        parts.append(f"{head}{text}\n")
+        parts.append(f"{head}{text}{FRAME_SEPARATOR}")
+    parts[-1] = parts[-1].removesuffix(FRAME_SEPARATOR) + "\n"
     frames = "".join(parts)
     try:
         return frames.encode(), defined

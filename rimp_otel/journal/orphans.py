@@ -17,7 +17,14 @@ from rimp_otel.batch import decode_batch
 from rimp_otel.errors import DecodeError
 from rimp_otel.fsutil import CREATE_NEW_FLAGS, open_regular, sync_directory
 from rimp_otel.journal.checkpoint import join_points, read_checkpoint
-from rimp_otel.journal.format import HEADER_SIZE, Definitions, Header, encode_frames, parse_frames
+from rimp_otel.journal.format import (
+    FRAME_ENDS,
+    HEADER_SIZE,
+    Definitions,
+    Header,
+    encode_frames,
+    parse_frames,
+)
 from rimp_otel.journal.interrupted import (
     OpenSpansLeft,
     encode_crash_event,
@@ -247,11 +254,12 @@ def _span_finder(segments: Iterable[bytes]) -> IsFinished:
     """
 
     def is_finished(span_id: str) -> bool:
-        # Its own: spans and log records within it, and links to it, have the same id elsewhere.
-        frame = re.compile(
-            rb'\nt[0-9]+ \{"traceId":"[0-9a-f]{32}","spanId":"%b"' % span_id.encode()
-        )
-        return any(frame.search(segment) for segment in segments)
+        # Its own: spans and log records within it, and links to it, have the same id elsewhere. Whole:
+        # of one that was being written when the process died, only a part may be there.
+        head = rb't[0-9]+ \{"traceId":"[0-9a-f]{32}","spanId":"%b"' % span_id.encode()
+        # One pattern for both ends of the frame before it takes ten times as long.
+        frames = [re.compile(b"%b%b[^\0\n\x1e]*[\n\x1e]" % (end, head)) for end in FRAME_ENDS]
+        return any(frame.search(segment) for segment in segments for frame in frames)
 
     return is_finished
 

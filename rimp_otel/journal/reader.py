@@ -17,6 +17,7 @@ from typing import NamedTuple
 from rimp_otel.fsutil import READ_FLAGS, describe_obstacle, find_obstacle, list_directory
 from rimp_otel.journal.checkpoint import join_points, read_checkpoint
 from rimp_otel.journal.format import (
+    FRAME_ENDS,
     HEADER_SIZE,
     Definitions,
     Frame,
@@ -101,6 +102,8 @@ class _SegmentSnapshot(NamedTuple):
     path: Path
     state: HeaderState
     data: bytes
+    #: Where the write begins that is, or was, being made; the end if there is none.
+    torn: int
     in_memory: int
 
 
@@ -253,28 +256,28 @@ def _is_unchanged(before: dict[Path, bytes], after: dict[Path, bytes]) -> bool:
 def _read_snapshot(path: Path, header: bytes, damaged: list[Damage]) -> _SegmentSnapshot | None:
     state = read_header(header)
     try:
-        data = _read_frames(path) if state is not None or _has_content(path) else b""
+        data, torn = _read_frames(path) if state is not None or _has_content(path) else (b"", 0)
     except OSError:
         return None
     if state is not None:
-        return _SegmentSnapshot(path, state, data, read_waiting_in_memory(header))
+        return _SegmentSnapshot(path, state, data, torn, read_waiting_in_memory(header))
     if data:
         damaged.append(Damage(path, 0, "its header is damaged"))
     return None
 
 
-def _read_frames(path: Path) -> bytes:
-    """Return a segment's bytes up to where its frames end.
+def _read_frames(path: Path) -> tuple[bytes, int]:
+    """Return a segment's bytes up to where its frames end, and where its torn write begins.
 
     A NUL between frames is damage if it stays: a living owner may have been at that very frame
     while we copied.
     """
     for _ in range(_MAX_REREADS):
         data = _read_bytes(path)
-        end = HEADER_SIZE + find_frames_end(data[HEADER_SIZE:])
-        if b"\0" not in data[HEADER_SIZE:end]:
+        end, torn = find_frames_end(data[HEADER_SIZE:], HEADER_SIZE)
+        if torn == end and b"\0" not in data[HEADER_SIZE:end]:
             break
-    return data[:end]
+    return data[:end], torn
 
 
 def _has_content(path: Path) -> bool:
@@ -322,7 +325,7 @@ def _parse_segment(segment: _SegmentSnapshot, stored_until: dict[Signal, int]) -
     inside = {offset for offset in stored_until.values() if HEADER_SIZE < offset < size}
     found, definitions = Frames([], []), Definitions()
     for start, stop in pairwise(sorted({HEADER_SIZE, size, *inside})):
-        frames = parse_frames(segment.data[start:stop], start, definitions)
+        frames = parse_frames(segment.data[start:stop], start, definitions, segment.torn)
         found.records.extend(frames.records)
         found.damaged.extend(frames.damaged)
     return found
@@ -345,7 +348,7 @@ def _find_stored_until(
 
 
 def _is_frame_start(segment: _SegmentSnapshot, offset: int) -> bool:
-    return offset == HEADER_SIZE or segment.data[max(offset - 1, 0) : offset] == b"\n"
+    return offset == HEADER_SIZE or segment.data[max(offset - 1, 0) : offset] in FRAME_ENDS
 
 
 def _apply_intent(

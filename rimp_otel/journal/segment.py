@@ -12,6 +12,7 @@ from typing import Any
 
 from rimp_otel.fsutil import CREATE_NEW_FLAGS, READ_WRITE_FLAGS, preallocate, sync_directory
 from rimp_otel.journal.format import (
+    FRAME_ENDS,
     HEADER_SIZE,
     SIGNAL_TAGS,
     Header,
@@ -30,6 +31,8 @@ _TRACKING: dict[str, Any] = {"trackfd": False} if _KEEPS_NO_DESCRIPTOR else {}
 _unclosable: list[FileMapping] = []
 
 _IDENTITY = HEADER_SIZE - 8
+# Bytes that ends of frames are looked for in at once.
+_WINDOW = 4_096
 
 
 class FileMapping(mmap.mmap):
@@ -211,16 +214,25 @@ class Segment:
         """Return the bytes between two offsets."""
         return self._memory[start:stop]
 
-    def find_newline(self, start: int, stop: int) -> int:
-        """Return the offset of the first line end from ``start`` on and before ``stop``, or -1."""
-        return self._memory.find(b"\n", start, stop)
+    def next_frame_start(self, start: int, stop: int) -> int:
+        """Return the offset after the first end of a frame from ``start`` on and before ``stop``, or
+        ``stop``."""
+        for begin in range(start, stop, _WINDOW):  # a write may be megabytes without a line end
+            found, until = -1, min(begin + _WINDOW, stop)
+            for end in FRAME_ENDS:
+                at = self._memory.find(end, begin, until)
+                if at >= 0:
+                    found = until = at
+            if found >= 0:
+                return found + 1
+        return stop
 
     def is_frame_start(self, offset: int) -> bool:
         """Return True if a frame may begin there."""
         if offset == HEADER_SIZE:
             return True
         inside = HEADER_SIZE < offset <= self.size
-        return inside and self._memory[offset - 1 : offset] == b"\n"
+        return inside and self._memory[offset - 1 : offset] in FRAME_ENDS
 
     def state(self) -> HeaderState:
         """Return what the header says."""

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from rimp_otel.batch import decode_batch
 from rimp_otel.errors import DecodeError
 from rimp_otel.journal.format import (
+    FRAME_ENDS,
+    FRAME_SEPARATOR,
     HEADER_SIZE,
     TAGGED_SIGNALS,
     Definitions,
@@ -50,13 +52,15 @@ def _join_slices(first: Slice | None, second: Slice) -> Slice:
     )
 
 
+_SEPARATOR = FRAME_SEPARATOR.encode()
+
 _TextsByHead = dict[bytes, tuple[bytes, int]]
 """Of each head the records' texts, joined by commas, and how many they are."""
 
 
 def _group_by_head(data: bytes) -> _TextsByHead:
-    frames = data.split(b"\n")
-    frames.pop()  # after the last line end
+    frames = data.replace(_SEPARATOR, b"\n").split(b"\n")
+    frames.pop()  # after the last frame's end
     size = data.find(b" ") + 1
     head = data[:size]
     # Most chunks are of one head: that takes half of the time.
@@ -128,6 +132,8 @@ class Slicer:
         # The next chunk; its end, once ``cut`` has found it.
         self._start = HEADER_SIZE
         self._stop = HEADER_SIZE
+        # Where the write begins that the death of the segment's owner broke off.
+        self._torn = segment.size
         if segment.is_recovered:
             self._skip_stored()
 
@@ -137,7 +143,7 @@ class Slicer:
         if not HEADER_SIZE < first <= self._segment.size:
             return
         before = self._segment.read(HEADER_SIZE, first)
-        if before.endswith(b"\n"):
+        if before.endswith(FRAME_ENDS):
             parse_frames(before, HEADER_SIZE, self._definitions)
             self._start = first
 
@@ -146,7 +152,8 @@ class Slicer:
         segment = self._segment
         if not segment.is_recovered:
             return segment.frames_end()
-        return HEADER_SIZE + find_frames_end(segment.read(HEADER_SIZE, segment.size))
+        end, self._torn = find_frames_end(segment.read(HEADER_SIZE, segment.size), HEADER_SIZE)
+        return end
 
     def cut(self, end: int, most: int = LINE_SIZE) -> list[Slice]:
         """Return the slices of the next chunk, one for each signal in it.
@@ -186,7 +193,7 @@ class Slicer:
         if end - self._start <= LINE_SIZE:
             return end
         stop = self._start + LINE_SIZE
-        return self._segment.find_newline(stop - 1, end) + 1 or end
+        return self._segment.next_frame_start(stop - 1, end)
 
     def _cut_own(self, data: bytes) -> list[Slice]:
         """Cut a chunk of a segment of ours, whose frames are known to be whole."""
@@ -212,7 +219,7 @@ class Slicer:
 
     def _recover(self, data: bytes) -> list[Slice]:
         """Cut a chunk of a segment that another process left, perhaps torn by a loss of power."""
-        frames = parse_frames(data, self._start, self._definitions)
+        frames = parse_frames(data, self._start, self._definitions, self._torn)
         found = [
             self._recover_signal(signal, frames.of_signal(signal, self._stored_until(signal)))
             for signal in Signal

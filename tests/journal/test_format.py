@@ -107,20 +107,50 @@ def test_text_that_closes_its_envelope():
 
 
 @pytest.mark.parametrize(
-    ("data", "end"),
+    ("data", "stop", "torn"),
     [
-        (b"", 0),
-        (b"\0\0", 0),
-        (b"a\nb\n\0\0", 4),
-        (b"a\nb", 2),
-        (b"a\nb\0\0", 2),
-        (b"a\nb\0c\n\0", 2),
-        (b"a\n\0\0\nb\n", 7),
+        (b"", 0, 0),
+        (b"\0\0", 0, 0),
+        (b"a\nb\n\0\0", 4, 4),
+        (b"a\nb", 2, 2),
+        (b"a\nb\0\0", 2, 2),
+        (b"a\nb\0c\n\0", 6, 2),
+        (b"a\n\0\0\nb\n", 7, 7),
+        (b"a\nb\x1ec\n", 6, 6),
+        (b"a\nb\x1ec\0", 4, 2),
+        (b"a\n\0\x1ec\x1ed\0\0", 6, 2),
+        (b"a\n\0\0\x1ec\n\0", 7, 2),
     ],
 )
-def test_frames_end(data, end):
-    """A frame that was being written does not count; a frame behind a gap does."""
-    assert find_frames_end(data) == end
+def test_frames_end(data, stop, torn):
+    """A write that was broken off is told from damage; a frame behind a gap counts."""
+    assert find_frames_end(data) == (stop, torn)
+    assert find_frames_end(data, 100) == (100 + stop, 100 + torn)
+
+
+@pytest.mark.parametrize(
+    "copied", [range(64, 200), range(3, 90), range(130), [*range(60), *range(120, 190)]]
+)
+def test_write_of_many_frames_that_a_death_broke_off(copied):
+    """Wherever the copy stopped, and in whatever order it went: nothing is damaged, what is whole is read."""
+    frames = [log(str(n)).rstrip(b"\n") for n in range(8)]
+    write = b"\x1e".join(frames) + b"\n"
+    left = bytearray(len(write) + 50)
+    for place in copied:
+        left[place] = write[place]
+    data = ONE + log("a") + bytes(left)
+    end = find_frames_end(data)
+    read = parse_frames(data[: end.stop], 0, Definitions(), end.torn)
+    assert read.damaged == []
+    assert read.records[0].text == '{"body":{"stringValue":"a"}}'
+    assert {frame.text for frame in read.records[1:]} <= {frame[3:].decode() for frame in frames}
+
+
+def test_damage_before_a_write_that_a_death_broke_off():
+    """Only the last write can be torn: NULs in one before it are damage."""
+    data = ONE + log("a")[:5] + b"\0\0\0" + log("b")[8:] + b"\0\0" + log("c")[2:] + b"\0"
+    end = find_frames_end(data)
+    assert parse_frames(data[: end.stop], 0, Definitions(), end.torn).damaged == [len(ONE)]
 
 
 @given(
@@ -133,7 +163,7 @@ def test_any_text_is_one_frame(message, source, metadata):
     frame = encode_definition(1, origin) + f"l1 {encoded.text}\n"
     data = frame.encode("utf-8", "replace")
     assert b"\0" not in data
-    assert data.count(b"\n") == 2
+    assert (data.count(b"\n"), data.count(b"\x1e")) == (1, 1)
     frames = parse_frames(data, 0, Definitions())
     assert frames.damaged == []
     assert len(frames.records) == 1

@@ -106,7 +106,8 @@ def test_records_are_appended_together(journal):
     assert journal.append_all("l", records)
     assert journal.append_all("l", [encoded_record('"\ud800"', other)])
     assert texts(journal) == ["first", *map(str, range(7)), '"\ufffd"']
-    assert [data.count(b"\nd") + data.startswith(b"d") for data in written] == [1, 0]
+    assert [data.count(b"\x1ed") + data.startswith(b"d") for data in written] == [1, 0]
+    assert [data.count(b"\n") for data in written] == [1, 1]
     assert drain(journal) == 9
 
 

@@ -93,7 +93,7 @@ def test_damage(journal):
 def test_damaged_line_end_before_what_is_not_stored(journal):
     """A damaged line end costs nothing: what follows begins where the header says."""
     segment = journal.segments[0]
-    position = segment.find_newline(HEADER_SIZE + 20_000 // 2, segment.frames_end()) + 1
+    position = segment.next_frame_start(HEADER_SIZE + 20_000 // 2, segment.frames_end())
     for signal in Signal:
         segment.header.set_stored_until(signal, position)
     _, before = read(journal)

@@ -93,7 +93,7 @@ def test_interrupted_append(left, whole, done):
     asked = []
     target.resolve_append = lambda *line: asked.append(line) or whole
     target.ends = lambda: {signal: End(7, 150) for signal in Signal}
-    done = segment.find_newline(done - 1, segment.frames_end()) + 1 if whole else done
+    done = segment.next_frame_start(done - 1, segment.frames_end()) if whole else done
     segment.header.intend(Intent(Signal.LOGS, HEADER_SIZE, done, End(7, 100), 50))
     (again,) = take(left, target).segments
     assert asked == [(Signal.LOGS, End(7, 100), 50)]
@@ -119,7 +119,7 @@ def test_stored_until_within_a_frame(left):
 def test_rolled_back_after_a_reboot(left):
     """What was stored after the last sync may not have reached the device."""
     (segment,) = take(left).segments
-    position = segment.find_newline(HEADER_SIZE, segment.frames_end()) + 1
+    position = segment.next_frame_start(HEADER_SIZE, segment.frames_end())
     segment.header.finish(Signal.LOGS, position, End(7, 0), 1)
     assert take(left).segments[0].header.stored_until(Signal.LOGS) == position
     owner = json.loads((left / LOCK).read_text())
@@ -130,7 +130,7 @@ def test_rolled_back_after_a_reboot(left):
 def test_rolled_back_where_the_file_is_too_short(left):
     """A header is rolled back where the file is too short, whatever the reason."""
     (segment,) = take(left).segments
-    position = segment.find_newline(HEADER_SIZE, segment.frames_end()) + 1
+    position = segment.next_frame_start(HEADER_SIZE, segment.frames_end())
     segment.header.finish(Signal.LOGS, position, End(7, 100), 1)
     target = FileTarget(left.parent)
     target.ends = lambda: {signal: End(7, 99) for signal in Signal}

@@ -66,7 +66,7 @@ def test_frozen(segment):
 def test_heads(segment):
     """A definition comes until it is known to be written."""
     head, definition = segment.frame_head("t", ORIGIN)
-    assert (head, definition) == ("t1 ", 'd1 ["{", "}", "{", "}"]\n')
+    assert (head, definition) == ("t1 ", 'd1 ["{", "}", "{", "}"]\x1e')
     assert segment.frame_head("t", ORIGIN)[0] == "t2 "
     segment.set_head("t", ORIGIN, head)
     assert segment.frame_head("t", ORIGIN) == ("t1 ", "")

@@ -79,7 +79,7 @@ def test_chunks_follow_one_another(segment):
 def test_only_up_to_an_end(segment):
     """Records after the given end are for the next time."""
     slicer = Slicer(segment)
-    end = segment.find_newline(HEADER_SIZE + 100_000, segment.frames_end()) + 1
+    end = segment.next_frame_start(HEADER_SIZE + 100_000, segment.frames_end())
     first = []
     while pieces := slicer.cut(end):
         first += pieces

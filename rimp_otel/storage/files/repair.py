@@ -24,6 +24,7 @@ from rimp_otel.fsutil import (
     lock_file,
 )
 from rimp_otel.journal.format import (
+    FRAME_ENDS,
     HEADER_SIZE,
     Definitions,
     Frame,
@@ -100,7 +101,7 @@ def _readable_frames(path: Path) -> dict[Signal, list[Frame]]:
     with os.fdopen(os.open(path, READ_FLAGS), "rb") as file:
         data = file.read()
     text = data[HEADER_SIZE:]
-    found = parse_frames(text[: find_frames_end(text)], HEADER_SIZE, Definitions())
+    found = parse_frames(text[: find_frames_end(text).stop], HEADER_SIZE, Definitions())
     state = read_header(data[:HEADER_SIZE])
     return {
         signal: readable_frames(
@@ -113,7 +114,7 @@ def _readable_frames(path: Path) -> dict[Signal, list[Frame]]:
 def _stored_until(state: HeaderState | None, signal: Signal, data: bytes) -> int:
     """Return up to where its records are stored; 0 if the header does not say it any more."""
     offset = state.stored_until[signal] if state else 0
-    return offset if data[max(offset - 1, 0) : offset] == b"\n" else 0
+    return offset if data[max(offset - 1, 0) : offset] in FRAME_ENDS else 0
 
 
 # --- Repairing a recording.
