@@ -12,8 +12,9 @@ regular collection stores what it would have stored without the others before it
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -24,9 +25,18 @@ from rimp_otel.otlp.encode_metrics import encode_metrics_data, point_encoder
 from rimp_otel.otlp.lines import DATA_KEYS, EncodedRecord
 from rimp_otel.otlp.values import attributes_json
 
-__all__ = ["Measurements"]
+__all__ = ["Measurements", "renew_instrument_locks"]
 
 _Key = tuple[Any, ...]
+
+# The attributes of the SDK's objects that lead from a MeterProvider's measurements to all that has a lock.
+_LOCKED_PARTS = (
+    "_reader_storages",
+    "_instrument_view_instrument_matches",
+    "_attributes_aggregation",
+    "_reservoir",
+)
+_REENTRANT = type(threading.RLock())
 
 _GAUGE = f',"{DATA_KEYS[MetricKind.GAUGE]}":{{'
 
@@ -187,3 +197,30 @@ def _without_time(record: EncodedRecord) -> str:
 def _at_time(record: EncodedRecord, time_unix_nano: int) -> EncodedRecord:
     text = f'{{"timeUnixNano":"{time_unix_nano}",{_without_time(record)}'
     return record._replace(time_unix_nano=time_unix_nano, text=text)
+
+
+def renew_instrument_locks(consumer: object) -> None:
+    """Give the SDK's instruments new locks, in a forked child and before it has a second thread.
+
+    A thread of the parent that was measuring or collecting at the fork holds a lock that nobody
+    releases in the child: the next measurement of the same series, or the next collection, would
+    hang. The SDK does not see to that. What the lock guards is as good as it was between two
+    bytecodes: at worst the one measurement that was being made is in a part of a histogram only.
+
+    Args:
+        consumer: the measurement consumer of a MeterProvider. Anything else is left as it is.
+    """
+    waiting: list[object] = [consumer]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, Mapping):
+            waiting += [*found.values()]
+        elif isinstance(found, (list, tuple)):
+            waiting += found
+        else:
+            waiting += [getattr(found, name) for name in _LOCKED_PARTS if hasattr(found, name)]
+            lock = getattr(found, "_lock", None)
+            if isinstance(lock, _REENTRANT):
+                found._lock = threading.RLock()  # type: ignore[attr-defined]
+            elif lock is not None and lock.locked():
+                found._lock = threading.Lock()  # type: ignore[attr-defined]

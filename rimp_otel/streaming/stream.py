@@ -24,7 +24,7 @@ from rimp_otel.storage.base import TelemetryStorage
 from rimp_otel.storage.files.storage import FileStorage
 from rimp_otel.streaming.drain import Drain
 from rimp_otel.streaming.journal_drain import JournalDrain
-from rimp_otel.streaming.measurements import Measurements
+from rimp_otel.streaming.measurements import Measurements, renew_instrument_locks
 from rimp_otel.streaming.worker import Consumer, ConsumerFunction, ConsumerStats, Task, Worker
 
 __all__ = ["StreamStats", "TelemetryStream", "storage_for"]
@@ -493,6 +493,8 @@ class TelemetryStream(MetricReader):
         self._collecting = None
         self._changing = threading.RLock()
         self._measuring = threading.Lock()
+        # The callback that the SDK gives to its readers is a method of what all measurements go through.
+        renew_instrument_locks(getattr(self._collect, "__self__", None))
         for found in self._measurements.values():
             found.reset_after_fork()
         for consumer in self._consumers:
