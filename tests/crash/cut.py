@@ -22,7 +22,7 @@ import zstandard
 
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
 from rimp_otel.journal import open_spans
-from rimp_otel.journal.format import HEADER_SIZE, find_frames_end
+from rimp_otel.journal.format import FRAME_SEPARATOR, HEADER_SIZE, find_frames_end
 from rimp_otel.storage.files import blocks
 from rimp_otel.storage.files.sealer import Sealer
 from tests.crash.audit import Found, by_reader
@@ -197,8 +197,8 @@ def _lines(content: bytes, start: int, stop: int) -> list[Part]:
 
 
 def _frames(content: bytes) -> list[Part]:
-    end = HEADER_SIZE + find_frames_end(content[HEADER_SIZE:])
-    parts = _lines(content, HEADER_SIZE, end)
+    end, _ = find_frames_end(content[HEADER_SIZE:], HEADER_SIZE)
+    parts = _lines(content.replace(FRAME_SEPARATOR.encode(), b"\n"), HEADER_SIZE, end)
     heads = [content[part.start :].split(b" ", 1)[0] for part in parts]
     for head, part in zip(heads, parts, strict=True):
         if head[:1] == b"d":

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import select
 import signal
 import sys
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rimp_otel import TelemetryCollector, TelemetryConfig, TelemetryStream
+from rimp_otel.journal.format import HEADER_SIZE
 from tests.crash import victim
 from tests.crash.audit import Found, compare
 from tests.crash.backends import BACKENDS, Backend
@@ -32,6 +34,8 @@ DEADLINE = 60.0
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM}
 WAYS = ["kill"] * 5 + ["term", "exit", "segv", "bus", "abort"]
 SEGMENT = ".seg"
+_PLACE = re.compile(r"at byte ([0-9]+)")
+_NULS = re.compile(rb"\0+")
 FILE = BACKENDS["file"]
 
 
@@ -166,6 +170,23 @@ def recover_and_die(config: dict[str, Any], slots: int, after: float) -> int:
     return reap(child)
 
 
+def describe_damage(files: list[Path], damaged: list[str]) -> list[str]:
+    """Return the bytes of a journal's files around the places that are damaged, and the NULs there."""
+    told = []
+    for file in files:
+        for place in {
+            int(at) for what in damaged if file.name in what for at in _PLACE.findall(what)
+        }:
+            data = file.read_bytes()
+            end = len(data.rstrip(b"\0"))
+            gaps = [gap.span() for gap in _NULS.finditer(data, HEADER_SIZE, end)]
+            around = data[max(0, place - 200) : place + 400]
+            told.append(
+                f"{file.name} at byte {place}, of {end} that are used; NULs at {gaps[:20]}: {around!r}"
+            )
+    return told
+
+
 def amount(chance: random.Random, short: bool) -> int:
     """Return how many records a victim may announce: as often few as many."""
     return int(10 ** chance.uniform(0.0, 3.3 if short else 4.2))
@@ -263,6 +284,8 @@ class Round:
             self.figures[f"{what}, {when}"] += len(marks)
             if marks:
                 self.failures.append(f"{when}: {len(marks)} {what}, such as {marks[:5]}")
+        if wrong["damaged"]:
+            self.failures += describe_damage(self.backend.left(self.path), wrong["damaged"])
         self.figures[f"interrupted spans, {when}"] += len(found.interrupted)
 
 

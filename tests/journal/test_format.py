@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
+from itertools import accumulate, combinations, product
 
 import pytest
 from hypothesis import given
@@ -28,6 +30,7 @@ from rimp_otel.otlp.encode_logs import encode_event
 from rimp_otel.otlp.lines import Envelope
 
 RESOURCE, SCOPE = Envelope('{"resource":{},', "}"), Envelope('{"scope":{"name":"s"},', "}")
+OTHER = Envelope('{"scope":{"name":"o"},', "}")
 METRIC = Envelope('{"name":"m","gauge":{"dataPoints":[', "]}}")
 ONE = encode_definition(1, (RESOURCE, SCOPE, None)).encode()
 
@@ -151,6 +154,45 @@ def test_damage_before_a_write_that_a_death_broke_off():
     data = ONE + log("a")[:5] + b"\0\0\0" + log("b")[8:] + b"\0\0" + log("c")[2:] + b"\0"
     end = find_frames_end(data)
     assert parse_frames(data[: end.stop], 0, Definitions(), end.torn).damaged == [len(ONE)]
+
+
+@pytest.mark.one_python
+def test_torn_write():
+    """Of a write of frames, whatever of it is missing, those are read that are there; none is damaged."""
+    before = ONE + log("a") + log("b")
+    texts = [f"{n}" * 9 for n in range(4)]
+    definition = encode_definition(2, (RESOURCE, OTHER, None)).encode()
+    frames = [definition, *[b"l2" + log(text)[2:-1] + b"\x1e" for text in texts]]
+    write = b"".join(frames)[:-1] + b"\n"
+    ends = [*accumulate(map(len, frames))]
+    places = list(zip([0, *ends[:-1]], ends, strict=True))
+    edges = sorted({0, 1, 31, 32, 64, *ends, *[end - 1 for end in ends], len(write)})
+    first_bytes = [(0, 0), (0, 32), (70, 71)]
+    for holes in product(combinations(edges, 2), first_bytes):
+        left = bytearray(write)
+        for start, stop in holes:
+            left[start:stop] = bytes(stop - start)
+        data = before + left + bytes(9)
+        stop, torn = find_frames_end(data)
+        assert torn == len(before)
+        found = parse_frames(data[:stop], 0, Definitions(), torn)
+        assert found.damaged == []
+        # With the end of the one before: without that, nobody knows where it begins.
+        is_there = [
+            write[max(start - 1, 0) : stop] == left[max(start - 1, 0) : stop]
+            for start, stop in places
+        ]
+        kept = [text for n, text in enumerate(texts, 1) if is_there[0] and is_there[n]]
+        said = [json.loads(frame.text)["body"]["stringValue"] for frame in found.records]
+        assert said == ["a", "b", *kept]
+
+
+def test_segments_of_before_are_read():
+    """A line end after each frame, as it was written before, is read as well."""
+    data = (ONE[:-1] + b"\n" + log("a") + log("b") + b"\0").replace(b"\x1e", b"\n")
+    stop, torn = find_frames_end(data)
+    assert (stop, torn) == (len(data) - 1, len(data) - 1)
+    assert len(parse_frames(data[:stop], 0, Definitions(), torn).records) == 2
 
 
 @given(

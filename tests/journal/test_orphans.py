@@ -101,6 +101,21 @@ def test_span_that_was_just_being_recorded(journal, tracer, tmp_path):
     assert spans_in(tmp_path / "journal") == [("child", False), ("kept", False), ("lost", True)]
 
 
+def test_span_whose_record_was_being_written(journal, tracer, tmp_path):
+    """A span is interrupted if its own record is there in part."""
+    tracer.start_span("done").end()
+    span = tracer.start_span("torn", attributes={"x": "y" * 100})
+    journal.open_spans.remove = lambda key: None
+    span.end()
+    (segment,) = journal.segments
+    end = segment.frames_end()
+    segment._memory[end - 32 : end] = bytes(32)
+    die(journal)
+    assert spans_in(tmp_path / "journal") == [("done", False), ("torn", True)]
+    assert convert_orphans(tmp_path / "journal") == 0
+    assert spans_in(tmp_path / "journal") == [("done", False), ("torn", True)]
+
+
 def test_no_segment_is_deleted_while_a_span_ends(journal, tracer):
     """A segment that may hold the record of a span that is ending is kept."""
     span = tracer.start_span("a")

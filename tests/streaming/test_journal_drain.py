@@ -19,7 +19,7 @@ from rimp_otel.otlp.lines import LINE_SIZE
 from rimp_otel.process import Reporter
 from rimp_otel.streaming.journal_drain import JournalDrain
 from tests.doubles import ListStorage
-from tests.journal.records import FileTarget, append, die, numbers_of
+from tests.journal.records import FileTarget, append, die, log, numbers_of, point
 
 ALL = list(range(500))
 
@@ -123,6 +123,91 @@ def test_killed_before_it_was_drained(target):
     assert target.recorded() == each([*ALL, 500])
     stats = second.collector.stats()
     assert (stats.recovered, stats.collected, stats.pending) == (1_500, 1_500, -3)
+
+
+@pytest.mark.parametrize(
+    ("holes", "whole"),
+    [
+        ([(0, 32)], range(1, 100)),  # memcpy stores the first bytes last
+        ([(0, 32), (20_000, 100_000)], range(1, 37)),
+        ([(8_192, 12_288)], [*range(15), *range(24, 100)]),
+        ([(30_000, 100_000)], range(56)),
+        ([(0, 100_000)], []),
+    ],
+)
+def test_killed_in_the_middle_of_a_write(target, holes, whole):
+    """What is there of the last write is stored; the rest was never written, and is not damaged."""
+    first = Process(target)
+    first.append([1_000])
+    segment = first.journal.segments[0]
+    start = segment.frames_end()
+    assert first.journal.append_all("l", [log(number) for number in range(100)])
+    size = segment.frames_end() - start
+    for begin, end in holes:
+        end = min(end, size)
+        segment._memory[start + begin : start + end] = bytes(end - begin)
+    first.die()
+    expected = {**each([1_000]), Signal.LOGS: [1_000, *whole]}
+    contents = read_journal(target.path / "journal", lambda *_: False)
+    assert contents.damaged == []
+    assert numbers_of([decode_batch(line) for _, line, _ in contents.lines]) == expected
+    second = Process(target)
+    second.drain.recover()
+    assert second.drain.run()
+    assert target.recorded() == expected
+    assert second.collector.stats().dropped == {}
+    second.drain.close()
+    assert os.listdir(target.path / "journal") == ["lock"]
+
+
+def test_killed_while_the_first_record_was_written(target):
+    """Nobody learns what the number of a record stands for; it was never written."""
+    first = Process(target)
+    assert first.journal.append("l", log(1))
+    segment = first.journal.segments[0]
+    start = segment.frames_end()
+    assert first.journal.append("m", point(2))
+    segment._memory[start : start + 32] = bytes(32)
+    first.die()
+    contents = read_journal(target.path / "journal", lambda *_: False)
+    assert (len(contents.lines), contents.damaged) == (1, [])
+    second = Process(target)
+    second.drain.recover()
+    assert second.drain.run()
+    assert target.recorded() == {**each([]), Signal.LOGS: [1]}
+    assert second.collector.stats().dropped == {}
+
+
+def test_gap_before_the_last_write(target):
+    """What is missing of a write that another one follows is damage."""
+    first = Process(target)
+    assert first.journal.append_all("l", [log(number) for number in range(10)])
+    segment = first.journal.segments[0]
+    assert first.journal.append("l", log(10))
+    place = segment.path.read_bytes().index(b'"3 x')
+    segment._memory[place : place + 32] = bytes(32)
+    first.die()
+    (damage,) = read_journal(target.path / "journal", lambda *_: False).damaged
+    assert damage.reason == "it is no frame"
+    second = Process(target)
+    second.drain.recover()
+    assert second.drain.run()
+    assert target.recorded() == {**each([]), Signal.LOGS: [0, 1, 2, *range(4, 11)]}
+    assert second.collector.stats().dropped == {"damaged": 1}
+
+
+def test_many_records_at_once_are_stored_in_slices(target):
+    """A write of many records becomes lines of the usual size, in their order, as if written one by one."""
+    first = Process(target)
+    first.append([0])
+    assert first.journal.append_all("l", [log(number) for number in range(1, 500)])
+    assert first.journal.append("l", log(500))
+    assert first.drain.run()
+    lines = target.lines[Signal.LOGS]
+    assert numbers_of([decode_batch(line) for line in lines])[Signal.LOGS] == list(range(501))
+    assert len(lines) > 3
+    assert max(map(len, lines)) < 70_000
+    assert b"\x1e" not in b"".join(lines)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
