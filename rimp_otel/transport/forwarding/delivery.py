@@ -252,11 +252,16 @@ class _Piece(NamedTuple):
     throttles: int = 0
     #: The name of the portion that they are of.
     portion: str = ""
+    #: True if it was sent without an answer: it may have been taken all the same.
+    is_unknown: bool = False
 
 
 # Attempts after which a piece is split, since some destinations say of what is too large that they
 # have no room, or break the connection; and after which a single record is set aside, if others are taken.
 _MAX_THROTTLES, _MAX_DELAYS, _MAX_SINGLE_THROTTLES = 4, 8, 10
+# The same where a destination knows the piece by its name, and may have taken it: it would take the parts,
+# which have other names, once more. Then only an outage of about an hour splits it.
+_MAX_UNKNOWN_DELAYS = 64
 
 
 class Delivery:
@@ -376,9 +381,13 @@ class Delivery:
         self, piece: _Piece, outcome: RetryLater, pieces: deque[_Piece], settled: _Settled
     ) -> None:
         piece = piece._replace(
-            delays=piece.delays + 1, throttles=piece.throttles + outcome.is_throttled
+            delays=piece.delays + 1,
+            throttles=piece.throttles + outcome.is_throttled,
+            is_unknown=piece.is_unknown or not outcome.is_throttled,
         )
         is_too_often = piece.throttles >= _MAX_THROTTLES or piece.delays >= _MAX_DELAYS
+        if self.knows_repetitions and piece.is_unknown:
+            is_too_often = piece.delays >= _MAX_UNKNOWN_DELAYS
         if not is_too_often:
             pieces.appendleft(piece)
         elif halves := self._halve(piece):

@@ -128,6 +128,35 @@ def test_connections_that_break_again_and_again_split_and_drop_nothing():
     assert deliver(destination, portion(["a", "b"])).ledger == Ledger(acknowledged=2)
 
 
+def test_a_batch_that_may_have_been_taken_keeps_its_name():
+    """Under the names of its halves it would be taken once more, after an answer that was lost."""
+    taken: dict[str, int] = {}
+
+    def answer(batch):
+        is_known = batch.token in taken
+        taken[batch.token] = batch.records
+        return Delivered() if is_known else RetryLater("no answer in time")
+
+    throttled = RetryLater("no memory", None, True)
+    destination = ScriptedDestination([answer, *[throttled] * 30, *[RetryLater("refused")] * 30])
+    destination.knows_repetitions = True
+    destination.otherwise = answer
+    found = portion(["a", "b"])._replace(name="file:0")
+    assert deliver(destination, found).ledger == Ledger(acknowledged=2)
+    assert list(taken.values()) == [2]
+
+
+def test_a_batch_that_was_not_taken_is_split_also_where_names_are_known():
+    """A server without memory for the whole may have it for a half."""
+    destination = ScriptedDestination()
+    destination.knows_repetitions = True
+    destination.otherwise = lambda batch: (
+        RetryLater("no memory", None, True) if batch.records > 1 else Delivered()
+    )
+    found = portion(["a", "b"])._replace(name="file:0")
+    assert deliver(destination, found).ledger == Ledger(acknowledged=2)
+
+
 def test_what_a_destination_raises_is_a_failure_for_the_time_being():
     """It should raise nothing; nothing is dropped for it."""
 
