@@ -52,6 +52,7 @@ Where the application leaves no room on the stack, or in memory, a record is cou
 is what counts it, and changes when the record is counted as collected, and when it is kept. A ``try``
 costs nothing where nothing is raised. What is caught there cannot call anything, not even a function in C,
 so it counts by a step of an iteration (see ``Counter.numbers`` and ``StepCounter``).
+Before a ``try`` nothing may need memory: unpacking a pair does, until the interpreter has specialised it.
 """
 
 from __future__ import annotations
@@ -275,7 +276,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
                 number, or a level of ``logging`` above 24. Anything else counts as an error.
             metadata: any attributes. Copied: later changes are not seen.
         """
-        lost, lost_later = self._lost_logs
+        lost = self._lost_logs[0]
         try:
             if (
                 type(source) is not str
@@ -291,7 +292,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
                 kept = None if metadata is None else copy_attributes(metadata)
                 record = (EVENT, time_ns(), source, message, kind, kept, context)
                 # Nothing between the two: what is counted is in the buffer.
-                lost = lost_later
+                lost = self._lost_logs[1]
                 for collected in self._collected:
                     break
                 append_raw(record)
@@ -309,7 +310,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             # Written at once, so that nothing need be copied.
             text = native_event_json(now, message, kind, metadata, context)
             resource = self._resource
-            lost = lost_later
+            lost = self._lost_logs[1]
             for collected in self._collected:
                 break
             if not journal.append_known(_LOG, source, resource, text):
@@ -337,7 +338,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             unit: a UCUM unit, such as ``ms`` or ``By``.
             tags: the point's attributes. Copied: later changes are not seen.
         """
-        lost, lost_later = self._lost_points
+        lost = self._lost_points[0]
         try:
             if not self._enabled:
                 return
@@ -355,7 +356,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
                 self._append((METRIC, now, name, value, unit, kept), self._lost_points)
                 return
             key, text, resource = (name, unit), native_metric_json(now, value, tags), self._resource
-            lost = lost_later
+            lost = self._lost_points[1]
             for collected in self._collected:
                 break
             if not journal.append_known(_POINT, key, resource, text):
@@ -384,7 +385,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Collect a span that has ended. Called by the SDK."""
-        lost, lost_later = self._lost_spans
+        lost = self._lost_spans[0]
         try:
             if not self._enabled or not is_sampled(span):
                 return
@@ -398,7 +399,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             except Exception:  # one bad record costs one record
                 self._append_span(span)
                 return
-            lost = lost_later
+            lost = self._lost_spans[1]
             for collected in self._collected:
                 break
             if not journal.append_span(span, resource, scope, text):
@@ -421,7 +422,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
 
     def on_emit(self, log_record: Any) -> None:
         """Collect a log record; it is encoded now, since it may change later. Called by the SDK."""
-        lost, _ = self._lost_logs
+        lost = self._lost_logs[0]
         try:
             if not self._enabled:
                 return
@@ -498,7 +499,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             encoded = enclose_log_record(time, text, resource, scope)
             self._append((ENCODED, Signal.LOGS, encoded), self._lost_logs)
             return
-        _, lost = self._lost_logs
+        lost = self._lost_logs[1]
         try:
             for collected in self._collected:
                 break
@@ -559,7 +560,7 @@ class TelemetryCollector(SpanProcessor, LogRecordProcessor):
             kept: RawRecord = (ENCODED, signal_of_raw_record(record), encoded)
         else:
             kept = try_encode_raw_record(record, self.resource) if self._backlogged else record
-        _, lost = losses
+        lost = losses[1]
         try:
             for collected in self._collected:
                 break
