@@ -144,7 +144,8 @@ def test_fork_while_instruments_are_collected(tmp_path):
     """A child measures and stops, though a thread of its parent held the SDK's locks at the fork."""
     assert run(WHILE_COLLECTING, tmp_path / "t").strip() == "0"
     points = FileStorage(tmp_path / "t").retrieve().metrics
-    assert [metric.value for metric in points if metric.name == "c"] == [5]
+    # Each point says the whole sum; the last regular collection may have stored one before the end did.
+    assert {metric.value for metric in points if metric.name == "c"} == {5}
 
 
 MULTIPROCESSING = """
