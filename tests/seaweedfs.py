@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from tests.peers.environment import find_command
 from tests.peers.processes import Running, start
@@ -54,17 +53,6 @@ class SeaweedFS:
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_REGION": "us-east-1",
             "AWS_ALLOW_HTTP": "true",
-        }
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments of ``obstore.store.from_url`` for this server."""
-        return {
-            "access_key_id": ACCESS_KEY,
-            "secret_access_key": SECRET_KEY,
-            "endpoint": self.endpoint,
-            "region": "us-east-1",
-            "client_options": {"allow_http": True},
         }
 
     def unused_bucket(self) -> str:

@@ -73,6 +73,7 @@ __all__ = [
     "read_header",
     "read_waiting_in_memory",
     "readable_frames",
+    "split_frames",
 ]
 
 
@@ -87,10 +88,10 @@ TAGGED_SIGNALS: Final = {tag.encode(): signal for signal, tag in SIGNAL_TAGS.ite
 FRAME_SEPARATOR: Final = "\x1e"
 """Ends each frame of a write but the last one, which ends in a line end. JSON has neither."""
 
-FRAME_ENDS: Final = (b"\n", FRAME_SEPARATOR.encode())
-"""The bytes that end a frame."""
-
 _SEPARATOR: Final = FRAME_SEPARATOR.encode()
+
+FRAME_ENDS: Final = (b"\n", _SEPARATOR)
+"""The bytes that end a frame."""
 
 _DEFINITION_TAG = b"d"
 
@@ -185,11 +186,16 @@ def parse_frames(
         torn: what is no frame is not damaged from this offset in the segment on; see ``FramesEnd``.
     """
     frames = Frames([], [])
-    for raw in data.replace(_SEPARATOR, b"\n").split(b"\n"):
+    for raw in split_frames(data):
         if raw and not _parse_frame(raw, offset, definitions, frames) and offset < torn:
             frames.damaged.append(offset)
         offset += len(raw) + 1
     return frames
+
+
+def split_frames(data: bytes) -> list[bytes]:
+    """Return the frames of a chunk without their ends, and what follows the last end."""
+    return data.replace(_SEPARATOR, b"\n").split(b"\n")
 
 
 def find_frames_end(data: bytes, offset: int = 0) -> FramesEnd:

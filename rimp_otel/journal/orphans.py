@@ -253,12 +253,14 @@ def _span_finder(segments: Iterable[bytes]) -> IsFinished:
     be in it.
     """
 
+    ends = b"".join(FRAME_ENDS)
+
     def is_finished(span_id: str) -> bool:
         # Its own: spans and log records within it, and links to it, have the same id elsewhere. Whole:
         # of one that was being written when the process died, only a part may be there.
         head = rb't[0-9]+ \{"traceId":"[0-9a-f]{32}","spanId":"%b"' % span_id.encode()
         # One pattern for both ends of the frame before it takes ten times as long.
-        frames = [re.compile(b"%b%b[^\0\n\x1e]*[\n\x1e]" % (end, head)) for end in FRAME_ENDS]
+        frames = [re.compile(b"%b%b[^\0%b]*[%b]" % (end, head, ends, ends)) for end in FRAME_ENDS]
         return any(frame.search(segment) for segment in segments for frame in frames)
 
     return is_finished

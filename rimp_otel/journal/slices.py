@@ -10,7 +10,6 @@ from rimp_otel.batch import decode_batch
 from rimp_otel.errors import DecodeError
 from rimp_otel.journal.format import (
     FRAME_ENDS,
-    FRAME_SEPARATOR,
     HEADER_SIZE,
     TAGGED_SIGNALS,
     Definitions,
@@ -19,6 +18,7 @@ from rimp_otel.journal.format import (
     line_of_frames,
     parse_frames,
     readable_frames,
+    split_frames,
 )
 from rimp_otel.journal.segment import Segment
 from rimp_otel.models.records import Signal
@@ -52,14 +52,12 @@ def _join_slices(first: Slice | None, second: Slice) -> Slice:
     )
 
 
-_SEPARATOR = FRAME_SEPARATOR.encode()
-
 _TextsByHead = dict[bytes, tuple[bytes, int]]
 """Of each head the records' texts, joined by commas, and how many they are."""
 
 
 def _group_by_head(data: bytes) -> _TextsByHead:
-    frames = data.replace(_SEPARATOR, b"\n").split(b"\n")
+    frames = split_frames(data)
     frames.pop()  # after the last frame's end
     size = data.find(b" ") + 1
     head = data[:size]

@@ -36,7 +36,6 @@ _LOCKED_PARTS = (
     "_attributes_aggregation",
     "_reservoir",
 )
-_REENTRANT = type(threading.RLock())
 
 _GAUGE = f',"{DATA_KEYS[MetricKind.GAUGE]}":{{'
 
@@ -210,6 +209,7 @@ def renew_instrument_locks(consumer: object) -> None:
     Args:
         consumer: the measurement consumer of a MeterProvider. Anything else is left as it is.
     """
+    reentrant, plain = type(threading.RLock()), type(threading.Lock())
     waiting: list[object] = [consumer]
     while waiting:
         found = waiting.pop()
@@ -220,7 +220,7 @@ def renew_instrument_locks(consumer: object) -> None:
         else:
             waiting += [getattr(found, name) for name in _LOCKED_PARTS if hasattr(found, name)]
             lock = getattr(found, "_lock", None)
-            if isinstance(lock, _REENTRANT):
+            if isinstance(lock, reentrant):
                 found._lock = threading.RLock()  # type: ignore[attr-defined]
-            elif lock is not None and lock.locked():
+            elif isinstance(lock, plain) and lock.locked():
                 found._lock = threading.Lock()  # type: ignore[attr-defined]
